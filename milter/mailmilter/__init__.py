@@ -1,0 +1,1 @@
+"""Milter and Postfix policy protocols, sans-IO plus an asyncio shell; nothing of the MTA."""

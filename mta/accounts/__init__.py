@@ -1,0 +1,1 @@
+"""Who may log in: users file, password hashes, the Dovecot authentication protocol."""

@@ -1,0 +1,1 @@
+"""Control socket, metrics and status of a running Tamis."""

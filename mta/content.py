@@ -1,0 +1,173 @@
+"""The octets of a message: in memory up to 1 MiB, then in an unlinked temporary file.
+
+`MessageBuffer` takes the chunks that the data decoder yields, keeps the head (where the header fields
+are) in memory in any case and never holds more than one chunk of the rest once it has spilled.
+`Rendered` is what a transport sends: new header fields in front of the original octets.
+
+A full disk or a failing write raises `SpillError`: the transaction answers 452 4.3.1 and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Protocol
+
+MEMORY_LIMIT = 1024 * 1024
+"""Octets of a message kept in memory before it goes to a temporary file."""
+CHUNK = 64 * 1024
+"""Octets read from the file at a time: a page-cache read well under a millisecond."""
+
+
+class SpillError(Exception):
+    """The temporary file could not be written or read (environment: disk full, I/O error)."""
+
+
+class Content(Protocol):
+    """A complete message as octets with CRLF line ends."""
+
+    @property
+    def size(self) -> int:
+        """Octets."""
+
+    @property
+    def has_8bit(self) -> bool:
+        """True when an octet over 127 occurs."""
+
+    @property
+    def head(self) -> bytes:
+        """The first octets, with all header fields and at most `MEMORY_LIMIT` of them."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """All octets in order, in pieces of any size; may be called again. Raises SpillError."""
+
+
+class MessageBuffer:
+    """Collects a message as it arrives."""
+
+    __slots__ = ("_fd", "_parts", "_spill_dir", "has_8bit", "head_size", "size")
+
+    def __init__(self, spill_dir: str | None = None) -> None:
+        """`spill_dir` is the folder of temporary files, None for the system's."""
+        self._parts: list[bytes] = []
+        self._fd = -1
+        self._spill_dir = spill_dir
+        self.size = 0
+        self.head_size = 0
+        self.has_8bit = False
+
+    def append(self, chunk: bytes) -> None:
+        """Add octets at the end. Raises SpillError."""
+        if not self.has_8bit and not chunk.isascii():
+            self.has_8bit = True
+        self.size += len(chunk)
+        if self._fd < 0:
+            self._parts.append(chunk)
+            if self.size > MEMORY_LIMIT:
+                self._spill()
+        else:
+            self._write(chunk)
+
+    @property
+    def head(self) -> bytes:
+        """The octets kept in memory: all of a small message, the first `MEMORY_LIMIT` of a large one."""
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0] if self._parts else b""
+
+    @property
+    def spilled(self) -> bool:
+        """True when a temporary file is in use."""
+        return self._fd >= 0
+
+    def chunks(self) -> Iterator[bytes]:
+        """All octets in order."""
+        if self._fd < 0:
+            if self.size:
+                yield self.head
+            return
+        position = 0
+        while position < self.size:
+            try:
+                chunk = os.pread(self._fd, CHUNK, position)
+            except OSError as error:
+                raise SpillError(f"reading a temporary file: {error}") from error
+            if not chunk:
+                raise SpillError("a temporary file is shorter than what was written to it")
+            position += len(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        """Free memory and file; the buffer is empty afterwards."""
+        self._parts = []
+        self.size = 0
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def _spill(self) -> None:
+        try:
+            self._fd = os.open(self._spill_dir or tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR, 0o600)
+        except OSError:
+            self._fd = self._named_spill()
+        head = self.head
+        self._write(head)
+        self._parts = [head[:MEMORY_LIMIT]]
+
+    def _named_spill(self) -> int:
+        # Some file systems have no O_TMPFILE.
+        try:
+            fd, path = tempfile.mkstemp(prefix="tamis-", dir=self._spill_dir)
+            os.unlink(path)
+        except OSError as error:
+            raise SpillError(f"creating a temporary file: {error}") from error
+        return fd
+
+    def _write(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            try:
+                written = os.write(self._fd, view)
+            except OSError as error:
+                raise SpillError(f"writing a temporary file: {error}") from error
+            view = view[written:]
+
+
+class Rendered:
+    """A message with header fields put in front of it: what a transport sends."""
+
+    __slots__ = ("_content", "_prefix")
+
+    def __init__(self, prefix: bytes, content: Content) -> None:
+        """`prefix` is whole header fields, each with its CRLF."""
+        self._prefix = prefix
+        self._content = content
+
+    @property
+    def size(self) -> int:
+        """Octets, prefix included."""
+        return len(self._prefix) + self._content.size
+
+    @property
+    def has_8bit(self) -> bool:
+        """True when an octet over 127 occurs."""
+        return self._content.has_8bit or not self._prefix.isascii()
+
+    @property
+    def head(self) -> bytes:
+        """The first octets, with all header fields."""
+        return self._prefix + self._content.head
+
+    def chunks(self) -> Iterator[bytes]:
+        """All octets in order; a small message is one chunk."""
+        content = self._content
+        if content.size <= MEMORY_LIMIT:
+            yield self._prefix + content.head
+            return
+        yield self._prefix
+        yield from content.chunks()

@@ -1,0 +1,1 @@
+"""Where a message goes: plan, transports and the outcome for each recipient."""

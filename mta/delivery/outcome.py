@@ -1,0 +1,53 @@
+"""The narrow waist of delivery: one call in, one outcome per recipient out.
+
+A transport never raises for what a peer said or did: a refused connection, a timeout, a broken TLS
+handshake and a 550 all become an `Outcome` with the reply that the client or the queue needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mta.content import Content
+from mta.envelope import Envelope, Recipient
+from mta.reply import Reply
+
+
+@dataclass(slots=True, frozen=True)
+class NextHop:
+    """A name of a configured transport (back end or relay); recipients with equal next hops share a try."""
+
+    transport: str
+    host: str = ""
+    """Reserved for routing by the recipient's domain; "" for a configured transport."""
+
+
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """What happened to one recipient: the reply of the next hop, or ours when there was none."""
+
+    recipient: Recipient
+    reply: Reply
+    peer: str
+    """ "host:port" or path of the server that answered, "" when none was reached."""
+    sent: bool = False
+    """True when the whole message had been handed over and only its reply is missing or late: the
+    recipient may have it although the outcome is temporary."""
+
+
+class Transport(Protocol):
+    """Hands one message to one next hop."""
+
+    async def deliver(
+        self, envelope: Envelope, recipients: Sequence[Recipient], content: Content, deadline: float
+    ) -> list[Outcome]:
+        """Try once; outcomes in the order of `recipients`.
+
+        `deadline` is in seconds of the running loop's clock; what is not answered by then is a temporary
+        outcome. Raises nothing but CancelledError.
+        """
+
+    async def close(self) -> None:
+        """End idle connections politely, then all others."""

@@ -1,0 +1,79 @@
+"""The envelope of a message: sender, recipients and what MAIL and RCPT said about them.
+
+Values only. The server session builds it, the policy may change it, delivery relays it. Parameters of
+extensions that later parts honour (DSN, REQUIRETLS, DELIVERBY, FUTURERELEASE, MT-PRIORITY) are carried
+as they were validated, so that a next hop that offers them gets them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from mta.address import Address
+
+
+class BodyType(StrEnum):
+    """The BODY parameter of MAIL (RFC 6152, RFC 3030)."""
+
+    SEVEN_BIT = "7BIT"
+    EIGHT_BIT_MIME = "8BITMIME"
+    BINARY_MIME = "BINARYMIME"
+
+
+class DeliverBy(NamedTuple):
+    """The BY parameter of MAIL (RFC 2852): seconds (may be negative for mode N), mode "N" or "R", trace."""
+
+    seconds: int
+    mode: str
+    trace: bool
+
+
+class OriginalRecipient(NamedTuple):
+    """The ORCPT parameter of RCPT (RFC 3461 section 4.2): address type and decoded address."""
+
+    address_type: str
+    address: str
+
+
+@dataclass(slots=True)
+class Recipient:
+    """One RCPT: the forward-path and its parameters.
+
+    `notify` is None when NOTIFY was not given, else a subset of NEVER, SUCCESS, FAILURE, DELAY.
+    """
+
+    address: Address
+    notify: frozenset[str] | None = None
+    original: OriginalRecipient | None = None
+
+
+@dataclass(slots=True)
+class Envelope:
+    """One mail transaction's envelope (RFC 5321 section 2.3.1)."""
+
+    sender: Address
+    recipients: list[Recipient] = field(default_factory=list)
+    size: int = 0
+    """SIZE of MAIL in octets (RFC 1870), 0 when not declared."""
+    body: BodyType = BodyType.SEVEN_BIT
+    smtputf8: bool = False
+    """SMTPUTF8 was given (RFC 6531)."""
+    auth: str | None = None
+    """AUTH= of MAIL, decoded (RFC 4954 section 5)."""
+    ret: str | None = None
+    """RET of MAIL: "FULL" or "HDRS" (RFC 3461 section 4.3)."""
+    envid: str | None = None
+    """ENVID of MAIL, decoded (RFC 3461 section 4.4)."""
+    require_tls: bool = False
+    """REQUIRETLS was given (RFC 8689)."""
+    deliver_by: DeliverBy | None = None
+    hold_for: int | None = None
+    """HOLDFOR of MAIL in seconds (RFC 4865)."""
+    hold_until: str | None = None
+    """HOLDUNTIL of MAIL, an RFC 3339 date-time (RFC 4865)."""
+    priority: int | None = None
+    """MT-PRIORITY of MAIL, -9 to 9 (RFC 6710)."""
+    prdr: bool = False
+    """PRDR was given: one reply per recipient after the data."""

@@ -1,0 +1,1 @@
+"""The asyncio shells: the only users of sockets, TLS and DNS."""

@@ -1,0 +1,1 @@
+"""What the administrator decides: a verdict for every stage of a session."""

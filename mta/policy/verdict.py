@@ -1,0 +1,53 @@
+"""A verdict: what the policy says at one stage, and the interface of whoever says it.
+
+Methods of `Policy` may answer at once or with an awaitable: the connection awaits only when it must, for
+a task per command would double the cost of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mta.content import Content
+from mta.delivery.outcome import NextHop
+from mta.envelope import Envelope, Recipient
+from mta.reply import Reply
+from mta.session import Session
+
+
+@dataclass(slots=True, frozen=True)
+class Verdict:
+    """Go on (`reply` is None) or answer the stage with `reply`; `delay` seconds first (tarpit)."""
+
+    reply: Reply | None = None
+    delay: float = 0.0
+
+
+CONTINUE = Verdict()
+"""The stage is passed."""
+
+
+class Policy(Protocol):
+    """Decides at each stage of a session (design: `connect helo auth mail rcpt data route`)."""
+
+    def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """A client has connected; nothing has been said yet."""
+
+    def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """EHLO, HELO or LHLO; its argument is in the session."""
+
+    def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
+        """MAIL: sender and parameters are in the envelope."""
+
+    def rcpt(
+        self, session: Session, envelope: Envelope, recipient: Recipient
+    ) -> Verdict | Awaitable[Verdict]:
+        """RCPT: `recipient` is not yet in the envelope."""
+
+    def data(self, session: Session, envelope: Envelope, content: Content) -> Verdict | Awaitable[Verdict]:
+        """The message is complete; recipients are those that were accepted."""
+
+    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
+        """Where an accepted recipient's copy goes; a Reply refuses it."""

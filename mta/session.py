@@ -1,0 +1,57 @@
+"""What is known about a client session: the facts that policy, log and trace header read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class TlsInfo:
+    """The TLS state of a connection."""
+
+    version: str
+    """ "TLSv1.3" or "TLSv1.2"."""
+    cipher: str
+    bits: int
+    sni: str = ""
+    """The server name that the client asked for, "" if none."""
+    peer_subject: str = ""
+    """Common name or first name of a verified client certificate, "" if none."""
+    peer_names: tuple[str, ...] = ()
+    """E-mail and DNS names of the verified client certificate."""
+    peer_fingerprint: str = ""
+    """SHA-256 of the client certificate in hex, "" if none was sent."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One client session, from connect to close."""
+
+    id: str
+    """Unique in the cluster, printable, 11 characters or more."""
+    listener: str
+    """The name of the listener in the configuration."""
+    protocol: str
+    """ "smtp", "submission" or "lmtp"."""
+    client_address: str
+    """IP address in its canonical text form, or "unix" for a Unix socket."""
+    client_port: int = 0
+    server_address: str = ""
+    server_port: int = 0
+    proxied: bool = False
+    """True when the addresses come from a PROXY header or XCLIENT of a trusted peer."""
+    helo: str = ""
+    """The argument of EHLO, HELO or LHLO, "" before it."""
+    esmtp: bool = False
+    tls: TlsInfo | None = None
+    user: str = ""
+    """The authenticated user (authorisation identity), "" if none."""
+    auth_mechanism: str = ""
+    addresses: tuple[str, ...] = ()
+    """Addresses that the authenticated user owns besides its login, lower case; "@domain" owns a domain."""
+    forwarded: dict[str, str] = field(default_factory=dict)
+    """XFORWARD attributes of a trusted peer, upper-case names."""
+    transactions: int = 0
+    """Messages begun in this session."""
+    errors: int = 0
+    """Commands refused in this session."""

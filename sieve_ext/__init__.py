@@ -1,0 +1,1 @@
+"""The Sieve engine and the message index: pure, text and bytes in, answers out; knows nothing of SMTP."""
