@@ -1,0 +1,287 @@
+"""How values are written in the configuration and what they become in the program.
+
+A field of the schema whose text form differs from its value carries a `Notation` in its annotation:
+`Duration` is a float in the program and "5s" in the file. The reader uses it to parse and to say what was
+expected; the reference pages use it to write defaults. msgspec ignores it, so the JSON that goes to the
+workers holds plain numbers and texts.
+
+Parsing is pure: no file is opened and no name is looked up here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os.path
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import idna
+from msgspec import Struct
+
+from mta.config.units import format_duration, format_size, parse_duration, parse_size
+
+
+class Inet(Struct, frozen=True, tag="inet"):
+    """An IP address or host name with a port; the address is in its canonical form, without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Unix(Struct, frozen=True, tag="unix"):
+    """A Unix socket by its absolute path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+class Inherited(Struct, frozen=True, tag="fd"):
+    """A listening socket handed over by systemd, by its name (FileDescriptorName= of the socket unit)."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"fd:{self.name}"
+
+
+class RecipientSource(Struct, frozen=True):
+    """Who knows the valid recipients of a domain; `file` is set for kind "table" only."""
+
+    kind: Literal["users", "table", "ask", "all"]
+    file: str = ""
+
+    def __str__(self) -> str:
+        return f"table:{self.file}" if self.kind == "table" else self.kind
+
+
+@dataclass(slots=True, frozen=True)
+class Notation:
+    """The text form of a value.
+
+    `parse(text, folder)` raises ValueError with a reason that follows "found ..."; `folder` is the
+    configuration file's. `format` is its inverse.
+    """
+
+    expected: str
+    parse: Callable[[str, str], Any]
+    format: Callable[[Any], str] = str
+    unit: str = ""
+    """What the reference page says about the value's unit."""
+
+
+def parse_listen(text: str, folder: str) -> Inet | Unix | Inherited:
+    """An address to listen on; host names are refused, for their addresses may change. Raises ValueError."""
+    if text.startswith("fd:"):
+        name = text[3:]
+        if not name or not name.isprintable() or ":" in name:
+            raise ValueError("the name of the inherited socket is empty or has a colon")
+        return Inherited(name)
+    if text.startswith("unix:"):
+        return _unix(text, folder)
+    host, port = _host_port(text)
+    try:
+        return Inet(str(ipaddress.ip_address(host)), port)
+    except ValueError:
+        raise ValueError(f"{host!r} is no IP address") from None
+
+
+def parse_connect(text: str, folder: str) -> Inet | Unix:
+    """An address to connect to; host names are allowed. Raises ValueError."""
+    if text.startswith("unix:"):
+        return _unix(text, folder)
+    host, port = _host_port(text)
+    if port == 0:
+        raise ValueError("port 0 cannot be connected to")
+    try:
+        return Inet(str(ipaddress.ip_address(host)), port)
+    except ValueError:
+        return Inet(parse_hostname(host, folder), port)
+
+
+def parse_network(text: str, folder: str) -> str:
+    """A network in CIDR notation, or one address, in canonical form. Raises ValueError."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("it is no IP address and no network") from None
+    raise ValueError(f"it has host bits set; the network is {network}")
+
+
+def parse_path(text: str, folder: str) -> str:
+    """An absolute path; a relative one begins in the folder of the configuration file. Raises ValueError."""
+    if not text:
+        return ""
+    if "\0" in text:
+        raise ValueError("a path holds no NUL")
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(text)))
+
+
+def parse_log_target(text: str, folder: str) -> str:
+    """ "stderr" or a path. Raises ValueError."""
+    if not text:
+        raise ValueError("the path is empty")
+    return text if text == "stderr" else parse_path(text, folder)
+
+
+def parse_hostname(text: str, folder: str) -> str:
+    """A host name in lower-case A-labels (RFC 1123 2.1, RFC 5891). Raises ValueError."""
+    name = text.removesuffix(".").lower()
+    if not name:
+        raise ValueError("the name is empty")
+    if not name.isascii():
+        try:
+            name = idna.encode(name, uts46=True).decode("ascii")
+        except idna.IDNAError as error:
+            raise ValueError(f"it is no valid international name: {error}") from None
+    if len(name) > 253:
+        raise ValueError("a name has at most 253 characters")
+    for label in name.split("."):
+        if not label or len(label) > 63:
+            raise ValueError("each label has 1 to 63 characters")
+        if label[0] == "-" or label[-1] == "-" or not label.replace("-", "").isalnum():
+            raise ValueError(f"label {label!r} may hold letters, digits and inner hyphens only")
+    if name.rpartition(".")[2].isdigit():
+        raise ValueError("an address is no name")
+    return name
+
+
+def parse_host(text: str, folder: str) -> str:
+    """A host name or an IP address (without brackets). Raises ValueError."""
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return parse_hostname(text, folder)
+
+
+def parse_fqdn(text: str, folder: str) -> str:
+    """A fully qualified host name, "" for none. Raises ValueError."""
+    if not text:
+        return ""
+    name = parse_hostname(text, folder)
+    if "." not in name:
+        raise ValueError("the name has no domain")
+    return name
+
+
+def parse_mail_address(text: str, folder: str) -> str:
+    """local@domain with the domain in A-labels, "" for none. Raises ValueError."""
+    if not text:
+        return ""
+    local, at, domain = text.rpartition("@")
+    if not at or not local:
+        raise ValueError("the local part or the domain is missing")
+    if len(local.encode()) > 64:
+        raise ValueError("a local part has at most 64 octets")
+    if any(c in ' \t"(),:;<>@[\\]' or not c.isprintable() for c in local) or ".." in f".{local}.":
+        raise ValueError(f"local part {local!r} would need quotes")
+    return f"{local}@{parse_hostname(domain, folder)}"
+
+
+def parse_recipients(text: str, folder: str) -> RecipientSource:
+    """ "users", "ask", "all" or "table:FILE". Raises ValueError."""
+    if text.startswith("table:"):
+        path = parse_path(text[6:], folder)
+        if not path:
+            raise ValueError("the file of the table is missing")
+        return RecipientSource("table", path)
+    match text:
+        case "users" | "ask" | "all":
+            return RecipientSource(text)
+    raise ValueError("it names no source of recipients")
+
+
+def _unix(text: str, folder: str) -> Unix:
+    path = parse_path(text[5:], folder)
+    if not path:
+        raise ValueError("the path of the socket is empty")
+    if len(os.fsencode(path)) > 107:
+        raise ValueError("the path of a Unix socket has at most 107 octets")
+    return Unix(path)
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or not rest.startswith(":"):
+            raise ValueError("the port is missing")
+        port = rest[1:]
+    else:
+        host, colon, port = text.rpartition(":")
+        if not colon:
+            raise ValueError("the port is missing")
+        if ":" in host:
+            raise ValueError("an IPv6 address stands in brackets")
+    if not host:
+        raise ValueError("the address is missing")
+    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"{port!r} is no port")
+    return host, int(port)
+
+
+Duration = Annotated[
+    float,
+    Notation(
+        'a duration with its unit, such as "250ms", "5s", "2m" or "1h"',
+        lambda text, folder: parse_duration(text),
+        format_duration,
+        "duration",
+    ),
+]
+"""Seconds; written "5s"."""
+
+Size = Annotated[
+    int,
+    Notation(
+        'a size with its unit, such as "512KiB" or "50MiB"',
+        lambda text, folder: parse_size(text),
+        format_size,
+        "size",
+    ),
+]
+"""Octets; written "50MiB"."""
+
+Network = Annotated[str, Notation('a network such as "192.0.2.0/24" or "2001:db8::/32"', parse_network)]
+"""A network in CIDR notation."""
+
+Path = Annotated[str, Notation("a path, relative to the folder of this file", parse_path)]
+"""An absolute path, "" when not set."""
+
+LogTarget = Annotated[str, Notation('"stderr" or the path of a file', parse_log_target)]
+"""The word "stderr" or an absolute path."""
+
+Fqdn = Annotated[str, Notation('a fully qualified host name such as "mail.example.org"', parse_fqdn)]
+"""A host name with a domain in lower-case A-labels, "" when not set."""
+
+Hostname = Annotated[str, Notation("a host name", parse_hostname)]
+"""A host name in lower-case A-labels."""
+
+Host = Annotated[str, Notation("a host name or an IP address", parse_host)]
+"""A host name in lower-case A-labels, or an IP address in canonical form."""
+
+MailAddress = Annotated[str, Notation('an address such as "postmaster@example.org"', parse_mail_address)]
+"""local@domain, "" when not set."""
+
+Listen = Annotated[
+    Inet | Unix | Inherited,
+    Notation('"192.0.2.1:25", "[2001:db8::1]:25", "unix:PATH" or "fd:NAME"', parse_listen),
+]
+"""An address to listen on."""
+
+Connect = Annotated[
+    Inet | Unix,
+    Notation('"host.example:24", "192.0.2.1:24", "[2001:db8::1]:24" or "unix:PATH"', parse_connect),
+]
+"""An address to connect to."""
+
+Recipients = Annotated[RecipientSource, Notation('"users", "ask", "all" or "table:FILE"', parse_recipients)]
+"""Who knows the valid recipients."""

@@ -1,0 +1,37 @@
+"""`Config`: the whole configuration as one frozen value.
+
+It is what `tamis.toml` says, with all defaults filled in: paths are absolute, durations are seconds, names
+that refer to other sections exist. It is plain data: `msgspec.json` encodes it, and `mta.config.from_json`
+decodes it in a worker.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
+from mta.config.node import Control, Identity, Log, Metrics, Process, Store
+from mta.config.outbound import Backend, Delivery, Domain, Policy, Relay
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All sections, in the order in which a newcomer reads them."""
+
+    identity: Identity = Identity()
+    listener: tuple[Listener, ...] = ()
+    certificates: dict[str, Certificate] = {}
+    tls: Tls = Tls()
+    auth: Auth = Auth()
+    domains: dict[str, Domain] = {}
+    backends: dict[str, Backend] = {}
+    relays: dict[str, Relay] = {}
+    policy: Policy = Policy()
+    message: Message = Message()
+    delivery: Delivery = Delivery()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    process: Process = Process()
+    log: Log = Log()
+    metrics: Metrics = Metrics()
+    control: Control = Control()
+    store: Store = Store()
