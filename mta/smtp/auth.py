@@ -24,7 +24,7 @@ from mta.reply import Reply
 from mta.session import Session
 
 MAX_RESPONSE = 12288
-"""Longest base64 response line in octets (RFC 4954 section 4); a longer one is answered `RESPONSE_TOO_LONG`."""
+"""Longest base64 response line in octets (RFC 4954 section 4); beyond it, `RESPONSE_TOO_LONG`."""
 
 CREDENTIALS_INVALID = Reply(535, "5.7.8", "Authentication credentials invalid")
 """The user, the password, the token or the authorisation identity is wrong; which one is not said."""
@@ -73,6 +73,8 @@ class Failure:
 
 Step: TypeAlias = Challenge | Login | Failure
 """What follows a response."""
+Result: TypeAlias = Login | Failure
+"""How an exchange ends."""
 
 
 class ServerExchange(Protocol):
@@ -123,7 +125,7 @@ class Credentials:
 
 
 class AuthenticationProtocolError(Exception):
-    """A server's challenge is malformed or its proof is wrong: cancel the exchange and leave (remote fault)."""
+    """A server's challenge is malformed or its proof wrong: cancel the exchange and leave (remote fault)."""
 
 
 class NoMechanismError(Exception):
@@ -139,7 +141,7 @@ class ClientExchange(Protocol):
 
     @property
     def complete(self) -> bool:
-        """True when a 235 may be believed: a mechanism with mutual authentication has seen the server's proof."""
+        """True when a 235 may be believed: the server has proved itself, if the mechanism lets it."""
 
     def initial(self) -> bytes | None:
         """The initial response, b"" for "=", None when the mechanism begins with the server. Call it once."""
