@@ -43,6 +43,7 @@ DOMAIN_CACHE = 2048
 _ATEXT_DOT = string.ascii_letters + string.digits + "!#$%&'*+-/=?^_`{|}~."
 _LDH = string.ascii_letters + string.digits + "-_."
 _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u061c")
+_CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _UNSPLIT = frozenset({"mailer-daemon", "double-bounce"})
 
 
@@ -183,13 +184,20 @@ def check_local(local: str) -> None:
     """
     if not local:
         raise AddressError("the local part is empty")
-    if not local.isprintable():
-        for c in local:
-            # Format and unassigned characters occur in the world's scripts; these categories do not.
-            if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _BIDI_CONTROLS:
-                raise AddressError("the local part has a control character")
+    if has_controls(local) or not _BIDI_CONTROLS.isdisjoint(local):
+        raise AddressError("the local part has a control character")
     if len(local.encode("utf-8")) > MAX_LOCAL_PART:
         raise AddressError("the local part is too long")
+
+
+def has_controls(text: str) -> bool:
+    """True when `text` has a control character (C0, DEL, C1), a line or paragraph separator or a surrogate.
+
+    Format characters and unassigned ones are no controls: the world's scripts need them.
+    """
+    if text.isprintable():
+        return False
+    return any(unicodedata.category(c) in _CONTROL_CATEGORIES for c in text)
 
 
 def quote_local(local: str) -> str:

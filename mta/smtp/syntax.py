@@ -16,7 +16,7 @@ from __future__ import annotations
 import binascii
 from typing import NamedTuple
 
-from mta.address import MAX_PATH, NULL, Address, AddressError, domain_key, parse_address
+from mta.address import MAX_PATH, NULL, Address, AddressError, domain_key, has_controls, parse_address
 from mta.reply import Reply
 
 MAX_HOST_ARGUMENT = 255
@@ -77,17 +77,16 @@ def parse_mail(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Paramete
     """
     if argument[:5].upper() != b"FROM:":
         raise SyntaxProblem(Reply(501, "5.5.4", "Syntax: MAIL FROM:<address>"))
-    text = _decode(argument, smtputf8_ok)
-    path, rest = _split_path(text, 5, _BAD_SENDER)
+    path, rest = _split_path(_decode(argument, smtputf8_ok), 5, _BAD_SENDER)
     if path:
         try:
-            address = _parse_path(path)
+            address = parse_address(path) if path[0] != "@" else _parse_route(path)
         except AddressError as error:
             raise _bad_path(_BAD_SENDER, error) from error
     else:
         address = NULL
     parameters = split_parameters(rest) if rest else []
-    if not address.text.isascii() and ("SMTPUTF8", None) not in parameters:
+    if not path.isascii() and ("SMTPUTF8", None) not in parameters:
         raise SyntaxProblem(_NEEDS_SMTPUTF8)
     return address, parameters
 
@@ -100,10 +99,9 @@ def parse_rcpt(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Paramete
     """
     if argument[:3].upper() != b"TO:":
         raise SyntaxProblem(Reply(501, "5.5.4", "Syntax: RCPT TO:<address>"))
-    text = _decode(argument, smtputf8_ok)
-    path, rest = _split_path(text, 3, _BAD_RECIPIENT)
+    path, rest = _split_path(_decode(argument, smtputf8_ok), 3, _BAD_RECIPIENT)
     try:
-        address = _parse_path(path)
+        address = parse_address(path) if path[:1] != "@" else _parse_route(path)
     except AddressError as error:
         if path.lower() != "postmaster":
             raise _bad_path(_BAD_RECIPIENT, error) from error
@@ -121,10 +119,15 @@ def split_parameters(text: str) -> Parameters:
         if not word:
             continue
         keyword, equals, value = word.partition("=")
-        if not (keyword.isalnum() or _is_keyword(keyword)) or not keyword.isascii() or (equals and not value):
+        if keyword not in _USUAL_KEYWORDS:
+            keyword = _keyword(keyword)
+        if value:
+            parameters.append((keyword, value))
+        elif equals:
             raise SyntaxProblem(Reply(501, "5.5.4", "Bad parameter syntax"))
-        parameters.append((keyword.upper(), value if equals else None))
-    if len(parameters) > 1 and len({keyword for keyword, _ in parameters}) < len(parameters):
+        else:
+            parameters.append((keyword, None))
+    if len(parameters) > 1 and len(dict(parameters)) < len(parameters):
         raise SyntaxProblem(Reply(501, "5.5.4", "Parameter given twice"))
     return parameters
 
@@ -187,7 +190,8 @@ def parse_auth_response(line: bytes) -> bytes | None:
 
 
 def parse_lookup_argument(argument: bytes, *, smtputf8_ok: bool) -> tuple[str, bool]:
-    """Read the argument of VRFY or EXPN: the string, and whether SMTPUTF8 was given (RFC 6531 section 3.7.4.2).
+    """Read the argument of VRFY or EXPN: the string, and whether SMTPUTF8 was given (RFC 6531
+    section 3.7.4.2).
 
     Raises SyntaxProblem (501 5.5.4, 553 5.6.7).
     """
@@ -217,6 +221,8 @@ def parse_etrn_argument(argument: bytes) -> EtrnArgument:
     return EtrnArgument(prefix, name)
 
 
+# Nearly every MAIL has these and no others, in upper case: they need no further look.
+_USUAL_KEYWORDS = frozenset({"SIZE", "BODY", "SMTPUTF8"})
 _BAD_SENDER = Reply(501, "5.1.7", "Bad sender address syntax")
 _BAD_RECIPIENT = Reply(501, "5.1.3", "Bad recipient address syntax")
 _NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "Address or argument needs SMTPUTF8")
@@ -235,24 +241,26 @@ def _decode(argument: bytes, utf8_ok: bool) -> str:
         text = argument.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SyntaxProblem(Reply(501, "5.5.2", "Command is not valid UTF-8")) from error
-    if any(c < " " or "\x7f" <= c < "\xa0" or c in "\u2028\u2029" for c in text):
+    if has_controls(text):
         raise SyntaxProblem(Reply(501, "5.5.2", "Control character in command"))
     return text
 
 
 def _split_path(text: str, start: int, bad: Reply) -> tuple[str, str]:
     """The path without its brackets and what follows it, from `start` of `text`."""
-    if text[start : start + 1] != "<":
-        while text[start : start + 1] == " ":
-            start += 1
-        if text[start : start + 1] != "<":
-            return _split_bare(text[start:], bad)
+    while text.startswith(" ", start):
+        start += 1
+    if not text.startswith("<", start):
+        return _split_bare(text[start:], bad)
     end = text.find(">", start)
-    if '"' in text[start:end]:
+    path = text[start + 1 : end]
+    if '"' in path:
         end = _closing_bracket(text, start)
-    if end < 0 or text[end + 1 : end + 2] not in ("", " "):
+        path = text[start + 1 : end]
+    rest = text[end + 1 :]
+    if end < 0 or (rest and rest[0] != " "):
         raise SyntaxProblem(bad)
-    return text[start + 1 : end], text[end + 2 :]
+    return path, rest
 
 
 def _split_bare(text: str, bad: Reply) -> tuple[str, str]:
@@ -279,10 +287,8 @@ def _closing_bracket(text: str, start: int) -> int:
     return -1
 
 
-def _parse_path(path: str) -> Address:
-    """The address of a path without brackets, its source route dropped. Raises AddressError."""
-    if path[:1] != "@":
-        return parse_address(path)
+def _parse_route(path: str) -> Address:
+    """The mailbox of a path (without brackets) that begins with a source route. Raises AddressError."""
     if len(path.encode("utf-8")) > MAX_PATH - 2:
         raise AddressError("the path is too long")
     route, colon, mailbox = path.partition(":")
@@ -299,8 +305,11 @@ def _bad_path(bad: Reply, error: AddressError) -> SyntaxProblem:
     return SyntaxProblem(Reply(bad.code, bad.enhanced, bad.text, cause=str(error)))
 
 
-def _is_keyword(keyword: str) -> bool:
-    return keyword[:1].isalnum() and keyword.replace("-", "").isalnum()
+def _keyword(text: str) -> str:
+    """The keyword of a parameter in upper case; raises SyntaxProblem (501 5.5.4) when it is none."""
+    if not (text.isascii() and text[:1].isalnum() and text.replace("-", "").isalnum()):
+        raise SyntaxProblem(Reply(501, "5.5.4", "Bad parameter syntax"))
+    return text.upper()
 
 
 def _base64(text: bytes) -> bytes:

@@ -1,0 +1,110 @@
+"""The ESMTP parameters of MAIL and RCPT, client side: from the envelope to what a next hop understands.
+
+Each function writes only parameters of extensions that the next hop offers; the rest is dropped, which is
+what their RFCs allow. What may not be dropped is named by `unmet_requirement`: ask it first. Values are
+written exactly by the grammar, so `mta.smtp.parameters` reads them back to the same envelope.
+
+`offered` holds the EHLO keywords of the next hop in upper case; a mapping from keyword to arguments will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mta.address import Address
+from mta.envelope import BodyType, Envelope, Recipient
+from mta.reply import Reply
+from mta.smtp.xtext import encode_utf8_address, encode_xtext
+
+_NOTIFY_ORDER = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
+
+
+def encode_path(address: Address, *, smtputf8: bool) -> str:
+    """The path for MAIL or RCPT in angle brackets, in ASCII unless `smtputf8`.
+
+    Raises AddressError when the local part needs SMTPUTF8 and it may not be used.
+    """
+    if smtputf8 or address.text.isascii():
+        return f"<{address.text}>"
+    return f"<{address.to_ascii().text}>"
+
+
+def encode_mail_parameters(envelope: Envelope, offered: Collection[str], *, size: int | None = None) -> str:
+    """The parameters of MAIL, each with a blank in front; "" when there are none.
+
+    `size` is the octets that will be sent, None when unknown. Times of BY and HOLDFOR are written as the
+    envelope has them: the caller subtracts what has passed.
+    """
+    out = ""
+    if size is not None and "SIZE" in offered:
+        out = f" SIZE={size}"
+    if envelope.body is BodyType.EIGHT_BIT_MIME and "8BITMIME" in offered:
+        out += " BODY=8BITMIME"
+    elif envelope.body is BodyType.BINARY_MIME and "BINARYMIME" in offered and "CHUNKING" in offered:
+        out += " BODY=BINARYMIME"
+    if envelope.smtputf8 and "SMTPUTF8" in offered:
+        out += " SMTPUTF8"
+    if envelope.auth is not None and "AUTH" in offered:
+        out += " AUTH=" + ("<>" if envelope.auth == "<>" else encode_xtext(envelope.auth))
+    if "DSN" in offered:
+        if envelope.ret is not None:
+            out += f" RET={envelope.ret}"
+        if envelope.envid is not None:
+            out += f" ENVID={encode_xtext(envelope.envid)}"
+    if envelope.require_tls and "REQUIRETLS" in offered:
+        out += " REQUIRETLS"
+    by = envelope.deliver_by
+    if by is not None and "DELIVERBY" in offered:
+        out += f" BY={by.seconds};{by.mode}{'T' if by.trace else ''}"
+    if "FUTURERELEASE" in offered:
+        if envelope.hold_for is not None:
+            out += f" HOLDFOR={envelope.hold_for}"
+        elif envelope.hold_until is not None:
+            out += f" HOLDUNTIL={envelope.hold_until}"
+    if envelope.priority is not None and "MT-PRIORITY" in offered:
+        out += f" MT-PRIORITY={envelope.priority}"
+    if envelope.prdr and "PRDR" in offered:
+        out += " PRDR"
+    return out
+
+
+def encode_rcpt_parameters(recipient: Recipient, offered: Collection[str], *, smtputf8: bool = False) -> str:
+    """The parameters of RCPT, each with a blank in front; "" when there are none.
+
+    `smtputf8` says that MAIL of this transaction carries SMTPUTF8: ORCPT may then have UTF-8 in it
+    (RFC 6533 section 3).
+    """
+    if "DSN" not in offered:
+        return ""
+    out = ""
+    if recipient.notify is not None:
+        out = " NOTIFY=" + ",".join(word for word in _NOTIFY_ORDER if word in recipient.notify)
+    original = recipient.original
+    if original is not None:
+        if original.address_type == "utf-8":
+            encoded = encode_utf8_address(original.address, unitext=smtputf8)
+        else:
+            encoded = encode_xtext(original.address)
+        out += f" ORCPT={original.address_type};{encoded}"
+    return out
+
+
+def unmet_requirement(envelope: Envelope, offered: Collection[str]) -> Reply | None:
+    """Why the next hop may not get this message at all; None when nothing speaks against it.
+
+    Knows what the envelope says: SMTPUTF8 for a local part (RFC 6531 section 3.2), BINARYMIME (RFC 3030
+    section 3), REQUIRETLS (RFC 8689 section 4.2.1), BY in mode R (RFC 2852 section 4.2). Header fields in
+    UTF-8 and octets over 127 for a next hop without 8BITMIME are known only to who has the content.
+    """
+    if envelope.require_tls and "REQUIRETLS" not in offered:
+        return Reply(550, "5.7.30", "REQUIRETLS support required, the next hop does not offer it")
+    if "SMTPUTF8" not in offered:
+        addresses = [envelope.sender, *(recipient.address for recipient in envelope.recipients)]
+        if not all(address.local.isascii() for address in addresses):
+            return Reply(550, "5.6.7", "The next hop does not take internationalised addresses")
+    if envelope.body is BodyType.BINARY_MIME and not ("BINARYMIME" in offered and "CHUNKING" in offered):
+        return Reply(554, "5.6.1", "The next hop does not take binary messages")
+    by = envelope.deliver_by
+    if by is not None and by.mode == "R" and "DELIVERBY" not in offered:
+        return Reply(550, "5.3.3", "DELIVERBY support required, the next hop does not offer it")
+    return None
