@@ -1,0 +1,170 @@
+"""What is known of a TLS connection once it stands, and why one did not come to stand.
+
+`tls_info` reads version, cipher and a verified client certificate from the ssl object of a transport;
+`channel_bindings` gives the data that SCRAM-...-PLUS binds a login to (RFC 5929). `failure_class` sorts the
+errors of handshakes into a few words for log and metrics.
+
+Channel bindings: `tls-server-end-point` for every version; `tls-unique` for TLS 1.2 only (it is not defined
+for TLS 1.3). `tls-exporter` (RFC 9266) needs an exporter that Python's ssl does not have; it is offered as
+soon as the library lists it in `ssl.CHANNEL_BINDING_TYPES`. The only other way, OpenSSL's
+SSL_export_keying_material through ctypes, would have to guess where inside a private structure the
+interpreter keeps its SSL pointer, and a wrong guess is a crash or worse; so it is not done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+from mta.session import TlsInfo
+
+FAILURE_CLASSES = (
+    "timeout",
+    "closed",
+    "not_tls",
+    "version",
+    "cipher",
+    "refused_by_client",
+    "client_certificate",
+    "protocol",
+    "other",
+)
+"""The words of `failure_class`, for metrics that list them all."""
+
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL"})
+_VERSION = frozenset({"UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW", "TLSV1_ALERT_PROTOCOL_VERSION"})
+_CIPHER = frozenset({"NO_SHARED_CIPHER", "SSLV3_ALERT_HANDSHAKE_FAILURE", "NO_SUITABLE_SIGNATURE_ALGORITHM"})
+_REFUSED = frozenset(
+    {
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "TLSV1_ALERT_ACCESS_DENIED",
+    }
+)
+_CLIENT_CERTIFICATE = frozenset({"CERTIFICATE_VERIFY_FAILED", "PEER_DID_NOT_RETURN_A_CERTIFICATE"})
+
+
+def tls_info(ssl_object: ssl.SSLObject) -> TlsInfo:
+    """The facts of an established connection.
+
+    `ssl_object` is `transport.get_extra_info("ssl_object")`. The peer fields are filled only for a client
+    certificate that was verified: contexts without an authority for clients never ask for one.
+    """
+    name, version, bits = ssl_object.cipher() or ("", "", 0)
+    info = TlsInfo(
+        version=ssl_object.version() or version,
+        cipher=name,
+        bits=bits,
+        sni=getattr(ssl_object, "sni", ""),
+    )
+    if ssl_object.context.verify_mode != ssl.CERT_NONE:
+        der = ssl_object.getpeercert(binary_form=True)
+        if der:
+            _add_peer(info, der)
+    return info
+
+
+def channel_bindings(ssl_object: ssl.SSLObject, server_certificate_der: bytes) -> dict[str, bytes]:
+    """Channel binding data by type; empty when the connection allows none.
+
+    `server_certificate_der` is the certificate that this connection was served
+    (`mta.net.tls.served_certificate`).
+    """
+    bindings: dict[str, bytes] = {}
+    end_point = server_end_point(server_certificate_der)
+    if end_point:
+        bindings["tls-server-end-point"] = end_point
+    for kind in ("tls-unique", "tls-exporter"):
+        if kind not in ssl.CHANNEL_BINDING_TYPES:
+            continue
+        if kind == "tls-unique" and ssl_object.version() != "TLSv1.2":
+            continue  # RFC 9266 section 3: not defined for TLS 1.3
+        data = ssl_object.get_channel_binding(kind)
+        if data:
+            bindings[kind] = data
+    return bindings
+
+
+def server_end_point(certificate_der: bytes) -> bytes:
+    """`tls-server-end-point` of a certificate (RFC 5929 section 4.1), b"" where it is not defined.
+
+    The hash is that of the certificate's signature, with SHA-256 in place of MD5 and SHA-1. A signature
+    without one single hash (Ed25519) has no such binding.
+    """
+    try:
+        algorithm = x509.load_der_x509_certificate(certificate_der).signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return b""
+    if algorithm is None:
+        return b""
+    name = "sha256" if algorithm.name in ("md5", "sha1") else algorithm.name.replace("-", "_")
+    try:
+        return hashlib.new(name, certificate_der).digest()
+    except ValueError:
+        return b""
+
+
+def failure_class(error: BaseException | None) -> str:
+    """One word of `FAILURE_CLASSES` for the error of a handshake; None means the peer went away."""
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        if reason in _NOT_TLS:
+            return "not_tls"
+        if reason in _VERSION:
+            return "version"
+        if reason in _CIPHER:
+            return "cipher"
+        if reason in _REFUSED:
+            return "refused_by_client"
+        if reason in _CLIENT_CERTIFICATE:
+            return "client_certificate"
+        if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return "closed"
+        return "protocol"
+    # Both loops report their own handshake timeout as an aborted connection with this text.
+    if isinstance(error, ConnectionAbortedError) and "handshake is taking longer" in str(error):
+        return "timeout"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if error is None or isinstance(error, OSError | EOFError):
+        return "closed"
+    return "other"
+
+
+def failure_text(error: BaseException | None) -> str:
+    """The error of a handshake as a few printable words for the log, never longer than 200 characters."""
+    if error is None:
+        return "connection closed"
+    if isinstance(error, ssl.SSLError):
+        text = getattr(error, "verify_message", "") or (error.reason or "").lower().replace("_", " ")
+        text = text or str(error)
+    else:
+        text = str(error) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+def _add_peer(info: TlsInfo, der: bytes) -> None:
+    info.peer_fingerprint = hashlib.sha256(der).hexdigest()
+    certificate = x509.load_der_x509_certificate(der)
+    names: list[str] = []
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        pass  # no names, or none that can be read: the certificate is still the one that was verified
+    else:
+        names += extension.value.get_values_for_type(x509.RFC822Name)
+        names += extension.value.get_values_for_type(x509.DNSName)
+    info.peer_names = tuple(name for name in names if name.isprintable())
+    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    subject = str(common[0].value) if common else ""
+    if not subject or not subject.isprintable():
+        subject = info.peer_names[0] if info.peer_names else ""
+    info.peer_subject = subject
