@@ -1,4 +1,4 @@
-"""Who gets what from where: recipients grouped by next hop, each group at most as large as its transport takes.
+"""Who gets what from where: recipients grouped by next hop, no group larger than its transport takes.
 
 Pure. The order of recipients is kept within a group, and groups stand in the order in which their first
 recipient was named, so that the same envelope always gives the same plan (logs and tests can be compared).

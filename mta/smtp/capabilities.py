@@ -7,6 +7,7 @@ are left out: a server that says more than we understand is no reason not to del
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mta.reply import Reply
@@ -27,7 +28,7 @@ def parse_capabilities(reply: Reply) -> dict[str, str]:
     return offered
 
 
-def size_limit(offered: dict[str, str]) -> int:
+def size_limit(offered: Mapping[str, str]) -> int:
     """The greatest message that SIZE announces in octets, 0 when there is no limit (RFC 1870 section 4)."""
     argument = offered.get("SIZE", "")
     return int(argument) if argument.isascii() and argument.isdigit() and len(argument) <= 20 else 0
@@ -48,7 +49,7 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def parse_limits(offered: dict[str, str]) -> Limits:
+def parse_limits(offered: Mapping[str, str]) -> Limits:
     """LIMITS of a server; a value that is not 1 to 6 digits or is zero counts as absent (section 3.2)."""
     argument = offered.get("LIMITS")
     if not argument:

@@ -62,7 +62,7 @@ class DotStuffer:
         self._ends = LineEnds()
 
     def stuff(self, chunk: bytes) -> bytes:
-        """The next octets as they are sent; the same object when nothing had to be done. Raises BareLineEnd."""
+        """The next octets as they are sent, the same object when nothing was to do. Raises BareLineEnd."""
         at_line_start = self._ends.last == _LF
         self._ends.check(chunk)
         stuffed = chunk.replace(b"\n.", b"\n..")

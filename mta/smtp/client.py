@@ -1,0 +1,240 @@
+"""The client side of an SMTP or LMTP session (RFC 5321, RFC 2033), without I/O.
+
+`ClientSession` is fed the octets that a server sends and hands out those that go to it; a shell
+(`mta.net.outbound`) owns socket, TLS and clock. It runs one dialog at a time: `opening` by itself, then one
+`Mailing` or `RecipientCheck` after another, QUIT at the end. Dialogs are generators, see `mta.smtp.opening`.
+
+It promises: nothing a server says raises. What is no reply, what comes unasked, what comes between the 220
+to STARTTLS and the handshake (injection), a 421 and a closed connection all end in `Phase.CLOSED` with
+`failure` set, and every recipient of the running transaction that had no reply yet keeps none: what that
+means depends on `Mailing.sent`. Calling it out of turn is our own fault and raises RuntimeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Protocol
+
+from mta.reply import Reply
+from mta.smtp.opening import (
+    START_TLS,
+    ClientSettings,
+    Dialog,
+    Peer,
+    PeerFailure,
+    Signal,
+    closing,
+    opening,
+    protocol_failure,
+)
+from mta.smtp.replies import ReplyError, ReplyParser
+
+
+class Phase(Enum):
+    """Where a session stands."""
+
+    OPENING = "opening"
+    STARTTLS = "starttls"
+    """The shell makes the TLS handshake, then calls `tls_started`."""
+    READY = "ready"
+    """Waits for the next transaction."""
+    COMMAND = "command"
+    """Replies to commands are awaited."""
+    CONTENT = "content"
+    """The shell sends the content with `content` and `end_of_content`."""
+    FINAL = "final"
+    """The message is with the server, its reply is awaited."""
+    QUITTING = "quitting"
+    CLOSED = "closed"
+
+
+WAITING = frozenset({Phase.OPENING, Phase.COMMAND, Phase.FINAL})
+"""Phases in which the next move is the server's."""
+
+
+class Exchange(Protocol):
+    """What a session does between two READY."""
+
+    def dialog(self, settings: ClientSettings, peer: Peer) -> Dialog:
+        """The dialog; raises PeerFailure."""
+
+
+class ContentExchange(Exchange, Protocol):
+    """An exchange that sends content."""
+
+    sent: bool
+
+    def frame(self, chunk: bytes) -> bytes:
+        """Content as it is sent."""
+
+    def finish(self) -> bytes:
+        """What ends the content."""
+
+
+class ClientSession:
+    """One session with one server."""
+
+    __slots__ = (
+        "_dialog",
+        "_exchange",
+        "_out",
+        "_parser",
+        "_settings",
+        "failure",
+        "messages",
+        "peer",
+        "phase",
+        "replied",
+    )
+
+    def __init__(self, settings: ClientSettings, *, encrypted: bool = False, verified: bool = False) -> None:
+        """`encrypted`: TLS is there from the first octet; `verified`: with a verified certificate."""
+        self._settings = settings
+        self._parser = ReplyParser()
+        self._out: list[bytes] = []
+        self._exchange: ContentExchange | None = None
+        self.peer = Peer(encrypted=encrypted, verified=verified)
+        self.phase = Phase.OPENING
+        self.failure: Reply | None = None
+        """Why the session is CLOSED: a temporary reply with the cause for the log."""
+        self.messages = 0
+        """Transactions begun."""
+        self.replied = False
+        """A reply has come since the running exchange began."""
+        self._dialog: Dialog | None = opening(settings, self.peer)
+        next(self._dialog)
+
+    @property
+    def waiting(self) -> bool:
+        """True when the next move is the server's."""
+        return self.phase in WAITING
+
+    def begin(self, exchange: Exchange) -> None:
+        """Start a check. Raises RuntimeError unless READY."""
+        self._begin(exchange, None)
+
+    def begin_mailing(self, mailing: ContentExchange) -> None:
+        """Start a transaction. Raises RuntimeError unless READY."""
+        self._begin(mailing, mailing)
+
+    def _begin(self, exchange: Exchange, mailing: ContentExchange | None) -> None:
+        if self.phase is not Phase.READY:
+            raise RuntimeError(f"a transaction begun while {self.phase.value}")
+        self._exchange = mailing
+        self.messages += 1
+        self.phase = Phase.COMMAND
+        self.replied = False
+        self._dialog = exchange.dialog(self._settings, self.peer)
+        self._resume(None)
+
+    def receive_data(self, data: bytes) -> None:
+        """Octets from the server."""
+        parser = self._parser
+        if self.phase is Phase.STARTTLS:
+            self._close(protocol_failure("octets between STARTTLS and its handshake").reply)
+            return
+        parser.feed(data)
+        try:
+            while self.phase is not Phase.CLOSED and (reply := parser.next_reply()) is not None:
+                self._receive(reply)
+        except ReplyError as error:
+            self._close(protocol_failure(str(error)).reply)
+
+    def receive_end(self, cause: str) -> None:
+        """The connection is closed, by the server or by a failure that `cause` tells to the log."""
+        self._close(Reply(451, "4.4.2", "The connection to the next server was lost", cause))
+
+    def fail(self, reply: Reply) -> None:
+        """The shell gives up: a timeout, a TLS failure, content that cannot be read."""
+        self._close(reply)
+
+    def bytes_to_send(self) -> bytes:
+        """What is to be sent now, b"" for nothing."""
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    def tls_started(self, *, verified: bool, channel_bindings: Mapping[str, bytes]) -> None:
+        """The handshake after STARTTLS succeeded. Raises RuntimeError in any other phase."""
+        if self.phase is not Phase.STARTTLS:
+            raise RuntimeError("no handshake was due")
+        self.peer.encrypted = True
+        self.peer.verified = verified
+        self.peer.channel_bindings = channel_bindings
+        self.peer.offered = {}
+        self.phase = Phase.OPENING
+        self._resume(None)
+
+    def content(self, chunk: bytes) -> bytes:
+        """The next octets of content as they are sent. Raises BareLineEnd; RuntimeError out of phase."""
+        return self._sending().frame(chunk)
+
+    def end_of_content(self) -> bytes:
+        """What ends the content. Raises BareLineEnd; RuntimeError out of phase."""
+        end = self._sending().finish()
+        self.phase = Phase.FINAL
+        return end
+
+    def quit(self) -> None:
+        """Say QUIT if it may be said now, else just close."""
+        if self.phase is Phase.READY:
+            self._out.append(b"QUIT\r\n")
+            self.phase = Phase.QUITTING
+        elif self.phase is not Phase.QUITTING:
+            self._close(Reply(451, "4.4.2", "The connection to the next server was closed", "closed by us"))
+
+    def _sending(self) -> ContentExchange:
+        if self.phase is not Phase.CONTENT or self._exchange is None:
+            raise RuntimeError(f"content sent while {self.phase.value}")
+        return self._exchange
+
+    def _receive(self, reply: Reply) -> None:
+        match self.phase:
+            case Phase.COMMAND | Phase.FINAL | Phase.OPENING | Phase.CONTENT:
+                self.replied = True
+                self._resume(reply)
+            case Phase.QUITTING:
+                self._close(Reply(451, "4.4.2", "The connection to the next server was closed", "QUIT"))
+            case _:
+                # Nothing was asked: the server says good-bye (421), or it is out of step with us.
+                is_bye = reply.code == 421
+                self._close(closing(reply) if is_bye else protocol_failure(f"unasked: {reply}").reply)
+
+    def _resume(self, reply: Reply | None) -> None:
+        dialog = self._dialog
+        if dialog is None:
+            raise RuntimeError("no dialog runs")
+        try:
+            step = next(dialog) if reply is None else dialog.send(reply)
+        except StopIteration:
+            self._dialog = self._exchange = None
+            self.phase = Phase.READY
+        except PeerFailure as failure:
+            self._close(failure.reply)
+        else:
+            if step is START_TLS:
+                if not self._parser.is_empty:
+                    self._close(protocol_failure("octets after the 220 to STARTTLS").reply)
+                    return
+                self.phase = Phase.STARTTLS
+            elif isinstance(step, Signal):
+                self.phase = Phase.CONTENT
+            else:
+                if step:
+                    self._out.append(step)
+                if self._exchange is not None and self._exchange.sent:
+                    self.phase = Phase.FINAL
+
+    def _close(self, reply: Reply) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        self.phase = Phase.CLOSED
+        self.failure = reply
+        self._out.clear()
+        if self._dialog is not None:
+            self._dialog.close()
+            self._dialog = None
