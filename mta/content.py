@@ -46,15 +46,15 @@ class Content(Protocol):
 class MessageBuffer:
     """Collects a message as it arrives."""
 
-    __slots__ = ("_fd", "_parts", "_spill_dir", "has_8bit", "head_size", "size")
+    __slots__ = ("_fd", "_memory", "_spill_dir", "has_8bit", "size")
 
     def __init__(self, spill_dir: str | None = None) -> None:
         """`spill_dir` is the folder of temporary files, None for the system's."""
-        self._parts: list[bytes] = []
+        # A message that arrives in one chunk stays that object; small chunks share one growing buffer.
+        self._memory: bytes | bytearray = b""
         self._fd = -1
         self._spill_dir = spill_dir
         self.size = 0
-        self.head_size = 0
         self.has_8bit = False
 
     def append(self, chunk: bytes) -> None:
@@ -62,19 +62,25 @@ class MessageBuffer:
         if not self.has_8bit and not chunk.isascii():
             self.has_8bit = True
         self.size += len(chunk)
-        if self._fd < 0:
-            self._parts.append(chunk)
-            if self.size > MEMORY_LIMIT:
-                self._spill()
-        else:
+        if self._fd >= 0:
             self._write(chunk)
+            return
+        if not self._memory:
+            self._memory = chunk
+        elif isinstance(self._memory, bytearray):
+            self._memory += chunk
+        else:
+            self._memory = bytearray(self._memory)
+            self._memory += chunk
+        if self.size > MEMORY_LIMIT:
+            self._spill()
 
     @property
     def head(self) -> bytes:
         """The octets kept in memory: all of a small message, the first `MEMORY_LIMIT` of a large one."""
-        if len(self._parts) > 1:
-            self._parts = [b"".join(self._parts)]
-        return self._parts[0] if self._parts else b""
+        if isinstance(self._memory, bytearray):
+            self._memory = bytes(self._memory)
+        return self._memory
 
     @property
     def spilled(self) -> bool:
@@ -100,7 +106,7 @@ class MessageBuffer:
 
     def close(self) -> None:
         """Free memory and file; the buffer is empty afterwards."""
-        self._parts = []
+        self._memory = b""
         self.size = 0
         if self._fd >= 0:
             os.close(self._fd)
@@ -117,7 +123,7 @@ class MessageBuffer:
             self._fd = self._named_spill()
         head = self.head
         self._write(head)
-        self._parts = [head[:MEMORY_LIMIT]]
+        self._memory = head[:MEMORY_LIMIT]
 
     def _named_spill(self) -> int:
         # Some file systems have no O_TMPFILE.

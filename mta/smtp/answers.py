@@ -1,0 +1,163 @@
+"""What the session does with the driver's answer, one function for each event that asks.
+
+A reply of None is the usual positive one. `ServerSession.answer` has already taken the event back, so
+that the session goes on with the next command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mta.reply import Reply
+from mta.smtp import events as ev
+from mta.smtp import server_replies as replies
+from mta.smtp.extensions import Conditions, Parameters, offer
+from mta.smtp.inbound_message import BdatReader, DataReader
+from mta.smtp.state import State
+
+if TYPE_CHECKING:
+    from mta.smtp.server import ServerSession
+
+
+def _connected(session: ServerSession, event: ev.Connected, reply: Reply | None) -> None:
+    if reply is None and session.buffered:
+        session.put_refusal(replies.SYNCHRONISATION)
+        return
+    session.state = State.START
+    session.put(reply or _greeting(session))
+    if reply is not None and not reply.is_positive:
+        session.close()
+
+
+def _greeting(session: ServerSession) -> Reply:
+    settings = session.settings
+    protocol = "LMTP" if settings.protocol == "lmtp" else "ESMTP"
+    return Reply(220, "", f"{settings.hostname} {protocol} {settings.greeting}")
+
+
+def _hello(session: ServerSession, event: ev.Hello, reply: Reply | None) -> None:
+    if reply is not None and not reply.is_positive:
+        session.put_refusal(reply)
+        return
+    settings = session.settings
+    session.reset()
+    session.state = State.READY
+    if event.verb == "HELO":
+        session.keywords = frozenset()
+        session.put(reply or Reply(250, "", settings.hostname))
+        return
+    lines, session.keywords = offer(
+        settings.offered,
+        Parameters(
+            settings.max_size,
+            settings.max_recipients,
+            settings.max_transactions,
+            settings.min_deliver_by,
+            settings.max_hold,
+            settings.max_hold_until,
+        ),
+        Conditions(
+            session.tls,
+            settings.starttls,
+            () if session.authenticated else session.mechanisms,
+            session.trusted_xclient,
+            session.trusted_xforward,
+        ),
+    )
+    session.put(reply or Reply(250, "", "\n".join((settings.hostname, *lines))))
+
+
+def _mail(session: ServerSession, event: ev.MailFrom, reply: Reply | None) -> None:
+    if reply is None or reply.is_positive:
+        session.begin_transaction(event.envelope)
+        session.put(reply or replies.SENDER_OK)
+    else:
+        session.group_failed = True
+        session.put_refusal(reply)
+
+
+def _rcpt(session: ServerSession, event: ev.RcptTo, reply: Reply | None) -> None:
+    if reply is None or reply.is_positive:
+        event.envelope.recipients.append(event.recipient)
+        session.state = State.RCPT
+        session.put(reply or replies.RECIPIENT_OK)
+    else:
+        session.put_refusal(reply)
+
+
+def _data_start(session: ServerSession, event: ev.DataStart, reply: Reply | None) -> None:
+    chunk = session.message
+    if reply is None or reply.is_positive:
+        if chunk is not None:
+            session.state = State.BDAT
+        else:
+            session.message = DataReader(session.settings)
+            session.state = State.DATA
+            session.put(reply or replies.GO_AHEAD)
+    elif isinstance(chunk, BdatReader) and not reply.close:
+        session.envelope = None
+        session.message = BdatReader.swallow(chunk.chunk_size, reply, State.READY)
+        session.state = State.BDAT
+    else:
+        session.put_refusal(reply)
+        if session.state is not State.CLOSED:
+            session.group_failed = True
+            session.reset()
+
+
+def _data_end(session: ServerSession, event: ev.DataEnd, reply: Reply | None) -> None:
+    session.ask(event)
+    session.answer_data(reply or replies.OK)
+
+
+def _auth(session: ServerSession, event: ev.AuthStart | ev.AuthResponse, reply: Reply | None) -> None:
+    session.state = State.READY
+    if reply is None or reply.is_positive:
+        session.authenticated = True
+        session.put(reply or replies.AUTHENTICATED)
+    else:
+        session.put_refusal(reply)
+
+
+def _starttls(session: ServerSession, event: ev.StartTls, reply: Reply | None) -> None:
+    if reply is None or reply.is_positive:
+        session.put(reply or replies.READY_FOR_TLS)
+        session.state = State.TLS
+    else:
+        session.put_refusal(reply)
+
+
+def _xclient(session: ServerSession, event: ev.Xclient, reply: Reply | None) -> None:
+    if reply is None or reply.is_positive:
+        session.forget_client()
+        session.state = State.START
+        session.put(reply or _greeting(session))
+    else:
+        session.put_refusal(reply)
+
+
+def _verify(session: ServerSession, event: ev.Verify, reply: Reply | None) -> None:
+    session.put(reply or replies.VRFY)
+
+
+def _other(session: ServerSession, event: ev.Event, reply: Reply | None) -> None:
+    session.put(reply or replies.OK)
+
+
+ANSWERS: dict[type, Callable[[ServerSession, Any, Reply | None], None]] = {
+    ev.Connected: _connected,
+    ev.Hello: _hello,
+    ev.MailFrom: _mail,
+    ev.RcptTo: _rcpt,
+    ev.DataStart: _data_start,
+    ev.DataEnd: _data_end,
+    ev.AuthStart: _auth,
+    ev.AuthResponse: _auth,
+    ev.StartTls: _starttls,
+    ev.Xclient: _xclient,
+    ev.Xforward: _other,
+    ev.Verify: _verify,
+    ev.Etrn: _other,
+}
+"""For each event that asks, what its answer does."""

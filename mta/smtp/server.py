@@ -1,0 +1,348 @@
+"""The server session: SMTP, submission and LMTP, sans-IO (RFC 5321, 6409, 2033).
+
+Feed it with `receive_data`, take events with `next_event` until it returns None, answer those that ask,
+send what `data_to_send` yields. No clock, no socket, no DNS: timeouts, TLS and decisions are the driver's.
+
+Promises: one command is in work at a time and answers come in the order of commands (RFC 2920); nothing
+that was received before STARTTLS is seen after it (RFC 3207 section 5); a message ends only where
+`mta.smtp.wire` says; whatever the client sends, no exception comes out. The session refuses by itself
+what is wrong by syntax, order or limit and informs the driver by `Refused`.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Sequence
+
+from mta.envelope import Envelope
+from mta.reply import Reply
+from mta.smtp import events as ev
+from mta.smtp import server_replies as replies
+from mta.smtp.answers import ANSWERS
+from mta.smtp.inbound_message import BdatReader, MessageReader
+from mta.smtp.server_settings import ServerSettings
+from mta.smtp.state import COMMANDS, FOREIGN, OBSOLETE, State, out_of_order
+from mta.smtp.syntax import SyntaxProblem, parse_bdat_argument, split_command
+from mta.smtp.verbs import HANDLERS, auth_line
+
+MAX_COMMAND_LINE = 2048
+"""Octets of a command line. RFC 5321 asks for 512 and each extension for more; 2048 holds them all."""
+MAX_AUTH_LINE = 12288
+"""Octets of a line of a SASL exchange (RFC 4954 section 4)."""
+
+
+class ServerSession:
+    """One session, seen from the server."""
+
+    __slots__ = (
+        "_buffer",
+        "_idle",
+        "_out",
+        "_position",
+        "_skip_line",
+        "_waiting",
+        "authenticated",
+        "envelope",
+        "errors",
+        "group_failed",
+        "keywords",
+        "mechanisms",
+        "message",
+        "settings",
+        "state",
+        "tls",
+        "transactions",
+        "trusted_xclient",
+        "trusted_xforward",
+    )
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        tls: bool = False,
+        trusted_xclient: bool = False,
+        trusted_xforward: bool = False,
+    ) -> None:
+        """`tls` is True for implicit TLS; the trusted flags offer XCLIENT and XFORWARD to this peer."""
+        self.settings = settings
+        self.state = State.GREETING
+        self.tls = tls
+        self.trusted_xclient = trusted_xclient
+        self.trusted_xforward = trusted_xforward
+        self.mechanisms: tuple[str, ...] = ()
+        """SASL mechanisms to offer; set by the driver before it answers `Hello`."""
+        self.authenticated = False
+        self.keywords: frozenset[str] = frozenset()
+        self.envelope: Envelope | None = None
+        self.errors = 0
+        self.transactions = 0
+        self._idle = 0
+        self._buffer = b""
+        self._position = 0
+        self._skip_line = False
+        self.group_failed = False
+        self.message: MessageReader | None = None
+        self._waiting: ev.Event | None = None
+        self._out: list[bytes] = []
+
+    # --- octets ------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> None:
+        """Take octets from the client."""
+        if self._position < len(self._buffer):
+            self._buffer = self._buffer[self._position :] + data
+        else:
+            self._buffer = data
+        self._position = 0
+
+    @property
+    def buffered(self) -> int:
+        """Octets received and not yet used: the driver stops reading when they grow."""
+        return len(self._buffer) - self._position
+
+    def data_to_send(self) -> bytes:
+        """Octets for the client since the last call."""
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self._out = []
+        return data
+
+    # --- events ------------------------------------------------------------------------------------
+
+    def next_event(self) -> ev.Event | None:
+        """The next event, None when more octets or an answer are needed."""
+        if self._waiting is not None:
+            return None
+        while True:
+            state = self.state
+            if state is State.DATA or state is State.BDAT:
+                event = self._read_message()
+                if event is not None or self.state is state:
+                    return event
+                continue
+            if state is State.GREETING:
+                self._waiting = waiting = ev.Connected()
+                return waiting
+            if state is State.TLS or state is State.CLOSED:
+                return None
+            line = self._read_line(MAX_AUTH_LINE if state is State.AUTH else MAX_COMMAND_LINE)
+            if line is None:
+                return None
+            if isinstance(line, Reply):
+                return self.refuse(line, "")
+            event = auth_line(self, line) if state is State.AUTH else self._command(line)
+            if event is not None:
+                return event
+
+    def _read_line(self, limit: int) -> bytes | Reply | None:
+        buffer, start = self._buffer, self._position
+        end = buffer.find(b"\n", start)
+        if end < 0:
+            if len(buffer) - start > limit:
+                self._skip_line = True
+                self._position = len(buffer)
+            return None
+        self._position = end + 1
+        if self._skip_line or end + 1 - start > limit:
+            self._skip_line = False
+            return replies.LINE_TOO_LONG
+        if end == start or buffer[end - 1] != 13:
+            return replies.BARE_LF
+        return buffer[start : end - 1]
+
+    def _command(self, line: bytes) -> ev.Event | None:
+        verb, argument = split_command(line)
+        rule = COMMANDS.get(verb)
+        if rule is None:
+            if verb in FOREIGN:
+                return self.refuse(replies.FOREIGN, verb)
+            return self.refuse(replies.NOT_IMPLEMENTED if verb in OBSOLETE else replies.UNKNOWN, verb)
+        if rule.last and self._position < len(self._buffer) and verb != "QUIT":
+            return self.refuse(replies.SYNCHRONISATION, verb)
+        if not self.keywords and self._position < len(self._buffer) and verb != "QUIT":
+            # PIPELINING was not offered: the client did not wait for a reply (RFC 2920 section 3.1).
+            return self.refuse(replies.SYNCHRONISATION, verb)
+        if self.settings.require_tls and not self.tls and not rule.plain:
+            return self.refuse(replies.NEED_TLS, verb)
+        if self.state not in rule.states:
+            return self._misplaced(verb, argument)
+        if rule.idle:
+            self._idle += 1
+            if self._idle > self.settings.max_idle_commands:
+                return self.refuse(replies.TOO_MANY_IDLE, verb)
+        try:
+            return HANDLERS[verb](self, argument)
+        except SyntaxProblem as problem:
+            if verb == "MAIL":
+                self.group_failed = True
+            return self.refuse(problem.reply, verb)
+
+    def _misplaced(self, verb: str, argument: bytes) -> ev.Event | None:
+        reply = out_of_order(verb, self.state, self.settings.protocol == "lmtp")
+        if verb == "BDAT":
+            # The chunk comes whatever we answer (RFC 3030 section 2).
+            try:
+                size, _ = parse_bdat_argument(argument)
+            except SyntaxProblem as problem:
+                return self.refuse(problem.reply, verb)
+            self.swallow(size, reply)
+            return None
+        if self.group_failed and verb in ("RCPT", "DATA"):
+            # The rest of a pipelined group whose MAIL failed: no fault of its own.
+            self.put(reply)
+            return ev.Refused(reply, verb)
+        return self.refuse(reply, verb)
+
+    def refuse(self, reply: Reply, verb: str) -> ev.Event:
+        """Refuse a command without asking the driver; too many of them end the session."""
+        return ev.Refused(self.put_refusal(reply), verb)
+
+    def put(self, reply: Reply) -> None:
+        """Queue a reply; one with `close` ends the session."""
+        self._out.append(reply.encode())
+        if reply.close:
+            self.close()
+
+    def put_refusal(self, reply: Reply) -> Reply:
+        """Queue a refusal and count it; returns what is sent: one refusal too many becomes a 421."""
+        self.errors += 1
+        if self.errors > self.settings.max_errors and not reply.close:
+            reply = replies.TOO_MANY_ERRORS
+        self.put(reply)
+        return reply
+
+    def close(self) -> None:
+        """Read nothing more; what is queued is still sent."""
+        self.state = State.CLOSED
+        self._buffer = b""
+        self._position = 0
+        self.envelope = None
+        self.message = None
+
+    def begin_transaction(self, envelope: Envelope) -> None:
+        """MAIL was accepted."""
+        self.envelope = envelope
+        self.state = State.MAIL
+        self.transactions += 1
+        self._idle = 0
+
+    def ask(self, event: ev.Event) -> ev.Event:
+        """Return an event that the driver must answer before the next one."""
+        self._waiting = event
+        return event
+
+    def swallow(self, size: int, reply: Reply) -> None:
+        """Read a chunk that has no place, then say why."""
+        self.message = BdatReader.swallow(size, reply, self.state)
+        self.state = State.BDAT
+
+    def reset(self) -> ev.Event | None:
+        """Give up the transaction, if there is one."""
+        had = self.envelope is not None
+        self.envelope = None
+        self.message = None
+        if self.state is not State.START:
+            self.state = State.READY
+        return ev.Reset() if had else None
+
+    # --- message -----------------------------------------------------------------------------------
+
+    def _read_message(self) -> ev.Event | None:
+        """The next event of a message; None with the state unchanged asks for more octets."""
+        message = self.message
+        assert message is not None
+        if not message.chunk_done:
+            if self._position == len(self._buffer):
+                return None
+            data = self._buffer[self._position :] if self._position else self._buffer
+            octets = message.feed(data)
+            self._buffer = message.rest
+            self._position = 0
+            message.rest = b""
+            if octets:
+                return ev.DataChunk(octets)
+            if not message.chunk_done:
+                return None
+        if message.swallowed is not None:
+            reply, self.state = message.swallowed
+            self.message = None
+            return self.refuse(reply, "BDAT")
+        if message.done:
+            octets = message.finish()
+            if octets:
+                return ev.DataChunk(octets)
+            self.state = State.FINAL
+            assert self.envelope is not None
+            return self.ask(ev.DataEnd(self.envelope, message.problem))
+        if message.problem is not None:
+            self.put_refusal(message.problem)
+            return self.reset()
+        self.state = State.CHUNKS
+        self.put(Reply(250, "2.0.0", f"{message.chunk_size} octets received"))
+        return None
+
+    # --- answers -----------------------------------------------------------------------------------
+
+    def answer(self, reply: Reply | None = None) -> None:
+        """Answer the event that asked; None is the usual positive reply.
+
+        A reply with `close` ends the session. For AUTH a positive reply means success.
+        """
+        event, self._waiting = self._waiting, None
+        if self.state is State.CLOSED:
+            return
+        if event is not None:
+            ANSWERS[type(event)](self, event, reply)
+        elif reply is not None:  # the driver ends the session between two commands: timeout, shutdown
+            self.put(reply)
+
+    def challenge(self, data: bytes) -> None:
+        """Answer `AuthStart` or `AuthResponse` with one more challenge (334)."""
+        self._waiting = None
+        self.state = State.AUTH
+        self._out.append(b"334 " + binascii.b2a_base64(data, newline=False) + b"\r\n")
+
+    def answer_data(self, final: Reply, each: Sequence[Reply] | None = None) -> None:
+        """Answer `DataEnd`.
+
+        `each` holds one reply per accepted recipient, in order; it is sent in LMTP (RFC 2033 section
+        4.2), and in SMTP when the client asked for PRDR and the replies differ. Otherwise `final` alone
+        answers.
+        """
+        event, self._waiting = self._waiting, None
+        if self.state is State.CLOSED or not isinstance(event, ev.DataEnd):
+            return
+        envelope = event.envelope
+        if self.settings.protocol == "lmtp":
+            for reply in each if each is not None else [final] * len(envelope.recipients):
+                self._out.append(reply.encode())
+        elif envelope.prdr and each is not None and len({reply.code // 100 for reply in each}) > 1:
+            self.put(replies.PRDR_FOLLOWS)
+            for reply in each:
+                self._out.append(reply.encode())
+            self.put(final)
+        else:
+            self.put(final)
+        if final.close:
+            self.close()
+        else:
+            self.reset()
+
+    def tls_started(self) -> None:
+        """The handshake is done: start as after connecting, without a greeting (RFC 3207 section 4.2)."""
+        self.tls = True
+        self.forget_client()
+        self.state = State.START
+
+    def forget_client(self) -> None:
+        """Drop what the client said so far, as before its EHLO."""
+        self.envelope = None
+        self.message = None
+        self.keywords = frozenset()
+        self.mechanisms = ()
+        self.authenticated = False
+        self._buffer = b""
+        self._position = 0

@@ -1,0 +1,221 @@
+"""The verbs of the server session, one function each: argument in, event or refusal out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mta.envelope import Envelope, Recipient
+from mta.reply import Reply
+from mta.smtp import events as ev
+from mta.smtp import server_replies as replies
+from mta.smtp.inbound_message import TOO_LARGE, BdatReader
+from mta.smtp.parameters import apply_mail_parameters, apply_rcpt_parameters
+from mta.smtp.state import COMMANDS, State
+from mta.smtp.syntax import (
+    SyntaxProblem,
+    parse_auth_argument,
+    parse_auth_response,
+    parse_bdat_argument,
+    parse_etrn_argument,
+    parse_helo_argument,
+    parse_lookup_argument,
+    parse_mail,
+    parse_rcpt,
+)
+from mta.smtp.xclient import parse_xclient, parse_xforward
+
+if TYPE_CHECKING:
+    from mta.smtp.server import ServerSession
+
+
+def _hello(session: ServerSession, verb: str, argument: bytes) -> ev.Event:
+    lmtp = session.settings.protocol == "lmtp"
+    if (verb == "LHLO") is not lmtp:
+        wanted = "LHLO" if lmtp else "EHLO"
+        return session.refuse(Reply(500, "5.5.1", f"this server wants {wanted}"), verb)
+    name, valid = parse_helo_argument(argument)
+    return session.ask(ev.Hello(verb, name, valid))
+
+
+def _ehlo(session: ServerSession, argument: bytes) -> ev.Event:
+    return _hello(session, "EHLO", argument)
+
+
+def _helo(session: ServerSession, argument: bytes) -> ev.Event:
+    return _hello(session, "HELO", argument)
+
+
+def _lhlo(session: ServerSession, argument: bytes) -> ev.Event:
+    return _hello(session, "LHLO", argument)
+
+
+def _mail(session: ServerSession, argument: bytes) -> ev.Event:
+    keywords = session.keywords
+    session.group_failed = False
+    address, parameters = parse_mail(argument, smtputf8_ok="SMTPUTF8" in keywords)
+    envelope = Envelope(address)
+    if parameters:
+        apply_mail_parameters(envelope, parameters, keywords)
+    if session.transactions >= session.settings.max_transactions:
+        return session.refuse(replies.TOO_MANY_MESSAGES, "MAIL")
+    if envelope.size > session.settings.max_size:
+        session.group_failed = True
+        return session.refuse(TOO_LARGE, "MAIL")
+    return session.ask(ev.MailFrom(envelope))
+
+
+def _rcpt(session: ServerSession, argument: bytes) -> ev.Event:
+    envelope = session.envelope
+    assert envelope is not None
+    address, parameters = parse_rcpt(argument, smtputf8_ok=envelope.smtputf8)
+    recipient = Recipient(address)
+    if parameters:
+        apply_rcpt_parameters(recipient, parameters, session.keywords)
+    if len(envelope.recipients) >= session.settings.max_recipients:
+        # Not an error of the client: it sends the rest in another transaction (RFC 5321 4.5.3.1.10).
+        session.put(replies.TOO_MANY_RECIPIENTS)
+        return ev.Refused(replies.TOO_MANY_RECIPIENTS, "RCPT")
+    return session.ask(ev.RcptTo(envelope, recipient))
+
+
+def _data(session: ServerSession, argument: bytes) -> ev.Event:
+    envelope = session.envelope
+    assert envelope is not None
+    if argument:
+        return session.refuse(Reply(501, "5.5.4", "DATA takes no argument"), "DATA")
+    if envelope.body == "BINARYMIME":
+        return session.refuse(replies.BINARY_NEEDS_BDAT, "DATA")
+    return session.ask(ev.DataStart(envelope))
+
+
+def _bdat(session: ServerSession, argument: bytes) -> ev.Event | None:
+    envelope = session.envelope
+    assert envelope is not None
+    size, last = parse_bdat_argument(argument)
+    if "CHUNKING" not in session.keywords:
+        session.swallow(size, replies.NOT_IMPLEMENTED)
+        return None
+    if session.message is None:
+        session.message = BdatReader(session.settings, binary=envelope.body == "BINARYMIME")
+        session.message.begin_chunk(size, last)
+        return session.ask(ev.DataStart(envelope))
+    assert isinstance(session.message, BdatReader)
+    session.message.begin_chunk(size, last)
+    session.state = State.BDAT
+    return None
+
+
+def _rset(session: ServerSession, argument: bytes) -> ev.Event | None:
+    if argument:
+        return session.refuse(Reply(501, "5.5.4", "RSET takes no argument"), "RSET")
+    session.put(replies.OK)
+    return session.reset()
+
+
+def _noop(session: ServerSession, argument: bytes) -> ev.Event | None:
+    session.put(replies.OK)
+    return None
+
+
+def _quit(session: ServerSession, argument: bytes) -> ev.Event:
+    session.put(replies.BYE)
+    return ev.Closed()
+
+
+def _vrfy(session: ServerSession, argument: bytes) -> ev.Event:
+    text, _ = parse_lookup_argument(argument, smtputf8_ok="SMTPUTF8" in session.keywords)
+    return session.ask(ev.Verify(text))
+
+
+def _expn(session: ServerSession, argument: bytes) -> ev.Event:
+    return session.refuse(replies.NOT_IMPLEMENTED, "EXPN")
+
+
+def _help(session: ServerSession, argument: bytes) -> ev.Event | None:
+    verbs = " ".join(sorted(COMMANDS))
+    session.put(Reply(214, "2.0.0", f"commands: {verbs}"))
+    return None
+
+
+def _etrn(session: ServerSession, argument: bytes) -> ev.Event:
+    if "ETRN" not in session.keywords:
+        return session.refuse(replies.NOT_IMPLEMENTED, "ETRN")
+    etrn = parse_etrn_argument(argument)
+    return session.ask(ev.Etrn(etrn.prefix + etrn.name))
+
+
+def _auth(session: ServerSession, argument: bytes) -> ev.Event:
+    if session.authenticated:
+        return session.refuse(replies.AUTH_TWICE, "AUTH")
+    if "AUTH" not in session.keywords:
+        refuse = (
+            replies.AUTH_NEEDS_TLS
+            if session.settings.starttls and not session.tls
+            else replies.NOT_IMPLEMENTED
+        )
+        return session.refuse(refuse, "AUTH")
+    mechanism, initial = parse_auth_argument(argument)
+    if mechanism not in session.mechanisms:
+        return session.refuse(replies.NO_MECHANISM, "AUTH")
+    return session.ask(ev.AuthStart(mechanism, initial))
+
+
+def auth_line(session: ServerSession, line: bytes) -> ev.Event:
+    """A line of a SASL exchange (RFC 4954 section 4)."""
+    try:
+        response = parse_auth_response(line)
+    except SyntaxProblem as problem:
+        session.state = State.READY
+        return session.refuse(problem.reply, "AUTH")
+    if response is None:
+        session.state = State.READY
+        session.put(replies.AUTH_CANCELLED)
+        session.errors += 1
+        return ev.AuthCancelled()
+    return session.ask(ev.AuthResponse(response))
+
+
+def _starttls(session: ServerSession, argument: bytes) -> ev.Event:
+    if argument:
+        return session.refuse(Reply(501, "5.5.4", "STARTTLS takes no argument"), "STARTTLS")
+    if session.tls:
+        return session.refuse(replies.TLS_ACTIVE, "STARTTLS")
+    if not session.settings.starttls:
+        return session.refuse(replies.NOT_IMPLEMENTED, "STARTTLS")
+    return session.ask(ev.StartTls())
+
+
+def _xclient(session: ServerSession, argument: bytes) -> ev.Event:
+    if not session.trusted_xclient:
+        return session.refuse(Reply(550, "5.7.0", "insufficient authorization"), "XCLIENT")
+    return session.ask(ev.Xclient(parse_xclient(argument)))
+
+
+def _xforward(session: ServerSession, argument: bytes) -> ev.Event:
+    if not session.trusted_xforward:
+        return session.refuse(Reply(550, "5.7.0", "insufficient authorization"), "XFORWARD")
+    return session.ask(ev.Xforward(parse_xforward(argument)))
+
+
+HANDLERS: dict[str, Callable[[ServerSession, bytes], ev.Event | None]] = {
+    "EHLO": _ehlo,
+    "HELO": _helo,
+    "LHLO": _lhlo,
+    "MAIL": _mail,
+    "RCPT": _rcpt,
+    "DATA": _data,
+    "BDAT": _bdat,
+    "RSET": _rset,
+    "NOOP": _noop,
+    "QUIT": _quit,
+    "VRFY": _vrfy,
+    "EXPN": _expn,
+    "HELP": _help,
+    "ETRN": _etrn,
+    "AUTH": _auth,
+    "STARTTLS": _starttls,
+    "XCLIENT": _xclient,
+    "XFORWARD": _xforward,
+}
+"""What to do for each verb of `mta.smtp.state.COMMANDS`."""
