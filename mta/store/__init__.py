@@ -1,1 +1,1 @@
-"""The embedded mail store: LMTP to Maildir, for `make demo` and small hosts."""
+"""The embedded mail store: an LMTP server that writes Maildir, for demonstrations and small hosts."""

@@ -1,0 +1,140 @@
+"""One message into one mailbox, and what the client is told about it.
+
+    mailbox full                  552 5.2.2 or 452 4.2.2, as configured
+    no space, quota of the disk   452 4.3.1
+    no permission, other errors   451 4.3.0
+    stored, flushed to the disk   250 2.0.0
+
+Whatever the reply, nothing half written stays behind. The functions block and return a `Reply`; they run in
+the store's threads and raise nothing for what a disk can do.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from mta.content import Content, SpillError
+from mta.reply import Reply
+from mta.store import maildir
+from mta.store.mailboxes import Destination
+from mta.store.maildir import Maildir, UniqueNames
+from mta.store.message import StoredMessage, for_delivery
+from mta.store.quota import Ledger, OverQuota
+from mta.store.settings import OverQuota as OverQuotaChoice
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MUST_COPY = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP})
+"""What link(2) says when a second name is impossible here: other file system, too many links, no links."""
+
+NO_STORAGE = Reply(452, "4.3.1", "Insufficient system storage")
+
+
+@dataclass(slots=True, frozen=True)
+class Deliverer:
+    """Delivers into the mailboxes below `root`."""
+
+    root: Path
+    names: UniqueNames
+    ledger: Ledger
+    over_quota: OverQuotaChoice = "reject"
+    detail_folders: bool = True
+
+    def deliver(self, target: Destination, content: Content, sender: str, recipient: str) -> Reply:
+        """Store one message with its own Return-Path and Delivered-To."""
+        return self._store(target, for_delivery(content, sender, recipient), None)[0]
+
+    def deliver_shared(self, targets: Sequence[Destination], content: Content, sender: str) -> list[Reply]:
+        """Store one message for several recipients as one file with several names, where links can be made.
+
+        Replies are in the order of `targets`; a failure of one does not touch the others.
+        """
+        message = for_delivery(content, sender, "")
+        replies: list[Reply] = []
+        first: _Stored | None = None
+        for target in targets:
+            reply, stored = self._store(target, message, first)
+            replies.append(reply)
+            if first is None:
+                first = stored
+        return replies
+
+    def is_roomy(self, target: Destination, octets: int) -> bool:
+        """True when `room` need not be asked. Never waits."""
+        box = target.mailbox
+        return not box.quota.limited or self.ledger.is_roomy(str(box.path), box.quota, octets)
+
+    def room(self, target: Destination, octets: int) -> Reply | None:
+        """The refusal when one more message of `octets` (0: unknown) has no room now, None when it has."""
+        box = target.mailbox
+        if not box.quota.limited:
+            return None
+        try:
+            with maildir.opened(box.path, self.root) as root:
+                self.ledger.check(str(box.path), root, box.quota, octets)
+        except OverQuota:
+            return self._full()
+        except OSError as error:
+            return refusal(error)
+        return None
+
+    def _store(
+        self, target: Destination, message: StoredMessage, link_to: _Stored | None
+    ) -> tuple[Reply, _Stored | None]:
+        box = target.mailbox
+        try:
+            with ExitStack() as stack:
+                root = stack.enter_context(maildir.opened(box.path, self.root))
+                folder = self._folder(target)
+                into = root if folder is None else stack.enter_context(maildir.opened(folder, self.root))
+                stack.enter_context(self.ledger.reserve(str(box.path), root, box.quota, message.size))
+                stored = _Stored(folder or box.path, self._write(into, message, link_to))
+        except OverQuota:
+            return self._full(), None
+        except (OSError, SpillError) as error:
+            return refusal(error), None
+        return Reply(250, "2.0.0", f"Stored as {stored.name}"), stored
+
+    def _folder(self, target: Destination) -> Path | None:
+        if not (target.detail and self.detail_folders):
+            return None
+        return maildir.detail_folder(target.mailbox.path, target.detail)
+
+    def _write(self, into: Maildir, message: StoredMessage, link_to: _Stored | None) -> str:
+        name = self.names.next()
+        if link_to is not None:
+            try:
+                with maildir.opened(link_to.path, self.root) as source:
+                    return maildir.link(source, link_to.name, into, name)
+            except FileNotFoundError:
+                pass  # a reader took the first copy out of `new` already
+            except OSError as error:
+                if error.errno not in _MUST_COPY:
+                    raise
+        return maildir.write(into, name, message.parts(), message.size)
+
+    def _full(self) -> Reply:
+        if self.over_quota == "defer":
+            return Reply(452, "4.2.2", "Mailbox full")
+        return Reply(552, "5.2.2", "Mailbox full")
+
+
+@dataclass(slots=True, frozen=True)
+class _Stored:
+    path: Path
+    name: str
+
+
+def refusal(error: OSError | SpillError) -> Reply:
+    """The reply for a failure of the file system; its cause is for the log only."""
+    cause: BaseException = error
+    if isinstance(error, SpillError) and error.__cause__ is not None:
+        cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
+        return Reply(452, "4.3.1", NO_STORAGE.text, cause=str(error))
+    if isinstance(cause, TimeoutError):
+        return Reply(450, "4.2.0", "Mailbox busy", cause=str(error))
+    return Reply(451, "4.3.0", "Mail store failure", cause=str(error))
