@@ -291,8 +291,8 @@ def _literal_key(text: str) -> str:
 
 def _to_a_labels(name: str) -> str:
     try:
-        mapped = idna.uts46_remap(name, std3_rules=True, transitional=False)
-        # ASCII labels are judged by `domain_key`: it knows underscores and does not decode them.
+        mapped = idna.uts46_remap(name, std3_rules=False, transitional=False)
+        # `domain_key` judges what is ASCII by itself, for it knows underscores; the rest IDNA judges.
         return ".".join(
             label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split(".")
         )

@@ -4,6 +4,8 @@ Each function writes only parameters of extensions that the next hop offers; the
 what their RFCs allow. What may not be dropped is named by `unmet_requirement`: ask it first. Values are
 written exactly by the grammar, so `mta.smtp.parameters` reads them back to the same envelope.
 
+A value that is longer in its encoding than its RFC allows is left out too: ENVID and ORCPT are information.
+
 `offered` holds the EHLO keywords of the next hop in upper case; a mapping from keyword to arguments will do.
 """
 
@@ -14,6 +16,7 @@ from collections.abc import Collection
 from mta.address import Address
 from mta.envelope import BodyType, Envelope, Recipient
 from mta.reply import Reply
+from mta.smtp.parameters import MAX_AUTH, MAX_ENVID, MAX_ORCPT
 from mta.smtp.xtext import encode_utf8_address, encode_xtext
 
 _NOTIFY_ORDER = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
@@ -45,12 +48,16 @@ def encode_mail_parameters(envelope: Envelope, offered: Collection[str], *, size
     if envelope.smtputf8 and "SMTPUTF8" in offered:
         out += " SMTPUTF8"
     if envelope.auth is not None and "AUTH" in offered:
-        out += " AUTH=" + ("<>" if envelope.auth == "<>" else encode_xtext(envelope.auth))
+        encoded = encode_xtext(envelope.auth)
+        # "<>" says that the submitter is not known, which is all that can be said of one that does not fit.
+        out += " AUTH=" + (encoded if len(encoded) <= MAX_AUTH else "<>")
     if "DSN" in offered:
         if envelope.ret is not None:
             out += f" RET={envelope.ret}"
         if envelope.envid is not None:
-            out += f" ENVID={encode_xtext(envelope.envid)}"
+            encoded = encode_xtext(envelope.envid)
+            if len(encoded) <= MAX_ENVID:
+                out += f" ENVID={encoded}"
     if envelope.require_tls and "REQUIRETLS" in offered:
         out += " REQUIRETLS"
     by = envelope.deliver_by
@@ -85,7 +92,8 @@ def encode_rcpt_parameters(recipient: Recipient, offered: Collection[str], *, sm
             encoded = encode_utf8_address(original.address, unitext=smtputf8)
         else:
             encoded = encode_xtext(original.address)
-        out += f" ORCPT={original.address_type};{encoded}"
+        if len(original.address_type) + 1 + len(encoded) <= MAX_ORCPT:
+            out += f" ORCPT={original.address_type};{encoded}"
     return out
 
 

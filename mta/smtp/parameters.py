@@ -106,7 +106,7 @@ def parse_auth(value: str | None) -> str:
     if value is None or len(value) > MAX_AUTH:
         raise _bad("Bad AUTH value")
     try:
-        decoded = parse_utf8_address(value) if "\\x{" in value else parse_xtext(value)
+        decoded = parse_xtext(value)
     except XtextError as error:
         raise _bad("Bad AUTH value", str(error)) from error
     try:
@@ -191,7 +191,7 @@ def parse_hold_until(value: str | None) -> str:
 def parse_priority(value: str | None) -> int:
     """MT-PRIORITY: -9 to 9 (RFC 6710 section 3)."""
     digit = value.removeprefix("-") if value is not None else ""
-    if value is None or len(digit) != 1 or not _is_number(digit):
+    if value is None or len(digit) != 1 or not _is_number(digit) or value == "-0":
         raise _bad("Bad MT-PRIORITY value")
     return int(value)
 

@@ -72,7 +72,7 @@ def split_command(line: bytes) -> tuple[str, bytes]:
 def parse_mail(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Parameters]:
     """Read the argument of MAIL: ``FROM:<reverse-path>`` and ESMTP parameters.
 
-    `smtputf8_ok` says that SMTPUTF8 is offered; an address that needs it must come with the parameter
+    `smtputf8_ok` says that SMTPUTF8 is offered; a command that needs it must come with the parameter
     (553 5.6.7). Raises SyntaxProblem (501 5.5.4, 501 5.1.7, 553 5.6.7).
     """
     if argument[:5].upper() != b"FROM:":
@@ -86,7 +86,7 @@ def parse_mail(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Paramete
     else:
         address = NULL
     parameters = split_parameters(rest) if rest else []
-    if not path.isascii() and ("SMTPUTF8", None) not in parameters:
+    if not argument.isascii() and ("SMTPUTF8", None) not in parameters:
         raise SyntaxProblem(_NEEDS_SMTPUTF8)
     return address, parameters
 
@@ -248,10 +248,11 @@ def _decode(argument: bytes, utf8_ok: bool) -> str:
 
 def _split_path(text: str, start: int, bad: Reply) -> tuple[str, str]:
     """The path without its brackets and what follows it, from `start` of `text`."""
-    while text.startswith(" ", start):
-        start += 1
-    if not text.startswith("<", start):
-        return _split_bare(text[start:], bad)
+    if text[start : start + 1] != "<":
+        while text[start : start + 1] == " ":
+            start += 1
+        if text[start : start + 1] != "<":
+            return _split_bare(text[start:], bad)
     end = text.find(">", start)
     path = text[start + 1 : end]
     if '"' in path:
