@@ -10,7 +10,20 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mta.config.notation import Connect, Duration, Hostname, Inet, Listen, Network, Path, Size, Unix
+from mta.config.notation import (
+    Banner,
+    Connect,
+    Duration,
+    Hostname,
+    Inet,
+    Listen,
+    Name,
+    NameOrEmpty,
+    Network,
+    Path,
+    Size,
+    Unix,
+)
 
 Percent = Annotated[int, Meta(ge=1, le=100)]
 Count = Annotated[int, Meta(ge=1)]
@@ -107,7 +120,7 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     on port 25, and, if there are certificates and auth.backend is set, two for submission on ports 587
     and 465."""
 
-    name: str = ""
+    name: NameOrEmpty = ""
     """Name in logs and metrics. Default: the protocol ("submissions" for submission with implicit TLS)."""
     protocol: Literal["smtp", "submission", "lmtp"] = "smtp"
     """`smtp` receives mail for our domains (and relays for trusted networks), `submission` takes mail of
@@ -120,7 +133,7 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`none`: no TLS; `starttls`: offered (RFC 3207); `required`: nothing but STARTTLS before TLS;
     `implicit`: TLS from the first octet (RFC 8314, port 465). `auto` is `required` for submission,
     `starttls` for smtp when there are certificates, otherwise `none`."""
-    certificates: tuple[str, ...] = ()
+    certificates: tuple[Name, ...] = ()
     """Names of [certificates.NAME]; the client's server name (SNI) selects, the first is used when it
     selects none. Default: all."""
     client_ca: Path = ""
@@ -144,7 +157,7 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backlog: Annotated[int, Meta(ge=1, le=65535)] = 1024
     """Connections that the kernel holds until a worker takes them. The kernel's own limit
     (net.core.somaxconn) applies too."""
-    banner: str = "Tamis"
+    banner: Banner = "Tamis"
     """Text of the greeting after host name and protocol."""
     discard_ehlo_keywords: tuple[Extension, ...] = ()
     """Extensions that are not offered here, for clients that stumble over one."""

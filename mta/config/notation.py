@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 import idna
 from msgspec import Struct
 
+from mta.config import suggest
 from mta.config.units import format_duration, format_size, parse_duration, parse_size
 
 
@@ -71,8 +72,8 @@ class Notation:
     expected: str
     parse: Callable[[str, str], Any]
     format: Callable[[Any], str] = str
-    unit: str = ""
-    """What the reference page says about the value's unit."""
+    suggest: Callable[[object], str] = lambda found: ""
+    """A guess at what was meant, for any value of TOML; "" for none."""
 
 
 def parse_listen(text: str, folder: str) -> Inet | Unix | Inherited:
@@ -180,11 +181,35 @@ def parse_mail_address(text: str, folder: str) -> str:
     local, at, domain = text.rpartition("@")
     if not at or not local:
         raise ValueError("the local part or the domain is missing")
-    if len(local.encode()) > 64:
-        raise ValueError("a local part has at most 64 octets")
-    if any(c in ' \t"(),:;<>@[\\]' or not c.isprintable() for c in local) or ".." in f".{local}.":
-        raise ValueError(f"local part {local!r} would need quotes")
+    parse_local_part(local, folder)
     return f"{local}@{parse_hostname(domain, folder)}"
+
+
+def parse_local_part(text: str, folder: str) -> str:
+    """A local part in lower case, without quotes (RFC 5321 4.1.2). Raises ValueError."""
+    if not text:
+        raise ValueError("the local part is empty")
+    if len(text.encode()) > 64:
+        raise ValueError("a local part has at most 64 octets")
+    if any(c in ' \t"(),:;<>@[\\]' or not c.isprintable() for c in text) or ".." in f".{text}.":
+        raise ValueError(f"local part {text!r} would need quotes")
+    return text.lower()
+
+
+def parse_banner(text: str, folder: str) -> str:
+    """Text of a greeting: it must fit a reply line (RFC 5321 4.5.3.1.5). Raises ValueError."""
+    if len(text) > 200:
+        raise ValueError(f"it has {len(text)} characters")
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("it has other characters")
+    return text
+
+
+def parse_name(text: str, folder: str) -> str:
+    """The name of a section. Raises ValueError."""
+    if not text or len(text) > 64 or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in text):
+        raise ValueError("it is empty, longer than 64 or has other characters")
+    return text
 
 
 def parse_recipients(text: str, folder: str) -> RecipientSource:
@@ -234,7 +259,7 @@ Duration = Annotated[
         'a duration with its unit, such as "250ms", "5s", "2m" or "1h"',
         lambda text, folder: parse_duration(text),
         format_duration,
-        "duration",
+        suggest.duration,
     ),
 ]
 """Seconds; written "5s"."""
@@ -245,12 +270,15 @@ Size = Annotated[
         'a size with its unit, such as "512KiB" or "50MiB"',
         lambda text, folder: parse_size(text),
         format_size,
-        "size",
+        suggest.size,
     ),
 ]
 """Octets; written "50MiB"."""
 
-Network = Annotated[str, Notation('a network such as "192.0.2.0/24" or "2001:db8::/32"', parse_network)]
+Network = Annotated[
+    str,
+    Notation('a network such as "192.0.2.0/24" or "2001:db8::/32"', parse_network, suggest=suggest.network),
+]
 """A network in CIDR notation."""
 
 Path = Annotated[str, Notation("a path, relative to the folder of this file", parse_path)]
@@ -273,15 +301,45 @@ MailAddress = Annotated[str, Notation('an address such as "postmaster@example.or
 
 Listen = Annotated[
     Inet | Unix | Inherited,
-    Notation('"192.0.2.1:25", "[2001:db8::1]:25", "unix:PATH" or "fd:NAME"', parse_listen),
+    Notation(
+        '"192.0.2.1:25", "[2001:db8::1]:25", "unix:PATH" or "fd:NAME"', parse_listen, suggest=suggest.listen
+    ),
 ]
 """An address to listen on."""
 
 Connect = Annotated[
     Inet | Unix,
-    Notation('"host.example:24", "192.0.2.1:24", "[2001:db8::1]:24" or "unix:PATH"', parse_connect),
+    Notation(
+        '"host.example:24", "192.0.2.1:24", "[2001:db8::1]:24" or "unix:PATH"',
+        parse_connect,
+        suggest=suggest.connect,
+    ),
 ]
 """An address to connect to."""
 
-Recipients = Annotated[RecipientSource, Notation('"users", "ask", "all" or "table:FILE"', parse_recipients)]
+Recipients = Annotated[
+    RecipientSource,
+    Notation('"users", "ask", "all" or "table:FILE"', parse_recipients, suggest=suggest.recipients),
+]
 """Who knows the valid recipients."""
+
+Banner = Annotated[str, Notation("printable ASCII, at most 200 characters", parse_banner)]
+"""Text of a greeting."""
+
+LocalPart = Annotated[str, Notation('a local part such as "postmaster"', parse_local_part)]
+"""A local part in lower case."""
+
+DomainName = Annotated[str, Notation('a domain such as "example.org"', parse_hostname)]
+"""A mail domain in lower-case A-labels."""
+
+Name = Annotated[str, Notation("a name of letters, digits, hyphens, dots and underscores", parse_name)]
+"""The name of a section, for other sections, logs and metrics."""
+
+NameOrEmpty = Annotated[
+    str,
+    Notation(
+        "a name of letters, digits, hyphens, dots and underscores",
+        lambda text, folder: parse_name(text, folder) if text else "",
+    ),
+]
+"""The name of a section, or "" for the default."""

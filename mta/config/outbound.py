@@ -14,8 +14,11 @@ from mta.config.inbound import Count, CountOrNone, Mechanism, Timeout
 from mta.config.notation import (
     Connect,
     Duration,
+    Fqdn,
     Host,
+    LocalPart,
     MailAddress,
+    NameOrEmpty,
     Network,
     Path,
     Recipients,
@@ -52,7 +55,7 @@ class Domain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A domain whose mail we accept, by its name. Mail for other domains is accepted only from trusted
     networks and users."""
 
-    backend: str = ""
+    backend: NameOrEmpty = ""
     """Name of the [backends.NAME] that gets its mail, or "store" for the embedded store. Default: the only
     one there is."""
     recipients: Recipients = RecipientSource("ask")
@@ -79,7 +82,7 @@ class Backend(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     certificate must be valid for the host. A Unix socket needs none."""
     implicit_tls: bool = False
     """TLS from the first octet in place of STARTTLS; needs tls = "encrypt" or "verify"."""
-    tls_name: str = ""
+    tls_name: Fqdn = ""
     """Name that the certificate must have. Default: the host of the address."""
     tls_ca: Path = ""
     """File with certificates of authorities (PEM) to verify with. Default: the system's."""
@@ -96,7 +99,7 @@ class Relay(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True
     """As in [backends.NAME]. The default is strict because a password and all mail go over it."""
     implicit_tls: bool = False
     """TLS from the first octet in place of STARTTLS: port 465."""
-    tls_name: str = ""
+    tls_name: Fqdn = ""
     """Name that the certificate must have. Default: `host`."""
     tls_ca: Path = ""
     """File with certificates of authorities (PEM) to verify with. Default: the system's."""
@@ -115,10 +118,10 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trusted_networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
     """Clients that may send to any domain without logging in. A network that strangers can reach us from
     makes an open relay."""
-    relay: str = ""
+    relay: NameOrEmpty = ""
     """Name of the [relays.NAME] that gets mail for other domains. Default: none, such mail is refused
     (550 5.7.1 to strangers, 550 5.4.4 to our users)."""
-    always_accept: tuple[str, ...] = ("postmaster", "abuse")
+    always_accept: tuple[LocalPart, ...] = ("postmaster", "abuse")
     """Local parts that are accepted in each of our domains whether or not the recipient exists (RFC 5321
     4.5.1, RFC 2142); if the back end refuses it, the mail goes to identity.postmaster."""
     recipient_cache_positive: Duration = 600.0

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
+from mta.config.notation import DomainName, Name
 from mta.config.outbound import Backend, Delivery, Domain, Policy, Relay
 
 
@@ -19,12 +20,12 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     identity: Identity = Identity()
     listener: tuple[Listener, ...] = ()
-    certificates: dict[str, Certificate] = {}
+    certificates: dict[Name, Certificate] = {}
     tls: Tls = Tls()
     auth: Auth = Auth()
-    domains: dict[str, Domain] = {}
-    backends: dict[str, Backend] = {}
-    relays: dict[str, Relay] = {}
+    domains: dict[DomainName, Domain] = {}
+    backends: dict[Name, Backend] = {}
+    relays: dict[Name, Relay] = {}
     policy: Policy = Policy()
     message: Message = Message()
     delivery: Delivery = Delivery()

@@ -1,0 +1,224 @@
+"""The second pass: what the configuration names must exist on this machine and be usable.
+
+Users and groups, folders, password files, users file, tables, authorities, certificates with their keys,
+the cipher list. Files are judged for the user that the server will run as (process.user), also when the
+check runs as root: a key that only root can read would fail at the first reload, not at the start.
+Nothing is created or changed. Mistakes are noted in `Findings`; no exception leaves this module for
+what a file is or holds.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import ssl
+import stat
+from dataclasses import dataclass
+
+from mta.config.certificates import check_certificates, read_authorities
+from mta.config.locate import KeyPath
+from mta.config.problems import Findings
+from mta.config.schema import Config
+
+LARGEST_SECRET = 4096
+"""Octets of a password file that are read; a longer one is another file."""
+
+
+@dataclass(slots=True, frozen=True)
+class Account:
+    """Who will read the files: user id and all group ids."""
+
+    uid: int
+    gids: frozenset[int]
+
+
+class FileCheck:
+    """Reads files for the configuration and notes what is wrong with them."""
+
+    def __init__(self, findings: Findings, account: Account) -> None:
+        """`account` is the one that the server will run as."""
+        self.findings = findings
+        self.account = account
+
+    def read(
+        self, path: KeyPath, file: str, *, secret: bool = False, limit: int = -1, help: str = ""
+    ) -> bytes | None:
+        """The file's octets, None when it cannot be used (and that is noted at `path`).
+
+        A `secret` file must not be readable or writable by everybody. `help` says how the file comes to be.
+        """
+        try:
+            with open(file, "rb") as stream:
+                mode = os.fstat(stream.fileno()).st_mode
+                octets = stream.read(limit)
+        except OSError as error:
+            self.findings.add(
+                path, f'"{file}" cannot be read', "a file", reason=help or (error.strerror or str(error))
+            )  # fmt: skip
+            return None
+        if secret and mode & (stat.S_IROTH | stat.S_IWOTH):
+            self.findings.add(
+                path, f'"{file}" is readable by everybody', "a mode such as 0640",
+                reason=f"its mode is {stat.S_IMODE(mode):04o}",
+            )  # fmt: skip
+            return None
+        obstacle = denied(file, self.account, 4)
+        if obstacle:
+            self.findings.add(
+                path, f'"{file}" is not readable for the user of the server', "rights for it", reason=obstacle
+            )
+            return None
+        return octets
+
+    def folder(self, path: KeyPath, folder: str, *, may_be_made: bool = False) -> None:
+        """Note when `folder` is none that the server can write to (or make, with `may_be_made`)."""
+        if not os.path.exists(folder) and may_be_made:
+            parent = os.path.dirname(folder)
+            if os.geteuid() != 0 and not os.access(parent, os.W_OK | os.X_OK):
+                self.findings.add(path, f'"{folder}" does not exist and cannot be made', "a folder")
+            return
+        if not os.path.isdir(folder):
+            found = "is no folder" if os.path.exists(folder) else "does not exist"
+            self.findings.add(path, f'"{folder}" {found}', "a folder that the server can write to")
+            return
+        obstacle = denied(folder, self.account, 3)
+        if obstacle:
+            self.findings.add(
+                path,
+                f'"{folder}" is not writable for the user of the server',
+                "rights for it",
+                reason=obstacle,
+            )
+
+
+def check_files(config: Config, findings: Findings, now: float) -> None:
+    """Check everything that `config` names; `now` in seconds of the epoch is for certificates."""
+    account = _account(config, findings)
+    files = FileCheck(findings, account)
+    _folders(config, files)
+    _accounts(config, files)
+    _next_hops(config, files)
+    for index, listener in enumerate(config.listener):
+        if listener.client_ca:
+            read_authorities(files, ("listener", index, "client_ca"), listener.client_ca)
+    check_certificates(config, files, now)
+    if config.tls.ciphers and findings.is_sound(("tls", "ciphers")):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(config.tls.ciphers)
+        except ssl.SSLError:
+            findings.add(("tls", "ciphers"), f'found "{config.tls.ciphers}"', "a cipher list of OpenSSL")
+
+
+def read_secret(file: str) -> str:
+    """The password in a file: its first line without the line end. Raises OSError, ValueError if empty."""
+    with open(file, "rb") as stream:
+        octets = stream.read(LARGEST_SECRET)
+    secret = octets.partition(b"\n")[0].rstrip(b"\r").decode("utf-8")
+    if not secret:
+        raise ValueError("the first line of the file is empty")
+    return secret
+
+
+def denied(file: str, account: Account, bits: int) -> str:
+    """Why `account` may not read (4), write (2) or search (1) `file`, "" when it may.
+
+    Only file modes are looked at, not access control lists; each folder on the way must be searchable.
+    """
+    if account.uid == 0:
+        return ""
+    folder = os.path.dirname(os.path.realpath(file))
+    folders = [folder]
+    while folder != "/":
+        folder = os.path.dirname(folder)
+        folders.append(folder)
+    for step, needed in [*((parent, 1) for parent in reversed(folders)), (file, bits)]:
+        status = os.stat(step)
+        if status.st_uid == account.uid:
+            granted = status.st_mode >> 6
+        elif status.st_gid in account.gids:
+            granted = status.st_mode >> 3
+        else:
+            granted = status.st_mode
+        if granted & needed != needed:
+            return f"{step} has mode {stat.S_IMODE(status.st_mode):04o}, owner {_owner(status.st_uid)}"
+    return ""
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _account(config: Config, findings: Findings) -> Account:
+    here = Account(os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
+    gid = None
+    if config.process.group and findings.is_sound(("process", "group")):
+        try:
+            gid = grp.getgrnam(config.process.group).gr_gid
+        except KeyError:
+            findings.add(("process", "group"), f'found "{config.process.group}"', "a group of this machine")
+    if not config.process.user or not findings.is_sound(("process", "user")):
+        if here.uid == 0 and not config.process.user:
+            findings.add(
+                ("process", "user"), "not set, and started as root", "a user for the server to run as",
+                warning=True,
+            )  # fmt: skip
+        return here
+    try:
+        entry = pwd.getpwnam(config.process.user)
+    except KeyError:
+        findings.add(("process", "user"), f'found "{config.process.user}"', "a user of this machine")
+        return here
+    if here.uid not in (0, entry.pw_uid):
+        findings.add(
+            ("process", "user"), f'found "{config.process.user}"', "to be started as root or as this user",
+            reason="only root can become another user",
+        )  # fmt: skip
+        return here
+    main = entry.pw_gid if gid is None else gid
+    return Account(entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, main)))
+
+
+def _folders(config: Config, files: FileCheck) -> None:
+    process = config.process
+    files.folder(("process", "runtime_directory"), process.runtime_directory, may_be_made=True)
+    files.folder(("process", "spill_directory"), process.spill_directory)
+    if config.store.enabled:
+        files.folder(("store", "path"), config.store.path, may_be_made=True)
+    if config.log.target != "stderr" and files.findings.is_sound(("log", "target")):
+        if os.path.isdir(config.log.target):
+            files.findings.add(("log", "target"), f'"{config.log.target}" is a folder', "the path of a file")
+        else:
+            files.folder(("log", "target"), os.path.dirname(config.log.target))
+
+
+def _accounts(config: Config, files: FileCheck) -> None:
+    by_domain = any(domain.recipients.kind == "users" for domain in config.domains.values())
+    if config.auth.backend == "users" or by_domain:
+        files.read(
+            ("auth", "users_file"), config.auth.users_file, secret=True, limit=0,
+            help="" if os.path.exists(config.auth.users_file) else "`tamis user add` makes it",
+        )  # fmt: skip
+    for name, domain in config.domains.items():
+        if domain.recipients.kind == "table":
+            files.read(("domains", name, "recipients"), domain.recipients.file, limit=0)
+
+
+def _next_hops(config: Config, files: FileCheck) -> None:
+    for name, backend in config.backends.items():
+        if backend.tls_ca:
+            read_authorities(files, ("backends", name, "tls_ca"), backend.tls_ca)
+    for name, relay in config.relays.items():
+        if relay.tls_ca:
+            read_authorities(files, ("relays", name, "tls_ca"), relay.tls_ca)
+        if relay.password_file:
+            path: KeyPath = ("relays", name, "password_file")
+            if files.read(path, relay.password_file, secret=True, limit=0) is None:
+                continue
+            try:
+                read_secret(relay.password_file)
+            except (OSError, ValueError):
+                files.findings.add(path, f'"{relay.password_file}" has no password', "one in its first line")

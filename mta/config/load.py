@@ -1,0 +1,152 @@
+"""The way from a file to a `Config`: read, locate, convert, settle, check rules, check files.
+
+`load` is what the supervisor calls: a `Config`, or a `ConfigError` with every mistake. `examine` is what
+`tamis check-config` calls: it also gives the warnings. `parse` does the pure part, for tests and tools.
+"""
+
+from __future__ import annotations
+
+import os.path
+import socket
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from mta.config.files import check_files
+from mta.config.locate import locate
+from mta.config.notation import parse_fqdn
+from mta.config.problems import ConfigError, Findings, Problem
+from mta.config.read import read_struct
+from mta.config.rules import check_rules
+from mta.config.schema import Config
+from mta.config.settle import Machine, settle
+
+MAX_FILE = 4 * 1024 * 1024
+"""Octets of the largest configuration file: a bigger one is another file."""
+
+
+@dataclass(slots=True, frozen=True)
+class Report:
+    """What an examination found; `config` is None when there are errors."""
+
+    config: Config | None
+    problems: tuple[Problem, ...]
+    """Errors and warnings in the order of their lines."""
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """What stops a start."""
+        return tuple(problem for problem in self.problems if not problem.warning)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What the administrator should know."""
+        return tuple(problem for problem in self.problems if problem.warning)
+
+
+def load(path: str) -> Config:
+    """The configuration of the file at `path`, all files that it names checked. Raises ConfigError."""
+    report = examine(path)
+    if report.config is None:
+        raise ConfigError(report.errors)
+    return report.config
+
+
+def examine(path: str, now: float | None = None) -> Report:
+    """Everything that can be said about the file at `path`.
+
+    `now` is the time for the validity of certificates, in seconds of the epoch; default: the clock's.
+    """
+    try:
+        with open(path, "rb") as file:
+            octets = file.read(MAX_FILE + 1)
+    except OSError as error:
+        return Report(None, (Problem(path, 0, "", f"cannot be read: {error.strerror}"),))
+    if len(octets) > MAX_FILE:
+        return Report(None, (Problem(path, 0, "", "is larger than 4 MiB"),))
+    try:
+        text = octets.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        return Report(None, (Problem(path, line, "", "is no UTF-8", "the encoding of TOML"),))
+    moment = time.time() if now is None else now
+    return _examine(
+        text, path, this_machine(), lambda config, findings: check_files(config, findings, moment)
+    )
+
+
+def check(config: Config, now: float | None = None) -> tuple[Problem, ...]:
+    """What is wrong with the files that a configuration names; problems have no line.
+
+    `load` does this with lines; a process that got its configuration as JSON may do it again.
+    """
+    findings = Findings("configuration")
+    check_files(config, findings, time.time() if now is None else now)
+    return findings.sorted()
+
+
+def parse(text: str, path: str = "tamis.toml", machine: Machine | None = None) -> Config:
+    """The configuration in `text`, no other file looked at. Raises ConfigError.
+
+    `path` stands in messages, and its folder is where relative paths begin.
+    """
+    report = _examine(text, path, machine or Machine("localhost.localdomain"), lambda config, findings: None)
+    if report.config is None:
+        raise ConfigError(report.errors)
+    return report.config
+
+
+def to_json(config: Config) -> bytes:
+    """The configuration for another process."""
+    return msgspec.json.encode(config)
+
+
+def from_json(octets: bytes) -> Config:
+    """The inverse of `to_json`. Raises msgspec.ValidationError when it comes from another version."""
+    return msgspec.json.decode(octets, type=Config)
+
+
+def this_machine() -> Machine:
+    """The machine we run on."""
+    name = socket.gethostname()
+    if "." not in name:
+        name = socket.getfqdn(name)
+    folder = os.environ.get("TMPDIR") or "/var/tmp"
+    for candidate, qualified in ((name, True), (f"{name}.localdomain", False)):
+        try:
+            return Machine(parse_fqdn(candidate, ""), folder, qualified)
+        except ValueError:
+            continue
+    return Machine("localhost.localdomain", folder, False)
+
+
+def _examine(text: str, path: str, machine: Machine, check: Callable[[Config, Findings], None]) -> Report:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return Report(None, (_syntax_problem(str(error), text, path),))
+    findings = Findings(path, locate(text))
+    folder = os.path.dirname(os.path.abspath(path))
+    config = read_struct(Config, document, findings, folder)
+    unnamed = not config.identity.hostname and findings.is_sound(("identity", "hostname"))
+    if unnamed and not machine.qualified:
+        findings.add(
+            ("identity", "hostname"), "the machine has no fully qualified name", "this key to be set",
+            reason=f"{machine.hostname} is used", warning=True,
+        )  # fmt: skip
+    config = settle(config, machine, document, folder)
+    check_rules(config, findings)
+    check(config, findings)
+    return Report(None if findings.bad else config, findings.sorted())
+
+
+def _syntax_problem(message: str, text: str, path: str) -> Problem:
+    """tomllib says "what (at line 3, column 5)" or "what (at end of document)"."""
+    what, _, where = message.rpartition(" (at ")
+    numbers = [int(word) for word in where.replace(",", " ").replace(")", " ").split() if word.isdigit()]
+    if len(numbers) == 2:
+        return Problem(path, numbers[0], "", f"column {numbers[1]}: this is no TOML", reason=what)
+    return Problem(path, text.count("\n") + 1, "", "end of the file: this is no TOML", reason=what)

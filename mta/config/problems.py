@@ -1,0 +1,133 @@
+"""A mistake in the configuration, as a line that an administrator can act on, and the error that holds all.
+
+    tamis.toml:12: domains."example.org".backend: found "dovcot", expected the name of a [backends.NAME]:
+    archive, dovecot; did you mean "dovecot"?
+
+(on one line). The form FILE:LINE: is known to editors. A warning has the word after the line and stops
+nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mta.config.locate import KeyPath, Position, format_path, nearest
+
+SHOWN = 60
+"""Characters of a value that are shown; the rest is cut, for the line must stay readable."""
+
+
+@dataclass(slots=True, frozen=True)
+class Problem:
+    """One mistake. `expected`, `reason` and `suggestion` may be empty; a `warning` does not stop a start."""
+
+    file: str
+    line: int
+    """From 1; 0 when the mistake has no place, as in a file that cannot be read."""
+    key: str
+    found: str
+    expected: str = ""
+    reason: str = ""
+    suggestion: str = ""
+    """What was probably meant, as it should be written."""
+    warning: bool = False
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
+        text = (
+            place + ("warning: " if self.warning else "") + (f"{self.key}: " if self.key else "") + self.found
+        )
+        if self.expected:
+            text += f", expected {self.expected}"
+        if self.reason:
+            text += f" ({self.reason})"
+        if self.suggestion:
+            text += f"; did you mean {self.suggestion}?"
+        return text
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `problems` are all its mistakes in the order of their lines."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        """Keep the problems; warnings may be among them."""
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects problems, each with its place in one document, and remembers which keys are bad."""
+
+    file: str
+    positions: dict[KeyPath, Position] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    bad: set[KeyPath] = field(default_factory=set)
+
+    def add(
+        self,
+        path: KeyPath,
+        found: str,
+        expected: str = "",
+        *,
+        reason: str = "",
+        suggestion: str = "",
+        warning: bool = False,
+    ) -> None:
+        """Record a problem of the value at `path`; texts as in `Problem`."""
+        line = nearest(self.positions, path).line
+        self.problems.append(
+            Problem(self.file, line, format_path(path), found, expected, reason, suggestion, warning)
+        )
+        if not warning:
+            self.bad.add(path)
+
+    def rename(self, old: KeyPath, new: KeyPath) -> None:
+        """Let `new`, the normal form of a name, and what is under it have the positions of `old`."""
+        renamed = {
+            (*new, *path[len(old) :]): p for path, p in self.positions.items() if path[: len(old)] == old
+        }
+        self.positions.update(renamed)
+
+    def is_sound(self, *paths: KeyPath) -> bool:
+        """True when no problem was found at these paths or around them: only then are they checked further,
+        so that one mistake gives one message."""
+        return not any(path[:end] in self.bad for path in paths for end in range(1, len(path) + 1))
+
+    def sorted(self) -> tuple[Problem, ...]:
+        """All problems in the order of their lines."""
+        return tuple(sorted(self.problems, key=lambda problem: problem.line))
+
+
+def show(value: object) -> str:
+    """A value as it stands in TOML, cut to `SHOWN` characters."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            text = value if len(value) <= SHOWN else value[: SHOWN - 3] + "..."
+            return '"' + "".join(c if c.isprintable() else "?" for c in text) + '"'
+        case dict():
+            return "a table"
+        case list():
+            return "a list"
+        case int() | float():
+            text = str(value)
+            return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+        case _:
+            return "a date or time"
+
+
+def closest(word: str, names: Iterable[str]) -> str:
+    """The name that `word` is probably a slip of, "" if none is near."""
+    candidates = {name.lower(): name for name in names}
+    matches = difflib.get_close_matches(word.lower(), candidates, n=1, cutoff=0.6)
+    return candidates[matches[0]] if matches else ""
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names for a sentence, quoted when they are values: "a", "b" or "c"."""
+    quoted = [f'"{name}"' for name in names]
+    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]

@@ -1,0 +1,283 @@
+"""Rules between settings: references to other sections, duplicates, contradictions, open relays.
+
+Pure: works on a settled `Config` and notes what is wrong. A value that is already known to be bad is not
+looked at again, so one mistake gives one message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+
+from mta.config.locate import KeyPath
+from mta.config.notation import Inet, Inherited, Unix
+from mta.config.outbound import NextHopLimits, TlsLevel
+from mta.config.problems import Findings, closest
+from mta.config.schema import Config
+from mta.config.settle import STORE
+
+WIDEST_TRUSTED = {4: 8, 6: 16}
+"""Shortest prefix, by IP version, that may be trusted to relay: no administrator owns a wider network."""
+
+
+def check_rules(config: Config, findings: Findings) -> None:
+    """Note every violated rule in `findings`."""
+    _identity(config, findings)
+    _listeners(config, findings)
+    _addresses(config, findings)
+    _domains(config, findings)
+    _backends(config, findings)
+    _relays(config, findings)
+    _policy(config, findings)
+    _timeouts(config, findings)
+
+
+def _reference(
+    findings: Findings, path: KeyPath, name: str, names: Collection[str], section: str, reason: str = ""
+) -> None:
+    if name in names or not findings.is_sound(path):
+        return
+    expected = f"the name of a [{section}.NAME]"
+    if names:
+        expected += ": " + ", ".join(sorted(names))
+    near = closest(name, names)
+    findings.add(
+        path, f'found "{name}"', expected, reason=reason or ("" if names else "there is none"),
+        suggestion=f'"{near}"' if near else "",
+    )  # fmt: skip
+
+
+def _identity(config: Config, findings: Findings) -> None:
+    path: KeyPath = ("identity", "postmaster")
+    domain = config.identity.postmaster.rpartition("@")[2]
+    if (
+        config.domains
+        and domain not in config.domains
+        and not config.policy.relay
+        and findings.is_sound(path)
+    ):
+        findings.add(
+            path, f'found "{config.identity.postmaster}"', "an address in one of our domains",
+            reason="there is no policy.relay for others",
+        )  # fmt: skip
+
+
+def _listeners(config: Config, findings: Findings) -> None:
+    names: dict[str, int] = {}
+    for index, listener in enumerate(config.listener):
+        path: KeyPath = ("listener", index)
+        if not findings.is_sound(path):
+            continue
+        if listener.name in names:
+            first = findings.positions.get(("listener", names[listener.name]))
+            where = f"another listener, on line {first.line}, has it" if first else "another listener has it"
+            findings.add((*path, "name"), f'found "{listener.name}" again', "a name of its own", reason=where)
+        names.setdefault(listener.name, index)
+        for number, name in enumerate(listener.certificates):
+            _reference(findings, (*path, "certificates", number), name, config.certificates, "certificates")
+        _listener_tls(config, index, findings)
+        _listener_auth(config, index, findings)
+
+
+def _listener_tls(config: Config, index: int, findings: Findings) -> None:
+    listener = config.listener[index]
+    path: KeyPath = ("listener", index)
+    sound = findings.is_sound((*path, "certificates"), ("certificates",))
+    if listener.tls != "none" and not listener.certificates and sound:
+        findings.add(
+            (*path, "tls"), f'"{listener.tls}" needs a certificate', "a section [certificates.NAME]",
+            reason=f"listener {listener.name}",
+        )  # fmt: skip
+    if listener.require_client_certificate and not listener.client_ca:
+        findings.add((*path, "require_client_certificate"), "found true", "client_ca to check them with")
+    if listener.client_ca and listener.tls == "none":
+        findings.add((*path, "client_ca"), f'found "{listener.client_ca}"', 'tls other than "none"')
+
+
+def _listener_auth(config: Config, index: int, findings: Findings) -> None:
+    listener = config.listener[index]
+    path: KeyPath = ("listener", index, "auth")
+    if listener.auth == "none" or not findings.is_sound(path, ("auth",)):
+        return
+    if config.auth.backend == "none":
+        if findings.is_sound(("auth", "backend")):
+            findings.add(
+                path, f'"{listener.auth}" needs users', 'auth.backend = "users" or "dovecot"',
+                reason=f"listener {listener.name}",
+            )  # fmt: skip
+    elif listener.tls == "none" and config.auth.require_tls and findings.is_sound((*path[:2], "tls")):
+        findings.add(
+            path, f'"{listener.auth}" with tls = "none"', "TLS on this listener",
+            reason="auth.require_tls offers AUTH over TLS only, so nobody could log in",
+        )  # fmt: skip
+
+
+def _addresses(config: Config, findings: Findings) -> None:
+    taken: list[tuple[KeyPath, Inet | Unix | Inherited]] = []
+    for index, listener in enumerate(config.listener):
+        for number, address in enumerate(listener.addresses):
+            path: KeyPath = ("listener", index, "addresses", number)
+            if not findings.is_sound(path[:3]):
+                continue
+            if listener.protocol == "lmtp" and isinstance(address, Inet) and address.port == 25:
+                findings.add(
+                    path, f'found "{address}"', "another port", reason="RFC 2033 5 forbids LMTP on port 25"
+                )
+            taken.append((path, address))
+    if config.metrics.listen is not None:
+        taken.append((("metrics", "listen"), config.metrics.listen))
+    taken.append((("control", "socket"), Unix(config.control.socket)))
+    if config.store.enabled and config.store.listen is not None:
+        taken.append((("store", "listen"), config.store.listen))
+    seen: dict[Inet | Unix | Inherited, KeyPath] = {}
+    for path, address in taken:
+        clash = _clash(address, seen)
+        if clash is None:
+            seen[address] = path
+        elif findings.is_sound(path):
+            other, other_path = clash
+            position = findings.positions.get(other_path)
+            line = f" on line {position.line}" if position else ""
+            findings.add(
+                path, f'found "{address}"', "an address of its own", reason=f"{other} is in use{line}"
+            )
+
+
+def _clash(
+    address: Inet | Unix | Inherited, seen: dict[Inet | Unix | Inherited, KeyPath]
+) -> tuple[Inet | Unix | Inherited, KeyPath] | None:
+    """The address in use that keeps `address` from being bound: the same one, or all of its family."""
+    if isinstance(address, Inet) and address.port == 0:
+        return None  # the kernel chooses
+    if address in seen:
+        return address, seen[address]
+    if isinstance(address, Inet):
+        family = ":" in address.host
+        for other, path in seen.items():
+            if not isinstance(other, Inet) or other.port != address.port or (":" in other.host) != family:
+                continue
+            if "0.0.0.0" in (other.host, address.host) or "::" in (other.host, address.host):
+                return other, path
+    return None
+
+
+def _domains(config: Config, findings: Findings) -> None:
+    for name, domain in config.domains.items():
+        path: KeyPath = ("domains", name)
+        where = (*path, "backend")
+        if not domain.backend:
+            if config.backends:
+                names = ", ".join(sorted(config.backends))
+                findings.add(where, "missing", f"one of the back ends: {names}")
+            elif findings.is_sound(("backends",)):
+                findings.add(
+                    where, "missing", "a section [backends.NAME], or store.enabled = true",
+                    reason="there is no back end to deliver to",
+                )  # fmt: skip
+        else:
+            hint = "set store.enabled = true for the embedded store" if domain.backend == STORE else ""
+            _reference(findings, where, domain.backend, config.backends, "backends", hint)
+        if domain.catch_all and findings.is_sound((*path, "catch_all")):
+            if domain.recipients.kind == "all":
+                findings.add(
+                    (*path, "catch_all"), f'found "{domain.catch_all}"', 'recipients other than "all"',
+                    reason="with all nobody is ever missing",
+                )  # fmt: skip
+            elif domain.catch_all.rpartition("@")[2] not in config.domains:
+                findings.add(
+                    (*path, "catch_all"), f'found "{domain.catch_all}"', "an address in one of our domains"
+                )  # fmt: skip
+    if not config.domains and findings.is_sound(("domains",)):
+        findings.add(
+            ("domains",), "there is no domain: mail for every recipient is refused to strangers",
+            'sections [domains."example.org"]', warning=True,
+        )  # fmt: skip
+
+
+def _backends(config: Config, findings: Findings) -> None:
+    for name, backend in config.backends.items():
+        path: KeyPath = ("backends", name)
+        if name == STORE and config.store.enabled and path in findings.positions:
+            findings.add(path, 'found "store"', "another name", reason="the embedded store is called so")
+            continue
+        if not backend.addresses and findings.is_sound((*path, "addresses")):
+            findings.add((*path, "addresses"), "found an empty list", "at least one address")
+        if len(set(backend.addresses)) < len(backend.addresses):
+            findings.add((*path, "addresses"), "found an address twice", "each once")
+        if backend.tls in ("encrypt", "verify") and any(isinstance(a, Unix) for a in backend.addresses):
+            findings.add(
+                (*path, "tls"), f'found "{backend.tls}"', '"none" or "may"',
+                reason="a Unix socket has no TLS",
+            )  # fmt: skip
+        _tls_client(path, backend.tls, backend.implicit_tls, backend.tls_ca, backend.tls_name, findings)
+        _next_hop(config, path, backend, findings)
+
+
+def _relays(config: Config, findings: Findings) -> None:
+    for name, relay in config.relays.items():
+        path: KeyPath = ("relays", name)
+        _tls_client(path, relay.tls, relay.implicit_tls, relay.tls_ca, relay.tls_name, findings)
+        _next_hop(config, path, relay, findings)
+        if relay.port == 465 and not relay.implicit_tls and findings.is_sound((*path, "port")):
+            findings.add((*path, "port"), "found 465", "implicit_tls = true", reason="RFC 8314 3.3")
+        if bool(relay.user) != bool(relay.password_file) and "EXTERNAL" not in relay.mechanisms:
+            there, missing = ("user", "password_file") if relay.user else ("password_file", "user")
+            if findings.is_sound((*path, missing)):
+                findings.add((*path, missing), "missing", f"it, for {there} is set")
+        clear = relay.tls in ("none", "may") and {"PLAIN", "LOGIN"} & set(relay.mechanisms or ("PLAIN",))
+        if relay.user and clear and findings.is_sound((*path, "tls")):
+            findings.add(
+                (*path, "tls"), f'found "{relay.tls}"', '"encrypt" or "verify"',
+                reason="the password would go over the wire in clear",
+            )  # fmt: skip
+
+
+def _tls_client(
+    path: KeyPath, level: TlsLevel, implicit: bool, ca: str, name: str, findings: Findings
+) -> None:
+    if not findings.is_sound((*path, "tls")):
+        return
+    if implicit and level in ("none", "may"):
+        findings.add(
+            (*path, "implicit_tls"), f'found true with tls = "{level}"', 'tls = "encrypt" or "verify"'
+        )
+    if ca and level != "verify":
+        findings.add(
+            (*path, "tls_ca"), f'found "{ca}"', 'tls = "verify"', reason=f'"{level}" verifies nothing'
+        )
+    if name and level != "verify":
+        findings.add(
+            (*path, "tls_name"), f'found "{name}"', 'tls = "verify"', reason=f'"{level}" verifies nothing'
+        )
+
+
+def _next_hop(config: Config, path: KeyPath, hop: NextHopLimits, findings: Findings) -> None:
+    where = (*path, "connect_timeout")
+    if hop.connect_timeout >= config.delivery.deadline and findings.is_sound(where, ("delivery", "deadline")):
+        findings.add(
+            where, "it is not shorter than delivery.deadline", "time left to deliver",
+            reason=f"{hop.connect_timeout:g}s and {config.delivery.deadline:g}s",
+        )  # fmt: skip
+
+
+def _policy(config: Config, findings: Findings) -> None:
+    if config.policy.relay:
+        _reference(findings, ("policy", "relay"), config.policy.relay, config.relays, "relays")
+    if not findings.is_sound(("policy", "trusted_networks")):
+        return
+    for index, text in enumerate(config.policy.trusted_networks):
+        network = ipaddress.ip_network(text)
+        widest = WIDEST_TRUSTED[network.version]
+        if network.prefixlen < widest:
+            findings.add(
+                ("policy", "trusted_networks", index), f'found "{text}"', f"a prefix of at least /{widest}",
+                reason="strangers in it could relay through us: an open relay",
+            )  # fmt: skip
+
+
+def _timeouts(config: Config, findings: Findings) -> None:
+    for name in ("command", "data"):
+        usual, stressed = getattr(config.timeouts, name), getattr(config.timeouts, f"stressed_{name}")
+        path: KeyPath = ("timeouts", f"stressed_{name}")
+        if stressed > usual and findings.is_sound(path, ("timeouts", name)):
+            findings.add(path, f"found {stressed:g}s", f"at most timeouts.{name} ({usual:g}s)")
