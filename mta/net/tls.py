@@ -315,7 +315,7 @@ def client_context(
     ca_file: str | None = None,
     minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
 ) -> ssl.SSLContext:
-    """A context for sessions with other servers; it costs milliseconds, so build it once for a kind of next hop.
+    """A context for sessions with other servers; it costs milliseconds, so build one for a kind of next hop.
 
     `may` and `encrypt` differ in what the caller does without TLS, not in TLS: both verify nothing.
     `verify` checks chain and name (pass `server_hostname`) against `ca_file`, or the system's
