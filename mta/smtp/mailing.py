@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mta.address import Address
 from mta.envelope import BodyType, Envelope, Recipient
 from mta.reply import Reply
 from mta.smtp.dotstuff import BareLineEnd, DotStuffer, LineEnds, stuff_whole
@@ -27,8 +26,11 @@ from mta.smtp.opening import (
     Peer,
     PeerFailure,
     closing,
+    expect,
+    expect_ok,
     introduce,
     protocol_failure,
+    unfit,
 )
 from mta.smtp.relaying import (
     MAX_COMMAND,
@@ -46,6 +48,10 @@ from mta.smtp.xclient import encode_attributes
 BARE_LINE_END = Reply(554, "5.6.0", "The message has line ends other than CRLF and cannot be sent on")
 
 
+class ContentSizeError(Exception):
+    """The content had another size than was announced (our fault): nothing more can be said after it."""
+
+
 class Mailing:
     """A message on its way to one server."""
 
@@ -56,6 +62,7 @@ class Mailing:
         "_eager",
         "_ends",
         "_inline",
+        "_left",
         "_stuffer",
         "accepted",
         "envelope",
@@ -92,27 +99,39 @@ class Mailing:
         self._eager = eager
         self._chunked = False
         self._command = b""
+        self._left = facts.size
         self._stuffer: DotStuffer | None = None
         self._ends: LineEnds | None = None
 
     # What the session calls while the content is streamed.
 
     def frame(self, chunk: bytes) -> bytes:
-        """Content as it is sent. Raises BareLineEnd."""
+        """Content as it is sent. Raises BareLineEnd, ContentSizeError."""
         if self._stuffer is not None:
             return self._stuffer.stuff(chunk)
         if self._ends is not None:
             self._ends.check(chunk)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise ContentSizeError("more content than announced")
         if self._command:
             chunk = self._command + chunk
             self._command = b""
         return chunk
 
     def finish(self) -> bytes:
-        """What ends the content; from here on the message may be delivered. Raises BareLineEnd."""
-        end = self._command if self._stuffer is None else self._stuffer.finish()
-        if self._ends is not None:
-            self._ends.end()
+        """What ends the content; from here on the message may be delivered.
+
+        Raises BareLineEnd, ContentSizeError.
+        """
+        if self._stuffer is not None:
+            end = self._stuffer.finish()
+        else:
+            end = self._command  # still there when there was no content
+            if self._ends is not None:
+                self._ends.end()
+            if self._left:
+                raise ContentSizeError("less content than announced")
         self.sent = True
         return end
 
@@ -156,19 +175,19 @@ class Mailing:
         send = iter(steps)
 
         if peer.needs_reset:
-            _expect_ok((yield next(send)), "RSET")
+            expect_ok((yield next(send)), "RSET")
         for _ in forwards:
-            _expect((yield next(send)), "XFORWARD")  # a server that does not want to know still gets mail
+            expect((yield next(send)), "XFORWARD")  # a server that does not want to know still gets mail
         peer.needs_reset = True
         self.sent = eager
-        reply = _expect((yield next(send)), "MAIL")
+        reply = expect((yield next(send)), "MAIL")
         begun = reply.code < 300
         if not begun:
             self.decide(reply)
             if not pipelined:
                 return
         for index, _ in rcpts:
-            reply = _expect((yield next(send)), "RCPT")
+            reply = expect((yield next(send)), "RCPT")
             if not begun:
                 continue
             if reply.code < 300:
@@ -191,7 +210,7 @@ class Mailing:
                 return
             reply = yield next(send)
             if reply.code < 300 or reply.code == 421:
-                raise _unfit(reply, "DATA")
+                raise unfit(reply, "DATA")
             if reply.code >= 400:
                 self._decide_accepted(reply)
                 return
@@ -199,7 +218,7 @@ class Mailing:
                 if settings.lmtp or not begun:
                     raise protocol_failure("354 to DATA without a recipient")
                 # RFC 2920 section 3.1: the server waits for a message that it has no recipient for.
-                _expect((yield b".\r\n"), "the empty message")
+                expect((yield b".\r\n"), "the empty message")
                 return
             if content is not None:
                 self.sent = True
@@ -260,7 +279,8 @@ class Mailing:
                 return stuff_whole(self._inline)
             self._stuffer = DotStuffer()
             return None
-        command = b"BDAT %d LAST\r\n" % self.facts.size
+        size = self.facts.size if self._inline is None else len(self._inline)
+        command = b"BDAT %d LAST\r\n" % size
         if self.envelope.body is not BodyType.BINARY_MIME:
             self._ends = LineEnds()
         if self._inline is None:
@@ -276,7 +296,7 @@ class Mailing:
         if not self.sent:
             # The server does not want to hear the rest; the connection stands in the middle of content.
             if reply.code < 400 or reply.code == 421:
-                raise _unfit(reply, "content")
+                raise unfit(reply, "content")
             self._decide_accepted(reply)
             raise PeerFailure(reply)
         if not self.accepted:
@@ -294,7 +314,7 @@ class Mailing:
             single = True  # BDAT itself was refused
         if single:
             if 300 <= reply.code < 400:
-                raise _unfit(reply, "the end of content")
+                raise unfit(reply, "the end of content")
             self._decide_accepted(closing(reply) if reply.code == 421 else reply)
             if reply.code == 421 or (settings.lmtp and len(self.accepted) > 1):
                 raise PeerFailure(closing(reply))  # whether more replies would come is not defined
@@ -304,7 +324,7 @@ class Mailing:
         worst_code = 0
         for index in self.accepted:
             if 300 <= reply.code < 400:
-                raise _unfit(reply, "the end of content")
+                raise unfit(reply, "the end of content")
             worst_code = max(worst_code, reply.code)
             self.replies[index] = closing(reply) if reply.code == 421 else reply
             if reply.code == 421:
@@ -312,7 +332,7 @@ class Mailing:
             if index != last:
                 reply = yield b""
         if prdr:
-            reply = _expect((yield b""), "the end of content")
+            reply = expect((yield b""), "the end of content")
             if reply.code >= 400:
                 # The reply for all overrules the single ones: nobody got it.
                 self.replies = [
@@ -323,60 +343,3 @@ class Mailing:
     def _decide_accepted(self, reply: Reply) -> None:
         for index in self.accepted:
             self.replies[index] = reply
-
-
-class RecipientCheck:
-    """Would this server take mail for an address? MAIL, RCPT, RSET, and no content."""
-
-    __slots__ = ("_recipient", "_sender", "reply")
-
-    def __init__(self, sender: Address, recipient: Address) -> None:
-        self._sender = sender
-        self._recipient = recipient
-        self.reply: Reply | None = None
-        """The answer; None when the session failed before it came."""
-
-    def decide(self, reply: Reply) -> None:
-        """The reply if there is none yet."""
-        if self.reply is None:
-            self.reply = reply
-
-    def dialog(self, settings: ClientSettings, peer: Peer) -> Dialog:
-        """Ask. Raises PeerFailure when the connection is of no use after it."""
-        sender = path(self._sender, peer.offered)
-        recipient = path(self._recipient, peer.offered)
-        if sender is None or recipient is None:
-            self.reply = NEEDS_UTF8_RECIPIENT if sender is not None else NEEDS_UTF8_SENDER
-            return
-        utf8 = b" SMTPUTF8" if not (sender.isascii() and recipient.isascii()) else b""
-        steps = [b"RSET\r\n"] if peer.needs_reset else []
-        steps += [b"MAIL FROM:" + sender + utf8 + b"\r\n", b"RCPT TO:" + recipient + b"\r\n", b"RSET\r\n"]
-        if settings.pipelining and "PIPELINING" in peer.offered:
-            steps = [b"".join(steps)] + [b""] * len(steps)
-        send = iter(steps)
-        if peer.needs_reset:
-            _expect_ok((yield next(send)), "RSET")
-        peer.needs_reset = True
-        mail = _expect((yield next(send)), "MAIL")
-        rcpt = _expect((yield next(send)), "RCPT")
-        self.reply = mail if mail.code >= 300 else rcpt
-        _expect_ok((yield next(send)), "RSET")
-        peer.needs_reset = False
-
-
-def _unfit(reply: Reply, command: str) -> PeerFailure:
-    if reply.code == 421:
-        return PeerFailure(closing(reply))
-    return protocol_failure(f"{reply} to {command}")
-
-
-def _expect(reply: Reply, command: str) -> Reply:
-    """A reply that ends a command: 2yz, 4yz or 5yz, and not 421. Raises PeerFailure."""
-    if 300 <= reply.code < 400 or reply.code == 421:
-        raise _unfit(reply, command)
-    return reply
-
-
-def _expect_ok(reply: Reply, command: str) -> None:
-    if not 200 <= reply.code < 300:
-        raise _unfit(reply, command)

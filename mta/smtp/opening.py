@@ -113,6 +113,26 @@ def closing(reply: Reply) -> Reply:
     return Reply(451, enhanced, reply.text or "The next server is closing", f"the next hop said {reply}")
 
 
+def unfit(reply: Reply, command: str) -> PeerFailure:
+    """What follows from a reply that has no place after `command`: 421, or nonsense."""
+    if reply.code == 421:
+        return PeerFailure(closing(reply))
+    return protocol_failure(f"{reply} to {command}")
+
+
+def expect(reply: Reply, command: str) -> Reply:
+    """A reply that ends a command: 2yz, 4yz or 5yz, and not 421. Raises PeerFailure."""
+    if 300 <= reply.code < 400 or reply.code == 421:
+        raise unfit(reply, command)
+    return reply
+
+
+def expect_ok(reply: Reply, command: str) -> None:
+    """A reply that cannot be negative. Raises PeerFailure."""
+    if not 200 <= reply.code < 300:
+        raise unfit(reply, command)
+
+
 def _not_now(reply: Reply, stage: str, enhanced: str = "4.3.2") -> PeerFailure:
     text = "The next server does not accept mail at the moment"
     return PeerFailure(Reply(451, enhanced, text, f"{stage}: {reply}"))

@@ -1,0 +1,235 @@
+"""Opens a client session: names to addresses, TCP or Unix socket, TLS, and the opening of SMTP or LMTP.
+
+`Endpoint` is where to go, `ClientTls` how securely. `connect` returns a connection that is ready for mail,
+or raises `ConnectFailure` with a temporary reply: refused, no route, no such name, too late (4.4.1), TLS that
+failed or is missing (4.7.x), a server that does not want us (4.3.2). All addresses of a host name are
+tried in the resolver's order, within the one time limit of the caller.
+
+With TLS level `may` a failed handshake is followed by one connection without TLS: at that level an
+eavesdropper could have had it in the clear anyway (RFC 7435), and broken TLS should not stop mail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from mta.net.outbound import OutboundConnection, Timeouts
+from mta.net.tls import channel_bindings, failure_text
+from mta.reply import Reply
+from mta.smtp.client import ClientSession, Phase
+from mta.smtp.opening import ClientSettings, StartTls
+
+UNREACHABLE = "The next server cannot be reached at the moment"
+INSECURE = "The next server cannot be reached securely at the moment"
+
+
+@dataclass(slots=True, frozen=True)
+class Endpoint:
+    """One server: `path` of a Unix socket, or `host` (name or IP address) and `port`."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    weight: int = 1
+    """Share of the messages, for a weighted choice."""
+
+    def __str__(self) -> str:
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(slots=True, frozen=True)
+class ClientTls:
+    """TLS towards a server; `mta.net.tls.client_context` builds the context."""
+
+    context: ssl.SSLContext
+    required: bool = True
+    """False: level `may`."""
+    implicit: bool = False
+    """TLS from the first octet in place of STARTTLS."""
+    name: str = ""
+    """Name for SNI and verification, "" for the endpoint's host."""
+
+    @property
+    def verifies(self) -> bool:
+        """True when a connection stands only with a verified certificate."""
+        return self.context.verify_mode is ssl.CERT_REQUIRED
+
+
+class ConnectFailure(Exception):
+    """No session came to stand; `reply` is temporary. `tls` says that the TLS handshake was the reason."""
+
+    def __init__(self, reply: Reply, *, tls: bool = False) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.tls = tls
+
+
+async def connect(
+    endpoint: Endpoint,
+    settings: ClientSettings,
+    tls: ClientTls | None,
+    timeouts: Timeouts,
+    deadline: float,
+) -> OutboundConnection:
+    """Open a session that is ready for mail, by `deadline` (loop time). Raises ConnectFailure."""
+    if tls is None or tls.implicit:
+        settings = replace(settings, starttls=StartTls.NEVER)
+    else:
+        settings = replace(settings, starttls=StartTls.REQUIRE if tls.required else StartTls.MAY)
+    try:
+        return await _open(endpoint, settings, tls, timeouts, deadline)
+    except ConnectFailure as failure:
+        if tls is None or tls.required or not failure.tls:
+            raise
+        plain = replace(settings, starttls=StartTls.NEVER)
+        return await _open(endpoint, plain, None, timeouts, deadline)
+
+
+async def _open(
+    endpoint: Endpoint,
+    settings: ClientSettings,
+    tls: ClientTls | None,
+    timeouts: Timeouts,
+    deadline: float,
+) -> OutboundConnection:
+    loop = asyncio.get_running_loop()
+    implicit = tls is not None and tls.implicit
+
+    def factory() -> OutboundConnection:
+        verified = implicit and tls is not None and tls.verifies
+        session = ClientSession(settings, encrypted=implicit, verified=verified)
+        return OutboundConnection(session, str(endpoint), timeouts, loop)
+
+    connection = await _dial(endpoint, factory, tls if implicit else None, timeouts, deadline)
+    try:
+        if implicit:
+            connection.session.peer.channel_bindings = _bindings(connection.transport)
+        await connection.wait_open(deadline)
+        if tls is not None and connection.session.phase is Phase.STARTTLS:
+            await _start_tls(connection, endpoint, tls, timeouts, deadline)
+            await connection.wait_open(deadline)
+    except BaseException:
+        connection.abort(Reply(451, "4.4.1", UNREACHABLE, "given up while connecting"))
+        raise
+    failure = connection.session.failure
+    if failure is not None:
+        raise ConnectFailure(failure)
+    return connection
+
+
+async def _dial(
+    endpoint: Endpoint,
+    factory: Callable[[], OutboundConnection],
+    tls: ClientTls | None,
+    timeouts: Timeouts,
+    deadline: float,
+) -> OutboundConnection:
+    loop = asyncio.get_running_loop()
+    failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, f"{endpoint}: no address"))
+    name = _server_name(endpoint, tls)
+    context = tls.context if tls else None
+    handshake = timeouts.connect if tls else None
+    for host in await _addresses(endpoint, deadline):
+        limit = min(deadline, loop.time() + timeouts.connect)
+        try:
+            async with asyncio.timeout_at(limit):
+                if endpoint.path:
+                    _, connection = await loop.create_unix_connection(
+                        factory,
+                        endpoint.path,
+                        ssl=context,
+                        server_hostname=name,
+                        ssl_handshake_timeout=handshake,
+                    )
+                else:
+                    _, connection = await loop.create_connection(
+                        factory,
+                        host,
+                        endpoint.port,
+                        ssl=context,
+                        server_hostname=name,
+                        ssl_handshake_timeout=handshake,
+                    )
+        except TimeoutError:
+            failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, f"{endpoint}: timeout in connect"))
+        except ssl.SSLError as error:
+            cause = f"{endpoint}: TLS: {failure_text(error)}"
+            failure = ConnectFailure(Reply(451, "4.7.5", INSECURE, cause), tls=True)
+        except OSError as error:
+            cause = f"{endpoint}: {error.strerror or error}"
+            failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, cause))
+        else:
+            return connection
+        if loop.time() >= deadline:
+            break
+    raise failure
+
+
+async def _addresses(endpoint: Endpoint, deadline: float) -> list[str]:
+    if endpoint.path:
+        return [""]
+    try:
+        ip_address(endpoint.host)
+    except ValueError:
+        pass  # a name
+    else:
+        return [endpoint.host]
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout_at(deadline):
+            found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except TimeoutError as error:
+        cause = f"{endpoint}: timeout in the name lookup"
+        raise ConnectFailure(Reply(451, "4.4.3", UNREACHABLE, cause)) from error
+    except OSError as error:
+        cause = f"{endpoint}: {error.strerror or error}"
+        raise ConnectFailure(Reply(451, "4.4.3", UNREACHABLE, cause)) from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+async def _start_tls(
+    connection: OutboundConnection,
+    endpoint: Endpoint,
+    tls: ClientTls,
+    timeouts: Timeouts,
+    deadline: float,
+) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout_at(min(deadline, loop.time() + timeouts.connect)):
+            transport = await loop.start_tls(
+                connection.transport,
+                connection,
+                tls.context,
+                server_hostname=_server_name(endpoint, tls),
+                ssl_handshake_timeout=timeouts.connect,
+            )
+    except (OSError, TimeoutError) as error:
+        cause = f"{endpoint}: STARTTLS: {failure_text(error)}"
+        reply = Reply(451, "4.7.5", INSECURE, cause)
+        connection.abort(reply)
+        raise ConnectFailure(reply, tls=True) from error
+    if transport is None:
+        raise ConnectFailure(Reply(451, "4.4.2", UNREACHABLE, f"{endpoint}: closed in STARTTLS"), tls=True)
+    if connection.session.phase is Phase.STARTTLS:
+        connection.tls_started(transport, verified=tls.verifies, bindings=_bindings(transport))
+
+
+def _server_name(endpoint: Endpoint, tls: ClientTls | None) -> str | None:
+    if tls is None:
+        return None
+    # asyncio wants a name even where none is sent; a Unix socket's peer is this host.
+    return tls.name or endpoint.host or "localhost"
+
+
+def _bindings(transport: asyncio.Transport) -> dict[str, bytes]:
+    ssl_object = transport.get_extra_info("ssl_object")
+    certificate = ssl_object.getpeercert(binary_form=True) if ssl_object else None
+    return channel_bindings(ssl_object, certificate) if certificate else {}
