@@ -1,0 +1,284 @@
+"""The listening sockets of the node: opened by the supervisor, shared by all workers, old and new.
+
+`ListeningSockets` is a book of what is open, by endpoint. `prepare` opens what a plan names and is not
+open yet and returns a `SocketSet`; nothing that is open is touched. `commit` then closes what the plan
+does not name any more, `rollback` closes what `prepare` opened. Between the two, old and new workers
+accept from the same sockets, so a reload refuses no connection: an endpoint that stays in the
+configuration is the same kernel object all the time.
+
+IPv6 sockets are V6ONLY, so that "[::]:25" and "0.0.0.0:25" are two endpoints. Unix sockets are created
+with no rights, then given owner and mode, then opened for connections. A socket file that nobody
+listens on is left from a crash and replaced; one that answers belongs to somebody else and is an error.
+Sockets of systemd are taken by the name of their unit's `FileDescriptorName=`.
+
+Failures: `prepare` raises `ListenError` with one line for every endpoint that could not be opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterable, MutableMapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, UnixPath
+
+FIRST_INHERITED = 3
+"""SD_LISTEN_FDS_START: the first file descriptor that systemd passes."""
+
+STALE_PROBE_TIMEOUT = 1.0
+"""Seconds to wait for an answer of a Unix socket that is in the way; local connects are immediate."""
+
+Key: TypeAlias = tuple[str, ...]
+
+
+class ListenError(OSError):
+    """Some endpoints could not be opened; `problems` has a line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        """Keep the lines."""
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(slots=True)
+class _Open:
+    sockets: list[socket.socket]
+    endpoint: Endpoint
+    inode: tuple[int, int] | None = None
+    """Device and inode of a Unix socket's file: we only remove what we made."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSet:
+    """The sockets of one plan."""
+
+    by_role: dict[str, dict[str, list[socket.socket]]]
+    keys: frozenset[Key]
+    added: frozenset[Key]
+
+    def of(self, role: str) -> dict[str, list[socket.socket]]:
+        """Give the sockets that a role serves, by the name of the listener."""
+        return self.by_role.get(role, {})
+
+
+class ListeningSockets:
+    """All listening sockets of the node."""
+
+    def __init__(self, inherited: dict[str, list[socket.socket]] | None = None) -> None:
+        """Begin with what the service manager passed (see `inherited_sockets`)."""
+        self._inherited = inherited or {}
+        self._open: dict[Key, _Open] = {}
+
+    def prepare(self, listens: Iterable[Listen]) -> SocketSet:
+        """Open what is missing for `listens`. Raises `ListenError`; then nothing new stays open."""
+        by_role: dict[str, dict[str, list[socket.socket]]] = {}
+        keys: set[Key] = set()
+        added: set[Key] = set()
+        problems: list[str] = []
+        for listen in listens:
+            found = by_role.setdefault(listen.role, {}).setdefault(listen.name, [])
+            for endpoint in listen.endpoints:
+                key = _key(endpoint)
+                try:
+                    if key not in self._open:
+                        self._open[key] = self._open_endpoint(endpoint, listen.backlog)
+                        added.add(key)
+                    elif self._open[key].endpoint != endpoint and isinstance(endpoint, UnixPath):
+                        _set_access(endpoint)
+                        self._open[key].endpoint = endpoint
+                except OSError as problem:
+                    problems.append(
+                        f"listener {listen.name!r}: cannot listen on {endpoint}: {_reason(problem)}"
+                    )
+                    continue
+                keys.add(key)
+                for sock in self._open[key].sockets:
+                    sock.listen(listen.backlog)
+                    found.append(sock)
+        result = SocketSet(by_role, frozenset(keys), frozenset(added))
+        if problems:
+            self.rollback(result)
+            raise ListenError(problems)
+        return result
+
+    def commit(self, wanted: SocketSet) -> list[str]:
+        """Close everything that is not in `wanted`; return what went wrong with socket files."""
+        return self._close(self._open.keys() - wanted.keys)
+
+    def rollback(self, refused: SocketSet) -> list[str]:
+        """Close what `prepare` opened for `refused`."""
+        return self._close(refused.added)
+
+    def close(self) -> list[str]:
+        """Close everything and remove our socket files; those of systemd stay with systemd."""
+        return self._close(set(self._open))
+
+    def _open_endpoint(self, endpoint: Endpoint, backlog: int) -> _Open:
+        match endpoint:
+            case Inet():
+                return _Open([_open_inet(endpoint)], endpoint)
+            case UnixPath():
+                sock, inode = _open_unix(endpoint, backlog)
+                return _Open([sock], endpoint, inode)
+            case Inherited():
+                sockets = self._inherited.get(endpoint.name)
+                if not sockets:
+                    passed = ", ".join(sorted(self._inherited)) or "none"
+                    raise OSError(f"the service manager passed no socket of this name (passed: {passed})")
+                return _Open(sockets, endpoint)
+
+    def _close(self, keys: Iterable[Key]) -> list[str]:
+        problems = []
+        for key in list(keys):
+            entry = self._open.pop(key)
+            if isinstance(entry.endpoint, Inherited):
+                continue  # they live as long as we do: a later plan may name them again
+            for sock in entry.sockets:
+                sock.close()
+            if isinstance(entry.endpoint, UnixPath) and entry.inode is not None:
+                try:
+                    _remove(entry.endpoint.path, entry.inode)
+                except OSError as problem:
+                    problems.append(f"cannot remove {entry.endpoint}: {problem.strerror}")
+        return problems
+
+
+def inherited_sockets(environment: MutableMapping[str, str]) -> dict[str, list[socket.socket]]:
+    """Take the sockets that systemd passed, by name, and remove its variables from `environment`.
+
+    Follows sd_listen_fds(3): `LISTEN_PID` must be this process. Raises `ListenError` for a descriptor
+    that is no listening stream socket.
+    """
+    pid = environment.pop("LISTEN_PID", "")
+    count = environment.pop("LISTEN_FDS", "")
+    names = environment.pop("LISTEN_FDNAMES", "").split(":")
+    if pid != str(os.getpid()) or not count.isdigit():
+        return {}
+    sockets: dict[str, list[socket.socket]] = {}
+    problems: list[str] = []
+    with ExitStack() as opened:
+        for index in range(int(count)):
+            descriptor = FIRST_INHERITED + index
+            name = names[index] if index < len(names) and names[index] else "unknown"
+            try:
+                sock = opened.enter_context(socket.socket(fileno=descriptor))
+                listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            except OSError as problem:
+                problems.append(f"passed descriptor {descriptor} ({name}): {problem.strerror}")
+                continue
+            if sock.type != socket.SOCK_STREAM or not listening:
+                problems.append(f"passed descriptor {descriptor} ({name}) is not a listening stream socket")
+                continue
+            sock.setblocking(False)
+            sock.set_inheritable(False)
+            sockets.setdefault(name, []).append(sock)
+        if problems:
+            raise ListenError(problems)
+        opened.pop_all()
+    return sockets
+
+
+def _key(endpoint: Endpoint) -> Key:
+    match endpoint:
+        case Inet():
+            return ("inet", endpoint.host, str(endpoint.port))
+        case UnixPath():
+            return ("unix", os.path.abspath(endpoint.path))
+        case Inherited():
+            return ("inherited", endpoint.name)
+
+
+def _open_inet(endpoint: Inet) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            endpoint.host,
+            endpoint.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE,
+        )[0]
+    except socket.gaierror:
+        raise OSError(f"{endpoint.host!r} is not an IP address") from None
+    with ExitStack() as on_failure:
+        sock = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        on_failure.pop_all()
+    return sock
+
+
+def _open_unix(endpoint: UnixPath, backlog: int) -> tuple[socket.socket, tuple[int, int]]:
+    _remove_stale(endpoint.path)
+    with ExitStack() as on_failure:
+        sock = on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sock.setblocking(False)
+        # The umask of the whole process: the supervisor has one thread and does nothing else here.
+        before = os.umask(0o777)
+        try:
+            sock.bind(endpoint.path)
+        finally:
+            os.umask(before)
+        made = os.lstat(endpoint.path)
+        inode = (made.st_dev, made.st_ino)
+        on_failure.callback(_remove, endpoint.path, inode)
+        _set_access(endpoint)
+        sock.listen(backlog)
+        on_failure.pop_all()
+    return sock, inode
+
+
+def _set_access(endpoint: UnixPath) -> None:
+    if endpoint.uid != -1 or endpoint.gid != -1:
+        os.chown(endpoint.path, endpoint.uid, endpoint.gid, follow_symlinks=False)
+    os.chmod(endpoint.path, endpoint.mode)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody serves. Raises `OSError` for anything else that is in the way."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise OSError(errno.EEXIST, "the file exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(STALE_PROBE_TIMEOUT)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            _remove(path, (found.st_dev, found.st_ino))
+        except TimeoutError:
+            raise OSError(errno.EADDRINUSE, "another process listens there and is busy") from None
+        else:
+            raise OSError(errno.EADDRINUSE, "another process listens there")
+
+
+def _remove(path: str, inode: tuple[int, int]) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if (found.st_dev, found.st_ino) == inode:
+        os.unlink(path)
+
+
+def _reason(problem: OSError) -> str:
+    text = problem.strerror or str(problem)
+    match problem.errno:
+        case errno.EADDRINUSE if text == os.strerror(errno.EADDRINUSE):
+            return f"{text} (does another mail server run?)"
+        case errno.EACCES | errno.EPERM:
+            return (
+                f"{text} (ports below 1024 need root or CAP_NET_BIND_SERVICE; a path, its directory's rights)"
+            )
+        case errno.EADDRNOTAVAIL:
+            return f"{text} (no interface of this machine has it)"
+        case _:
+            return text

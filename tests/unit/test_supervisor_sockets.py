@@ -1,0 +1,206 @@
+"""Listening sockets: opened, kept over a reload, closed last, found stale, inherited from systemd."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, UnixPath
+from mta.supervisor.sockets import ListenError, ListeningSockets, inherited_sockets
+
+
+def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def book() -> Iterator[ListeningSockets]:
+    sockets = ListeningSockets()
+    yield sockets
+    sockets.close()
+
+
+def listen(*endpoints: Endpoint, name: str = "smtp") -> Listen:
+    return Listen(name, endpoints)
+
+
+def connects(family: socket.AddressFamily, address: object) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        return client.connect_ex(address) == 0  # type: ignore[arg-type]
+
+
+def test_ipv4_and_ipv6_wildcards_of_one_port_live_together(book: ListeningSockets) -> None:
+    port = free_port(socket.AF_INET6)
+    opened = book.prepare([listen(Inet("0.0.0.0", port), Inet("::", port))])
+    assert len(opened.of("worker")["smtp"]) == 2
+    assert connects(socket.AF_INET, ("127.0.0.1", port))
+    assert connects(socket.AF_INET6, ("::1", port))
+    assert all(not sock.getblocking() and not sock.get_inheritable() for sock in opened.of("worker")["smtp"])
+
+
+def test_endpoint_that_stays_is_the_same_socket_and_what_left_closes_last(book: ListeningSockets) -> None:
+    stays, leaves, comes = (Inet("127.0.0.1", free_port()) for _ in range(3))
+    before = book.prepare([listen(stays, leaves)])
+    book.commit(before)
+    after = book.prepare([listen(stays, comes, name="renamed")])
+    assert after.of("worker")["renamed"][0] is before.of("worker")["smtp"][0]
+    for endpoint in (stays, leaves, comes):
+        assert connects(socket.AF_INET, (endpoint.host, endpoint.port))
+    book.commit(after)
+    assert connects(socket.AF_INET, (stays.host, stays.port))
+    assert not connects(socket.AF_INET, (leaves.host, leaves.port))
+
+
+def test_rollback_closes_only_what_was_new(book: ListeningSockets) -> None:
+    old, new = Inet("127.0.0.1", free_port()), Inet("127.0.0.1", free_port())
+    book.commit(book.prepare([listen(old)]))
+    book.rollback(book.prepare([listen(old, new)]))
+    assert connects(socket.AF_INET, (old.host, old.port))
+    assert not connects(socket.AF_INET, (new.host, new.port))
+
+
+def test_all_endpoints_that_cannot_be_opened_are_named_and_the_rest_closed(book: ListeningSockets) -> None:
+    good = Inet("127.0.0.1", free_port())
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = Inet("127.0.0.1", other.getsockname()[1])
+        with pytest.raises(ListenError) as raised:
+            book.prepare(
+                [listen(good, taken, Inet("192.0.2.1", 2525), UnixPath("/nonexistent/x"), Inherited("smtp"))]
+            )
+    first, second, third, fourth = raised.value.problems
+    assert f"listener 'smtp': cannot listen on {taken}: Address already in use (does another" in first
+    assert "no interface of this machine has it" in second
+    assert "/nonexistent/x: No such file or directory" in third
+    assert "systemd:smtp: the service manager passed no socket of this name (passed: none)" in fourth
+    assert not connects(socket.AF_INET, (good.host, good.port))
+
+
+def test_unix_socket_gets_mode_and_owner_and_is_removed(book: ListeningSockets, tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+    umask = os.umask(0o022)
+    os.umask(umask)
+    book.commit(book.prepare([listen(UnixPath(str(path), 0o640, uid=65534, gid=65534))]))
+    found = path.stat()
+    assert stat.S_ISSOCK(found.st_mode)
+    assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o640, 65534, 65534)
+    assert connects(socket.AF_UNIX, str(path))
+    after = os.umask(umask)
+    assert after == umask
+    assert book.close() == []
+    assert not path.exists()
+
+
+def test_mode_changes_without_a_new_socket(book: ListeningSockets, tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+    first = book.prepare([listen(UnixPath(str(path), 0o600))])
+    second = book.prepare([listen(UnixPath(str(path), 0o666))])
+    assert second.of("worker")["smtp"][0] is first.of("worker")["smtp"][0]
+    assert path.stat().st_mode & 0o777 == 0o666
+
+
+def test_stale_unix_socket_is_replaced(book: ListeningSockets, tmp_path: Path) -> None:
+    path = str(tmp_path / "lmtp")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    book.prepare([listen(UnixPath(path))])
+    assert connects(socket.AF_UNIX, path)
+
+
+def test_living_unix_socket_of_somebody_else_is_an_error(book: ListeningSockets, tmp_path: Path) -> None:
+    path = str(tmp_path / "lmtp")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen()
+        with pytest.raises(ListenError, match="another process listens there"):
+            book.prepare([listen(UnixPath(path))])
+        assert connects(socket.AF_UNIX, path)
+
+
+def test_ordinary_file_in_the_way_is_not_removed(book: ListeningSockets, tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+    path.write_text("precious")
+    with pytest.raises(ListenError, match="exists and is not a socket"):
+        book.prepare([listen(UnixPath(str(path)))])
+    assert path.read_text() == "precious"
+
+
+def test_socket_file_that_somebody_replaced_is_not_removed(book: ListeningSockets, tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+    book.prepare([listen(UnixPath(str(path)))])
+    os.replace(path, tmp_path / "moved")
+    path.write_text("another's")
+    book.close()
+    assert path.read_text() == "another's"
+
+
+LAUNCHER = """
+import os, socket, sys
+from mta.supervisor.sockets import ListenError, ListeningSockets, inherited_sockets
+from mta.supervisor.plan import Inherited, Listen
+os.environ["LISTEN_PID"] = str(os.getpid() + int(sys.argv[1]))
+try:
+    found = inherited_sockets(os.environ)
+except ListenError as error:
+    print("error", *error.problems)
+    sys.exit()
+print({name: [s.getsockname()[1] for s in group] for name, group in sorted(found.items())})
+print(sorted(name for name in os.environ if name.startswith("LISTEN_")))
+if found:
+    book = ListeningSockets(found)
+    book.commit(book.prepare([Listen("mail", (Inherited("smtp"),))]))
+    book.commit(book.prepare([]))
+    print(book.prepare([Listen("mail", (Inherited("smtp"),))]).of("worker")["mail"] == found["smtp"])
+"""
+
+
+def inherit(descriptors: list[int], names: str, pid_offset: int = 0) -> list[str]:
+    """Run the launcher with these descriptors as 3, 4, ..., as systemd would."""
+
+    def move() -> None:
+        for index, fd in enumerate([os.dup(fd) for fd in descriptors]):
+            os.dup2(fd, 3 + index)
+
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, str(pid_offset)],
+        preexec_fn=move,
+        close_fds=False,
+        env={**os.environ, "LISTEN_FDS": str(len(descriptors)), "LISTEN_FDNAMES": names},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_sockets_of_systemd_are_taken_by_name() -> None:
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = [server.getsockname()[1] for server in servers]
+    lines = inherit([server.fileno() for server in servers], "smtp:submission:smtp")
+    for server in servers:
+        server.close()
+    assert lines == [str({"smtp": [ports[0], ports[2]], "submission": [ports[1]]}), "[]", "True"]
+
+
+def test_sockets_for_another_process_are_left_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert inherit([server.fileno()], "smtp", pid_offset=1) == ["{}", "[]"]
+
+
+def test_descriptor_that_does_not_listen_is_refused() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as idle, open(os.devnull) as file:
+        (line,) = inherit([idle.fileno(), file.fileno()], "smtp:file")
+    assert "passed descriptor 3 (smtp) is not a listening stream socket" in line
+    assert "passed descriptor 4 (file)" in line
+
+
+def test_nothing_is_inherited_without_the_variables() -> None:
+    assert inherited_sockets({}) == {}
