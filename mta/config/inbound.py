@@ -81,6 +81,12 @@ class Limits(SessionLimits, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Length in bits of the IPv4 networks that are counted together."""
     ipv6_prefix: Annotated[int, Meta(ge=16, le=128)] = 64
     """Length in bits of the IPv6 networks that are counted together: a /64 is usually one machine."""
+    messages_per_client: CountOrNone = 0
+    """Messages that one address may send within message_window (450 4.7.1). 0: no limit."""
+    recipients_per_client: CountOrNone = 0
+    """Recipients that one address may name within message_window (450 4.7.1). 0: no limit."""
+    message_window: Annotated[Duration, Meta(ge=1)] = 3600.0
+    """See messages_per_client and recipients_per_client."""
     exempt_networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
     """Clients to which the limits per client and per network do not apply: this machine, load balancers
     without PROXY protocol, your own mailing list server."""
@@ -90,6 +96,12 @@ class Limits(SessionLimits, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     overload_lag: Annotated[Duration, Meta(ge=0.01)] = 2.0
     """How late the event loop of a worker may run before that worker answers new sessions 421 4.3.2. A
     late loop serves everybody badly; clients come back."""
+    stress_memory_percent: Percent = 92
+    """Percentage of the memory in use (of the machine, or of the control group if it has a limit) from
+    which the server is under stress."""
+    overload_memory_percent: Percent = 97
+    """Percentage of the memory in use from which new sessions are answered 421 4.3.2. 100: memory is not
+    looked at."""
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

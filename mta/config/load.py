@@ -78,14 +78,9 @@ def examine(path: str, now: float | None = None) -> Report:
     )
 
 
-def check(config: Config, now: float | None = None) -> tuple[Problem, ...]:
-    """What is wrong with the files that a configuration names; problems have no line.
-
-    `load` does this with lines; a process that got its configuration as JSON may do it again.
-    """
-    findings = Findings("configuration")
-    check_files(config, findings, time.time() if now is None else now)
-    return findings.sorted()
+def check(path: str) -> tuple[Problem, ...]:
+    """Errors and warnings about the file at `path` and what it names; nothing is changed."""
+    return examine(path).problems
 
 
 def parse(text: str, path: str = "tamis.toml", machine: Machine | None = None) -> Config:

@@ -86,4 +86,9 @@ class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: Listen | None = None
     """Address of its LMTP server. Default: the Unix socket `store` in process.runtime_directory."""
     default_quota: Annotated[Size, Meta(ge=0)] = 0
-    """Octets that a user may store if the users file says nothing (552 5.2.2). 0B: no limit."""
+    """Octets that a user may store if the users file says nothing. 0B: no limit."""
+    default_quota_messages: Annotated[int, Meta(ge=0)] = 0
+    """Messages that a user may store if the users file says nothing. 0: no limit."""
+    over_quota: Literal["reject", "defer"] = "reject"
+    """A full mailbox answers 552 5.2.2, so that the sender knows at once (`reject`), or 452 4.2.2, so that
+    the sender tries again for days (`defer`)."""

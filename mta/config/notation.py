@@ -65,10 +65,13 @@ class RecipientSource(Struct, frozen=True):
 class Notation:
     """The text form of a value.
 
+    `kind` names it on the reference page, `expected` in messages.
+
     `parse(text, folder)` raises ValueError with a reason that follows "found ..."; `folder` is the
     configuration file's. `format` is its inverse.
     """
 
+    kind: str
     expected: str
     parse: Callable[[str, str], Any]
     format: Callable[[Any], str] = str
@@ -256,6 +259,7 @@ def _host_port(text: str) -> tuple[str, int]:
 Duration = Annotated[
     float,
     Notation(
+        "duration",
         'a duration with its unit, such as "250ms", "5s", "2m" or "1h"',
         lambda text, folder: parse_duration(text),
         format_duration,
@@ -267,6 +271,7 @@ Duration = Annotated[
 Size = Annotated[
     int,
     Notation(
+        "size",
         'a size with its unit, such as "512KiB" or "50MiB"',
         lambda text, folder: parse_size(text),
         format_size,
@@ -277,32 +282,44 @@ Size = Annotated[
 
 Network = Annotated[
     str,
-    Notation('a network such as "192.0.2.0/24" or "2001:db8::/32"', parse_network, suggest=suggest.network),
+    Notation(
+        "network",
+        'a network such as "192.0.2.0/24" or "2001:db8::/32"',
+        parse_network,
+        suggest=suggest.network,
+    ),
 ]
 """A network in CIDR notation."""
 
-Path = Annotated[str, Notation("a path, relative to the folder of this file", parse_path)]
+Path = Annotated[str, Notation("path", "a path, relative to the folder of this file", parse_path)]
 """An absolute path, "" when not set."""
 
-LogTarget = Annotated[str, Notation('"stderr" or the path of a file', parse_log_target)]
+LogTarget = Annotated[str, Notation("path", '"stderr" or the path of a file', parse_log_target)]
 """The word "stderr" or an absolute path."""
 
-Fqdn = Annotated[str, Notation('a fully qualified host name such as "mail.example.org"', parse_fqdn)]
+Fqdn = Annotated[
+    str, Notation("host name", 'a fully qualified host name such as "mail.example.org"', parse_fqdn)
+]
 """A host name with a domain in lower-case A-labels, "" when not set."""
 
-Hostname = Annotated[str, Notation("a host name", parse_hostname)]
+Hostname = Annotated[str, Notation("host name", "a host name", parse_hostname)]
 """A host name in lower-case A-labels."""
 
-Host = Annotated[str, Notation("a host name or an IP address", parse_host)]
+Host = Annotated[str, Notation("host", "a host name or an IP address", parse_host)]
 """A host name in lower-case A-labels, or an IP address in canonical form."""
 
-MailAddress = Annotated[str, Notation('an address such as "postmaster@example.org"', parse_mail_address)]
+MailAddress = Annotated[
+    str, Notation("mail address", 'an address such as "postmaster@example.org"', parse_mail_address)
+]
 """local@domain, "" when not set."""
 
 Listen = Annotated[
     Inet | Unix | Inherited,
     Notation(
-        '"192.0.2.1:25", "[2001:db8::1]:25", "unix:PATH" or "fd:NAME"', parse_listen, suggest=suggest.listen
+        "listen address",
+        '"192.0.2.1:25", "[2001:db8::1]:25", "unix:PATH" or "fd:NAME"',
+        parse_listen,
+        suggest=suggest.listen,
     ),
 ]
 """An address to listen on."""
@@ -310,6 +327,7 @@ Listen = Annotated[
 Connect = Annotated[
     Inet | Unix,
     Notation(
+        "address",
         '"host.example:24", "192.0.2.1:24", "[2001:db8::1]:24" or "unix:PATH"',
         parse_connect,
         suggest=suggest.connect,
@@ -319,25 +337,28 @@ Connect = Annotated[
 
 Recipients = Annotated[
     RecipientSource,
-    Notation('"users", "ask", "all" or "table:FILE"', parse_recipients, suggest=suggest.recipients),
+    Notation("source", '"users", "ask", "all" or "table:FILE"', parse_recipients, suggest=suggest.recipients),
 ]
 """Who knows the valid recipients."""
 
-Banner = Annotated[str, Notation("printable ASCII, at most 200 characters", parse_banner)]
+Banner = Annotated[str, Notation("text", "printable ASCII, at most 200 characters", parse_banner)]
 """Text of a greeting."""
 
-LocalPart = Annotated[str, Notation('a local part such as "postmaster"', parse_local_part)]
+LocalPart = Annotated[str, Notation("local part", 'a local part such as "postmaster"', parse_local_part)]
 """A local part in lower case."""
 
-DomainName = Annotated[str, Notation('a domain such as "example.org"', parse_hostname)]
+DomainName = Annotated[str, Notation("domain", 'a domain such as "example.org"', parse_hostname)]
 """A mail domain in lower-case A-labels."""
 
-Name = Annotated[str, Notation("a name of letters, digits, hyphens, dots and underscores", parse_name)]
+Name = Annotated[
+    str, Notation("name", "a name of letters, digits, hyphens, dots and underscores", parse_name)
+]
 """The name of a section, for other sections, logs and metrics."""
 
 NameOrEmpty = Annotated[
     str,
     Notation(
+        "name",
         "a name of letters, digits, hyphens, dots and underscores",
         lambda text, folder: parse_name(text, folder) if text else "",
     ),
