@@ -78,6 +78,11 @@ class StoredPassword:
         hash_name = SCRAM_HASHES.get(self.scheme)
         return ScramKeys.parse(hash_name, self.text) if hash_name else None
 
+    @property
+    def clear(self) -> str | None:
+        """The password itself, of a scheme that does not hide it."""
+        return _plain_octets(self).decode() if self.scheme in _PLAIN else None
+
     def __str__(self) -> str:
         suffix = f".{self.encoding}" if self.encoding else ""
         return f"{{{self.scheme}{suffix}}}{self.text}"
@@ -116,7 +121,7 @@ def _check(stored: StoredPassword) -> str:
         _digest_parts(stored)
         return scheme
     if scheme in _PLAIN:
-        _plain_octets(stored)
+        _plain_octets(stored).decode()
         return "PLAIN"
     if scheme in _CRYPT:
         if not text.startswith(_CRYPT[scheme]):

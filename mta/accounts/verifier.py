@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from mta.accounts import passwords
@@ -50,6 +51,7 @@ class PasswordVerifier:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password")
         self._limit = threads + max_waiting
         self._running = 0
+        self._lock = threading.Lock()
         self._remember_seconds = remember_seconds
         self._clock = clock
         self._key = secrets.token_bytes(32)
@@ -76,13 +78,13 @@ class PasswordVerifier:
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Some work of tens of milliseconds in a thread. Raises BusyError and what the work raises."""
-        if self._running >= self._limit:
-            raise BusyError(f"{self._running} passwords are being verified")
+        with self._lock:
+            if self._running >= self._limit:
+                raise BusyError(f"{self._running} passwords are being verified")
+            self._running += 1
         future = self._executor.submit(work)
-        self._running += 1
-        loop = asyncio.get_running_loop()
         # Counted until the thread is done, not until the waiting session has gone away.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        future.add_done_callback(self._done)
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
@@ -90,8 +92,9 @@ class PasswordVerifier:
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._remembered.clear()
 
-    def _done(self) -> None:
-        self._running -= 1
+    def _done(self, _future: Future[_T]) -> None:
+        with self._lock:
+            self._running -= 1
 
     def _digest(self, stored: StoredPassword, password: str) -> bytes:
         return hmac.digest(self._key, f"{stored.text}\0{password}".encode(), "sha256")

@@ -114,8 +114,13 @@ class ScramRecord:
 class ScramKeeper(Protocol):
     """Whoever keeps SCRAM keys."""
 
-    def scram_record(self, user: str, mechanism: str) -> ScramRecord | Awaitable[ScramRecord]:
-        """The record of a prepared name for "SCRAM-SHA-1" or "SCRAM-SHA-256"; equal calls get equal salts."""
+    def scram_record(
+        self, user: str, mechanism: str
+    ) -> ScramRecord | Failure | Awaitable[ScramRecord | Failure]:
+        """The record of a prepared name for "SCRAM-SHA-1" or "SCRAM-SHA-256"; equal calls get equal salts.
+
+        A Failure means that it cannot be told now.
+        """
 
 
 class ScramSyntaxError(ValueError):
@@ -245,7 +250,7 @@ class ScramServer:
             return Failure(CREDENTIALS_INVALID)
         self._nonce = nonce + self._make_nonce()
         record = self._keeper.scram_record(user, self._mechanism)
-        if isinstance(record, ScramRecord):
+        if isinstance(record, (ScramRecord, Failure)):
             return self._challenge(record)
         return self._challenge_later(record)
 
@@ -264,10 +269,12 @@ class ScramServer:
         # "y": the client can, and believes that we cannot. If we offered it, somebody removed the offer.
         return flag == "y" and self._plus_offered
 
-    async def _challenge_later(self, waiting: Awaitable[ScramRecord]) -> Step:
+    async def _challenge_later(self, waiting: Awaitable[ScramRecord | Failure]) -> Step:
         return self._challenge(await waiting)
 
-    def _challenge(self, record: ScramRecord) -> Step:
+    def _challenge(self, record: ScramRecord | Failure) -> Step:
+        if isinstance(record, Failure):
+            return record
         keys = record.keys
         self._record = record
         self._state = "final"

@@ -1,0 +1,260 @@
+"""A connection to Dovecot's auth service, kept open, over a Unix or TCP socket.
+
+One connection of a worker carries all its logins at once. It is made at the start and again whenever it
+ends, with back-off; requests under way then fail with `UnavailableError` and so do new ones that cannot wait
+for it: the client reads 454 4.7.0 and tries again. The list of mechanisms outlives the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import Callable
+
+from mta.accounts.dovecotprotocol import (
+    Answer,
+    DovecotProtocolError,
+    Reader,
+    auth_line,
+    cancel_line,
+    cont_line,
+    greeting,
+)
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for connect and handshake: the service is on this host or in this rack."""
+REQUEST_TIMEOUT = 40.0
+"""Seconds for an answer. Dovecot delays a wrong password by 2 s and lets a guessing client wait for 17 s."""
+FIRST_BACKOFF = 0.1
+"""Seconds before the first new try; doubled up to `MAX_BACKOFF`, with jitter: a restart takes a moment."""
+MAX_BACKOFF = 10.0
+MAX_REQUESTS = 1000
+"""Requests under way at once."""
+
+Where = str | tuple[str, int]
+"""Path of a Unix socket, or host and port."""
+
+
+class UnavailableError(Exception):
+    """Dovecot cannot be asked now (environment)."""
+
+
+class Request:
+    """One AUTH exchange."""
+
+    __slots__ = ("_client", "_future", "number")
+
+    def __init__(self, client: DovecotClient) -> None:
+        """Use `DovecotClient.request`."""
+        self._client = client
+        self._future: asyncio.Future[Answer] | None = None
+        self.number = 0
+
+    async def start(self, mechanism: str, fields: list[str], initial: bytes | None) -> Answer:
+        """Send AUTH, wait for the answer. Raises UnavailableError, ValueError for a request too long."""
+        connection = await self._client.connected()
+        self.number = connection.add(self)
+        try:
+            line = auth_line(self.number, mechanism, fields, initial)
+        except ValueError:
+            del connection.requests[self.number]
+            raise
+        return await self._ask(connection, line)
+
+    async def proceed(self, data: bytes) -> Answer:
+        """Send CONT, wait for the answer. Raises UnavailableError, ValueError as above."""
+        connection = self._client.connection
+        if connection is None or connection.requests.get(self.number) is not self:
+            raise UnavailableError("the connection to Dovecot was lost")
+        try:
+            line = cont_line(self.number, data)
+        except ValueError:
+            self.cancel()
+            raise
+        return await self._ask(connection, line)
+
+    def cancel(self) -> None:
+        """Tell Dovecot to forget the exchange, if there is one."""
+        connection = self._client.connection
+        if connection is not None and connection.requests.get(self.number) is self:
+            del connection.requests[self.number]
+            connection.send(cancel_line(self.number))
+
+    def answered(self, answer: Answer) -> None:
+        """Hand the answer to whoever waits."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(answer)
+
+    def lost(self, error: UnavailableError) -> None:
+        """The connection has ended."""
+        if self._future is not None and not self._future.done():
+            self._future.set_exception(error)
+
+    async def _ask(self, connection: _Connection, line: bytes) -> Answer:
+        self._future = asyncio.get_running_loop().create_future()
+        connection.send(line)
+        try:
+            async with asyncio.timeout(self._client.request_timeout):
+                return await self._future
+        except TimeoutError:
+            self.cancel()
+            raise UnavailableError(f"no answer in {self._client.request_timeout:g} s") from None
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.reader = Reader()
+        self.requests: dict[int, Request] = {}
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.problem = "the connection to Dovecot was lost"
+        self._transport: asyncio.Transport | None = None
+        self._last_number = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(greeting(os.getpid()))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            answers = self.reader.feed(data)
+        except DovecotProtocolError as error:
+            self.problem = str(error)
+            self.abort()
+            return
+        if self.reader.handshake.done and not self.ready.done():
+            self.ready.set_result(None)
+        for answer in answers:
+            request = self.requests.get(answer.number)
+            if request is None:
+                continue  # cancelled a moment ago
+            if answer.kind != "CONT":
+                del self.requests[answer.number]
+            request.answered(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        error = UnavailableError(self.problem)
+        for request in self.requests.values():
+            request.lost(error)
+        self.requests.clear()
+        if not self.ready.done():
+            self.ready.cancel()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def add(self, request: Request) -> int:
+        if len(self.requests) >= MAX_REQUESTS:
+            raise UnavailableError(f"{MAX_REQUESTS} requests are under way")
+        while True:
+            self._last_number = self._last_number % 0xFFFFFFFF + 1
+            if self._last_number not in self.requests:
+                break
+        self.requests[self._last_number] = request
+        return self._last_number
+
+    def send(self, line: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(line)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class DovecotClient:
+    """Keeps the connection and opens requests on it."""
+
+    def __init__(
+        self,
+        where: Where,
+        *,
+        on_change: Callable[[bool, str], None],
+        connect_timeout: float = CONNECT_TIMEOUT,
+        request_timeout: float = REQUEST_TIMEOUT,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`on_change` hears True and a text when the service is there, False and why when it is not."""
+        self.where = where
+        self.connection: _Connection | None = None
+        self.mechanisms: dict[str, frozenset[str]] = {}
+        self.request_timeout = request_timeout
+        self._connect_timeout = connect_timeout
+        self._on_change = on_change
+        self._jitter = jitter
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to connect; returns when the service is there, or after the connect timeout without it."""
+        self._task = asyncio.create_task(self._keep_connected(), name="dovecot-auth")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._connect_timeout):
+                await self._up.wait()
+
+    async def close(self) -> None:
+        """End the connection; requests under way fail."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+            await asyncio.sleep(0)  # the transport ends in the next turn of the loop
+
+    def request(self) -> Request:
+        """A new exchange."""
+        return Request(self)
+
+    async def connected(self) -> _Connection:
+        """The connection, after waiting for it. Raises UnavailableError."""
+        if self.connection is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._connect_timeout):
+                    await self._up.wait()
+        if self.connection is None:
+            raise UnavailableError("no connection to Dovecot")
+        return self.connection
+
+    async def _keep_connected(self) -> None:
+        backoff = FIRST_BACKOFF
+        complained = ""
+        while True:
+            connection: _Connection | None = None
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    connection = await self._connect()
+                    await asyncio.wait((connection.ready,))
+                if connection.ready.cancelled():
+                    raise OSError(connection.problem)
+                self.connection = connection
+                self.mechanisms = connection.reader.handshake.mechanisms
+                self._up.set()
+                self._on_change(True, f"process {connection.reader.handshake.process}")
+                backoff, complained = FIRST_BACKOFF, ""
+                await connection.closed
+                problem = connection.problem
+            except TimeoutError:
+                problem = "timeout of connect and handshake"
+            except OSError as error:
+                problem = str(error)
+            finally:
+                self.connection = None
+                self._up.clear()
+                if connection is not None:
+                    connection.abort()
+            if problem != complained:
+                complained = problem
+                self._on_change(False, problem)
+            await asyncio.sleep(backoff * (0.5 + self._jitter()))
+            backoff = min(2 * backoff, MAX_BACKOFF)
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        if isinstance(self.where, str):
+            return (await loop.create_unix_connection(_Connection, self.where))[1]
+        return (await loop.create_connection(_Connection, *self.where))[1]

@@ -1,0 +1,50 @@
+"""May this user send as this address?
+
+By default a user sends as its own login name, the addresses that the back end lists for it, and
+subaddresses of all of them (alice+shop@example.org for alice@example.org). "@example.org" in the list owns
+the whole domain. The null sender is everybody's: read receipts and vacation notices need it (RFC 8098
+section 3). Masters may send as anybody: web mail, scanners, mailing lists. A session without a login owns
+nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mta.address import Address, split_subaddress
+from mta.session import Session
+
+
+@dataclass(slots=True, frozen=True)
+class SenderLoginSettings:
+    """What belongs to whom."""
+
+    masters: frozenset[str] = frozenset()
+    """Users (canonical names) that may send as anybody."""
+    delimiters: str = "+"
+    """Characters that separate a subaddress (RFC 5233), "" for none."""
+    null_sender: bool = True
+    """Users may send with `<>`."""
+    default_domain: str = ""
+    """Domain of login names without one, "" if such a name is nobody's address."""
+
+
+def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bool:
+    """True when the logged-in user of the session may send as `sender`; a microsecond."""
+    user = session.user
+    if not user:
+        return False
+    if user in settings.masters:
+        return True
+    if sender.is_null:
+        return settings.null_sender
+    own = user if "@" in user else f"{user}@{settings.default_domain}"
+    key, domain = sender.key, sender.domain
+    addresses = session.addresses
+    if key == own or key in addresses or f"@{domain}" in addresses:
+        return True
+    base, detail = split_subaddress(key.rpartition("@")[0], settings.delimiters)
+    if detail is None:
+        return False
+    key = f"{base}@{domain}"
+    return key == own or key in addresses
