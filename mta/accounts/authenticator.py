@@ -78,7 +78,7 @@ class AuthSettings:
     """Offer AUTH inside TLS only (RFC 4954 section 4)."""
     insecure_listeners: frozenset[str] = frozenset()
     """Names of listeners that offer AUTH without TLS all the same: loopback, or a tunnel of its own."""
-    sender_login: SenderLoginSettings = SenderLoginSettings()
+    sender_login: SenderLoginSettings = senderlogin.DEFAULTS
 
 
 def certificate_address(tls: TlsInfo) -> str:

@@ -1,4 +1,4 @@
-"""May this user send as this address?
+"""The sender-login check: may this user send as this address.
 
 By default a user sends as its own login name, the addresses that the back end lists for it, and
 subaddresses of all of them (alice+shop@example.org for alice@example.org). "@example.org" in the list owns
@@ -27,6 +27,10 @@ class SenderLoginSettings:
     """Users may send with `<>`."""
     default_domain: str = ""
     """Domain of login names without one, "" if such a name is nobody's address."""
+
+
+DEFAULTS = SenderLoginSettings()
+"""Own addresses, subaddresses by "+", the null sender."""
 
 
 def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bool:
