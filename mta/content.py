@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 MEMORY_LIMIT = 1024 * 1024
@@ -22,6 +22,10 @@ CHUNK = 64 * 1024
 
 class SpillError(Exception):
     """The temporary file could not be written or read (environment: disk full, I/O error)."""
+
+
+class AbandonedError(SpillError):
+    """The client has gone: what is on its way must not be completed."""
 
 
 class Content(Protocol):
@@ -145,14 +149,19 @@ class MessageBuffer:
 
 
 class Rendered:
-    """A message with header fields put in front of it: what a transport sends."""
+    """A message with header fields put in front of it: what a transport sends.
 
-    __slots__ = ("_content", "_prefix")
+    Before each piece it asks whether the client is still there. When it is not, AbandonedError keeps the
+    transport from ending the message: the client will send it again, and nobody must get it twice.
+    """
 
-    def __init__(self, prefix: bytes, content: Content) -> None:
+    __slots__ = ("_alive", "_content", "_prefix")
+
+    def __init__(self, prefix: bytes, content: Content, alive: Callable[[], bool] = lambda: True) -> None:
         """`prefix` is whole header fields, each with its CRLF."""
         self._prefix = prefix
         self._content = content
+        self._alive = alive
 
     @property
     def size(self) -> int:
@@ -170,10 +179,17 @@ class Rendered:
         return self._prefix + self._content.head
 
     def chunks(self) -> Iterator[bytes]:
-        """All octets in order; a small message is one chunk."""
+        """All octets in order; a small message is one chunk. Raises SpillError and AbandonedError."""
         content = self._content
+        self._check()
         if content.size <= MEMORY_LIMIT:
             yield self._prefix + content.head
             return
         yield self._prefix
-        yield from content.chunks()
+        for chunk in content.chunks():
+            self._check()
+            yield chunk
+
+    def _check(self) -> None:
+        if not self._alive():
+            raise AbandonedError("the client has gone")

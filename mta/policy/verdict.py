@@ -10,11 +10,11 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mta.content import Content
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
 from mta.session import Session
+from sieve_ext.message import Message
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,7 +46,7 @@ class Policy(Protocol):
     ) -> Verdict | Awaitable[Verdict]:
         """RCPT: `recipient` is not yet in the envelope."""
 
-    def data(self, session: Session, envelope: Envelope, content: Content) -> Verdict | Awaitable[Verdict]:
+    def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete; recipients are those that were accepted."""
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:

@@ -1,0 +1,328 @@
+"""One client connection: the asyncio shell around a server session.
+
+It moves octets, keeps time, starts TLS and runs what takes time as a task; what is said it leaves to the
+`Receiver`. A command that can be answered at once costs no task. While a task runs, the client's next
+octets are kept (at most `READ_AHEAD`, then reading stops) and a client that goes away is noticed.
+
+Every wait has an end: `Connections.sweep` looks at all connections once a second and ends those that let a
+state's time pass, with 421 4.4.2 where the client can still read it. A bug in a task is logged and answered
+451 4.3.0; it never takes the worker down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mta.reply import Reply
+from mta.smtp import events as ev
+from mta.smtp.server import ServerSession
+from mta.smtp.state import State
+
+READ_AHEAD = 64 * 1024
+"""Octets that a client may send ahead while a task runs; then reading stops until it is done."""
+LINGER = 5.0
+"""Seconds for a client that was sent away to read why, before the connection is cut."""
+DRAIN_IDLE = 5.0
+"""Seconds without a command after which a session is told 421 while the worker drains."""
+
+TIMEOUT = Reply(421, "4.4.2", "timeout, closing the connection", close=True)
+SHUTTING_DOWN = Reply(421, "4.3.2", "service shutting down, connect again", close=True)
+OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
+
+Work = Coroutine[Any, Any, None]
+
+
+@dataclass(slots=True, frozen=True)
+class Timeouts:
+    """Seconds to wait for a client in each state (RFC 5321 section 4.5.3.2)."""
+
+    command: float = 300.0
+    data: float = 180.0
+    """Between two pieces of a message."""
+    message: float = 3600.0
+    """For a whole message."""
+    handshake: float = 30.0
+    write: float = 60.0
+    """For a client that does not read our replies."""
+
+
+class Receiver(Protocol):
+    """Decides what is said in a session."""
+
+    def handle(self, event: ev.Event) -> Work | None:
+        """Answer an event at once, or return a coroutine that will."""
+
+    def tls_started(self, ssl_object: ssl.SSLObject) -> None:
+        """STARTTLS is done."""
+
+    def failed(self, error: BaseException) -> None:
+        """A task of this session failed: our bug."""
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is closed, by whatever side."""
+
+
+class Connections:
+    """All connections of a worker, and their clock."""
+
+    def __init__(self, clock: Callable[[], float], timeouts: Callable[[], Timeouts]) -> None:
+        """`clock` is in seconds; `timeouts` gives those in force now (shorter ones under load)."""
+        self._clock = clock
+        self._timeouts = timeouts
+        self._open: set[Connection] = set()
+        self.now = clock()
+        """Seconds, true to a second: cheap enough to be read for every packet."""
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, connection: Connection) -> None:
+        """A client has connected."""
+        self._open.add(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """A connection is closed."""
+        self._open.discard(connection)
+
+    def sweep(self) -> None:
+        """End what has waited too long; to be called once a second."""
+        self.now = now = self._clock()
+        timeouts = self._timeouts()
+        for connection in tuple(self._open):
+            connection.tick(now, timeouts, self.draining)
+
+    def drain(self) -> None:
+        """From now on send idle sessions away."""
+        self.draining = True
+
+    def close(self) -> None:
+        """Tell everybody 421 and cut what does not end."""
+        for connection in tuple(self._open):
+            connection.end(SHUTTING_DOWN)
+
+    def abort(self) -> None:
+        """Cut all connections."""
+        for connection in tuple(self._open):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """The transport's protocol of one client."""
+
+    __slots__ = (
+        "_connections",
+        "_create",
+        "_ending",
+        "_message_since",
+        "_paused_writing",
+        "_receiver",
+        "_server_context",
+        "_since",
+        "_smtp",
+        "_task",
+        "_transport",
+        "alive",
+    )
+
+    _transport: asyncio.Transport
+    _smtp: ServerSession
+    _receiver: Receiver
+
+    def __init__(
+        self,
+        connections: Connections,
+        create: Callable[[Connection, asyncio.Transport], tuple[ServerSession, Receiver] | Reply],
+        server_context: Callable[[], ssl.SSLContext] | None,
+    ) -> None:
+        """`create` makes session and receiver for a client, or the reply that sends it away at once.
+
+        `server_context` gives the context of STARTTLS.
+        """
+        self._connections = connections
+        self._create = create
+        self._server_context = server_context
+        self._task: asyncio.Task[None] | None = None
+        self._since = connections.now
+        self._message_since = 0.0
+        self._ending = False
+        self._paused_writing = False
+        self.alive = True
+        """False once the client is gone."""
+
+    # --- called by the transport -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the client, or send it away."""
+        self._transport = transport  # type: ignore[assignment]
+        created = self._create(self, self._transport)
+        if isinstance(created, Reply):
+            self._ending = True
+            self._transport.write(created.encode())
+            self._linger()
+            return
+        self._smtp, self._receiver = created
+        self._connections.add(self)
+        self._pump()
+
+    def data_received(self, data: bytes) -> None:
+        """Octets from the client."""
+        self._since = self._connections.now
+        if self._ending:
+            return
+        smtp = self._smtp
+        smtp.receive_data(data)
+        if self._task is None:
+            self._pump()
+        elif smtp.buffered > READ_AHEAD:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client will say no more: it cannot be waiting for a reply that it has a use for."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; a task that runs is left to its end, for mail may be on its way."""
+        self.alive = False
+        self._connections.discard(self)
+        receiver = getattr(self, "_receiver", None)
+        if receiver is not None:
+            receiver.lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        self._paused_writing = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._paused_writing = False
+        self._since = self._connections.now
+        if self._task is None and not self._ending:
+            self._pump()
+
+    # --- the dialogue ------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Handle events until octets, time or the client are needed."""
+        smtp = self._smtp
+        handle = self._receiver.handle
+        while not self._paused_writing:
+            event = smtp.next_event()
+            if event is None:
+                break
+            if type(event) is ev.StartTls:
+                self._begin_tls()
+                return
+            if type(event) is ev.DataStart:
+                self._message_since = self._connections.now
+            work = handle(event)
+            if work is not None:
+                self._task = asyncio.get_running_loop().create_task(self._run(work))
+                break
+        self._flush()
+
+    def _flush(self) -> None:
+        octets = self._smtp.data_to_send()
+        if octets and self.alive:
+            self._transport.write(octets)
+        if self._smtp.state is State.CLOSED and self._task is None and not self._ending:
+            self._ending = True
+            self._linger()
+
+    async def _run(self, work: Work) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one place turns our bugs into a temporary reply
+            self._receiver.failed(error)
+            self._smtp.answer(OUR_FAULT)
+        self._task = None
+        self._since = self._connections.now
+        if not self.alive:
+            return
+        self._transport.resume_reading()
+        self._pump()
+
+    def _begin_tls(self) -> None:
+        """Answer 220 and take no more octets in clear: the next ones are the handshake's."""
+        self._transport.pause_reading()
+        self._smtp.answer()
+        self._transport.write(self._smtp.data_to_send())
+        self._task = asyncio.get_running_loop().create_task(self._start_tls())
+
+    async def _start_tls(self) -> None:
+        assert self._server_context is not None
+        loop = asyncio.get_running_loop()
+        try:
+            transport = await loop.start_tls(
+                self._transport,
+                self,
+                self._server_context(),
+                server_side=True,
+                ssl_handshake_timeout=self._connections.handshake_timeout,
+            )
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            self._receiver.handshake_failed(error)
+            self.abort()
+            return
+        finally:
+            self._task = None
+        if transport is None or not self.alive:  # the client left during the handshake
+            self.abort()
+            return
+        self._transport = transport
+        self._since = self._connections.now
+        self._smtp.tls_started()
+        self._receiver.tls_started(transport.get_extra_info("ssl_object"))
+        self._pump()
+
+    # --- time and ends -----------------------------------------------------------------------------
+
+    def tick(self, now: float, timeouts: Timeouts, draining: bool) -> None:
+        """Look at the time; called once a second."""
+        waited = now - self._since
+        if self._ending:
+            if waited > LINGER:
+                self.abort()
+            return
+        if self._paused_writing:
+            if waited > timeouts.write:
+                self.abort()
+            return
+        if self._task is not None:
+            return
+        state = self._smtp.state
+        if state is State.DATA or state is State.BDAT or state is State.CHUNKS:
+            if waited > timeouts.data or now - self._message_since > timeouts.message:
+                self.end(TIMEOUT)
+        elif waited > timeouts.command:
+            self.end(TIMEOUT)
+        elif draining and waited > DRAIN_IDLE and (state is State.READY or state is State.START):
+            self.end(SHUTTING_DOWN)
+
+    def end(self, reply: Reply) -> None:
+        """End the session with `reply`, if no task runs that will answer."""
+        if self._task is None and not self._ending:
+            self._smtp.answer(reply)
+            self._smtp.close()
+            self._since = self._connections.now
+            self._flush()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._ending = True
+        self._transport.abort()
+
+    def _linger(self) -> None:
+        """Close our side; the client may still read, and octets it sends are dropped, not reset."""
+        self._since = self._connections.now
+        self._connections.add(self)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()

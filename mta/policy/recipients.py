@@ -1,0 +1,172 @@
+"""Who exists: the sources of valid recipients that a domain may name.
+
+A source answers None for "exists", or the Reply that refuses the recipient; at once, or by an awaitable
+when somebody else has to be asked. The caller has removed the subaddress from the local part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from mta.address import NULL, Address, AddressError, parse_address
+from mta.reply import Reply
+
+NO_SUCH_USER = Reply(550, "5.1.1", "no such user")
+
+Existence = Reply | None
+
+
+class RecipientSource(Protocol):
+    """Knows the recipients of a domain."""
+
+    def find(self, address: Address) -> Existence | Awaitable[Existence]:
+        """None when `address` exists, else the refusal."""
+
+
+class Everybody:
+    """recipients = "all": the back end refuses after the data."""
+
+    def find(self, address: Address) -> Existence:
+        """Everybody exists."""
+        return None
+
+
+class Directory:
+    """recipients = "users": a lookup in memory, such as the users file."""
+
+    def __init__(self, exists: Callable[[str], bool]) -> None:
+        """`exists` is asked with `Address.key`."""
+        self._exists = exists
+
+    def find(self, address: Address) -> Existence:
+        """Look the address up."""
+        return None if self._exists(address.key) else NO_SUCH_USER
+
+
+class TableError(Exception):
+    """A recipient table cannot be used: file, line and reason (the administrator's to mend)."""
+
+
+class Table:
+    """recipients = "table:FILE": one address, or one local part for every domain that uses it, a line.
+
+    Blank lines and lines that begin with "#" are skipped. A changed file is read again, looked at most
+    once in `interval` seconds; when it cannot be read the old content stays in force.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float],
+        *,
+        interval: float = 1.0,
+        complain: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Read `path`. Raises TableError. `complain` hears about a bad file later on."""
+        self._path = path
+        self._clock = clock
+        self._interval = interval
+        self._complain = complain
+        self._stamp = self._look()
+        self._keys = read_table(path)
+        self._next_look = clock() + interval
+
+    def find(self, address: Address) -> Existence:
+        """Look address and local part up."""
+        if self._clock() >= self._next_look:
+            self._refresh()
+        keys = self._keys
+        return None if address.key in keys or address.local.lower() in keys else NO_SUCH_USER
+
+    def _refresh(self) -> None:
+        self._next_look = self._clock() + self._interval
+        stamp = self._look()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._keys = read_table(self._path)
+        except TableError as error:
+            self._complain(str(error))
+
+    def _look(self) -> tuple[int, int, int]:
+        try:
+            stat = os.stat(self._path)
+        except OSError:
+            return (0, 0, 0)
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def read_table(path: Path) -> frozenset[str]:
+    """The keys of a recipient table. Raises TableError with file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: {error}") from error
+    keys = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.strip()
+        if not word or word.startswith("#"):
+            continue
+        if "@" in word:
+            try:
+                keys.add(parse_address(word).key)
+            except AddressError as error:
+                raise TableError(f"{path}:{number}: {word}: {error}") from error
+        elif any(character.isspace() for character in word):
+            raise TableError(f"{path}:{number}: one address or local part a line is expected, found {word!r}")
+        else:
+            keys.add(word.lower())
+    return frozenset(keys)
+
+
+Verify = Callable[[Address, Address], Awaitable[Reply]]
+"""Ask a back end whether it takes mail from a sender for a recipient; the reply to its RCPT."""
+
+
+class AskBackend:
+    """recipients = "ask": the LMTP back end says at RCPT what it would say later, and is remembered.
+
+    Only lasting answers are remembered: acceptance for `positive` seconds, a permanent refusal for
+    `negative`. A temporary answer, or a back end that is away, is passed on each time.
+    """
+
+    def __init__(
+        self,
+        verify: Verify,
+        clock: Callable[[], float],
+        *,
+        positive: float = 600.0,
+        negative: float = 60.0,
+        entries: int = 50_000,
+    ) -> None:
+        """`verify` asks; at most `entries` answers are kept, the oldest make room."""
+        self._verify = verify
+        self._clock = clock
+        self._positive = positive
+        self._negative = negative
+        self._entries = entries
+        self._cache: dict[str, tuple[float, Reply | None]] = {}
+
+    def find(self, address: Address) -> Existence | Awaitable[Existence]:
+        """Answer from memory, or ask."""
+        cached = self._cache.get(address.key)
+        if cached is not None and cached[0] > self._clock():
+            return cached[1]
+        return self._ask(address)
+
+    async def _ask(self, address: Address) -> Existence:
+        # The null sender: what is asked is whether the recipient exists, not whom it likes.
+        reply = await self._verify(NULL, address)
+        if reply.is_temporary:
+            return reply
+        answer = None if reply.is_positive else reply
+        cache = self._cache
+        cache.pop(address.key, None)
+        cache[address.key] = (self._clock() + (self._positive if answer is None else self._negative), answer)
+        if len(cache) > self._entries:
+            del cache[next(iter(cache))]
+        return answer

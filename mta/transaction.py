@@ -1,0 +1,249 @@
+"""From the end of the data to the final reply: the heart of Tamis.
+
+The message is complete and nobody has promised anything yet. In this order:
+
+1. it is indexed once, its header is checked, trace fields (and on submission Date and Message-ID) are made;
+2. the policy says go on, or answers;
+3. recipients that are known to have it already (`mta.unacknowledged`) are taken out;
+4. the others are grouped by next hop and all groups are tried at once, under one deadline;
+5. the outcomes become one answer, or one for each recipient (`mta.delivery.fold`).
+
+Failure: whatever a next hop does becomes an outcome, and what is not delivered by the deadline is a
+temporary one. When the client goes away before a message is handed over it is not handed over; when it goes
+away later, or must be told to try again although some have the message, those are remembered, and its retry
+brings them no second copy. Nothing is ever answered 250 that is not delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mta.content import Content, MessageBuffer, Rendered
+from mta.delivery.fold import Answer, fold
+from mta.delivery.outcome import NextHop, Outcome, Transport
+from mta.delivery.plan import Group, plan
+from mta.envelope import Envelope, Recipient
+from mta.policy.verdict import Policy, Verdict
+from mta.reply import Reply
+from mta.session import Session
+from mta.trace import HeaderLimits, ReceivedTemplate, header_problems, missing_fields
+from mta.unacknowledged import Unacknowledged, digest
+from sieve_ext.message import Message
+
+DIGEST_AT_ONCE = 256 * 1024
+"""Octets up to which a digest is computed on the event loop: well under a millisecond."""
+
+HAS_IT_ALREADY = Reply(250, "2.0.0", "already delivered")
+CLIENT_GONE = Reply(451, "4.4.2", "the client has gone")
+NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured")
+OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
+
+
+@dataclass(slots=True, frozen=True)
+class TransactionSettings:
+    """What the transactions of all listeners share."""
+
+    hostname: str
+    deadline: float = 20.0
+    """Seconds from the end of the data to the answer."""
+    header: HeaderLimits = field(default_factory=HeaderLimits)
+    spill_directory: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Completed:
+    """What a transaction came to: the answer, and the facts for log and metrics."""
+
+    answer: Answer
+    outcomes: Sequence[Outcome]
+    message_id: str
+    size: int
+    seconds: float
+    """From the end of the data to the answer."""
+
+
+class Record(Protocol):
+    """Told about every transaction (log and metrics)."""
+
+    def completed(self, session: Session, envelope: Envelope, transaction: str, result: Completed) -> None:
+        """A message was answered."""
+
+    def unacknowledged(self, session: Session, transaction: str, recipients: int) -> None:
+        """Recipients have a message that the client does not know of."""
+
+
+class Transactions:
+    """Completes mail transactions of a worker."""
+
+    def __init__(
+        self,
+        settings: TransactionSettings,
+        policy: Policy,
+        transports: Mapping[str, Transport],
+        unacknowledged: Unacknowledged,
+        record: Record,
+        *,
+        now: Callable[[], float],
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """`now` is seconds since the epoch (trace fields); `entropy` makes Message-IDs."""
+        self.settings = settings
+        self.policy = policy
+        self._transports = transports
+        self._unacknowledged = unacknowledged
+        self._record = record
+        self._now = now
+        self._entropy = entropy
+
+    def new_content(self) -> MessageBuffer:
+        """A buffer for the message of a new transaction."""
+        return MessageBuffer(self.settings.spill_directory)
+
+    def refused(
+        self, session: Session, envelope: Envelope, transaction: str, size: int, reply: Reply
+    ) -> Answer:
+        """A message that is refused for its octets, before anything else is known of it."""
+        return self._end(session, envelope, transaction, None, size, 0.0, _same(envelope, reply))
+
+    async def complete(
+        self,
+        session: Session,
+        envelope: Envelope,
+        content: MessageBuffer,
+        trace: ReceivedTemplate,
+        transaction: str,
+        alive: Callable[[], bool],
+    ) -> Answer:
+        """Deliver a message, or not, and say what the client is told.
+
+        `trace` is the session's; `transaction` the name of this one in log and Received; `alive` tells
+        whether the client is still connected.
+        """
+        settings = self.settings
+        started = asyncio.get_running_loop().time()
+        message = Message(content.head, content.size, content.chunks)
+        outcomes: list[Outcome]
+        refusal = header_problems(message, settings.header)
+        if refusal is None:
+            verdict = self.policy.data(session, envelope, message)
+            if not isinstance(verdict, Verdict):
+                verdict = await verdict
+            if verdict.delay:
+                await asyncio.sleep(verdict.delay)
+            refusal = verdict.reply
+        if refusal is not None:
+            outcomes = _same(envelope, refusal)
+        else:
+            recipients = envelope.recipients
+            now = self._now()
+            prefix = trace.render(
+                transaction,
+                now,
+                recipients[0].address if len(recipients) == 1 else None,
+                smtputf8=envelope.smtputf8,
+            )
+            if session.protocol == "submission":
+                prefix += missing_fields(message, now, settings.hostname, self._entropy)
+            outcomes = await self._deliver(
+                session, envelope, Rendered(prefix, content, alive), content, started + settings.deadline
+            )
+        seconds = asyncio.get_running_loop().time() - started
+        answer = self._end(session, envelope, transaction, message, content.size, seconds, outcomes)
+        gone = not alive()
+        if gone or answer.remember:
+            delivered = range(len(outcomes)) if gone else answer.remember
+            await self.remember(
+                session, envelope, content, transaction,
+                [outcomes[index].recipient for index in delivered if outcomes[index].reply.is_positive],
+            )  # fmt: skip
+        return answer
+
+    async def remember(
+        self,
+        session: Session,
+        envelope: Envelope,
+        content: Content,
+        transaction: str,
+        recipients: Sequence[Recipient],
+    ) -> None:
+        """These recipients have the message and the client does not know."""
+        if recipients:
+            identity = await _digest(envelope, content)
+            self._unacknowledged.remember(identity, [recipient.address for recipient in recipients])
+            self._record.unacknowledged(session, transaction, len(recipients))
+
+    async def _deliver(
+        self, session: Session, envelope: Envelope, rendered: Rendered, content: Content, deadline: float
+    ) -> list[Outcome]:
+        recipients = envelope.recipients
+        outcomes: list[Outcome | None] = [None] * len(recipients)
+        if self._unacknowledged:
+            identity = await _digest(envelope, content)
+            for index, recipient in enumerate(recipients):
+                if self._unacknowledged.knows(identity, recipient.address):
+                    outcomes[index] = Outcome(recipient, HAS_IT_ALREADY, "")
+        routes: list[tuple[Recipient, NextHop]] = []
+        positions: list[int] = []
+        for index, recipient in enumerate(recipients):
+            if outcomes[index] is None:
+                hop = self.policy.route(session, envelope, recipient)
+                if isinstance(hop, Reply):
+                    outcomes[index] = Outcome(recipient, hop, "")
+                else:
+                    routes.append((recipient, hop))
+                    positions.append(index)
+        groups = plan(routes)
+        if len(groups) == 1:  # the usual case needs no tasks
+            tried = [await self._try(groups[0], envelope, rendered, deadline)]
+        else:
+            tried = await _all(self._try(group, envelope, rendered, deadline) for group in groups)
+        for group, results in zip(groups, tried, strict=True):
+            for position, outcome in zip(group.positions, results, strict=True):
+                outcomes[positions[position]] = outcome
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _try(
+        self, group: Group, envelope: Envelope, rendered: Rendered, deadline: float
+    ) -> list[Outcome]:
+        transport = self._transports.get(group.next_hop.transport)
+        if transport is None:
+            return [Outcome(recipient, NO_TRANSPORT, "") for recipient in group.recipients]
+        return await transport.deliver(envelope, group.recipients, rendered, deadline)
+
+    def _end(
+        self,
+        session: Session,
+        envelope: Envelope,
+        transaction: str,
+        message: Message | None,
+        size: int,
+        seconds: float,
+        outcomes: list[Outcome],
+    ) -> Answer:
+        answer = fold(outcomes, per_recipient=envelope.prdr or session.protocol == "lmtp")
+        message_id = "" if message is None else message.text("message-id") or ""
+        self._record.completed(
+            session, envelope, transaction, Completed(answer, outcomes, message_id, size, seconds)
+        )
+        return answer
+
+
+def _same(envelope: Envelope, reply: Reply) -> list[Outcome]:
+    return [Outcome(recipient, reply, "") for recipient in envelope.recipients]
+
+
+async def _all(tries: Iterable[Coroutine[Any, Any, list[Outcome]]]) -> list[list[Outcome]]:
+    """Run all tries at once; a bug in one of them ends the others and comes out."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(attempt) for attempt in tries]
+    return [task.result() for task in running]
+
+
+async def _digest(envelope: Envelope, content: Content) -> str:
+    if content.size <= DIGEST_AT_ONCE:
+        return digest(envelope.sender, content)
+    return await asyncio.to_thread(digest, envelope.sender, content)

@@ -1,0 +1,94 @@
+"""Memory of deliveries that the client was not told of, so that its retry makes no second copy.
+
+A message was delivered, but the client had gone before it could read the answer (or the answer had to be
+temporary because of other recipients). The client will try again; this memory recognises the retry by
+sender, recipient and a digest of the octets as received, and the recipient is answered 250 at once.
+
+Records live some hours, are bounded in number (the oldest make room), are shared by all workers of the node
+and survive a reload. Nothing is computed for a message while the memory is empty: the normal case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from mta.address import Address
+from mta.content import Content
+
+DIGEST_SIZE = 16
+"""Octets of a digest: 128 bits, far from any accident."""
+TOPIC = "unacknowledged"
+"""The topic on which workers tell each other; the supervisor keeps its records for new workers."""
+
+
+class Node(Protocol):
+    """What this memory needs of the other workers."""
+
+    def publish(self, topic: str, data: dict[str, Any]) -> None:
+        """Tell all workers of the node."""
+
+    def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
+        """Hear what other workers tell."""
+
+
+def digest(sender: Address, content: Content) -> str:
+    """The identity of a message: its sender and its octets as received. Reads all of it."""
+    hash_ = hashlib.blake2b(sender.text.encode("utf-8") + b"\0", digest_size=DIGEST_SIZE)
+    for chunk in content.chunks():
+        hash_.update(chunk)
+    return hash_.hexdigest()
+
+
+class Unacknowledged:
+    """Deliveries whose answer did not arrive."""
+
+    def __init__(
+        self, node: Node, clock: Callable[[], float], *, ttl: float = 4 * 3600.0, entries: int = 10_000
+    ) -> None:
+        """`clock` is monotonic, in seconds; so is `ttl`, and 0 remembers nothing."""
+        self._records: dict[str, float] = {}
+        self._node = node
+        self._clock = clock
+        self._ttl = ttl
+        self._entries = entries
+        node.subscribe(TOPIC, self._heard)
+
+    def __bool__(self) -> bool:
+        """True when there is anything to look up."""
+        return bool(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def remember(self, message: str, recipients: Iterable[Address]) -> None:
+        """A message (its `digest`) was delivered to these recipients and the client does not know."""
+        if self._ttl <= 0:
+            return
+        expires = self._clock() + self._ttl
+        for recipient in recipients:
+            key = f"{message}:{recipient.key}"
+            self._keep(key, expires)
+            self._node.publish(TOPIC, {"key": key, "expires_in": self._ttl})
+
+    def knows(self, message: str, recipient: Address) -> bool:
+        """True when this recipient has this message already."""
+        expires = self._records.get(f"{message}:{recipient.key}")
+        return expires is not None and expires > self._clock()
+
+    def _heard(self, data: dict[str, Any]) -> None:
+        self._keep(str(data["key"]), self._clock() + float(data["expires_in"]))
+
+    def _keep(self, key: str, expires: float) -> None:
+        records = self._records
+        records.pop(key, None)
+        records[key] = expires
+        while len(records) > self._entries:
+            del records[next(iter(records))]
+        now = self._clock()
+        while records:  # insertion order is nearly the order of expiry
+            oldest = next(iter(records))
+            if records[oldest] > now:
+                break
+            del records[oldest]
