@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from mta.address import Address
 from mta.content import Content, SpillError
 from mta.reply import Reply
 from mta.store import maildir
@@ -43,11 +44,13 @@ class Deliverer:
     over_quota: OverQuotaChoice = "reject"
     detail_folders: bool = True
 
-    def deliver(self, target: Destination, content: Content, sender: str, recipient: str) -> Reply:
+    def deliver(self, target: Destination, content: Content, sender: Address, recipient: str) -> Reply:
         """Store one message with its own Return-Path and Delivered-To."""
         return self._store(target, for_delivery(content, sender, recipient), None)[0]
 
-    def deliver_shared(self, targets: Sequence[Destination], content: Content, sender: str) -> list[Reply]:
+    def deliver_shared(
+        self, targets: Sequence[Destination], content: Content, sender: Address
+    ) -> list[Reply]:
         """Store one message for several recipients as one file with several names, where links can be made.
 
         Replies are in the order of `targets`; a failure of one does not touch the others.

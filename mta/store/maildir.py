@@ -96,15 +96,11 @@ def create(path: Path, store_root: Path) -> None:
     Every folder up to and including `store_root` is flushed even if it existed: another thread may have
     made it a moment ago and not be done. Raises OSError.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (path / "tmp").mkdir(mode=0o700, exist_ok=True)
-    (path / "new").mkdir(mode=0o700, exist_ok=True)
-    folder = path
-    while True:
+    above = [folder for folder in path.parents if folder == store_root or store_root in folder.parents]
+    for folder in (*reversed(above), path, path / "tmp", path / "new"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (path, *above):
         _flush_folder(folder)
-        if folder == store_root or folder == folder.parent:
-            break
-        folder = folder.parent
     (path / "cur").mkdir(mode=0o700, exist_ok=True)
     _flush_folder(path)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mta.address import Address
 from mta.content import Content
+from mta.trace import return_path_field
 
 
 class StoredMessage:
@@ -41,16 +43,14 @@ class StoredMessage:
                 yield chunk
 
 
-def for_delivery(content: Content, sender: str, recipient: str) -> StoredMessage:
+def for_delivery(content: Content, sender: Address, recipient: str) -> StoredMessage:
     """The message for one mailbox.
 
-    `content` has LF line ends. `sender` is the reverse-path without brackets, "" for the null one;
-    `recipient` the address that was delivered to, "" for no Delivered-To.
+    `content` has LF line ends. `recipient` is the address that was delivered to, "" for no Delivered-To.
     """
-    trace = f"Return-Path: <{sender}>\n"
+    prefix = return_path_field(sender).replace(b"\r\n", b"\n")
     if recipient:
-        trace += f"Delivered-To: {recipient}\n"
-    prefix = trace.encode("utf-8", "surrogateescape")
+        prefix += f"Delivered-To: {recipient}\n".encode()
     header = _header(content)
     if b"return-path" not in header.lower():
         return StoredMessage(content, prefix, 0)

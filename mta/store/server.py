@@ -36,8 +36,9 @@ from mta.store.deliver import Deliverer
 from mta.store.lmtp import Accepted, StoreSession, Transaction, stopping
 from mta.store.mailboxes import Destination, Mailboxes, destination
 from mta.store.maildir import UniqueNames, sweep
-from mta.store.quota import Ledger
+from mta.store.quota import Ledger, Quota
 from mta.store.settings import StoreSettings
+from mta.store.users import UsersFileMailboxes
 
 log = structlog.get_logger("store")
 
@@ -177,7 +178,7 @@ class StoreServer:
                     self._deliverer.deliver,
                     one.destination,
                     content,
-                    sender.text,
+                    sender,
                     one.address.text,
                 )
                 for one in first.values()
@@ -189,9 +190,7 @@ class StoreServer:
         self, accepted: list[Accepted], content: Content, sender: Address
     ) -> list[asyncio.Future[Reply]]:
         targets = [one.destination for one in accepted]
-        job = self._loop.run_in_executor(
-            self._pool, self._deliverer.deliver_shared, targets, content, sender.text
-        )
+        job = self._loop.run_in_executor(self._pool, self._deliverer.deliver_shared, targets, content, sender)
 
         async def one_of(number: int) -> Reply:
             return (await asyncio.shield(job))[number]
@@ -278,6 +277,18 @@ class _Gate(asyncio.Protocol):
             case session:
                 stream.set_protocol(session)
                 session.connection_made(stream)
+
+
+def mailboxes_of(settings: StoreSettings) -> UsersFileMailboxes:
+    """The mailboxes that `settings` describe. Raises UsersFileError."""
+    return UsersFileMailboxes(
+        settings.users_file,
+        Path(settings.root),
+        Quota(settings.quota_octets, settings.quota_messages),
+        on_error=lambda error: log.error(
+            "users file is wrong, the users stay as they were", error=str(error)
+        ),
+    )
 
 
 def bind(listen: Sequence[str]) -> list[socket.socket]:
