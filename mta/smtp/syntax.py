@@ -315,6 +315,9 @@ def _keyword(text: str) -> str:
 
 def _base64(text: bytes) -> bytes:
     try:
+        # Some versions of Python overlook padding behind a complete group.
+        if len(text) % 4 or text.endswith(b"==="):
+            raise binascii.Error("incomplete")
         return binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error as error:
         raise SyntaxProblem(Reply(501, "5.5.2", "Cannot decode base64")) from error

@@ -83,7 +83,7 @@ def _parse(command: str, argument: bytes, checks: Mapping[str, _Check]) -> dict[
             raise _bad(f"Bad {name} value")
         try:
             value = parse_xtext(encoded)
-            attributes[name] = value if value.upper() == UNAVAILABLE else check(value)
+            attributes[name] = UNAVAILABLE if value.upper() == UNAVAILABLE else check(value)
         except (XtextError, AddressError, AddressValueError) as error:
             raise _bad(f"Bad {name} value", str(error)) from error
     return attributes
