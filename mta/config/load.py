@@ -71,7 +71,7 @@ def examine(path: str, now: float | None = None) -> Report:
         text = octets.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
-        return Report(None, (Problem(path, line, "", "is no UTF-8", "the encoding of TOML"),))
+        return Report(None, (Problem(path, line, "", "is no UTF-8", reason="the encoding of TOML"),))
     moment = time.time() if now is None else now
     return _examine(
         text, path, this_machine(), lambda config, findings: check_files(config, findings, moment)

@@ -69,7 +69,7 @@ class _Reader:
         values: dict[str, Any] = {}
         for key, raw in table.items():
             if key not in known:
-                self._unknown(cls, key, path)
+                self._unknown(cls, key, raw, path)
                 continue
             value = self.value(known[key], raw, (*path, key))
             if value is not _BAD:
@@ -178,19 +178,26 @@ class _Reader:
             written[name] = key
             if name != key:
                 self.findings.rename((*path, key), (*path, name))
+            if not isinstance(inner, dict):
+                self.findings.add(
+                    (*path, name), f"found {show(inner)}", f"a section [{format_path(path)}.NAME]"
+                )
+                continue
             value = self.value(item, inner, (*path, name))
             if value is not _BAD:
                 result[name] = value
         return result
 
-    def _unknown(self, cls: type[msgspec.Struct], key: str, path: KeyPath) -> None:
-        kind = "key" if path else "section"
+    def _unknown(self, cls: type[msgspec.Struct], key: str, raw: Any, path: KeyPath) -> None:
+        tables = isinstance(raw, dict) or (isinstance(raw, list) and any(isinstance(r, dict) for r in raw))
+        kind = "section" if tables and not path else "key"
         known = fields_of(cls)
         postfix = suggest.POSTFIX.get(key)
         near = closest(key, known)
         elsewhere = [place for place, names in _sections(self.root).items() if key in names]
         if near:
-            self.findings.add((*path, key), f"unknown {kind}", suggestion=near)
+            guess = near if path else _header(near, known[near])
+            self.findings.add((*path, key), f"unknown {kind}", suggestion=guess)
         elif postfix:
             self.findings.add((*path, key), f"unknown {kind}", reason="a name of Postfix", suggestion=postfix)
         elif elsewhere:
@@ -206,6 +213,15 @@ class _Reader:
         return (
             f"a list with {self._expected(get_args(bare)[0])}" if get_origin(bare) is tuple else _NAMES[bare]
         )
+
+
+def _header(section: str, annotation: Any) -> str:
+    match get_origin(annotation):
+        case origin if origin is dict:
+            return f"[{section}.NAME]"
+        case origin if origin is tuple:
+            return f"[[{section}]]"
+    return f"[{section}]"
 
 
 @cache

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 
-from mta.config.locate import KeyPath
+from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Inet, Inherited, Unix
 from mta.config.outbound import NextHopLimits, TlsLevel
 from mta.config.problems import Findings, closest
 from mta.config.schema import Config
 from mta.config.settle import STORE
+from mta.config.units import format_duration
 
 WIDEST_TRUSTED = {4: 8, 6: 16}
 """Shortest prefix, by IP version, that may be trusted to relay: no administrator owns a wider network."""
@@ -68,11 +69,13 @@ def _listeners(config: Config, findings: Findings) -> None:
         path: KeyPath = ("listener", index)
         if not findings.is_sound(path):
             continue
-        if listener.name in names:
+        named = findings.is_sound(*((*path, key) for key in ("name", "protocol", "tls")))
+        if listener.name in names and named:
             first = findings.positions.get(("listener", names[listener.name]))
             where = f"another listener, on line {first.line}, has it" if first else "another listener has it"
             findings.add((*path, "name"), f'found "{listener.name}" again', "a name of its own", reason=where)
-        names.setdefault(listener.name, index)
+        if named:
+            names.setdefault(listener.name, index)
         for number, name in enumerate(listener.certificates):
             _reference(findings, (*path, "certificates", number), name, config.certificates, "certificates")
         _listener_tls(config, index, findings)
@@ -113,7 +116,9 @@ def _listener_auth(config: Config, index: int, findings: Findings) -> None:
 
 
 def _addresses(config: Config, findings: Findings) -> None:
-    taken: list[tuple[KeyPath, Inet | Unix | Inherited]] = []
+    taken: list[tuple[KeyPath, Inet | Unix | Inherited]] = [
+        (("control", "socket"), Unix(config.control.socket))
+    ]
     for index, listener in enumerate(config.listener):
         for number, address in enumerate(listener.addresses):
             path: KeyPath = ("listener", index, "addresses", number)
@@ -126,7 +131,6 @@ def _addresses(config: Config, findings: Findings) -> None:
             taken.append((path, address))
     if config.metrics.listen is not None:
         taken.append((("metrics", "listen"), config.metrics.listen))
-    taken.append((("control", "socket"), Unix(config.control.socket)))
     if config.store.enabled and config.store.listen is not None:
         taken.append((("store", "listen"), config.store.listen))
     seen: dict[Inet | Unix | Inherited, KeyPath] = {}
@@ -137,7 +141,7 @@ def _addresses(config: Config, findings: Findings) -> None:
         elif findings.is_sound(path):
             other, other_path = clash
             position = findings.positions.get(other_path)
-            line = f" on line {position.line}" if position else ""
+            line = f" on line {position.line}" if position else f" as {format_path(other_path)}"
             findings.add(
                 path, f'found "{address}"', "an address of its own", reason=f"{other} is in use{line}"
             )
@@ -256,7 +260,7 @@ def _next_hop(config: Config, path: KeyPath, hop: NextHopLimits, findings: Findi
     if hop.connect_timeout >= config.delivery.deadline and findings.is_sound(where, ("delivery", "deadline")):
         findings.add(
             where, "it is not shorter than delivery.deadline", "time left to deliver",
-            reason=f"{hop.connect_timeout:g}s and {config.delivery.deadline:g}s",
+            reason=f"{format_duration(hop.connect_timeout)} and {format_duration(config.delivery.deadline)}",
         )  # fmt: skip
 
 
@@ -280,4 +284,8 @@ def _timeouts(config: Config, findings: Findings) -> None:
         usual, stressed = getattr(config.timeouts, name), getattr(config.timeouts, f"stressed_{name}")
         path: KeyPath = ("timeouts", f"stressed_{name}")
         if stressed > usual and findings.is_sound(path, ("timeouts", name)):
-            findings.add(path, f"found {stressed:g}s", f"at most timeouts.{name} ({usual:g}s)")
+            findings.add(
+                path,
+                f"found {format_duration(stressed)}",
+                f"at most timeouts.{name} ({format_duration(usual)})",
+            )

@@ -1,0 +1,253 @@
+"""The second pass: files, folders, rights, certificates. Files are real, in a temporary folder."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from mta.config import examine, read_secret
+from mta.config.files import Account, denied
+
+NOW = 1_800_000_000.0  # in 2027
+DAY = 86400.0
+
+Check = Callable[..., list[str]]
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    """Messages (errors only, or all) of a configuration in `tmp_path`, with the folder's name taken out."""
+
+    def run(text: str, *, now: float = NOW, warnings: bool = False) -> list[str]:
+        path = tmp_path / "tamis.toml"
+        path.write_text(
+            f'identity.hostname = "mail.example.org"\nprocess.runtime_directory = "{tmp_path}"\n'
+            f'process.spill_directory = "{tmp_path}"\n{text}',
+            encoding="utf-8",
+        )
+        report = examine(str(path), now)
+        assert (report.config is None) == bool(report.errors)
+        shown = report.problems if warnings else report.errors
+        return [str(problem).replace(str(tmp_path) + "/", "") for problem in shown]
+
+    os.chmod(tmp_path, 0o755)
+    return run
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def issue(
+    folder: Path, authority: trustme.CA, *names: str, days: float = 90, key_mode: int = 0o600, name: str = "x"
+) -> trustme.LeafCert:
+    begin = datetime.datetime.fromtimestamp(NOW, datetime.UTC) - datetime.timedelta(days=1)
+    end = begin + datetime.timedelta(days=days)
+    leaf = authority.issue_cert(*names, not_before=begin, not_after=end)
+    (folder / f"{name}.pem").write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    (folder / f"{name}.key").write_bytes(leaf.private_key_pem.bytes())
+    (folder / f"{name}.key").chmod(key_mode)
+    return leaf
+
+
+CERTIFICATE = '[certificates.x]\nchain = "x.pem"\nkey = "x.key"\n'
+
+
+def test_a_good_certificate(tmp_path: Path, check: Check, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "mail.example.org", "*.example.net")
+    assert check(CERTIFICATE + 'names = ["mail.example.org", "a.example.net"]') == []
+
+
+def test_files_that_are_missing(check: Check) -> None:
+    reason = "cannot be read, expected a file (No such file or directory)"
+    assert check(CERTIFICATE) == [
+        f'tamis.toml:5: certificates.x.chain: "x.pem" {reason}',
+        f'tamis.toml:6: certificates.x.key: "x.key" {reason}',
+    ]
+
+
+def test_a_key_that_everybody_can_read(tmp_path: Path, check: Check, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "mail.example.org", key_mode=0o644)
+    assert check(CERTIFICATE) == [
+        'tamis.toml:6: certificates.x.key: "x.key" is readable by everybody, '
+        "expected a mode such as 0640 (its mode is 0644)"
+    ]
+
+
+def test_a_key_of_another_certificate(tmp_path: Path, check: Check, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "mail.example.org")
+    issue(tmp_path, authority, "mail.example.org", name="y")
+    text = CERTIFICATE.replace("x.key", "y.key")
+    (message,) = check(text)
+    assert "certificates.x.key: " in message
+    assert "the key of the chain" in message
+
+
+@pytest.mark.parametrize(
+    ("days_later", "message"),
+    [
+        (100, "the certificate expired on"),
+        (-2, "the certificate is not valid before"),
+        (80, "warning: certificates.x.chain: the certificate expires on"),
+    ],
+)
+def test_validity(
+    tmp_path: Path, check: Check, authority: trustme.CA, days_later: float, message: str
+) -> None:
+    issue(tmp_path, authority, "mail.example.org")
+    found = check(CERTIFICATE, now=NOW + days_later * DAY, warnings=True)
+    assert [one for one in found if message in one and "tamis.toml:5: " in one]
+
+
+def test_a_name_that_the_certificate_does_not_have(
+    tmp_path: Path, check: Check, authority: trustme.CA
+) -> None:
+    issue(tmp_path, authority, "mail.example.org", "*.example.net")
+    assert check(CERTIFICATE + 'names = ["mail.example.org", "example.net", "a.b.example.net"]') == [
+        f'tamis.toml:7: certificates.x.names[{index}]: found "{name}", expected a name in the certificate '
+        "(it has mail.example.org, *.example.net)"
+        for index, name in ((1, "example.net"), (2, "a.b.example.net"))
+    ]
+
+
+def test_a_chain_in_the_wrong_order(tmp_path: Path, check: Check, authority: trustme.CA) -> None:
+    middle = authority.create_child_ca()
+    issue(tmp_path, middle, "mail.example.org")
+    assert check(CERTIFICATE) == []
+    blobs = (tmp_path / "x.pem").read_bytes()
+    extra = trustme.CA().cert_pem.bytes()
+    (tmp_path / "x.pem").write_bytes(blobs + extra)
+    (message,) = check(CERTIFICATE)
+    assert "did not issue the one before it" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("x.pem", b"", 'x.pem" holds no certificate'),
+        ("x.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "holds no certificate"),
+        ("x.key", b"nothing", "holds no private key"),
+        ("x.key", "pass phrase", "has a pass phrase"),
+    ],
+)
+def test_what_is_in_the_files(
+    tmp_path: Path, check: Check, authority: trustme.CA, file: str, content: bytes | str, message: str
+) -> None:
+    issue(tmp_path, authority, "mail.example.org")
+    if isinstance(content, str):
+        content = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
+    (tmp_path / file).write_bytes(content)
+    (found,) = check(CERTIFICATE)
+    assert message in found
+
+
+def test_a_key_alone_in_a_file_of_another_kind(tmp_path: Path, check: Check, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "mail.example.org")
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "x.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    )
+    (message,) = check(CERTIFICATE)
+    assert "the key of the chain" in message
+
+
+def test_authorities(tmp_path: Path, check: Check, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "mail.example.org")
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    (tmp_path / "no.pem").write_bytes(b"no")
+    listener = '[[listener]]\nclient_ca = "{}"\n' + CERTIFICATE
+    assert check(listener.format("ca.pem")) == []
+    assert "listener[0].client_ca" in check(listener.format("no.pem"))[0]
+    backend = '[backends.a]\naddresses = ["192.0.2.1:24"]\ntls = "verify"\ntls_ca = "{}"'
+    assert check(backend.format("ca.pem")) == []
+    assert "backends.a.tls_ca" in check(backend.format("gone.pem"))[0]
+    relay = '[relays.a]\nhost = "192.0.2.1"\ntls_ca = "{}"'
+    assert "relays.a.tls_ca" in check(relay.format("no.pem"))[0]
+
+
+def test_password_files(tmp_path: Path, check: Check) -> None:
+    text = '[relays.a]\nhost = "smtp.example.net"\nuser = "me"\npassword_file = "pw"\n'
+    assert "cannot be read" in check(text)[0]
+    (tmp_path / "pw").write_text("hunter2\r\nnot this\n")
+    (tmp_path / "pw").chmod(0o604)
+    assert "readable by everybody" in check(text)[0]
+    (tmp_path / "pw").chmod(0o640)
+    assert check(text) == []
+    assert read_secret(str(tmp_path / "pw")) == "hunter2"
+    (tmp_path / "pw").write_text("\nsecond line\n")
+    assert "has no password" in check(text)[0]
+
+
+def test_the_users_file_says_how_it_is_made(tmp_path: Path, check: Check) -> None:
+    text = '[domains."example.org"]\nrecipients = "users"\n[store]\nenabled = true\npath = "mail"\n'
+    assert check(text) == [
+        'tamis.toml: auth.users_file: "users" cannot be read, expected a file (`tamis user add` makes it)'
+    ]
+    (tmp_path / "users").touch(0o600)
+    assert check(text) == []
+
+
+def test_tables(check: Check) -> None:
+    text = '[domains."example.org"]\nrecipients = "table:gone"\n[backends.a]\naddresses = ["[::1]:24"]\n'
+    assert check(text) == [
+        'tamis.toml:5: domains."example.org".recipients: "gone" cannot be read, expected a file '
+        "(No such file or directory)"
+    ]
+
+
+def test_folders(tmp_path: Path, check: Check) -> None:
+    (tmp_path / "file").touch()
+    assert 'log.target: "' in check(f'[log]\ntarget = "{tmp_path}"')[0]
+    assert '"gone" does not exist' in check('[log]\ntarget = "gone/log"')[0]
+    assert '"file" is no folder' in check('[store]\nenabled = true\npath = "file"')[0]
+    assert check('[store]\nenabled = true\npath = "new"') == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_ciphers(check: Check) -> None:
+    assert check('[tls]\nciphers = "ECDHE+AESGCM"') == []
+    assert check('[tls]\nciphers = "NONSENSE"') == [
+        'tamis.toml:5: tls.ciphers: found "NONSENSE", expected a cipher list of OpenSSL'
+    ]
+
+
+def test_users_and_groups_of_the_machine(check: Check) -> None:
+    text = 'process.user = "no-such-user"\nprocess.group = "no-such-group"'
+    assert check(text) == [
+        'tamis.toml:4: process.user: found "no-such-user", expected a user of this machine',
+        'tamis.toml:5: process.group: found "no-such-group", expected a group of this machine',
+    ]
+
+
+def test_rights_of_another_user() -> None:
+    # Not in tmp_path: pytest's folders are closed to others.
+    with tempfile.TemporaryDirectory() as folder:
+        secret = Path(folder, "secret")
+        secret.touch(0o640)
+        os.chmod(folder, 0o755)
+        uid, gid = os.stat(secret).st_uid + 4242, os.stat(secret).st_gid
+        stranger = Account(uid, frozenset({gid + 4242}))
+        assert denied(str(secret), Account(0, frozenset()), 7) == ""
+        assert denied(str(secret), Account(uid, frozenset({gid})), 4) == ""
+        assert "secret has mode 0640, owner " in denied(str(secret), stranger, 4)
+        secret.chmod(0o644)
+        assert denied(str(secret), stranger, 4) == ""
+        assert "secret has mode 0644" in denied(str(secret), stranger, 2)
+        os.chmod(folder, 0o700)
+        assert f"{os.path.realpath(folder)} has mode 0700" in denied(str(secret), stranger, 4)
