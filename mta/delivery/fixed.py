@@ -170,10 +170,6 @@ class FixedTransport:
 
     async def _connection(self, server: _Server, deadline: float, *, fresh: bool) -> OutboundConnection:
         """A connection of the pool; a failure to open one is a failure of the server."""
-        if not fresh:
-            connection = server.pool.take()
-            if connection is not None:
-                return connection
         health = server.health
         health.probing = health.failures > 0
         try:
@@ -191,8 +187,9 @@ class FixedTransport:
         fresh = False
         loop = job.loop
         while job.pending:
+            idle = None if fresh else server.pool.take()
             try:
-                connection = await self._connection(server, job.deadline, fresh=fresh)
+                connection = idle or await self._connection(server, job.deadline, fresh=fresh)
             except ConnectFailure as error:
                 job.failure = error.reply
                 return

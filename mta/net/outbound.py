@@ -136,8 +136,9 @@ class OutboundConnection(asyncio.Protocol):
         self._deadline = deadline
         session.begin_mailing(mailing)
         self._flush()
-        await self._wait_turn()
-        if session.phase is Phase.CONTENT and content is not None:
+        if session.waiting:
+            await self._wait_turn()
+        if content is not None and session.phase is Phase.CONTENT:
             await self._stream(mailing, content)
         self._rest()
 
@@ -283,19 +284,20 @@ class OutboundConnection(asyncio.Protocol):
 
     def _limit(self) -> None:
         """Start the time of the present state."""
-        match self.session.phase:
-            case Phase.COMMAND:
-                seconds = self._timeouts.command
-            case Phase.FINAL:
-                seconds = self._timeouts.final
-            case Phase.CONTENT:
-                seconds = self._timeouts.block
-            case Phase.OPENING:
-                opened = self.session.replied
-                seconds = self._timeouts.command if opened else self._timeouts.greeting
-            case _:
-                seconds = QUIT_TIME
-        self._expires = expires = min(self._deadline, self._loop.time() + seconds)
+        phase = self.session.phase
+        if phase is Phase.FINAL:
+            seconds = self._timeouts.final
+        elif phase is Phase.COMMAND:
+            seconds = self._timeouts.command
+        elif phase is Phase.CONTENT:
+            seconds = self._timeouts.block
+        elif phase is Phase.OPENING:
+            opened = self.session.replied
+            seconds = self._timeouts.command if opened else self._timeouts.greeting
+        else:
+            seconds = QUIT_TIME
+        now = self._loop.time()
+        self._expires = expires = min(self._deadline, now + seconds)
         timer = self._timer
         if timer is None:
             self._timer = self._loop.call_at(expires, self._on_timer)

@@ -18,17 +18,18 @@ from typing import Protocol
 
 from mta.reply import Reply
 from mta.smtp.opening import (
-    START_TLS,
+    SEND_CONTENT,
     ClientSettings,
     Dialog,
     Peer,
     PeerFailure,
-    Signal,
     closing,
     opening,
     protocol_failure,
 )
 from mta.smtp.replies import ReplyError, ReplyParser
+
+CLOSED_BY_US = "The connection to the next server was closed"
 
 
 class Phase(Enum):
@@ -49,8 +50,12 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-WAITING = frozenset({Phase.OPENING, Phase.COMMAND, Phase.FINAL})
-"""Phases in which the next move is the server's."""
+# Looked up several times for each message; a global is cheaper than an attribute of an Enum.
+_READY = Phase.READY
+_COMMAND = Phase.COMMAND
+_FINAL = Phase.FINAL
+_CLOSED = Phase.CLOSED
+_STARTTLS = Phase.STARTTLS
 
 
 class Exchange(Protocol):
@@ -86,6 +91,7 @@ class ClientSession:
         "peer",
         "phase",
         "replied",
+        "waiting",
     )
 
     def __init__(self, settings: ClientSettings, *, encrypted: bool = False, verified: bool = False) -> None:
@@ -102,13 +108,10 @@ class ClientSession:
         """Transactions begun."""
         self.replied = False
         """A reply has come since the running exchange began."""
+        self.waiting = True
+        """The next move is the server's."""
         self._dialog: Dialog | None = opening(settings, self.peer)
         next(self._dialog)
-
-    @property
-    def waiting(self) -> bool:
-        """True when the next move is the server's."""
-        return self.phase in WAITING
 
     def begin(self, exchange: Exchange) -> None:
         """Start a check. Raises RuntimeError unless READY."""
@@ -119,25 +122,31 @@ class ClientSession:
         self._begin(mailing, mailing)
 
     def _begin(self, exchange: Exchange, mailing: ContentExchange | None) -> None:
-        if self.phase is not Phase.READY:
+        if self.phase is not _READY:
             raise RuntimeError(f"a transaction begun while {self.phase.value}")
         self._exchange = mailing
         self.messages += 1
-        self.phase = Phase.COMMAND
+        self.phase = _COMMAND
+        self.waiting = True
         self.replied = False
-        self._dialog = exchange.dialog(self._settings, self.peer)
-        self._resume(None)
+        self._dialog = dialog = exchange.dialog(self._settings, self.peer)
+        self._resume(dialog, None)
 
     def receive_data(self, data: bytes) -> None:
         """Octets from the server."""
-        parser = self._parser
-        if self.phase is Phase.STARTTLS:
+        if self.phase is _STARTTLS:
             self._close(protocol_failure("octets between STARTTLS and its handshake").reply)
             return
+        parser = self._parser
         parser.feed(data)
         try:
-            while self.phase is not Phase.CLOSED and (reply := parser.next_reply()) is not None:
-                self._receive(reply)
+            while self.phase is not _CLOSED and (reply := parser.next_reply()) is not None:
+                dialog = self._dialog
+                if dialog is None:
+                    self._unasked(reply)
+                else:
+                    self.replied = True
+                    self._resume(dialog, reply)
         except ReplyError as error:
             self._close(protocol_failure(str(error)).reply)
 
@@ -167,7 +176,9 @@ class ClientSession:
         self.peer.channel_bindings = channel_bindings
         self.peer.offered = {}
         self.phase = Phase.OPENING
-        self._resume(None)
+        self.waiting = True
+        if self._dialog is not None:
+            self._resume(self._dialog, None)
 
     def content(self, chunk: bytes) -> bytes:
         """The next octets of content as they are sent. Raises BareLineEnd; RuntimeError out of phase."""
@@ -176,7 +187,8 @@ class ClientSession:
     def end_of_content(self) -> bytes:
         """What ends the content. Raises BareLineEnd; RuntimeError out of phase."""
         end = self._sending().finish()
-        self.phase = Phase.FINAL
+        self.phase = _FINAL
+        self.waiting = True
         return end
 
     def quit(self) -> None:
@@ -185,54 +197,52 @@ class ClientSession:
             self._out.append(b"QUIT\r\n")
             self.phase = Phase.QUITTING
         elif self.phase is not Phase.QUITTING:
-            self._close(Reply(451, "4.4.2", "The connection to the next server was closed", "closed by us"))
+            self._close(Reply(451, "4.4.2", CLOSED_BY_US, "closed by us"))
 
     def _sending(self) -> ContentExchange:
         if self.phase is not Phase.CONTENT or self._exchange is None:
             raise RuntimeError(f"content sent while {self.phase.value}")
         return self._exchange
 
-    def _receive(self, reply: Reply) -> None:
-        match self.phase:
-            case Phase.COMMAND | Phase.FINAL | Phase.OPENING | Phase.CONTENT:
-                self.replied = True
-                self._resume(reply)
-            case Phase.QUITTING:
-                self._close(Reply(451, "4.4.2", "The connection to the next server was closed", "QUIT"))
-            case _:
-                # Nothing was asked: the server says good-bye (421), or it is out of step with us.
-                is_bye = reply.code == 421
-                self._close(closing(reply) if is_bye else protocol_failure(f"unasked: {reply}").reply)
+    def _unasked(self, reply: Reply) -> None:
+        """A reply while no dialog runs: to QUIT, a good-bye (421), or the server is out of step with us."""
+        if self.phase is Phase.QUITTING:
+            self._close(Reply(451, "4.4.2", CLOSED_BY_US, "QUIT"))
+        elif reply.code == 421:
+            self._close(closing(reply))
+        else:
+            self._close(protocol_failure(f"unasked: {reply}").reply)
 
-    def _resume(self, reply: Reply | None) -> None:
-        dialog = self._dialog
-        if dialog is None:
-            raise RuntimeError("no dialog runs")
+    def _resume(self, dialog: Dialog, reply: Reply | None) -> None:
         try:
             step = next(dialog) if reply is None else dialog.send(reply)
         except StopIteration:
             self._dialog = self._exchange = None
-            self.phase = Phase.READY
+            self.phase = _READY
+            self.waiting = False
+            return
         except PeerFailure as failure:
             self._close(failure.reply)
-        else:
-            if step is START_TLS:
-                if not self._parser.is_empty:
-                    self._close(protocol_failure("octets after the 220 to STARTTLS").reply)
-                    return
-                self.phase = Phase.STARTTLS
-            elif isinstance(step, Signal):
-                self.phase = Phase.CONTENT
-            else:
-                if step:
-                    self._out.append(step)
+            return
+        if isinstance(step, bytes):
+            if step:
+                self._out.append(step)
                 if self._exchange is not None and self._exchange.sent:
-                    self.phase = Phase.FINAL
+                    self.phase = _FINAL
+        elif step is SEND_CONTENT:
+            self.phase = Phase.CONTENT
+            self.waiting = False
+        elif not self._parser.is_empty:
+            self._close(protocol_failure("octets after the 220 to STARTTLS").reply)
+        else:
+            self.phase = _STARTTLS
+            self.waiting = False
 
     def _close(self, reply: Reply) -> None:
-        if self.phase is Phase.CLOSED:
+        if self.phase is _CLOSED:
             return
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
+        self.waiting = False
         self.failure = reply
         self._out.clear()
         if self._dialog is not None:

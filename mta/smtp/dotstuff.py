@@ -15,6 +15,7 @@ from __future__ import annotations
 _LF = 10
 _CR = 13
 _DOT = 46
+_NOT_LINE_ENDS = bytes(octet for octet in range(256) if octet not in (_CR, _LF))
 
 
 class BareLineEnd(Exception):
@@ -34,17 +35,17 @@ class LineEnds:
         """Look at the next octets. Raises BareLineEnd."""
         if not chunk:
             return
+        # As many CR and LF as the CRLFs have: then there are no others. Two passes, no object a line.
         pairs = chunk.count(b"\r\n")
-        feeds = chunk.count(b"\n")
-        returns = chunk.count(b"\r")
+        others = len(chunk.translate(None, _NOT_LINE_ENDS)) - 2 * pairs
         if self.last == _CR:
             if chunk[0] != _LF:
                 raise BareLineEnd("CR without LF")
-            feeds -= 1
+            others -= 1
         self.last = chunk[-1]
         if self.last == _CR:
-            returns -= 1  # whether its LF follows is seen in the next chunk
-        if feeds != pairs or returns != pairs:
+            others -= 1  # whether its LF follows is seen in the next chunk
+        if others:
             raise BareLineEnd("CR or LF outside of CRLF")
 
     def end(self) -> None:

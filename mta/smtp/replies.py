@@ -106,25 +106,29 @@ class ReplyParser:
 
     def next_reply(self) -> Reply | None:
         """The next complete reply, None when more octets are needed. Raises ReplyError."""
+        buffer = self._buffer
         while True:
             start = self._position
-            end = self._buffer.find(b"\n", start)
-            if end < 0:
-                if len(self._buffer) - start > MAX_LINE:
+            if start == len(buffer):
+                return None
+            end = buffer.find(b"\n", start)
+            if end < 0 or end - start > MAX_LINE:
+                if len(buffer) - start > MAX_LINE:
                     raise ReplyError(f"reply line over {MAX_LINE} octets")
                 return None
-            if end - start > MAX_LINE:
-                raise ReplyError(f"reply line over {MAX_LINE} octets")
-            line = self._buffer[start : end - 1 if end > start and self._buffer[end - 1] == 13 else end]
             self._position = end + 1
-            if line[3:4] != b"-":
-                if not self._lines:
-                    return _single(line)
+            line = buffer[start:end]
+            if line.endswith(b"\r"):
+                line = line[:-1]
+            if line[3:4] == b"-":
                 self._add(line)
-                reply = _multi(self._code, self._lines)
-                self._lines = []
-                return reply
+                continue
+            if not self._lines:
+                return _single(line)
             self._add(line)
+            reply = _multi(self._code, self._lines)
+            self._lines = []
+            return reply
 
     def _add(self, line: bytes) -> None:
         code = _parse_code(line)
