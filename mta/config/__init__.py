@@ -13,7 +13,6 @@ and `node`, put together in `schema`.
 
 from __future__ import annotations
 
-from mta.config.files import read_secret
 from mta.config.inbound import (
     Auth,
     Certificate,
@@ -30,6 +29,7 @@ from mta.config.notation import Inet, Inherited, RecipientSource, Unix
 from mta.config.outbound import Backend, Delivery, Domain, NextHopLimits, Policy, Relay
 from mta.config.problems import ConfigError, Problem
 from mta.config.schema import Config
+from mta.config.secret import read_secret
 from mta.config.settle import Machine
 
 __all__ = [

@@ -20,9 +20,7 @@ from mta.config.certificates import check_certificates, read_authorities
 from mta.config.locate import KeyPath
 from mta.config.problems import Findings
 from mta.config.schema import Config
-
-LARGEST_SECRET = 4096
-"""Octets of a password file that are read; a longer one is another file."""
+from mta.config.secret import read_secret
 
 
 @dataclass(slots=True, frozen=True)
@@ -108,16 +106,6 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(config.tls.ciphers)
         except ssl.SSLError:
             findings.add(("tls", "ciphers"), f'found "{config.tls.ciphers}"', "a cipher list of OpenSSL")
-
-
-def read_secret(file: str) -> str:
-    """The password in a file: its first line without the line end. Raises OSError, ValueError if empty."""
-    with open(file, "rb") as stream:
-        octets = stream.read(LARGEST_SECRET)
-    secret = octets.partition(b"\n")[0].rstrip(b"\r").decode("utf-8")
-    if not secret:
-        raise ValueError("the first line of the file is empty")
-    return secret
 
 
 def denied(file: str, account: Account, bits: int) -> str:

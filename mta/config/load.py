@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mta.config.files import check_files
 from mta.config.locate import locate
 from mta.config.notation import parse_fqdn
 from mta.config.problems import ConfigError, Findings, Problem
@@ -72,6 +71,9 @@ def examine(path: str, now: float | None = None) -> Report:
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         return Report(None, (Problem(path, line, "", "is no UTF-8", reason="the encoding of TOML"),))
+    # Here, for it loads cryptography, which a worker that only decodes its configuration does not need.
+    from mta.config.files import check_files
+
     moment = time.time() if now is None else now
     return _examine(
         text, path, this_machine(), lambda config, findings: check_files(config, findings, moment)
