@@ -131,6 +131,24 @@ def _read(fd: int, path: str) -> str:
         raise UsersFileError(f"{path}:{line}: not UTF-8") from None
 
 
+def read_text(path: str) -> str:
+    """The text of the file after the check of its permissions. Raises UsersFileError."""
+    with _opened(path) as fd:
+        return _read(fd, path)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsersFileError(f"{path}: {error.strerror}") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 class UsersFile:
     """The users as they are now."""
 
@@ -195,15 +213,9 @@ class UsersFile:
             self._on_error(error)
 
     def _load(self) -> None:
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise UsersFileError(f"{self.path}: {error.strerror}") from error
-        try:
+        with _opened(self.path) as fd:
             identity = _identity(os.fstat(fd))
             table = parse_table(_read(fd, self.path), self.path, self._table)
-        finally:
-            os.close(fd)
         self._table, self._identity, self._complained = table, identity, ()
         self.generation += 1
 
@@ -243,7 +255,7 @@ def _locked(path: str) -> int:
     """A descriptor of the file that is at `path` now, locked."""
     while True:
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+            fd = _open_or_create(path)
         except OSError as error:
             raise UsersFileError(f"{path}: {error.strerror}") from error
         try:
@@ -257,6 +269,19 @@ def _locked(path: str) -> int:
             os.close(fd)
             raise
         os.close(fd)  # another editor has put a new file there
+
+
+def _open_or_create(path: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    if os.geteuid() == 0:
+        # The daemon, which runs as somebody else, must be able to read what root makes in its folder.
+        os.fchown(fd, -1, os.stat(os.path.dirname(path) or ".").st_gid)
+    return fd
 
 
 def _replace(path: str, content: bytes, old: os.stat_result) -> None:

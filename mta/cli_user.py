@@ -1,0 +1,263 @@
+"""`tamis user`: the users file from the command line.
+
+Every change is made under the file's lock and is seen by a running server within a second. Exit codes: 0,
+1 when the user or the password is not as the command needs it, 2 for wrong usage, 78 when the file cannot
+be used (EX_CONFIG of sysexits.h). Errors go to standard error; `list --json` is for programs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from mta.accounts.user import User, address_key, format_size, parse_size, user_key
+from mta.accounts.usersfile import Table, UsersFileError, edit, parse_table, read_text
+from mta.smtp.authserver import MAX_PASSWORD
+from mta.smtp.saslprep import saslprep
+
+EXIT_REFUSED = 1
+EXIT_CONFIG = 78
+GENERATED_LENGTH = 20
+"""Characters of a generated password: 117 bits of the 58 below."""
+SHORT = 10
+"""Passwords with fewer characters are taken with a warning."""
+_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789"
+
+FileOption = Annotated[
+    Path | None, typer.Option("--file", "-f", help="The users file; default: the one of the configuration.")
+]
+NameArgument = Annotated[str, typer.Argument(metavar="USER", help="Login name, usually the mail address.")]
+StdinOption = Annotated[bool, typer.Option("--stdin", help="Read the password from standard input.")]
+GenerateOption = Annotated[bool, typer.Option("--generate", help="Make a random password and print it.")]
+ScramOption = Annotated[
+    bool,
+    typer.Option("--scram/--no-scram", help="Also store SCRAM keys: without them only PLAIN and LOGIN work."),
+]
+
+
+def make_app(users_file: Callable[[], Path]) -> typer.Typer:
+    """The sub-command; `users_file` names the file when no --file is given and may raise typer.Exit."""
+    app = typer.Typer(help="Manage the users file.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+    def locate(file: Path | None) -> Path:
+        return file if file is not None else users_file()
+
+    @app.command()
+    def add(
+        name: NameArgument,
+        file: FileOption = None,
+        address: Annotated[
+            list[str] | None,
+            typer.Option(help="Further address it may send as, or @domain; may be given several times."),
+        ] = None,
+        quota: Annotated[
+            str | None, typer.Option(help="Size of the mailbox: 500M, 2G, 0 for no limit.")
+        ] = None,
+        home: Annotated[str, typer.Option(help="Absolute path of the home folder.")] = "",
+        stdin: StdinOption = False,
+        generate: GenerateOption = False,
+        scram: ScramOption = True,
+    ) -> None:
+        """Add a user; asks for the password."""
+        key = _key(name)
+        user = User(key, quota=_quota(quota), addresses=_addresses(address or []), home=home)
+        path = locate(file)
+        if path.exists() and key in _read(path).users:
+            _refuse(f"{key} exists; set a new password with `tamis user passwd {key}`")
+        password = _password(stdin=stdin, generate=generate)
+        with _editing(path) as table:
+            if key in table.users:
+                _refuse(f"{key} exists")
+            table.put(user.with_password(password, scram=scram))
+        _tell(f"added {key}", password if generate else "")
+
+    @app.command()
+    def passwd(
+        name: NameArgument,
+        file: FileOption = None,
+        stdin: StdinOption = False,
+        generate: GenerateOption = False,
+        scram: ScramOption = True,
+    ) -> None:
+        """Set a new password."""
+        path = locate(file)
+        user = _known(_read(path), name)
+        password = _password(stdin=stdin, generate=generate)
+        with _editing(path) as table:
+            table.put(_known(table, name).with_password(password, scram=scram))
+        if scram and user.columns is not None:
+            _warn("the line is in Dovecot's form, which has no room for SCRAM keys")
+        _tell(f"changed the password of {user.name}", password if generate else "")
+
+    @app.command("list")
+    def list_users(
+        file: FileOption = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    ) -> None:
+        """Show all users."""
+        users = _read(locate(file)).users.values()
+        if as_json:
+            typer.echo(json.dumps([_facts(user) for user in users], indent=2, ensure_ascii=False))
+            return
+        table = RichTable("User", "Password", "Quota", "May send as", "Home", "State")
+        for user in users:
+            table.add_row(
+                user.name,
+                " ".join(_schemes(user)) or "none",
+                format_size(user.quota) if user.quota is not None else "",
+                "\n".join(user.addresses),
+                user.home,
+                "disabled" if user.disabled else "",
+            )
+        Console().print(table)
+
+    @app.command("del")
+    def delete(
+        name: NameArgument,
+        file: FileOption = None,
+        yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    ) -> None:
+        """Remove a user; its mail stays where it is."""
+        path = locate(file)
+        key = _known(_read(path), name).name
+        if not yes and not typer.confirm(f"Remove {key}?"):
+            raise typer.Exit(EXIT_REFUSED)
+        with _editing(path) as table:
+            table.remove(_known(table, name).name)
+        _tell(f"removed {key}")
+
+    @app.command()
+    def addresses(
+        name: NameArgument,
+        file: FileOption = None,
+        add: Annotated[list[str] | None, typer.Option(help="Address or @domain to add.")] = None,
+        remove: Annotated[list[str] | None, typer.Option(help="Address or @domain to take away.")] = None,
+    ) -> None:
+        """Show or change what a user may send as besides its own name."""
+        path = locate(file)
+        more, less = _addresses(add or []), _addresses(remove or [])
+        user = _known(_read(path), name)
+        if more or less:
+            with _editing(path) as table:
+                user = _known(table, name)
+                missing = [address for address in less if address not in user.addresses]
+                if missing:
+                    _refuse(f"{user.name} has no address {', '.join(missing)}")
+                kept = [address for address in user.addresses if address not in less]
+                user = replace(user, addresses=tuple(dict.fromkeys([*kept, *more])))
+                table.put(user)
+        for address in (user.name, *user.addresses):
+            typer.echo(address)
+
+    return app
+
+
+def _schemes(user: User) -> list[str]:
+    return [stored.scheme for stored in (user.password, *user.verifiers) if stored is not None]
+
+
+def _facts(user: User) -> dict[str, object]:
+    return {
+        "user": user.name,
+        "schemes": _schemes(user),
+        "quota": user.quota,
+        "addresses": list(user.addresses),
+        "home": user.home,
+        "disabled": user.disabled,
+    }
+
+
+def _password(*, stdin: bool, generate: bool) -> str:
+    if generate:
+        return "".join(secrets.choice(_ALPHABET) for _ in range(GENERATED_LENGTH))
+    if stdin or not sys.stdin.isatty():
+        password = sys.stdin.readline().removesuffix("\n")
+    else:
+        password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    if not password:
+        _refuse("the password is empty")
+    if len(password.encode()) > MAX_PASSWORD or "\0" in password:
+        _refuse(f"a password has at most {MAX_PASSWORD} octets and no NUL")
+    try:
+        saslprep(password)
+    except ValueError as error:
+        _refuse(f"password: {error}")
+    if len(password) < SHORT:
+        _warn(f"the password has fewer than {SHORT} characters")
+    return password
+
+
+def _key(name: str) -> str:
+    try:
+        return user_key(name)
+    except ValueError as error:
+        _refuse(f"{name!r}: {error}")
+
+
+def _known(table: Table, name: str) -> User:
+    key = _key(name)
+    if key not in table.users:
+        _refuse(f"no user {key}")
+    return table.users[key]
+
+
+def _quota(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        _refuse(f"quota: {error}")
+
+
+def _addresses(texts: list[str]) -> tuple[str, ...]:
+    found = []
+    for text in texts:
+        try:
+            found.append(address_key(text))
+        except ValueError as error:
+            _refuse(f"{text!r}: {error}")
+    return tuple(dict.fromkeys(found))
+
+
+def _read(path: Path) -> Table:
+    try:
+        return parse_table(read_text(str(path)), str(path))
+    except UsersFileError as error:
+        _refuse(str(error), EXIT_CONFIG)
+
+
+@contextlib.contextmanager
+def _editing(path: Path) -> Iterator[Table]:
+    try:
+        with edit(path) as table:
+            yield table
+    except UsersFileError as error:
+        _refuse(str(error), EXIT_CONFIG)
+    except ValueError as error:
+        _refuse(str(error))
+
+
+def _tell(text: str, password: str = "") -> None:
+    typer.echo(text, err=bool(password))
+    if password:
+        typer.echo(password)
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)
+
+
+def _refuse(text: str, code: int = EXIT_REFUSED) -> NoReturn:
+    typer.echo(f"error: {text}", err=True)
+    raise typer.Exit(code)
