@@ -1,8 +1,8 @@
 """The ESMTP parameters of MAIL and RCPT, client side: from the envelope to what a next hop understands.
 
-Each function writes only parameters of extensions that the next hop offers; the rest is dropped, which is
-what their RFCs allow. What may not be dropped is named by `unmet_requirement`: ask it first. Values are
-written exactly by the grammar, so `mta.smtp.parameters` reads them back to the same envelope.
+Each function writes only parameters of extensions that the next hop offers and drops the rest. What may
+not be dropped (REQUIRETLS, BINARYMIME, UTF-8 local parts, BY in mode R) is the caller's to refuse before.
+Values are written exactly by the grammar, so `mta.smtp.parameters` reads them back to the same envelope.
 
 A value that is longer in its encoding than its RFC allows is left out too: ENVID and ORCPT are information.
 
@@ -13,23 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from mta.address import Address
 from mta.envelope import BodyType, Envelope, Recipient
-from mta.reply import Reply
 from mta.smtp.parameters import MAX_AUTH, MAX_ENVID, MAX_ORCPT
 from mta.smtp.xtext import encode_utf8_address, encode_xtext
 
 _NOTIFY_ORDER = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
-
-
-def encode_path(address: Address, *, smtputf8: bool) -> str:
-    """The path for MAIL or RCPT in angle brackets, in ASCII unless `smtputf8`.
-
-    Raises AddressError when the local part needs SMTPUTF8 and it may not be used.
-    """
-    if smtputf8 or address.text.isascii():
-        return f"<{address.text}>"
-    return f"<{address.to_ascii().text}>"
 
 
 def encode_mail_parameters(envelope: Envelope, offered: Collection[str], *, size: int | None = None) -> str:
@@ -95,24 +83,3 @@ def encode_rcpt_parameters(recipient: Recipient, offered: Collection[str], *, sm
         if len(original.address_type) + 1 + len(encoded) <= MAX_ORCPT:
             out += f" ORCPT={original.address_type};{encoded}"
     return out
-
-
-def unmet_requirement(envelope: Envelope, offered: Collection[str]) -> Reply | None:
-    """Why the next hop may not get this message at all; None when nothing speaks against it.
-
-    Knows what the envelope says: SMTPUTF8 for a local part (RFC 6531 section 3.2), BINARYMIME (RFC 3030
-    section 3), REQUIRETLS (RFC 8689 section 4.2.1), BY in mode R (RFC 2852 section 4.2). Header fields in
-    UTF-8 and octets over 127 for a next hop without 8BITMIME are known only to who has the content.
-    """
-    if envelope.require_tls and "REQUIRETLS" not in offered:
-        return Reply(550, "5.7.30", "REQUIRETLS support required, the next hop does not offer it")
-    if "SMTPUTF8" not in offered:
-        addresses = [envelope.sender, *(recipient.address for recipient in envelope.recipients)]
-        if not all(address.local.isascii() for address in addresses):
-            return Reply(550, "5.6.7", "The next hop does not take internationalised addresses")
-    if envelope.body is BodyType.BINARY_MIME and not ("BINARYMIME" in offered and "CHUNKING" in offered):
-        return Reply(554, "5.6.1", "The next hop does not take binary messages")
-    by = envelope.deliver_by
-    if by is not None and by.mode == "R" and "DELIVERBY" not in offered:
-        return Reply(550, "5.3.3", "DELIVERBY support required, the next hop does not offer it")
-    return None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from mta.address import has_controls
 from mta.envelope import Envelope, Recipient
 from mta.reply import MAX_REPLY_LINE, Reply
-from mta.smtp.parameter_encoding import encode_mail_parameters, encode_path, encode_rcpt_parameters
+from mta.smtp.parameter_encoding import encode_mail_parameters, encode_rcpt_parameters
 from mta.smtp.parameters import apply_mail_parameters, apply_rcpt_parameters
 from mta.smtp.syntax import (
     SyntaxProblem,
@@ -58,9 +58,8 @@ def _refusal(reply: Reply) -> None:
 
 def _mail(argument: bytes) -> None:
     envelope = _read_mail(argument)
-    path = encode_path(envelope.sender, smtputf8=envelope.smtputf8)
     size = envelope.size or None
-    written = f"FROM:{path}{encode_mail_parameters(envelope, ALL, size=size)}"
+    written = f"FROM:<{envelope.sender}>{encode_mail_parameters(envelope, ALL, size=size)}"
     assert not has_controls(written)
     again = _read_mail(written.encode("utf-8"))
     if len(envelope.envid or "") > 33 or len(envelope.auth or "") > 80:
@@ -79,11 +78,10 @@ def _read_mail(argument: bytes) -> Envelope:
 def _rcpt(argument: bytes) -> None:
     recipient = _read_rcpt(argument)
     assert not recipient.address.is_null
-    path = encode_path(recipient.address, smtputf8=True)
     for smtputf8 in (True, False):
         parameters = encode_rcpt_parameters(recipient, ALL, smtputf8=smtputf8)
         assert smtputf8 or parameters.isascii()
-        written = f"TO:{path}{parameters}"
+        written = f"TO:<{recipient.address}>{parameters}"
         assert not has_controls(written)
         again = _read_rcpt(written.encode("utf-8"))
         if recipient.original is not None and len(recipient.original.address) > 40:

@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.address import NULL, AddressError, parse_address
+from mta.address import parse_address
 from mta.envelope import BodyType, DeliverBy, Envelope, OriginalRecipient, Recipient
-from mta.smtp.parameter_encoding import (
-    encode_mail_parameters,
-    encode_path,
-    encode_rcpt_parameters,
-    unmet_requirement,
-)
+from mta.smtp.parameter_encoding import encode_mail_parameters, encode_rcpt_parameters
 from mta.smtp.parameters import apply_mail_parameters, apply_rcpt_parameters
 from mta.smtp.syntax import split_parameters
 
@@ -88,63 +83,6 @@ def test_rcpt_parameters(
     )
     assert encode_rcpt_parameters(recipient, ALL, smtputf8=smtputf8) == expected
     assert encode_rcpt_parameters(recipient, ALL - {"DSN"}, smtputf8=smtputf8) == ""
-
-
-@pytest.mark.parametrize(
-    ("address", "smtputf8", "expected"),
-    [
-        ("a@b.example", False, "<a@b.example>"),
-        ('"a b"@b.example', False, '<"a b"@b.example>'),
-        ("a@bücher.example", False, "<a@xn--bcher-kva.example>"),
-        ("a@bücher.example", True, "<a@bücher.example>"),
-        ("ö@b.example", True, "<ö@b.example>"),
-    ],
-)
-def test_path(address: str, smtputf8: bool, expected: str) -> None:
-    assert encode_path(parse_address(address), smtputf8=smtputf8) == expected
-
-
-def test_path_without_spelling() -> None:
-    assert encode_path(NULL, smtputf8=False) == "<>"
-    with pytest.raises(AddressError):
-        encode_path(parse_address("ö@b.example"), smtputf8=False)
-
-
-UTF8 = parse_address("ö@b.example")
-
-
-@pytest.mark.parametrize(
-    ("envelope", "missing", "expected"),
-    [
-        (Envelope(SENDER, require_tls=True), "REQUIRETLS", "550 5.7.30"),
-        (Envelope(UTF8, smtputf8=True), "SMTPUTF8", "550 5.6.7"),
-        (Envelope(SENDER, [Recipient(SENDER), Recipient(UTF8)], smtputf8=True), "SMTPUTF8", "550 5.6.7"),
-        (Envelope(SENDER, body=BodyType.BINARY_MIME), "BINARYMIME", "554 5.6.1"),
-        (Envelope(SENDER, body=BodyType.BINARY_MIME), "CHUNKING", "554 5.6.1"),
-        (Envelope(SENDER, deliver_by=DeliverBy(5, "R", False)), "DELIVERBY", "550 5.3.3"),
-    ],
-)
-def test_unmet_requirement(envelope: Envelope, missing: str, expected: str) -> None:
-    assert unmet_requirement(envelope, ALL) is None
-    reply = unmet_requirement(envelope, ALL - {missing})
-    assert reply is not None
-    assert f"{reply.code} {reply.enhanced}" == expected
-
-
-def test_what_may_be_dropped_is_no_requirement() -> None:
-    envelope = Envelope(
-        parse_address("a@bücher.example"),
-        [Recipient(SENDER, frozenset({"NEVER"}))],
-        smtputf8=True,
-        body=BodyType.EIGHT_BIT_MIME,
-        ret="FULL",
-        deliver_by=DeliverBy(5, "N", False),
-        hold_for=5,
-        priority=3,
-        prdr=True,
-        auth="<>",
-    )
-    assert unmet_requirement(envelope, frozenset()) is None
 
 
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30)
