@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from sieve_ext.message.addresses import Mailboxes, parse_addresses
 from sieve_ext.message.words import decode_words, encode_words
 
 FOLD_COLUMNS = 78
@@ -21,19 +22,21 @@ _line_end = re.compile(rb"\r\n?|\n")
 class Field:
     """A header field (RFC 5322 section 2.2)."""
 
-    __slots__ = ("_line", "_text", "index")
+    __slots__ = ("_addresses", "_text", "index", "line")
 
     def __init__(self, line: str, index: int = -1) -> None:
         """`line` is the field in Latin-1 without its last LF; `index` its place as received, from 0."""
-        self._line = line
+        self.line = line
+        """The field in Latin-1, one character an octet, without its last LF."""
         self._text: str | None = None
+        self._addresses: Mailboxes | None = None
         self.index = index
         """Place among the fields as received, from 0; -1 when an edit has put the field there."""
 
     @property
     def name(self) -> str:
         """The name as written, "" for a line that is no field."""
-        name, colon, _ = self._line.partition(":")
+        name, colon, _ = self.line.partition(":")
         return name.rstrip(" \t") if colon else ""
 
     @property
@@ -44,22 +47,22 @@ class Field:
     @property
     def raw(self) -> bytes:
         """The whole field with name, folding and line end, as it is sent."""
-        return self._line.encode("latin-1") + b"\n"
+        return self.line.encode("latin-1") + b"\n"
 
     @property
     def size(self) -> int:
         """Octets of `raw`."""
-        return len(self._line) + 1
+        return len(self.line) + 1
 
     @property
     def value(self) -> bytes:
         """What follows the colon, octet by octet: leading blank and folding kept, last line end removed."""
-        return self._line.partition(":")[2].removesuffix("\r").encode("latin-1")
+        return self.line.partition(":")[2].removesuffix("\r").encode("latin-1")
 
     @property
     def unfolded(self) -> bytes:
         """The value without folding (RFC 5322 section 2.2.3) and without blanks around it; not decoded."""
-        value = self._line.partition(":")[2]
+        value = self.line.partition(":")[2]
         if "\n" in value:
             value = value.replace("\r\n", "").replace("\n", "")
         return value.strip(" \t\r").encode("latin-1")
@@ -69,7 +72,7 @@ class Field:
         """The value unfolded, encoded words decoded (RFC 2047), blanks around it removed."""
         text = self._text
         if text is None:
-            text = self._line.partition(":")[2]
+            text = self.line.partition(":")[2]
             if "\n" in text:
                 text = text.replace("\r\n", "").replace("\n", "")
             text = text.strip(" \t\r")
@@ -78,8 +81,15 @@ class Field:
             self._text = text
         return text
 
+    @property
+    def addresses(self) -> Mailboxes:
+        """The value as a list of addresses (RFC 5322 section 3.4)."""
+        if self._addresses is None:
+            self._addresses = parse_addresses(self.unfolded)
+        return self._addresses
+
     def __repr__(self) -> str:
-        return f"Field({self._line!r})"
+        return f"Field({self.line!r})"
 
 
 def is_field_name(name: str) -> bool:

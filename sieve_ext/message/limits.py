@@ -22,6 +22,9 @@ HEAD_OCTETS = 1024 * 1024
 """Octets at the start of a message that are kept in memory, and the size up to which `Message.head` is the
 whole message. The same as the memory limit of the transaction's buffer."""
 
+READ_OCTETS = 64 * 1024
+"""Octets read at a time from the middle of a large message."""
+
 MIME_DEPTH = 20
 """Nesting of multipart and message/rfc822. A digest of forwarded digests is 6 deep; each level costs one
 search of the octets inside it."""

@@ -4,10 +4,12 @@
 none of the body. The header is indexed once (`sieve_ext.message.index`), everything else happens when it is
 asked for: decoding of a field, MIME structure, reading of the body.
 
-Edits are an overlay over the original octets: fields are added, changed and deleted, the body replaced, and
-every look-up sees the edited message at once, while `original_size` and the octets as received stay. A
-`snapshot` is a message of its own that starts from the edits so far. `chunks` yields the edited message; an
-unedited one comes out octet for octet, by way of the very objects that went in.
+Edits are an overlay over the original octets: fields are added, changed and deleted, the body is replaced,
+and every look-up sees the edited message at once, while `original_size` and the octets as received stay.
+Positions and numbers follow the header as it stands after the edits before: what was deleted is not counted
+(so do Postfix and RFC 5293 section 5). A `snapshot` is a message of its own that starts from the edits so
+far. `chunks` yields the edited message; an unedited one comes out octet for octet, by way of the very
+objects that went in.
 
 Nothing here raises because of what a message contains. What the reader `chunks` raises (a failing disk)
 passes through.
@@ -15,15 +17,16 @@ passes through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from sieve_ext.message import limits
-from sieve_ext.message.field import Field, make_field, raw_field, split_raw_fields
+from sieve_ext.message.edits import EditableHeader
+from sieve_ext.message.header import Header
 from sieve_ext.message.index import HeaderIndex
-from sieve_ext.message.overlay import Overlay
+from sieve_ext.message.mime import Structure, read_structure
 
 
-class Message:
+class Message(EditableHeader):
     """One message (RFC 5322), edited or not."""
 
     __slots__ = (
@@ -31,12 +34,11 @@ class Message:
         "_body_size",
         "_chunks",
         "_cut",
-        "_fields",
         "_has_8bit",
         "_head",
-        "_index",
         "_original_size",
-        "_overlay",
+        "_read",
+        "_structure",
     )
 
     def __init__(
@@ -46,87 +48,33 @@ class Message:
         chunks: Callable[[], Iterator[bytes]] | None = None,
         *,
         has_8bit: bool | None = None,
+        read: Callable[[int, int], bytes] | None = None,
     ) -> None:
         """`head` is the start of the message, with its whole header section.
 
         `size` is the octets of the message, by default those of `head`. `chunks` gives all octets of the
         message from the first, each time that it is called; it may be None when `head` is all. `has_8bit`
-        says whether an octet over 127 occurs, if that is known.
+        says whether an octet over 127 occurs, if that is known. `read(offset, count)` gives octets from the
+        middle; without it each part of a large message is reached by reading all that stands before it.
         """
-        self._head = head
-        self._index = HeaderIndex(head)
-        self._original_size = len(head) if size is None else size
+        index = HeaderIndex(head)
+        if size is None:
+            size = len(head)
         self._cut = False
-        if self._original_size > len(head) and self._index.body_offset == self._index.header_end:
+        if size > len(head) and index.body_offset == index.header_end:
             # The header goes on beyond `head`. Its last field may, too: it is left to the body, whole.
             self._cut = True
-            if self._index.lines:
-                self._index = HeaderIndex(head[: self._index.offsets[-1]])
+            if index.lines:
+                index = HeaderIndex(head[: index.offsets[-1]])
+        EditableHeader.__init__(self, index)
+        self._head = head
+        self._original_size = size
         self._chunks = chunks
         self._has_8bit = has_8bit
-        self._fields: list[Field | None] | None = None
-        self._overlay: Overlay | None = None
+        self._read = read
+        self._structure: Structure | None = None
         self._body: Callable[[], Iterator[bytes]] | None = None
         self._body_size = -1
-
-    # Fields
-
-    @property
-    def fields(self) -> list[Field]:
-        """All fields in order, those without a name too."""
-        if self._overlay is not None:
-            return list(self._overlay)
-        return [self._field(index) for index in range(len(self._index.lines))]
-
-    @property
-    def field_count(self) -> int:
-        """How many fields there are."""
-        return len(self._index.lines) if self._overlay is None else len(self._overlay)
-
-    def __contains__(self, key: object) -> bool:
-        """True when a field of the lower-case name `key` exists."""
-        return isinstance(key, str) and self.count(key) > 0
-
-    def keys(self) -> list[str]:
-        """The lower-case names that occur, each once."""
-        names = self._index.by_name if self._overlay is None else self._overlay.keys()
-        return [name for name in names if name]
-
-    def count(self, key: str) -> int:
-        """How many fields have the lower-case name `key`."""
-        if self._overlay is not None:
-            return len(self._overlay.named(key))
-        return len(self._index.by_name.get(key, ()))
-
-    def get(self, key: str) -> Field | None:
-        """The first field of the lower-case name `key`."""
-        if self._overlay is not None:
-            return next(iter(self._overlay.named(key)), None)
-        places = self._index.by_name.get(key)
-        return self._field(places[0]) if places else None
-
-    def all(self, key: str) -> list[Field]:
-        """The fields of the lower-case name `key` in order."""
-        if self._overlay is not None:
-            return self._overlay.named(key)
-        return [self._field(place) for place in self._index.by_name.get(key, ())]
-
-    def text(self, key: str) -> str | None:
-        """The decoded value of the first field of the lower-case name `key`, None if there is none."""
-        field = self.get(key)
-        return None if field is None else field.text
-
-    def offset(self, field: Field) -> int:
-        """Where `field` begins in the message as received, in octets; -1 for one that an edit made."""
-        return -1 if field.index < 0 else self._index.offsets[field.index]
-
-    def _field(self, index: int) -> Field:
-        if self._fields is None:
-            self._fields = [None] * len(self._index.lines)
-        field = self._fields[index]
-        if field is None:
-            field = self._fields[index] = Field(self._index.lines[index], index)
-        return field
 
     # What was received, measured
 
@@ -183,55 +131,12 @@ class Message:
         """True when a line of the header is over `limits.LINE_OCTETS`."""
         return self._index.longest_line > limits.LINE_OCTETS
 
-    # Edits
+    # Edits of the body
 
     @property
     def is_edited(self) -> bool:
         """True when an edit was made."""
-        return self._overlay is not None or self._body is not None
-
-    def insert_field(self, field: Field, position: int | None = 0) -> None:
-        """Put `field` before the field at `position` (from 0, the top); None or too large: at the end."""
-        self._edit().insert(field, position)
-
-    def add(self, name: str, text: str, position: int | None = 0, *, utf8: bool = False) -> None:
-        """Add a field from text; see `make_field`. Raises ValueError for a bad name."""
-        self._edit().insert(make_field(name, text, utf8=utf8), position)
-
-    def add_raw(
-        self, name: str, value: bytes, position: int | None = None, *, separator: bytes = b" "
-    ) -> None:
-        """Add a field from octets (milter: add at the end, insert at `position`); see `raw_field`.
-
-        `position` counts all fields from 0. Raises ValueError for a bad name.
-        """
-        self._edit().insert(raw_field(name, value, separator), position)
-
-    def prepend(self, raw: bytes) -> None:
-        """Put whole fields, with their line ends, in front. Raises ValueError if they are none."""
-        overlay = self._edit()
-        for field in reversed(split_raw_fields(raw)):
-            overlay.insert(field, 0)
-
-    def replace(
-        self, name: str, number: int, value: bytes, *, separator: bytes = b" ", skip: int = 0
-    ) -> bool:
-        """Change the `number`-th field (from 1; 0 is taken as 1) of `name`, in any case, to octets `value`.
-
-        The first `skip` fields of the header are not counted: a milter does not see the Received field
-        that the MTA has put in front, so its numbers leave it out (its insert positions do not). False,
-        and nothing is changed, when there is no such field; Postfix then adds the field at the end, and
-        a caller that serves a milter should. Raises ValueError for a bad name.
-        """
-        return self._edit().replace(name.lower(), number, raw_field(name, value, separator), skip)
-
-    def delete(self, name: str, number: int, *, skip: int = 0) -> bool:
-        """Delete the `number`-th field of `name`, counted as in `replace`; False if there is none."""
-        return self._edit().delete(name.lower(), number, skip)
-
-    def remove(self, fields: Collection[Field]) -> int:
-        """Delete these very fields, which `fields` or `all` gave; returns how many were there."""
-        return self._edit().remove(fields) if fields else 0
+        return self._order is not None or self._body is not None
 
     def replace_body(self, body: bytes | Callable[[], Iterator[bytes]], size: int | None = None) -> None:
         """Give the message another body: octets, or a reader of `size` octets like that of the constructor.
@@ -247,41 +152,76 @@ class Message:
         else:
             self._body = body
             self._body_size = size
+        self._structure = None
 
     def snapshot(self) -> Message:
         """A message with the edits so far, independent of edits to come; body and index are shared."""
         copy = object.__new__(Message)
-        for name in Message.__slots__:
-            setattr(copy, name, getattr(self, name))
-        if self._overlay is not None:
-            copy._overlay = Overlay(self._overlay)
+        for kind in (Header, EditableHeader, Message):
+            for name in kind.__slots__:
+                setattr(copy, name, getattr(self, name))
+        if self._order is not None:
+            copy._order = list(self._order)
+            copy._lines = list(self._lines)
+            copy._by_name = dict(self._by_name)
+            self._shared = set(self._by_name)
+            copy._shared = set(self._by_name)
+        copy._fields = list(self._fields)
         return copy
 
-    def _edit(self) -> Overlay:
-        if self._overlay is None:
-            fields: Iterable[Field] = self.fields
-            lines = self._index.lines
-            if lines and self._head[self._index.header_end - 1] != 10:
-                # The last field lacks its line end, which it needs when another comes behind it.
-                *most, last = fields
-                fields = [*most, Field(lines[-1].removesuffix("\r") + "\r", last.index)]
-            self._overlay = Overlay(fields)
-        return self._overlay
+    # MIME
+
+    def _edit(self, key: str) -> list[int]:
+        if key.startswith("content-"):
+            self._structure = None
+        return EditableHeader._edit(self, key)
+
+    @property
+    def structure(self) -> Structure:
+        """The parts of the message as it stands; found when first asked for, see `sieve_ext.message.mime`."""
+        if self._structure is None:
+            self._structure = read_structure(self, self.body_size, self._body_range)
+        return self._structure
+
+    def _body_range(self, start: int, end: int) -> Iterator[bytes]:
+        if self._body is None:
+            offset = self._index.body_offset
+            if len(self._head) >= offset + end:
+                yield self._head[offset + start : offset + end]
+                return
+            if self._read is not None:
+                while start < end:
+                    chunk = self._read(offset + start, min(end - start, limits.READ_OCTETS))
+                    if not chunk:
+                        return
+                    start += len(chunk)
+                    yield chunk
+                return
+        position = 0
+        for chunk in self.body_chunks():
+            if position + len(chunk) > start:
+                yield chunk[max(start - position, 0) : end - position]
+            position += len(chunk)
+            if position >= end:
+                return
 
     # Octets of the message as it stands
 
     def render_header(self) -> bytes:
         """The header section as it stands, without the empty line."""
-        if self._overlay is None:
+        if self._order is None:
             return self._head[: self._index.header_end]
-        return b"".join([field.raw for field in self._overlay])
+        return EditableHeader.render_header(self)
 
     @property
     def size(self) -> int:
         """Octets of the message as it stands."""
         if not self.is_edited:
             return self._original_size
-        header = self._index.header_end if self._overlay is None else sum(f.size for f in self._overlay)
+        if self._order is None:
+            header = self._index.header_end
+        else:
+            header = sum(len(line) + 1 for number in self._order if (line := self._lines[number]))
         return header + len(self._separator) + self.body_size
 
     @property
@@ -314,7 +254,9 @@ class Message:
             self._has_8bit = not all(chunk.isascii() for chunk in self._original_chunks())
         if self._has_8bit or not self.is_edited:
             return self._has_8bit
-        return not all(chunk.isascii() for chunk in self.chunks())
+        if not self.render_header().isascii():
+            return True
+        return self._body is not None and not all(chunk.isascii() for chunk in self._body())
 
     def chunks(self) -> Iterator[bytes]:
         """All octets as they stand, in order; a message that is all in `head` is one chunk."""

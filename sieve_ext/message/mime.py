@@ -1,0 +1,239 @@
+"""The MIME structure of a message: its parts, where they are, what they say (RFC 2045, 2046, 2049).
+
+`read_structure` walks once through the body, looking only for the boundaries that are open and for the
+header sections of parts; it keeps offsets and those headers, never content. A `Part` reads its content when
+asked to, chunk by chunk.
+
+Boundaries are compared as RFC 2046 section 5.1.1 says: a line that begins with "--" and the boundary, of
+several open ones the longest. A boundary of an outer part ends all parts within. Broken structure gives the
+parts that are there: without a closing line the last part goes to the end, a multipart without boundary is
+a leaf, a part's header that is cut by a boundary ends there. Depth, number of parts and the header of a part
+are bounded (`sieve_ext.message.limits`); `Structure.is_truncated` says that a bound was met. The time is
+linear in the size of the body (times the depth of nesting at worst); nothing raises but what the reader does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from itertools import islice
+
+from sieve_ext.message import limits
+from sieve_ext.message.boundary import BodyScanner
+from sieve_ext.message.charset import decode_charset, decode_unlabelled
+from sieve_ext.message.header import Header
+from sieve_ext.message.index import HeaderIndex
+from sieve_ext.message.parameters import Parameterised, media_type, parse_parameters
+from sieve_ext.message.transfer import decode_transfer
+from sieve_ext.message.words import decode_words
+
+ReadRange = Callable[[int, int], Iterator[bytes]]
+"""The octets of a message's body from one offset to before another, in order."""
+
+
+class Part:
+    """One body part, or the whole message as the outermost one.
+
+    Offsets are in octets from the start of the message's body, so that edits of the header move nothing.
+    """
+
+    def __init__(self, header: Header, start: int, depth: int, default_type: str, read: ReadRange) -> None:
+        """`start` is where the part's body begins; its end is set when it has been found."""
+        self.header = header
+        self.start = start
+        """Where the body of the part begins."""
+        self.end = start
+        """Where it ends."""
+        self.depth = depth
+        """0 for the message, 1 for its parts."""
+        self.parts: list[Part] = []
+        """Parts of a multipart; the one message in a message/rfc822 part."""
+        self._default_type = default_type
+        self._read = read
+
+    @cached_property
+    def _media(self) -> Parameterised:
+        field = self.header.get("content-type")
+        return media_type(field.unfolded if field else b"", self._default_type)
+
+    @cached_property
+    def disposition(self) -> Parameterised:
+        """Content-Disposition (RFC 2183): "inline", "attachment", other, or "" when there is none."""
+        field = self.header.get("content-disposition")
+        return parse_parameters(field.unfolded) if field else Parameterised("", {})
+
+    @property
+    def content_type(self) -> str:
+        """ "type/subtype" in lower case; text/plain, in a digest message/rfc822, when not given or broken."""
+        return self._media.value
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters of Content-Type by lower-case name."""
+        return self._media.parameters
+
+    @property
+    def charset(self) -> str:
+        """The charset parameter as given, "" if none."""
+        return self.parameters.get("charset", "")
+
+    @property
+    def filename(self) -> str:
+        """The name of an attachment, "" if none; from the disposition, else from Content-Type (RFC 2183)."""
+        return self.disposition.parameters.get("filename", "") or self.parameters.get("name", "")
+
+    @property
+    def transfer_encoding(self) -> str:
+        """Content-Transfer-Encoding in lower case; "7bit" if none is given (RFC 2045 section 6.1)."""
+        field = self.header.get("content-transfer-encoding")
+        return parse_parameters(field.unfolded).value if field else "7bit"
+
+    @property
+    def description(self) -> str:
+        """Content-Description decoded, "" if none."""
+        field = self.header.get("content-description")
+        return decode_words(field.unfolded) if field else ""
+
+    @property
+    def is_multipart(self) -> bool:
+        """True for every multipart type, whether or not parts were found in it."""
+        return self.content_type.startswith("multipart/")
+
+    @property
+    def size(self) -> int:
+        """Octets of the body of the part as it is transferred."""
+        return self.end - self.start
+
+    def raw_chunks(self) -> Iterator[bytes]:
+        """The body of the part as it is transferred."""
+        return self._read(self.start, self.end)
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body of the part with its transfer encoding undone."""
+        return decode_transfer(self.raw_chunks(), self.transfer_encoding)
+
+    def content(self, limit: int = limits.PART_TEXT_OCTETS) -> bytes:
+        """The first `limit` octets of `chunks`."""
+        out: list[bytes] = []
+        room = limit
+        for chunk in self.chunks():
+            out.append(chunk[:room])
+            room -= len(chunk)
+            if room <= 0:
+                break
+        return b"".join(out)
+
+    def text(self, limit: int = limits.PART_TEXT_OCTETS) -> str:
+        """The first `limit` decoded octets as text of the part's charset.
+
+        Without a charset, or with one that is unknown, they are read as UTF-8 or Windows-1252.
+        """
+        octets = self.content(limit)
+        text = decode_charset(octets, self.charset) if self.charset else None
+        return decode_unlabelled(octets) if text is None else text
+
+    def walk(self) -> Iterator[Part]:
+        """This part and all within it, each before its own parts."""
+        waiting = [self]
+        while waiting:
+            part = waiting.pop()
+            yield part
+            waiting.extend(reversed(part.parts))
+
+
+class Structure:
+    """The parts of a message."""
+
+    __slots__ = ("is_truncated", "part_count", "root")
+
+    def __init__(self, root: Part) -> None:
+        """`root` is the message as a part."""
+        self.root = root
+        self.part_count = 1
+        """Parts that were found, the message included."""
+        self.is_truncated = False
+        """True when a limit left something out: depth, number of parts, a part's header, a boundary."""
+
+    def leaves(self, limit: int = limits.MIME_PARTS) -> list[Part]:
+        """Parts without parts, in order."""
+        return list(islice((part for part in self.root.walk() if not part.parts), limit))
+
+
+def read_structure(header: Header, size: int, read: ReadRange) -> Structure:
+    """The structure of a message with this header and a body of `size` octets."""
+    root = Part(header, 0, 0, "text/plain", read)
+    structure = Structure(root)
+    root.end = size
+    if root.is_multipart or _is_message(root):
+        _Walk(structure, BodyScanner(read(0, size)), size, read).run()
+    return structure
+
+
+def _is_message(part: Part) -> bool:
+    # RFC 2046 section 5.2.1: only identity encodings; an encoded one is opaque.
+    return part.content_type in ("message/rfc822", "message/global") and part.transfer_encoding not in (
+        "base64",
+        "quoted-printable",
+    )
+
+
+class _Walk:
+    """Goes once through a body and hangs parts into the structure."""
+
+    def __init__(self, structure: Structure, scanner: BodyScanner, size: int, read: ReadRange) -> None:
+        self._structure = structure
+        self._scanner = scanner
+        self._size = size
+        self._read = read
+        # Parts from the root down that have not ended; the level of each open boundary's multipart in it.
+        self._open: list[Part] = []
+        self._levels: list[int] = []
+
+    def run(self) -> None:
+        root = self._structure.root
+        self._enter(root)
+        while (found := self._scanner.next_delimiter()) is not None:
+            level = self._levels[found.place]
+            del self._levels[found.place + (not found.is_closing) :]
+            self._close(level + 1, found.end_before)
+            if found.is_closing:
+                continue
+            if self._structure.part_count >= limits.MIME_PARTS:
+                self._structure.is_truncated = True
+                break
+            parent = self._open[level]
+            self._begin(
+                parent, "message/rfc822" if parent.content_type == "multipart/digest" else "text/plain"
+            )
+        self._close(0, self._size)
+
+    def _begin(self, parent: Part, default_type: str) -> None:
+        """Read the header of a part at the scanner's position and go into it."""
+        block, is_cut = self._scanner.read_header(limits.PART_HEADER_OCTETS)
+        self._structure.is_truncated |= is_cut
+        part = Part(
+            Header(HeaderIndex(block)), self._scanner.position, parent.depth + 1, default_type, self._read
+        )
+        parent.parts.append(part)
+        self._structure.part_count += 1
+        self._enter(part)
+
+    def _enter(self, part: Part) -> None:
+        self._open.append(part)
+        if part.is_multipart:
+            boundary = part.parameters.get("boundary", "").rstrip(" ").encode("utf-8", "replace")
+            if boundary and part.depth < limits.MIME_DEPTH and len(boundary) <= limits.BOUNDARY_OCTETS:
+                self._scanner.open(boundary)
+                self._levels.append(len(self._open) - 1)
+            elif boundary:
+                self._structure.is_truncated = True
+        elif _is_message(part):
+            if part.depth < limits.MIME_DEPTH and self._structure.part_count < limits.MIME_PARTS:
+                self._begin(part, "text/plain")
+            else:
+                self._structure.is_truncated = True
+
+    def _close(self, level: int, end: int) -> None:
+        while len(self._open) > level:
+            part = self._open.pop()
+            part.end = max(part.start, end)
