@@ -36,12 +36,14 @@ import resource
 import socket
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mta.net.limits import Limits
 from mta.net.noise import Log, Throttle
 from mta.net.reception import Factory, ListenerSettings, Reception
-from mta.net.tls import ServerTls
+
+if TYPE_CHECKING:
+    from mta.net.tls import ServerTls
 
 __all__ = ["Listener", "ListenerSettings"]
 

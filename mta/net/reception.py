@@ -19,15 +19,20 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mta.net.arrival import Arrival, canonical_address
 from mta.net.limits import OVERLOADED, ClientLimits, Limits, Networks
 from mta.net.noise import Log
 from mta.net.proxyproto import MAX_HEADER, ProxyError, ProxyHeader, ProxyParser
-from mta.net.tls import HANDSHAKE_TIMEOUT, ServerTls, failure_class, failure_text
+from mta.net.tlsinfo import failure_class, failure_text
 from mta.reply import Reply
 
+if TYPE_CHECKING:
+    from mta.net.tls import ServerTls
+
+HANDSHAKE_TIMEOUT = 30.0
+"""Seconds for a handshake: three round trips even over a satellite link with lost packets."""
 PROXY_TIMEOUT = 5.0
 """Seconds for the PROXY header, which a load balancer sends with its first segment."""
 

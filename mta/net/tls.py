@@ -15,7 +15,7 @@ Client certificates are asked for only when an authority for them is configured 
 certificate of another authority fails the handshake. Python's ssl cannot let unverified ones pass, so
 set an authority only where clients are known (submission, relays), not where the world delivers.
 
-`reload` reads the files again, checks them (`mta.net.certificates`) and swaps in new contexts at once;
+`reload` reads the files again, checks them (`mta.net.certcheck`) and swaps in new contexts at once;
 sessions that are open keep theirs. What fails the check is refused with its reason and the old one is kept,
 for each certificate by itself. `watch` does that whenever a file has changed.
 
@@ -38,7 +38,6 @@ from mta.net.certificates import (
     CertificateError,
     CertificateFiles,
     ReadFile,
-    load,
     read_file,
     readable_by_all,
     wildcard_of,
@@ -68,8 +67,6 @@ CIPHERS = (
 and no client that lacks ECDHE speaks TLS 1.2 today. TLS 1.3 suites are the library's."""
 CONTEXT_LIFETIME = 86400.0
 """Seconds after which `watch` builds contexts anew, so that a ticket key of TLS 1.2 opens at most a day."""
-HANDSHAKE_TIMEOUT = 30.0
-"""Seconds for a handshake: three round trips even over a satellite link with lost packets."""
 
 Level = Literal["may", "encrypt", "verify"]
 
@@ -142,7 +139,7 @@ class ServerTls:
         self._stamps = self._look()
         self._refused: dict[str, str] = {}
         self._client_ca = self._load_client_ca()
-        self._loaded = {files.name: load(files, now(), read) for files in self._files}
+        self._loaded = {files.name: self._load(files) for files in self._files}
         self._install()
 
     @property
@@ -190,7 +187,7 @@ class ServerTls:
         loaded = dict(self._loaded)
         for files in self._files:
             try:
-                loaded[files.name] = load(files, self._now(), self._read)
+                loaded[files.name] = self._load(files)
             except CertificateError as error:
                 refused[files.name] = str(error)
         taken = [name for name in loaded if loaded[name] != self._loaded[name]]
@@ -245,6 +242,11 @@ class ServerTls:
             else:
                 stamps[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
         return stamps
+
+    def _load(self, files: CertificateFiles) -> Certificate:
+        from mta.net.certcheck import load  # only servers with certificates pay for this import
+
+        return load(files, self._now(), self._read)
 
     def _load_client_ca(self) -> str:
         path = self._settings.client_ca_file

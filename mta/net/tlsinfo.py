@@ -9,16 +9,15 @@ for TLS 1.3). `tls-exporter` (RFC 9266) needs an exporter that Python's ssl does
 soon as the library lists it in `ssl.CHANNEL_BINDING_TYPES`. The only other way, OpenSSL's
 SSL_export_keying_material through ctypes, would have to guess where inside a private structure the
 interpreter keeps its SSL pointer, and a wrong guess is a crash or worse; so it is not done.
+
+What reads certificates is imported when a certificate is there to be read: it takes 11 MB of each worker, and
+a server without TLS has no use for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ssl
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.x509.oid import NameOID
 
 from mta.session import TlsInfo
 
@@ -68,7 +67,10 @@ def tls_info(ssl_object: ssl.SSLObject) -> TlsInfo:
     if ssl_object.context.verify_mode != ssl.CERT_NONE:
         der = ssl_object.getpeercert(binary_form=True)
         if der:
-            _add_peer(info, der)
+            from mta.net.certcheck import subject_and_names  # see the module text
+
+            info.peer_fingerprint = hashlib.sha256(der).hexdigest()
+            info.peer_subject, info.peer_names = subject_and_names(der)
     return info
 
 
@@ -78,6 +80,8 @@ def channel_bindings(ssl_object: ssl.SSLObject, server_certificate_der: bytes) -
     `server_certificate_der` is the certificate that this connection was served
     (`mta.net.tls.served_certificate`).
     """
+    from mta.net.certcheck import server_end_point  # see the module text
+
     bindings: dict[str, bytes] = {}
     end_point = server_end_point(server_certificate_der)
     if end_point:
@@ -91,25 +95,6 @@ def channel_bindings(ssl_object: ssl.SSLObject, server_certificate_der: bytes) -
         if data:
             bindings[kind] = data
     return bindings
-
-
-def server_end_point(certificate_der: bytes) -> bytes:
-    """`tls-server-end-point` of a certificate (RFC 5929 section 4.1), b"" where it is not defined.
-
-    The hash is that of the certificate's signature, with SHA-256 in place of MD5 and SHA-1. A signature
-    without one single hash (Ed25519) has no such binding.
-    """
-    try:
-        algorithm = x509.load_der_x509_certificate(certificate_der).signature_hash_algorithm
-    except UnsupportedAlgorithm:
-        return b""
-    if algorithm is None:
-        return b""
-    name = "sha256" if algorithm.name in ("md5", "sha1") else algorithm.name.replace("-", "_")
-    try:
-        return hashlib.new(name, certificate_der).digest()
-    except ValueError:
-        return b""
 
 
 def failure_class(error: BaseException | None) -> str:
@@ -149,22 +134,3 @@ def failure_text(error: BaseException | None) -> str:
     else:
         text = str(error) or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in text[:200])
-
-
-def _add_peer(info: TlsInfo, der: bytes) -> None:
-    info.peer_fingerprint = hashlib.sha256(der).hexdigest()
-    certificate = x509.load_der_x509_certificate(der)
-    names: list[str] = []
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
-        pass  # no names, or none that can be read: the certificate is still the one that was verified
-    else:
-        names += extension.value.get_values_for_type(x509.RFC822Name)
-        names += extension.value.get_values_for_type(x509.DNSName)
-    info.peer_names = tuple(name for name in names if name.isprintable())
-    common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    subject = str(common[0].value) if common else ""
-    if not subject or not subject.isprintable():
-        subject = info.peer_names[0] if info.peer_names else ""
-    info.peer_subject = subject
