@@ -337,7 +337,7 @@ class StoreSession(LMTP):
         # Nobody closes the buffer: writing threads may still read from it after the session is gone. It
         # frees its file when the last of them drops it.
         buffer = MessageBuffer(self._host.spill_directory)
-        decoder = DataDecoder(TextCheck(refuse_nul=False))
+        decoder = DataDecoder(TextCheck())
         problem: Reply | None = None
         received = 0
         while not decoder.done:

@@ -1,0 +1,323 @@
+"""`tamis mailbox`: read the mail of the embedded store in the terminal.
+
+`list` shows mailboxes, or the messages of one; `show` prints a message; `watch` prints what arrives until
+Ctrl-C. Nothing is changed: what is shown stays new. Senders decide what is in a message, so everything is
+made harmless before it is printed (`mta.store.readable`); only `show --raw` into a file or a pipe gives the
+octets as they are. Exit statuses: 0, 1 when there is no such mailbox or message or it cannot be read, 2 for
+wrong usage, 78 when the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from mta.cli import default_configuration
+from mta.store import readable, reader
+from mta.store.reader import NoMailbox, StoredFile, Summary, Watcher
+from sieve_ext.message import Message
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 78
+POLL = 0.3
+"""Seconds between two looks of `watch`: feels immediate, costs a few stat calls a mailbox."""
+
+UserArgument = Annotated[str, typer.Argument(metavar="[USER]", help="Mail address, as alice@example.org.")]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="FOLDER", help="The mailboxes' folder, no configuration needed."),
+]
+ConfigOption = Annotated[
+    str,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The configuration.", default_factory=default_configuration
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def make_app(store_path: Callable[[], Path] | None = None) -> typer.Typer:
+    """The sub-command. `store_path` names the folder when no --store is given; by default the configuration
+    does.
+    """
+    app = typer.Typer(
+        help="Read the mail of the embedded store.", no_args_is_help=True, pretty_exceptions_enable=False
+    )
+
+    def root_of(store: Path | None, config: str) -> Path:
+        if store is not None:
+            return store
+        return _configured(config) if store_path is None else store_path()
+
+    @app.command("list")
+    def list_mail(
+        config: ConfigOption, user: UserArgument = "", store: StoreOption = None, as_json: JsonOption = False
+    ) -> None:
+        """Show all mailboxes, or the messages of one."""
+        with _failures():
+            root = root_of(store, config)
+            if user:
+                path = reader.mailbox(root, user)
+                _list_messages(list(enumerate(reader.messages(path), 1)), as_json)
+            else:
+                _list_mailboxes([reader.summary(path) for path in reader.mailboxes(root)], as_json)
+
+    @app.command()
+    def show(
+        config: ConfigOption,
+        user: Annotated[str, typer.Argument(metavar="USER", help="Mail address.")],
+        number: Annotated[str, typer.Argument(help="A number of `list USER`, or last.")] = "last",
+        raw: Annotated[bool, typer.Option("--raw", help="Print it as it is stored.")] = False,
+        store: StoreOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Print a message: headers, text, what is attached."""
+        with _failures():
+            messages = reader.messages(reader.mailbox(root_of(store, config), user))
+            place = _place(number, len(messages), user)
+            stored = messages[place - 1]
+            if raw:
+                _print_raw(stored)
+            elif as_json:
+                _print_json(_whole(place, stored, reader.read(stored)))
+            else:
+                _print_message(place, len(messages), stored, reader.read(stored))
+
+    @app.command()
+    def watch(
+        config: ConfigOption, user: UserArgument = "", store: StoreOption = None, as_json: JsonOption = False
+    ) -> None:
+        """Print messages as they arrive, until Ctrl-C."""
+        with _failures():
+            watcher = Watcher(root_of(store, config), user)
+            if not as_json:
+                Console(stderr=True).print(
+                    f"Waiting for mail{' of ' + user if user else ''}; Ctrl-C ends.", markup=False
+                )
+            try:
+                while True:
+                    for address, stored in watcher.poll(time.time()):
+                        _announce(address, stored, as_json)
+                    time.sleep(POLL)
+            except KeyboardInterrupt:
+                return
+
+    return app
+
+
+def _configured(config: str) -> Path:
+    # Imported here: reading a configuration costs more than all the rest of `list`.
+    from mta import config as configuration
+
+    try:
+        return Path(configuration.load(config).store.path)
+    except configuration.ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        raise typer.Exit(EXIT_CONFIG) from None
+
+
+def _list_mailboxes(found: list[Summary], as_json: bool) -> None:
+    if as_json:
+        _print_json([_box_facts(box) for box in found])
+        return
+    if not found:
+        print("No mail yet.")
+        return
+    table = Table("User", *(_right(name) for name in ("Messages", "New", "Size", "Quota")))
+    for box in found:
+        limits = [_size(box.quota.octets)] if box.quota.octets else []
+        if box.quota.messages:
+            limits.append(f"{box.quota.messages} messages")
+        table.add_row(
+            Text(readable.harmless(box.address)),
+            str(box.messages),
+            str(box.new),
+            _size(box.octets),
+            ", ".join(limits) or "none",
+        )
+    Console().print(table)
+
+
+def _list_messages(numbered: list[tuple[int, StoredFile]], as_json: bool) -> None:
+    rows = [(number, stored, reader.read(stored)) for number, stored in numbered]
+    if as_json:
+        _print_json([_facts(number, stored, message) for number, stored, message in rows])
+        return
+    if not rows:
+        print("No messages.")
+        return
+    in_folders = any(stored.folder for _, stored, _ in rows)
+    columns: list[Any] = [_right("#"), "State", "Date", "From", "Subject", _right("Size")]
+    table = Table(*columns, *(["Folder"] if in_folders else []))
+    for number, stored, message in rows:
+        table.add_row(
+            str(number),
+            stored.state,
+            _date(message, stored),
+            Text(readable.header_text(message, "from")),
+            Text(readable.header_text(message, "subject")),
+            _size(stored.size),
+            *([Text(readable.harmless(stored.folder))] if in_folders else []),
+            style="bold" if stored.is_new else "",
+        )
+    Console().print(table)
+
+
+def _print_message(number: int, count: int, stored: StoredFile, message: Message) -> None:
+    console = Console(highlight=False)
+    where = f" in {readable.harmless(stored.folder)}" if stored.folder else ""
+    console.print(
+        Text(f"Message {number} of {count}{where}, {stored.state}, {_size(stored.size)}", style="dim")
+    )
+    for name, value in readable.headers(message):
+        console.print(Text.assemble((f"{name}: ", "bold cyan"), value), soft_wrap=True)
+    text, attachments = readable.body(message)
+    console.print()
+    console.print(Text(text), end="", soft_wrap=True)
+    for attachment in attachments:
+        name = attachment.name or "(no name)"
+        console.print(
+            Text(f"Attachment: {name}, {attachment.content_type}, {_size(attachment.octets)}", style="green"),
+            soft_wrap=True,
+        )
+
+
+def _print_raw(stored: StoredFile) -> None:
+    octets = stored.path.read_bytes()
+    if _is_terminal():
+        print(readable.harmless(octets.decode("utf-8", "replace"), lines=True), end="")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(octets)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _announce(address: str, stored: StoredFile, as_json: bool) -> None:
+    try:
+        message = reader.read(stored)
+    except FileNotFoundError:
+        return  # a reader was faster
+    if as_json:
+        print(json.dumps({"user": address, **_facts(None, stored, message)}, ensure_ascii=False), flush=True)
+        return
+    at = time.strftime("%H:%M:%S", time.localtime(stored.received))
+    line = Text.assemble(
+        (at, "dim"),
+        "  ",
+        (readable.harmless(address), "bold"),
+        f"  from {readable.header_text(message, 'from') or '(nobody)'}: ",
+        (readable.header_text(message, "subject") or "(no subject)", "cyan"),
+        (f"  {_size(stored.size)}", "dim"),
+    )
+    Console(highlight=False).print(line, soft_wrap=True)
+
+
+def _box_facts(box: Summary) -> dict[str, Any]:
+    return {
+        "user": box.address,
+        "messages": box.messages,
+        "new": box.new,
+        "octets": box.octets,
+        "quota_octets": box.quota.octets or None,
+        "quota_messages": box.quota.messages or None,
+    }
+
+
+def _facts(number: int | None, stored: StoredFile, message: Message) -> dict[str, Any]:
+    return {
+        **({} if number is None else {"number": number}),
+        "state": stored.state,
+        "flags": stored.flags,
+        "folder": stored.folder,
+        "received": stored.received,
+        "size": stored.size,
+        "file": str(stored.path),
+        "date": readable.header_text(message, "date"),
+        "from": readable.header_text(message, "from"),
+        "subject": readable.header_text(message, "subject"),
+    }
+
+
+def _whole(number: int, stored: StoredFile, message: Message) -> dict[str, Any]:
+    text, attachments = readable.body(message)
+    return {
+        **_facts(number, stored, message),
+        "headers": [[readable.harmless(f.name), readable.harmless(f.text)] for f in message.fields if f.name],
+        "text": text,
+        "attachments": [
+            {"name": a.name, "content_type": a.content_type, "octets": a.octets} for a in attachments
+        ],
+    }
+
+
+def _place(number: str, count: int, user: str) -> int:
+    """The number of a message, 1 to `count`."""
+    if number == "last" and count:
+        return count
+    if number.isdecimal() and 1 <= int(number) <= count:
+        return int(number)
+    if not count:
+        _fail(f"{user} has no messages")
+    _fail(f"{user} has messages 1 to {count}, no {number}")
+
+
+def _date(message: Message, stored: StoredFile) -> str:
+    try:
+        at = parsedate_to_datetime(message.text("date") or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        at = stored.received
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def _size(octets: int) -> str:
+    if octets < 1000:
+        return f"{octets} B"
+    value, units = octets / 1000, ["kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        del units[0]
+    return f"{value:.1f} {units[0]}" if value < 100 else f"{value:.0f} {units[0]}"
+
+
+def _right(name: str) -> Column:
+    return Column(name, justify="right")
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except NoMailbox as error:
+        _fail(f"{error} has no mailbox here, or no message has arrived yet")
+    except ValueError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output has left, as `tamis mailbox list | head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}")
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"tamis: {readable.harmless(reason)}", file=sys.stderr)
+    raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,164 @@
+"""`tamis mailbox`, run as a command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mta import cli_mailbox
+from mta.store import maildir
+from mta.store.maildir import UniqueNames
+
+NAMES = UniqueNames("mx")
+HOSTILE = b"""From: "\x1b[31mred" <a@example.org>
+Subject: [bold]not markup[/bold] \x1b]0;title\x07
+Date: Sat, 22 Nov 2025 10:00:00 +0000
+
+Text with \x1b[2J and \x9b and [/] brackets.
+"""
+
+
+def put(root: Path, user: str, text: bytes) -> None:
+    with maildir.opened(root / "example.test" / user, root) as opened:
+        maildir.write(opened, NAMES.next(), [text], len(text))
+
+
+def plain(subject: str) -> bytes:
+    return f"From: s@example.org\nSubject: {subject}\n\nBody of {subject}\n".encode()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for subject in ("first", "second", "third"):
+        put(tmp_path, "alice", plain(subject))
+    put(tmp_path, "bob", HOSTILE)
+    return tmp_path
+
+
+def run(root: Path, *arguments: str) -> Result:
+    app = cli_mailbox.make_app(lambda: root)
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120"}, catch_exceptions=False)
+
+
+def test_list_of_mailboxes(root: Path) -> None:
+    result = run(root, "list")
+    assert result.exit_code == 0
+    assert [word in result.stdout for word in ("alice@example.test", "bob@example.test", "none")] == [
+        True
+    ] * 3
+    facts = json.loads(run(root, "list", "--json").stdout)
+    assert facts[0] == {
+        "user": "alice@example.test",
+        "messages": 3,
+        "new": 3,
+        "octets": sum(len(plain(s)) for s in ("first", "second", "third")),
+        "quota_octets": None,
+        "quota_messages": None,
+    }
+
+
+def test_list_of_messages(root: Path) -> None:
+    facts = json.loads(run(root, "list", "alice@example.test", "--json").stdout)
+    assert [(f["number"], f["subject"], f["state"]) for f in facts] == [
+        (1, "first", "new"),
+        (2, "second", "new"),
+        (3, "third", "new"),
+    ]
+    table = run(root, "list", "alice@example.test").stdout
+    assert table.index("first") < table.index("second") < table.index("third")
+
+
+@pytest.mark.parametrize(("number", "subject"), [((), "third"), (("last",), "third"), (("1",), "first")])
+def test_show(root: Path, number: tuple[str, ...], subject: str) -> None:
+    result = run(root, "show", "alice@example.test", *number)
+    assert f"Subject: {subject}\n" in result.stdout
+    assert result.stdout.endswith(f"\n\nBody of {subject}\n")
+
+
+def test_raw_gives_the_octets_to_a_pipe_and_harmless_text_to_a_terminal(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(root, "show", "bob@example.test", "--raw").stdout_bytes == HOSTILE
+    monkeypatch.setattr(cli_mailbox, "_is_terminal", lambda: True)
+    shown = run(root, "show", "bob@example.test", "--raw").stdout
+    assert "\x1b" not in shown
+    assert "␛[2J" in shown
+
+
+@pytest.mark.parametrize("arguments", [("list", "bob@example.test"), ("show", "bob@example.test")])
+def test_a_sender_cannot_write_to_the_terminal_or_use_markup(root: Path, arguments: tuple[str, ...]) -> None:
+    shown = run(root, *arguments).stdout
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert "[bold]not markup" in shown
+
+
+def test_show_as_json(root: Path) -> None:
+    facts = json.loads(run(root, "show", "alice@example.test", "2", "--json").stdout)
+    assert facts["text"] == "Body of second\n"
+    assert facts["headers"] == [["From", "s@example.org"], ["Subject", "second"]]
+    assert facts["attachments"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "carol@example.test"), "carol@example.test has no mailbox here"),
+        (("list", "carol@example.test"), "carol@example.test has no mailbox here"),
+        (("show", "alice@example.test", "4"), "has messages 1 to 3, no 4"),
+        (("show", "alice@example.test", "0"), "has messages 1 to 3, no 0"),
+        (("show", "alice@example.test", "first"), "has messages 1 to 3, no first"),
+        (("show", "../../etc"), "no @ in the address"),
+    ],
+)
+def test_what_is_not_there(root: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = run(root, *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_an_empty_store_and_an_empty_mailbox(tmp_path: Path) -> None:
+    assert run(tmp_path, "list").stdout == "No mail yet.\n"
+    put(tmp_path, "alice", b"")
+    next((tmp_path / "example.test/alice/new").iterdir()).unlink()
+    assert run(tmp_path, "list", "alice@example.test").stdout == "No messages.\n"
+    assert "has no messages" in run(tmp_path, "show", "alice@example.test").stderr
+
+
+@pytest.mark.parametrize(
+    ("octets", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (123_456, "123 kB"),
+        (5_000_000, "5.0 MB"),
+        (7 * 10**12, "7000 GB"),
+    ],
+)
+def test_sizes(octets: int, shown: str) -> None:
+    assert cli_mailbox._size(octets) == shown
+
+
+def test_watch_prints_what_arrives_and_ends_on_ctrl_c(root: Path) -> None:
+    code = "import sys; from mta.cli_mailbox import make_app; make_app()()"
+    command = [sys.executable, "-c", code, "watch", "--store", str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        try:
+            assert process.stderr.readline().startswith(b"Waiting for mail")
+            put(root, "bob", plain("fresh"))
+            line = process.stdout.readline().decode()
+            assert "bob@example.test  from s@example.org: fresh" in line
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+        assert process.stdout.read() == b""
