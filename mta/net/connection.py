@@ -59,11 +59,17 @@ class Receiver(Protocol):
     def tls_started(self, ssl_object: ssl.SSLObject) -> None:
         """STARTTLS is done."""
 
-    def failed(self, error: BaseException) -> None:
+    def handshake_failed(self, error: Exception) -> None:
+        """STARTTLS came to nothing."""
+
+    def failed(self, error: Exception) -> None:
         """A task of this session failed: our bug."""
 
     def lost(self, error: Exception | None) -> None:
         """The connection is closed, by whatever side."""
+
+    def tick(self, now: float) -> None:
+        """Called about once a second."""
 
 
 class Connections:
@@ -80,6 +86,11 @@ class Connections:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """Those in force now."""
+        return self._timeouts()
 
     def add(self, connection: Connection) -> None:
         """A client has connected."""
@@ -119,6 +130,7 @@ class Connection(asyncio.Protocol):
         "_create",
         "_ending",
         "_message_since",
+        "_paused_reading",
         "_paused_writing",
         "_receiver",
         "_server_context",
@@ -136,13 +148,10 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         connections: Connections,
-        create: Callable[[Connection, asyncio.Transport], tuple[ServerSession, Receiver] | Reply],
+        create: Callable[[Connection, asyncio.Transport], tuple[ServerSession, Receiver]],
         server_context: Callable[[], ssl.SSLContext] | None,
     ) -> None:
-        """`create` makes session and receiver for a client, or the reply that sends it away at once.
-
-        `server_context` gives the context of STARTTLS.
-        """
+        """`create` makes session and receiver; `server_context` gives the context of STARTTLS."""
         self._connections = connections
         self._create = create
         self._server_context = server_context
@@ -150,6 +159,7 @@ class Connection(asyncio.Protocol):
         self._since = connections.now
         self._message_since = 0.0
         self._ending = False
+        self._paused_reading = False
         self._paused_writing = False
         self.alive = True
         """False once the client is gone."""
@@ -159,13 +169,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the client, or send it away."""
         self._transport = transport  # type: ignore[assignment]
-        created = self._create(self, self._transport)
-        if isinstance(created, Reply):
-            self._ending = True
-            self._transport.write(created.encode())
-            self._linger()
-            return
-        self._smtp, self._receiver = created
+        self._smtp, self._receiver = self._create(self, self._transport)
         self._connections.add(self)
         self._pump()
 
@@ -179,6 +183,7 @@ class Connection(asyncio.Protocol):
         if self._task is None:
             self._pump()
         elif smtp.buffered > READ_AHEAD:
+            self._paused_reading = True
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -189,9 +194,7 @@ class Connection(asyncio.Protocol):
         """The connection is gone; a task that runs is left to its end, for mail may be on its way."""
         self.alive = False
         self._connections.discard(self)
-        receiver = getattr(self, "_receiver", None)
-        if receiver is not None:
-            receiver.lost(exc)
+        self._receiver.lost(exc)
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -245,7 +248,9 @@ class Connection(asyncio.Protocol):
         self._since = self._connections.now
         if not self.alive:
             return
-        self._transport.resume_reading()
+        if self._paused_reading:
+            self._paused_reading = False
+            self._transport.resume_reading()
         self._pump()
 
     def _begin_tls(self) -> None:
@@ -264,7 +269,7 @@ class Connection(asyncio.Protocol):
                 self,
                 self._server_context(),
                 server_side=True,
-                ssl_handshake_timeout=self._connections.handshake_timeout,
+                ssl_handshake_timeout=self._connections.timeouts.handshake,
             )
         except (OSError, ssl.SSLError, TimeoutError) as error:
             self._receiver.handshake_failed(error)
@@ -285,6 +290,7 @@ class Connection(asyncio.Protocol):
 
     def tick(self, now: float, timeouts: Timeouts, draining: bool) -> None:
         """Look at the time; called once a second."""
+        self._receiver.tick(now)
         waited = now - self._since
         if self._ending:
             if waited > LINGER:
@@ -321,7 +327,6 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Close our side; the client may still read, and octets it sends are dropped, not reset."""
         self._since = self._connections.now
-        self._connections.add(self)
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:

@@ -212,6 +212,10 @@ class Limits:
         if not client.exempt:
             self._auth.add(client.cells)
 
+    def auth_failures(self, client: Client) -> int:
+        """Logins refused to this client within the window; 0 for an exempt one."""
+        return 0 if client.exempt else self._auth.count(client.cells)
+
     def refuse_auth(self, client: Client) -> Reply | None:
         """At AUTH: 454 when the address has failed too often, else None."""
         limit = self.settings.auth_failures

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp import server_replies as replies
-from mta.smtp.extensions import Conditions, Parameters, offer
+from mta.smtp.extensions import Conditions, Numbers, offer
 from mta.smtp.inbound_message import BdatReader, DataReader
 from mta.smtp.state import State
 
@@ -49,13 +49,11 @@ def _hello(session: ServerSession, event: ev.Hello, reply: Reply | None) -> None
         return
     lines, session.keywords = offer(
         settings.offered,
-        Parameters(
+        Numbers(
             settings.max_size,
             settings.max_recipients,
             settings.max_transactions,
-            settings.min_deliver_by,
-            settings.max_hold,
-            settings.max_hold_until,
+            settings.parameter_limits,
         ),
         Conditions(
             session.tls,

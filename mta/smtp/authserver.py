@@ -216,8 +216,8 @@ def parse_oauthbearer(response: bytes) -> tuple[str, str]:
         raise ValueError("no key-value separator")
     user = ""
     if header:  # a lone separator answers an explanation and has no header
-        flag, authzid, *extra = header.split(",")
-        if flag not in ("n", "y") or extra != [""]:
+        flag, authzid, end = header.split(",")
+        if flag not in ("n", "y") or end:
             raise ValueError("bad GS2 header")
         if authzid:
             user = prepared_name(decode_name(attribute(authzid, "a")).encode())

@@ -12,9 +12,16 @@ that came in through the server side never have one; this guards against what an
 
 from __future__ import annotations
 
+import re2
+
 _LF = 10
 _CR = 13
 _DOT = 46
+_OCTETS = re2.Options()
+_OCTETS.encoding = re2.Options.Encoding.LATIN1
+_DOT_OR_BARE_CR = re2.compile(rb"\r(?:[^\n]|\n\.)", _OCTETS)
+"""One scan from CR to CR for both: several times faster than `bytes.find` with a needle that every line has
+the start of."""
 _NOT_LINE_ENDS = bytes(octet for octet in range(256) if octet not in (_CR, _LF))
 
 
@@ -64,9 +71,21 @@ class DotStuffer:
 
     def stuff(self, chunk: bytes) -> bytes:
         """The next octets as they are sent, the same object when nothing was to do. Raises BareLineEnd."""
-        at_line_start = self._ends.last == _LF
-        self._ends.check(chunk)
-        stuffed = chunk.replace(b"\n.", b"\n..")
+        ends = self._ends
+        at_line_start = ends.last == _LF
+        if (
+            _DOT_OR_BARE_CR.search(chunk) is None
+            and chunk.count(b"\n") == chunk.count(b"\r")
+            and chunk[-1:] != b"\r"
+            and ends.last != _CR
+        ):
+            # Each CR has its LF and there are as many LF: nothing is bare, and no dot begins a line inside.
+            if chunk:
+                ends.last = chunk[-1]
+            stuffed = chunk
+        else:
+            ends.check(chunk)
+            stuffed = chunk.replace(b"\n.", b"\n..")
         if at_line_start and chunk and chunk[0] == _DOT:
             return b"." + stuffed
         return stuffed

@@ -8,7 +8,10 @@ not offered is not honoured either: its MAIL and RCPT parameters are refused wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from functools import lru_cache
+
+from mta.smtp.parameters import NO_LIMITS, ParameterLimits
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,23 +69,19 @@ class Conditions:
 
 
 @dataclass(slots=True, frozen=True)
-class Parameters:
+class Numbers:
     """Numbers that EHLO announces."""
 
     max_size: int
     max_recipients: int
     max_transactions: int
-    min_deliver_by: int = 0
-    """Seconds, the smallest by-time accepted (RFC 2852 section 4.1); 0: none announced."""
-    max_hold: int = 7 * 86400
-    """Seconds, the longest future release (RFC 4865 section 4)."""
-    max_hold_until: str = ""
-    """The latest date of a future release, RFC 3339; FUTURERELEASE is not offered without it."""
+    limits: ParameterLimits = NO_LIMITS
+    """FUTURERELEASE is offered with both of its bounds or not at all (RFC 4865 section 4)."""
 
 
 @lru_cache(maxsize=256)
 def offer(
-    enabled: frozenset[str], parameters: Parameters, conditions: Conditions
+    enabled: frozenset[str], numbers: Numbers, conditions: Conditions
 ) -> tuple[tuple[str, ...], frozenset[str]]:
     """The lines of the EHLO answer after the first, and the keywords in them.
 
@@ -97,9 +96,11 @@ def offer(
         line = keyword
         match keyword:
             case "SIZE":
-                line = f"SIZE {parameters.max_size}"
+                line = f"SIZE {numbers.max_size}"
             case "LIMITS":
-                line = f"LIMITS RCPTMAX={parameters.max_recipients} MAILMAX={parameters.max_transactions}"
+                line = f"LIMITS RCPTMAX={numbers.max_recipients}"
+                if numbers.max_transactions:
+                    line += f" MAILMAX={numbers.max_transactions}"
             case "STARTTLS":
                 if conditions.tls or not conditions.starttls:
                     continue
@@ -111,12 +112,14 @@ def offer(
                 if not conditions.tls:  # RFC 8689 section 4.1: only inside TLS
                     continue
             case "DELIVERBY":
-                if parameters.min_deliver_by:
-                    line = f"DELIVERBY {parameters.min_deliver_by}"
+                if numbers.limits.min_by_seconds:
+                    line = f"DELIVERBY {numbers.limits.min_by_seconds}"
             case "FUTURERELEASE":
-                if not parameters.max_hold_until:
+                limits = numbers.limits
+                if limits.max_hold_seconds is None or limits.latest_hold_until is None:
                     continue
-                line = f"FUTURERELEASE {parameters.max_hold} {parameters.max_hold_until}"
+                until = limits.latest_hold_until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                line = f"FUTURERELEASE {limits.max_hold_seconds} {until}"
             case "BINARYMIME":
                 if "CHUNKING" not in enabled:
                     continue

@@ -30,8 +30,8 @@ class MessageLimits(Protocol):
         """Bare CR and LF become CRLF."""
 
     @property
-    def refuse_nul(self) -> bool:
-        """NUL is a reason to refuse."""
+    def strip_nul(self) -> bool:
+        """NUL is removed; otherwise it is a reason to refuse."""
 
 
 def _defect_reply(defect: Defect) -> Reply | None:
@@ -51,7 +51,7 @@ class DataReader:
 
     def __init__(self, limits: MessageLimits) -> None:
         self._decoder = DataDecoder(
-            TextCheck(normalise=limits.normalise_line_ends, refuse_nul=limits.refuse_nul)
+            TextCheck(normalise=limits.normalise_line_ends, strip_nul=limits.strip_nul)
         )
         self._left = limits.max_size
         self.chunk_size = 0
@@ -90,7 +90,7 @@ class BdatReader:
     def __init__(self, limits: MessageLimits, *, binary: bool) -> None:
         """`binary` is True for BODY=BINARYMIME, which may hold any octets."""
         self._text = (
-            None if binary else TextCheck(normalise=limits.normalise_line_ends, refuse_nul=limits.refuse_nul)
+            None if binary else TextCheck(normalise=limits.normalise_line_ends, strip_nul=limits.strip_nul)
         )
         self._left = limits.max_size
         self._remaining = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mta.address import Address, AddressError
+from mta.address import Address, AddressError, has_controls
 from mta.envelope import BodyType, Envelope, Recipient
 from mta.reply import Reply
 from mta.smtp.capabilities import size_limit
@@ -93,18 +93,11 @@ def path(address: Address, offered: Mapping[str, str]) -> bytes | None:
             text = address.to_ascii().text
         except AddressError:
             return None
-    if not text.isprintable() or "<" in text or ">" in text:
-        # Angle brackets are legal in a quoted local part alone; many servers count them wrongly.
-        return _quoted_path(text)
-    return b"<" + text.encode("utf-8") + b">"
-
-
-def _quoted_path(text: str) -> bytes | None:
-    if any(c < " " or c == "\x7f" for c in text):
+    if has_controls(text):
         return None
     if ("<" in text or ">" in text) and not text.startswith('"'):
-        return None
-    return b"<" + text.encode("utf-8", "replace") + b">"
+        return None  # legal in a quoted local part alone
+    return b"<" + text.encode("utf-8") + b">"
 
 
 def mail_command(

@@ -235,9 +235,10 @@ class ScramServer:
 
     def _client_first(self, text: str) -> Step | Awaitable[Step]:
         # gs2-cbind-flag "," [authzid] "," [reserved-mext ","] username "," nonce ["," extensions]
-        flag, authzid, *bare = text.split(",")
-        if len(bare) < 2:
+        parts = text.split(",")
+        if len(parts) < 4:
             raise ScramSyntaxError("client-first-message is too short")
+        flag, authzid, *bare = parts
         self._gs2_header = f"{flag},{authzid},"
         self._first_bare = text[len(self._gs2_header) :]
         refused = self._channel_binding(flag)

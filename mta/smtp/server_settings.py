@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mta.smtp.extensions import DEFAULT_OFFER
+from mta.smtp.parameters import NO_LIMITS, ParameterLimits
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,18 +21,18 @@ class ServerSettings:
     max_recipients: int = 1000
     """Recipients of a message; RFC 5321 section 4.5.3.1.8 asks for at least 100."""
     max_transactions: int = 1000
-    """Messages in a session: balances long-lived clients over workers and generations."""
+    """Messages in a session, 0 for no limit: balances long-lived clients over workers and generations."""
     max_errors: int = 20
     """Refused commands in a session before it is ended: harvesting and guessing."""
     max_idle_commands: int = 100
     """Commands in a row that move no mail."""
     normalise_line_ends: bool = False
     """Bare CR and LF become CRLF; otherwise the message is refused."""
-    refuse_nul: bool = True
+    strip_nul: bool = False
+    """NUL is removed; otherwise the message is refused."""
     offered: frozenset[str] = DEFAULT_OFFER
     starttls: bool = False
     require_tls: bool = False
     """Refuse everything but NOOP, EHLO, STARTTLS and QUIT before TLS (530 5.7.0)."""
-    min_deliver_by: int = 0
-    max_hold: int = 7 * 86400
-    max_hold_until: str = ""
+    parameter_limits: ParameterLimits = NO_LIMITS
+    """Bounds of HOLDFOR, HOLDUNTIL and BY, announced in EHLO where their extensions are offered."""

@@ -56,8 +56,8 @@ def _mail(session: ServerSession, argument: bytes) -> ev.Event:
     address, parameters = parse_mail(argument, smtputf8_ok="SMTPUTF8" in keywords)
     envelope = Envelope(address)
     if parameters:
-        apply_mail_parameters(envelope, parameters, keywords)
-    if session.transactions >= session.settings.max_transactions:
+        apply_mail_parameters(envelope, parameters, keywords, session.settings.parameter_limits)
+    if 0 < session.settings.max_transactions <= session.transactions:
         return session.refuse(replies.TOO_MANY_MESSAGES, "MAIL")
     if envelope.size > session.settings.max_size:
         session.group_failed = True

@@ -33,14 +33,14 @@ class Defect(Enum):
 
 
 class TextCheck:
-    """Finds bare CR, bare LF and NUL in text that comes in chunks; may normalise line ends to CRLF."""
+    """Finds bare CR, bare LF and NUL in text that comes in chunks, or mends them."""
 
-    __slots__ = ("_held", "defect", "normalise", "refuse_nul")
+    __slots__ = ("_held", "defect", "normalise", "strip_nul")
 
-    def __init__(self, *, normalise: bool = False, refuse_nul: bool = True) -> None:
-        """`normalise` turns bare CR and LF into CRLF instead of reporting them."""
+    def __init__(self, *, normalise: bool = False, strip_nul: bool = False) -> None:
+        """`normalise` turns bare CR and LF into CRLF, `strip_nul` removes NUL, instead of reporting them."""
         self.normalise = normalise
-        self.refuse_nul = refuse_nul
+        self.strip_nul = strip_nul
         self.defect = Defect.NONE
         self._held = b""
 
@@ -56,8 +56,11 @@ class TextCheck:
                 chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
             elif self.defect is Defect.NONE:
                 self.defect = Defect.BARE_LINE_END
-        if self.refuse_nul and b"\0" in chunk:
-            self.defect = Defect.NUL
+        if b"\0" in chunk:  # after the line ends: CR NUL LF was none
+            if self.strip_nul:
+                chunk = chunk.replace(b"\0", b"")
+            else:
+                self.defect = Defect.NUL
         return chunk
 
     def feed(self, chunk: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from mta.envelope import BodyType
 from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp.extensions import DEFAULT_OFFER, EXTENSIONS
+from mta.smtp.parameters import ParameterLimits
 from mta.smtp.server import MAX_COMMAND_LINE, ServerSession
 from mta.smtp.server_settings import ServerSettings
 from mta.smtp.state import COMMANDS, State
@@ -328,6 +330,15 @@ EXPECTED_OFFER = {
     "default": (SETTINGS, ["PIPELINING", "SIZE 100000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES",
                            "CHUNKING", "PRDR", "LIMITS RCPTMAX=1000 MAILMAX=1000", "VRFY", "HELP"]),
     "starttls": (replace(SETTINGS, starttls=True, offered=frozenset({"STARTTLS"})), ["STARTTLS"]),
+    "future release and deliver by": (
+        replace(
+            SETTINGS,
+            offered=frozenset({"FUTURERELEASE", "DELIVERBY"}),
+            parameter_limits=ParameterLimits(3600, datetime(2030, 1, 1, tzinfo=UTC), min_by_seconds=30),
+        ),
+        ["DELIVERBY 30", "FUTURERELEASE 3600 2030-01-01T00:00:00Z"],
+    ),
+    "future release without its bounds": (replace(SETTINGS, offered=frozenset({"FUTURERELEASE"})), []),
 }  # fmt: skip
 
 
@@ -346,7 +357,9 @@ def test_every_parameter_reaches_the_envelope() -> None:
         b"MT-PRIORITY=3 PRDR HOLDFOR=60\r\n"
     )
     rcpt = b"RCPT TO:<b@y.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b+2Bc@y.test\r\n"
-    settings = replace(ALL, max_hold_until="2030-01-01T00:00:00Z")
+    settings = replace(
+        ALL, parameter_limits=ParameterLimits(3600, datetime(2030, 1, 1, tzinfo=UTC), min_by_seconds=30)
+    )
     driver = dialog(
         [EHLO, (mail, ["250 2.1.0"]), (rcpt, ["250 2.1.5"]), DATA, TEXT], settings, mechanisms=("PLAIN",)
     )

@@ -78,6 +78,21 @@ def test_normalised_line_ends(octets: bytes, decoded: bytes) -> None:
         assert decode(pieces, normalise=True) == (decoded, b"", Defect.NONE, True)
 
 
+@pytest.mark.parametrize(
+    ("octets", "decoded", "defect"),
+    [
+        (b"a\0b\r\n.\r\n", b"ab\r\n", Defect.NONE),
+        (b"a\r\n\0.\r\n.\r\n", b"a\r\n.\r\n", Defect.NONE),
+        (b"a\r\0\n\r\n.\r\n", b"a\r\n\r\n", Defect.BARE_LINE_END),
+    ],
+)
+def test_stripped_nul_ends_nothing(octets: bytes, decoded: bytes, defect: Defect) -> None:
+    for pieces in ([octets], [octets[i : i + 1] for i in range(len(octets))]):
+        decoder = DataDecoder(TextCheck(strip_nul=True))
+        out = b"".join(decoder.feed(piece) for piece in pieces)
+        assert (out, decoder.defect, decoder.done) == (decoded, defect, True)
+
+
 ALPHABET = st.sampled_from([b"\r", b"\n", b".", b"a", b"\x00", b"\r\n", b"\r\n.", b"\r\n.\r\n"])
 
 

@@ -1,0 +1,347 @@
+"""A worker's mail server: everything concrete is put together here and nowhere else.
+
+`start` builds, from the innermost to the outermost: limits, transports, policy, transactions, login,
+certificates, listeners; only then clients are accepted. `drain` goes the other way. What is wrong with the
+set-up (a certificate, the users file, a table) comes out of `start` as ValueError or OSError with a text for
+the administrator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mta import assembly, config, log
+from mta.accounts.authenticator import Backend, SessionAuthenticator
+from mta.accounts.dovecotbackend import DovecotBackend
+from mta.accounts.dovecotclient import DovecotClient
+from mta.accounts.limiter import FailureLimiter
+from mta.accounts.usersbackend import UsersBackend
+from mta.accounts.usersfile import UsersFile, UsersFileError
+from mta.accounts.verifier import PasswordVerifier
+from mta.address import Address, domain_key, parse_address
+from mta.delivery.fixed import FixedTransport
+from mta.delivery.outcome import NextHop
+from mta.identifiers import Identifiers
+from mta.journal import LogJournal
+from mta.net.arrival import Arrival
+from mta.net.connection import Connection, Connections, Timeouts
+from mta.net.limits import Limits, Networks
+from mta.net.listener import Listener
+from mta.net.overload import Level
+from mta.net.tls import CertificateError, Reload, ServerTls
+from mta.policy.builtin import BuiltinPolicy, DomainRule, PolicySettings
+from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientSource, Table, TableError
+from mta.receiver import Receiver, Reception
+from mta.smtp.server import ServerSession
+from mta.supervisor.link import WorkerLink
+from mta.transaction import Transactions
+from mta.unacknowledged import Unacknowledged
+
+SWEEP = 1.0
+"""Seconds between two looks at the timeouts of all sessions."""
+LAST_ANSWERS = 1.0
+"""Seconds for clients to take their 421 at the end of a drain."""
+
+
+class Daemon:
+    """The mail server of one worker (`mta.worker.Daemon`)."""
+
+    def __init__(
+        self, settings: config.Config, sockets: dict[str, list[socket.socket]], link: WorkerLink
+    ) -> None:
+        """Prepare; `sockets` are bound already, by listener name."""
+        self._config = settings
+        self._sockets = sockets
+        self._link = link
+        self._log = log.get("mta")
+        self._workers = assembly.workers(settings)
+        self._usual, self._stressed = assembly.timeouts(settings)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listeners: list[Listener] = []
+        self._transports: dict[str, FixedTransport] = {}
+        self._users: UsersFile | None = None
+        self._journal = LogJournal(log.get("smtp"))
+        self._dovecot: DovecotClient | None = None
+        self._backend: Backend | None = None
+
+    async def start(self) -> None:
+        """Accept from here on. Raises ValueError and OSError for what the administrator must mend."""
+        settings = self._config
+        try:
+            await self._build()
+        except (CertificateError, UsersFileError, TableError) as error:
+            raise ValueError(str(error)) from error
+        for listener in self._listeners:
+            await listener.start()
+        self._spawn(self._sweep())
+        self._log.debug("accepting", listeners=[listener.name for listener in settings.listener])
+
+    async def drain(self, seconds: float) -> None:
+        """Stop accepting; let sessions end what they are at, then tell the rest 421."""
+        for listener in self._listeners:
+            listener.stop()
+        connections = self._connections
+        connections.drain()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        # Polled: a drain is rare, and what ends it is spread over sessions, headers and handshakes.
+        while loop.time() < until and (connections or any(listener.pending for listener in self._listeners)):
+            await asyncio.sleep(0.05)
+        connections.close()
+        until = max(until, loop.time()) + LAST_ANSWERS
+        while connections and loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        connections.abort()
+        for task in tuple(self._tasks):
+            task.cancel()
+        for transport in self._transports.values():
+            await transport.close()
+        if self._backend is not None:
+            await self._backend.close()
+        self._limits.close()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The counters of this worker (`mta.metrics`)."""
+        return self._journal.snapshot(self._listeners, self._transports, len(self._connections))
+
+    # --- building ----------------------------------------------------------------------------------
+
+    async def _build(self) -> None:
+        settings = self._config
+        self._limits = Limits(
+            assembly.limit_settings(settings),
+            assembly.overload_settings(settings),
+            self._link.shared_memory_fd,
+            self._link.slot,
+        )
+        self._limits.overload.start()
+        loop = asyncio.get_running_loop()
+        self._connections = Connections(loop.time, self._timeouts)
+        self._build_transports()
+        authenticator = await self._build_authenticator()
+        policy = self._build_policy(authenticator)
+        transactions = Transactions(
+            assembly.transaction_settings(settings),
+            policy,
+            self._transports,
+            Unacknowledged(
+                self._link,
+                time.monotonic,
+                ttl=settings.delivery.unacknowledged_ttl,
+                entries=settings.delivery.unacknowledged_entries,
+            ),
+            self._journal,
+            now=time.time,
+        )
+        identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
+        for listener in settings.listener:
+            tls = self._build_tls(listener)
+            reception = Reception(
+                name=listener.name,
+                protocol=listener.protocol,
+                settings=assembly.server_settings(settings, listener),
+                policy=policy,
+                transactions=transactions,
+                journal=self._journal,
+                new_id=identifiers.new,
+                authenticator=None if listener.auth == "none" else authenticator,
+                trusts_xclient=_networks(listener.xclient_from),
+                trusts_xforward=_networks(listener.xforward_from),
+                greet_delay=listener.greet_delay,
+                errors_before_delay=listener.limits.errors_before_delay,
+                error_delay=listener.limits.error_delay,
+            )
+            self._listeners.append(
+                Listener(
+                    assembly.listener_settings(settings, listener),
+                    self._sockets.get(listener.name, []),
+                    partial(self._connect, reception, tls),
+                    log=log.get("listener").info,
+                    tls=tls,
+                    limits=self._limits,
+                )
+            )
+
+    def _connect(self, reception: Reception, tls: ServerTls | None, arrival: Arrival) -> Connection:
+        def create(connection: Connection, transport: asyncio.Transport) -> tuple[ServerSession, Receiver]:
+            receiver = Receiver(reception, arrival, connection)
+            ssl_object = transport.get_extra_info("ssl_object") if arrival.implicit_tls else None
+            return receiver.begin(ssl_object), receiver
+
+        return Connection(self._connections, create, None if tls is None else partial(_context, tls))
+
+    def _build_transports(self) -> None:
+        settings = self._config
+        hostname, workers = settings.identity.hostname, self._workers
+        for name, backend in settings.backends.items():
+            self._transports[f"backend:{name}"] = FixedTransport(
+                assembly.backend(name, backend, hostname, workers)
+            )
+        for name, relay in settings.relays.items():
+            self._transports[f"relay:{name}"] = FixedTransport(
+                assembly.relay(name, relay, hostname, workers, config.read_secret)
+            )
+
+    async def _build_authenticator(self) -> SessionAuthenticator | None:
+        auth = self._config.auth
+        auth_settings, limiter_settings = assembly.auth_settings(self._config)
+        match auth.backend:
+            case "none":
+                return None
+            case "users":
+                self._backend = UsersBackend(
+                    self._users_file(), PasswordVerifier(), fallback_key=secrets.token_bytes(32)
+                )
+            case "dovecot":
+                where = auth.dovecot_socket
+                self._dovecot = DovecotClient(
+                    where.path if isinstance(where, config.Unix) else (where.host, where.port),
+                    on_change=self._dovecot_changed,
+                )
+                await self._dovecot.start()
+                self._backend = DovecotBackend(self._dovecot)
+        assert self._backend is not None
+        limiter = FailureLimiter(limiter_settings, _NodeFailures(self._limits))
+        return SessionAuthenticator(self._backend, limiter, auth_settings)
+
+    def _dovecot_changed(self, there: bool, text: str) -> None:
+        (self._log.info if there else self._log.warning)("dovecot auth", available=there, reason=text)
+
+    def _build_policy(self, authenticator: SessionAuthenticator | None) -> BuiltinPolicy:
+        settings = self._config
+        policy = settings.policy
+        asks: dict[str, AskBackend] = {}
+        domains: dict[str, DomainRule] = {}
+        for name, domain in settings.domains.items():
+            domains[domain_key(name)] = DomainRule(
+                NextHop(f"backend:{domain.backend}"),
+                self._recipients(domain, asks),
+                domain.subaddress_delimiter,
+                parse_address(domain.catch_all) if domain.catch_all else None,
+            )
+        owns = _owns_nothing if authenticator is None else authenticator.owns
+        return BuiltinPolicy(
+            PolicySettings(
+                domains=domains,
+                postmaster=parse_address(settings.identity.postmaster),
+                is_trusted=_networks(policy.trusted_networks),
+                relay=NextHop(f"relay:{policy.relay}") if policy.relay else None,
+                always_accept=frozenset(part.lower() for part in policy.always_accept),
+                auth_required=frozenset(
+                    listener.name for listener in settings.listener if listener.auth == "required"
+                ),
+                sender_login=settings.auth.sender_login,
+            ),
+            owns,
+        )
+
+    def _recipients(self, domain: config.Domain, asks: dict[str, AskBackend]) -> RecipientSource:
+        policy = self._config.policy
+        match domain.recipients.kind:
+            case "all":
+                return Everybody()
+            case "users":
+                users = self._users_file()
+                return Directory(lambda key: key in users.users)
+            case "table":
+                return Table(
+                    Path(domain.recipients.file),
+                    time.monotonic,
+                    complain=lambda text: self._log.error("recipient table", reason=text),
+                )
+            case "ask":
+                found = asks.get(domain.backend)
+                if found is None:
+                    transport = self._transports[f"backend:{domain.backend}"]
+                    found = asks[domain.backend] = AskBackend(
+                        transport.verify,
+                        time.monotonic,
+                        positive=policy.recipient_cache_positive,
+                        negative=policy.recipient_cache_negative,
+                        entries=policy.recipient_cache_entries,
+                    )
+                return found
+
+    def _users_file(self) -> UsersFile:
+        if self._users is None:
+            self._users = UsersFile(
+                self._config.auth.users_file,
+                on_error=lambda error: self._log.error("users file", reason=str(error)),
+            )
+        return self._users
+
+    def _build_tls(self, listener: config.Listener) -> ServerTls | None:
+        if listener.tls == "none":
+            return None
+        tls = ServerTls(
+            assembly.certificates(self._config, listener), assembly.tls_settings(self._config, listener)
+        )
+        interval = self._config.tls.poll_interval
+        if interval:
+            self._spawn(tls.watch(interval, partial(self._certificates_changed, listener.name)))
+        return tls
+
+    def _certificates_changed(self, listener: str, reload: Reload) -> None:
+        if reload.taken:
+            self._log.info("certificates renewed", listener=listener, names=reload.taken)
+        for name, reason in reload.refused.items():
+            self._log.error(
+                "certificate refused, keeping the old one", listener=listener, name=name, reason=reason
+            )
+
+    # --- running -----------------------------------------------------------------------------------
+
+    def _timeouts(self) -> Timeouts:
+        return self._usual if self._limits.overload.level is Level.NORMAL else self._stressed
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            self._connections.sweep()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("task failed", exc_info=error)
+
+
+class _NodeFailures:
+    """Failed logins of the node (`mta.accounts.limiter.FailureCounter`) in the shared memory."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def add(self, client_address: str) -> None:
+        """One more failure."""
+        self._limits.auth_failed(self._limits.client(client_address))
+
+    def count(self, client_address: str) -> int:
+        """Failures within the window."""
+        return self._limits.auth_failures(self._limits.client(client_address))
+
+
+def _context(tls: ServerTls) -> ssl.SSLContext:
+    return tls.context
+
+
+def _networks(networks: tuple[str, ...]) -> Callable[[str], bool]:
+    if not networks:
+        return lambda address: False
+    return Networks(networks).contain_text
+
+
+def _owns_nothing(session: object, sender: Address) -> bool:
+    return False

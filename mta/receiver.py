@@ -1,0 +1,461 @@
+"""What is said in a session: every event of the server session meets the policy, the login and the mail here.
+
+One `Receiver` a session; what all sessions of a listener share is in `Reception`. Events are answered at
+once where that is possible; what has to wait (a question to a back end, a delay, a delivery) is a coroutine
+that the connection runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mta.content import MessageBuffer, SpillError
+from mta.delivery.fold import Answer
+from mta.envelope import Envelope
+from mta.net.arrival import Arrival
+from mta.net.connection import Connection, Work
+from mta.net.tls import served_certificate
+from mta.net.tlsinfo import channel_bindings, tls_info
+from mta.policy.verdict import Policy, Verdict
+from mta.reply import Reply
+from mta.session import Session
+from mta.smtp import events as ev
+from mta.smtp.auth import Authenticator, Challenge, Login, ServerExchange, Step
+from mta.smtp.server import ServerSession
+from mta.smtp.server_settings import ServerSettings
+from mta.smtp.xclient import TEMPUNAVAIL, UNAVAILABLE
+from mta.trace import ReceivedTemplate
+from mta.transaction import OUR_FAULT, Transactions
+
+UNSURE = 2.0
+"""Seconds after an answer within which a broken connection means that the client may not have read it."""
+DISK_FULL = Reply(452, "4.3.1", "no space for the message, try again later")
+
+
+class Journal(Protocol):
+    """Told what happens in a session, for log and metrics."""
+
+    def connected(self, session: Session) -> None:
+        """A client has been let in."""
+
+    def refused(
+        self, session: Session, stage: str, reply: Reply, envelope: Envelope | None, what: str
+    ) -> None:
+        """A command or a client was refused; `what` is its argument, "" if there is none worth telling."""
+
+    def logged_in(self, session: Session) -> None:
+        """A user has logged in."""
+
+    def login_failed(self, session: Session, mechanism: str, reply: Reply) -> None:
+        """A login failed."""
+
+    def tls_started(self, session: Session) -> None:
+        """TLS stands (STARTTLS or implicit)."""
+
+    def handshake_failed(self, session: Session, error: Exception) -> None:
+        """TLS does not stand."""
+
+    def failed(self, session: Session, error: Exception) -> None:
+        """We have a bug."""
+
+    def closed(self, session: Session, error: Exception | None) -> None:
+        """The connection is closed."""
+
+
+@dataclass(slots=True, frozen=True)
+class Reception:
+    """What the sessions of a listener share."""
+
+    name: str
+    protocol: str
+    settings: ServerSettings
+    policy: Policy
+    transactions: Transactions
+    journal: Journal
+    new_id: Callable[[], str]
+    authenticator: Authenticator | None = None
+    trusts_xclient: Callable[[str], bool] = lambda address: False
+    trusts_xforward: Callable[[str], bool] = lambda address: False
+    greet_delay: float = 0.0
+    """Seconds before the greeting."""
+    errors_before_delay: int = 10
+    error_delay: float = 1.0
+    """Seconds by which a refusal is delayed after `errors_before_delay` of them."""
+
+
+@dataclass(slots=True)
+class _Answered:
+    """The last message, until it is certain that the client knows what became of it."""
+
+    envelope: Envelope
+    content: MessageBuffer
+    transaction: str
+    answer: Answer
+    when: float
+
+
+class Receiver:
+    """The decisions of one session (`mta.net.connection.Receiver`)."""
+
+    __slots__ = (
+        "_answered",
+        "_arrival",
+        "_bindings",
+        "_connection",
+        "_content",
+        "_exchange",
+        "_mechanism",
+        "_reception",
+        "_smtp",
+        "_spill_problem",
+        "_trace",
+        "session",
+    )
+
+    def __init__(self, reception: Reception, arrival: Arrival, connection: Connection) -> None:
+        """Make the session of a client that was let in."""
+        self._reception = reception
+        self._arrival = arrival
+        self._connection = connection
+        self._content: MessageBuffer | None = None
+        self._spill_problem: Reply | None = None
+        self._exchange: ServerExchange | None = None
+        self._mechanism = ""
+        self._bindings: dict[str, bytes] = {}
+        self._trace: ReceivedTemplate | None = None
+        self._answered: _Answered | None = None
+        self.session = Session(
+            reception.new_id(),
+            reception.name,
+            reception.protocol,
+            arrival.client_address,
+            arrival.client_port,
+            arrival.server_address,
+            arrival.server_port,
+            arrival.proxied,
+        )
+
+    def begin(self, ssl_object: ssl.SSLObject | None) -> ServerSession:
+        """The server session; `ssl_object` is that of implicit TLS."""
+        reception, address = self._reception, self.session.client_address
+        self._smtp = ServerSession(
+            reception.settings,
+            tls=ssl_object is not None,
+            trusted_xclient=reception.trusts_xclient(address),
+            trusted_xforward=reception.trusts_xforward(address),
+        )
+        reception.journal.connected(self.session)
+        if ssl_object is not None:
+            self.tls_started(ssl_object)
+        return self._smtp
+
+    # --- what the connection tells -----------------------------------------------------------------
+
+    def handle(self, event: ev.Event) -> Work | None:
+        """Answer an event, or return the coroutine that will."""
+        return _HANDLERS[type(event)](self, event)
+
+    def tls_started(self, ssl_object: ssl.SSLObject) -> None:
+        """Note what is known of TLS; everything that was said before it is void (RFC 3207 section 4.2)."""
+        session = self.session
+        session.tls = tls_info(ssl_object)
+        session.helo = ""
+        session.esmtp = False
+        self._trace = None
+        self._bindings = channel_bindings(ssl_object, served_certificate(ssl_object))
+        self._reception.journal.tls_started(session)
+
+    def handshake_failed(self, error: Exception) -> None:
+        """STARTTLS came to nothing."""
+        self._reception.journal.handshake_failed(self.session, error)
+
+    def failed(self, error: Exception) -> None:
+        """A coroutine of ours failed."""
+        self._drop_content()
+        self._reception.journal.failed(self.session, error)
+
+    def lost(self, error: Exception | None) -> None:
+        """The client is gone. If the last answer may not have reached it, remember what was delivered."""
+        self._arrival.leave()
+        if self._exchange is not None:
+            self._exchange.cancel()
+            self._exchange = None
+        self._reception.journal.closed(self.session, error)
+        last = self._answered
+        self._answered = None
+        if last is not None and error is not None:
+            now = asyncio.get_running_loop().time()
+            each = last.answer.each
+            delivered = [
+                r for r, reply in zip(last.envelope.recipients, each, strict=True) if reply.is_positive
+            ]
+            if now - last.when <= UNSURE and delivered:
+                _keep(
+                    self._reception.transactions.remember(
+                        self.session, last.envelope, last.content, last.transaction, delivered
+                    )
+                )
+
+    # --- events ------------------------------------------------------------------------------------
+
+    def _connected(self, event: ev.Connected) -> Work | None:
+        delay = self._reception.greet_delay
+        if delay:
+            return self._greet_late(delay)
+        return self._decide(self._reception.policy.connect(self.session), "connect", None, "")
+
+    async def _greet_late(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+        work = self._decide(self._reception.policy.connect(self.session), "connect", None, "")
+        if work is not None:
+            await work
+
+    def _hello(self, event: ev.Hello) -> Work | None:
+        reception, session = self._reception, self.session
+        session.helo = event.name
+        session.esmtp = event.verb != "HELO"
+        self._trace = None
+        self._drop_content()
+        if reception.authenticator is not None and not session.user:
+            self._smtp.mechanisms = reception.authenticator.mechanisms(session, frozenset(self._bindings))
+        return self._decide(reception.policy.helo(session), "helo", None, event.name)
+
+    def _mail(self, event: ev.MailFrom) -> Work | None:
+        self._answered = None
+        session, envelope = self.session, event.envelope
+        arrival = self._arrival
+        if arrival.limits is not None and arrival.client is not None:
+            refusal = arrival.limits.refuse_message(arrival.client)
+            if refusal is not None:
+                return self._decide(Verdict(refusal), "mail", envelope, "")
+        session.transactions += 1
+        return self._decide(self._reception.policy.mail(session, envelope), "mail", envelope, "")
+
+    def _rcpt(self, event: ev.RcptTo) -> Work | None:
+        envelope, recipient = event.envelope, event.recipient
+        text = recipient.address.text
+        arrival = self._arrival
+        if arrival.limits is not None and arrival.client is not None:
+            refusal = arrival.limits.refuse_recipient(arrival.client)
+            if refusal is not None:
+                return self._decide(Verdict(refusal), "rcpt", envelope, text)
+        verdict = self._reception.policy.rcpt(self.session, envelope, recipient)
+        return self._decide(verdict, "rcpt", envelope, text)
+
+    def _data_start(self, event: ev.DataStart) -> None:
+        self._content = self._reception.transactions.new_content()
+        self._smtp.answer()
+
+    def _data_chunk(self, event: ev.DataChunk) -> None:
+        content = self._content
+        if content is not None:
+            try:
+                content.append(event.data)
+            except SpillError as error:
+                self._spill_problem = Reply(
+                    DISK_FULL.code, DISK_FULL.enhanced, DISK_FULL.text, cause=str(error)
+                )
+                self._drop_content()
+
+    def _data_end(self, event: ev.DataEnd) -> Work | None:
+        content, self._content = self._content, None
+        problem, self._spill_problem = event.problem or self._spill_problem, None
+        transaction = f"{self.session.id}.{self.session.transactions}"
+        if problem is not None or content is None:
+            size = content.size if content is not None else 0
+            answer = self._reception.transactions.refused(
+                self.session, event.envelope, transaction, size, problem or OUR_FAULT
+            )
+            self._smtp.answer_data(answer.final, answer.each)
+            return None
+        return self._complete(event.envelope, content, transaction)
+
+    async def _complete(self, envelope: Envelope, content: MessageBuffer, transaction: str) -> None:
+        reception, connection = self._reception, self._connection
+        trace = self._trace
+        if trace is None:
+            trace = self._trace = ReceivedTemplate(self.session, reception.settings.hostname)
+        answer = await reception.transactions.complete(
+            self.session, envelope, content, trace, transaction, lambda: connection.alive
+        )
+        self._smtp.answer_data(answer.final, answer.each)
+        if connection.alive:
+            now = asyncio.get_running_loop().time()
+            self._answered = _Answered(envelope, content, transaction, answer, now)
+
+    def tick(self, now: float) -> None:
+        """Once a second: a client that had time enough to read the last answer has read it."""
+        if self._answered is not None and now - self._answered.when > UNSURE:
+            self._answered = None
+
+    def _reset(self, event: ev.Reset) -> None:
+        self._drop_content()
+
+    def _refused(self, event: ev.Refused) -> Work | None:
+        self._reception.journal.refused(self.session, event.verb, event.reply, self._smtp.envelope, "")
+        return self._slow_down()
+
+    def _closed(self, event: ev.Closed) -> None:
+        self._answered = None
+
+    def _verify(self, event: ev.Verify) -> None:
+        self._smtp.answer()
+
+    def _etrn(self, event: ev.Etrn) -> None:
+        self._smtp.answer(Reply(458, "4.5.0", "no messages are held for this node"))
+
+    # --- login -------------------------------------------------------------------------------------
+
+    def _auth_start(self, event: ev.AuthStart) -> Work | None:
+        authenticator = self._reception.authenticator
+        assert authenticator is not None  # mechanisms were offered
+        exchange = authenticator.begin(event.mechanism, self.session, self._bindings)
+        self._mechanism = event.mechanism
+        if isinstance(exchange, Reply):
+            self._login_failed(exchange)
+            return None
+        self._exchange = exchange
+        return self._step(exchange.step(event.initial))
+
+    def _auth_response(self, event: ev.AuthResponse) -> Work | None:
+        assert self._exchange is not None
+        return self._step(self._exchange.step(event.data))
+
+    def _auth_cancelled(self, event: ev.AuthCancelled) -> None:
+        if self._exchange is not None:
+            self._exchange.cancel()
+            self._exchange = None
+
+    def _step(self, step: Step | Awaitable[Step]) -> Work | None:
+        if isinstance(step, Awaitable):
+            return self._later(step)
+        self._apply(step)
+        return None
+
+    async def _later(self, step: Awaitable[Step]) -> None:
+        self._apply(await step)
+
+    def _apply(self, step: Step) -> None:
+        if isinstance(step, Challenge):
+            self._smtp.challenge(step.data)
+            return
+        self._exchange = None
+        if isinstance(step, Login):
+            session = self.session
+            session.user = step.user
+            session.auth_mechanism = step.mechanism
+            session.addresses = step.addresses
+            self._trace = None
+            self._reception.journal.logged_in(session)
+            self._smtp.answer()
+        else:
+            self._login_failed(step.reply)
+
+    def _login_failed(self, reply: Reply) -> None:
+        self._reception.journal.login_failed(self.session, self._mechanism, reply)
+        self._smtp.answer(reply)
+
+    # --- trusted peers -----------------------------------------------------------------------------
+
+    def _xclient(self, event: ev.Xclient) -> Work | None:
+        """The session is somebody else's from now on (Postfix's XCLIENT_README)."""
+        session, known = self.session, _known(event.attributes)
+        if "ADDR" in event.attributes:
+            session.client_address = known.get("ADDR", "unknown")
+        session.client_port = int(known.get("PORT", session.client_port))
+        session.server_address = known.get("DESTADDR", session.server_address)
+        session.server_port = int(known.get("DESTPORT", session.server_port))
+        session.user = known.get("LOGIN", "")
+        session.auth_mechanism = "XCLIENT" if session.user else ""
+        session.proxied = True
+        session.helo = ""
+        self._trace = None
+        return self._decide(self._reception.policy.connect(session), "connect", None, "")
+
+    def _xforward(self, event: ev.Xforward) -> None:
+        self.session.forwarded.update(_known(event.attributes))
+        self._smtp.answer()
+
+    # --- verdicts ----------------------------------------------------------------------------------
+
+    def _decide(
+        self, verdict: Verdict | Awaitable[Verdict], stage: str, envelope: Envelope | None, what: str
+    ) -> Work | None:
+        if isinstance(verdict, Verdict) and not verdict.delay:
+            reply = verdict.reply
+            if reply is None or reply.is_positive:
+                self._smtp.answer(reply)
+                return None
+            return self._refuse(reply, stage, envelope, what)
+        return self._decide_later(verdict, stage, envelope, what)
+
+    async def _decide_later(
+        self, verdict: Verdict | Awaitable[Verdict], stage: str, envelope: Envelope | None, what: str
+    ) -> None:
+        if not isinstance(verdict, Verdict):
+            verdict = await verdict
+        if verdict.delay:
+            await asyncio.sleep(verdict.delay)
+        reply = verdict.reply
+        if reply is None or reply.is_positive:
+            self._smtp.answer(reply)
+            return
+        slow = self._refuse(reply, stage, envelope, what)
+        if slow is not None:
+            await slow
+
+    def _refuse(self, reply: Reply, stage: str, envelope: Envelope | None, what: str) -> Work | None:
+        self._reception.journal.refused(self.session, stage, reply, envelope, what)
+        self._smtp.answer(reply)
+        return self._slow_down()
+
+    def _slow_down(self) -> Work | None:
+        """A client with many errors gets its refusals late; the connection sends them after the wait."""
+        reception = self._reception
+        errors = self.session.errors = self._smtp.errors
+        if errors <= reception.errors_before_delay or not reception.error_delay:
+            return None
+        return asyncio.sleep(reception.error_delay)
+
+    def _drop_content(self) -> None:
+        if self._content is not None:
+            self._content.close()
+            self._content = None
+
+
+def _known(attributes: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in attributes.items() if value not in (UNAVAILABLE, TEMPUNAVAIL)}
+
+
+_HANDLERS: dict[type, Callable[[Receiver, Any], Work | None]] = {
+    ev.Connected: Receiver._connected,
+    ev.Hello: Receiver._hello,
+    ev.MailFrom: Receiver._mail,
+    ev.RcptTo: Receiver._rcpt,
+    ev.DataStart: Receiver._data_start,
+    ev.DataChunk: Receiver._data_chunk,
+    ev.DataEnd: Receiver._data_end,
+    ev.Reset: Receiver._reset,
+    ev.Refused: Receiver._refused,
+    ev.Closed: Receiver._closed,
+    ev.Verify: Receiver._verify,
+    ev.Etrn: Receiver._etrn,
+    ev.AuthStart: Receiver._auth_start,
+    ev.AuthResponse: Receiver._auth_response,
+    ev.AuthCancelled: Receiver._auth_cancelled,
+    ev.Xclient: Receiver._xclient,
+    ev.Xforward: Receiver._xforward,
+}
+
+_running: set[asyncio.Task[None]] = set()
+
+
+def _keep(work: Work) -> None:
+    """Run a coroutine after its connection is gone; the set keeps it from being collected."""
+    task = asyncio.get_running_loop().create_task(work)
+    _running.add(task)
+    task.add_done_callback(_running.discard)
