@@ -34,6 +34,7 @@ MAX_HEADER = 4096
 logging.getLogger("mail.debug").disabled = True
 
 _LINE = 0
+_TYPE_SSL = 0x20
 _SSL_CLIENT_CERTIFICATE = 0x06  # PP2_CLIENT_CERT_CONN | PP2_CLIENT_CERT_SESS
 _CRC_POLYNOMIAL = 0x82F63B78
 
@@ -195,6 +196,7 @@ def _canonical(address: IPv4Address | IPv6Address) -> str:
 def _tlvs(data: ProxyData) -> dict[str, Any]:
     if not data.rest or data.family == AF.UNSPEC or data.tlv_start is None:
         return {}
+    _check_vectors(bytes(data.rest))
     try:
         tlv = ProxyTLV.from_raw(bytes(data.rest))
     except (MalformedTLV, IndexError) as error:  # IndexError: an SSL vector without its first octet
@@ -204,6 +206,24 @@ def _tlvs(data: ProxyData) -> dict[str, Any]:
     if "CRC32C" in tlv:
         _check_crc(bytes(data.whole_raw), data.tlv_start + tlv.tlv_loc["CRC32C"], tlv["CRC32C"])
     return tlv
+
+
+def _check_vectors(data: bytes, *, within_ssl: bool = False) -> None:
+    """Every vector is whole, and none nested in itself.
+
+    aiosmtpd takes one or two octets at the end for an empty vector and follows any depth.
+    """
+    position = 0
+    while position < len(data):
+        value = position + 3
+        end = value + int.from_bytes(data[position + 1 : value], "big")
+        if value > len(data) or end > len(data):
+            raise ProxyError("version 2 header with broken TLVs")
+        if data[position] == _TYPE_SSL:
+            if within_ssl:
+                raise ProxyError("version 2 header with broken TLVs")
+            _check_vectors(data[value + 5 : end], within_ssl=True)
+        position = end
 
 
 def _tls(tlv: dict[str, Any]) -> ProxyTls | None:
@@ -224,12 +244,17 @@ def _text(value: bytes | None) -> str:
 
 
 def _check_crc(raw: bytes, position: int, expected: bytes) -> None:
-    """CRC-32C of the header with the checksum's own four octets zero (specification section 2.2.3)."""
+    """The checksum is that of the header with its own four octets zero (specification section 2.2.3)."""
     start = position + 3
+    if crc32c(raw[:start] + bytes(4) + raw[start + 4 :]).to_bytes(4, "big") != expected:
+        raise ProxyError("version 2 header with a wrong checksum")
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (RFC 9260 appendix A), bit by bit: headers are short and few balancers send it."""
     crc = 0xFFFFFFFF
-    for octet in raw[:start] + b"\0\0\0\0" + raw[start + 4 :]:
+    for octet in data:
         crc ^= octet
         for _ in range(8):
             crc = crc >> 1 ^ (_CRC_POLYNOMIAL if crc & 1 else 0)
-    if (crc ^ 0xFFFFFFFF).to_bytes(4, "big") != expected:
-        raise ProxyError("version 2 header with a wrong checksum")
+    return crc ^ 0xFFFFFFFF
