@@ -20,8 +20,8 @@ PROBES = {
     "$2": "$2y$04$abcdefghijklmnopqrstuu",
     "$5$": "$5$rounds=1000$probe$",
     "$6$": "$6$rounds=1000$probe$",
-    "$y$": "$y$j7T$probe$",
-    "$gy$": "$gy$j7T$probe$",
+    "$y$": "$y$j7T$abcdefgh$",
+    "$gy$": "$gy$j7T$abcdefgh$",
 }
 """Prefix of a method that is taken to its cheapest setting. DES, MD5 and SHA-1 crypt are left out: a
 graphics card guesses them faster than they can be typed."""

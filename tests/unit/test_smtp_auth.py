@@ -1,0 +1,386 @@
+"""PLAIN, LOGIN, EXTERNAL, OAUTHBEARER and XOAUTH2 of both sides, and the client's choice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mta.smtp.auth import (
+    CREDENTIALS_INVALID,
+    MALFORMED_RESPONSE,
+    TEMPORARY_FAILURE,
+    AuthenticationProtocolError,
+    Challenge,
+    ClientExchange,
+    Credentials,
+    Failure,
+    Login,
+    NoMechanismError,
+    Result,
+    ServerExchange,
+    Step,
+)
+from mta.smtp.authclient import client_mechanism
+from mta.smtp.authserver import (
+    MAX_NAME,
+    MAX_PASSWORD,
+    BearerServer,
+    ExternalServer,
+    LoginServer,
+    PlainServer,
+)
+
+
+class Keeper:
+    """Knows tim with password tanstaaftanstaaf (RFC 4616) and the token of RFC 7628."""
+
+    def __init__(self, *, later: bool = False, answer: Result | None = None) -> None:
+        self.later = later
+        self.answer = answer
+        self.asked: list[tuple[str, str, str]] = []
+
+    def check_password(self, user: str, password: str, mechanism: str) -> Result | Awaitable[Result]:
+        return self._check(
+            user, password, mechanism, user.lower() == "tim" and password == "tanstaaftanstaaf"
+        )
+
+    def check_identity(self, user: str, mechanism: str) -> Result | Awaitable[Result]:
+        return self._check(user, "", mechanism, user == "tim")
+
+    def check_token(self, user: str, token: str, mechanism: str) -> Result | Awaitable[Result]:
+        return self._check(user, token, mechanism, token == "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==")
+
+    def _check(self, user: str, secret: str, mechanism: str, right: bool) -> Result | Awaitable[Result]:
+        self.asked.append((user, secret, mechanism))
+        result = self.answer or (Login(user, mechanism) if right else Failure(CREDENTIALS_INVALID))
+        return self._wait(result) if self.later else result
+
+    async def _wait(self, result: Result) -> Result:
+        await asyncio.sleep(0)
+        return result
+
+
+def now(step: Step | Awaitable[Step]) -> Step:
+    if isinstance(step, (Challenge, Login, Failure)):
+        return step
+
+    async def wait() -> Step:
+        return await step
+
+    return asyncio.run(wait())
+
+
+later = pytest.mark.parametrize("later", [False, True])
+MALFORMED = Failure(MALFORMED_RESPONSE)
+REFUSED = Failure(CREDENTIALS_INVALID)
+
+
+@later
+def test_plain_of_the_rfc(later: bool) -> None:
+    exchange = PlainServer(Keeper(later=later))
+    assert now(exchange.step(b"\0tim\0tanstaaftanstaaf")) == Login("tim", "PLAIN")
+
+
+def test_plain_without_initial_response() -> None:
+    exchange = PlainServer(Keeper())
+    assert now(exchange.step(None)) == Challenge(b"")
+    assert now(exchange.step(b"\0tim\0tanstaaftanstaaf")) == Login("tim", "PLAIN")
+
+
+@later
+def test_plain_with_another_authorisation_identity_costs_the_same_and_fails(later: bool) -> None:
+    # RFC 4616's second example: Ursel acts as Kurt, which nobody may here.
+    keeper = Keeper(later=later)
+    assert now(PlainServer(keeper).step(b"Ursel\0tim\0tanstaaftanstaaf")) == REFUSED
+    assert keeper.asked == [("tim", "tanstaaftanstaaf", "PLAIN")]
+
+
+def test_plain_may_repeat_the_user_as_authorisation_identity() -> None:
+    assert now(PlainServer(Keeper()).step(b"TIM\0tim\0tanstaaftanstaaf")) == Login("tim", "PLAIN")
+
+
+def test_plain_prepares_names_but_not_passwords() -> None:
+    keeper = Keeper()
+    now(PlainServer(keeper).step("\0ti\u00adm\0p\u00adw".encode()))
+    assert keeper.asked == [("tim", "p\u00adw", "PLAIN")]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"",
+        b"\0",
+        b"\0\0",
+        b"tim",
+        b"tim\0pw",
+        b"\0tim\0",
+        b"\0\0pw",
+        b"\0tim\0pw\0",
+        b"\0tim\0pw\0x",
+        b"\0\xff\0pw",
+        b"\0tim\0\xff",
+        b"\0t\x07m\0pw",
+        b"\xff\0tim\0pw",
+        b"\0\xc2\xad\0pw",  # nothing is left of a soft hyphen
+        b"\0" + b"t" * (MAX_NAME + 1) + b"\0pw",
+        b"\0tim\0" + b"p" * (MAX_PASSWORD + 1),
+    ],
+)
+def test_malformed_plain(response: bytes) -> None:
+    keeper = Keeper()
+    assert now(PlainServer(keeper).step(response)) == MALFORMED
+    assert keeper.asked == []
+
+
+@later
+def test_login(later: bool) -> None:
+    exchange = LoginServer(Keeper(later=later))
+    assert now(exchange.step(None)) == Challenge(b"Username:")
+    assert now(exchange.step(b"tim")) == Challenge(b"Password:")
+    assert now(exchange.step(b"tanstaaftanstaaf")) == Login("tim", "LOGIN")
+
+
+def test_login_with_the_name_as_initial_response() -> None:
+    exchange = LoginServer(Keeper())
+    assert now(exchange.step(b"tim")) == Challenge(b"Password:")
+    assert now(exchange.step(b"wrong")) == REFUSED
+
+
+@pytest.mark.parametrize(
+    "responses", [[b""], [b"\xff"], [b"t\0m"], [b"tim", b""], [b"tim", b"\xff"], [b"tim", b"a\0b"]]
+)
+def test_malformed_login(responses: list[bytes]) -> None:
+    keeper = Keeper()
+    exchange = LoginServer(keeper)
+    steps = [now(exchange.step(response)) for response in responses]
+    assert steps[-1] == MALFORMED
+    assert keeper.asked == []
+
+
+@later
+@pytest.mark.parametrize(
+    ("responses", "expected"),
+    [
+        ([b""], Login("tim", "EXTERNAL")),
+        ([None, b""], Login("tim", "EXTERNAL")),
+        ([b"Tim"], Login("tim", "EXTERNAL")),
+        ([b"kurt"], REFUSED),
+        ([b"\xff"], MALFORMED),
+        ([b"a\0b"], MALFORMED),
+    ],
+)
+def test_external(responses: list[bytes | None], expected: Step, later: bool) -> None:
+    exchange = ExternalServer(Keeper(later=later), "tim")
+    assert [now(exchange.step(response)) for response in responses][-1] == expected
+
+
+BEARER = b"n,a=user@example.com,\x01host=server.example.com\x01port=143\x01"
+TOKEN = b"auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\x01\x01"
+USER = "user@example.com"
+
+
+@later
+@pytest.mark.parametrize(
+    ("mechanism", "response", "user"),
+    [
+        ("OAUTHBEARER", BEARER + TOKEN, USER),  # RFC 7628 section 4.1
+        ("OAUTHBEARER", b"n,,\x01" + TOKEN, ""),
+        ("OAUTHBEARER", b"y,a=a=2Cb,\x01" + TOKEN.replace(b"Bearer", b"bearer"), "a,b"),
+        ("XOAUTH2", b"user=user@example.com\x01" + TOKEN, USER),
+    ],
+)
+def test_bearer(mechanism: str, response: bytes, user: str, later: bool) -> None:
+    keeper = Keeper(later=later)
+    assert now(BearerServer(mechanism, keeper).step(response)) == Login(user, mechanism)
+
+
+@later
+@pytest.mark.parametrize(
+    ("mechanism", "first", "status", "consent"),
+    [
+        ("OAUTHBEARER", BEARER + b"auth=Bearer wrong\x01\x01", "invalid_token", b"\x01"),
+        ("OAUTHBEARER", BEARER + b"\x01", "invalid_request", b"\x01"),
+        ("OAUTHBEARER", b"n,,\x01", "invalid_request", b"\x01"),
+        ("XOAUTH2", b"user=user@example.com\x01auth=Bearer wrong\x01\x01", "401", b""),
+        ("XOAUTH2", b"user=user@example.com\x01\x01", "400", b""),
+    ],
+)
+def test_a_refused_token_is_explained(
+    mechanism: str, first: bytes, status: str, consent: bytes, later: bool
+) -> None:
+    exchange = BearerServer(mechanism, Keeper(later=later))
+    challenge = now(exchange.step(first))
+    assert isinstance(challenge, Challenge)
+    assert json.loads(challenge.data) == {"status": status, "schemes": "bearer"}
+    assert now(exchange.step(consent)) == REFUSED
+
+
+def test_a_back_end_that_is_away_is_no_refused_token() -> None:
+    exchange = BearerServer("OAUTHBEARER", Keeper(answer=Failure(TEMPORARY_FAILURE)))
+    assert now(exchange.step(BEARER + TOKEN)) == Failure(TEMPORARY_FAILURE)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "response"),
+    [
+        ("OAUTHBEARER", b""),
+        ("OAUTHBEARER", b"n,,"),
+        ("OAUTHBEARER", b"n,\x01" + TOKEN),
+        ("OAUTHBEARER", b"n,,,\x01" + TOKEN),
+        ("OAUTHBEARER", b"p=tls-exporter,,\x01" + TOKEN),
+        ("OAUTHBEARER", b"n,user,\x01" + TOKEN),
+        ("OAUTHBEARER", b"n,a=,\x01" + TOKEN),
+        ("OAUTHBEARER", b"n,,\x01auth=Bearer x"),
+        ("OAUTHBEARER", b"n,,\x01auth=Basic x\x01\x01"),
+        ("OAUTHBEARER", b"n,,\x01auth=Bearer x y\x01\x01"),
+        ("OAUTHBEARER", b"n,,\x01auth=Bearer \xc3\xa9\x01\x01"),
+        ("OAUTHBEARER", b"n,,\x01auth\x01\x01"),
+        ("OAUTHBEARER", b"n,,\x01\xff\x01\x01"),
+        ("XOAUTH2", b""),
+        ("XOAUTH2", b"user\x01" + TOKEN),
+        ("XOAUTH2", b"user=\x01" + TOKEN),
+        ("XOAUTH2", b"auth=Bearer x\x01\x01"),
+    ],
+)
+def test_malformed_bearer(mechanism: str, response: bytes) -> None:
+    keeper = Keeper()
+    assert now(BearerServer(mechanism, keeper).step(response)) == MALFORMED
+    assert keeper.asked == []
+
+
+def test_a_bearer_exchange_without_initial_response() -> None:
+    exchange = BearerServer("OAUTHBEARER", Keeper())
+    assert now(exchange.step(None)) == Challenge(b"")
+    assert now(exchange.step(BEARER + TOKEN)) == Login(USER, "OAUTHBEARER")
+
+
+@settings(max_examples=150)
+@given(st.lists(st.one_of(st.none(), st.binary(max_size=40)), min_size=1, max_size=3), st.integers(0, 4))
+def test_no_octets_make_a_server_raise(responses: list[bytes | None], which: int) -> None:
+    keeper = Keeper()
+    exchanges: list[ServerExchange] = [
+        PlainServer(keeper),
+        LoginServer(keeper),
+        ExternalServer(keeper, "tim"),
+        BearerServer("OAUTHBEARER", keeper),
+        BearerServer("XOAUTH2", keeper),
+    ]
+    exchange = exchanges[which]
+    for response in responses:
+        if not isinstance(now(exchange.step(response)), Challenge):
+            break
+    exchange.cancel()
+
+
+# ------------------------------------------------------------------------------------------ the client
+
+SCRAM = ["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"]
+ALL = ["PLAIN", "LOGIN", *SCRAM, "OAUTHBEARER", "XOAUTH2", "EXTERNAL"]
+PASSWORD = Credentials("tim", password="tanstaaftanstaaf")
+BEARER_TOKEN = Credentials(USER, token="vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==")
+BINDING = {"tls-exporter": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("offered", "credentials", "bindings", "encrypted", "name"),
+    [
+        (ALL, PASSWORD, BINDING, True, "SCRAM-SHA-256-PLUS"),
+        (ALL, PASSWORD, {}, True, "SCRAM-SHA-256"),
+        (ALL, PASSWORD, {}, False, "SCRAM-SHA-256"),
+        (["plain", "login", "scram-sha-1"], PASSWORD, {}, True, "SCRAM-SHA-1"),
+        (["SCRAM-SHA-256", "SCRAM-SHA-1-PLUS"], PASSWORD, BINDING, True, "SCRAM-SHA-1-PLUS"),
+        (["LOGIN", "PLAIN"], PASSWORD, {}, True, "PLAIN"),
+        (["LOGIN"], PASSWORD, {}, True, "LOGIN"),
+        (ALL, BEARER_TOKEN, {}, True, "OAUTHBEARER"),
+        (["XOAUTH2", "PLAIN"], BEARER_TOKEN, {}, True, "XOAUTH2"),
+        (ALL, Credentials("", mechanisms=("EXTERNAL",)), {}, True, "EXTERNAL"),
+        (ALL, Credentials("tim", password="x", mechanisms=("LOGIN",)), {}, True, "LOGIN"),
+    ],
+)
+def test_the_strongest_mechanism_that_fits(
+    offered: list[str], credentials: Credentials, bindings: dict[str, bytes], encrypted: bool, name: str
+) -> None:
+    assert client_mechanism(offered, credentials, bindings, encrypted=encrypted).name == name
+
+
+@pytest.mark.parametrize(
+    ("offered", "credentials", "encrypted", "message"),
+    [
+        (["PLAIN", "LOGIN"], PASSWORD, False, "without TLS"),
+        (["OAUTHBEARER"], BEARER_TOKEN, False, "without TLS"),
+        (["CRAM-MD5"], PASSWORD, True, "the server offers CRAM-MD5"),
+        ([], PASSWORD, True, "no mechanism"),
+        (["SCRAM-SHA-256-PLUS"], PASSWORD, True, "these credentials fit SCRAM-SHA-256-PLUS"),
+        (["EXTERNAL"], PASSWORD, True, "offers EXTERNAL"),
+        (ALL, Credentials("tim"), True, "these credentials fit none"),
+    ],
+)
+def test_no_mechanism_fits(
+    offered: list[str], credentials: Credentials, encrypted: bool, message: str
+) -> None:
+    with pytest.raises(NoMechanismError, match=message):
+        client_mechanism(offered, credentials, {}, encrypted=encrypted)
+
+
+def converse(client: ClientExchange, server: ServerExchange) -> Step:
+    step = now(server.step(client.initial()))
+    for _ in range(4):
+        if not isinstance(step, Challenge):
+            return step
+        step = now(server.step(client.respond(step.data)))
+    raise AssertionError("the exchange does not end")
+
+
+@pytest.mark.parametrize("name", ["PLAIN", "LOGIN", "EXTERNAL", "OAUTHBEARER", "XOAUTH2"])
+def test_client_and_server_agree(name: str) -> None:
+    keeper = Keeper()
+    servers: dict[str, ServerExchange] = {
+        "PLAIN": PlainServer(keeper),
+        "LOGIN": LoginServer(keeper),
+        "EXTERNAL": ExternalServer(keeper, "tim"),
+        "OAUTHBEARER": BearerServer("OAUTHBEARER", keeper),
+        "XOAUTH2": BearerServer("XOAUTH2", keeper),
+    }
+    credentials = Credentials("tim", PASSWORD.password, BEARER_TOKEN.token, (name,))
+    client = client_mechanism([name], credentials, {}, encrypted=True)
+    assert converse(client, servers[name]) == Login("tim", name)
+    assert client.complete
+
+
+@pytest.mark.parametrize("name", ["PLAIN", "EXTERNAL", "OAUTHBEARER", "XOAUTH2"])
+def test_a_server_that_ignores_the_initial_response_is_told_again_once(name: str) -> None:
+    credentials = Credentials("tim", "pw", "token", (name,))
+    client = client_mechanism([name], credentials, {}, encrypted=True)
+    other = client_mechanism([name], credentials, {}, encrypted=True)
+    assert not client.complete
+    assert client.respond(b"") == other.initial()
+    assert client.complete
+
+
+def test_a_refused_token_is_consented_to() -> None:
+    for name, consent in (("OAUTHBEARER", b"\x01"), ("XOAUTH2", b"")):
+        client = client_mechanism([name], BEARER_TOKEN, {}, encrypted=True)
+        client.initial()
+        assert client.respond(b'{"status":"401"}') == consent
+
+
+def test_client_servers_that_ask_too_much() -> None:
+    plain = client_mechanism(["PLAIN"], PASSWORD, {}, encrypted=True)
+    plain.initial()
+    with pytest.raises(AuthenticationProtocolError):
+        plain.respond(b"")
+    login = client_mechanism(["LOGIN"], PASSWORD, {}, encrypted=True)
+    assert login.initial() is None
+    assert [login.respond(b"any"), login.respond(b"any")] == [b"tim", b"tanstaaftanstaaf"]
+    with pytest.raises(AuthenticationProtocolError):
+        login.respond(b"any")
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "tanstaaf" not in repr(PASSWORD)
+    assert "vF9dft" not in repr(BEARER_TOKEN)
