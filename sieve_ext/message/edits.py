@@ -101,7 +101,7 @@ class EditableHeader(Header):
         return True
 
     def remove(self, fields: Collection[Field]) -> int:
-        """Delete these very fields, with a name, which `fields` or `all` gave; returns how many were there."""
+        """Delete these very fields, which have a name; returns how many of them were there."""
         marked = set(map(id, fields))
         doomed = {
             key: [number for number in self._by_name.get(key, ()) if id(self._fields[number]) in marked]
