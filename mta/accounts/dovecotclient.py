@@ -12,6 +12,7 @@ import contextlib
 import os
 import random
 from collections.abc import Callable
+from typing import cast
 
 from mta.accounts.dovecotprotocol import (
     Answer,
@@ -117,7 +118,7 @@ class _Connection(asyncio.Protocol):
         self._last_number = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
         self._transport = transport
         transport.write(greeting(os.getpid()))
 

@@ -19,7 +19,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mta.net.arrival import Arrival, canonical_address
 from mta.net.limits import OVERLOADED, ClientLimits, Limits, Networks
@@ -286,7 +286,7 @@ class _Door(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask the reception, and pass the transport on or close it."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
         self.opened = True
         arrival = self._arrival or self._reception.arrive(transport, self._unix)
         if arrival is None:
