@@ -134,9 +134,12 @@ def format_user(user: User) -> str:
         uid, gid, gecos, shell = user.columns
         fields.extend(user.ignored)
         line = ":".join((user.name, secret, uid, gid, gecos, user.home, shell, " ".join(fields)))
-    if parse_user(line) != user:
-        raise ValueError(f"{user.name}: a value cannot be written (blank, colon or comma in it?)")
-    return line
+    try:
+        if parse_user(line) == user:
+            return line
+    except ValueError as error:
+        raise ValueError(f"{user.name}: a value cannot be written: {error}") from None
+    raise ValueError(f"{user.name}: a value cannot be written (blank or colon in it?)")
 
 
 def parse_size(text: str) -> int:
