@@ -6,8 +6,8 @@ that starts later: the supervisor keeps every record of such a topic and gives a
 worker with its first message. Over a restart they are kept in a file of the state directory.
 
 A record says in `expires` until when it is worth remembering (seconds since the epoch, the same clock in
-all processes); without it, or beyond `LONGEST`, it is kept for `LONGEST`. When `LIMIT` is reached the oldest goes: then a retry may make a
-duplicate, which SMTP allows (RFC 5321 section 6.1), but nothing is lost.
+all processes); without it, or beyond `LONGEST`, it is kept for `LONGEST`. When `LIMIT` is reached the
+oldest goes: then a retry may make a duplicate, which SMTP allows (RFC 5321 section 6.1), but nothing is lost.
 
 The file is replaced atomically (written, synced, renamed). Reading an old state once more does no harm,
 for expiry is by the time of day. A file that cannot be read is reported and the memory begins anew: a

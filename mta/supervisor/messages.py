@@ -29,7 +29,7 @@ class Start(msgspec.Struct, tag=True, frozen=True):
     name: str
     """Name of the process in logs: "worker-2.1" is the first worker of generation 2."""
     slot: int
-    """Number of this worker among all living ones, 0 .. slots-1: its row in the shared memory; -1 for none."""
+    """Number of this worker among all living ones, 0 .. slots-1: its row in the memory; -1 for none."""
     slots: int
     """How many slots the shared memory has room for."""
     configuration: bytes

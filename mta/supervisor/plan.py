@@ -98,7 +98,7 @@ class Plan:
     """Seconds that sessions may go on after a stop, or in an old generation after a reload."""
     restart_delay_max: float
     """Seconds between the restarts of a process that keeps dying, at most."""
-    log: config.Log = config.Log()
+    log: config.Log
     """Where and how the supervisor writes its log."""
     warnings: tuple[str, ...] = ()
     """What the configuration's author should know; logged when the plan comes into force."""

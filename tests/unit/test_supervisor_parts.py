@@ -1,4 +1,4 @@
-"""The small parts of the supervisor: back-off, memory, slots, notification, plan differences, command line."""
+"""The small parts of the supervisor: back-off, memory, slots, notification, link, command line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from mta.cli import plain_serve
+from mta.config import Log
 from mta.supervisor.backoff import STABLE, Backoff
 from mta.supervisor.link import Link
 from mta.supervisor.memory import EXPIRY, FILE_NAME, LIMIT, LONGEST, Memory
 from mta.supervisor.messages import Start, Topic
 from mta.supervisor.notify import Notifier
+from mta.supervisor.plan import Plan, fixed_differences
 from mta.supervisor.privileges import UnknownAccount, find_account
 from mta.supervisor.slots import GENERATIONS, LEAST, NoSlotFree, Slots
 
@@ -244,9 +246,7 @@ def test_plain_serve_is_told_from_what_the_library_must_read(
 
 
 def test_slots_differences_are_named() -> None:
-    from mta.supervisor.plan import Plan, fixed_differences
-
-    plan = Plan(b"", (), (), 60.0, 30.0)
+    plan = Plan(b"", (), (), 60.0, 30.0, Log())
     assert fixed_differences(plan, plan) == []
     other = replace(plan, account=find_account("nobody"), state_directory="/var/lib/other")
     assert fixed_differences(plan, other) == ["user and group", "state directory"]

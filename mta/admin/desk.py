@@ -1,0 +1,155 @@
+"""The administrator's desk: the control socket and the HTTP endpoint, wired to a supervisor.
+
+`Desk` serves whatever sockets the plan gives it under the names "control" and "metrics", and changes over
+to others at a reload. It answers with facts of the supervisor; it decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import mta
+from mta import metrics
+from mta.admin.control import MAX_LINE, Answer, ControlServer, Request
+from mta.admin.http import MAX_HEAD, HttpServer
+from mta.supervisor.core import Log, Reloaded, Supervisor
+from mta.supervisor.plan import SUPERVISOR
+from mta.supervisor.planning import CONTROL, METRICS
+from mta.supervisor.sockets import SocketSet
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Desk:
+    """Serves the administrators of one supervisor."""
+
+    def __init__(self, supervisor: Supervisor, log: Log) -> None:
+        """Prepare; `serve` begins."""
+        self._supervisor = supervisor
+        self._control = ControlServer(
+            {
+                "status": self._status,
+                "reload": self._reload,
+                "stop": self._stop,
+                "metrics": self._metrics,
+                "log-level": self._log_level,
+            },
+            lambda reason, uid: log.warning("control connection refused", reason=reason, uid=uid),
+        )
+        self._http = HttpServer(self._exposition, lambda: supervisor.serving)
+        self._servers: dict[socket.socket, asyncio.Server] = {}
+
+    async def serve(self, sockets: SocketSet) -> None:
+        """Serve these sockets from now on, and others no more (`Frontend`)."""
+        wanted: dict[socket.socket, tuple[Callable[..., Any], int]] = {}
+        for sock in sockets.of(SUPERVISOR).get(CONTROL, ()):
+            wanted[sock] = (self._control.connection, MAX_LINE)
+        for sock in sockets.of(SUPERVISOR).get(METRICS, ()):
+            wanted[sock] = (self._http.connection, MAX_HEAD)
+        for sock in [sock for sock in self._servers if sock not in wanted]:
+            self._servers.pop(sock).close()
+        for sock, (connection, limit) in wanted.items():
+            if sock not in self._servers:
+                # A duplicate, since asyncio closes what it is given, and the socket book owns the original.
+                self._servers[sock] = await _listen(sock.dup(), connection, limit)
+
+    async def close(self) -> None:
+        """End all connections (`Frontend`)."""
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
+        await self._control.close()
+        await self._http.close()
+
+    async def _status(self, request: Request) -> Answer:
+        facts = describe(self._supervisor)
+        facts["metrics"] = await self._supervisor.metrics()
+        return Answer(True, facts)
+
+    async def _reload(self, request: Request) -> Answer:
+        result = await self._supervisor.reload()
+        if result.ok:
+            return Answer(True, _reload_facts(result))
+        return Answer(
+            False,
+            error="the configuration is wrong" if result.configuration_wrong else "the reload failed",
+            problems=result.problems,
+            configuration_wrong=result.configuration_wrong,
+        )
+
+    async def _stop(self, request: Request) -> Answer:
+        # In the next turn of the loop: the answer is on its way before connections are ended.
+        asyncio.get_running_loop().call_soon(self._supervisor.stop, request.now)
+        return Answer(True, {"pid": os.getpid()})
+
+    async def _metrics(self, request: Request) -> Answer:
+        return Answer(True, await self._supervisor.metrics())
+
+    async def _log_level(self, request: Request) -> Answer:
+        if request.level not in LOG_LEVELS:
+            return Answer(False, error=f"a level is one of {', '.join(LOG_LEVELS)}")
+        self._supervisor.set_log_level(request.level)
+        return Answer(True, {"level": request.level})
+
+    async def _exposition(self) -> bytes:
+        return metrics.exposition(await self._supervisor.metrics())
+
+
+def describe(supervisor: Supervisor) -> dict[str, Any]:
+    """Facts about a supervisor and its processes, for people and for JSON."""
+    current = supervisor.current
+    restarts = {seat.child: seat.restarts for g in supervisor.generations for seat in g.seats}
+    if current is None:
+        state = "starting"
+    elif supervisor.stopping:
+        state = "stopping"
+    else:
+        state = "reloading" if supervisor.reloading else "running"
+    children = sorted(supervisor.children, key=lambda child: (child.generation, child.name))
+    return {
+        "version": mta.__version__,
+        "pid": os.getpid(),
+        "state": state,
+        "serving": supervisor.serving,
+        "uptime": round(time.monotonic() - supervisor.started_at, 3),
+        "generation": current.number if current is not None else 0,
+        "remembered": supervisor.remembered,
+        "last_reload": _reload_facts(supervisor.last_reload) if supervisor.last_reload else None,
+        "workers": [
+            {
+                "name": child.name,
+                "role": child.role,
+                "pid": child.pid,
+                "slot": child.slot,
+                "generation": child.generation,
+                "state": child.state.value,
+                "uptime": round(child.lived(), 3),
+                "restarts": restarts.get(child, 0),
+            }
+            for child in children
+        ],
+    }
+
+
+def _reload_facts(result: Reloaded) -> dict[str, Any]:
+    return {
+        "ok": result.ok,
+        "generation": result.generation,
+        "seconds": result.seconds,
+        "problems": list(result.problems),
+        "warnings": list(result.warnings),
+    }
+
+
+async def _listen(sock: socket.socket, connection: Callable[..., Any], limit: int) -> asyncio.Server:
+    if sock.family == socket.AF_UNIX:
+        # The file belongs to the socket book; from Python 3.13 on asyncio would remove it.
+        keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        return await asyncio.start_unix_server(connection, sock=sock, limit=limit, **keep)
+    return await asyncio.start_server(connection, sock=sock, limit=limit)

@@ -1,0 +1,248 @@
+"""The commands of `tamis`, as a typer app. See `mta.cli` for exit statuses and for why this is apart."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import mta
+from mta.cli import default_configuration
+
+FAILED = 1
+EX_CONFIG = 78
+DEFAULT_SOCKET = "/run/tamis/control"
+"""The control socket when the configuration cannot be read or does not say."""
+
+app = typer.Typer(
+    name="tamis",
+    help="Tamis, a mail transfer agent that answers before it accepts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Config = Annotated[
+    str,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The configuration.", default_factory=default_configuration
+    ),
+]
+Socket = Annotated[
+    str, typer.Option("--socket", metavar="PATH", help="The control socket. Default: the configuration says.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def run() -> None:
+    """Run the command line and exit."""
+    _add_sub_apps(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output has left, as `tamis status | head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def _add_sub_apps(command: str) -> None:
+    """Import the sub-app that is called; all of them when the command is unknown or help is asked for."""
+    ours = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
+    if command in ours:
+        return
+    for name, make in {"user": _user_app, "mailbox": _mailbox_app}.items():
+        if command == name or command not in ("user", "mailbox"):
+            app.add_typer(make(), name=name)
+
+
+def _user_app() -> typer.Typer:
+    from mta.cli_user import make_app
+
+    chosen = [default_configuration()]
+    users = make_app(lambda: Path(configured_path(chosen[0], ("auth", "users_file", ""), default="users")))
+
+    @users.callback()
+    def options(config: Config) -> None:
+        """Manage the users file."""
+        chosen[0] = config
+
+    return users
+
+
+def _mailbox_app() -> typer.Typer:
+    from mta.cli_mailbox import make_app
+
+    return make_app()
+
+
+@app.command()
+def serve(
+    config: Config,
+    pid_file: Annotated[str, typer.Option(metavar="FILE", help="Write the process id there.")] = "",
+    daemon: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    """Run the mail server in the foreground until it is stopped."""
+    from mta.supervisor.main import serve as run_server
+
+    raise typer.Exit(run_server(config, pid_file, *([daemon] if daemon else [])))
+
+
+@app.command("check-config")
+def check_config(config: Config, as_json: Json = False) -> None:
+    """Read the configuration and report all mistakes at once."""
+    from mta import config as configuration
+
+    problems = configuration.check(config)
+    wrong = [problem for problem in problems if not problem.warning]
+    if as_json:
+        print(
+            json.dumps(
+                {"file": config, "ok": not wrong, "problems": [_facts(problem) for problem in problems]}
+            )
+        )
+    else:
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        if not wrong:
+            print(f"{config}: ok")
+    raise typer.Exit(EX_CONFIG if wrong else 0)
+
+
+@app.command()
+def reload(config: Config, path: Socket = "", as_json: Json = False) -> None:
+    """Read the configuration anew and change over to it; sessions go on."""
+    from mta.admin.control import Request
+
+    answer = _ask(config, path, Request("reload"))
+    if as_json:
+        print(json.dumps(answer.result if answer.ok else {"ok": False, "problems": list(answer.problems)}))
+    elif answer.ok:
+        result = answer.result or {}
+        print(f"reloaded in {result['seconds']:g} s, generation {result['generation']} serves")
+        for setting in result["warnings"]:
+            print(f"needs a restart to take effect: {setting}", file=sys.stderr)
+    else:
+        print(f"tamis: {answer.error}; the server goes on as before", file=sys.stderr)
+        for problem in answer.problems:
+            print(problem, file=sys.stderr)
+    if not answer.ok:
+        raise typer.Exit(EX_CONFIG if answer.configuration_wrong else FAILED)
+
+
+@app.command()
+def stop(
+    config: Config,
+    path: Socket = "",
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for sessions to finish.")] = False,
+    wait: Annotated[bool, typer.Option(help="Return when the server has ended.")] = True,
+) -> None:
+    """Stop the server once its sessions have finished."""
+    from mta.admin.control import Request
+
+    answer = _ask(config, path, Request("stop", now=now))
+    if not answer.ok or answer.result is None:
+        _fail(answer.error)
+    if wait:
+        _wait_for_end(answer.result["pid"])
+
+
+@app.command()
+def status(config: Config, path: Socket = "", as_json: Json = False) -> None:
+    """Show how the server does."""
+    from mta.admin.control import Request
+
+    answer = _ask(config, path, Request("status"))
+    if not answer.ok or answer.result is None:
+        _fail(answer.error)
+    if as_json:
+        print(json.dumps(answer.result))
+        return
+    from mta.admin.report import show
+
+    show(answer.result)
+
+
+@app.command("log-level")
+def log_level(
+    level: Annotated[str, typer.Argument(help="debug, info, warning or error")],
+    config: Config,
+    path: Socket = "",
+) -> None:
+    """Change how much is logged, until the next reload."""
+    from mta.admin.control import Request
+
+    answer = _ask(config, path, Request("log-level", level=level))
+    if not answer.ok:
+        _fail(answer.error)
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    print(f"tamis {mta.__version__}")
+
+
+def control_socket(configuration: str) -> str:
+    """Find the control socket that a configuration names, also when the rest of it is wrong.
+
+    A server must be stopped and asked for its state while somebody edits its configuration.
+    """
+    return configured_path(
+        configuration,
+        ("control", "socket", ""),
+        ("process", "runtime_directory", "control"),
+        default=DEFAULT_SOCKET,
+    )
+
+
+def configured_path(configuration: str, *places: tuple[str, str, str], default: str) -> str:
+    """Return the first path that is set at one of `places`: (section, key, what to append to it).
+
+    Nothing else of the configuration is looked at, and what is unreadable counts as not set. Relative
+    paths, `default` too, begin in the folder of the configuration.
+    """
+    folder = os.path.dirname(os.path.abspath(configuration))
+    document: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError), open(configuration, "rb") as file:
+        document = tomllib.load(file)
+    for section, key, suffix in places:
+        table = document.get(section)
+        value = table.get(key) if isinstance(table, dict) else None
+        if isinstance(value, str) and value:
+            return os.path.normpath(os.path.join(folder, os.path.expanduser(value), suffix))
+    return os.path.join(folder, default)
+
+
+def _ask(configuration: str, path: str, request: Any) -> Any:
+    from mta.admin.client import NotRunning, Unreachable, ask
+
+    try:
+        return ask(path or control_socket(configuration), request)
+    except (NotRunning, Unreachable) as problem:
+        _fail(str(problem))
+
+
+def _wait_for_end(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    select.select([descriptor], [], [])
+    os.close(descriptor)
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"tamis: {reason}", file=sys.stderr)
+    raise typer.Exit(FAILED)
+
+
+def _facts(problem: Any) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in problem.__slots__}

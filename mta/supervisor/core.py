@@ -1,0 +1,469 @@
+"""The supervisor's life: start, run, reload, stop.
+
+`Supervisor` holds one current `Generation` and the older ones that still drain. It opens sockets, becomes
+an ordinary user, starts processes, and from then on reacts: to signals, to the control socket, to
+processes that end or publish. It never reads a byte of mail.
+
+* Reload (SIGHUP or the control socket): read the configuration, open what is new, start a new generation,
+  wait until it is ready, only then drain the old one; close what left the configuration last. Anything
+  that fails before the switch leaves everything as it was, and the reason goes to the log and to whoever
+  asked. Reloads are done one after the other; any number of requests that come while one is waiting its
+  turn are one.
+* Stop (SIGTERM, SIGINT or the control socket): processes finish their sessions within the drain timeout,
+  then they are killed. A second signal kills at once.
+* A process that ends is replaced (`mta.supervisor.generation`); one that does not answer for
+  `HANG_LIMIT` is made to say where it hangs and ended.
+* The supervisor itself dying is noticed by each process at its channel: it drains and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterable, MutableMapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from mta.supervisor.child import Child, State
+from mta.supervisor.counters import Counters
+from mta.supervisor.generation import Generation, Seat, StartFailed
+from mta.supervisor.memory import Memory
+from mta.supervisor.messages import LogLevel, SnapshotRequest, Start, Topic
+from mta.supervisor.notify import Notifier
+from mta.supervisor.plan import SUPERVISOR, WORKER, Plan, PlanError, fixed_differences
+from mta.supervisor.privileges import drop_privileges, forbid_new_privileges
+from mta.supervisor.slots import NoSlotFree, Slots
+from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
+
+BEAT = 5.0
+"""Seconds between two questions to each process: how stale counters of a killed worker can be."""
+
+HANG_LIMIT = 60.0
+"""Seconds of silence after which a process is taken to hang. Its loop should never stand for one."""
+
+SWITCH_LIMIT = 5.0
+"""Seconds to wait for old processes to leave sockets alone that are about to be closed."""
+
+NO_SLOT = -1
+"""Slot of a process that shares no counters with the workers: the mail store."""
+
+SNAPSHOT_TIMEOUT = 2.0
+"""Seconds to wait for counters before the last known ones are shown instead."""
+
+
+class Log(Protocol):
+    """The part of a structured logger that is used here."""
+
+    def debug(self, event: str, **facts: object) -> object:
+        """Write a line for developers."""
+
+    def info(self, event: str, **facts: object) -> object:
+        """Write a line for the record."""
+
+    def warning(self, event: str, **facts: object) -> object:
+        """Write a line that somebody should read."""
+
+    def error(self, event: str, **facts: object) -> object:
+        """Write a line that somebody must read."""
+
+
+class Frontend(Protocol):
+    """What serves the sockets that are the supervisor's own (control, metrics)."""
+
+    async def serve(self, sockets: SocketSet) -> None:
+        """Serve these sockets from now on, and others no more."""
+
+    async def close(self) -> None:
+        """End."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """How a reload ended."""
+
+    ok: bool
+    generation: int
+    """The generation that serves now."""
+    problems: tuple[str, ...] = ()
+    """Why it failed; lines for the administrator."""
+    warnings: tuple[str, ...] = ()
+    """What needs a restart to take effect."""
+    configuration_wrong: bool = False
+    """True when the configuration was refused, rather than processes that did not start."""
+    seconds: float = 0.0
+
+
+class Supervisor:
+    """The one supervisor of a node."""
+
+    def __init__(
+        self,
+        load: Callable[[], Plan],
+        log: Log,
+        environment: MutableMapping[str, str],
+        *,
+        apply: Callable[[Plan], None] = lambda plan: None,
+        set_log_level: Callable[[str], None] = lambda level: None,
+    ) -> None:
+        """Prepare a supervisor; `run` does the rest.
+
+        `load` reads the configuration and raises `PlanError`; `apply` is called with a plan when it
+        comes into force (for the supervisor's own log). `environment` is what processes inherit, once
+        the variables that are meant for us alone have been taken out.
+        """
+        self._load = load
+        self._log = log
+        self._apply = apply
+        self._set_log_level = set_log_level
+        self._environment = environment
+        self._notifier = Notifier.from_environment(environment)
+        self._memory = Memory(time.time)
+        self._counters = Counters()
+        self._answer = asyncio.Event()
+        self._frontend: Frontend | None = None
+        self._sockets: ListeningSockets
+        self._slots: Slots
+        self.started_at = time.monotonic()
+        self.generations: list[Generation] = []
+        """All that have living processes, oldest first; one that is being started is among them."""
+        self.current: Generation | None = None
+        """The one that serves."""
+        self._numbers = 0
+        self._questions = 0
+        self._reload_lock = asyncio.Lock()
+        self._next_reload: asyncio.Task[Reloaded] | None = None
+        self.reloading = False
+        self.last_reload: Reloaded | None = None
+        self._stop = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
+
+    async def run(self, frontend: Callable[[Supervisor], Frontend] | None = None) -> None:
+        """Start, serve until stopped, stop.
+
+        Raises `PlanError`, `ListenError`, `OSError` or `StartFailed` when the start fails; then nothing is
+        left behind.
+        """
+        plan = self._load()
+        self._sockets = ListeningSockets(inherited_sockets(self._environment))
+        self._slots = Slots(plan.workers)
+        try:
+            _make_directories(plan)
+            wanted = self._sockets.prepare(plan.listens)
+            self._sockets.commit(wanted)
+            _become(plan)
+            self._in_force(plan)
+            self._load_memory(plan)
+            async with asyncio.TaskGroup() as self._tasks:
+                self._listen_to_signals()
+                beat = self._tasks.create_task(self._beat())
+                try:
+                    if frontend is not None:
+                        self._frontend = frontend(self)
+                        await self._frontend.serve(wanted)
+                    await self._serve(plan, wanted)
+                finally:
+                    beat.cancel()
+                    if self._frontend is not None:
+                        await self._frontend.close()
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+        finally:
+            self._report_all("cannot close", self._sockets.close())
+            self._slots.close()
+            self._notifier.close()
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again and change over to it; the result also says why not."""
+        if self._next_reload is None:
+            self._next_reload = self._tasks.create_task(self._reload_in_turn())
+        return await asyncio.shield(self._next_reload)
+
+    def stop(self, now: bool = False) -> None:
+        """Begin to stop; a second call, or `now`, kills what still runs. So does a stop during the start."""
+        if self._stop.is_set() or now or self.current is None:
+            for generation in self.generations:
+                generation.kill()
+        self._stop.set()
+
+    def set_log_level(self, level: str) -> None:
+        """Change the level of all processes until the next reload; raises `ValueError` for a wrong level."""
+        self._set_log_level(level)
+        for child in self.children:
+            child.tell(LogLevel(level))
+
+    @property
+    def children(self) -> list[Child]:
+        """All living processes."""
+        return [child for generation in self.generations for child in generation.children]
+
+    @property
+    def stopping(self) -> bool:
+        """True from the first request to stop on."""
+        return self._stop.is_set()
+
+    @property
+    def serving(self) -> bool:
+        """True when mail is taken: some worker of the current generation is ready and we do not stop."""
+        if self.stopping or self.current is None:
+            return False
+        return any(child.role == WORKER and child.state is State.READY for child in self.current.children)
+
+    @property
+    def remembered(self) -> int:
+        """How many records new workers would be told."""
+        return len(self._memory)
+
+    async def metrics(self) -> dict[str, Any]:
+        """Counters of the node since its start: living processes asked now, ended ones remembered."""
+        question = self._ask_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SNAPSHOT_TIMEOUT):
+                while any(
+                    child.answered < question for child in self.children if child.state is not State.STARTING
+                ):
+                    self._answer.clear()
+                    await self._answer.wait()
+        return self._counters.total(self.children)
+
+    # What a generation needs (`Office`)
+
+    async def launch(self, generation: Generation, seat: Seat) -> Child:
+        """Start a process for a seat (`Office`)."""
+        role = seat.crew.role
+        slot = self._slots.take() if role == WORKER else NO_SLOT
+        sockets = generation.sockets.of(role)
+        child = Child(seat.name, role, generation.number, slot, generation)
+
+        def start(descriptors: dict[str, list[int]]) -> Start:
+            return Start(
+                name=seat.name,
+                slot=slot,
+                slots=self._slots.count,
+                configuration=generation.plan.configuration,
+                sockets=descriptors,
+                shared_memory_fd=self._slots.memory_fd,
+                drain_timeout=generation.plan.drain_timeout,
+                remembered=[Topic(topic, data) for topic, data in self._memory.records()],
+            )
+
+        try:
+            await child.spawn(seat.crew.daemon, sockets, start, self._slots.memory_fd, self._environment)
+        except OSError:
+            self._release(slot)
+            raise
+        self._log.info("worker started", worker=child.name, pid=child.pid, slot=slot)
+        return child
+
+    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run something beside everything else (`Office`)."""
+        self._tasks.create_task(work)
+
+    def answered(self) -> None:
+        """Wake whoever waits for counters (`Office`)."""
+        self._answer.set()
+
+    def published(self, child: Child, topic: Topic) -> None:
+        """Pass a record on to all other processes, of every generation (`Office`)."""
+        self._memory.remember(topic.topic, topic.data)
+        for other in self.children:
+            if other is not child and not other.tell(topic):
+                self._log.warning("record not relayed", worker=other.name, topic=topic.topic)
+
+    def left(self, child: Child) -> None:
+        """Keep the counters of a process that ended, and free its slot (`Office`)."""
+        self._counters.leave(child)
+        self._release(child.slot)
+
+    def report(self, level: str, event: str, **facts: object) -> None:
+        """Write a log line (`Office`)."""
+        getattr(self._log, level)(event, **facts)
+
+    def _release(self, slot: int) -> None:
+        if slot != NO_SLOT:
+            self._slots.release(slot)
+
+    # The life of the node
+
+    async def _serve(self, plan: Plan, wanted: SocketSet) -> None:
+        """Start the first generation, wait for the stop, and bring it about."""
+        first = self._generation(plan, wanted)
+        try:
+            await first.start()
+        except StartFailed:
+            if not self.stopping:
+                raise
+        else:
+            self.current = first
+            self._notifier.ready(f"serving, {len(first.seats)} processes")
+            self._log.info("ready", generation=1, seconds=round(time.monotonic() - self.started_at, 3))
+        await self._stop.wait()
+        await self._end(plan)
+
+    async def _end(self, plan: Plan) -> None:
+        self._notifier.stopping()
+        seconds = self.current.plan.drain_timeout if self.current is not None else plan.drain_timeout
+        self._log.info("stopping", processes=len(self.children), drain=seconds)
+        for generation in self.generations:
+            if not generation.draining:
+                generation.drain(seconds)
+        # Clients that come now are refused at once and go to another server, rather than wait in a queue
+        # that nobody serves. The control socket answers until the end.
+        for generation in self.generations:
+            await generation.wait_not_accepting(SWITCH_LIMIT)
+        own = [
+            listen
+            for listen in (self.current.plan if self.current else plan).listens
+            if listen.role == SUPERVISOR
+        ]
+        self._report_all("cannot close", self._sockets.commit(self._sockets.prepare(own)))
+        for generation in list(self.generations):
+            await generation.wait_empty()
+        if plan.state_directory:
+            try:
+                self._memory.save(plan.state_directory)
+            except OSError as problem:
+                self._log.error("memory not saved", directory=plan.state_directory, reason=str(problem))
+        self._log.info("stopped", uptime=round(time.monotonic() - self.started_at, 3))
+
+    def _generation(self, plan: Plan, sockets: SocketSet) -> Generation:
+        self._numbers += 1
+        generation = Generation(self._numbers, plan, sockets, self)
+        self.generations.append(generation)
+        return generation
+
+    async def _reload_in_turn(self) -> Reloaded:
+        async with self._reload_lock:
+            self._next_reload = None
+            began = time.monotonic()
+            self.reloading = True
+            self._notifier.reloading()
+            try:
+                result = await self._reload_now()
+            finally:
+                self.reloading = False
+            result = replace(result, seconds=round(time.monotonic() - began, 3))
+        self.last_reload = result
+        if result.ok:
+            self._log.info("reloaded", generation=result.generation, seconds=result.seconds)
+            self._notifier.ready(f"serving, generation {result.generation}")
+        else:
+            self._log.error("reload refused", generation=result.generation, problems=list(result.problems))
+            self._notifier.ready(
+                f"serving, generation {result.generation}; reload refused: {result.problems[0]}"
+            )
+        for warning in result.warnings:
+            self._log.warning("needs a restart", setting=warning)
+        return result
+
+    async def _reload_now(self) -> Reloaded:
+        current = self.current
+        if current is None or self.stopping:
+            return Reloaded(False, 0, ("the server is starting or stopping",))
+        try:
+            plan = self._load()
+        except PlanError as error:
+            return Reloaded(False, current.number, tuple(error.problems), configuration_wrong=True)
+        try:
+            self._slots.require(plan.workers)
+            wanted = self._sockets.prepare(plan.listens)
+        except NoSlotFree as error:
+            return Reloaded(False, current.number, (str(error),))
+        except ListenError as error:
+            return Reloaded(False, current.number, tuple(error.problems))
+        generation = self._generation(plan, wanted)
+        try:
+            await generation.start()
+        except StartFailed as error:
+            self.generations.remove(generation)
+            self._report_all("cannot close", self._sockets.rollback(wanted))
+            return Reloaded(False, current.number, (str(error),))
+        # From here on the new generation serves; nothing below can fail back.
+        self.current = generation
+        try:
+            self._in_force(plan)
+        except OSError as problem:
+            self._log.error("log not changed", reason=str(problem))
+        current.drain(plan.drain_timeout)
+        self.run_beside(self._forget_when_empty(current))
+        await current.wait_not_accepting(SWITCH_LIMIT)
+        if self._frontend is not None:
+            await self._frontend.serve(wanted)
+        self._report_all("cannot close", self._sockets.commit(wanted))
+        return Reloaded(True, generation.number, warnings=tuple(fixed_differences(current.plan, plan)))
+
+    def _in_force(self, plan: Plan) -> None:
+        self._apply(plan)
+        self._report_all("configuration warning", plan.warnings)
+
+    async def _forget_when_empty(self, generation: Generation) -> None:
+        await generation.wait_empty()
+        self.generations.remove(generation)
+
+    async def _beat(self) -> None:
+        """Ask everybody for counters and a sign of life, and give one to systemd."""
+        watchdog = self._notifier.watchdog_seconds
+        period = min(BEAT, watchdog / 2) if watchdog else BEAT
+        while True:
+            self._notifier.watchdog()
+            self._ask_all()
+            for child in self.children:
+                silent = time.monotonic() - child.heard_at
+                if silent > HANG_LIMIT and not child.aborted:
+                    self._log.error("worker hangs", worker=child.name, pid=child.pid, silent=round(silent))
+                    child.abort()
+            await asyncio.sleep(period)
+
+    def _ask_all(self) -> int:
+        self._questions += 1
+        for child in self.children:
+            child.tell(SnapshotRequest(self._questions))
+        return self._questions
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self._next_reload is None:
+            self._next_reload = self._tasks.create_task(self._reload_in_turn())
+
+    def _load_memory(self, plan: Plan) -> None:
+        if not plan.state_directory:
+            return
+        try:
+            self._memory.load(plan.state_directory)
+        except (OSError, ValueError) as problem:
+            self._log.warning("memory not loaded", reason=str(problem))
+
+    def _report_all(self, event: str, problems: Iterable[str]) -> None:
+        for problem in problems:
+            self._log.warning(event, reason=problem)
+
+
+def _become(plan: Plan) -> None:
+    if plan.account is not None and os.geteuid() == 0:
+        drop_privileges(plan.account)
+    else:
+        forbid_new_privileges()
+
+
+def _make_directories(plan: Plan) -> None:
+    """Make what is missing, for the account that the server will run as. Raises `OSError`."""
+    for path in plan.directories:
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            continue
+        if plan.account is not None and os.geteuid() == 0:
+            os.chown(path, plan.account.uid, plan.account.gid)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one failure inside nested groups: only the start of the first generation raises."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,0 +1,232 @@
+"""The processes that were started with one configuration, and how each of their seats stays taken.
+
+A generation has a seat for each process of its plan. `start` fills all seats at once and returns when
+every process accepts connections; if one cannot, all are ended and `StartFailed` says why, so that a
+reload goes on with the generation before. From then on a process that ends is replaced, at once the
+first time and with growing pauses when it keeps ending (`mta.supervisor.backoff`). `drain` gives the
+seats up: processes end their sessions and are not replaced.
+
+A process that does not get ready in `READY_TIMEOUT` is killed; its seat counts it as a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mta.supervisor.backoff import Backoff
+from mta.supervisor.child import Child, State
+from mta.supervisor.messages import Snapshot, Topic
+from mta.supervisor.plan import Crew, Plan
+from mta.supervisor.sockets import SocketSet
+
+READY_TIMEOUT = 30.0
+"""Seconds from the start of a process until it must accept connections; a fast start takes less than one."""
+
+
+class StartFailed(RuntimeError):
+    """A generation could not get ready; the text says why."""
+
+
+@dataclass(slots=True)
+class Seat:
+    """A place for one process."""
+
+    crew: Crew
+    name: str
+    backoff: Backoff
+    child: Child | None = None
+    restarts: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+
+class Office(Protocol):
+    """What a generation needs of the supervisor."""
+
+    async def launch(self, generation: Generation, seat: Seat) -> Child:
+        """Start a process for a seat. Raises `OSError`."""
+
+    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run something beside everything else."""
+
+    def published(self, child: Child, topic: Topic) -> None:
+        """Pass on what a child tells the others."""
+
+    def left(self, child: Child) -> None:
+        """Account for a child that has ended."""
+
+    def answered(self) -> None:
+        """Note that some child has sent its counters."""
+
+    def report(self, level: str, event: str, **facts: object) -> None:
+        """Write a log line."""
+
+
+class Generation:
+    """All processes of one configuration."""
+
+    def __init__(self, number: int, plan: Plan, sockets: SocketSet, office: Office) -> None:
+        """Lay out the seats; nothing runs yet."""
+        self.number = number
+        self.plan = plan
+        self.sockets = sockets
+        self.draining = False
+        self.seats = [
+            Seat(crew, f"{crew.role}-{number}.{index + 1}", Backoff(plan.restart_delay_max))
+            for crew in plan.crews
+            for index in range(crew.count)
+        ]
+        self._office = office
+        self._living: set[Child] = set()
+        self._start: asyncio.Future[None] | None = None
+        self._news = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def children(self) -> Iterable[Child]:
+        """The processes that have not ended, in no order."""
+        return self._living
+
+    @property
+    def ready(self) -> bool:
+        """True while every seat is taken by a process that accepts connections."""
+        return all(seat.child is not None and seat.child.state is State.READY for seat in self.seats)
+
+    async def start(self) -> None:
+        """Fill all seats and wait until everybody is ready. Raises `StartFailed`; then nobody is left."""
+        self._start = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.gather(*(self._fill(seat) for seat in self.seats))
+            async with asyncio.timeout(READY_TIMEOUT):
+                await self._start
+        except TimeoutError:
+            late = ", ".join(seat.name for seat in self.seats if not _is_ready(seat))
+            await self._give_up()
+            raise StartFailed(f"{late}: not ready within {READY_TIMEOUT:g} s") from None
+        except OSError as problem:
+            await self._give_up()
+            raise StartFailed(f"cannot start a process: {problem}") from problem
+        except StartFailed:
+            await self._give_up()
+            raise
+        finally:
+            self._start = None
+
+    def drain(self, seconds: float) -> None:
+        """Give the seats up; sessions may go on for `seconds`."""
+        self._close_seats()
+        for child in list(self._living):
+            child.drain(seconds)
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        self._close_seats()
+        for child in list(self._living):
+            child.kill()
+
+    async def wait_empty(self) -> None:
+        """Return when the last process has ended."""
+        await self._empty.wait()
+
+    async def wait_not_accepting(self, seconds: float) -> None:
+        """Return when no process uses the listening sockets any more, or after `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(child.accepting for child in self._living):
+                    self._news.clear()
+                    await self._news.wait()
+
+    def child_ready(self, child: Child) -> None:
+        """Note that a process accepts connections (`Watcher`)."""
+        self._office.report(
+            "info", "worker ready", worker=child.name, pid=child.pid, seconds=round(child.lived(), 3)
+        )
+        if self._start is not None and not self._start.done() and self.ready:
+            self._start.set_result(None)
+
+    def child_gone(self, child: Child) -> None:
+        """Replace a process that ended, unless the seats are given up (`Watcher`)."""
+        self._living.discard(child)
+        self._news.set()
+        if not self._living:
+            self._empty.set()
+        self._office.left(child)
+        if self._start is not None and not self._start.done():
+            reason = child.fault or f"{child.ending} before it was ready"
+            self._start.set_exception(StartFailed(f"{child.name}: {reason}"))
+        if self.draining or self._start is not None:
+            self._office.report("info", "worker ended", worker=child.name, pid=child.pid, how=child.ending)
+            return
+        seat = next(seat for seat in self.seats if seat.child is child)
+        self._replace(seat, child.lived(), pid=child.pid, how=child.ending)
+
+    def child_drained(self, child: Child) -> None:
+        """Wake whoever waits for the sockets to be out of use (`Watcher`)."""
+        self._news.set()
+
+    def child_published(self, child: Child, topic: Topic) -> None:
+        """Pass on (`Watcher`)."""
+        self._office.published(child, topic)
+
+    def child_fault(self, child: Child, text: str) -> None:
+        """Log what a process complains about (`Watcher`)."""
+        self._office.report("error", "worker fault", worker=child.name, pid=child.pid, fault=text)
+
+    def child_snapshot(self, child: Child, snapshot: Snapshot) -> None:
+        """Tell whoever waits for counters; the child keeps them (`Watcher`)."""
+        self._office.answered()
+
+    async def _fill(self, seat: Seat) -> None:
+        seat.child = await self._office.launch(self, seat)
+        self._living.add(seat.child)
+        self._empty.clear()
+        if self.draining:
+            seat.child.kill()
+
+    def _replace(self, seat: Seat, lived: float, **facts: object) -> None:
+        seat.child = None
+        seat.restarts += 1
+        delay = seat.backoff.delay(lived)
+        self._office.report(
+            "error", "worker restarts", worker=seat.name, lived=round(lived, 3), delay=delay,
+            crashes=seat.backoff.crashes, **facts,
+        )  # fmt: skip
+        loop = asyncio.get_running_loop()
+        seat.timer = loop.call_later(delay, lambda: self._office.run_beside(self._refill(seat)))
+
+    async def _refill(self, seat: Seat) -> None:
+        seat.timer = None
+        if self.draining:
+            return
+        try:
+            await self._fill(seat)
+        except OSError as problem:
+            self._replace(seat, 0.0, pid=0, how=f"cannot start: {problem}")
+            return
+        child = seat.child
+        assert child is not None
+        seat.timer = asyncio.get_running_loop().call_later(READY_TIMEOUT, self._too_late, child)
+
+    def _too_late(self, child: Child) -> None:
+        if child.state is State.STARTING:
+            self._office.report("error", "worker not ready in time", worker=child.name, pid=child.pid)
+            child.abort()
+
+    def _close_seats(self) -> None:
+        self.draining = True
+        for seat in self.seats:
+            if seat.timer is not None:
+                seat.timer.cancel()
+                seat.timer = None
+
+    async def _give_up(self) -> None:
+        self.kill()
+        await self._empty.wait()
+
+
+def _is_ready(seat: Seat) -> bool:
+    return seat.child is not None and seat.child.state is State.READY

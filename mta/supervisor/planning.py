@@ -1,0 +1,117 @@
+"""From the configuration to a `Plan`: the one place where the supervisor reads `mta.config`.
+
+Users and groups are looked up, the number of cores is counted, defaults that depend on the machine are
+filled in. What the machine does not have is a `PlanError`, like a mistake in the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from mta import config
+from mta.supervisor.plan import (
+    STORE,
+    SUPERVISOR,
+    WORKER,
+    Crew,
+    Endpoint,
+    Inet,
+    Inherited,
+    Listen,
+    Plan,
+    PlanError,
+    UnixPath,
+)
+from mta.supervisor.privileges import Account, UnknownAccount, find_account
+from mta.supervisor.slots import MAX_WORKERS
+
+DAEMON = "mta.daemon:Daemon"
+"""What a worker runs."""
+
+STORE_DAEMON = "mta.supervisor.storehost:StoreHost"
+"""What the process of the embedded mail store runs."""
+
+CONTROL_MODE = 0o600
+"""The control socket is for root, who ignores modes, and for the user of the server."""
+
+LMTP_MODE = 0o660
+"""A Unix listener takes mail from programs of our user and group; the directory decides who gets there."""
+
+CONTROL, METRICS, STORE_LISTENER = "control", "metrics", "store"
+"""Names of the sockets that are not listeners of the configuration. They are separate per role."""
+
+
+def reader(path: str, daemon: str = DAEMON) -> Callable[[], Plan]:
+    """Return a function that reads the file at `path` anew each time it is called."""
+
+    def read() -> Plan:
+        report = config.examine(path)
+        if report.config is None:
+            raise PlanError([str(problem) for problem in report.errors])
+        return replace(plan(report.config, daemon), warnings=tuple(map(str, report.warnings)))
+
+    return read
+
+
+def plan(settings: config.Config, daemon: str = DAEMON) -> Plan:
+    """Make a plan. Raises `PlanError` when user or group do not exist, or for too many workers."""
+    account = _account(settings.process)
+    workers = settings.process.workers or min(cores(), MAX_WORKERS)
+    if workers > MAX_WORKERS:
+        raise PlanError([f"process.workers: found {workers}, expected at most {MAX_WORKERS}"])
+    crews = [Crew(WORKER, daemon, workers)]
+    listens = [
+        Listen(
+            listener.name, tuple(_endpoint(a, account) for a in listener.addresses), backlog=listener.backlog
+        )
+        for listener in settings.listener
+    ]
+    listens.append(Listen(CONTROL, (_unix(settings.control.socket, account, CONTROL_MODE),), SUPERVISOR))
+    if settings.metrics.listen is not None:
+        listens.append(Listen(METRICS, (_endpoint(settings.metrics.listen, account),), SUPERVISOR))
+    if settings.store.enabled and settings.store.listen is not None:
+        crews.append(Crew(STORE, STORE_DAEMON, 1))
+        listens.append(Listen(STORE_LISTENER, (_endpoint(settings.store.listen, account),), STORE))
+    return Plan(
+        configuration=config.to_json(settings),
+        listens=tuple(listens),
+        crews=tuple(crews),
+        log=settings.log,
+        drain_timeout=settings.process.drain_timeout,
+        restart_delay_max=settings.process.restart_delay_max,
+        account=account,
+        state_directory=settings.process.state_directory,
+        directories=(settings.process.state_directory, settings.process.runtime_directory),
+    )
+
+
+def cores() -> int:
+    """How many cores this process may use; a container's CPU set counts."""
+    return len(os.sched_getaffinity(0))
+
+
+def _account(process: config.Process) -> Account | None:
+    if not process.user:
+        return None
+    try:
+        return find_account(process.user, process.group)
+    except UnknownAccount as error:
+        raise PlanError([f"[process] {error}"]) from error
+
+
+def _endpoint(address: config.Inet | config.Unix | config.Inherited, account: Account | None) -> Endpoint:
+    match address:
+        case config.Inet():
+            return Inet(address.host, address.port)
+        case config.Unix():
+            return _unix(address.path, account, LMTP_MODE)
+        case config.Inherited():
+            return Inherited(address.name)
+
+
+def _unix(path: str, account: Account | None, mode: int) -> UnixPath:
+    if account is None:
+        return UnixPath(path, mode)
+    return UnixPath(path, mode, account.uid, account.gid)

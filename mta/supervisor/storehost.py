@@ -1,0 +1,64 @@
+"""The embedded mail store as a process of the supervisor: the configuration mapped to `mta.store`.
+
+One process runs whatever the number of workers: it writes with threads and waits for the disk most of the
+time. At a reload the new process accepts from the same socket while the old one finishes its messages;
+Maildir and the quota files are made for several writers.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from mta import config, metrics
+from mta.accounts.usersfile import UsersFileError
+from mta.store.server import StoreServer, mailboxes_of
+from mta.store.settings import StoreSettings
+from mta.supervisor.link import WorkerLink
+
+TRACE_ROOM = 64 * 1024
+"""Octets that a message may grow on its way through the server (Received, Return-Path, header edits)."""
+
+
+class StoreHost:
+    """Runs the store as the supervisor's processes run (`mta.worker.Daemon`)."""
+
+    def __init__(
+        self, configuration: config.Config, sockets: dict[str, list[socket.socket]], link: WorkerLink
+    ) -> None:
+        """Prepare the store. Raises `ValueError` when the users file cannot be used."""
+        settings = store_settings(configuration)
+        try:
+            mailboxes = mailboxes_of(settings)
+        except UsersFileError as error:
+            raise ValueError(str(error)) from error
+        self._server = StoreServer(
+            settings,
+            [sock for group in sockets.values() for sock in group],
+            mailboxes,
+            spill_directory=configuration.process.spill_directory or None,
+        )
+
+    async def start(self) -> None:
+        """Accept from here on. Raises `OSError` when the folder of the mailboxes cannot be made."""
+        await self._server.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Finish what is being delivered (`mta.worker.Daemon`)."""
+        await self._server.drain(seconds)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give the counters of the store."""
+        return metrics.store_snapshot(self._server.snapshot())
+
+
+def store_settings(configuration: config.Config) -> StoreSettings:
+    """Map the configuration to the settings of the store."""
+    return StoreSettings(
+        root=configuration.store.path,
+        users_file=configuration.auth.users_file,
+        hostname=configuration.identity.hostname,
+        size_limit=configuration.message.max_size + TRACE_ROOM,
+        recipient_limit=configuration.message.max_recipients,
+        quota_octets=configuration.store.default_quota,
+    )
