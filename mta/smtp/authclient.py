@@ -74,6 +74,8 @@ def client_mechanism(
             return BearerClient(name, credentials)
         if name == "EXTERNAL":
             return ExternalClient(credentials)
+        if not name.endswith("-PLUS") and f"{name}-PLUS" in available:
+            binding = ""  # offered, but not wanted: "y" would tell the server that the offer was removed
         return ScramClient(name, credentials, binding, channel_bindings.get(binding, b""))
     raise NoMechanismError(
         f"the server offers {' '.join(sorted(available)) or 'no mechanism'}; "

@@ -17,7 +17,7 @@ import hmac
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mta.smtp.auth import (
@@ -25,6 +25,7 @@ from mta.smtp.auth import (
     MALFORMED_RESPONSE,
     Challenge,
     Failure,
+    Login,
     Result,
     Step,
 )
@@ -227,7 +228,10 @@ class ScramServer:
         except (ScramSyntaxError, UnicodeDecodeError):
             return Failure(MALFORMED_RESPONSE)
         if self._state == "proved" and not response and self._record is not None:
-            return self._record.result
+            result = self._record.result
+            if isinstance(result, Login) and self._plus:
+                return replace(result, mechanism=f"{self._mechanism}-PLUS")
+            return result
         return Failure(MALFORMED_RESPONSE)
 
     def cancel(self) -> None:

@@ -327,6 +327,24 @@ def test_no_mechanism_fits(
         client_mechanism(offered, credentials, {}, encrypted=encrypted)
 
 
+@pytest.mark.parametrize(
+    ("offered", "allowed", "bindings", "flag"),
+    [
+        ([*SCRAM], ("SCRAM-SHA-256-PLUS",), BINDING, b"p=tls-exporter,,"),
+        (["SCRAM-SHA-256"], ("SCRAM-SHA-256",), BINDING, b"y,,"),  # could, but saw no offer
+        ([*SCRAM], ("SCRAM-SHA-256",), BINDING, b"n,,"),  # saw it, but may not
+        ([*SCRAM], ("SCRAM-SHA-256",), {}, b"n,,"),
+    ],
+)
+def test_what_the_client_says_about_channel_binding(
+    offered: list[str], allowed: tuple[str, ...], bindings: dict[str, bytes], flag: bytes
+) -> None:
+    credentials = Credentials("tim", "pw", mechanisms=allowed)
+    initial = client_mechanism(offered, credentials, bindings, encrypted=True).initial()
+    assert initial is not None
+    assert initial.startswith(flag + b"n=tim,r=")
+
+
 def converse(client: ClientExchange, server: ServerExchange) -> Step:
     step = now(server.step(client.initial()))
     for _ in range(4):
