@@ -30,7 +30,7 @@ class _Boundary:
 
     def __init__(self, line: bytes, searched: int) -> None:
         self.line = line  # with the line feed before it
-        self.found = -1  # where it occurs next
+        self.found = -2  # where it occurs next; before every position when that is not known
         self.searched = searched  # it does not begin before this, but for `found`
 
 
@@ -60,10 +60,10 @@ class BodyScanner:
                 if not self._slide(self._base + len(self._window)):
                     return None
                 continue
-            line = self._boundaries[place].line
-            behind = found + len(line)
-            while behind + 2 > self._base + len(self._window) and self._slide(found):
-                pass
+            longest = max(len(boundary.line) for boundary in self._boundaries)
+            if found + longest + 2 > self._base + len(self._window) and self._slide(found):
+                continue  # a longer boundary may begin here, or "--" follow
+            behind = found + len(self._boundaries[place].line)
             start = found - self._base
             is_closing = self._window.startswith(b"--", behind - self._base)
             has_cr = start > 0 and self._window[start - 1] == 13

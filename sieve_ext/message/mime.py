@@ -236,4 +236,5 @@ class _Walk:
     def _close(self, level: int, end: int) -> None:
         while len(self._open) > level:
             part = self._open.pop()
-            part.end = max(part.start, end)
+            # The empty line of a header may be the line break of a boundary, too.
+            end = part.end = max(part.start, end)

@@ -56,7 +56,9 @@ def parse_parameters(value: bytes) -> Parameterised:
         if quoted is not None:
             octets = re.sub(rb"\\(.)", rb"\1", quoted, flags=re.DOTALL)
         else:
-            octets = plain.partition(b" (")[0].strip()
+            octets = plain.strip()
+            if octets.endswith(b")"):  # else the parenthesis is part of a file name
+                octets = octets.partition(b" (")[0].rstrip()
         pieces.setdefault(base, {}).setdefault(int(number or 0), (percent is not None, octets))
     parameters = {name: _assembled(numbered) for name, numbered in pieces.items()}
     return Parameterised(start[1].decode("latin-1").lower(), parameters)

@@ -77,7 +77,7 @@ def _quoted_printable(chunks: Iterator[bytes]) -> Iterator[bytes]:
             yield binascii.a2b_qp(_without_trailing_blanks(data[:cut]))
         rest = data[cut:]
     if rest:
-        yield binascii.a2b_qp(_without_trailing_blanks(rest))
+        yield binascii.a2b_qp(_without_trailing_blanks(rest).rstrip(b" \t"))
 
 
 def _without_trailing_blanks(data: bytes) -> bytes:

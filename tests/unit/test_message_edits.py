@@ -194,6 +194,7 @@ def test_the_separator_is_the_callers() -> None:
     assert b"\r\nFrom:  y\r\n" in octets(message)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.sampled_from([b"", b" ", b"\t"]))
 def test_any_value_makes_one_field(value: bytes, separator: bytes) -> None:
     raw = raw_field("N", value, separator).raw
@@ -203,6 +204,7 @@ def test_any_value_makes_one_field(value: bytes, separator: bytes) -> None:
     assert b"\n" not in raw.replace(b"\r\n", b"")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.booleans())
 def test_any_text_makes_one_field(text: str, utf8: bool) -> None:
     field = make_field("Subject", text, utf8=utf8)

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_ext.message import HeaderIndex, Message
@@ -170,6 +170,7 @@ def test_one_field_of_many_lines_takes_linear_time() -> None:
     assert time.process_time() - start < 5
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_octets_come_out_as_they_went_in(octets: bytes) -> None:
     message = Message(octets)
@@ -188,6 +189,7 @@ ends = st.sampled_from([b"\r\n", b"\n", b"\r", b"\r\r\n", b""])
 headers = st.lists(st.tuples(lines, ends), max_size=12).map(lambda pairs: b"".join(a + b for a, b in pairs))
 
 
+@settings(deadline=None)
 @given(headers)
 def test_fields_tile_the_header(octets: bytes) -> None:
     index = HeaderIndex(octets)
@@ -205,6 +207,7 @@ def test_fields_tile_the_header(octets: bytes) -> None:
         assert field.name == "" or field in message.all(field.key)
 
 
+@settings(deadline=None)
 @given(headers, st.integers(0, 60))
 def test_a_head_cut_anywhere_loses_nothing(octets: bytes, cut: int) -> None:
     message = Message(octets[:cut], len(octets), lambda: iter((octets[: cut // 2], octets[cut // 2 :])))

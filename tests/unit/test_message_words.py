@@ -4,7 +4,7 @@ import time
 from email.header import decode_header, make_header
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_ext.message import Message, make_field
@@ -152,6 +152,7 @@ def test_charset_labels(label: str, codec: str | None) -> None:
     assert codec_name(label) == codec
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=40),
     st.sampled_from(["utf-7", "utf-16", "utf-32", "hz", "iso-2022-kr", "johab", "big5"]),
@@ -177,6 +178,7 @@ def test_encode(text: str, words: str) -> None:
     assert encode_words(text) == words
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_encoded_text_reads_back(text: str) -> None:
     words = encode_words(text)
@@ -187,6 +189,7 @@ def test_encoded_text_reads_back(text: str) -> None:
         assert str(make_header(decode_header(words))) == text.encode("utf-8", "replace").decode()
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=300), st.booleans())
 def test_written_fields_read_back(text: str, utf8: bool) -> None:
     field = make_field("Subject", text, utf8=utf8)
@@ -211,6 +214,7 @@ def test_make_field(text: str, raw: bytes) -> None:
     assert make_field("N", text).raw == raw
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abcö", min_size=1, max_size=20), max_size=40))
 def test_written_lines_are_short(words: list[str]) -> None:
     raw = make_field("Subject", " ".join(words)).raw
@@ -238,6 +242,7 @@ def test_linear_time(octets: bytes) -> None:
     assert time.process_time() - start < 3
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_value_decodes(value: bytes) -> None:
     decode_words(value)
@@ -261,6 +266,7 @@ words = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(words, max_size=15).map(b"".join))
 def test_any_mixture_of_word_pieces_decodes(value: bytes) -> None:
     text = decode_words(value)
