@@ -26,9 +26,9 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, cast
 
-import structlog
 import uvloop
 
+from mta import log as logs
 from mta.address import Address
 from mta.content import Content
 from mta.reply import Reply
@@ -40,7 +40,7 @@ from mta.store.quota import Ledger, Quota
 from mta.store.settings import StoreSettings
 from mta.store.users import UsersFileMailboxes
 
-log = structlog.get_logger("store")
+log = logs.get("store")
 
 UNKNOWN_USER = Reply(550, "5.1.1", "User unknown")
 DISABLED_USER = Reply(550, "5.2.1", "Mailbox disabled")

@@ -1,0 +1,190 @@
+"""The Dovecot configuration in docs/dovecot.md: `doveconf` takes it, and a Dovecot that runs it does what the
+page says.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import shutil
+import smtplib
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mta.demo import self_signed
+
+pytestmark = pytest.mark.scenario
+
+PAGE = Path(__file__).parents[2] / "docs" / "dovecot.md"
+UID = 20_000
+"""Owner of the mail; it needs no entry in passwd."""
+START_TIMEOUT = 20.0
+
+BASE = """\
+base_dir = {folder}/run
+state_dir = {folder}/state
+log_path = {folder}/log
+mail_location = maildir:~/Maildir
+first_valid_uid = 1
+ssl = yes
+ssl_cert = <{folder}/certificate.pem
+ssl_key = <{folder}/key.pem
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {folder}/users
+}}
+userdb {{
+  driver = passwd-file
+  args = {folder}/users
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = 0
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+"""
+
+
+def blocks() -> list[str]:
+    """The configuration of the page for Dovecot 2.3."""
+    return re.findall(r"^```dovecot\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def doveconf(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["doveconf", "-c", str(path), *options], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_doveconf_takes_the_page(tmp_path: Path) -> None:
+    path = tmp_path / "dovecot.conf"
+    path.write_text("".join(blocks()))
+    done = doveconf(path, "-n")
+    assert done.returncode == 0, done.stderr
+    shown = {line.strip() for line in done.stdout.splitlines()}
+    # What the page sets is there, and doveconf did not drop or rename it.
+    for line in ("quota_rule = *:storage=1G", "lmtp_rcpt_check_quota = yes", "user = tamis", "ssl = yes"):
+        assert line in shown
+    assert "lmtp_save_to_detail_mailbox = yes" in shown
+
+
+def test_doveconf_would_refuse_a_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "dovecot.conf"
+    path.write_text("".join(blocks()).replace("lmtp_rcpt_check_quota", "lmtp_rcpt_check_qota"))
+    done = doveconf(path, "-n")
+    assert done.returncode != 0
+    assert "lmtp_rcpt_check_qota" in done.stderr
+
+
+@dataclass
+class Dovecot:
+    folder: Path
+    port: int
+
+    @property
+    def socket(self) -> str:
+        return str(self.folder / "run" / "lmtp")
+
+    def deliver(self, recipient: str, size: int = 100) -> tuple[str, int, bytes]:
+        """Who decided, RCPT or DATA, and its reply, for a message of about `size` octets."""
+        with smtplib.LMTP(self.socket, 0) as client:
+            client.ehlo()
+            assert client.mail("s@example.org")[0] == 250
+            reply = client.rcpt(recipient)
+            if reply[0] != 250:
+                return "RCPT", *reply
+            return "DATA", *client.data(b"Subject: x\r\n\r\n" + b"x" * size + b"\r\n")
+
+
+@pytest.fixture(scope="module")
+def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
+    folder = tmp_path_factory.mktemp("dovecot")
+    # Dovecot's processes run as users of their own; pytest's folders are for root alone.
+    for part in (folder, *folder.parents[:2]):
+        part.chmod(0o755)
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        ports = one.getsockname()[1], two.getsockname()[1]
+    certificate, key = self_signed(datetime.datetime.now(datetime.UTC))
+    (folder / "certificate.pem").write_bytes(certificate)
+    (folder / "key.pem").write_bytes(key)
+    (folder / "mail").mkdir()
+    os.chown(folder / "mail", UID, UID)
+    (folder / "users").write_text(
+        f"alice@example.test:secret:{UID}:{UID}::{folder}/mail/alice::\n"
+        f"full@example.test:secret:{UID}:{UID}::{folder}/mail/full::userdb_quota_rule=*:bytes=20000\n"
+    )
+    page = "".join(blocks()).replace("192.0.2.2", "127.0.0.1").replace("user = tamis", "user = root")
+    page = page.replace("port = 24\n", f"port = {ports[0]}\n").replace(
+        "port = 12345\n", f"port = {ports[1]}\n"
+    )
+    configuration = folder / "dovecot.conf"
+    configuration.write_text(BASE.format(folder=folder) + page)
+    executable = shutil.which("dovecot", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert executable
+    with subprocess.Popen([executable, "-F", "-c", str(configuration)]) as process:
+        try:
+            deadline = time.monotonic() + START_TIMEOUT
+            while not (folder / "run" / "lmtp").exists():
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield Dovecot(folder, ports[0])
+        finally:
+            process.terminate()
+            process.wait(START_TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "size", "stage", "reply"),
+    [
+        ("alice@example.test", 100, "DATA", "250 2.0.0"),
+        ("nobody@example.test", 100, "RCPT", "550 5.1.1"),
+        ("full@example.test", 50_000, "DATA", "552 5.2.2"),
+        ("full@example.test", 19_900, "DATA", "250 2.0.0"),  # with its header a little over the limit: the grace
+        ("full@example.test", 100, "RCPT", "552 5.2.2"),
+    ],
+)
+def test_replies(dovecot: Dovecot, recipient: str, size: int, stage: str, reply: str) -> None:
+    by, code, text = dovecot.deliver(recipient, size)
+    assert (by, f"{code} {text[:5].decode()}") == (stage, reply)
+
+
+def test_a_detail_goes_to_its_folder_and_else_to_the_inbox(dovecot: Dovecot) -> None:
+    home = dovecot.folder / "mail" / "alice" / "Maildir"
+    assert dovecot.deliver("alice@example.test")[1] == 250
+    for part in ("cur", "new", "tmp"):
+        (home / ".lists" / part).mkdir(parents=True)
+        os.chown(home / ".lists" / part, UID, UID)
+    os.chown(home / ".lists", UID, UID)
+    inbox = len(list((home / "new").iterdir()))
+    assert dovecot.deliver("alice+lists@example.test")[1] == 250
+    assert len(list((home / ".lists" / "new").iterdir())) == 1
+    assert dovecot.deliver("alice+other@example.test")[1] == 250
+    assert len(list((home / "new").iterdir())) == inbox + 1
+
+
+def test_the_sockets_are_for_one_user(dovecot: Dovecot) -> None:
+    for name in ("lmtp", "auth-client"):
+        assert (dovecot.folder / "run" / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_lmtp_over_tcp_is_tls_from_the_first_octet(dovecot: Dovecot) -> None:
+    trust = ssl.create_default_context(cafile=str(dovecot.folder / "certificate.pem"))
+    with (
+        socket.create_connection(("127.0.0.1", dovecot.port), timeout=10) as plain,
+        trust.wrap_socket(plain, server_hostname="mx.example.test") as secure,
+    ):
+        assert secure.recv(4) == b"220 "
