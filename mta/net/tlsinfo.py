@@ -100,7 +100,7 @@ def channel_bindings(ssl_object: ssl.SSLObject, server_certificate_der: bytes) -
 def failure_class(error: BaseException | None) -> str:
     """One word of `FAILURE_CLASSES` for the error of a handshake; None means the peer went away."""
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or ""
+        reason = getattr(error, "reason", None) or ""  # errors not made by the library have none
         if reason in _NOT_TLS:
             return "not_tls"
         if reason in _VERSION:
@@ -129,8 +129,8 @@ def failure_text(error: BaseException | None) -> str:
     if error is None:
         return "connection closed"
     if isinstance(error, ssl.SSLError):
-        text = getattr(error, "verify_message", "") or (error.reason or "").lower().replace("_", " ")
-        text = text or str(error)
+        reason = (getattr(error, "reason", None) or "").lower().replace("_", " ")
+        text = getattr(error, "verify_message", "") or reason or str(error)
     else:
         text = str(error) or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in text[:200])

@@ -1,0 +1,156 @@
+"""Certificates that change while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+
+from mta.net import tls as module
+from mta.net.certificates import CertificateFiles
+from mta.net.tls import (
+    Reload,
+    ServerTls,
+    TlsSettings,
+    served_certificate,
+    tls_info,
+)
+from tests.peers.certificates import PAST, Authority, authority
+from tests.peers.handshake import Handshake, client_with_certificate
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Authority:
+    return authority(tmp_path)
+
+
+def test_a_reload_takes_new_certificates_and_leaves_sessions_alone(ca: Authority) -> None:
+    server = ServerTls([ca.issue("one", "one.example.org"), ca.issue("two", "two.example.org")])
+    before = Handshake(server, "one.example.org")
+    assert not server.changed()
+    assert server.reload() == Reload()
+    ca.issue("one", "one.example.org", "new.example.org")
+    assert server.changed()
+    assert server.reload() == Reload(taken=("one",))
+    assert not server.changed()
+    after = Handshake(server, "new.example.org")
+    assert "new.example.org" in after.names
+    assert served_certificate(after.server) != served_certificate(before.server)
+    before.server.write(b"250 ok\r\n")
+    assert served_certificate(before.server) == before.client.getpeercert(binary_form=True)
+    # A context that was handed out before the reload chooses among the new certificates, too.
+    assert "new.example.org" in server.names
+
+
+def spoil_key(ca: Authority, files: CertificateFiles) -> None:
+    Path(files.key).write_bytes(Path(ca.issue("other", "x.example.org").key).read_bytes())
+
+
+def spoil_expired(ca: Authority, files: CertificateFiles) -> None:
+    ca.issue(files.name, "one.example.org", not_after=PAST)
+
+
+def spoil_names(ca: Authority, files: CertificateFiles) -> None:
+    ca.issue(files.name, "elsewhere.example.org")
+
+
+def spoil_missing(ca: Authority, files: CertificateFiles) -> None:
+    os.unlink(files.chain)
+
+
+def spoil_garbage(ca: Authority, files: CertificateFiles) -> None:
+    Path(files.chain).write_text("half of a cert")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (spoil_key, "not the key"),
+        (spoil_expired, "expired on 2020-01-01"),
+        (spoil_names, "is not for one.example.org"),
+        (spoil_missing, "No such file"),
+        (spoil_garbage, "no certificates"),
+    ],
+)
+def test_a_reload_keeps_the_old_certificate_if_the_new_one_is_bad(
+    ca: Authority, spoil: Callable[[Authority, CertificateFiles], None], reason: str
+) -> None:
+    one = dataclasses.replace(ca.issue("one", "one.example.org"), names=("one.example.org",))
+    server = ServerTls([one, ca.issue("two", "two.example.org")])
+    old = Handshake(server, "one.example.org").certificate
+    spoil(ca, one)
+    ca.issue("two", "two.example.org", "three.example.org")
+    outcome = server.reload()
+    assert outcome.taken == ("two",)  # one bad certificate does not hold up the others
+    assert list(outcome.refused) == ["one"]
+    assert reason in outcome.refused["one"]
+    assert Handshake(server, "one.example.org").certificate == old
+    assert "three.example.org" in Handshake(server, "three.example.org").names
+    assert server.changed()  # it is tried again
+    ca.issue("one", "one.example.org")
+    assert server.reload() == Reload(taken=("one",))
+
+
+def test_a_certificate_is_not_taken_before_its_time(ca: Authority) -> None:
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    server = ServerTls([ca.issue("one", "one.example.org")], now=lambda: now[0])
+    ca.issue("one", "one.example.org")
+    now[0] = datetime(1990, 1, 1, tzinfo=UTC)
+    assert "not valid before" in server.reload().refused["one"]
+    now[0] = datetime(2026, 1, 1, tzinfo=UTC)
+    assert server.reload().taken == ("one",)
+
+
+def test_a_reload_of_the_authority_of_clients(ca: Authority) -> None:
+    server = ServerTls([ca.issue("one", "one.example.org")], TlsSettings(client_ca_file=ca.file))
+    other = Authority(ca.folder, trustme.CA())
+    context = client_with_certificate(other, "bob@example.org")
+    Path(ca.folder / "ca.pem").write_text("nonsense")
+    assert "no certificates in PEM form" in server.reload().refused["client_ca"]
+    with pytest.raises(ssl.SSLError):
+        Handshake(server, context=context)
+    assert other.file == str(ca.folder / "ca.pem")
+    assert server.reload() == Reload(taken=("client_ca",))
+    assert tls_info(Handshake(server, context=context).server).peer_names == ("bob@example.org",)
+
+
+def test_the_watcher_reports_each_change_once(ca: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ca.issue("one", "one.example.org")
+    server = ServerTls([files])
+    reports: list[Reload] = []
+
+    async def until(probe: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not probe():  # noqa: ASYNC110 - files have no event to wait for
+                await asyncio.sleep(0.005)
+
+    async def run() -> None:
+        task = asyncio.create_task(server.watch(0.005, reports.append))
+        await asyncio.sleep(0.05)
+        assert reports == []
+        spoil_key(ca, files)
+        await until(lambda: bool(reports))
+        await asyncio.sleep(0.05)
+        assert len(reports) == 1
+        assert "not the key" in reports[0].refused["one"]
+        ca.issue("one", "one.example.org")
+        # It may be seen with one of its two files, which is refused, before it is seen whole.
+        await until(lambda: bool(reports[-1].taken))
+        assert not server.changed()
+        context = server.context
+        await asyncio.sleep(0.05)
+        assert server.context is context
+        monkeypatch.setattr(module, "CONTEXT_LIFETIME", 0.01)
+        await until(lambda: server.context is not context)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())

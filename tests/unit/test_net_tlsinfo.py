@@ -1,0 +1,180 @@
+"""What is known of a TLS connection, why there is none, and what of it reaches the log."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from mta.net.certcheck import server_end_point
+from mta.net.noise import Throttle, quieten
+from mta.net.tls import (
+    ServerTls,
+    channel_bindings,
+    client_context,
+    failure_class,
+    failure_text,
+    served_certificate,
+)
+from tests.peers.certificates import Authority, authority
+from tests.peers.handshake import Handshake
+from tests.peers.lines import Lines
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Authority:
+    return authority(tmp_path)
+
+
+def test_bindings_of_tls_1_2_are_the_same_on_both_sides(ca: Authority) -> None:
+    made = Handshake(ServerTls([ca.issue("one", "one.example.org")]), version=ssl.TLSVersion.TLSv1_2)
+    theirs = made.client.getpeercert(binary_form=True)
+    assert theirs is not None
+    bindings = channel_bindings(made.server, served_certificate(made.server))
+    assert bindings["tls-unique"] == made.client.get_channel_binding("tls-unique")
+    assert bindings["tls-server-end-point"] == hashlib.sha256(theirs).digest()
+
+
+def test_tls_unique_is_not_offered_with_tls_1_3(ca: Authority) -> None:
+    made = Handshake(ServerTls([ca.issue("one", "one.example.org")]), version=ssl.TLSVersion.TLSv1_3)
+    bindings = channel_bindings(made.server, served_certificate(made.server))
+    assert "tls-unique" not in bindings
+    assert "tls-server-end-point" in bindings
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        (hashes.SHA1(), "sha256"),
+        (hashes.SHA256(), "sha256"),
+        (hashes.SHA384(), "sha384"),
+        (hashes.SHA512(), "sha512"),
+        (None, None),
+    ],
+)
+def test_the_hash_of_the_end_point_binding(
+    signature: hashes.HashAlgorithm | None, expected: str | None, tmp_path: Path
+) -> None:
+    der = self_signed(tmp_path, signature)
+    if expected is None:
+        assert server_end_point(der) == b""
+    else:
+        assert server_end_point(der) == hashlib.new(expected, der).digest()
+
+
+def self_signed(folder: Path, signature: hashes.HashAlgorithm | None) -> bytes:
+    """A certificate signed with the hash; by openssl, for `cryptography` makes none with SHA-1 any more."""
+    key = folder / "key.pem"
+    kind = "-newkey rsa:2048" if signature else "-newkey ed25519"
+    digest = f"-{signature.name}" if signature else ""
+    status = os.system(
+        f"openssl req -x509 {kind} {digest} -nodes -subj /CN=x -keyout {key} -out {folder}/x.pem 2>/dev/null"
+    )
+    assert status == 0
+    pem = x509.load_pem_x509_certificate((folder / "x.pem").read_bytes())
+    return pem.public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, "closed"),
+        (ConnectionResetError(104, "reset"), "closed"),
+        (ssl.SSLEOFError(8, "EOF occurred"), "closed"),
+        (TimeoutError(), "timeout"),
+        (ConnectionAbortedError("SSL handshake is taking longer than 30 seconds: aborting"), "timeout"),
+        (ConnectionAbortedError(103, "aborted"), "closed"),
+        (ssl.SSLError(1, "odd"), "protocol"),
+        (ValueError("bug"), "other"),
+    ],
+)
+def test_classes_of_failures(error: BaseException | None, expected: str) -> None:
+    assert failure_class(error) == expected
+    assert 0 < len(failure_text(error)) <= 200
+    assert failure_text(error).isprintable()
+
+
+@pytest.mark.parametrize("octets", [b"EHLO client.example.org\r\n", b"GET / HTTP/1.0\r\n\r\n"])
+def test_clear_text_is_told_from_broken_tls(ca: Authority, octets: bytes) -> None:
+    server = ServerTls([ca.issue("one", "one.example.org")])
+    with pytest.raises(ssl.SSLError) as caught:
+        Handshake(server, tamper=lambda _: octets)
+    assert failure_class(caught.value) == "not_tls"
+
+
+def test_a_client_that_refuses_our_certificate(ca: Authority) -> None:
+    server = ServerTls([ca.issue("one", "one.example.org")])
+    context = client_context("verify", ca_file=Authority(ca.folder, trustme.CA()).file)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(outgoing, incoming, server_hostname="one.example.org")
+    other = server.context.wrap_bio(incoming, outgoing, server_side=True)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    with pytest.raises(ssl.SSLWantReadError):
+        other.do_handshake()
+    with pytest.raises(ssl.SSLCertVerificationError):
+        client.do_handshake()
+    with pytest.raises(ssl.SSLError) as caught:
+        other.do_handshake()
+    assert failure_class(caught.value) == "refused_by_client"
+
+
+def test_a_server_name_that_is_no_ascii_makes_no_traceback(
+    ca: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    passed_on: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", passed_on.append)
+    counts: Counter[str] = Counter()
+    loop = asyncio.new_event_loop()
+    quieten(loop, counts, Lines())
+    loop.close()
+    server = ServerTls([ca.issue("one", "one.example.org")])
+    with pytest.raises(ssl.SSLError):
+        Handshake(server, "xx.example.org", tamper=lambda d: d.replace(b"xx.example", b"\xff\xfe.example"))
+    assert counts == {"tls_bad_server_name": 1}
+    assert passed_on == []
+    sys.unraisablehook(SimpleNamespace(exc_value=ValueError("ours"), object=None))
+    assert len(passed_on) == 1
+
+
+def test_noise_is_counted_and_bugs_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    counts: Counter[str] = Counter()
+    log = Lines()
+    loop = asyncio.new_event_loop()
+    quieten(loop, counts, log)
+    bug = KeyError("a bug of ours")
+    for error in (ConnectionResetError(), BrokenPipeError(), TimeoutError(), ssl.SSLError(1, "x"), bug, None):
+        loop.call_exception_handler({"message": "it happened", "exception": error})
+    loop.close()
+    assert counts == {"connection_error": 3, "tls_protocol": 1}
+    assert log.events == ["unexpected error"] * 2
+    assert "KeyError: 'a bug of ours'" in str(log.lines[0][1]["traceback"])
+    assert log.lines[1][1]["message"] == "it happened"
+
+
+def test_a_flood_of_lines_is_kept_back_and_summed_up() -> None:
+    now = [0.0]
+    passed = Lines()
+    log = Throttle(passed, per_second=2, clock=lambda: now[0])
+    for number in range(7):
+        log("refused", number=number)
+    now[0] = 1.5
+    log("refused", number=7)
+    assert passed.lines == [
+        ("refused", {"number": 0}),
+        ("refused", {"number": 1}),
+        ("log lines kept back", {"count": 5}),
+        ("refused", {"number": 7}),
+    ]
