@@ -23,7 +23,7 @@ TIMEOUT = 10.0
 """Seconds for reading the request, and again for writing the answer."""
 
 MAX_CONNECTIONS = 32
-"""Connections at once; further ones are answered 503."""
+"""Connections at once; further ones are closed unread."""
 
 TEXT = "text/plain; charset=utf-8"
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
@@ -79,9 +79,8 @@ class HttpServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) > MAX_CONNECTIONS:
-            response, with_body = _plain(503, "too many connections"), True
-        else:
-            response, with_body = await self._respond(reader)
+            return
+        response, with_body = await self._respond(reader)
         writer.write(render(response, with_body))
         async with asyncio.timeout(TIMEOUT):
             await writer.drain()

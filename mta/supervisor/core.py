@@ -410,8 +410,10 @@ class Supervisor:
             self._notifier.watchdog()
             self._ask_all()
             for child in self.children:
+                if child.state is State.STARTING or child.aborted:
+                    continue  # who starts has a limit of its own
                 silent = time.monotonic() - child.heard_at
-                if silent > HANG_LIMIT and not child.aborted:
+                if silent > HANG_LIMIT:
                     self._log.error("worker hangs", worker=child.name, pid=child.pid, silent=round(silent))
                     child.abort()
             await asyncio.sleep(period)

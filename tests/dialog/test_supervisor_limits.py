@@ -1,0 +1,230 @@
+"""What takes minutes in life, with shorter limits: processes that hang, that are late, that do not leave.
+
+The supervisor runs in the test's own loop here, its workers are real processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mta import config
+from mta.supervisor import child, core, generation, planning, slots
+from mta.supervisor.core import Supervisor
+from mta.supervisor.generation import StartFailed
+from tests.peers.running import ROOT, Tamis, alive, free_port
+
+TOY = "tests.peers.toy_daemon:ToyDaemon"
+
+
+class Notes:
+    """A log that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def note(self, event: str, **facts: object) -> None:
+        self.events.append((event, facts))
+
+    debug = info = warning = error = note
+
+    def has(self, event: str) -> bool:
+        return any(event == found for found, _ in self.events)
+
+
+@pytest.fixture(autouse=True)
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The process of the tests keeps its privileges: other tests start set-gid programs.
+    monkeypatch.setattr(core, "_become", lambda plan: None)
+    monkeypatch.setattr(core, "BEAT", 0.1)
+    monkeypatch.setattr(core, "HANG_LIMIT", 1.0)
+    monkeypatch.setattr(core, "SNAPSHOT_TIMEOUT", 0.2)
+    monkeypatch.setattr(core, "SWITCH_LIMIT", 0.3)
+    monkeypatch.setattr(child, "LEAVE_GRACE", 0.3)
+
+
+async def patiently(probe: Callable[[], object], what: str) -> None:
+    for _ in range(750):
+        if probe():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{what}: not within 15 s")
+
+
+class Node:
+    """A supervisor in this loop."""
+
+    def __init__(self, directory: Path) -> None:
+        self.tamis = Tamis(directory)
+        self.notes = Notes()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.supervisor = Supervisor(self.load, self.notes, environment)
+
+    def load(self) -> Any:
+        return planning.plan(config.load(str(self.tamis.path)), TOY)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.tamis.port)
+        return reader, writer, int((await reader.readline()).split()[1])
+
+    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
+        async def live() -> None:
+            running = asyncio.create_task(self.supervisor.run())
+            try:
+                await patiently(lambda: self.supervisor.serving or running.done(), "start")
+                if not running.done():
+                    await scenario()
+            finally:
+                self.supervisor.stop(now=True)
+                await running
+
+        asyncio.run(live())
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    made = Node(tmp_path)
+    made.tamis.configure(workers=1, drain="200ms")
+    return made
+
+
+def test_worker_that_hangs_shows_where_and_is_replaced(node: Node, capfd: pytest.CaptureFixture[str]) -> None:
+    async def scenario() -> None:
+        reader, writer, pid = await node.connect()
+        writer.write(b"hang\n")
+        await patiently(lambda: node.notes.has("worker restarts"), "the worker is ended")
+        assert await reader.read() == b""
+        writer.close()
+        assert not alive(pid)
+        await patiently(lambda: node.supervisor.serving, "another serves")
+
+    node.run(scenario)
+    facts = dict(node.notes.events)
+    assert facts["worker hangs"]["silent"] >= 1
+    assert facts["worker restarts"]["how"] == "killed by SIGABRT"
+    assert "in obey" in capfd.readouterr().err
+
+
+def test_counters_of_a_worker_that_hangs_are_the_last_known(node: Node) -> None:
+    async def scenario() -> None:
+        reader, writer, _ = await node.connect()
+        writer.write(b"count\n")
+        assert await reader.readline() == b"counted\n"
+        before = await node.supervisor.metrics()
+        writer.write(b"hang\n")
+        assert await node.supervisor.metrics() == before
+        writer.close()
+
+    node.run(scenario)
+
+
+def test_worker_that_does_not_leave_is_killed(node: Node) -> None:
+    async def scenario() -> None:
+        _, writer, pid = await node.connect()
+        writer.write(b"hang\n")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        result = await node.supervisor.reload()
+        assert result.ok, result
+        await patiently(lambda: not alive(pid), "the old worker is killed")
+        writer.close()
+
+    node.run(scenario)
+    assert ("killed by SIGKILL") in [facts.get("how") for _, facts in node.notes.events]
+
+
+def test_generation_that_is_late_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(generation, "READY_TIMEOUT", 0.7)
+        node.tamis.configure(workers=1, banner="late")
+        result = await node.supervisor.reload()
+        assert (result.ok, result.generation) == (False, 1)
+        assert "worker-2.1: not ready within 0.7 s" in result.problems[0]
+        assert len(node.supervisor.children) == 1
+
+    node.run(scenario)
+
+
+def test_start_that_is_late_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "READY_TIMEOUT", 0.5)
+    node.tamis.configure(workers=2, banner="late")
+    with pytest.raises(StartFailed, match=r"worker-1\.1, worker-1\.2: not ready"):
+        asyncio.run(node.supervisor.run())
+    assert node.supervisor.children == []
+
+
+def test_too_many_generations_are_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "LEAST", 2)
+    monkeypatch.setattr(slots, "GENERATIONS", 2)
+    node.tamis.configure(workers=1, drain="30s")
+
+    async def scenario() -> None:
+        _, writer, pid = await node.connect()
+        assert (await node.supervisor.reload()).ok
+        refused = await node.supervisor.reload()
+        assert not refused.ok
+        assert "2 workers are alive and 1 more are too many (at most 2)" in refused.problems[0]
+        writer.close()
+        await patiently(lambda: not alive(pid), "the first generation has drained")
+        assert (await node.supervisor.reload()).ok
+
+    node.run(scenario)
+
+
+def test_reloads_that_wait_their_turn_are_one(node: Node) -> None:
+    async def scenario() -> None:
+        results = await asyncio.gather(*(node.supervisor.reload() for _ in range(5)))
+        assert {result.generation for result in results} == {2}
+        first = asyncio.create_task(node.supervisor.reload())
+        await asyncio.sleep(0.05)
+        second, third = await asyncio.gather(node.supervisor.reload(), node.supervisor.reload())
+        assert (await first).generation == 3
+        assert second.generation == third.generation == 4
+
+    node.run(scenario)
+
+
+def test_stop_during_a_reload_ends_everything(node: Node) -> None:
+    async def scenario() -> None:
+        node.tamis.configure(workers=1, banner="late")
+        reload = asyncio.create_task(node.supervisor.reload())
+        await patiently(lambda: len(node.supervisor.children) == 2, "the new worker starts")
+        node.supervisor.stop()
+        result = await reload
+        assert not result.ok
+
+    node.run(scenario)
+    assert node.notes.has("stopped")
+
+
+def test_settings_that_need_a_restart_are_named(node: Node, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        (tmp_path / "other").mkdir()
+        text = node.tamis.path.read_text().replace(f"{tmp_path}/state", f"{tmp_path}/other")
+        node.tamis.path.write_text(text)
+        result = await node.supervisor.reload()
+        assert (result.ok, result.warnings) == (True, ("state directory",))
+
+    node.run(scenario)
+
+
+def test_port_of_a_failed_start_is_free_again(node: Node) -> None:
+    node.tamis.configure(workers=1, banner="bad")
+    with pytest.raises(StartFailed, match="the toy is bad today"):
+        asyncio.run(node.supervisor.run())
+    node.tamis.port = free_port()
+    again = Node.__new__(Node)
+    again.tamis, again.notes = node.tamis, Notes()
+    again.supervisor = Supervisor(again.load, again.notes, {**os.environ, "PYTHONPATH": str(ROOT)})
+    again.tamis.configure(workers=1)
+
+    async def scenario() -> None:
+        _, writer, _ = await again.connect()
+        writer.close()
+
+    again.run(scenario)
