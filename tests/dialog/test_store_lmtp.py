@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import smtplib
 import socket
 import stat
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -395,6 +397,27 @@ def test_a_client_that_leaves_within_a_message_leaves_nothing(store: Running) ->
         client.hello()
     assert store.messages("alice") == []
     assert store.left_over() == []
+
+
+def test_a_client_that_resets_the_connection_is_no_news(
+    store: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    troubles: list[object] = []
+    store.loop.call_soon_threadsafe(
+        store.loop.set_exception_handler, lambda _, context: troubles.append(context)
+    )
+    for _ in range(20):
+        client = store.connect()
+        client.hello()
+        client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.send(b"NOOP\r\n" * 200)
+        client.close()
+    with store.connect() as last:
+        last.hello()
+        assert last.ask("QUIT")[0].startswith("221")
+    gc.collect()
+    assert troubles == []
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_stopping_lets_a_message_end_and_tells_idle_sessions(store: Running, client: RawClient) -> None:
