@@ -10,7 +10,8 @@ Tables are of fixed size: a key is hashed to one cell in each of `DEPTH` rows an
 them (a count-min sketch). A count may be too high when others share all cells of a key, never too low. The
 hash is keyed with a secret made anew with the memory, so nobody can aim a collision at somebody else's
 address. With 1,000 addresses at their limit, an innocent one shares both cells with them with a probability
-of (1,000 / 16,384)^2, one in 270; with 100, one in 27,000.
+of (1,000 / 16,384)^2, one in 270; with 100, one in 27,000. Addresses and networks have rows of their own,
+so that a network's larger counts do not add to those of addresses.
 
 A `Gauge` counts what goes up and down (open sessions). A `Window` counts events: three such tables are used
 in turn, for the current interval, the one before it and the next; whoever first sees a new interval empties
@@ -25,7 +26,7 @@ slots up to the highest that was ever taken are read. Until the slot is taken ag
 on, which errs on the side of refusing for the second that a restart takes.
 
 Memory: only pages that were ever written take any; a busy node with 32 slots and no limits of messages uses
-about 12 MB in all.
+about 24 MB in all.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ WIDTH = 16384
 """Cells of a row. See the module text for what it means for collisions."""
 DEPTH = 2
 """Rows of a table. A third would make collisions rarer still, but a count costs a read for each."""
+GROUPS = 2
+"""Kinds of keys that have rows of their own: 0 for addresses, 1 for networks."""
 MAX_SLOTS = 256
 """Slots: workers of all generations alive at once. A machine of 64 cores needs 128 during a reload."""
 WINDOWS = ("sessions", "auth_failures", "messages", "recipients")
@@ -62,7 +65,7 @@ _HASH = struct.Struct("=QQ")
 
 def table_size(slots: int) -> int:
     """Octets of one table."""
-    return DEPTH * WIDTH * slots * 4
+    return GROUPS * DEPTH * WIDTH * slots * 4
 
 
 def size(slots: int) -> int:
@@ -130,10 +133,11 @@ class Counters:
         }
         self._take_slot()
 
-    def locate(self, key: bytes) -> Cells:
-        """The cells of a key; about a microsecond, so remember them for a client."""
+    def locate(self, key: bytes, group: int = 0) -> Cells:
+        """The cells of a key of a group; about two microseconds, so remember them for a client."""
         first, second = _HASH.unpack(blake2b(key, digest_size=16, key=self._key).digest())
-        return first % WIDTH * self.slots, (WIDTH + second % WIDTH) * self.slots
+        row = group * DEPTH * WIDTH
+        return (row + first % WIDTH) * self.slots, (row + WIDTH + second % WIDTH) * self.slots
 
     def add_session(self) -> None:
         """Count one more open session of this worker."""
@@ -224,8 +228,8 @@ class Gauge:
 
     def clear_slot(self) -> None:
         """Set this worker's share of every key to zero."""
-        zeros = memoryview(bytes(DEPTH * WIDTH * 4)).cast("I")
-        end = self._at + DEPTH * WIDTH * self._counters.slots
+        zeros = memoryview(bytes(GROUPS * DEPTH * WIDTH * 4)).cast("I")
+        end = self._at + GROUPS * DEPTH * WIDTH * self._counters.slots
         self._numbers[self._own : end : self._counters.slots] = zeros
 
 

@@ -214,7 +214,7 @@ class Limits:
 
     def auth_failures(self, client: Client) -> int:
         """Logins refused to this client within the window; 0 for an exempt one."""
-        return 0 if client.exempt else self._auth.count(client.cells)
+        return 0 if client.exempt else int(self._auth.count(client.cells))
 
     def refuse_auth(self, client: Client) -> Reply | None:
         """At AUTH: 454 when the address has failed too often, else None."""
@@ -255,9 +255,7 @@ class Limits:
         bits = self.settings.ipv4_prefix if len(packed) == 4 else self.settings.ipv6_prefix
         prefix = mask(packed, bits)
         locate = self.counters.locate
-        return Client(
-            address, locate(b"a" + packed), locate(b"p" + prefix), exempt=self._exempt.contain(packed)
-        )
+        return Client(address, locate(packed), locate(prefix, 1), exempt=self._exempt.contain(packed))
 
 
 class Networks:

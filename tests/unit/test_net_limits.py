@@ -327,14 +327,12 @@ def test_the_hash_is_keyed_with_a_secret_of_the_memory() -> None:
 
 
 def test_many_addresses_rarely_hurt_an_innocent_one(node: Node) -> None:
-    worker = node.worker(0, clients=ClientLimits(sessions_per_client=3, sessions_per_prefix=0))
+    worker = node.worker(0, clients=ClientLimits(0, 0, 0, 0))
     for number in range(1000):
-        assert connect(worker, f"10.{number // 250}.{number % 250}.1", 2) is None
+        assert connect(worker, f"10.{number // 250}.{number % 250}.1", 3) is None
     innocent = [f"203.0.{number // 250}.{number % 250}" for number in range(1000)]
-    refused = sum(
-        worker.counters.open_sessions.count(worker.client(address).cells) >= 2 for address in innocent
-    )
-    assert refused < 30  # expected: 3.7
+    counts = [worker.counters.open_sessions.count(worker.client(address).cells) for address in innocent]
+    assert sum(count >= 3 for count in counts) < 20  # expected: 3.7
 
 
 def test_a_forgotten_address_finds_its_counters_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
