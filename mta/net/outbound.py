@@ -189,7 +189,8 @@ class OutboundConnection(asyncio.Protocol):
         if session.waiting:
             self._limit()
         elif session.phase is Phase.CLOSED:
-            self._transport.close()
+            # What is still in the write buffer has lost its meaning; the server may never read it.
+            self._transport.abort()
             self._wake()
         else:
             self._wake()

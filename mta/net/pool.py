@@ -77,6 +77,11 @@ class Pool:
         return len(self._open) + self._opening
 
     @property
+    def connections(self) -> frozenset[OutboundConnection]:
+        """All that are open."""
+        return frozenset(self._open)
+
+    @property
     def idle(self) -> int:
         """Connections waiting for use."""
         return len(self._idle)
