@@ -1,0 +1,239 @@
+"""Where log lines go: collected, then written in few system calls, never in the way of the mail.
+
+* Lines of one turn of the event loop and of the next `DELAY` seconds are written together; an urgent one, and
+  everything outside of an event loop, at once.
+* Writing never blocks: pipes and terminals are opened anew without blocking (the flag is ours then, not that
+  of everybody who shares them), sockets are written with MSG_DONTWAIT.
+* Several processes share the target. Files are appended to; to pipes and sockets no write has more than
+  `ATOMIC` octets unless a single line has, so lines do not run into each other.
+* What cannot be written now waits, up to `BACKLOG` octets (a full disk, a reader that stands still). What
+  does not fit, and what a dead reader would have got, is counted in `dropped`; the first line that passes
+  again is preceded by one that says how many are missing.
+* Nothing raises but `open_target`.
+
+Threads may log: lines go through a deque, writing is under a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import select
+import socket
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+DELAY = 0.05
+"""Seconds that a line may wait for company."""
+ATOMIC = 4096
+"""Octets that a pipe takes whole (PIPE_BUF of Linux)."""
+BACKLOG = 4 * 1024 * 1024
+"""Octets that wait for a target that takes nothing now: some ten thousand lines."""
+URGENT_SIZE = 256 * 1024
+"""Octets collected after which nobody waits for `DELAY`."""
+RETRY = 1.0
+"""Seconds between tries of a target that failed."""
+LAST_WAIT = 1.0
+"""Seconds that the last flush waits for a target that takes nothing."""
+
+_WAITING = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS})
+
+
+class Target:
+    """An open log target: a file, a pipe, a terminal or a socket."""
+
+    __slots__ = ("_socket", "fd", "path", "terminal", "whole")
+
+    def __init__(self, fd: int, path: str) -> None:
+        """Take over the descriptor `fd`; `path` is "" for standard error."""
+        mode = os.fstat(fd).st_mode
+        self.fd = fd
+        self.path = path
+        self.whole = stat.S_ISREG(mode)
+        self.terminal = stat.S_ISCHR(mode) and os.isatty(fd)
+        self._socket = socket.socket(fileno=fd) if stat.S_ISSOCK(mode) else None
+
+    def write(self, octets: bytes) -> int:
+        """Write some of `octets`, return how many. Raises OSError."""
+        if self._socket is None:
+            return os.write(self.fd, octets)
+        return self._socket.send(octets, socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        with contextlib.suppress(OSError):  # a file system may report a late error; nobody can act on it
+            if self._socket is None:
+                os.close(self.fd)
+            else:
+                self._socket.close()
+
+
+def open_target(path: str) -> Target:
+    """Open a log target: a path, or "stderr". Raises OSError."""
+    if path != "stderr":
+        return Target(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), path)
+    mode = os.fstat(2).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):  # /proc is not mounted, or the terminal belongs to another user
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            return Target(os.open("/proc/self/fd/2", flags), "")
+    return Target(os.dup(2), "")
+
+
+class Sink:
+    """Collects lines and writes them to a target."""
+
+    __slots__ = (
+        "_begun", "_blocks", "_collected", "_dropped_line", "_loop", "_reported", "_retry_at", "_size",
+        "_target", "_torn", "_waiting", "_writing", "dropped",
+    )  # fmt: skip
+
+    def __init__(self, target: Target, dropped_line: Callable[[int], bytes]) -> None:
+        """`dropped_line` makes the line that tells how many lines are missing."""
+        self._target = target
+        self._dropped_line = dropped_line
+        self._collected: deque[bytes] = deque()
+        self._size = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writing = threading.Lock()
+        self._blocks: deque[bytes] = deque()  # what each write gets
+        self._waiting = 0  # octets in them
+        self._begun = False  # a part of the first block has been written
+        self._torn = False  # the last line in the target has no end
+        self._retry_at = 0.0
+        self._reported = 0
+        self.dropped = 0
+        """Lines that were lost since the start of the process."""
+
+    @property
+    def target(self) -> Target:
+        """What is written to."""
+        return self._target
+
+    def put(self, line: bytes, urgent: bool) -> None:
+        """Take a line with its line end; costs a fraction of a microsecond unless `urgent`."""
+        self._collected.append(line)
+        self._size += len(line)
+        if not urgent and self._size < URGENT_SIZE:
+            if self._loop is not None and not self._loop.is_closed():
+                return
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                pass  # no event loop in this thread: nobody would write it later
+            else:
+                self._loop = loop
+                loop.call_later(DELAY, self._later)
+                return
+        self.write()
+
+    def write(self) -> None:
+        """Write what was collected, as far as the target takes it now."""
+        with self._writing:
+            self._write(time.monotonic())
+            if self._blocks:
+                self._write_later()
+
+    def flush(self) -> None:
+        """Write everything; wait up to `LAST_WAIT` seconds for a target that takes nothing."""
+        end = time.monotonic() + LAST_WAIT
+        with self._writing:
+            self._retry_at = 0.0
+            self._write(time.monotonic())
+            while self._blocks and (wait := end - time.monotonic()) > 0:
+                poll = select.poll()
+                poll.register(self._target.fd, select.POLLOUT)
+                if poll.poll(wait * 1000):
+                    time.sleep(0.001)  # a full disk polls as writable
+                    self._retry_at = 0.0
+                    self._write(time.monotonic())
+
+    def change_target(self, target: Target) -> None:
+        """Write what can be written to the old target, close it, and go on with `target`."""
+        with self._writing:
+            self._write(time.monotonic())
+            self._target.close()
+            self._target = target
+            self._retry_at = 0.0
+            self._torn = False
+
+    def _later(self) -> None:
+        self._loop = None
+        self.write()
+
+    def _write_later(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # the next line, or the flush at the end, takes it along
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_later(DELAY, self._later)
+
+    def _write(self, now: float) -> None:
+        self._drain(now)
+        lines = [self._collected.popleft() for _ in range(len(self._collected))]
+        self._size = 0
+        if not self._blocks and self.dropped > self._reported:
+            lines.insert(0, self._dropped_line(self.dropped - self._reported))
+            self._reported = self.dropped
+        for block in _blocks(lines, URGENT_SIZE if self._target.whole else ATOMIC):
+            if self._waiting + len(block) > BACKLOG:
+                self.dropped += block.count(b"\n")
+            else:
+                self._blocks.append(block)
+                self._waiting += len(block)
+        self._drain(now)
+
+    def _drain(self, now: float) -> None:
+        """Write blocks until there are none or the target takes no more."""
+        if now < self._retry_at:
+            return
+        while self._blocks:
+            block = self._blocks[0] if not self._torn else b"\n" + self._blocks[0]
+            try:
+                written = self._target.write(block)
+            except OSError as error:
+                self._failed(error, now)
+                return
+            written -= self._torn
+            if written >= 0:
+                self._torn = False
+                self._waiting -= written
+                self._blocks[0] = self._blocks[0][written:]
+            if not self._blocks[0]:
+                self._blocks.popleft()
+                self._begun = False
+            else:
+                self._begun = True
+
+    def _failed(self, error: OSError, now: float) -> None:
+        if error.errno in _WAITING:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._retry_at = now + RETRY
+            return
+        # A dead reader, an I/O error: what waits is lost.
+        self._retry_at = now + RETRY
+        self.dropped += sum(block.count(b"\n") for block in self._blocks)
+        self._blocks.clear()
+        self._waiting = 0
+        self._torn, self._begun = self._torn or self._begun, False
+
+
+def _blocks(lines: list[bytes], room: int) -> Iterator[bytes]:
+    """Lines put together to blocks of at most `room` octets; a longer line is a block of its own."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        if size + len(line) > room and block:
+            yield b"".join(block)
+            block, size = [], 0
+        block.append(line)
+        size += len(line)
+    if block:
+        yield b"".join(block)
