@@ -1,0 +1,26 @@
+"""`python -m bench [NAME ...]`: run all benchmarks, or those that are named."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import cpu, latency, memory, start, throughput
+from bench.command import Measure, parse, run_all
+
+BENCHMARKS: dict[str, Measure] = {
+    "throughput": throughput.measure,
+    "cpu": cpu.measure,
+    "memory": memory.measure,
+    "latency": latency.measure,
+    "start": start.measure,
+}
+
+
+def main() -> None:
+    """Run the command line."""
+    names, options = parse(sys.argv[1:], list(BENCHMARKS))
+    run_all({name: BENCHMARKS[name] for name in names}, options)
+
+
+if __name__ == "__main__":
+    main()

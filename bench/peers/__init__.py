@@ -1,0 +1,1 @@
+"""Servers that Tamis is measured against, started with private folders and ports."""

@@ -1,0 +1,147 @@
+"""Tamis with its default configuration: SMTP on loopback in, LMTP to the sink out.
+
+What is set is what the job needs: the listener, the domain, the back end, folders and the log file, two
+workers. Recipients are checked in a table of a thousand addresses; metrics are served; Received is added and
+a line a message is logged, as by default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mta
+from bench.sink import Sink
+from bench.system import DOMAIN, HOSTNAME, RECIPIENT, System
+from bench.workplace import Missing, free_port
+
+WORKERS = 2
+RECIPIENTS = 1000
+START_PATIENCE = 10.0
+STOP_PATIENCE = 10.0
+
+_CONFIGURATION = """\
+[identity]
+hostname = "{hostname}"
+
+[[listener]]
+addresses = ["127.0.0.1:{port}"]
+
+[domains."{domain}"]
+recipients = "table:{place}/recipients"
+
+[backends.sink]
+addresses = ["127.0.0.1:{sink}"]
+
+[process]
+workers = {workers}
+state_directory = "{place}/state"
+runtime_directory = "{place}/run"
+
+[log]
+target = "{place}/tamis.log"
+
+[metrics]
+listen = "127.0.0.1:{metrics}"
+"""
+
+
+class Tamis:
+    """A private instance, prepared and not yet running."""
+
+    def __init__(self, place: Path, sink: Sink) -> None:
+        """Write its configuration. Raises Missing if the command is not installed."""
+        self._command = Path(sys.executable).parent / "tamis"
+        if not self._command.exists():
+            raise Missing(f"{self._command} is not there: pip install -e . with this Python")
+        self._place = place
+        self._sink = sink
+        self._configuration = place / "tamis.toml"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        for folder in (place, place / "state", place / "run"):
+            folder.mkdir()
+        others = (f"user{number}@{DOMAIN}" for number in range(1, RECIPIENTS))
+        (place / "recipients").write_text("\n".join([*others, RECIPIENT, ""]))
+        self._configuration.write_text(
+            _CONFIGURATION.format(
+                place=place,
+                hostname=HOSTNAME,
+                domain=DOMAIN,
+                port=self.port,
+                sink=sink.port,
+                metrics=free_port(),
+                workers=WORKERS,
+            )
+        )
+
+    def start(self) -> None:
+        """Start it and return at once; `wait` until it answers."""
+        with (self._place / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._command, "serve", "--config", self._configuration],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def wait(self) -> None:
+        """Wait for all workers to serve. Raises RuntimeError with what Tamis says when they do not."""
+        until = time.monotonic() + START_PATIENCE
+        while True:
+            done = subprocess.run(
+                [self._command, "status", "--json", "--config", self._configuration],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode == 0:
+                return
+            if not self.alive() or time.monotonic() > until:
+                raise RuntimeError(f"tamis does not start: {self.output()}{done.stderr}")
+            time.sleep(0.05)
+
+    def alive(self) -> bool:
+        """Whether its supervisor runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def output(self) -> str:
+        """What it has written to standard output and error."""
+        return (self._place / "output").read_text()
+
+    def stop(self) -> None:
+        """Stop it and wait for its end."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise RuntimeError(f"tamis does not stop: {self.output()}") from None
+
+    def system(self) -> System:
+        """The running instance."""
+        assert self._process is not None
+        return System("Tamis", self.port, self._process.pid, self._sink)
+
+    def version(self) -> str:
+        """Its version."""
+        return mta.__version__
+
+
+@contextlib.contextmanager
+def tamis(place: Path, sink: Sink) -> Iterator[System]:
+    """Run a private Tamis that delivers to the sink."""
+    instance = Tamis(place, sink)
+    instance.start()
+    try:
+        instance.wait()
+        yield instance.system()
+    finally:
+        instance.stop()

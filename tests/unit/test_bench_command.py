@@ -1,0 +1,137 @@
+"""Command line, turns, loads and what a missing peer does."""
+
+import re
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as program
+from bench import command, workplace
+from bench.command import Options, parse, run_all
+from bench.figures import Figure
+from bench.load import MESSAGES_PER_CONNECTION, Load
+from bench.rounds import in_turns
+from bench.sink import last_count
+from bench.workplace import Missing
+
+
+def test_no_name_and_all_mean_all() -> None:
+    names = list(program.BENCHMARKS)
+    assert parse([], names)[0] == names
+    assert parse(["all"], names)[0] == names
+    assert parse(["cpu", "start"], names)[0] == ["cpu", "start"]
+
+
+def test_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(["trhoughput"], ["throughput"])
+    assert end.value.code == 2
+    assert "throughput" in capsys.readouterr().err
+
+
+def test_options() -> None:
+    assert parse([])[1] == Options(False, command.ROUNDS, command.SECONDS, workplace.DEFAULT_PARENT)
+    assert parse(["--quick"])[1].rounds == 1
+    chosen = parse(["--rounds", "7", "--seconds", "2.5", "--folder", "/srv"])[1]
+    assert chosen == Options(False, 7, 2.5, Path("/srv"))
+
+
+def test_figures_come_last(capsys: pytest.CaptureFixture[str]) -> None:
+    options = parse(["--quick"])[1]
+    run_all(
+        {"one": lambda _: [Figure("a", 1, "s", 2)], "two": lambda _: [Figure("b", 3, "us")]},
+        options,
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["figure a 1.000 s peer 2.000 ratio 2.00", "figure b 3.000 us"]
+    assert "cores" in lines[0]
+
+
+def test_missing_peer_is_said_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    def measure(options: Options) -> list[Figure]:
+        workplace.program("no-such-program", "postfix")
+        return []
+
+    with pytest.raises(SystemExit) as end:
+        run_all({"cpu": measure}, parse([])[1])
+    assert end.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.err == "cpu: no-such-program is not installed: apt install postfix\n"
+    assert not re.search("^figure", printed.out, re.MULTILINE)
+
+
+def test_programs_of_the_administrator_are_found_without_his_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "smtp-source"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(workplace, "_SBIN", (str(tmp_path),))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert workplace.program("smtp-source", "postfix") == str(tool)
+    with pytest.raises(Missing):
+        workplace.program("smtp-sink", "postfix")
+
+
+def test_folder_is_for_all_users_and_removed(tmp_path: Path) -> None:
+    with workplace.folder(tmp_path) as place:
+        assert place.stat().st_mode & 0o777 == 0o755
+        (place / "file").touch()
+    assert not place.exists()
+
+
+def test_systems_take_turns_and_the_median_counts() -> None:
+    order: list[str] = []
+    values = iter([1.0, 100.0, 2.0])
+    numbers = count(10)
+
+    def first() -> float:
+        order.append("a")
+        return next(values)
+
+    def second() -> float:
+        order.append("b")
+        return float(next(numbers))
+
+    assert in_turns([first, second], 3) == [2.0, 11.0]
+    assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("load", "name"),
+    [
+        (Load(4096, 20), "4k_s20"),
+        (Load(100_000, 100), "100k_s100"),
+        (Load(4096, 1, reuse=True), "4k_s1_reused"),
+    ],
+)
+def test_names_of_loads(load: Load, name: str) -> None:
+    assert load.name == name
+
+
+@pytest.mark.parametrize(
+    ("load", "rate", "seconds", "messages"),
+    [
+        (Load(4096, 20), 1000.0, 1.0, 1000),
+        (Load(4096, 20), 1005.0, 1.0, 1000),
+        (Load(4096, 100), 10.0, 1.0, 100),
+        (Load(4096, 1), 5000.0, 1.0, 5000),
+        (Load(4096, 1, reuse=True), 5000.0, 1.0, MESSAGES_PER_CONNECTION),
+    ],
+)
+def test_messages_of_a_load(load: Load, rate: float, seconds: float, messages: int) -> None:
+    assert load.count(rate, seconds) == messages
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (b"", 0),
+        (b"sess=1 quit=0 mesg=0\r", 0),
+        (b"sess=1 quit=0 mesg=9\rsess=1 quit=0 mesg=10\r", 10),
+        (b"=0 mesg=9\rsess=1 quit=0 mesg=10\rsess=1 quit=0 mesg=1", 10),
+    ],
+)
+def test_counter_of_the_sink(text: bytes, messages: int) -> None:
+    assert last_count(text) == messages
