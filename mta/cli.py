@@ -10,6 +10,7 @@ library, and what other commands need is imported when they run.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -32,6 +33,8 @@ def main() -> None:
 
         run()
     else:
+        # Nothing that is made while importing becomes garbage; `serve` enables the collector again.
+        gc.disable()
         from mta.supervisor.main import serve
 
         sys.exit(serve(**options))

@@ -102,6 +102,7 @@ class Worker:
         # What lives now lives as long as the process: the collector need not look at it any more.
         gc.collect()
         gc.freeze()
+        gc.enable()
         seconds = await self._leave
         drain = loop.create_task(self._daemon.drain(seconds))
         await asyncio.sleep(0)
@@ -183,6 +184,7 @@ def load_daemon(name: str) -> type[Daemon]:
 def main(arguments: list[str]) -> int:
     """Run a worker as the supervisor's command line says."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    gc.disable()  # until the start is done: hardly anything that is made now becomes garbage
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

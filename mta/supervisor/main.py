@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,9 @@ def serve(configuration: str, pid_file: str = "", daemon: str = DAEMON) -> int:
 
 
 async def _live(configuration: str, daemon: str) -> None:
+    # Everything is imported: what lives now lives as long as the process. `mta.cli` has stopped the collector.
+    gc.freeze()
+    gc.enable()
     logger = log.get("supervisor")
     supervisor = Supervisor(
         reader(configuration, daemon),
