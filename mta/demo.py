@@ -81,7 +81,7 @@ backend = "users"
 users_file = "users"
 
 [domains."{domain}"]
-recipients = "users"
+recipients = "ask"                  # the mail store knows who exists
 
 [policy]
 trusted_networks = []               # nobody may relay without a password, not even this machine
@@ -253,7 +253,7 @@ Read the mail, in another terminal:
 The configuration is {here}, the mail is in {os.path.relpath(demo.mail)}. Ctrl-C stops the server.
 Without swaks: apt install swaks, or
 
-    printf 'Subject: hello\\n\\nHello.\\n' | curl smtp://127.0.0.1:{smtp} --mail-from you@example.org \\
+    printf 'Subject: hello\\r\\n\\r\\nHello.\\r\\n' | curl smtp://127.0.0.1:{smtp} --mail-from you@example.org \\
         --mail-rcpt {alice} --upload-file -
 """
 
