@@ -20,16 +20,12 @@ import os
 import secrets
 import shlex
 import shutil
-import smtplib
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from email.message import EmailMessage
 from pathlib import Path
 
 from cryptography import x509
@@ -39,7 +35,7 @@ from cryptography.x509.oid import NameOID
 
 from mta.accounts.user import User
 from mta.accounts.usersfile import edit
-from mta.store import readable, reader
+from mta.roundtrip import RoundTripError, Site, round_trip
 
 DOMAIN = "example.test"
 """Reserved for tests (RFC 6761), so no message of a demonstration can leave the machine."""
@@ -253,83 +249,9 @@ Read the mail, in another terminal:
 The configuration is {here}, the mail is in {os.path.relpath(demo.mail)}. Ctrl-C stops the server.
 Without swaks: apt install swaks, or
 
-    printf 'Subject: hello\\r\\n\\r\\nHello.\\r\\n' | curl smtp://127.0.0.1:{smtp} --mail-from you@example.org \\
-        --mail-rcpt {alice} --upload-file -
+    printf 'Subject: hello\\r\\n\\r\\nHello.\\r\\n' | curl smtp://127.0.0.1:{smtp} \\
+        --mail-from you@example.org --mail-rcpt {alice} --upload-file -
 """
-
-
-def check(demo: Demo) -> None:
-    """Send a message through each port and find all of them in the mailboxes. Raises DemoError."""
-    alice, bob = USERS
-    token = secrets.token_hex(8)
-    trust = ssl.create_default_context(cafile=str(demo.folder / "certificate.pem"))
-    smtp, submission, submissions = demo.ports
-    password = demo.passwords[alice]
-
-    def plain() -> smtplib.SMTP:
-        return smtplib.SMTP("127.0.0.1", smtp, timeout=START_TIMEOUT)
-
-    def starttls() -> smtplib.SMTP:
-        client = smtplib.SMTP("127.0.0.1", submission, timeout=START_TIMEOUT)
-        client.starttls(context=trust)
-        client.login(alice, password)
-        return client
-
-    def implicit() -> smtplib.SMTP:
-        client = smtplib.SMTP_SSL("127.0.0.1", submissions, timeout=START_TIMEOUT, context=trust)
-        client.login(alice, password)
-        return client
-
-    ways: list[tuple[str, int, Callable[[], smtplib.SMTP], str, str]] = [
-        ("SMTP", smtp, plain, "you@example.org", alice),
-        ("submission with STARTTLS", submission, starttls, alice, bob),
-        ("submission with TLS", submissions, implicit, alice, bob),
-    ]
-    for name, port, connect, sender, recipient in ways:
-        subject = f"demo {token} {port}"
-        begun = time.monotonic()
-        try:
-            with connect() as client:
-                client.send_message(_message(sender, recipient, subject))
-        except (OSError, smtplib.SMTPException) as error:
-            raise DemoError(f"{name} on port {port}: {error}") from error
-        print(f"sent      {name}, port {port}: answered after {(time.monotonic() - begun) * 1000:.0f} ms")
-        _find(demo, sender, recipient, subject)
-    _expect_refusal(plain, f"nobody@{DOMAIN}", 550)
-    _expect_refusal(plain, "somebody@example.org", 550)
-
-
-def _message(sender: str, recipient: str, subject: str) -> EmailMessage:
-    message = EmailMessage()
-    message["From"] = sender
-    message["To"] = recipient
-    message["Subject"] = subject
-    message.set_content("Grüße from the demonstration.\n")
-    return message
-
-
-def _find(demo: Demo, sender: str, recipient: str, subject: str) -> None:
-    """The message must be there: it was answered 250."""
-    for stored in reader.messages(reader.mailbox(demo.mail, recipient)):
-        message = reader.read(stored)
-        if message.text("subject") == subject:
-            trace = (message.text("return-path"), message.text("delivered-to"), message.count("received"))
-            if trace != (f"<{sender}>", recipient, 1):
-                raise DemoError(f"Return-Path, Delivered-To and Received of {stored.path} are {trace}")
-            text, _ = readable.body(message)
-            print(f"stored    {recipient}: {text.strip()!r} in {stored.path.name}")
-            return
-    raise DemoError(f'"{subject}" was accepted but is not in the mailbox of {recipient}')
-
-
-def _expect_refusal(connect: Callable[[], smtplib.SMTP], recipient: str, code: int) -> None:
-    with connect() as client:
-        client.ehlo()
-        client.mail("you@example.org")
-        got, text = client.rcpt(recipient)
-    if got != code:
-        raise DemoError(f"{recipient} was answered {got}, expected {code}")
-    print(f"refused   {recipient}: {got} {text.decode('utf-8', 'replace')}")
 
 
 def free_ports() -> tuple[int, int, int]:
@@ -360,15 +282,25 @@ def main(arguments: list[str] | None = None) -> int:
             _remove(chosen)
         demo = make(chosen, ports)
         return _checked(demo) if options.check else _shown(demo)
-    except (DemoError, OSError, ValueError) as error:
+    except (DemoError, RoundTripError, OSError, ValueError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
 
 
 def _checked(demo: Demo) -> int:
+    alice, bob = USERS
     server = start(demo)
     try:
-        check(demo)
+        round_trip(
+            Site(
+                ports=demo.ports,
+                authority=demo.folder / "certificate.pem",
+                mail=demo.mail,
+                user=alice,
+                password=demo.passwords[alice],
+                other=bob,
+            )
+        )
     finally:
         status = stop(server)
     if status:

@@ -153,7 +153,8 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
         ("alice@example.test", 100, "DATA", "250 2.0.0"),
         ("nobody@example.test", 100, "RCPT", "550 5.1.1"),
         ("full@example.test", 50_000, "DATA", "552 5.2.2"),
-        ("full@example.test", 19_900, "DATA", "250 2.0.0"),  # with its header a little over the limit: the grace
+        # With its header a little over the limit: the grace.
+        ("full@example.test", 19_900, "DATA", "250 2.0.0"),
         ("full@example.test", 100, "RCPT", "552 5.2.2"),
     ],
 )

@@ -9,11 +9,14 @@ import stat
 from pathlib import Path
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
 from cryptography import x509
 
 from mta import config, demo
 from mta.accounts import passwords
 from mta.accounts.usersfile import UsersFile
+from mta.roundtrip import RoundTripError, Site, round_trip
 
 PORTS = (2525, 2587, 2465)
 
@@ -106,6 +109,35 @@ def test_bad_ports(ports: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_free_ports_are_three() -> None:
     assert len(set(demo.free_ports())) == 3
+
+
+def site(tmp_path: Path, port: int) -> Site:
+    certificate, _ = demo.self_signed(datetime.datetime.now(datetime.UTC))
+    (tmp_path / "certificate.pem").write_bytes(certificate)
+    return Site(
+        ports=(port, port, port),
+        authority=tmp_path / "certificate.pem",
+        mail=tmp_path / "mail",
+        user="alice@example.test",
+        password="x",
+        other="bob@example.test",
+    )
+
+
+def test_a_round_trip_without_a_server_says_which_step_failed(tmp_path: Path) -> None:
+    port = demo.free_ports()[0]
+    with pytest.raises(RoundTripError, match=f"SMTP on port {port}: .*refused"):
+        round_trip(site(tmp_path, port))
+
+
+def test_a_server_that_accepts_and_keeps_nothing_is_found_out(tmp_path: Path) -> None:
+    server = Controller(Sink(), hostname="127.0.0.1", port=demo.free_ports()[0])
+    server.start()
+    try:
+        with pytest.raises(RoundTripError, match="was accepted but is not in the mailbox"):
+            round_trip(site(tmp_path, server.port))
+    finally:
+        server.stop()
 
 
 def test_the_notes_remember_ports(tmp_path: Path) -> None:
