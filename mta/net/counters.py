@@ -159,11 +159,12 @@ class Counters:
         return self.numbers[self._sessions_at]
 
     def close(self) -> None:
-        """Set this worker's sessions to zero and unmap the memory; for an orderly end."""
+        """Set this worker's sessions to zero and give the slot back; for an orderly end.
+
+        The memory stays mapped: sessions that are cut off at the very end still say that they leave.
+        """
         self._clear_slot()
         self.numbers[_TAKEN_AT // 4 + self.slot] = 0
-        self.numbers.release()
-        self._map.close()
 
     def read(self, index: int) -> int:
         """The sum over all slots of the cell whose first number is at `index`."""

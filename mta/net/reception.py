@@ -3,7 +3,8 @@
 In this order: the PROXY header where one is due (in clear, even before implicit TLS), the limits, the
 handshake of implicit TLS, and then `factory(arrival)`, whose protocol gets the transport. A client that is
 refused gets 421 and costs no session; over implicit TLS it is just closed, since clear text means nothing
-there. A failed handshake is one counted word and one log line, never a traceback.
+there. A failed handshake is one counted word and one log line, never a traceback; the client sees the
+connection closed, for neither loop sends the alert that the library has prepared.
 
 The hard part is that a proxy may send its header and the client's first octets (a ClientHello) in one
 segment. The header is therefore read from the socket before there is a transport, by peeking and then taking

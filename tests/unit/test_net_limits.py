@@ -268,6 +268,8 @@ def test_an_orderly_end_leaves_no_sessions_behind(node: Node) -> None:
     assert connect(two, "192.0.2.1", 7) is None
     two.close()
     assert one.sessions == 0
+    two.leave(two.client("192.0.2.1"))  # the last words of a session that is cut off
+    assert one.sessions == 0
     assert one.counters.open_sessions.count(one.client("192.0.2.1").cells) == 0
 
 
