@@ -52,31 +52,31 @@ class Settings(Protocol):
 class Logger(structlog.BoundLoggerBase):
     """A logger: events with fields. A level that is not written costs a comparison."""
 
-    def debug(self, event: str, /, **fields: Any) -> None:
+    def debug(self, event: str, **fields: Any) -> None:
         """For the one who looks for a fault: commands, decisions."""
         if _threshold <= 10:
             self._emit("debug", event, fields)
 
-    def info(self, event: str, /, **fields: Any) -> None:
+    def info(self, event: str, **fields: Any) -> None:
         """What happened as it should: a message, a start, a reload."""
         if _threshold <= 20:
             self._emit("info", event, fields)
 
-    def warning(self, event: str, /, **fields: Any) -> None:
+    def warning(self, event: str, **fields: Any) -> None:
         """What the administrator should look at in time."""
         if _threshold <= 30:
             self._emit("warning", event, fields)
 
-    def error(self, event: str, /, **fields: Any) -> None:
+    def error(self, event: str, **fields: Any) -> None:
         """What keeps something from working. `exc_info` may be an exception."""
         if _threshold <= 40:
             self._emit("error", event, fields)
 
-    def critical(self, event: str, /, **fields: Any) -> None:
+    def critical(self, event: str, **fields: Any) -> None:
         """What ends the process."""
         self._emit("critical", event, fields)
 
-    def exception(self, event: str, /, **fields: Any) -> None:
+    def exception(self, event: str, **fields: Any) -> None:
         """An error with the exception that is being handled."""
         self.error(event, exc_info=fields.pop("exc_info", sys.exc_info()[1]), **fields)
 
