@@ -70,12 +70,12 @@ class Clock:
     def __init__(self, zone: int | None = None) -> None:
         """`zone` as in `date_time`."""
         self._zone = zone
-        self._second = -1
+        self._second: float | None = None
         self._text = ""
 
     def date(self, now: float) -> str:
         """`date_time(now)`."""
-        second = int(now)
+        second = now // 1
         if second != self._second:
             self._text = date_time(second, self._zone)
             self._second = second
@@ -247,6 +247,9 @@ class HeaderLimits:
 
 def header_problems(message: Message, limits: HeaderLimits) -> Reply | None:
     """The reply that refuses `message` for its header, None if it is acceptable."""
+    if message.begins_folded:
+        # Nobody writes this by accident, and the line would continue the fields that we put in front.
+        return Reply(554, "5.6.0", "Message begins with a continuation line")
     if limits.octets and (message.original_header_size > limits.octets or message.is_header_cut):
         return Reply(552, "5.3.4", f"Message header is larger than {limits.octets} octets")
     if limits.fields and message.field_count > limits.fields:
@@ -257,7 +260,17 @@ def header_problems(message: Message, limits: HeaderLimits) -> Reply | None:
         )
     if limits.line_octets and message.longest_line > limits.line_octets:
         return Reply(554, "5.6.0", f"A line of the header is longer than {limits.line_octets} octets")
-    if limits.require_from and (count := message.count("from")) != 1:
-        text = "Message has no From field" if count == 0 else "Message has more than one From field"
-        return Reply(550, "5.6.0", f"{text} (RFC 5322 section 3.6)")
+    if limits.require_from:
+        return _from_problem(message)
     return None
+
+
+def _from_problem(message: Message) -> Reply | None:
+    fields = message.all("from")
+    if len(fields) != 1:
+        text = "Message has more than one From field" if fields else "Message has no From field"
+    elif not any(mailbox.local for mailbox in fields[0].addresses.mailboxes):
+        text = "Message has no address in its From field"
+    else:
+        return None
+    return Reply(550, "5.6.0", f"{text} (RFC 5322 section 3.6)")

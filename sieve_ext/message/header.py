@@ -48,7 +48,7 @@ class Header:
 
     def keys(self) -> list[str]:
         """The lower-case names that occur, each once."""
-        return [key for key, numbers in self._by_name.items() if key and numbers]
+        return [key for key, numbers in self._by_name.items() if numbers]
 
     def count(self, key: str) -> int:
         """How many fields have the lower-case name `key`."""

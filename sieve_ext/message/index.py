@@ -9,6 +9,8 @@ The header section ends at the first empty line (RFC 5322 section 2.1), ended by
 line of white space alone continues the field before it (obs-FWS, section 4.2). A line without a colon is
 kept in its place as a field without a name, as Dovecot does: it does not end the header, so what the mail
 store will see is what the policy sees. White space before the colon is not part of the name (section 4.5).
+Where the very first line begins with white space there is no header: as a field it would continue whatever
+is put in front of it, such as our verdict on who the sender is.
 
 Any octets can be indexed, in linear time; nothing raises.
 """
@@ -34,24 +36,23 @@ class HeaderIndex:
         self.by_name: dict[str, list[int]] = {}
         """Lower-case name to places in `lines`, ascending."""
         self._offsets: list[int] | None = None
-        if head[:1] == b"\n" or head[:2] == b"\r\n":
+        if head[:1] in b" \t\n" or head == b"\r" or head.startswith(b"\r\n"):
             self.header_end = 0
-            self.body_offset = head.index(b"\n") + 1
+            self.body_offset = {b"\n": 1, b"\r": len(head[:2])}.get(head[:1], 0)
             self.lines = []
             return
         found = _empty_line(head)
         if found is not None:
             end = found.start()
-            self.header_end = end + 1
-            """Octets of the header section, without the empty line."""
             self.body_offset = found.end()
             """Where the body begins; the length of `head` when there is no empty line in it."""
         else:
-            self.header_end = self.body_offset = len(head)
-            if not head:
-                self.lines = []
-                return
-            end = len(head) - 1 if head[-1] == 10 else len(head)
+            end = len(head)
+            self.body_offset = end
+            if head.endswith((b"\n", b"\n\r")):  # a CR there is the beginning of an empty line
+                end = head.rindex(b"\n")
+        self.header_end = min(end + 1, len(head))
+        """Octets of the header section, without the empty line."""
         self.lines = lines = _split_fields(head[:end].decode("latin-1"))
         by_name = self.by_name
         for place, line in enumerate(lines):
@@ -62,12 +63,12 @@ class HeaderIndex:
                     by_name[name].append(place)
                 else:
                     by_name[name] = [place]
+        by_name.pop("", None)  # a colon alone makes no field
 
     @property
     def malformed(self) -> int:
         """How many of `lines` are no field: no colon, or no name before it."""
-        named = sum(map(len, self.by_name.values())) - len(self.by_name.get("", ()))
-        return len(self.lines) - named
+        return len(self.lines) - sum(map(len, self.by_name.values()))
 
     @property
     def offsets(self) -> list[int]:

@@ -61,7 +61,7 @@ class Message(EditableHeader):
         if size is None:
             size = len(head)
         self._cut = False
-        if size > len(head) and index.body_offset == index.header_end:
+        if size > len(head) and index.body_offset == index.header_end and not head.startswith((b" ", b"\t")):
             # The header goes on beyond `head`. Its last field may, too: it is left to the body, whole.
             self._cut = True
             if index.lines:
@@ -100,6 +100,15 @@ class Message(EditableHeader):
         In the second case the last field that begins in `head` and what follows it count as the body.
         """
         return self._index.body_offset > self._index.header_end
+
+    @property
+    def begins_folded(self) -> bool:
+        """True when the first line begins with white space: there is no header, and no empty line.
+
+        Fields must not simply be put in front of such a message, for its first line would continue the
+        last of them. `chunks` puts an empty line between.
+        """
+        return self._head.startswith((b" ", b"\t"))
 
     @property
     def is_header_cut(self) -> bool:
@@ -231,9 +240,11 @@ class Message(EditableHeader):
 
     @property
     def _separator(self) -> bytes:
-        """The empty line between header and body, b"" when the message has none."""
+        """The empty line between header and body as it stands, b"" when the message has and needs none."""
         separator = self._head[self._index.header_end : self._index.body_offset]
-        return separator or (b"\r\n" if self._body is not None else b"")
+        if self.begins_folded or (self._body is not None and not separator.endswith(b"\n")):
+            return b"\r\n"
+        return separator
 
     @property
     def head(self) -> bytes:

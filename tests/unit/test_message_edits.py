@@ -225,9 +225,13 @@ def test_edits_of_a_message_with_bare_line_feeds() -> None:
         (b"", b"X: y\r\n"),
         (b"\r\nbody", b"X: y\r\n\r\nbody"),
         (b"A: b", b"A: b\r\nX: y\r\n"),
+        (b"\r", b"X: y\r\n\r"),
+        (b"A: b\r\n\r", b"A: b\r\nX: y\r\n\r"),
         (b"A: b\r", b"A: b\r\nX: y\r\n"),
         (b"A: b\r\n", b"A: b\r\nX: y\r\n"),
         (b"hello\r\nworld\r\n", b"hello\r\nworld\r\nX: y\r\n"),
+        (b" A: b\r\n\r\nbody", b"X: y\r\n\r\n A: b\r\n\r\nbody"),
+        (b"\tpass", b"X: y\r\n\r\n\tpass"),
     ],
 )
 def test_add_to_odd_messages(head: bytes, expected: bytes) -> None:
@@ -249,8 +253,9 @@ def test_replace_body() -> None:
         message.replace_body(lambda: iter(()))
 
 
-def test_a_body_for_a_message_without_one() -> None:
-    message = Message(b"A: b\r\n")
+@pytest.mark.parametrize("head", [b"A: b\r\n", b"A: b\r\n\r", b"A: b\r\n\r\n"])
+def test_a_body_for_a_message_without_one(head: bytes) -> None:
+    message = Message(head)
     message.replace_body(b"body")
     assert octets(message) == b"A: b\r\n\r\nbody"
 

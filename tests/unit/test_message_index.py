@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_ext.message import HeaderIndex, Message
+from tests.fuzz.fuzz_message import check
 
 CASES = [
     # head, [(name, unfolded value)], body
@@ -21,7 +22,10 @@ CASES = [
     (b"A: b\n\r\nbody\n", [("A", b"b")], b"body\n"),
     (b"A: b\r\n", [("A", b"b")], b""),
     (b"A: b", [("A", b"b")], b""),
-    (b"A: b\r\n\r", [("A", b"b"), ("", b"")], b""),
+    (b"A: b\r\n\r", [("A", b"b")], b""),
+    (b"A: b\r", [("A", b"b")], b""),
+    (b"\r", [], b""),
+    (b"\r\r", [("", b"")], b""),
     (b"A:\r\nB:\r\n\r\n", [("A", b""), ("B", b"")], b""),
     (b"A: b\r\n c\r\n\td\r\nE: f\r\n\r\n", [("A", b"b c\td"), ("E", b"f")], b""),
     (b"A: b\n c\nE: f\n\n", [("A", b"b c"), ("E", b"f")], b""),
@@ -38,7 +42,10 @@ CASES = [
         b"x",
     ),
     (b"hello world\r\n\r\nbody", [("", b"")], b"body"),
-    (b" begins: with a blank\r\nA: b\r\n\r\n", [(" begins", b"with a blank"), ("A", b"b")], b""),
+    # A first line with a blank before it would continue whatever is put in front: there is no header.
+    (b" A: b\r\nC: d\r\n\r\nx", [], b" A: b\r\nC: d\r\n\r\nx"),
+    (b"\t", [], b"\t"),
+    (b"\rA: b\r\n\r\nx", [("\rA", b"b")], b"x"),
     (b": no name\r\nA: b\r\n\r\n", [("", b"no name"), ("A", b"b")], b""),
     (b"A: b: c\r\n\r\n", [("A", b"b: c")], b""),
     # NUL, bare CR and octets over 127 are octets.
@@ -177,7 +184,7 @@ def test_any_octets_come_out_as_they_went_in(octets: bytes) -> None:
     assert b"".join(message.chunks()) == octets
     assert message.head == octets
     separator = octets[message.original_header_size : message.body_offset]
-    assert separator in (b"", b"\n", b"\r\n")
+    assert separator in (b"", b"\r", b"\n", b"\r\n")
     assert message.render_header() + separator + b"".join(message.body_chunks()) == octets
     assert message.size == len(octets)
 
@@ -216,3 +223,60 @@ def test_a_head_cut_anywhere_loses_nothing(octets: bytes, cut: int) -> None:
     edited.prepend(b"X: 1\r\n")
     assert b"".join(edited.chunks()).startswith(b"X: 1\r\n")
     assert b"".join(message.chunks()) == octets
+
+
+fragments = st.sampled_from(
+    [
+        *(
+            b"From: ",
+            b"Subject: ",
+            b"Content-Type: ",
+            b"multipart/mixed; boundary=a",
+            b"message/rfc822",
+            b"text/html",
+        ),
+        *(
+            b"Content-Transfer-Encoding: ",
+            b"base64",
+            b"quoted-printable",
+            b"; charset=utf-8",
+            b"; name*0*=''%41",
+        ),
+        *(
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\r\n\r\n",
+            b"--a",
+            b"--a--",
+            b" ",
+            b"\t",
+            b"x",
+            b"\0",
+            b"\xc3\xa4",
+            b"\xff",
+            b":",
+        ),
+        *(
+            b"=?utf-8?q?=C3=A4?=",
+            b"=?",
+            b"?=",
+            b"a@b",
+            b"<a@b>",
+            b'"',
+            b"(",
+            b"\\",
+            b",",
+            b";",
+            b"YWJj",
+            b"=41",
+            b"=",
+        ),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.one_of(st.binary(max_size=200), st.lists(fragments, max_size=30).map(b"".join)))
+def test_the_invariant_of_the_fuzzer(octets: bytes) -> None:
+    check(octets)

@@ -4,7 +4,7 @@ import time
 from email.header import decode_header, make_header
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sieve_ext.message import Message, make_field
@@ -193,8 +193,7 @@ def test_encoded_text_reads_back(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=300), st.booleans())
 def test_written_fields_read_back(text: str, utf8: bool) -> None:
     field = make_field("Subject", text, utf8=utf8)
-    if utf8 and "=?" in text:
-        return  # raw UTF-8 has no way to say that it is not an encoded word
+    assume(not (utf8 and "=?" in text))  # raw UTF-8 cannot say that it is no encoded word
     assert Message(field.raw + b"\r\n").text("subject") == text.strip()
 
 
