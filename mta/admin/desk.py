@@ -18,10 +18,11 @@ import mta
 from mta import metrics
 from mta.admin.control import MAX_LINE, Answer, ControlServer, Request
 from mta.admin.http import MAX_HEAD, HttpServer
-from mta.supervisor.core import Log, Reloaded, Supervisor
+from mta.supervisor.core import Reloaded, Supervisor
 from mta.supervisor.plan import SUPERVISOR
 from mta.supervisor.planning import CONTROL, METRICS
 from mta.supervisor.sockets import SocketSet
+from mta.supervisor.staff import Log
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -69,7 +70,16 @@ class Desk:
 
     async def _status(self, request: Request) -> Answer:
         facts = describe(self._supervisor)
-        facts["metrics"] = await self._supervisor.metrics()
+        snapshot = await self._supervisor.staff.metrics()
+        facts["sessions"] = {
+            "open": metrics.value(snapshot, "sessions_open"),
+            "total": metrics.value(snapshot, "sessions"),
+        }
+        results = {key.partition("\t")[0] for key in snapshot.get("messages", {})}
+        facts["messages"] = {
+            result: metrics.value(snapshot, "messages", result) for result in sorted(results)
+        }
+        facts["metrics"] = snapshot
         return Answer(True, facts)
 
     async def _reload(self, request: Request) -> Answer:
@@ -89,7 +99,7 @@ class Desk:
         return Answer(True, {"pid": os.getpid()})
 
     async def _metrics(self, request: Request) -> Answer:
-        return Answer(True, await self._supervisor.metrics())
+        return Answer(True, await self._supervisor.staff.metrics())
 
     async def _log_level(self, request: Request) -> Answer:
         if request.level not in LOG_LEVELS:
@@ -98,20 +108,20 @@ class Desk:
         return Answer(True, {"level": request.level})
 
     async def _exposition(self) -> bytes:
-        return metrics.exposition(await self._supervisor.metrics())
+        return metrics.exposition(await self._supervisor.staff.metrics())
 
 
 def describe(supervisor: Supervisor) -> dict[str, Any]:
     """Facts about a supervisor and its processes, for people and for JSON."""
     current = supervisor.current
-    restarts = {seat.child: seat.restarts for g in supervisor.generations for seat in g.seats}
+    restarts = {seat.child: seat.restarts for g in supervisor.staff.generations for seat in g.seats}
     if current is None:
         state = "starting"
     elif supervisor.stopping:
         state = "stopping"
     else:
         state = "reloading" if supervisor.reloading else "running"
-    children = sorted(supervisor.children, key=lambda child: (child.generation, child.name))
+    children = sorted(supervisor.staff.children, key=lambda child: (child.generation, child.name))
     return {
         "version": mta.__version__,
         "pid": os.getpid(),
@@ -119,7 +129,7 @@ def describe(supervisor: Supervisor) -> dict[str, Any]:
         "serving": supervisor.serving,
         "uptime": round(time.monotonic() - supervisor.started_at, 3),
         "generation": current.number if current is not None else 0,
-        "remembered": supervisor.remembered,
+        "remembered": len(supervisor.staff.memory),
         "last_reload": _reload_facts(supervisor.last_reload) if supervisor.last_reload else None,
         "workers": [
             {

@@ -7,6 +7,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from mta import metrics
 
 _STATES = {
     "ready": "green",
@@ -30,8 +33,14 @@ def show(status: Mapping[str, Any], console: Console | None = None) -> None:
         out.print(f"[red]last reload refused:[/red] {len(last['problems'])} problem(s)")
         for problem in last["problems"]:
             out.print(f"  {problem}", markup=False)
+    out.print()
     out.print(_workers(status["workers"]))
+    out.print()
     out.print(_counters(status["metrics"]))
+    pools = _pools(status["metrics"])
+    if pools is not None:
+        out.print()
+        out.print(pools)
 
 
 def duration(seconds: float) -> str:
@@ -58,11 +67,39 @@ def _workers(workers: list[Mapping[str, Any]]) -> Table:
     return table
 
 
+def _counters(snapshot: metrics.Snapshot) -> Table:
+    table = Table("counted", "all", "of these", box=None, pad_edge=False)
+    opened = metrics.value(snapshot, "sessions_open")
+    table.add_row("sessions", _number(metrics.value(snapshot, "sessions")), f"{_number(opened)} open")
+    for name, label in (("messages", "messages"), ("recipients", "recipients"), ("refusals", "refused")):
+        table.add_row(label, _number(metrics.value(snapshot, name)), _by_first_label(snapshot, name))
+    if snapshot.get("store_recipients"):
+        stored = metrics.value(snapshot, "store_recipients")
+        table.add_row("mail store", _number(stored), _by_first_label(snapshot, "store_recipients"))
+    return table
+
+
+def _pools(snapshot: metrics.Snapshot) -> Table | None:
+    peers = sorted(snapshot.get("pool_open", {}))
+    if not peers:
+        return None
+    table = Table("next hop", "open", "idle", "waiting", "failed", box=None, pad_edge=False)
+    for peer in peers:
+        counts = [metrics.value(snapshot, f"pool_{name}", peer) for name in ("open", "idle", "waiting")]
+        failed = snapshot.get("pool_connects", {}).get(f"failed\t{peer}", 0)
+        table.add_row(Text(peer), *map(_number, (*counts, failed)))
+    return table
+
+
+def _by_first_label(snapshot: metrics.Snapshot, name: str) -> str:
+    words = sorted({key.partition("\t")[0] for key in snapshot.get(name, {})})
+    return ", ".join(f"{_number(metrics.value(snapshot, name, word))} {word}" for word in words)
+
+
+def _number(value: float) -> str:
+    return f"{round(value):,}"
+
+
 def _coloured(state: str) -> str:
     colour = _STATES.get(state, "red")
     return f"[{colour}]{state}[/{colour}]"
-
-
-def _counters(metrics: Mapping[str, Any]) -> Table:
-    table = Table(box=None)
-    return table

@@ -127,9 +127,10 @@ class Child:
         except OSError:
             ours.close()
             raise
-        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
         await self._channel.connect(ours)
         self._channel.send(start(descriptors))
+        # Last, so that nobody hears of the end of a child before `spawn` has returned it.
+        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
 
     @property
     def ending(self) -> str:

@@ -11,63 +11,32 @@ processes that end or publish. It never reads a byte of mail.
   turn are one.
 * Stop (SIGTERM, SIGINT or the control socket): processes finish their sessions within the drain timeout,
   then they are killed. A second signal kills at once.
-* A process that ends is replaced (`mta.supervisor.generation`); one that does not answer for
-  `HANG_LIMIT` is made to say where it hangs and ended.
+* A process that ends is replaced (`mta.supervisor.generation`), one that hangs is ended first
+  (`mta.supervisor.staff`).
 * The supervisor itself dying is noticed by each process at its channel: it drains and ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from mta.supervisor.child import Child, State
-from mta.supervisor.counters import Counters
-from mta.supervisor.generation import Generation, Seat, StartFailed
-from mta.supervisor.memory import Memory
-from mta.supervisor.messages import LogLevel, SnapshotRequest, Start, Topic
+from mta.supervisor.child import State
+from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import SUPERVISOR, WORKER, Plan, PlanError, fixed_differences
 from mta.supervisor.privileges import drop_privileges, forbid_new_privileges
 from mta.supervisor.slots import NoSlotFree, Slots
 from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
-
-BEAT = 5.0
-"""Seconds between two questions to each process: how stale counters of a killed worker can be."""
-
-HANG_LIMIT = 60.0
-"""Seconds of silence after which a process is taken to hang. Its loop should never stand for one."""
+from mta.supervisor.staff import Log, Staff
 
 SWITCH_LIMIT = 5.0
 """Seconds to wait for old processes to leave sockets alone that are about to be closed."""
-
-NO_SLOT = -1
-"""Slot of a process that shares no counters with the workers: the mail store."""
-
-SNAPSHOT_TIMEOUT = 2.0
-"""Seconds to wait for counters before the last known ones are shown instead."""
-
-
-class Log(Protocol):
-    """The part of a structured logger that is used here."""
-
-    def debug(self, event: str, **facts: object) -> object:
-        """Write a line for developers."""
-
-    def info(self, event: str, **facts: object) -> object:
-        """Write a line for the record."""
-
-    def warning(self, event: str, **facts: object) -> object:
-        """Write a line that somebody should read."""
-
-    def error(self, event: str, **facts: object) -> object:
-        """Write a line that somebody must read."""
 
 
 class Frontend(Protocol):
@@ -120,19 +89,14 @@ class Supervisor:
         self._set_log_level = set_log_level
         self._environment = environment
         self._notifier = Notifier.from_environment(environment)
-        self._memory = Memory(time.time)
-        self._counters = Counters()
-        self._answer = asyncio.Event()
         self._frontend: Frontend | None = None
         self._sockets: ListeningSockets
         self._slots: Slots
+        self.staff: Staff
         self.started_at = time.monotonic()
-        self.generations: list[Generation] = []
-        """All that have living processes, oldest first; one that is being started is among them."""
         self.current: Generation | None = None
         """The one that serves."""
         self._numbers = 0
-        self._questions = 0
         self._reload_lock = asyncio.Lock()
         self._next_reload: asyncio.Task[Reloaded] | None = None
         self.reloading = False
@@ -155,10 +119,11 @@ class Supervisor:
             self._sockets.commit(wanted)
             _become(plan)
             self._in_force(plan)
-            self._load_memory(plan)
             async with asyncio.TaskGroup() as self._tasks:
+                self.staff = Staff(self._log, self._environment, self._tasks, self._slots)
+                self._load_memory(plan)
                 self._listen_to_signals()
-                beat = self._tasks.create_task(self._beat())
+                beat = self._tasks.create_task(self.staff.beat(self._notifier))
                 try:
                     if frontend is not None:
                         self._frontend = frontend(self)
@@ -184,20 +149,14 @@ class Supervisor:
     def stop(self, now: bool = False) -> None:
         """Begin to stop; a second call, or `now`, kills what still runs. So does a stop during the start."""
         if self._stop.is_set() or now or self.current is None:
-            for generation in self.generations:
+            for generation in self.staff.generations:
                 generation.kill()
         self._stop.set()
 
     def set_log_level(self, level: str) -> None:
         """Change the level of all processes until the next reload; raises `ValueError` for a wrong level."""
         self._set_log_level(level)
-        for child in self.children:
-            child.tell(LogLevel(level))
-
-    @property
-    def children(self) -> list[Child]:
-        """All living processes."""
-        return [child for generation in self.generations for child in generation.children]
+        self.staff.set_log_level(level)
 
     @property
     def stopping(self) -> bool:
@@ -210,80 +169,6 @@ class Supervisor:
         if self.stopping or self.current is None:
             return False
         return any(child.role == WORKER and child.state is State.READY for child in self.current.children)
-
-    @property
-    def remembered(self) -> int:
-        """How many records new workers would be told."""
-        return len(self._memory)
-
-    async def metrics(self) -> dict[str, Any]:
-        """Counters of the node since its start: living processes asked now, ended ones remembered."""
-        question = self._ask_all()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SNAPSHOT_TIMEOUT):
-                while any(
-                    child.answered < question for child in self.children if child.state is not State.STARTING
-                ):
-                    self._answer.clear()
-                    await self._answer.wait()
-        return self._counters.total(self.children)
-
-    # What a generation needs (`Office`)
-
-    async def launch(self, generation: Generation, seat: Seat) -> Child:
-        """Start a process for a seat (`Office`)."""
-        role = seat.crew.role
-        slot = self._slots.take() if role == WORKER else NO_SLOT
-        sockets = generation.sockets.of(role)
-        child = Child(seat.name, role, generation.number, slot, generation)
-
-        def start(descriptors: dict[str, list[int]]) -> Start:
-            return Start(
-                name=seat.name,
-                slot=slot,
-                slots=self._slots.count,
-                configuration=generation.plan.configuration,
-                sockets=descriptors,
-                shared_memory_fd=self._slots.memory_fd,
-                drain_timeout=generation.plan.drain_timeout,
-                remembered=[Topic(topic, data) for topic, data in self._memory.records()],
-            )
-
-        try:
-            await child.spawn(seat.crew.daemon, sockets, start, self._slots.memory_fd, self._environment)
-        except OSError:
-            self._release(slot)
-            raise
-        self._log.info("worker started", worker=child.name, pid=child.pid, slot=slot)
-        return child
-
-    def run_beside(self, work: Coroutine[None, None, None]) -> None:
-        """Run something beside everything else (`Office`)."""
-        self._tasks.create_task(work)
-
-    def answered(self) -> None:
-        """Wake whoever waits for counters (`Office`)."""
-        self._answer.set()
-
-    def published(self, child: Child, topic: Topic) -> None:
-        """Pass a record on to all other processes, of every generation (`Office`)."""
-        self._memory.remember(topic.topic, topic.data)
-        for other in self.children:
-            if other is not child and not other.tell(topic):
-                self._log.warning("record not relayed", worker=other.name, topic=topic.topic)
-
-    def left(self, child: Child) -> None:
-        """Keep the counters of a process that ended, and free its slot (`Office`)."""
-        self._counters.leave(child)
-        self._release(child.slot)
-
-    def report(self, level: str, event: str, **facts: object) -> None:
-        """Write a log line (`Office`)."""
-        getattr(self._log, level)(event, **facts)
-
-    def _release(self, slot: int) -> None:
-        if slot != NO_SLOT:
-            self._slots.release(slot)
 
     # The life of the node
 
@@ -305,13 +190,13 @@ class Supervisor:
     async def _end(self, plan: Plan) -> None:
         self._notifier.stopping()
         seconds = self.current.plan.drain_timeout if self.current is not None else plan.drain_timeout
-        self._log.info("stopping", processes=len(self.children), drain=seconds)
-        for generation in self.generations:
+        self._log.info("stopping", processes=len(self.staff.children), drain=seconds)
+        for generation in self.staff.generations:
             if not generation.draining:
                 generation.drain(seconds)
         # Clients that come now are refused at once and go to another server, rather than wait in a queue
         # that nobody serves. The control socket answers until the end.
-        for generation in self.generations:
+        for generation in self.staff.generations:
             await generation.wait_not_accepting(SWITCH_LIMIT)
         own = [
             listen
@@ -319,19 +204,19 @@ class Supervisor:
             if listen.role == SUPERVISOR
         ]
         self._report_all("cannot close", self._sockets.commit(self._sockets.prepare(own)))
-        for generation in list(self.generations):
+        for generation in list(self.staff.generations):
             await generation.wait_empty()
         if plan.state_directory:
             try:
-                self._memory.save(plan.state_directory)
+                self.staff.memory.save(plan.state_directory)
             except OSError as problem:
                 self._log.error("memory not saved", directory=plan.state_directory, reason=str(problem))
         self._log.info("stopped", uptime=round(time.monotonic() - self.started_at, 3))
 
     def _generation(self, plan: Plan, sockets: SocketSet) -> Generation:
         self._numbers += 1
-        generation = Generation(self._numbers, plan, sockets, self)
-        self.generations.append(generation)
+        generation = Generation(self._numbers, plan, sockets, self.staff)
+        self.staff.generations.append(generation)
         return generation
 
     async def _reload_in_turn(self) -> Reloaded:
@@ -346,6 +231,8 @@ class Supervisor:
                 self.reloading = False
             result = replace(result, seconds=round(time.monotonic() - began, 3))
         self.last_reload = result
+        kind = "ok" if result.ok else "refused" if result.configuration_wrong else "failed"
+        self.staff.stats.reloads[kind] += 1
         if result.ok:
             self._log.info("reloaded", generation=result.generation, seconds=result.seconds)
             self._notifier.ready(f"serving, generation {result.generation}")
@@ -377,7 +264,7 @@ class Supervisor:
         try:
             await generation.start()
         except StartFailed as error:
-            self.generations.remove(generation)
+            self.staff.generations.remove(generation)
             self._report_all("cannot close", self._sockets.rollback(wanted))
             return Reloaded(False, current.number, (str(error),))
         # From here on the new generation serves; nothing below can fail back.
@@ -387,7 +274,7 @@ class Supervisor:
         except OSError as problem:
             self._log.error("log not changed", reason=str(problem))
         current.drain(plan.drain_timeout)
-        self.run_beside(self._forget_when_empty(current))
+        self._tasks.create_task(self._forget_when_empty(current))
         await current.wait_not_accepting(SWITCH_LIMIT)
         if self._frontend is not None:
             await self._frontend.serve(wanted)
@@ -400,29 +287,7 @@ class Supervisor:
 
     async def _forget_when_empty(self, generation: Generation) -> None:
         await generation.wait_empty()
-        self.generations.remove(generation)
-
-    async def _beat(self) -> None:
-        """Ask everybody for counters and a sign of life, and give one to systemd."""
-        watchdog = self._notifier.watchdog_seconds
-        period = min(BEAT, watchdog / 2) if watchdog else BEAT
-        while True:
-            self._notifier.watchdog()
-            self._ask_all()
-            for child in self.children:
-                if child.state is State.STARTING or child.aborted:
-                    continue  # who starts has a limit of its own
-                silent = time.monotonic() - child.heard_at
-                if silent > HANG_LIMIT:
-                    self._log.error("worker hangs", worker=child.name, pid=child.pid, silent=round(silent))
-                    child.abort()
-            await asyncio.sleep(period)
-
-    def _ask_all(self) -> int:
-        self._questions += 1
-        for child in self.children:
-            child.tell(SnapshotRequest(self._questions))
-        return self._questions
+        self.staff.generations.remove(generation)
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -438,7 +303,7 @@ class Supervisor:
         if not plan.state_directory:
             return
         try:
-            self._memory.load(plan.state_directory)
+            self.staff.memory.load(plan.state_directory)
         except (OSError, ValueError) as problem:
             self._log.warning("memory not loaded", reason=str(problem))
 

@@ -2,13 +2,12 @@
 
 A process counts from zero. When it ends, what it had counted is added to `departed`, so that a sum over the
 node never goes back at a restart or a reload. Of a process that was killed, what it counted after its last
-answer is lost: at most `mta.supervisor.core.BEAT` seconds.
+answer is lost: at most `mta.supervisor.staff.BEAT` seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from mta import metrics
 from mta.supervisor.child import Child
@@ -19,17 +18,14 @@ class Counters:
 
     def __init__(self) -> None:
         """Nothing counted yet."""
-        self._departed: dict[str, Any] = {}
+        self._departed: metrics.Snapshot = {}
 
     def leave(self, child: Child) -> None:
         """Take over what a process that ended had counted; its gauges end with it."""
         if child.metrics:
-            departed = [self._departed] if self._departed else []
-            self._departed = metrics.merge([*departed, metrics.retired(child.metrics)])
+            self._departed = metrics.merge([self._departed, metrics.retired(child.metrics)])
 
-    def total(self, children: Iterable[Child]) -> dict[str, Any]:
-        """Sum over the living and the departed."""
-        parts = [child.metrics for child in children if child.metrics]
-        if self._departed:
-            parts.append(self._departed)
-        return metrics.merge(parts)
+    def total(self, children: Iterable[Child], own: metrics.Snapshot) -> metrics.Snapshot:
+        """Sum over the living, the departed, and the supervisor's `own` counters."""
+        living = [child.metrics for child in children if child.metrics]
+        return metrics.merge([*living, self._departed, own])

@@ -61,6 +61,9 @@ class Office(Protocol):
     def answered(self) -> None:
         """Note that some child has sent its counters."""
 
+    def restarted(self, role: str) -> None:
+        """Count that a process ended by itself and is replaced."""
+
     def report(self, level: str, event: str, **facts: object) -> None:
         """Write a log line."""
 
@@ -158,15 +161,22 @@ class Generation:
         if self._start is not None and not self._start.done():
             reason = child.fault or f"{child.ending} before it was ready"
             self._start.set_exception(StartFailed(f"{child.name}: {reason}"))
-        if self.draining or self._start is not None:
+        seat = self._seat_of(child)
+        if self.draining or seat is None or self._start_failed():
             self._office.report("info", "worker ended", worker=child.name, pid=child.pid, how=child.ending)
-            return
-        seat = next(seat for seat in self.seats if seat.child is child)
-        self._replace(seat, child.lived(), pid=child.pid, how=child.ending)
+        else:
+            self._replace(seat, child.lived(), pid=child.pid, how=child.ending)
 
     def child_drained(self, child: Child) -> None:
-        """Wake whoever waits for the sockets to be out of use (`Watcher`)."""
+        """Wake whoever waits; replace a process that leaves on its own, as by SIGTERM (`Watcher`)."""
         self._news.set()
+        seat = self._seat_of(child)
+        if self.draining or seat is None:
+            return
+        seat.child = None
+        seat.restarts += 1
+        self._office.report("info", "worker leaves", worker=child.name, pid=child.pid)
+        self._office.run_beside(self._refill(seat))
 
     def child_published(self, child: Child, topic: Topic) -> None:
         """Pass on (`Watcher`)."""
@@ -180,6 +190,13 @@ class Generation:
         """Tell whoever waits for counters; the child keeps them (`Watcher`)."""
         self._office.answered()
 
+    def _start_failed(self) -> bool:
+        start = self._start
+        return start is not None and start.done() and (start.cancelled() or start.exception() is not None)
+
+    def _seat_of(self, child: Child) -> Seat | None:
+        return next((seat for seat in self.seats if seat.child is child), None)
+
     async def _fill(self, seat: Seat) -> None:
         seat.child = await self._office.launch(self, seat)
         self._living.add(seat.child)
@@ -191,6 +208,7 @@ class Generation:
         seat.child = None
         seat.restarts += 1
         delay = seat.backoff.delay(lived)
+        self._office.restarted(seat.crew.role)
         self._office.report(
             "error", "worker restarts", worker=seat.name, lived=round(lived, 3), delay=delay,
             crashes=seat.backoff.crashes, **facts,

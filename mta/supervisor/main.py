@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -33,6 +34,8 @@ def serve(configuration: str, pid_file: str = "", daemon: str = DAEMON) -> int:
     # Relative paths and the next reload mean the same file, wherever we were started.
     configuration = os.path.abspath(configuration)
     raise_fd_limit()
+    # Until the supervisor listens to signals, a request to reload would end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with _named_process(), _pid_file(pid_file):
             asyncio.run(_live(configuration, daemon))
@@ -48,7 +51,7 @@ def serve(configuration: str, pid_file: str = "", daemon: str = DAEMON) -> int:
 
 
 async def _live(configuration: str, daemon: str) -> None:
-    # Everything is imported: what lives now lives as long as the process. `mta.cli` has stopped the collector.
+    # `mta.cli` has stopped the collector. What is imported lives as long as the process.
     gc.freeze()
     gc.enable()
     logger = log.get("supervisor")

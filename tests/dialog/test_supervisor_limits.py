@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mta import config
-from mta.supervisor import child, core, generation, planning, slots
+from mta.supervisor import child, core, generation, planning, slots, staff
 from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
 from tests.peers.running import ROOT, Tamis, alive, free_port
@@ -41,9 +41,9 @@ class Notes:
 def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     # The process of the tests keeps its privileges: other tests start set-gid programs.
     monkeypatch.setattr(core, "_become", lambda plan: None)
-    monkeypatch.setattr(core, "BEAT", 0.1)
-    monkeypatch.setattr(core, "HANG_LIMIT", 1.0)
-    monkeypatch.setattr(core, "SNAPSHOT_TIMEOUT", 0.2)
+    monkeypatch.setattr(staff, "BEAT", 0.1)
+    monkeypatch.setattr(staff, "HANG_LIMIT", 1.0)
+    monkeypatch.setattr(staff, "SNAPSHOT_TIMEOUT", 0.2)
     monkeypatch.setattr(core, "SWITCH_LIMIT", 0.3)
     monkeypatch.setattr(child, "LEAVE_GRACE", 0.3)
 
@@ -115,9 +115,10 @@ def test_counters_of_a_worker_that_hangs_are_the_last_known(node: Node) -> None:
         reader, writer, _ = await node.connect()
         writer.write(b"count\n")
         assert await reader.readline() == b"counted\n"
-        before = await node.supervisor.metrics()
+        before = await node.supervisor.staff.metrics()
+        assert before["messages"] == {"delivered": 1}
         writer.write(b"hang\n")
-        assert await node.supervisor.metrics() == before
+        assert (await node.supervisor.staff.metrics())["messages"] == before["messages"]
         writer.close()
 
     node.run(scenario)
@@ -145,7 +146,7 @@ def test_generation_that_is_late_is_given_up(node: Node, monkeypatch: pytest.Mon
         result = await node.supervisor.reload()
         assert (result.ok, result.generation) == (False, 1)
         assert "worker-2.1: not ready within 0.7 s" in result.problems[0]
-        assert len(node.supervisor.children) == 1
+        assert len(node.supervisor.staff.children) == 1
 
     node.run(scenario)
 
@@ -155,7 +156,7 @@ def test_start_that_is_late_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -
     node.tamis.configure(workers=2, banner="late")
     with pytest.raises(StartFailed, match=r"worker-1\.1, worker-1\.2: not ready"):
         asyncio.run(node.supervisor.run())
-    assert node.supervisor.children == []
+    assert node.supervisor.staff.children == []
 
 
 def test_too_many_generations_are_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +194,7 @@ def test_stop_during_a_reload_ends_everything(node: Node) -> None:
     async def scenario() -> None:
         node.tamis.configure(workers=1, banner="late")
         reload = asyncio.create_task(node.supervisor.reload())
-        await patiently(lambda: len(node.supervisor.children) == 2, "the new worker starts")
+        await patiently(lambda: len(node.supervisor.staff.children) == 2, "the new worker starts")
         node.supervisor.stop()
         result = await reload
         assert not result.ok

@@ -1,0 +1,178 @@
+"""All living processes of the node, of every generation: what they share, tell each other and have counted.
+
+`Staff` starts processes for the seats of a generation (`Office`), gives each worker its slot, hands what one
+publishes to all others, asks everybody for counters every `BEAT` seconds, and takes that as the sign of life:
+a process that has not answered for `HANG_LIMIT` is made to write where it hangs, ended, and replaced by its
+generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
+
+from mta.metrics import Stats
+from mta.supervisor.child import Child, State
+from mta.supervisor.counters import Counters
+from mta.supervisor.generation import Generation, Seat
+from mta.supervisor.memory import Memory
+from mta.supervisor.messages import LogLevel, SnapshotRequest, Start, Topic
+from mta.supervisor.notify import Notifier
+from mta.supervisor.plan import SUPERVISOR, WORKER
+from mta.supervisor.slots import Slots
+
+BEAT = 5.0
+"""Seconds between two questions to each process: how stale counters of a killed worker can be."""
+
+HANG_LIMIT = 60.0
+"""Seconds of silence after which a process is taken to hang. Its loop should never stand for one."""
+
+SNAPSHOT_TIMEOUT = 2.0
+"""Seconds to wait for counters before the last known ones are shown instead."""
+
+NO_SLOT = -1
+"""Slot of a process that shares no counters with the workers: the mail store."""
+
+
+class Log(Protocol):
+    """The part of a structured logger that is used here."""
+
+    def debug(self, event: str, **facts: object) -> object:
+        """Write a line for developers."""
+
+    def info(self, event: str, **facts: object) -> object:
+        """Write a line for the record."""
+
+    def warning(self, event: str, **facts: object) -> object:
+        """Write a line that somebody should read."""
+
+    def error(self, event: str, **facts: object) -> object:
+        """Write a line that somebody must read."""
+
+
+class Staff:
+    """The processes of a node."""
+
+    def __init__(
+        self, log: Log, environment: Mapping[str, str], tasks: asyncio.TaskGroup, slots: Slots
+    ) -> None:
+        """Nobody lives yet. `environment` is what processes inherit; `tasks` runs what goes on beside."""
+        self._log = log
+        self._environment = environment
+        self._tasks = tasks
+        self._slots = slots
+        self._counters = Counters()
+        self._questions = 0
+        self.stats = Stats(SUPERVISOR)
+        self._answer = asyncio.Event()
+        self.memory = Memory(time.time)
+        self.generations: list[Generation] = []
+        """All that have living processes, oldest first; one that is being started is among them."""
+
+    @property
+    def children(self) -> list[Child]:
+        """All living processes."""
+        return [child for generation in self.generations for child in generation.children]
+
+    async def metrics(self) -> dict[str, Any]:
+        """Counters of the node since its start: living processes asked now, ended ones remembered."""
+        question = self._ask_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SNAPSHOT_TIMEOUT):
+                while any(c.answered < question for c in self.children if c.state is not State.STARTING):
+                    self._answer.clear()
+                    await self._answer.wait()
+        return self._counters.total(self.children, self.stats.snapshot())
+
+    def set_log_level(self, level: str) -> None:
+        """Change the level of all processes."""
+        for child in self.children:
+            child.tell(LogLevel(level))
+
+    async def beat(self, notifier: Notifier) -> None:
+        """Ask everybody for counters and a sign of life, and give one to systemd; until cancelled."""
+        watchdog = notifier.watchdog_seconds
+        period = min(BEAT, watchdog / 2) if watchdog else BEAT
+        while True:
+            notifier.watchdog()
+            self._ask_all()
+            for child in self.children:
+                if child.state is not State.STARTING and not child.aborted:  # a start has a limit of its own
+                    self._end_if_hung(child)
+            await asyncio.sleep(period)
+
+    # What a generation needs (`Office`)
+
+    async def launch(self, generation: Generation, seat: Seat) -> Child:
+        """Start a process for a seat. Raises `OSError`."""
+        role = seat.crew.role
+        slot = self._slots.take() if role == WORKER else NO_SLOT
+        child = Child(seat.name, role, generation.number, slot, generation)
+
+        def start(descriptors: dict[str, list[int]]) -> Start:
+            return Start(
+                name=seat.name,
+                slot=slot,
+                slots=self._slots.count,
+                configuration=generation.plan.configuration,
+                sockets=descriptors,
+                shared_memory_fd=self._slots.memory_fd,
+                drain_timeout=generation.plan.drain_timeout,
+                remembered=[Topic(topic, data) for topic, data in self.memory.records()],
+            )
+
+        sockets = generation.sockets.of(role)
+        try:
+            await child.spawn(seat.crew.daemon, sockets, start, self._slots.memory_fd, self._environment)
+        except OSError:
+            self._release(slot)
+            raise
+        self._log.info("worker started", worker=child.name, pid=child.pid, slot=slot)
+        return child
+
+    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+        """Run something beside everything else."""
+        self._tasks.create_task(work)
+
+    def answered(self) -> None:
+        """Wake whoever waits for counters."""
+        self._answer.set()
+
+    def restarted(self, role: str) -> None:
+        """Count that a process ended by itself and is replaced."""
+        self.stats.worker_restarts[role] += 1
+
+    def published(self, child: Child, topic: Topic) -> None:
+        """Pass a record on to all other processes, of every generation."""
+        self.memory.remember(topic.topic, topic.data)
+        for other in self.children:
+            if other is not child and not other.tell(topic):
+                self._log.warning("record not relayed", worker=other.name, topic=topic.topic)
+
+    def left(self, child: Child) -> None:
+        """Keep the counters of a process that ended, and free its slot."""
+        self._counters.leave(child)
+        self._release(child.slot)
+
+    def report(self, level: str, event: str, **facts: object) -> None:
+        """Write a log line."""
+        getattr(self._log, level)(event, **facts)
+
+    def _ask_all(self) -> int:
+        self._questions += 1
+        for child in self.children:
+            child.tell(SnapshotRequest(self._questions))
+        return self._questions
+
+    def _end_if_hung(self, child: Child) -> None:
+        silent = time.monotonic() - child.heard_at
+        if silent > HANG_LIMIT:
+            self._log.error("worker hangs", worker=child.name, pid=child.pid, silent=round(silent))
+            child.abort()
+
+    def _release(self, slot: int) -> None:
+        if slot != NO_SLOT:
+            self._slots.release(slot)
