@@ -3,16 +3,19 @@
 One connection of a worker carries all its logins at once. It is made at the start and again whenever it
 ends, with back-off; requests under way then fail with `UnavailableError` and so do new ones that cannot wait
 for it: the client reads 454 4.7.0 and tries again. The list of mechanisms outlives the connection.
+
+A process of Dovecot lives on for as long as it has a client, with the configuration that it started with. So
+each minute a new connection takes over; the old one ends when its exchanges have ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 from collections.abc import Callable
-from typing import cast
 
 from mta.accounts.dovecotprotocol import (
     Answer,
@@ -31,6 +34,10 @@ REQUEST_TIMEOUT = 40.0
 FIRST_BACKOFF = 0.1
 """Seconds before the first new try; doubled up to `MAX_BACKOFF`, with jitter: a restart takes a moment."""
 MAX_BACKOFF = 10.0
+MAX_AGE = 60.0
+"""Seconds until a new connection takes over: so long may a reload or restart of Dovecot go unnoticed."""
+MAX_RETIREMENT = 300.0
+"""Seconds that the exchanges of a replaced connection are given, as RFC 5321 gives a client to answer."""
 MAX_REQUESTS = 1000
 """Requests under way at once."""
 
@@ -45,28 +52,29 @@ class UnavailableError(Exception):
 class Request:
     """One AUTH exchange."""
 
-    __slots__ = ("_client", "_future", "number")
+    __slots__ = ("_client", "_connection", "_future", "number")
 
     def __init__(self, client: DovecotClient) -> None:
         """Use `DovecotClient.request`."""
         self._client = client
+        self._connection: _Connection | None = None
         self._future: asyncio.Future[Answer] | None = None
         self.number = 0
 
     async def start(self, mechanism: str, fields: list[str], initial: bytes | None) -> Answer:
         """Send AUTH, wait for the answer. Raises UnavailableError, ValueError for a request too long."""
-        connection = await self._client.connected()
+        connection = self._connection = await self._client.connected()
         self.number = connection.add(self)
         try:
             line = auth_line(self.number, mechanism, fields, initial)
         except ValueError:
-            del connection.requests[self.number]
+            connection.remove(self.number)
             raise
         return await self._ask(connection, line)
 
     async def proceed(self, data: bytes) -> Answer:
         """Send CONT, wait for the answer. Raises UnavailableError, ValueError as above."""
-        connection = self._client.connection
+        connection = self._connection
         if connection is None or connection.requests.get(self.number) is not self:
             raise UnavailableError("the connection to Dovecot was lost")
         try:
@@ -78,10 +86,10 @@ class Request:
 
     def cancel(self) -> None:
         """Tell Dovecot to forget the exchange, if there is one."""
-        connection = self._client.connection
+        connection = self._connection
         if connection is not None and connection.requests.get(self.number) is self:
-            del connection.requests[self.number]
             connection.send(cancel_line(self.number))
+            connection.remove(self.number)
 
     def answered(self, answer: Answer) -> None:
         """Hand the answer to whoever waits."""
@@ -111,14 +119,16 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.reader = Reader()
         self.requests: dict[int, Request] = {}
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
         self.problem = "the connection to Dovecot was lost"
         self._transport: asyncio.Transport | None = None
         self._last_number = 0
+        self._retired = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.write(greeting(os.getpid()))
 
@@ -135,9 +145,9 @@ class _Connection(asyncio.Protocol):
             request = self.requests.get(answer.number)
             if request is None:
                 continue  # cancelled a moment ago
-            if answer.kind != "CONT":
-                del self.requests[answer.number]
             request.answered(answer)
+            if answer.kind != "CONT":
+                self.remove(answer.number)
 
     def connection_lost(self, exc: Exception | None) -> None:
         error = UnavailableError(self.problem)
@@ -150,6 +160,8 @@ class _Connection(asyncio.Protocol):
             self.closed.set_result(None)
 
     def add(self, request: Request) -> int:
+        if self._transport is None or self._transport.is_closing():
+            raise UnavailableError(self.problem)
         if len(self.requests) >= MAX_REQUESTS:
             raise UnavailableError(f"{MAX_REQUESTS} requests are under way")
         while True:
@@ -159,9 +171,19 @@ class _Connection(asyncio.Protocol):
         self.requests[self._last_number] = request
         return self._last_number
 
+    def remove(self, number: int) -> None:
+        del self.requests[number]
+        if self._retired and not self.requests and self._transport is not None:
+            self._transport.close()
+
     def send(self, line: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(line)
+
+    def retire(self) -> None:
+        self._retired = True
+        if not self.requests and self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -178,6 +200,7 @@ class DovecotClient:
         on_change: Callable[[bool, str], None],
         connect_timeout: float = CONNECT_TIMEOUT,
         request_timeout: float = REQUEST_TIMEOUT,
+        max_age: float = MAX_AGE,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """`on_change` hears True and a text when the service is there, False and why when it is not."""
@@ -186,8 +209,11 @@ class DovecotClient:
         self.mechanisms: dict[str, frozenset[str]] = {}
         self.request_timeout = request_timeout
         self._connect_timeout = connect_timeout
+        self._max_age = max_age
         self._on_change = on_change
         self._jitter = jitter
+        self._state: tuple[bool, str] | None = None
+        self._open: set[_Connection] = set()
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -205,7 +231,12 @@ class DovecotClient:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-            await asyncio.sleep(0)  # the transport ends in the next turn of the loop
+        self.connection = None
+        for connection in self._open:
+            connection.abort()
+        if self._open:
+            await asyncio.wait([connection.closed for connection in self._open])
+        self._open.clear()
 
     def request(self) -> Request:
         """A new exchange."""
@@ -223,39 +254,60 @@ class DovecotClient:
 
     async def _keep_connected(self) -> None:
         backoff = FIRST_BACKOFF
-        complained = ""
         while True:
-            connection: _Connection | None = None
             try:
-                async with asyncio.timeout(self._connect_timeout):
-                    connection = await self._connect()
-                    await asyncio.wait((connection.ready,))
-                if connection.ready.cancelled():
-                    raise OSError(connection.problem)
-                self.connection = connection
-                self.mechanisms = connection.reader.handshake.mechanisms
-                self._up.set()
-                self._on_change(True, f"process {connection.reader.handshake.process}")
-                backoff, complained = FIRST_BACKOFF, ""
-                await connection.closed
-                problem = connection.problem
-            except TimeoutError:
-                problem = "timeout of connect and handshake"
-            except OSError as error:
-                problem = str(error)
-            finally:
-                self.connection = None
-                self._up.clear()
-                if connection is not None:
-                    connection.abort()
-            if problem != complained:
-                complained = problem
-                self._on_change(False, problem)
+                connection = await self._connect()
+            except (OSError, TimeoutError) as error:
+                if self.connection is None:
+                    self._tell(False, str(error) or "timeout of connect and handshake")
+            else:
+                backoff = FIRST_BACKOFF
+                self._adopt(connection)
+                await asyncio.wait((connection.closed,), timeout=self._max_age)
+                if not connection.closed.done():
+                    continue
             await asyncio.sleep(backoff * (0.5 + self._jitter()))
             backoff = min(2 * backoff, MAX_BACKOFF)
 
     async def _connect(self) -> _Connection:
+        """A connection after its handshake. Raises OSError, TimeoutError."""
         loop = asyncio.get_running_loop()
-        if isinstance(self.where, str):
-            return (await loop.create_unix_connection(_Connection, self.where))[1]
-        return (await loop.create_connection(_Connection, *self.where))[1]
+        connection: _Connection | None = None
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if isinstance(self.where, str):
+                    _, connection = await loop.create_unix_connection(_Connection, self.where)
+                else:
+                    _, connection = await loop.create_connection(_Connection, *self.where)
+                self._open.add(connection)
+                connection.closed.add_done_callback(functools.partial(self._lost, connection))
+                await asyncio.wait((connection.ready,))
+        except BaseException:
+            if connection is not None:
+                connection.abort()
+            raise
+        if connection.ready.cancelled():
+            raise ConnectionError(connection.problem)
+        return connection
+
+    def _adopt(self, connection: _Connection) -> None:
+        old, self.connection = self.connection, connection
+        self.mechanisms = connection.reader.handshake.mechanisms
+        self._up.set()
+        if old is not None:
+            old.retire()
+            asyncio.get_running_loop().call_later(MAX_RETIREMENT, old.abort)
+        if self._state is None or not self._state[0]:
+            self._tell(True, f"Dovecot's auth process is {connection.reader.handshake.process}")
+
+    def _lost(self, connection: _Connection, _closed: asyncio.Future[None]) -> None:
+        self._open.discard(connection)
+        if self.connection is connection:
+            self.connection = None
+            self._up.clear()
+            self._tell(False, connection.problem)
+
+    def _tell(self, up: bool, text: str) -> None:
+        if (up, text) != self._state:
+            self._state = (up, text)
+            self._on_change(up, text)

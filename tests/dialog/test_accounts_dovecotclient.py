@@ -349,6 +349,37 @@ def test_too_long_and_too_many(tmp_path: Path) -> None:
     run(tmp_path, with_answer("CONT\tID\t"), body)
 
 
+def test_a_new_connection_takes_over_and_the_old_one_ends_with_its_exchanges() -> None:
+    async def main() -> None:
+        dovecot = Dovecot(lambda fields: f"CONT\t{fields[1]}\t" if fields[0] == "AUTH" else None)
+        server = await asyncio.start_server(dovecot.serve, "127.0.0.1", 0)
+        where: Where = server.sockets[0].getsockname()
+        client = DovecotClient(where, on_change=lambda up, why: None, max_age=0.1)
+        backend = DovecotBackend(client)
+        await client.start()
+        old = client.connection
+        assert old is not None
+        exchange = begin(backend, "LOGIN")
+        assert isinstance(await finish(exchange.step(None)), Challenge)
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if client.connection is not old:
+                break
+        assert client.connection not in (None, old)
+        assert not old.closed.done()
+        exchange.cancel()
+        async with asyncio.timeout(5):
+            await old.closed
+        await asyncio.sleep(0.5)
+        assert len(client._open) <= 2
+        await backend.close()
+        server.close()
+        dovecot.drop()
+        await server.wait_closed()
+
+    asyncio.run(main())
+
+
 def test_request_numbers_wrap_and_skip_those_in_use(tmp_path: Path) -> None:
     async def body(client: DovecotClient, backend: DovecotBackend, dovecot: Dovecot) -> None:
         connection = client.connection
