@@ -1,7 +1,7 @@
 """The `Authenticator` of the SMTP server: which mechanisms, over which back end, how fast.
 
 Mechanisms are offered inside TLS, over Unix sockets and on listeners that are declared insecure, nowhere
-else. -PLUS needs a channel binding, EXTERNAL a verified client certificate that stands for a user. The order
+else. -PLUS needs a channel binding that clients expect, EXTERNAL a verified client certificate that stands for a user. The order
 is from strong to weak, for many clients take the first they know. Failures pass the limiter, which delays
 and counts them; logins are reported once, with their mechanism.
 """
@@ -22,6 +22,7 @@ from mta.reply import Reply
 from mta.session import Session, TlsInfo
 from mta.smtp.auth import (
     CREDENTIALS_INVALID,
+    DEFAULT_BINDINGS,
     ENCRYPTION_REQUIRED,
     MECHANISM_TOO_WEAK,
     MECHANISM_UNKNOWN,
@@ -126,7 +127,12 @@ class SessionAuthenticator:
         if not self.is_secured(session):
             return ()
         possible = set(self._backend.mechanisms())
-        if not channel_binding_types:
+        # A client cannot ask for our types of binding and does not fall back from -PLUS: without the one
+        # that it will take, -PLUS is offered only where the administrator names it.
+        usable = (
+            channel_binding_types if self._settings.mechanisms else channel_binding_types & DEFAULT_BINDINGS
+        )
+        if not usable:
             possible = {name for name in possible if not name.endswith("-PLUS")}
         if "EXTERNAL" in possible and not self._certified(session):
             possible.remove("EXTERNAL")

@@ -15,7 +15,13 @@ import secrets
 from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping
 
-from mta.smtp.auth import AuthenticationProtocolError, ClientExchange, Credentials, NoMechanismError
+from mta.smtp.auth import (
+    DEFAULT_BINDINGS,
+    AuthenticationProtocolError,
+    ClientExchange,
+    Credentials,
+    NoMechanismError,
+)
 from mta.smtp.saslprep import saslprep
 from mta.smtp.scram import (
     MAX_ITERATIONS,
@@ -65,8 +71,9 @@ def client_mechanism(
     available = {name.upper() for name in offered}
     fitting = [name for name in PREFERENCE if _fits(name, credentials) and (encrypted or name not in CLEAR)]
     binding = next((kind for kind in CHANNEL_BINDINGS if kind in channel_bindings), "")
+    may_bind = binding in DEFAULT_BINDINGS or (bool(binding) and bool(credentials.mechanisms))
     for name in fitting:
-        if name not in available or (name.endswith("-PLUS") and not binding):
+        if name not in available or (name.endswith("-PLUS") and not may_bind):
             continue
         if name in ("PLAIN", "LOGIN"):
             return PlainClient(credentials) if name == "PLAIN" else LoginClient(credentials)

@@ -302,6 +302,10 @@ def test_scram_with_a_password_in_clear(tmp_path: Path) -> None:
     [
         (session(), ["tls-exporter"], AuthSettings(), " ".join(ORDER[:6])),
         (session(), [], AuthSettings(), "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN"),
+        (session(), ["tls-unique"], AuthSettings(), " ".join(ORDER[:6])),
+        (session(), ["tls-server-end-point"], AuthSettings(), "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN"),
+        (session(), ["tls-server-end-point"], AuthSettings(mechanisms=ORDER[:1]), ORDER[0]),
+        (session(), [], AuthSettings(mechanisms=ORDER[:1]), ""),
         (session(None), [], AuthSettings(), ""),
         (session(None), [], AuthSettings(require_tls=False), "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN"),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -281,6 +282,7 @@ def test_no_octets_make_a_server_raise(responses: list[bytes | None], which: int
 
 SCRAM = ["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"]
 ALL = ["PLAIN", "LOGIN", *SCRAM, "OAUTHBEARER", "XOAUTH2", "EXTERNAL"]
+ALL_NAMES = tuple(name for name in ALL if name != "EXTERNAL")
 PASSWORD = Credentials("tim", password="tanstaaftanstaaf")
 BEARER_TOKEN = Credentials(USER, token="vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==")
 BINDING = {"tls-exporter": b"x"}
@@ -291,6 +293,14 @@ BINDING = {"tls-exporter": b"x"}
     [
         (ALL, PASSWORD, BINDING, True, "SCRAM-SHA-256-PLUS"),
         (ALL, PASSWORD, {}, True, "SCRAM-SHA-256"),
+        (ALL, PASSWORD, {"tls-server-end-point": b"x"}, True, "SCRAM-SHA-256"),
+        (
+            ALL,
+            replace(PASSWORD, mechanisms=ALL_NAMES),
+            {"tls-server-end-point": b"x"},
+            True,
+            "SCRAM-SHA-256-PLUS",
+        ),
         (ALL, PASSWORD, {}, False, "SCRAM-SHA-256"),
         (["plain", "login", "scram-sha-1"], PASSWORD, {}, True, "SCRAM-SHA-1"),
         (["SCRAM-SHA-256", "SCRAM-SHA-1-PLUS"], PASSWORD, BINDING, True, "SCRAM-SHA-1-PLUS"),
