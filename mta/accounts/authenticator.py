@@ -1,9 +1,9 @@
 """The `Authenticator` of the SMTP server: which mechanisms, over which back end, how fast.
 
 Mechanisms are offered inside TLS, over Unix sockets and on listeners that are declared insecure, nowhere
-else. -PLUS needs a channel binding that clients expect, EXTERNAL a verified client certificate that stands for a user. The order
-is from strong to weak, for many clients take the first they know. Failures pass the limiter, which delays
-and counts them; logins are reported once, with their mechanism.
+else. -PLUS needs a channel binding that clients expect, EXTERNAL a verified client certificate that stands
+for a user. The order is from strong to weak, for many clients take the first they know. Failures pass the
+limiter, which delays and counts them; logins are reported once, with their mechanism.
 """
 
 from __future__ import annotations

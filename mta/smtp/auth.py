@@ -27,8 +27,8 @@ MAX_RESPONSE = 12288
 """Longest base64 response line in octets (RFC 4954 section 4); beyond it, `RESPONSE_TOO_LONG`."""
 
 DEFAULT_BINDINGS = frozenset({"tls-exporter", "tls-unique"})
-"""Channel bindings that both sides take by themselves, under TLS 1.3 and 1.2 (RFC 9266 section 3). SASL cannot
-negotiate the type, so -PLUS with another one needs an administrator who knows what the other side can."""
+"""Channel bindings that both sides take by themselves, under TLS 1.3 and 1.2 (RFC 9266 section 3). SASL
+cannot negotiate the type: -PLUS with another needs an administrator who knows what the other side can."""
 
 CREDENTIALS_INVALID = Reply(535, "5.7.8", "Authentication credentials invalid")
 """The user, the password, the token or the authorisation identity is wrong; which one is not said."""
