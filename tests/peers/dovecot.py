@@ -1,0 +1,199 @@
+"""A private Dovecot on loopback: LMTP over TCP and Unix socket, IMAP, SASL. Needs root and Debian's dovecot.
+
+Users (password "secret"): those of `USERS`; `full` has a quota of 20 kB (552 5.2.2 or 452 4.2.2), the home
+of `tempfail` cannot be made (451). Others are unknown (550 5.1.1). Ports are free ones, all files are in
+a folder that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+DOMAIN = "example.test"
+PASSWORD = "secret"
+USERS = ("good", "alice", "bob", "postmaster")
+
+_CONF = """\
+base_dir = {dir}/run
+state_dir = {dir}/state
+log_path = {dir}/dovecot.log
+info_log_path = {dir}/info.log
+protocols = imap lmtp
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+auth_mechanisms = plain login scram-sha-1 scram-sha-256
+mail_location = maildir:~/Maildir
+mail_plugins = quota
+first_valid_uid = 1
+default_internal_user = dovecot
+recipient_delimiter = +
+lmtp_save_to_detail_mailbox = no
+lmtp_rcpt_check_quota = {check_quota}
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u {dir}/users
+}}
+userdb {{
+  driver = passwd-file
+  args = username_format=%u {dir}/users
+}}
+plugin {{
+  quota = maildir:User quota
+  quota_rule = *:storage=100M
+  quota_full_tempfail = no
+}}
+protocol lmtp {{
+  mail_plugins = quota
+  postmaster_address = postmaster@{domain}
+  hostname = lmtp.{domain}
+}}
+service lmtp {{
+  unix_listener lmtp {{
+    mode = 0666
+  }}
+  inet_listener lmtp {{
+    address = 127.0.0.1
+    port = {lmtp}
+  }}
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = {imap}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service auth {{
+  unix_listener {dir}/auth {{
+    mode = 0666
+  }}
+  inet_listener {{
+    address = 127.0.0.1
+    port = {auth}
+  }}
+}}
+"""
+
+
+def available() -> bool:
+    """True when Dovecot is installed."""
+    return shutil.which("dovecot") is not None
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [int(s.getsockname()[1]) for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+class Dovecot:
+    """A running Dovecot; use as a context manager."""
+
+    def __init__(self, *, check_quota: bool = True) -> None:
+        """`check_quota`: a full mailbox is refused at RCPT, else after the content."""
+        # Its own folder: pytest's are closed to the users under which Dovecot runs.
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="tamis-dovecot-"))
+        folder.chmod(0o755)
+        self.lmtp_port, self.imap_port, self.auth_port = _free_ports(3)
+        self.lmtp_path = str(folder / "run" / "lmtp")
+        self.auth_path = str(folder / "auth")
+        self._conf = folder / "dovecot.conf"
+        self._check_quota = check_quota
+
+    def __enter__(self) -> Dovecot:
+        mail = self.folder / "mail"
+        for path in (self.folder / "run", self.folder / "state", mail):
+            path.mkdir(exist_ok=True)
+        owner = pwd.getpwnam("mail")
+        shutil.chown(mail, owner.pw_uid, owner.pw_gid)
+        line = "{name}@{domain}:{{PLAIN}}{password}:{uid}:{gid}::{home}::{extra}\n"
+        homes = {name: (mail / name, "") for name in USERS}
+        homes["full"] = (mail / "full", "userdb_quota_rule=*:bytes=20000")
+        homes["tempfail"] = (Path("/proc/nonexistent/tempfail"), "")
+        users = "".join(
+            line.format(
+                name=name,
+                domain=DOMAIN,
+                password=PASSWORD,
+                uid=owner.pw_uid,
+                gid=owner.pw_gid,
+                home=home,
+                extra=extra,
+            )
+            for name, (home, extra) in homes.items()
+        )
+        (self.folder / "users").write_text(users)
+        self._conf.write_text(
+            _CONF.format(
+                dir=self.folder,
+                domain=DOMAIN,
+                lmtp=self.lmtp_port,
+                imap=self.imap_port,
+                auth=self.auth_port,
+                check_quota="yes" if self._check_quota else "no",
+            )
+        )
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises RuntimeError with its log when it does not."""
+        self._command(check=True)
+        limit = time.monotonic() + 10
+        while time.monotonic() < limit:
+            try:
+                with socket.create_connection(("127.0.0.1", self.lmtp_port), 1) as s:
+                    if s.recv(3) == b"220":
+                        return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"Dovecot did not start: {self.log()}")
+
+    def stop(self) -> None:
+        """Stop it and wait until it is gone."""
+        self._command("stop", check=False)
+        master = self.folder / "run" / "master.pid"
+        limit = time.monotonic() + 5
+        while master.exists() and time.monotonic() < limit:
+            time.sleep(0.02)
+
+    def _command(self, *words: str, check: bool) -> None:
+        # Not over pipes: the daemon would keep them open.
+        subprocess.run(
+            ["dovecot", "-c", str(self._conf), *words],
+            check=check,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def messages(self, user: str) -> list[bytes]:
+        """The messages in a user's inbox, oldest first."""
+        folder = self.folder / "mail" / user / "Maildir"
+        files = [*folder.glob("new/*"), *folder.glob("cur/*")]
+        return [path.read_bytes() for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)]
+
+    def log(self) -> str:
+        """The end of its logs."""
+        texts = [path.read_text() for path in self.folder.glob("*.log")]
+        return "\n".join(texts)[-2000:]
