@@ -10,7 +10,9 @@ with an accept loop of our own, with EPOLLEXCLUSIVE and with a SO_REUSEPORT grou
 the simplest. A connection cost 62-70 microseconds with `create_server` up to its greeting, 92-130 through
 `sock.accept` and `connect_accepted_socket`, and 61-72 for only accepting, writing 421 and closing in Python.
 So plain listeners use `create_server` and refuse in the protocol; PROXY and implicit TLS, which need
-the socket before there is a transport (or the error of the handshake), use the accept loop.
+the socket before there is a transport (or the error of the handshake), use the accept loop. So does
+everything on asyncio's own loop: its server loses a client that it has accepted but not yet given a
+transport when it is closed at that moment (seen about once in twenty reloads under load).
 
 Why not SO_REUSEPORT: each socket of a group has its own queue, chosen by a hash when the client connects.
 A worker that is busy, draining or dead keeps what is in its queue waiting, and closing one of the sockets
@@ -37,6 +39,8 @@ import socket
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
+
+import uvloop
 
 from mta.net.limits import Limits
 from mta.net.noise import Log, Throttle
@@ -95,6 +99,7 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._reserve = -1
+        self._accepts = True
         self._stopped = False
 
     @property
@@ -111,7 +116,9 @@ class Listener:
         """Accept from now on. Raises OSError when a socket cannot listen."""
         for sock in self._sockets:
             _prepare(sock, self.settings.backlog)
-        if self._reception.needs_socket:
+        uvloops = isinstance(asyncio.get_running_loop(), uvloop.Loop)
+        self._accepts = self._reception.needs_socket or not uvloops
+        if self._accepts:
             self._reserve = _spare_descriptor()
         await self._open()
 
@@ -141,7 +148,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             unix = sock.family == socket.AF_UNIX
-            if self._reception.needs_socket:
+            if self._accepts:
                 loop.add_reader(sock, self._accept, loop, sock, unix)
                 self._readers.append(sock)
                 continue
