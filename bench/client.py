@@ -11,7 +11,7 @@ import smtplib
 import time
 from collections.abc import Iterable
 
-from bench.system import RECIPIENT, SENDER
+from bench.system import RECIPIENT, SENDER, Failure
 
 HELO_NAME = "client.test"
 LINE = b"x" * 78 + b"\r\n"
@@ -22,7 +22,7 @@ CONNECT_POLL = 0.002
 """Seconds between two attempts to connect to a server that starts."""
 
 
-class Refused(Exception):
+class Refused(Failure):
     """The server said something else than what the benchmark needs, or nothing at all."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import mta
 from bench.figures import Figure, comparison
+from bench.system import Failure
 from bench.workplace import DEFAULT_PARENT, Missing
 
 ALL = "all"
@@ -81,7 +82,7 @@ def run_all(benchmarks: dict[str, Measure], options: Options) -> None:
         begin = time.monotonic()
         try:
             found = measure(options)
-        except Missing as problem:
+        except (Missing, Failure) as problem:
             print(f"{name}: {problem}", file=sys.stderr)
             sys.exit(1)
         print(f"\n{name} ({time.monotonic() - begin:.0f} s)\n\n{comparison(found, 'Postfix')}\n", flush=True)

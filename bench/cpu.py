@@ -10,7 +10,7 @@ from functools import partial
 
 from bench.command import Options, run
 from bench.figures import Figure
-from bench.load import Load, first_rate, rate
+from bench.load import Load, rate, warm_rate
 from bench.processes import cpu_seconds
 from bench.rounds import in_turns
 from bench.side_by_side import Pair, both
@@ -42,7 +42,7 @@ def measure(options: Options) -> list[Figure]:
 
 def _measure(name: str, load: Load, pair: Pair, options: Options) -> Figure:
     def prepare(system: System) -> partial[float]:
-        count = load.count(first_rate(system, load), options.seconds)
+        count = load.count(warm_rate(system, load), options.seconds)
         return partial(cost, system, load, count)
 
     ours, theirs = in_turns([prepare(system) for system in pair], options.rounds)

@@ -6,7 +6,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from bench.system import RECIPIENT, SENDER, System
+from bench.system import RECIPIENT, SENDER, Failure, System
 from bench.workplace import program
 
 MESSAGES_PER_CONNECTION = 800
@@ -15,8 +15,10 @@ PATIENCE = 60.0
 """Seconds for one load to be sent and to arrive; a server that needs more is broken."""
 SETTLE = 0.15
 """Seconds after a load for what a server does when a message has left it (logs, files to delete)."""
+WARM_UP = 0.3
+"""Seconds of a load that are not counted."""
 _FIRST = 20
-"""Messages of a first look at the speed, at least one for each session."""
+"""Messages of the first look at the speed, at least one for each session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Load:
 def send(system: System, load: Load, count: int) -> float:
     """Send messages and return the seconds until the sink had the last one.
 
-    Raises RuntimeError if smtp-source meets a refusal, TimeoutError if messages do not arrive.
+    Raises Failure if smtp-source meets a refusal or messages do not arrive.
     """
     before = system.sink.count()
     command = [
@@ -58,10 +60,16 @@ def send(system: System, load: Load, count: int) -> float:
         f"127.0.0.1:{system.port}",
     ]
     begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{system.name}: no end after {PATIENCE:g} s{system.last_words()}") from None
     if done.returncode:
-        raise RuntimeError(f"{system.name} and smtp-source: {done.stderr.strip()}")
-    return system.sink.wait(before + count, PATIENCE) - begin
+        raise Failure(f"{system.name}: {done.stderr.strip()}{system.last_words()}")
+    try:
+        return system.sink.wait(before + count, PATIENCE) - begin
+    except TimeoutError as problem:
+        raise Failure(f"{system.name}: {problem}{system.last_words()}") from None
 
 
 def rate(system: System, load: Load, count: int) -> float:
@@ -71,6 +79,7 @@ def rate(system: System, load: Load, count: int) -> float:
     return count / seconds
 
 
-def first_rate(system: System, load: Load) -> float:
-    """A rough rate, which also warms the server up for this load."""
-    return rate(system, load, max(_FIRST, load.sessions))
+def warm_rate(system: System, load: Load) -> float:
+    """A rough rate, measured once all processes and connections for this load are there."""
+    cold = rate(system, load, max(_FIRST, load.sessions))
+    return rate(system, load, load.count(cold, WARM_UP))

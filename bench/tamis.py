@@ -15,9 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import mta
 from bench.sink import Sink
-from bench.system import DOMAIN, HOSTNAME, RECIPIENT, System
+from bench.system import DOMAIN, HOSTNAME, RECIPIENT, Failure, System, last_lines
 from bench.workplace import Missing, free_port
 
 WORKERS = 2
@@ -60,6 +59,7 @@ class Tamis:
         if not self._command.exists():
             raise Missing(f"{self._command} is not there: pip install -e . with this Python")
         self._place = place
+        self._log = place / "tamis.log"
         self._sink = sink
         self._configuration = place / "tamis.toml"
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,7 +91,7 @@ class Tamis:
             )
 
     def wait(self) -> None:
-        """Wait for all workers to serve. Raises RuntimeError with what Tamis says when they do not."""
+        """Wait for all workers to serve. Raises Failure with what Tamis says when they do not."""
         until = time.monotonic() + START_PATIENCE
         while True:
             done = subprocess.run(
@@ -103,16 +103,12 @@ class Tamis:
             if done.returncode == 0:
                 return
             if not self.alive() or time.monotonic() > until:
-                raise RuntimeError(f"tamis does not start: {self.output()}{done.stderr}")
+                raise Failure(f"tamis does not start: {self._said()}")
             time.sleep(0.05)
 
     def alive(self) -> bool:
         """Whether its supervisor runs."""
         return self._process is not None and self._process.poll() is None
-
-    def output(self) -> str:
-        """What it has written to standard output and error."""
-        return (self._place / "output").read_text()
 
     def stop(self) -> None:
         """Stop it and wait for its end."""
@@ -123,16 +119,15 @@ class Tamis:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            raise RuntimeError(f"tamis does not stop: {self.output()}") from None
+            raise Failure(f"tamis does not stop: {self._said()}") from None
 
     def system(self) -> System:
         """The running instance."""
         assert self._process is not None
-        return System("Tamis", self.port, self._process.pid, self._sink)
+        return System("Tamis", self.port, self._process.pid, self._sink, self._log)
 
-    def version(self) -> str:
-        """Its version."""
-        return mta.__version__
+    def _said(self) -> str:
+        return last_lines(self._place / "output") + last_lines(self._log)
 
 
 @contextlib.contextmanager

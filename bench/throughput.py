@@ -11,7 +11,7 @@ from itertools import product
 
 from bench.command import Options, run
 from bench.figures import Figure
-from bench.load import Load, first_rate, rate
+from bench.load import Load, rate, warm_rate
 from bench.rounds import in_turns
 from bench.side_by_side import Pair, both
 from bench.system import System
@@ -31,7 +31,7 @@ def measure(options: Options) -> list[Figure]:
 
 def _measure(load: Load, pair: Pair, options: Options) -> Figure:
     def prepare(system: System) -> partial[float]:
-        count = load.count(first_rate(system, load), options.seconds)
+        count = load.count(warm_rate(system, load), options.seconds)
         return partial(rate, system, load, count)
 
     ours, theirs = in_turns([prepare(system) for system in pair], options.rounds)

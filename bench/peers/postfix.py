@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.sink import Sink
-from bench.system import DOMAIN, HOSTNAME, System
+from bench.system import DOMAIN, HOSTNAME, Failure, System, last_lines
 from bench.workplace import free_port, program, require_root
 
 PACKAGE = "postfix"
@@ -93,6 +93,7 @@ class Postfix:
         require_root()
         self._postfix = program("postfix", PACKAGE)
         self._place = place
+        self._log = place / "mail.log"
         self._sink = sink
         self._configuration = place / "etc"
         self.port = free_port()
@@ -120,7 +121,7 @@ class Postfix:
     def system(self) -> System:
         """The running instance."""
         process = int((self._place / "spool/pid/master.pid").read_text())
-        return System("Postfix", self.port, process, self._sink)
+        return System("Postfix", self.port, process, self._sink, self._log)
 
     def version(self) -> str:
         """Its version, such as 3.7.11."""
@@ -137,9 +138,7 @@ class Postfix:
             [self._postfix, "-c", self._configuration, word], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            log = self._place / "mail.log"
-            said = done.stderr + (log.read_text() if log.exists() else "")
-            raise RuntimeError(f"postfix {word} failed: {said}")
+            raise Failure(f"postfix {word} failed: {done.stderr}{last_lines(self._log)}")
 
 
 @contextlib.contextmanager
