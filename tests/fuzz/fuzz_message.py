@@ -1,7 +1,7 @@
 """Invariant: any octets are a message, come out as they went in, and no reading or editing of it raises.
 
-Run ``python -m tests.fuzz.fuzz_message [-max_total_time=SECONDS] [CORPUS]``. `check` is also run with
-generated octets by the unit tests. No exception at all is allowed.
+Run ``python -m tests.fuzz.fuzz_message -dict=tests/fuzz/message.dict [-max_total_time=SECONDS] [CORPUS]``.
+`check` is also run with generated octets by the unit tests. No exception at all is allowed.
 """
 
 from __future__ import annotations
