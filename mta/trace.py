@@ -21,6 +21,7 @@ from mta.address import Address
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
+from sieve_ext.message.limits import HEADER_FIELDS, HEADER_OCTETS
 
 PRODUCT = "Tamis"
 """The comment behind our name in Received."""
@@ -231,10 +232,10 @@ def hop_count(message: Message) -> int:
 class HeaderLimits:
     """What header is accepted; 0 switches a limit off."""
 
-    octets: int = 256 * 1024
-    """The header section; see `sieve_ext.message.limits.HEADER_OCTETS`."""
-    fields: int = 2000
-    """Header fields; see `sieve_ext.message.limits.HEADER_FIELDS`."""
+    octets: int = HEADER_OCTETS
+    """The header section."""
+    fields: int = HEADER_FIELDS
+    """Header fields."""
     hops: int = MAX_HOPS
     """Received fields."""
     line_octets: int = 0

@@ -21,6 +21,7 @@ import re
 from itertools import accumulate
 
 _empty_line = re.compile(rb"\n\r?\n").search
+_no_header = re.compile(rb"\r?\n|\r?\Z|(?=[ \t])").match
 _split_fields = re.compile(r"\n(?![ \t])").split
 
 
@@ -36,9 +37,9 @@ class HeaderIndex:
         self.by_name: dict[str, list[int]] = {}
         """Lower-case name to places in `lines`, ascending."""
         self._offsets: list[int] | None = None
-        if head[:1] in b" \t\n" or head == b"\r" or head.startswith(b"\r\n"):
+        if head[:1] <= b" " and (start := _no_header(head)) is not None:
             self.header_end = 0
-            self.body_offset = {b"\n": 1, b"\r": len(head[:2])}.get(head[:1], 0)
+            self.body_offset = start.end()
             self.lines = []
             return
         found = _empty_line(head)
