@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from mta import config
 from mta.accounts.authenticator import AuthSettings
@@ -93,6 +94,9 @@ def limit_settings(settings: config.Config) -> LimitSettings:
         exempt=limits.exempt_networks,
         auth_failures=settings.auth.failures_per_client,
         auth_window=settings.auth.failure_window,
+        messages=limits.messages_per_client,
+        recipients=limits.recipients_per_client,
+        message_window=limits.message_window,
     )
 
 
@@ -100,7 +104,11 @@ def overload_settings(settings: config.Config) -> OverloadSettings:
     """Where stress and overload begin."""
     limits = settings.limits
     return OverloadSettings(
-        sessions=limits.sessions, stress_percent=limits.stress_percent, lag=limits.overload_lag
+        sessions=limits.sessions,
+        stress_percent=limits.stress_percent,
+        lag=limits.overload_lag,
+        memory_stressed=limits.stress_memory_percent / 100,
+        memory_overloaded=limits.overload_memory_percent / 100,
     )
 
 
@@ -157,10 +165,12 @@ def auth_settings(settings: config.Config) -> tuple[AuthSettings, LimiterSetting
 
 def transaction_settings(settings: config.Config) -> TransactionSettings:
     """What a message may be, and the time to deliver it."""
+    header = HeaderLimits(octets=settings.message.max_header_size, hops=settings.message.max_hops)
     return TransactionSettings(
         hostname=settings.identity.hostname,
         deadline=settings.delivery.deadline,
-        header=HeaderLimits(octets=settings.message.max_header_size, hops=settings.message.max_hops),
+        header=header,
+        submission_header=replace(header, require_from=True),
         spill_directory=settings.process.spill_directory or None,
     )
 

@@ -99,14 +99,20 @@ class MessageBuffer:
             return
         position = 0
         while position < self.size:
-            try:
-                chunk = os.pread(self._fd, CHUNK, position)
-            except OSError as error:
-                raise SpillError(f"reading a temporary file: {error}") from error
+            chunk = self.read(position, CHUNK)
             if not chunk:
                 raise SpillError("a temporary file is shorter than what was written to it")
             position += len(chunk)
             yield chunk
+
+    def read(self, offset: int, count: int) -> bytes:
+        """`count` octets from `offset`, fewer at the end. Raises SpillError."""
+        if self._fd < 0:
+            return self.head[offset : offset + count]
+        try:
+            return os.pread(self._fd, count, offset)
+        except OSError as error:
+            raise SpillError(f"reading a temporary file: {error}") from error
 
     def close(self) -> None:
         """Free memory and file; the buffer is empty afterwards."""

@@ -13,6 +13,7 @@ import secrets
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.accounts.dovecotbackend import DovecotBackend
 from mta.accounts.dovecotclient import DovecotClient
 from mta.accounts.limiter import FailureLimiter
-from mta.accounts.usersbackend import UsersBackend
+from mta.accounts.usersbackend import UsersBackend, host_key
 from mta.accounts.usersfile import UsersFile, UsersFileError
 from mta.accounts.verifier import PasswordVerifier
 from mta.address import Address, domain_key, parse_address
@@ -31,10 +32,12 @@ from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop
 from mta.identifiers import Identifiers
 from mta.journal import LogJournal
+from mta.metrics import Stats
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Connections, Timeouts
 from mta.net.limits import Limits, Networks
 from mta.net.listener import Listener
+from mta.net.noise import quieten
 from mta.net.overload import Level
 from mta.net.tls import CertificateError, Reload, ServerTls
 from mta.policy.builtin import BuiltinPolicy, DomainRule, PolicySettings
@@ -67,14 +70,18 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
         self._transports: dict[str, FixedTransport] = {}
+        self._tls: list[ServerTls] = []
         self._users: UsersFile | None = None
-        self._journal = LogJournal(log.get("smtp"))
+        self._stats = Stats("worker")
+        self._noise: Counter[str] = Counter()
+        self._journal = LogJournal(log.get("smtp"), self._stats)
         self._dovecot: DovecotClient | None = None
         self._backend: Backend | None = None
 
     async def start(self) -> None:
         """Accept from here on. Raises ValueError and OSError for what the administrator must mend."""
         settings = self._config
+        quieten(asyncio.get_running_loop(), self._noise, log.get("mta").error)
         try:
             await self._build()
         except (CertificateError, UsersFileError, TableError) as error:
@@ -88,12 +95,18 @@ class Daemon:
         """Stop accepting; let sessions end what they are at, then tell the rest 421."""
         for listener in self._listeners:
             listener.stop()
+        for listener in self._listeners:
+            await listener.settled()
         connections = self._connections
         connections.drain()
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
+
         # Polled: a drain is rare, and what ends it is spread over sessions, headers and handshakes.
-        while loop.time() < until and (connections or any(listener.pending for listener in self._listeners)):
+        def busy() -> bool:
+            return bool(connections) or any(listener.pending for listener in self._listeners)
+
+        while busy() and loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         connections.close()
         until = max(until, loop.time()) + LAST_ANSWERS
@@ -110,7 +123,27 @@ class Daemon:
 
     def snapshot(self) -> dict[str, Any]:
         """The counters of this worker (`mta.metrics`)."""
-        return self._journal.snapshot(self._listeners, self._transports, len(self._connections))
+        stats = self._stats
+        for listener in self._listeners:
+            for event, number in listener.counts.items():
+                stats.connections[event, listener.settings.name] = number
+        for event, number in self._noise.items():
+            stats.connections[event, ""] = number
+        for transport in self._transports.values():
+            for peer, pool in transport.pools.items():
+                stats.pool_open[peer] = pool.size
+                stats.pool_idle[peer] = pool.idle
+                stats.pool_waiting[peer] = pool.waiting
+                stats.pool_connects["opened", peer] = pool.stats.opened
+                stats.pool_connects["failed", peer] = pool.stats.failed
+                stats.pool_reused[peer] = pool.stats.reused
+                stats.pool_waits[peer] = pool.stats.waited
+                stats.pool_refused[peer] = pool.stats.refused
+        for tls in self._tls:
+            for name, end in tls.expiry.items():
+                stats.certificate_expiry_seconds[name] = end.timestamp()
+        stats.unacknowledged_remembered = len(self._unacknowledged)
+        return stats.snapshot()
 
     # --- building ----------------------------------------------------------------------------------
 
@@ -128,16 +161,17 @@ class Daemon:
         self._build_transports()
         authenticator = await self._build_authenticator()
         policy = self._build_policy(authenticator)
+        self._unacknowledged = Unacknowledged(
+            self._link,
+            time.time,
+            ttl=settings.delivery.unacknowledged_ttl,
+            entries=settings.delivery.unacknowledged_entries,
+        )
         transactions = Transactions(
             assembly.transaction_settings(settings),
             policy,
             self._transports,
-            Unacknowledged(
-                self._link,
-                time.monotonic,
-                ttl=settings.delivery.unacknowledged_ttl,
-                entries=settings.delivery.unacknowledged_entries,
-            ),
+            self._unacknowledged,
             self._journal,
             now=time.time,
         )
@@ -198,7 +232,7 @@ class Daemon:
                 return None
             case "users":
                 self._backend = UsersBackend(
-                    self._users_file(), PasswordVerifier(), fallback_key=secrets.token_bytes(32)
+                    self._users_file(), PasswordVerifier(), fallback_key=host_key(auth.users_file)
                 )
             case "dovecot":
                 where = auth.dovecot_socket
@@ -207,10 +241,14 @@ class Daemon:
                     on_change=self._dovecot_changed,
                 )
                 await self._dovecot.start()
-                self._backend = DovecotBackend(self._dovecot)
+                # Dovecot is told what we hold for safe: by the same rule.
+                self._backend = DovecotBackend(
+                    self._dovecot, is_secured=lambda session: authenticator.is_secured(session)
+                )
         assert self._backend is not None
         limiter = FailureLimiter(limiter_settings, _NodeFailures(self._limits))
-        return SessionAuthenticator(self._backend, limiter, auth_settings)
+        authenticator = SessionAuthenticator(self._backend, limiter, auth_settings)
+        return authenticator
 
     def _dovecot_changed(self, there: bool, text: str) -> None:
         (self._log.info if there else self._log.warning)("dovecot auth", available=there, reason=text)
@@ -284,6 +322,9 @@ class Daemon:
         tls = ServerTls(
             assembly.certificates(self._config, listener), assembly.tls_settings(self._config, listener)
         )
+        self._tls.append(tls)
+        for warning in tls.warnings:
+            self._log.warning("certificate", listener=listener.name, reason=warning)
         interval = self._config.tls.poll_interval
         if interval:
             self._spawn(tls.watch(interval, partial(self._certificates_changed, listener.name)))

@@ -7,28 +7,43 @@ did what it should has none but at level debug.
 
 from __future__ import annotations
 
-from typing import Any
-
 from mta.envelope import Envelope
 from mta.log import Logger
+from mta.metrics import Stats
 from mta.net.tlsinfo import failure_class
 from mta.reply import Reply
 from mta.session import Session
-from mta.transaction import Completed
+from mta.transaction import HAS_IT_ALREADY, Completed
+
+_CLASSES = {2: "delivered", 4: "temporary", 5: "permanent"}
 
 
 class LogJournal:
     """`mta.receiver.Journal` and `mta.transaction.Record` of a worker."""
 
-    def __init__(self, log: Logger) -> None:
-        """Write to `log`."""
+    def __init__(self, log: Logger, stats: Stats) -> None:
+        """Write to `log` and count in `stats`."""
         self._log = log
+        self._stats = stats
 
     # --- messages ----------------------------------------------------------------------------------
 
     def completed(self, session: Session, envelope: Envelope, transaction: str, result: Completed) -> None:
         """One line for a message that was answered."""
-        answer = result.answer
+        answer, stats, listener = result.answer, self._stats, session.listener
+        stats.messages[answer.result, listener] += 1
+        stats.message_bytes[listener] += result.size
+        stats.answer_seconds[listener].observe(result.seconds)
+        recipients = []
+        for outcome in result.outcomes:
+            reply = outcome.reply
+            stats.recipients[_CLASSES[reply.code // 100], outcome.peer] += 1
+            if reply is HAS_IT_ALREADY:
+                stats.repeats_answered += 1
+            line = {"to": outcome.recipient.address.text, "reply": str(reply), "peer": outcome.peer}
+            if reply.cause:
+                line["cause"] = reply.cause
+            recipients.append(line)
         self._log.info(
             "message",
             id=transaction,
@@ -40,29 +55,22 @@ class LogJournal:
             sender=envelope.sender.text,
             message_id=result.message_id,
             size=result.size,
-            recipients=[
-                {"to": outcome.recipient.address.text, "reply": str(outcome.reply), "peer": outcome.peer}
-                if not outcome.reply.cause
-                else {
-                    "to": outcome.recipient.address.text,
-                    "reply": str(outcome.reply),
-                    "peer": outcome.peer,
-                    "cause": outcome.reply.cause,
-                }
-                for outcome in result.outcomes
-            ],
+            recipients=recipients,
             reply=str(answer.final),
             seconds=round(result.seconds, 4),
         )
 
     def unacknowledged(self, session: Session, transaction: str, recipients: int) -> None:
         """Recipients have a message of which the client does not know."""
+        self._stats.unacknowledged += recipients
         self._log.warning("delivered, not acknowledged", id=transaction, recipients=recipients)
 
     # --- sessions ----------------------------------------------------------------------------------
 
     def connected(self, session: Session) -> None:
         """A client has been let in."""
+        self._stats.sessions[session.listener] += 1
+        self._stats.sessions_open[session.listener] += 1
         self._log.debug(
             "connected", session=session.id, listener=session.listener, client=session.client_address
         )
@@ -71,6 +79,8 @@ class LogJournal:
         self, session: Session, stage: str, reply: Reply, envelope: Envelope | None, what: str
     ) -> None:
         """A command was refused."""
+        stage = stage.lower() or "syntax"
+        self._stats.refusals[stage, session.listener] += 1
         self._log.info(
             "refused",
             session=session.id,
@@ -78,7 +88,7 @@ class LogJournal:
             client=session.client_address,
             helo=session.helo,
             user=session.user,
-            stage=stage.lower(),
+            stage=stage,
             sender=envelope.sender.text if envelope is not None else "",
             what=what,
             reply=str(reply),
@@ -87,6 +97,7 @@ class LogJournal:
 
     def logged_in(self, session: Session) -> None:
         """A user has logged in."""
+        self._stats.auth["success", session.auth_mechanism] += 1
         self._log.info(
             "login",
             session=session.id,
@@ -97,6 +108,7 @@ class LogJournal:
 
     def login_failed(self, session: Session, mechanism: str, reply: Reply) -> None:
         """A login failed; the name that was tried is not logged, for it may be a password."""
+        self._stats.auth["temporary" if reply.is_temporary else "failure", mechanism] += 1
         self._log.info(
             "login failed",
             session=session.id,
@@ -110,10 +122,12 @@ class LogJournal:
         """TLS stands."""
         tls = session.tls
         assert tls is not None
+        self._stats.tls_sessions[tls.version, session.listener] += 1
         self._log.debug("TLS", session=session.id, version=tls.version, cipher=tls.cipher, sni=tls.sni)
 
     def handshake_failed(self, session: Session, error: Exception) -> None:
         """STARTTLS came to nothing."""
+        self._stats.tls_failures[failure_class(error), session.listener] += 1
         self._log.info(
             "TLS handshake failed",
             session=session.id,
@@ -123,10 +137,12 @@ class LogJournal:
 
     def failed(self, session: Session, error: Exception) -> None:
         """We have a bug: the stack goes to the log, 451 4.3.0 to the client."""
+        self._stats.internal_errors += 1
         self._log.error("internal error", session=session.id, exc_info=error)
 
     def closed(self, session: Session, error: Exception | None) -> None:
         """The connection is closed."""
+        self._stats.sessions_open[session.listener] -= 1
         self._log.debug(
             "closed",
             session=session.id,
@@ -134,6 +150,3 @@ class LogJournal:
             errors=session.errors,
             reason=str(error) if error is not None else "",
         )
-
-    def snapshot(self, listeners: object, transports: object, sessions: int) -> dict[str, Any]:
-        return {}

@@ -51,6 +51,8 @@ class TransactionSettings:
     deadline: float = 20.0
     """Seconds from the end of the data to the answer."""
     header: HeaderLimits = field(default_factory=HeaderLimits)
+    submission_header: HeaderLimits = field(default_factory=lambda: HeaderLimits(require_from=True))
+    """For our users, whose programs we may ask to do it right (RFC 6409)."""
     spill_directory: str | None = None
 
 
@@ -125,9 +127,12 @@ class Transactions:
         """
         settings = self.settings
         started = asyncio.get_running_loop().time()
-        message = Message(content.head, content.size, content.chunks)
+        message = Message(
+            content.head, content.size, content.chunks, has_8bit=content.has_8bit, read=content.read
+        )
         outcomes: list[Outcome]
-        refusal = header_problems(message, settings.header)
+        limits = settings.submission_header if session.protocol == "submission" else settings.header
+        refusal = header_problems(message, limits)
         if refusal is None:
             verdict = self.policy.data(session, envelope, message)
             if not isinstance(verdict, Verdict):

@@ -47,7 +47,7 @@ class Unacknowledged:
     def __init__(
         self, node: Node, clock: Callable[[], float], *, ttl: float = 4 * 3600.0, entries: int = 10_000
     ) -> None:
-        """`clock` is monotonic, in seconds; so is `ttl`, and 0 remembers nothing."""
+        """`clock` gives seconds since the epoch, for records outlive processes; `ttl` 0 remembers nothing."""
         self._records: dict[str, float] = {}
         self._node = node
         self._clock = clock
@@ -70,7 +70,7 @@ class Unacknowledged:
         for recipient in recipients:
             key = f"{message}:{recipient.key}"
             self._keep(key, expires)
-            self._node.publish(TOPIC, {"key": key, "expires_in": self._ttl})
+            self._node.publish(TOPIC, {"key": key, "expires": expires})
 
     def knows(self, message: str, recipient: Address) -> bool:
         """True when this recipient has this message already."""
@@ -78,7 +78,7 @@ class Unacknowledged:
         return expires is not None and expires > self._clock()
 
     def _heard(self, data: dict[str, Any]) -> None:
-        self._keep(str(data["key"]), self._clock() + float(data["expires_in"]))
+        self._keep(str(data["key"]), float(data["expires"]))
 
     def _keep(self, key: str, expires: float) -> None:
         records = self._records

@@ -225,6 +225,8 @@ class Connection(asyncio.Protocol):
             work = handle(event)
             if work is not None:
                 self._task = asyncio.get_running_loop().create_task(self._run(work))
+                if not smtp.is_waiting:  # answered already: the work is the delay of a refusal
+                    return
                 break
         self._flush()
 
@@ -277,13 +279,14 @@ class Connection(asyncio.Protocol):
             return
         finally:
             self._task = None
-        if transport is None or not self.alive:  # the client left during the handshake
+        ssl_object = None if transport is None else transport.get_extra_info("ssl_object")
+        if transport is None or ssl_object is None or not self.alive:  # the client left meanwhile
             self.abort()
             return
         self._transport = transport
         self._since = self._connections.now
         self._smtp.tls_started()
-        self._receiver.tls_started(transport.get_extra_info("ssl_object"))
+        self._receiver.tls_started(ssl_object)
         self._pump()
 
     # --- time and ends -----------------------------------------------------------------------------

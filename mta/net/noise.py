@@ -26,7 +26,7 @@ LINES_PER_SECOND = 10
 class Log(Protocol):
     """Writes a structured log line: an event and its fields."""
 
-    def __call__(self, event: str, /, **fields: object) -> object:
+    def __call__(self, event: str, **fields: Any) -> object:
         """Write one line."""
 
 
@@ -46,7 +46,7 @@ class Throttle:
         self._written = 0
         self._kept_back = 0
 
-    def __call__(self, event: str, /, **fields: object) -> None:
+    def __call__(self, event: str, **fields: Any) -> None:
         """Write the line, if there is room for it."""
         second = int(self._clock())
         if second != self._second:

@@ -101,6 +101,11 @@ class ServerSession:
         """Octets received and not yet used: the driver stops reading when they grow."""
         return len(self._buffer) - self._position
 
+    @property
+    def is_waiting(self) -> bool:
+        """True while an event that asks has no answer."""
+        return self._waiting is not None
+
     def data_to_send(self) -> bytes:
         """Octets for the client since the last call."""
         out = self._out

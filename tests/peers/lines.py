@@ -9,7 +9,7 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, object]]] = []
 
-    def __call__(self, event: str, /, **fields: object) -> None:
+    def __call__(self, event: str, **fields: object) -> None:
         """Remember one line."""
         self.lines.append((event, fields))
 
