@@ -44,21 +44,24 @@ class LogJournal:
             if reply.cause:
                 line["cause"] = reply.cause
             recipients.append(line)
-        self._log.info(
-            "message",
-            id=transaction,
-            result=answer.result,
-            client=session.client_address,
-            helo=session.helo,
-            user=session.user,
-            tls=session.tls.version if session.tls is not None else "",
-            sender=envelope.sender.text,
-            message_id=result.message_id,
-            size=result.size,
-            recipients=recipients,
-            reply=str(answer.final),
-            seconds=round(result.seconds, 4),
-        )
+        fields: dict[str, object] = {
+            "id": transaction,
+            "result": answer.result,
+            "client": session.client_address,
+            "helo": session.helo,
+        }
+        if session.user:
+            fields["user"] = session.user
+        if session.tls is not None:
+            fields["tls"] = session.tls.version
+        fields["sender"] = envelope.sender.text
+        fields["message_id"] = result.message_id
+        fields["size"] = result.size
+        fields["recipients"] = recipients
+        if len(recipients) > 1:
+            fields["reply"] = str(answer.final)
+        fields["seconds"] = round(result.seconds, 4)
+        self._log.info("message", **fields)
 
     def unacknowledged(self, session: Session, transaction: str, recipients: int) -> None:
         """Recipients have a message of which the client does not know."""

@@ -7,7 +7,7 @@ unchanged, so a ``552 5.2.2`` of the mail store reaches the client as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_REPLY_LINE = 512
 """Longest reply line in octets, CRLF included (RFC 5321 section 4.5.3.1.5)."""
@@ -27,6 +27,8 @@ class Reply:
     text: str
     cause: str = ""
     close: bool = False
+    _octets: bytes = field(init=False, repr=False, compare=False)
+    """What `encode` made; unset before. Most replies are constants and are encoded once."""
 
     @property
     def is_positive(self) -> bool:
@@ -49,6 +51,14 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as octets on the wire, each line under `MAX_REPLY_LINE`, CR, LF and NUL made harmless."""
+        try:
+            return self._octets
+        except AttributeError:
+            octets = self._encode()
+            object.__setattr__(self, "_octets", octets)
+            return octets
+
+    def _encode(self) -> bytes:
         text = self.text
         if len(text) < 400 and text.isascii() and text.isprintable():
             if self.enhanced:
@@ -58,7 +68,9 @@ class Reply:
         lines: list[bytes] = []
         room = MAX_REPLY_LINE - 4 - len(prefix) - 2
         for line in text.split("\n"):
-            clean = "".join(c if c.isprintable() else " " for c in line).encode("utf-8")
+            if not line.isprintable():
+                line = "".join(c if c.isprintable() else " " for c in line)
+            clean = line.encode("utf-8")
             while len(clean) > room:
                 cut = room
                 while cut > room - 4 and clean[cut] & 0xC0 == 0x80:  # never inside a UTF-8 sequence

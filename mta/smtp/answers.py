@@ -18,6 +18,7 @@ from mta.smtp.state import State
 
 if TYPE_CHECKING:
     from mta.smtp.server import ServerSession
+    from mta.smtp.server_settings import ServerSettings
 
 
 def _connected(session: ServerSession, event: ev.Connected, reply: Reply | None) -> None:
@@ -31,9 +32,7 @@ def _connected(session: ServerSession, event: ev.Connected, reply: Reply | None)
 
 
 def _greeting(session: ServerSession) -> Reply:
-    settings = session.settings
-    protocol = "LMTP" if settings.protocol == "lmtp" else "ESMTP"
-    return Reply(220, "", f"{settings.hostname} {protocol} {settings.greeting}")
+    return session.settings.greeting_reply
 
 
 def _hello(session: ServerSession, event: ev.Hello, reply: Reply | None) -> None:
@@ -43,27 +42,32 @@ def _hello(session: ServerSession, event: ev.Hello, reply: Reply | None) -> None
     settings = session.settings
     session.reset()
     session.state = State.READY
-    if event.verb == "HELO":
-        session.keywords = frozenset()
-        session.put(reply or Reply(250, "", settings.hostname))
-        return
-    lines, session.keywords = offer(
-        settings.offered,
-        Numbers(
-            settings.max_size,
-            settings.max_recipients,
-            settings.max_transactions,
-            settings.parameter_limits,
-        ),
-        Conditions(
+    conditions = (
+        None
+        if event.verb == "HELO"
+        else Conditions(
             session.tls,
             settings.starttls,
             () if session.authenticated else session.mechanisms,
             session.trusted_xclient,
             session.trusted_xforward,
-        ),
+        )
     )
-    session.put(reply or Reply(250, "", "\n".join((settings.hostname, *lines))))
+    made = settings.answers.get(conditions)
+    if made is None:
+        made = settings.answers[conditions] = _introduce(settings, conditions)
+    answer, session.keywords = made
+    session.put(reply or answer)
+
+
+def _introduce(settings: ServerSettings, conditions: Conditions | None) -> tuple[Reply, frozenset[str]]:
+    if conditions is None:
+        return Reply(250, "", settings.hostname), frozenset()
+    numbers = Numbers(
+        settings.max_size, settings.max_recipients, settings.max_transactions, settings.parameter_limits
+    )
+    lines, keywords = offer(settings.offered, numbers, conditions)
+    return Reply(250, "", "\n".join((settings.hostname, *lines))), keywords
 
 
 def _mail(session: ServerSession, event: ev.MailFrom, reply: Reply | None) -> None:

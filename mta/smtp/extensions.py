@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC
-from functools import lru_cache
+from typing import NamedTuple
 
 from mta.smtp.parameters import NO_LIMITS, ParameterLimits
 
@@ -55,8 +55,7 @@ XCLIENT_ATTRIBUTES = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
 XFORWARD_ATTRIBUTES = "NAME ADDR PORT PROTO HELO IDENT SOURCE"
 
 
-@dataclass(slots=True, frozen=True)
-class Conditions:
+class Conditions(NamedTuple):
     """What the offer depends on, besides the settings."""
 
     tls: bool
@@ -79,7 +78,6 @@ class Numbers:
     """FUTURERELEASE is offered with both of its bounds or not at all (RFC 4865 section 4)."""
 
 
-@lru_cache(maxsize=256)
 def offer(
     enabled: frozenset[str], numbers: Numbers, conditions: Conditions
 ) -> tuple[tuple[str, ...], frozenset[str]]:

@@ -133,6 +133,8 @@ class ServerSession:
                 return waiting
             if state is State.TLS or state is State.CLOSED:
                 return None
+            if self._position >= len(self._buffer):
+                return None
             line = self._read_line(MAX_AUTH_LINE if state is State.AUTH else MAX_COMMAND_LINE)
             if line is None:
                 return None

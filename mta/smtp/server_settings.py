@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mta.smtp.extensions import DEFAULT_OFFER
+from mta.reply import Reply
+from mta.smtp.extensions import DEFAULT_OFFER, Conditions
 from mta.smtp.parameters import NO_LIMITS, ParameterLimits
 
 
@@ -36,3 +37,13 @@ class ServerSettings:
     """Refuse everything but NOOP, EHLO, STARTTLS and QUIT before TLS (530 5.7.0)."""
     parameter_limits: ParameterLimits = NO_LIMITS
     """Bounds of HOLDFOR, HOLDUNTIL and BY, announced in EHLO where their extensions are offered."""
+    answers: dict[Conditions | None, tuple[Reply, frozenset[str]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Answers to EHLO made so far, by what they depend on; None for HELO. There are only a few."""
+    greeting_reply: Reply = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        protocol = "LMTP" if self.protocol == "lmtp" else "ESMTP"
+        reply = Reply(220, "", f"{self.hostname} {protocol} {self.greeting}")
+        object.__setattr__(self, "greeting_reply", reply)
