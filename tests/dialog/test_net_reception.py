@@ -19,6 +19,7 @@ from mta.net.overload import OverloadSettings
 from mta.net.tls import Reload, ServerTls, TlsSettings, client_context, tls_info
 from tests.peers.certificates import Authority, authority
 from tests.peers.greeter import LOOPS, Guest, House, bound, run, until
+from tests.peers.needs import needs
 from tests.unit.test_net_proxyproto import INET, SIGNATURE, v2
 
 both_loops = pytest.mark.parametrize("loop", LOOPS)
@@ -172,6 +173,7 @@ def test_certificates_change_while_a_session_is_open(loop: str, ca: Authority, s
 
 def s_client(port: int, *options: str, send: bytes = b"QUIT\n") -> str:
     """What openssl says."""
+    needs("openssl")
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *options]
     done = subprocess.run(command, input=send, capture_output=True, timeout=20, check=False)
     return (done.stdout + done.stderr).decode("utf-8", "replace")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ import msgspec
 import pytest
 
 from mta.store.settings import StoreSettings
+from tests.peers.needs import needs, program
 from tests.peers.store import RawClient
 
 STARTUP = 15.0
@@ -111,8 +111,8 @@ def system_calls(trace: Path) -> Iterator[str]:
 
 def test_a_message_is_on_the_disk_before_the_client_hears_of_it(tmp_path: Path) -> None:
     root, trace = tmp_path / "mail", tmp_path / "trace"
-    strace = shutil.which("strace")
-    assert strace
+    needs("strace")
+    strace = program("strace")
     options = ["-f", "-y", "-s", "64", "-o", str(trace), "-e", f"trace={TRACED}"]
     with process(tmp_path, root, [strace, *options]) as store:
         with store.connect() as client:

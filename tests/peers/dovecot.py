@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from tests.peers.needs import needs, program
+
 DOMAIN = "example.test"
 PASSWORD = "secret"
 USERS = ("good", "alice", "bob", "postmaster")
@@ -84,11 +86,6 @@ service auth {{
 """
 
 
-def available() -> bool:
-    """True when Dovecot is installed."""
-    return shutil.which("dovecot") is not None
-
-
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
@@ -105,6 +102,7 @@ class Dovecot:
 
     def __init__(self, *, check_quota: bool = True) -> None:
         """`check_quota`: a full mailbox is refused at RCPT, else after the content."""
+        needs("dovecot-core", "dovecot-lmtpd", "dovecot-imapd", root=True)
         # Its own folder: pytest's are closed to the users under which Dovecot runs.
         self.folder = folder = Path(tempfile.mkdtemp(prefix="tamis-dovecot-"))
         folder.chmod(0o755)
@@ -180,7 +178,7 @@ class Dovecot:
     def _command(self, *words: str, check: bool) -> None:
         # Not over pipes: the daemon would keep them open.
         subprocess.run(
-            ["dovecot", "-c", str(self._conf), *words],
+            [program("dovecot"), "-c", str(self._conf), *words],
             check=check,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

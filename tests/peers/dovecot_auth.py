@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.peers.needs import needs, program
+
 TOKEN_KEY = b"a key that only the tests know"
 START_TIMEOUT = 20.0
 """Seconds for a start that takes a fraction of one on an idle machine."""
@@ -89,7 +91,7 @@ class DovecotAuth:
 
     def start(self) -> None:
         """Start it and wait until the socket greets."""
-        subprocess.run(["dovecot", "-c", self.folder / "dovecot.conf"], check=True)
+        subprocess.run([program("dovecot"), "-c", self.folder / "dovecot.conf"], check=True)
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
@@ -102,7 +104,7 @@ class DovecotAuth:
 
     def stop(self) -> None:
         """Stop it and wait until it is gone."""
-        subprocess.run(["dovecot", "-c", self.folder / "dovecot.conf", "stop"], check=False)
+        subprocess.run([program("dovecot"), "-c", self.folder / "dovecot.conf", "stop"], check=False)
         master = self.folder / "run" / "master.pid"
         end = time.monotonic() + START_TIMEOUT
         while master.exists() and time.monotonic() < end:
@@ -124,8 +126,7 @@ def token(user: str, *, key: bytes = TOKEN_KEY, expires_in: int = 600) -> str:
 @contextlib.contextmanager
 def dovecot_auth(users: str, *, failure_delay: str = "0") -> Iterator[DovecotAuth]:
     """Run an auth service with these lines of a passwd-file, in a folder that Dovecot's user may enter."""
-    if shutil.which("dovecot") is None:
-        raise AssertionError("this test needs Debian's dovecot-core")
+    needs("dovecot-core", root=True)
     folder = Path(tempfile.mkdtemp(prefix="tamis-dovecot-"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
 """A private Postfix on loopback that takes mail as a smarthost and drops it; and `smtp-sink`.
 
 `Postfix` listens on a free port, offers all that Postfix offers (PIPELINING, SIZE, STARTTLS, CHUNKING, DSN,
-SMTPUTF8), refuses recipients at `refused.test` (550 5.7.1), defers those at `later.test` (450 4.7.1) and
+SMTPUTF8), refuses recipients at `refused.test` (554 5.7.1), defers those at `later.test` (450 4.7.1) and
 discards the rest after queueing. Needs root and Debian's postfix. `Sink` runs smtp-sink with options of its
 own choice. All files are in a folder that is removed at the end.
 """
@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.peers.needs import needs, program
 
 _MAIN = """\
 compatibility_level = 3.6
@@ -35,7 +37,8 @@ mynetworks = 127.0.0.0/8
 alias_maps =
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_recipient_restrictions = check_recipient_access inline:{{ {{refused.test = REJECT not here}}, {{later.test = 450 4.7.1 not now}} }}
+smtpd_recipient_restrictions = check_recipient_access inline:{{
+  {{refused.test = REJECT not here}}, {{later.test = 450 4.7.1 not now}} }}
 smtpd_discard_ehlo_keywords =
 smtpd_tls_security_level = may
 smtpd_tls_chain_files = {dir}/chain.pem
@@ -95,7 +98,7 @@ class Postfix:
 
 def _control(folder: Path, verb: str, *, check: bool) -> None:
     subprocess.run(
-        ["postfix", "-c", str(folder / "etc"), verb],
+        [program("postfix"), "-c", str(folder / "etc"), verb],
         check=check,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -105,7 +108,8 @@ def _control(folder: Path, verb: str, *, check: bool) -> None:
 
 @contextmanager
 def running_postfix(chain: bytes) -> Iterator[Postfix]:
-    """Start Postfix with a TLS key and certificate chain (PEM). Raises RuntimeError when it does not answer."""
+    """Start Postfix with a TLS key and chain (PEM). Raises RuntimeError when it does not answer."""
+    needs("postfix", root=True)
     folder = Path(tempfile.mkdtemp(prefix="tamis-postfix-"))
     folder.chmod(0o755)
     server = Postfix(folder)
@@ -132,8 +136,9 @@ def running_postfix(chain: bytes) -> Iterator[Postfix]:
 @contextmanager
 def running_sink(*options: str) -> Iterator[int]:
     """Start smtp-sink with options (such as "-L" for LMTP); its port."""
+    needs("postfix")
     port = _free_port()
-    words = ["smtp-sink", "-u", "nobody", *options, f"127.0.0.1:{port}", "100"]
+    words = [program("smtp-sink"), "-u", "nobody", *options, f"127.0.0.1:{port}", "100"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         if "-q" not in options and "-Q" not in options:

@@ -25,6 +25,7 @@ from mta.session import Session, TlsInfo
 from mta.smtp.auth import Challenge, Credentials, Failure, Login, ServerExchange, Step
 from mta.smtp.authclient import client_mechanism
 from tests.peers.dovecot_auth import DovecotAuth, dovecot_auth, token
+from tests.peers.needs import needs
 
 pytestmark = pytest.mark.scenario
 
@@ -279,6 +280,7 @@ def test_a_restart_is_noticed_although_the_old_process_lives_on() -> None:
 
 
 def doveadm(*words: str) -> str:
+    needs("dovecot-core")
     return subprocess.run(
         ["doveadm", "pw", *words], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import shutil
 import smtplib
 import socket
 import ssl
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from mta.demo import self_signed
+from tests.peers.needs import needs, program
 
 pytestmark = pytest.mark.scenario
 
@@ -62,6 +62,7 @@ def blocks() -> list[str]:
 
 
 def doveconf(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    needs("dovecot-core")
     return subprocess.run(
         ["doveconf", "-c", str(path), *options], capture_output=True, text=True, timeout=30, check=False
     )
@@ -109,6 +110,7 @@ class Dovecot:
 
 @pytest.fixture(scope="module")
 def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
+    needs("dovecot-core", "dovecot-lmtpd", root=True)
     folder = tmp_path_factory.mktemp("dovecot")
     # Dovecot's processes run as users of their own; pytest's folders are for root alone.
     for part in (folder, *folder.parents[:2]):
@@ -132,9 +134,7 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
     )
     configuration = folder / "dovecot.conf"
     configuration.write_text(BASE.format(folder=folder) + page)
-    executable = shutil.which("dovecot", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert executable
-    with subprocess.Popen([executable, "-F", "-c", str(configuration)]) as process:
+    with subprocess.Popen([program("dovecot"), "-F", "-c", str(configuration)]) as process:
         try:
             deadline = time.monotonic() + START_TIMEOUT
             while not (folder / "run" / "lmtp").exists():

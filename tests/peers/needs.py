@@ -1,0 +1,52 @@
+"""What Debian package a test needs: where it is missing the test is skipped and names it; in CI it fails.
+
+Starters of peers call `needs` themselves, so a test that uses one need not. `.ci/peers` installs all these.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+_PROOF = {
+    "dovecot-core": "dovecot",
+    "dovecot-lmtpd": "/usr/lib/dovecot/lmtp",
+    "dovecot-imapd": "/usr/lib/dovecot/imap",
+    "libnet-ssleay-perl": "/usr/lib/*/perl5/*/Net/SSLeay.pm",
+    "msmtp": "msmtp",
+    "openssl": "openssl",
+    "postfix": "smtp-source",
+    "strace": "strace",
+    "swaks": "swaks",
+}
+"""A program, or a file, that proves that the package is installed."""
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def needs(*packages: str, root: bool = False) -> None:
+    """Skip the test (fail it when CI is set) unless all `packages` are installed; `root`: and we are root."""
+    missing = [package for package in packages if not _installed(_PROOF[package])]
+    if root and os.geteuid() != 0:
+        missing.append("root")
+    if not missing:
+        return
+    text = f"needs {', '.join(missing)}"
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def program(name: str) -> str:
+    """The path of an installed program, also of those that only root has in its PATH."""
+    found = shutil.which(name, path=_PATH)
+    assert found is not None, name
+    return found
+
+
+def _installed(proof: str) -> bool:
+    if "*" in proof:
+        return any(Path("/").glob(proof.lstrip("/")))
+    return Path(proof).exists() if proof.startswith("/") else shutil.which(proof, path=_PATH) is not None
