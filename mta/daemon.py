@@ -157,7 +157,7 @@ class Daemon:
         )
         self._limits.overload.start()
         loop = asyncio.get_running_loop()
-        self._connections = Connections(loop.time, self._timeouts)
+        self._connections = Connections(loop, self._timeouts)
         self._build_transports()
         authenticator = await self._build_authenticator()
         policy = self._build_policy(authenticator)
@@ -174,6 +174,7 @@ class Daemon:
             self._unacknowledged,
             self._journal,
             now=time.time,
+            clock=loop.time,
         )
         identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
         for listener in settings.listener:
@@ -186,6 +187,7 @@ class Daemon:
                 transactions=transactions,
                 journal=self._journal,
                 new_id=identifiers.new,
+                clock=loop.time,
                 authenticator=None if listener.auth == "none" else authenticator,
                 trusts_xclient=_networks(listener.xclient_from),
                 trusts_xforward=_networks(listener.xforward_from),

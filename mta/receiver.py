@@ -77,6 +77,8 @@ class Reception:
     transactions: Transactions
     journal: Journal
     new_id: Callable[[], str]
+    clock: Callable[[], float]
+    """The loop's, in seconds."""
     authenticator: Authenticator | None = None
     trusts_xclient: Callable[[str], bool] = lambda address: False
     trusts_xforward: Callable[[str], bool] = lambda address: False
@@ -188,7 +190,7 @@ class Receiver:
         last = self._answered
         self._answered = None
         if last is not None and error is not None:
-            now = asyncio.get_running_loop().time()
+            now = self._reception.clock()
             each = last.answer.each
             delivered = [
                 r for r, reply in zip(last.envelope.recipients, each, strict=True) if reply.is_positive
@@ -284,8 +286,7 @@ class Receiver:
         )
         self._smtp.answer_data(answer.final, answer.each)
         if connection.alive:
-            now = asyncio.get_running_loop().time()
-            self._answered = _Answered(envelope, content, transaction, answer, now)
+            self._answered = _Answered(envelope, content, transaction, answer, reception.clock())
 
     def tick(self, now: float) -> None:
         """Once a second: a client that had time enough to read the last answer has read it."""

@@ -90,9 +90,11 @@ class Transactions:
         record: Record,
         *,
         now: Callable[[], float],
+        clock: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`now` is seconds since the epoch (trace fields); `entropy` makes Message-IDs."""
+        """`now` is seconds of the epoch (trace fields), `clock` the loop's; `entropy` makes Message-IDs."""
+        self._clock = clock
         self.settings = settings
         self.policy = policy
         self._transports = transports
@@ -126,7 +128,7 @@ class Transactions:
         whether the client is still connected.
         """
         settings = self.settings
-        started = asyncio.get_running_loop().time()
+        started = self._clock()
         message = Message(
             content.head, content.size, content.chunks, has_8bit=content.has_8bit, read=content.read
         )
@@ -156,7 +158,7 @@ class Transactions:
             outcomes = await self._deliver(
                 session, envelope, Rendered(prefix, content, alive), content, started + settings.deadline
             )
-        seconds = asyncio.get_running_loop().time() - started
+        seconds = self._clock() - started
         answer = self._end(session, envelope, transaction, message, content.size, seconds, outcomes)
         gone = not alive()
         if gone or answer.remember:

@@ -9,9 +9,15 @@ The steps, one module each: `read` converts (with `notation`, `units`, `suggest`
 `settle` fills in what depends on other settings, `rules` checks what belongs together, `files` and
 `certificates` look at the machine. The schema is in `inbound`, `outbound`
 and `node`, put together in `schema`.
+
+A worker gets a configuration that is checked already (`from_json`) and starts without all of the former:
+names of `loading`, `problems` and `settle` are imported when they are first used.
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from mta.config.inbound import (
     Auth,
@@ -23,14 +29,16 @@ from mta.config.inbound import (
     Timeouts,
     Tls,
 )
-from mta.config.load import Report, check, examine, from_json, load, parse, this_machine, to_json
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import Inet, Inherited, RecipientSource, Unix
 from mta.config.outbound import Backend, Delivery, Domain, NextHopLimits, Policy, Relay
-from mta.config.problems import ConfigError, Problem
-from mta.config.schema import Config
+from mta.config.schema import Config, from_json, to_json
 from mta.config.secret import read_secret
-from mta.config.settle import Machine
+
+if TYPE_CHECKING:
+    from mta.config.loading import Report, check, examine, load, parse, this_machine
+    from mta.config.problems import ConfigError, Problem
+    from mta.config.settle import Machine
 
 __all__ = [
     "Auth",
@@ -71,3 +79,16 @@ __all__ = [
     "this_machine",
     "to_json",
 ]
+
+_READING = {
+    **dict.fromkeys(("Report", "check", "examine", "load", "parse", "this_machine"), "mta.config.loading"),
+    **dict.fromkeys(("ConfigError", "Problem"), "mta.config.problems"),
+    "Machine": "mta.config.settle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what reads files, when it is first asked for (PEP 562)."""
+    if name not in _READING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_READING[name]), name)

@@ -7,6 +7,7 @@ decodes it in a worker.
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
@@ -36,3 +37,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     control: Control = Control()
     store: Store = Store()
+
+
+def to_json(config: Config) -> bytes:
+    """The configuration for another process."""
+    return msgspec.json.encode(config)
+
+
+def from_json(octets: bytes) -> Config:
+    """The inverse of `to_json`. Raises msgspec.ValidationError when it comes from another version."""
+    return msgspec.json.decode(octets, type=Config)

@@ -24,10 +24,12 @@ import time
 from collections.abc import MutableMapping
 from typing import Any, Protocol, cast
 
-import structlog
-
+from mta.log.absent import absent
 from mta.log.render import TimeStamp, as_json, as_text
 from mta.log.sink import Sink, open_target
+
+with absent("rich"):
+    import structlog
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 """Levels by name; `critical` cannot be configured as the least one."""

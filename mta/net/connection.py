@@ -35,6 +35,8 @@ OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
 
 Work = Coroutine[Any, Any, None]
 
+_CLOSED = State.CLOSED
+
 
 @dataclass(slots=True, frozen=True)
 class Timeouts:
@@ -75,9 +77,11 @@ class Receiver(Protocol):
 class Connections:
     """All connections of a worker, and their clock."""
 
-    def __init__(self, clock: Callable[[], float], timeouts: Callable[[], Timeouts]) -> None:
-        """`clock` is in seconds; `timeouts` gives those in force now (shorter ones under load)."""
-        self._clock = clock
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Callable[[], Timeouts]) -> None:
+        """`loop` is the running one; `timeouts` gives those in force now (shorter ones under load)."""
+        self.loop = loop
+        """Kept, because asking which loop runs costs a system call."""
+        self._clock = clock = loop.time
         self._timeouts = timeouts
         self._open: set[Connection] = set()
         self.now = clock()
@@ -133,6 +137,7 @@ class Connection(asyncio.Protocol):
         "_paused_reading",
         "_paused_writing",
         "_receiver",
+        "_said_goodbye",
         "_server_context",
         "_since",
         "_smtp",
@@ -161,6 +166,7 @@ class Connection(asyncio.Protocol):
         self._ending = False
         self._paused_reading = False
         self._paused_writing = False
+        self._said_goodbye = False
         self.alive = True
         """False once the client is gone."""
 
@@ -222,21 +228,28 @@ class Connection(asyncio.Protocol):
                 return
             if type(event) is ev.DataStart:
                 self._message_since = self._connections.now
+            elif type(event) is ev.Closed:
+                self._said_goodbye = True
             work = handle(event)
             if work is not None:
-                self._task = asyncio.get_running_loop().create_task(self._run(work))
+                self._task = self._connections.loop.create_task(self._run(work))
                 if not smtp.is_waiting:  # answered already: the work is the delay of a refusal
                     return
                 break
         self._flush()
 
     def _flush(self) -> None:
-        octets = self._smtp.data_to_send()
+        smtp = self._smtp
+        octets = smtp.data_to_send()
         if octets and self.alive:
             self._transport.write(octets)
-        if self._smtp.state is State.CLOSED and self._task is None and not self._ending:
+        if smtp.state is _CLOSED and self._task is None and not self._ending:
             self._ending = True
-            self._linger()
+            self._since = self._connections.now
+            if self._said_goodbye:
+                self._transport.close()
+            else:
+                self._linger()
 
     async def _run(self, work: Work) -> None:
         try:
@@ -260,11 +273,11 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
         self._smtp.answer()
         self._transport.write(self._smtp.data_to_send())
-        self._task = asyncio.get_running_loop().create_task(self._start_tls())
+        self._task = self._connections.loop.create_task(self._start_tls())
 
     async def _start_tls(self) -> None:
         assert self._server_context is not None
-        loop = asyncio.get_running_loop()
+        loop = self._connections.loop
         try:
             transport = await loop.start_tls(
                 self._transport,
@@ -329,7 +342,6 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close our side; the client may still read, and octets it sends are dropped, not reset."""
-        self._since = self._connections.now
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:

@@ -43,6 +43,8 @@ class State(Enum):
     TLS = auto()
     CLOSED = auto()
 
+    __hash__ = object.__hash__  # Enum's is a Python function, and each command looks its state up
+
 
 S = State
 _ANY = frozenset({S.START, S.READY, S.MAIL, S.RCPT, S.CHUNKS})

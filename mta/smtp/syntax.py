@@ -56,12 +56,22 @@ class EtrnArgument(NamedTuple):
     name: str
 
 
+_USUAL_VERBS = {
+    verb.encode("ascii"): verb
+    for verb in ("EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "QUIT", "AUTH", "STARTTLS")
+}
+"""Verbs as nearly all clients write them, found by one look-up."""
+
+
 def split_command(line: bytes) -> tuple[str, bytes]:
     """Split a command line into the verb in upper case and the argument without blanks around it.
 
     The verb is "" when the line does not begin with ASCII letters and then a blank or its end.
     """
     verb, _, argument = line.partition(b" ")
+    usual = _USUAL_VERBS.get(verb)
+    if usual is not None:
+        return usual, argument.strip(b" \t")
     if not verb.isalpha():
         verb, _, argument = line.partition(b"\t")
         if not verb.isalpha():

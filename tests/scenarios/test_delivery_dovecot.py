@@ -24,8 +24,20 @@ pytestmark = pytest.mark.scenario
 T = TypeVar("T")
 
 
+_made: list[FixedTransport] = []
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
-    return uvloop.run(main)
+    """Run a test and close its transports even if it fails: else the loop waits for the server's timeout."""
+
+    async def guarded() -> T:
+        try:
+            return await main
+        finally:
+            while _made:
+                await _made.pop().close()
+
+    return uvloop.run(guarded())
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +48,8 @@ def dovecot() -> Iterator[Dovecot]:
 
 def transport(*endpoints: Endpoint, chunking: bool = True, pool: PoolLimits | None = None) -> FixedTransport:
     client = ClientSettings(lmtp=True, helo_name="mx.test", chunking=chunking)
-    return FixedTransport(FixedSettings("dovecot", endpoints, client, pool=pool or PoolLimits()))
+    _made.append(FixedTransport(FixedSettings("dovecot", endpoints, client, pool=pool or PoolLimits())))
+    return _made[-1]
 
 
 def tcp(server: Dovecot) -> Endpoint:
@@ -93,7 +106,6 @@ def test_delivered_exactly(dovecot: Dovecot, chunking: bool, unix: bool) -> None
             assert outcomes[0].reply.enhanced == "2.0.0"
             assert stored(dovecot, "good", subject) == [digest(octets)]
             assert stored(dovecot, "alice", subject) == [digest(octets)]
-        await to.close()
 
     run(main())
 
@@ -111,7 +123,6 @@ def test_mixed_answers_reach_each_recipient_unchanged(dovecot: Dovecot, chunking
             assert replies[2].enhanced.startswith("4.")
             assert not any(o.sent for o in outcomes)
             assert len(stored(dovecot, "bob", subject)) == 1
-        await to.close()
 
     run(main())
 
@@ -125,7 +136,6 @@ def test_nobody_at_all_and_the_connection_is_still_good(dovecot: Dovecot) -> Non
             assert [o.reply.code for o in await deliver(to, ["good"], message("one"))] == [250]
         (pool,) = to.pools.values()
         assert pool.stats.opened == 1
-        await to.close()
 
     run(main())
 
@@ -137,7 +147,6 @@ def test_over_quota_after_the_content_is_552(chunking: bool) -> None:
         outcomes = await deliver(to, ["good", "full"], message("too much", 40_000))
         assert [(o.reply.code, o.reply.enhanced) for o in outcomes] == [(250, "2.0.0"), (552, "5.2.2")]
         assert [o.reply.code for o in await deliver(to, ["good"], message("after"))] == [250]
-        await to.close()
 
     with Dovecot(check_quota=False) as server:
         run(main(server))
@@ -153,7 +162,6 @@ def test_verify(dovecot: Dovecot) -> None:
         assert [o.reply.code for o in await deliver(to, ["good"], message("after checks"))] == [250]
         (pool,) = to.pools.values()
         assert pool.stats.opened == 1
-        await to.close()
 
     run(main())
 
@@ -164,7 +172,6 @@ def test_a_large_message(dovecot: Dovecot) -> None:
     async def main() -> None:
         to = transport(tcp(dovecot))
         assert [o.reply.code for o in await deliver(to, ["bob"], octets)] == [250]
-        await to.close()
 
     run(main())
     assert stored(dovecot, "bob", "large") == [digest(octets)]
@@ -178,7 +185,6 @@ def test_many_at_once_over_few_connections(dovecot: Dovecot) -> None:
             assert [o.reply.code for o in outcomes] == [250]
         (pool,) = to.pools.values()
         assert pool.stats.opened <= 4
-        await to.close()
 
     run(main())
     assert len({n for n in range(60) if stored(dovecot, "alice", f"many {n}")}) == 60
@@ -195,7 +201,6 @@ def test_restart_and_downtime() -> None:
         await loop.run_in_executor(None, server.start)
         assert [o.reply.code for o in await deliver(to, ["good"], message("after"))] == [250]
         assert [len(stored(server, "good", s)) for s in ("before", "down", "after")] == [1, 0, 1]
-        await to.close()
 
     with Dovecot() as server:
         run(main(server))
@@ -208,6 +213,5 @@ def test_fails_over_to_the_second_back_end(dovecot: Dovecot) -> None:
         for n in range(3):
             outcomes = await deliver(to, ["good"], message(f"second {n}"))
             assert [o.reply.code for o in outcomes] == [250]
-        await to.close()
 
     run(main())

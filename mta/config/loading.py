@@ -13,8 +13,6 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from mta.config.locate import locate
 from mta.config.notation import parse_fqdn
 from mta.config.problems import ConfigError, Findings, Problem
@@ -94,16 +92,6 @@ def parse(text: str, path: str = "tamis.toml", machine: Machine | None = None) -
     if report.config is None:
         raise ConfigError(report.errors)
     return report.config
-
-
-def to_json(config: Config) -> bytes:
-    """The configuration for another process."""
-    return msgspec.json.encode(config)
-
-
-def from_json(octets: bytes) -> Config:
-    """The inverse of `to_json`. Raises msgspec.ValidationError when it comes from another version."""
-    return msgspec.json.decode(octets, type=Config)
 
 
 def this_machine() -> Machine:
