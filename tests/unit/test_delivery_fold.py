@@ -1,0 +1,102 @@
+"""Outcomes to one answer: a table over what one, two and three recipients may come to."""
+
+from __future__ import annotations
+
+import pytest
+
+from mta.address import parse_address
+from mta.delivery.fold import NAMED, fold
+from mta.delivery.outcome import Outcome
+from mta.envelope import Recipient
+from mta.reply import Reply
+
+OK = Reply(250, "2.0.0", "kept")
+OTHER_OK = Reply(250, "2.1.5", "kept elsewhere")
+FULL = Reply(552, "5.2.2", "mailbox full")
+UNKNOWN = Reply(550, "5.1.1", "no such user")
+BUSY = Reply(451, "4.3.2", "busy")
+AWAY = Reply(451, "4.4.1", "away")
+
+
+def outcomes(*replies: Reply) -> list[Outcome]:
+    return [Outcome(Recipient(parse_address(f"r{n}@x.test")), reply, "") for n, reply in enumerate(replies)]
+
+
+@pytest.mark.parametrize(
+    ("replies", "final", "result", "remember"),
+    [
+        ([OK], "250 2.0.0 kept", "delivered", ()),
+        ([FULL], "552 5.2.2 mailbox full", "permanent", ()),
+        ([BUSY], "451 4.3.2 busy", "temporary", ()),
+        ([OK, OK], "250 2.0.0 kept", "delivered", ()),
+        ([OK, OTHER_OK], "250 2.0.0 delivered to 2 recipients", "delivered", ()),
+        ([FULL, FULL], "552 5.2.2 mailbox full", "permanent", ()),
+        (
+            [FULL, UNKNOWN],
+            "552 5.2.2 not delivered to <r0@x.test>, <r1@x.test>: mailbox full",
+            "permanent",
+            (),
+        ),
+        ([BUSY, AWAY], "451 4.3.2 not delivered yet to <r0@x.test>, <r1@x.test>: busy", "temporary", ()),
+        (
+            [FULL, BUSY],
+            "451 4.3.2 not delivered yet to <r1@x.test>: busy (1 other recipients are done)",
+            "temporary",
+            (),
+        ),
+        (
+            [OK, BUSY],
+            "451 4.3.2 not delivered yet to <r1@x.test>: busy (1 other recipients are done)",
+            "mixed",
+            (0,),
+        ),
+        (
+            [BUSY, OK, FULL],
+            "451 4.3.2 not delivered yet to <r0@x.test>: busy (2 other recipients are done)",
+            "mixed",
+            (1,),
+        ),
+        (
+            [OK, FULL],
+            "552 5.2.2 not delivered to <r1@x.test>: mailbox full (1 other recipients are done)",
+            "mixed",
+            (),
+        ),
+    ],
+)
+def test_one_answer(replies: list[Reply], final: str, result: str, remember: tuple[int, ...]) -> None:
+    answer = fold(outcomes(*replies), per_recipient=False)
+    assert (str(answer.final), answer.result, answer.remember) == (final, result, remember)
+    assert answer.each == replies
+
+
+@pytest.mark.parametrize(
+    ("replies", "code", "result"),
+    [
+        ([OK, BUSY], 250, "mixed"),
+        ([OK, FULL], 250, "mixed"),
+        ([BUSY, FULL], 451, "temporary"),
+        ([OK, OK], 250, "delivered"),
+    ],
+)
+def test_an_answer_each(replies: list[Reply], code: int, result: str) -> None:
+    answer = fold(outcomes(*replies), per_recipient=True)
+    assert (answer.final.code, answer.result, answer.each) == (code, result, replies)
+    assert answer.remember == ()
+
+
+def test_a_summary_names_some_recipients_and_fits_a_line() -> None:
+    answer = fold(outcomes(OK, *[BUSY] * 50), per_recipient=False)
+    assert answer.final.text.count("@x.test") == NAMED
+    assert f"and {50 - NAMED} more" in answer.final.text
+    assert all(len(line) <= 512 for line in answer.final.encode().split(b"\r\n"))
+
+
+def test_250_only_when_all_have_it() -> None:
+    kinds = [OK, FULL, BUSY]
+    for a in kinds:
+        for b in kinds:
+            for c in kinds:
+                answer = fold(outcomes(a, b, c), per_recipient=False)
+                assert (answer.final.code == 250) == (a is b is c is OK)
+                assert answer.final.is_temporary == (BUSY in (a, b, c))

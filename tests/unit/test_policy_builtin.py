@@ -1,0 +1,227 @@
+"""The built-in policy: who may send what to whom, as a table; never an open relay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+from mta.address import NULL, Address, parse_address
+from mta.delivery.outcome import NextHop
+from mta.envelope import Envelope, Recipient
+from mta.policy.builtin import BuiltinPolicy, DomainRule, PolicySettings
+from mta.policy.recipients import AskBackend, Directory, Everybody, Table, TableError
+from mta.policy.verdict import Verdict
+from mta.reply import Reply
+from mta.session import Session
+
+STORE, RELAY = NextHop("store"), NextHop("relay")
+POSTMASTER = parse_address("root@example.test")
+
+
+def settings(**changes: object) -> PolicySettings:
+    values: dict[str, object] = {
+        "domains": {
+            "example.test": DomainRule(
+                STORE, Directory({"bob@example.test", "root@example.test"}.__contains__)
+            ),
+            "catch.test": DomainRule(
+                STORE, Directory(frozenset[str]().__contains__), catch_all=parse_address("all@catch.test")
+            ),
+            "plain.test": DomainRule(
+                STORE, Directory({"a+b@plain.test"}.__contains__), subaddress_delimiters=""
+            ),
+            "open.test": DomainRule(STORE, Everybody()),
+        },
+        "postmaster": POSTMASTER,
+        "is_trusted": lambda address: address == "192.0.2.1",
+        "relay": RELAY,
+        "auth_required": frozenset({"submission"}),
+    }
+    return PolicySettings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def session(user: str = "", client: str = "198.51.100.7", listener: str = "smtp") -> Session:
+    return Session("s", listener, "smtp", client, server_address="203.0.113.5", user=user)
+
+
+def owns(session: Session, sender: Address) -> bool:
+    return sender.is_null or sender.key == session.user
+
+
+def rcpt(policy: BuiltinPolicy, who: Session, text: str) -> tuple[str, str]:
+    address = Address("postmaster", "", text) if text.lower() == "postmaster" else parse_address(text)
+    recipient = Recipient(address)
+    verdict = policy.rcpt(who, Envelope(NULL), recipient)
+    assert isinstance(verdict, Verdict)
+    return str(verdict.reply)[:9] if verdict.reply else "ok", recipient.address.text
+
+
+RCPT = [
+    # (user, client, recipient, reply, address afterwards)
+    ("", "198.51.100.7", "bob@example.test", "ok", "bob@example.test"),
+    ("", "198.51.100.7", "BOB@EXAMPLE.TEST", "ok", "BOB@EXAMPLE.TEST"),
+    ("", "198.51.100.7", "bob+list@example.test", "ok", "bob+list@example.test"),
+    ("", "198.51.100.7", "a+b@plain.test", "ok", "a+b@plain.test"),
+    ("", "198.51.100.7", "nobody@example.test", "550 5.1.1", "nobody@example.test"),
+    ("", "198.51.100.7", "anybody@open.test", "ok", "anybody@open.test"),
+    ("", "198.51.100.7", "nobody@catch.test", "ok", "all@catch.test"),
+    ("", "198.51.100.7", "postmaster", "ok", "root@example.test"),
+    ("", "198.51.100.7", "Postmaster@example.test", "ok", "root@example.test"),
+    ("", "198.51.100.7", "abuse@example.test", "ok", "root@example.test"),
+    ("", "198.51.100.7", "postmaster@[203.0.113.5]", "ok", "root@example.test"),
+    ("", "198.51.100.7", "bob@[203.0.113.5]", "550 5.7.1", "bob@[203.0.113.5]"),
+    ("", "198.51.100.7", "x@elsewhere.test", "550 5.7.1", "x@elsewhere.test"),
+    ("", "198.51.100.7", "x%elsewhere.test@example.test", "550 5.1.1", "x%elsewhere.test@example.test"),
+    ("", "198.51.100.7", '"x@elsewhere.test"@example.test', "550 5.1.1", '"x@elsewhere.test"@example.test'),
+    ("", "198.51.100.7", "elsewhere.test!x@example.test", "550 5.1.1", "elsewhere.test!x@example.test"),
+    ("", "198.51.100.7", "bob@sub.example.test", "550 5.7.1", "bob@sub.example.test"),
+    ("", "192.0.2.1", "x@elsewhere.test", "ok", "x@elsewhere.test"),
+    ("u@example.test", "198.51.100.7", "x@elsewhere.test", "ok", "x@elsewhere.test"),
+    ("u@example.test", "198.51.100.7", "nobody@example.test", "550 5.1.1", "nobody@example.test"),
+]
+
+
+@pytest.mark.parametrize(("user", "client", "text", "reply", "after"), RCPT)
+def test_rcpt(user: str, client: str, text: str, reply: str, after: str) -> None:
+    assert rcpt(BuiltinPolicy(settings(), owns), session(user, client), text) == (reply, after)
+
+
+def test_without_a_relay_nobody_reaches_other_domains() -> None:
+    policy = BuiltinPolicy(settings(relay=None), owns)
+    assert rcpt(policy, session(), "x@elsewhere.test")[0] == "550 5.7.1"
+    assert rcpt(policy, session("u@example.test"), "x@elsewhere.test")[0] == "550 5.4.4"
+    hop = policy.route(session(), Envelope(NULL), Recipient(parse_address("x@elsewhere.test")))
+    assert isinstance(hop, Reply)
+    assert hop.enhanced == "5.4.4"
+
+
+@pytest.mark.parametrize(
+    ("user", "listener", "sender", "reply"),
+    [
+        ("", "smtp", "a@x.test", "ok"),
+        ("", "smtp", "", "ok"),
+        ("", "submission", "a@x.test", "530 5.7.0"),
+        ("u@example.test", "submission", "u@example.test", "ok"),
+        ("u@example.test", "submission", "", "ok"),
+        ("u@example.test", "submission", "bob@example.test", "553 5.7.1"),
+        ("u@example.test", "smtp", "bob@example.test", "553 5.7.1"),
+    ],
+)
+def test_mail(user: str, listener: str, sender: str, reply: str) -> None:
+    envelope = Envelope(parse_address(sender) if sender else NULL)
+
+    async def slow(who: Session, address: Address) -> bool:
+        await asyncio.sleep(0)
+        return owns(who, address)
+
+    at_once = BuiltinPolicy(settings(), owns).mail(session(user, listener=listener), envelope)
+    later = BuiltinPolicy(settings(), slow).mail(session(user, listener=listener), envelope)
+    for verdict in (at_once, later):
+        if isinstance(verdict, Awaitable):
+            verdict = asyncio.run(finish(verdict))
+        assert (str(verdict.reply)[:9] if verdict.reply else "ok") == reply
+    if user:
+        verdict = BuiltinPolicy(settings(sender_login=False), owns).mail(
+            session(user, listener=listener), envelope
+        )
+        assert isinstance(verdict, Verdict)
+        assert verdict.reply is None
+
+
+async def finish(verdict: Awaitable[Verdict]) -> Verdict:
+    return await verdict
+
+
+def test_route_goes_by_the_recipients_domain() -> None:
+    policy = BuiltinPolicy(settings(), owns)
+    for text, hop in (("bob@example.test", STORE), ("x@elsewhere.test", RELAY)):
+        assert policy.route(session(), Envelope(NULL), Recipient(parse_address(text))) == hop
+
+
+def test_asking_the_back_end() -> None:
+    now = [0.0]
+    asked: list[str] = []
+    answers = {
+        "bob": Reply(250, "2.1.5", "ok"),
+        "eve": Reply(550, "5.1.1", "who?"),
+        "may": Reply(451, "4.3.0", "later"),
+    }
+
+    async def verify(sender: Address, address: Address) -> Reply:
+        assert sender.is_null
+        asked.append(address.local)
+        return answers[address.local]
+
+    source = AskBackend(verify, lambda: now[0], positive=100, negative=10, entries=2)
+
+    async def find(local: str) -> Reply | None:
+        found = source.find(parse_address(f"{local}@example.test"))
+        return await found if isinstance(found, Awaitable) else found
+
+    async def main() -> None:
+        for _ in range(2):
+            assert await find("bob") is None
+            assert await find("eve") == answers["eve"]
+            assert await find("may") == answers["may"]
+        assert asked == ["bob", "eve", "may", "may"]
+        now[0] = 11
+        await find("eve")
+        await find("bob")
+        assert asked == ["bob", "eve", "may", "may", "eve"]
+        now[0] = 101
+        await find("bob")
+        assert asked[-1] == "bob"
+
+    asyncio.run(main())
+
+
+def test_a_full_mailbox_is_no_missing_recipient() -> None:
+    full = Reply(552, "5.2.2", "full")
+
+    class Source:
+        def find(self, address: Address) -> Reply | None:
+            return full
+
+    rule = DomainRule(STORE, Source(), catch_all=parse_address("all@full.test"))
+    policy = BuiltinPolicy(settings(domains={"full.test": rule}), owns)
+    assert rcpt(policy, session(), "postmaster@full.test") == ("552 5.2.2", "postmaster@full.test")
+
+
+def test_a_table_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "recipients"
+    path.write_text("# ours\nbob\n\nEve@Example.Test\n")
+    now, complaints = [0.0], []
+    table = Table(path, lambda: now[0], complain=complaints.append)
+    bob, eve, may = (parse_address(f"{name}@example.test") for name in ("bob", "eve", "may"))
+    assert table.find(bob) is None
+    assert table.find(eve) is None
+    assert table.find(may) is not None
+    assert table.find(parse_address("eve@other.test")) is not None
+    assert table.find(parse_address("bob@other.test")) is None
+    path.write_text("may\nand more\n")
+    now[0] = 2
+    assert table.find(bob) is None, "a bad file leaves the old content in force"
+    assert complaints == [f"{path}:2: one address or local part a line is expected, found 'and more'"]
+    path.write_text("may\n")
+    now[0] = 4
+    assert table.find(bob) is not None
+    assert table.find(may) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a b\n", ":1: one address or local part"), ("ok\n@@\n", ":2: @@: "), (b"\xff\n", "codec can't decode")],
+)
+def test_a_bad_table_says_where(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "recipients"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(TableError, match=message):
+        Table(path, lambda: 0.0)
+
+
+def test_a_missing_table_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="No such file"):
+        Table(tmp_path / "none", lambda: 0.0)
