@@ -5,6 +5,9 @@ the cipher list. Files are judged for the user that the server will run as (proc
 check runs as root: a key that only root can read would fail at the first reload, not at the start.
 Nothing is created or changed. Mistakes are noted in `Findings`; no exception leaves this module for
 what a file is or holds.
+
+What reads certificates is imported when the configuration names some: `cryptography` takes 70 ms of CPU,
+which a server without them should not pay at its start.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import ssl
 import stat
 from dataclasses import dataclass
 
-from mta.config.certificates import check_certificates, read_authorities
 from mta.config.locate import KeyPath
 from mta.config.problems import Findings
 from mta.config.schema import Config
@@ -99,8 +101,11 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     _next_hops(config, files)
     for index, listener in enumerate(config.listener):
         if listener.client_ca:
-            read_authorities(files, ("listener", index, "client_ca"), listener.client_ca)
-    check_certificates(config, files, now)
+            _authorities(files, ("listener", index, "client_ca"), listener.client_ca)
+    if config.certificates:
+        from mta.config.certificates import check_certificates
+
+        check_certificates(config, files, now)
     if config.tls.ciphers and findings.is_sound(("tls", "ciphers")):
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(config.tls.ciphers)
@@ -195,13 +200,19 @@ def _accounts(config: Config, files: FileCheck) -> None:
             files.read(("domains", name, "recipients"), domain.recipients.file, limit=0)
 
 
+def _authorities(files: FileCheck, path: KeyPath, file: str) -> None:
+    from mta.config.certificates import read_authorities
+
+    read_authorities(files, path, file)
+
+
 def _next_hops(config: Config, files: FileCheck) -> None:
     for name, backend in config.backends.items():
         if backend.tls_ca:
-            read_authorities(files, ("backends", name, "tls_ca"), backend.tls_ca)
+            _authorities(files, ("backends", name, "tls_ca"), backend.tls_ca)
     for name, relay in config.relays.items():
         if relay.tls_ca:
-            read_authorities(files, ("relays", name, "tls_ca"), relay.tls_ca)
+            _authorities(files, ("relays", name, "tls_ca"), relay.tls_ca)
         if relay.password_file:
             path: KeyPath = ("relays", name, "password_file")
             if files.read(path, relay.password_file, secret=True, limit=0) is None:

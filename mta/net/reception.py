@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import socket
 from collections import Counter
@@ -25,11 +26,11 @@ from typing import TYPE_CHECKING, Any, cast
 from mta.net.arrival import Arrival, canonical_address
 from mta.net.limits import OVERLOADED, ClientLimits, Limits, Networks
 from mta.net.noise import Log
-from mta.net.proxyproto import MAX_HEADER, ProxyError, ProxyHeader, ProxyParser
 from mta.net.tlsinfo import failure_class, failure_text
 from mta.reply import Reply
 
 if TYPE_CHECKING:
+    from mta.net.proxyproto import ProxyHeader
     from mta.net.tls import ServerTls
 
 HANDSHAKE_TIMEOUT = 30.0
@@ -84,7 +85,9 @@ class Reception:
         fd_ceiling: int,
         exhausted: Callable[[str], None],
     ) -> None:
-        """`exhausted` is told when a connection got a descriptor of `fd_ceiling` or more.
+        """Prepare; a listener without proxies does without their parser, which is slow to import.
+
+        `exhausted` is told when a connection got a descriptor of `fd_ceiling` or more.
 
         Raises ValueError for a wrong network or implicit TLS without certificates.
         """
@@ -97,6 +100,8 @@ class Reception:
         self._tls = tls if settings.implicit_tls else None
         self._limits = limits
         self._proxies = Networks(settings.proxy_from)
+        if self._proxies:
+            importlib.import_module("mta.net.proxyheader")
         self._exhausted = exhausted
         self.fd_ceiling = fd_ceiling
 
@@ -192,6 +197,8 @@ class Reception:
     async def _read_header(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: str
     ) -> ProxyHeader | None:
+        from mta.net.proxyheader import ProxyError, read_header
+
         try:
             async with asyncio.timeout(self._settings.proxy_timeout):
                 return await read_header(loop, sock)
@@ -294,33 +301,3 @@ class _Door(asyncio.Protocol):
             transport.close()
         else:
             self._reception.hand_over(transport, arrival)
-
-
-async def read_header(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> ProxyHeader:
-    """Read a PROXY header from a non-blocking socket and leave what follows it in the socket.
-
-    It peeks, and then takes only what the parser knows to belong to the header; so it never takes too much,
-    and it never finds the same octets waiting again. Raises ProxyError and OSError.
-    """
-    parser = ProxyParser()
-    while parser.header is None:
-        try:
-            data = sock.recv(MAX_HEADER, socket.MSG_PEEK)
-        except BlockingIOError:
-            await _readable(loop, sock)
-            continue
-        if not data:
-            raise ProxyError("closed within the PROXY header")
-        taken = parser.feed(data)
-        while taken:
-            taken -= len(sock.recv(taken))
-    return parser.header
-
-
-async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    ready = asyncio.Event()
-    loop.add_reader(sock, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(sock)

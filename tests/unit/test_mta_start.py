@@ -31,6 +31,12 @@ def test_a_worker_does_not_import_what_reads_configuration_files() -> None:
     assert "mta.config.schema" in found
 
 
+def test_a_worker_pays_for_logins_and_proxies_only_when_they_are_configured() -> None:
+    found = imported_by("import mta.worker, mta.daemon")
+    optional = {"argon2", "aiosmtpd", "mta.accounts.usersfile", "mta.accounts.dovecotclient"}
+    assert found & {*TERMINAL, *optional, "cryptography"} == set()
+
+
 def test_rich_is_there_for_commands_after_the_log_was_imported() -> None:
     assert "rich.table" in imported_by("import mta.log, rich.table")
 
