@@ -193,7 +193,8 @@ def test_a_full_mailbox_is_no_missing_recipient() -> None:
 def test_a_table_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "recipients"
     path.write_text("# ours\nbob\n\nEve@Example.Test\n")
-    now, complaints = [0.0], []
+    now = [0.0]
+    complaints: list[str] = []
     table = Table(path, lambda: now[0], complain=complaints.append)
     bob, eve, may = (parse_address(f"{name}@example.test") for name in ("bob", "eve", "may"))
     assert table.find(bob) is None
