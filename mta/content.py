@@ -40,6 +40,10 @@ class Content(Protocol):
         """True when an octet over 127 occurs."""
 
     @property
+    def plain(self) -> bool:
+        """True when no line begins with a dot and all line ends are CRLF; False when that is not known."""
+
+    @property
     def head(self) -> bytes:
         """The first octets, with all header fields and at most `MEMORY_LIMIT` of them."""
 
@@ -50,7 +54,7 @@ class Content(Protocol):
 class MessageBuffer:
     """Collects a message as it arrives."""
 
-    __slots__ = ("_fd", "_memory", "_spill_dir", "has_8bit", "size")
+    __slots__ = ("_fd", "_memory", "_spill_dir", "has_8bit", "plain", "size")
 
     def __init__(self, spill_dir: str | None = None) -> None:
         """`spill_dir` is the folder of temporary files, None for the system's."""
@@ -60,6 +64,8 @@ class MessageBuffer:
         self._spill_dir = spill_dir
         self.size = 0
         self.has_8bit = False
+        self.plain = False
+        """Set by who knows that no line begins with a dot and all line ends are CRLF."""
 
     def append(self, chunk: bytes) -> None:
         """Add octets at the end. Raises SpillError."""
@@ -178,6 +184,11 @@ class Rendered:
     def has_8bit(self) -> bool:
         """True when an octet over 127 occurs."""
         return self._content.has_8bit or not self._prefix.isascii()
+
+    @property
+    def plain(self) -> bool:
+        """That of the content: header fields never begin with a dot."""
+        return self._content.plain
 
     @property
     def head(self) -> bytes:

@@ -274,6 +274,7 @@ class Receiver:
             )
             self._smtp.answer_data(answer.final, answer.each)
             return None
+        content.plain = event.plain
         return self._complete(event.envelope, content, transaction)
 
     async def _complete(self, envelope: Envelope, content: MessageBuffer, transaction: str) -> None:

@@ -87,6 +87,8 @@ class DataEnd:
 
     envelope: Envelope
     problem: Reply | None
+    plain: bool
+    """No line of the message begins with a dot and all line ends are CRLF: DATA may send it as it is."""
 
 
 @dataclass(slots=True)

@@ -65,6 +65,11 @@ class DataReader:
         """True when the end of data was seen."""
         return self.done
 
+    @property
+    def plain(self) -> bool:
+        """True when no line begins with a dot and all octets are sound: it may be sent as it is."""
+        return self._decoder.plain
+
     def feed(self, data: bytes) -> bytes:
         """Octets of the message out of `data`; after the end the rest is in `rest`."""
         decoder = self._decoder
@@ -99,6 +104,11 @@ class BdatReader:
         self.rest = b""
         self.problem: Reply | None = None
         self.swallowed: tuple[Reply, State] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """False: nobody has looked at the beginnings of the lines."""
+        return False
 
     @classmethod
     def swallow(cls, size: int, reply: Reply, state: State) -> BdatReader:

@@ -45,6 +45,7 @@ from mta.smtp.relaying import (
 )
 from mta.smtp.xclient import encode_attributes
 
+_BINARY_MIME = BodyType.BINARY_MIME
 BARE_LINE_END = Reply(554, "5.6.0", "The message has line ends other than CRLF and cannot be sent on")
 
 
@@ -149,9 +150,7 @@ class Mailing:
         mail, rcpts, prdr = self._commands(settings, peer)
         if not rcpts:
             return
-        self._chunked = "CHUNKING" in offered and (
-            settings.chunking or self.envelope.body is BodyType.BINARY_MIME
-        )
+        self._chunked = "CHUNKING" in offered and (settings.chunking or self.envelope.body is _BINARY_MIME)
         try:
             content = self._prepare()
         except BareLineEnd as error:
@@ -281,7 +280,7 @@ class Mailing:
             return None
         size = self.facts.size if self._inline is None else len(self._inline)
         command = b"BDAT %d LAST\r\n" % size
-        if self.envelope.body is not BodyType.BINARY_MIME:
+        if self.envelope.body is not _BINARY_MIME:
             self._ends = LineEnds()
         if self._inline is None:
             self._command = command

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from mta.address import Address, AddressError, has_controls
 from mta.envelope import BodyType, Envelope, Recipient
 from mta.reply import Reply
+from mta.session import Session
 from mta.smtp.capabilities import size_limit
 from mta.smtp.parameter_encoding import encode_mail_parameters, encode_rcpt_parameters
 
@@ -35,6 +36,11 @@ NEEDS_UTF8_RECIPIENT = Reply(553, "5.6.7", "The next server does not accept non-
 NEEDS_TLS = Reply(550, "5.7.30", "The next server does not support REQUIRETLS")
 NEEDS_DELIVER_BY = Reply(554, "5.3.3", "The next server does not support the DELIVERBY that was asked for")
 UNSENDABLE = Reply(553, "5.1.3", "The address cannot be sent to the next server")
+
+
+# Looked up for each message; a global is cheaper than an attribute of an Enum.
+_SEVEN_BIT = BodyType.SEVEN_BIT
+_BINARY_MIME = BodyType.BINARY_MIME
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,7 +70,7 @@ def refusal(
     limit = size_limit(offered)
     if limit and facts.size > limit:
         return TOO_LARGE
-    if envelope.body is BodyType.BINARY_MIME and not ("BINARYMIME" in offered and "CHUNKING" in offered):
+    if envelope.body is _BINARY_MIME and not ("BINARYMIME" in offered and "CHUNKING" in offered):
         return NEEDS_BINARY
     if facts.has_8bit and not eight_bit_anyway and "8BITMIME" not in offered:
         return NEEDS_8BIT
@@ -111,7 +117,7 @@ def mail_command(
     if not offered:
         return b"MAIL FROM:" + sender + b"\r\n", False
     parameters = encode_mail_parameters(envelope, offered, size=facts.size)
-    if facts.has_8bit and envelope.body is BodyType.SEVEN_BIT and "8BITMIME" in offered:
+    if facts.has_8bit and envelope.body is _SEVEN_BIT and "8BITMIME" in offered:
         parameters += " BODY=8BITMIME"
     if not envelope.smtputf8 and not sender.isascii():
         parameters += " SMTPUTF8"
@@ -127,3 +133,19 @@ def rcpt_command(recipient: Recipient, offered: Mapping[str, str], forward_path:
         return b"RCPT TO:" + forward_path + b"\r\n"
     parameters = encode_rcpt_parameters(recipient, offered)
     return b"RCPT TO:" + forward_path + parameters.encode("ascii") + b"\r\n"
+
+
+def client_attributes(session: Session) -> dict[str, str]:
+    """What XCLIENT and XFORWARD tell a next hop about the client of a session.
+
+    What a trusted peer forwarded to us goes before what we see ourselves: it knows the first client.
+    """
+    known = {
+        "ADDR": session.client_address if session.client_address != "unix" else "",
+        "PORT": str(session.client_port) if session.client_port else "",
+        "HELO": session.helo,
+        "PROTO": "LMTP" if session.protocol == "lmtp" else "ESMTP" if session.esmtp else "SMTP",
+        "LOGIN": session.user,
+    }
+    known.update(session.forwarded)
+    return {name: value for name, value in known.items() if value}

@@ -34,6 +34,8 @@ def split_enhanced(code: int, text: str) -> tuple[str, str]:
     """
     if text[1:2] != "." or text[0] != "0123456789"[code // 100]:
         return "", text
+    if text[3:4] == "." and text[5:6] == " " and (text[2] + text[4]).isdigit() and text[:5].isascii():
+        return text[:5], text[6:].lstrip(" ")  # "d.d.d text", nearly all there are
     head, _, rest = text.partition(" ")
     parts = head.split(".")
     if len(parts) != 3 or not head.isascii():

@@ -284,7 +284,7 @@ class ServerSession:
                 return ev.DataChunk(octets)
             self.state = State.FINAL
             assert self.envelope is not None
-            return self.ask(ev.DataEnd(self.envelope, message.problem))
+            return self.ask(ev.DataEnd(self.envelope, message.problem, message.plain))
         if message.problem is not None:
             self.put_refusal(message.problem)
             return self.reset()

@@ -20,8 +20,9 @@ _OCTETS = re2.Options()
 _OCTETS.encoding = re2.Options.Encoding.LATIN1
 
 END_OF_DATA = b"\r\n.\r\n"
-_LINE_WITH_DOT = re2.compile(rb"\r\n\.", _OCTETS)
 _BARE_CR = re2.compile(rb"\r[^\n]", _OCTETS)
+_DOT_OR_BARE_CR = re2.compile(rb"\r(?:[^\n]|\n\.)", _OCTETS)
+"""One scan from CR to CR for all that may be special: a line that begins with a dot, or a bare CR."""
 
 
 class Defect(Enum):
@@ -63,6 +64,11 @@ class TextCheck:
                 self.defect = Defect.NUL
         return chunk
 
+    def is_sound(self, data: bytes, end: int) -> bool:
+        """True when `data` up to `end` needs no mending; the caller knows that it has no bare CR."""
+        # Each CR is followed by LF and there are as many LF: then each LF follows a CR, too.
+        return data.count(b"\n", 0, end) == data.count(b"\r", 0, end) and data.find(b"\0", 0, end) < 0
+
     def feed(self, chunk: bytes) -> bytes:
         """Check a chunk cut anywhere: a CR at its end is held back until the next one."""
         if self._held:
@@ -85,7 +91,7 @@ class DataDecoder:
     `feed` returns the decoded octets; `done` tells that the end was seen and `rest` holds what follows.
     """
 
-    __slots__ = ("_held", "_skip", "_text", "done", "rest")
+    __slots__ = ("_held", "_skip", "_text", "done", "plain", "rest")
 
     def __init__(self, text: TextCheck) -> None:
         """`text` looks at every octet of the message."""
@@ -94,6 +100,9 @@ class DataDecoder:
         self._held = b"\r\n"
         self._skip = 2
         self.done = False
+        self.plain = True
+        """False once a line began with a dot or an octet was wrong: such a message cannot be sent on as it
+        came."""
         self.rest = b""
 
     @property
@@ -104,28 +113,44 @@ class DataDecoder:
     def feed(self, chunk: bytes) -> bytes:
         """Decode a chunk cut anywhere."""
         data = self._held + chunk
-        first = _LINE_WITH_DOT.search(data)
-        dotted = first is not None
-        end = -1 if first is None else data.find(END_OF_DATA, first.start())
-        if end >= 0:
-            self.done = True
-            self._held = b""
-            self.rest = data[end + 5 :]
-            data = data[: end + 2]
-            dotted = first is not None and first.start() < end
+        special = _DOT_OR_BARE_CR.search(data)
+        at = len(data) if special is None else special.start()
+        if data.startswith(END_OF_DATA, at):
+            end = at + 2
+            self._end(data, end)
+        elif END_OF_DATA.startswith(data[at : at + 5]):  # nothing special yet
+            end = len(data) - _end_of_data_prefix(data)
+            self._held = data[end:]
         else:
-            keep = _end_of_data_prefix(data)
-            self._held = data[len(data) - keep :]
-            data = data[: len(data) - keep]
-        if not data:
+            return self._feed_special(data)
+        if not end:
             return b""
-        if dotted:  # before the check: a normalised line end makes no line that was stuffed
-            data = data.replace(b"\r\n.", b"\r\n")
-        data = self._text.check(data)
-        if self._skip:
-            data = data[2:]
-            self._skip = 0
-        return data
+        skip, self._skip = self._skip, 0
+        if self._text.is_sound(data, end):
+            return data[skip:end]
+        self.plain = False
+        return self._text.check(data[:end])[skip:]
+
+    def _feed_special(self, data: bytes) -> bytes:
+        """Decode octets among which a line begins with a dot, or that have a bare CR."""
+        self.plain = False
+        end = data.find(END_OF_DATA)
+        if end >= 0:
+            end += 2
+            self._end(data, end)
+        else:
+            end = len(data) - _end_of_data_prefix(data)
+            self._held = data[end:]
+        if not end:
+            return b""
+        skip, self._skip = self._skip, 0
+        # Unstuffed before the check: a normalised line end makes no line that was stuffed.
+        return self._text.check(data[:end].replace(b"\r\n.", b"\r\n"))[skip:]
+
+    def _end(self, data: bytes, end: int) -> None:
+        self.done = True
+        self._held = b""
+        self.rest = data[end + 3 :]
 
 
 def _end_of_data_prefix(data: bytes) -> int:

@@ -106,6 +106,31 @@ def test_cuts_never_matter(parts: list[bytes], data: st.DataObject) -> None:
     assert decode(pieces) == whole
 
 
+@given(st.lists(ALPHABET, max_size=30), st.integers(1, 40))
+def test_what_is_called_plain_needs_no_stuffing(parts: list[bytes], step: int) -> None:
+    octets = b"".join(parts)
+    decoder = DataDecoder(TextCheck())
+    out = b""
+    for start in range(0, len(octets), step):
+        out += decoder.feed(octets[start : start + step])
+        if decoder.done:
+            break
+    if decoder.plain:
+        assert not (b"\r\n" + out).count(b"\n.")
+        assert out.count(b"\r\n") == out.count(b"\r") == out.count(b"\n")
+        assert b"\0" not in out
+
+
+def test_an_ordinary_message_is_plain_however_it_is_cut() -> None:
+    octets = b"Subject: x\r\n\r\nhello.\r\n.\r\n"
+    for step in (1, 2, 3, 7, 100):
+        decoder = DataDecoder(TextCheck())
+        for start in range(0, len(octets), step):
+            decoder.feed(octets[start : start + step])
+        assert decoder.done
+        assert decoder.plain
+
+
 @given(st.lists(ALPHABET, max_size=30))
 def test_end_is_exactly_the_first_crlf_dot_crlf(parts: list[bytes]) -> None:
     octets = b"".join(parts)
