@@ -118,8 +118,9 @@ class Worker:
         asyncio.get_running_loop().set_exception_handler(self._unhandled)
         sockets = {name: [_listening(fd) for fd in group] for name, group in start.sockets.items()}
         assert self._link is not None
-        self._daemon = self._class(settings, sockets, self._link)
-        await self._daemon.start()
+        daemon = self._class(settings, sockets, self._link)
+        await daemon.start()
+        self._daemon = daemon  # only now there are counters to ask it for
         self._link.settle()
 
     async def _fail(self, reason: str) -> int:

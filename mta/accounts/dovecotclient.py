@@ -16,6 +16,7 @@ import functools
 import os
 import random
 from collections.abc import Callable
+from typing import cast
 
 from mta.accounts.dovecotprotocol import (
     Answer,
@@ -128,8 +129,7 @@ class _Connection(asyncio.Protocol):
         self._retired = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
         transport.write(greeting(os.getpid()))
 
     def data_received(self, data: bytes) -> None:

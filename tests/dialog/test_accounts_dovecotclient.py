@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from mta.accounts.authenticator import AuthSettings, SessionAuthenticator
 from mta.accounts.dovecotbackend import PASSWORD_EXPIRED, DovecotBackend
@@ -93,7 +94,7 @@ def run(
             dovecot.drop()
             await server.wait_closed()
 
-    asyncio.run(main())
+    uvloop.run(main())
     return changes
 
 
@@ -311,7 +312,7 @@ def test_nobody_there(tmp_path: Path) -> None:
         await client.close()
         await client.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
     assert len(changes) == 1
     assert "No such file" in changes[0][1]
 
@@ -377,7 +378,7 @@ def test_a_new_connection_takes_over_and_the_old_one_ends_with_its_exchanges() -
         dovecot.drop()
         await server.wait_closed()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_request_numbers_wrap_and_skip_those_in_use(tmp_path: Path) -> None:
@@ -405,4 +406,4 @@ def test_over_tcp() -> None:
         dovecot.drop()
         await server.wait_closed()
 
-    asyncio.run(main())
+    uvloop.run(main())

@@ -171,6 +171,18 @@ def test_workers_that_do_not_get_ready_keep_the_old_ones(server: Tamis, banner: 
         assert client.banner == "toy"
 
 
+def test_workers_may_be_asked_for_counters_while_they_start(server: Tamis) -> None:
+    server.start()
+    server.configure(banner="slow")
+    server.signal(signal.SIGHUP)
+
+    def reloaded() -> bool:
+        return bool(server.request({"command": "metrics"})["ok"] and server.status()["generation"] == 2)
+
+    until(reloaded, "reload")
+    assert "error" not in server.log()
+
+
 def test_address_that_cannot_be_opened_refuses_the_reload(server: Tamis) -> None:
     server.start()
     with socket.create_server(("127.0.0.1", 0)) as other:

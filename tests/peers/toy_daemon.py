@@ -3,7 +3,8 @@
 Given to `tamis serve --daemon tests.peers.toy_daemon:ToyDaemon`. A connection is greeted with
 "hello PID SLOT BANNER"; then each line is a command: `echo WORD`, `count`, `crash`, `hang`, `publish WORD`,
 `heard`, `uid`, `sockets`. The banner of the first listener is its character: "bad" cannot start, "buggy"
-has an error at the start, "mortal" dies soon after it got ready, "late" never gets ready.
+has an error at the start, "mortal" dies soon after it got ready, "late" never gets ready, "slow" takes half a
+second. Like the real one it has no counters before it has started.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class ToyDaemon:
         self.sockets = sockets
         self.link = link
         self.heard: list[str] = []
-        self.stats = metrics.Stats()
+        self.stats: metrics.Stats
         self.servers: list[asyncio.AbstractServer] = []
         self.open: set[Connection] = set()
         self.none_open = asyncio.Event()
@@ -42,8 +43,11 @@ class ToyDaemon:
                 raise KeyError("toy")
             case "late":
                 await asyncio.sleep(1000)
+            case "slow":
+                await asyncio.sleep(0.5)
             case "mortal":
                 asyncio.get_running_loop().call_later(0.05, os._exit, 3)
+        self.stats = metrics.Stats()
         loop = asyncio.get_running_loop()
         for group in self.sockets.values():
             for sock in group:

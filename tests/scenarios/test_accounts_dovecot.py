@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import pytest
+import uvloop
 
 from mta.accounts import passwords
 from mta.accounts.authenticator import AuthSettings, SessionAuthenticator
@@ -75,7 +76,7 @@ def with_dovecot(
         finally:
             await authenticator.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 async def log_in(
