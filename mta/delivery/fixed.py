@@ -83,6 +83,7 @@ class FixedTransport:
         self._settings = settings
         self._servers = [self._server(endpoint) for endpoint in settings.endpoints]
         self._health = [server.health for server in self._servers]
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def _server(self, endpoint: Endpoint) -> _Server:
         settings = self._settings
@@ -108,14 +109,15 @@ class FixedTransport:
         client: Mapping[str, str] | None = None,
     ) -> list[Outcome]:
         """See `Transport.deliver`. `client` are XCLIENT and XFORWARD attributes (`client_attributes`)."""
-        job = _Job(envelope, recipients, content, deadline, client)
+        loop = self._running_loop()
+        job = _Job(envelope, recipients, content, deadline, client, loop)
         try:
             job.inline = b"".join(content.chunks()) if content.size <= INLINE_LIMIT else None
             job.facts = _facts(envelope, content)
         except SpillError as error:
             job.failure = Reply(451, "4.3.0", UNREADABLE, str(error))
             return job.result()
-        for index in candidates(self._health, self._settings.choice, asyncio.get_running_loop().time()):
+        for index in candidates(self._health, self._settings.choice, loop.time()):
             await self._try(self._servers[index], job)
             if not job.pending or job.is_late:
                 break
@@ -130,7 +132,7 @@ class FixedTransport:
         When no server can be asked the reply is temporary. `deadline` is in loop time, default
         `VERIFY_TIME` from now.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._running_loop()
         limit = loop.time() + VERIFY_TIME
         if deadline is not None:
             limit = min(limit, deadline)
@@ -168,6 +170,12 @@ class FixedTransport:
             for server in self._servers:
                 group.create_task(server.pool.close())
 
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        # asyncio.get_running_loop() makes a system call each time. Pooled connections tie us to one loop.
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
     async def _connection(self, server: _Server, deadline: float, *, fresh: bool) -> OutboundConnection:
         """A connection of the pool; a failure to open one is a failure of the server."""
         health = server.health
@@ -176,7 +184,7 @@ class FixedTransport:
             return await server.pool.acquire(deadline, fresh=fresh)
         except ConnectFailure as error:
             if error.reply.enhanced != "4.4.5":  # our own pool was too small: no fault of the server
-                now = asyncio.get_running_loop().time()
+                now = self._running_loop().time()
                 health.failed(now, error.reply, self._settings.failure_delay)
             raise
         finally:
@@ -271,13 +279,14 @@ class _Job:
         content: Content,
         deadline: float,
         client: Mapping[str, str] | None,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.envelope = envelope
         self.recipients = recipients
         self.content = content
         self.deadline = deadline
         self.client = client
-        self.loop = asyncio.get_running_loop()
+        self.loop = loop
         self.facts = ContentFacts(0)
         self.inline: bytes | None = None
         self.pending = list(range(len(recipients)))
@@ -339,4 +348,4 @@ def _facts(envelope: Envelope, content: Content) -> ContentFacts:
     if envelope.smtputf8:
         head = content.head
         utf8_header = not head[: head.find(b"\r\n\r\n") + 2].isascii()
-    return ContentFacts(content.size, content.has_8bit, utf8_header)
+    return ContentFacts(content.size, content.has_8bit, utf8_header, content.plain)

@@ -57,6 +57,15 @@ class Timeouts:
     """For the reply to the end of content."""
 
 
+# Looked up several times for each message; a global is cheaper than an attribute of an Enum.
+_COMMAND = Phase.COMMAND
+_CONTENT = Phase.CONTENT
+_FINAL = Phase.FINAL
+_OPENING = Phase.OPENING
+_CLOSED = Phase.CLOSED
+_READY = Phase.READY
+
+
 class OutboundConnection(asyncio.Protocol):
     """One connection to one server."""
 
@@ -100,7 +109,7 @@ class OutboundConnection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """True when a transaction may begin."""
-        return self.session.phase is Phase.READY
+        return self.session.phase is _READY
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -138,7 +147,7 @@ class OutboundConnection(asyncio.Protocol):
         self._flush()
         if session.waiting:
             await self._wait_turn()
-        if content is not None and session.phase is Phase.CONTENT:
+        if content is not None and session.phase is _CONTENT:
             await self._stream(mailing, content)
         self._rest()
 
@@ -188,7 +197,7 @@ class OutboundConnection(asyncio.Protocol):
             self._transport.write(out)
         if session.waiting:
             self._limit()
-        elif session.phase is Phase.CLOSED:
+        elif session.phase is _CLOSED:
             # What is still in the write buffer has lost its meaning; the server may never read it.
             self._transport.abort()
             self._wake()
@@ -256,13 +265,13 @@ class OutboundConnection(asyncio.Protocol):
                     self.transport.write(session.content(piece))
                     since_turn += len(piece)
                     self._limit()
-                    while self._paused and session.phase is Phase.CONTENT:
+                    while self._paused and session.phase is _CONTENT:
                         since_turn = 0
                         await self._wait()
                     if since_turn >= TURN:
                         since_turn = 0
                         await self._turn()
-                    if session.phase is not Phase.CONTENT:
+                    if session.phase is not _CONTENT:
                         return
             self.transport.write(session.end_of_content())
         except BareLineEnd as error:
@@ -286,13 +295,13 @@ class OutboundConnection(asyncio.Protocol):
     def _limit(self) -> None:
         """Start the time of the present state."""
         phase = self.session.phase
-        if phase is Phase.FINAL:
+        if phase is _FINAL:
             seconds = self._timeouts.final
-        elif phase is Phase.COMMAND:
+        elif phase is _COMMAND:
             seconds = self._timeouts.command
-        elif phase is Phase.CONTENT:
+        elif phase is _CONTENT:
             seconds = self._timeouts.block
-        elif phase is Phase.OPENING:
+        elif phase is _OPENING:
             opened = self.session.replied
             seconds = self._timeouts.command if opened else self._timeouts.greeting
         else:

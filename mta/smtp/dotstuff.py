@@ -96,6 +96,29 @@ class DotStuffer:
         return b".\r\n" if self._ends.last == _LF else b"\r\n.\r\n"
 
 
+class PlainText:
+    """Passes on a message that is known to need no stuffing, and ends it."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = b""
+
+    def stuff(self, chunk: bytes) -> bytes:
+        """The same octets."""
+        self._end = chunk[-2:] if len(chunk) > 1 else (self._end + chunk)[-2:]
+        return chunk
+
+    def finish(self) -> bytes:
+        """What ends the message: the dot, with a CRLF before it if one is missing."""
+        return b".\r\n" if self._end in (b"", b"\r\n") else b"\r\n.\r\n"
+
+
+def plain_whole(content: bytes) -> bytes:
+    """A whole message that needs no stuffing, and its end."""
+    return content + (b".\r\n" if content.endswith(b"\r\n") or not content else b"\r\n.\r\n")
+
+
 def stuff_whole(content: bytes) -> bytes:
     """A whole message with dots stuffed and its end. Raises BareLineEnd."""
     stuffer = DotStuffer()

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from mta.envelope import BodyType, Envelope, Recipient
 from mta.reply import Reply
-from mta.smtp.dotstuff import BareLineEnd, DotStuffer, LineEnds, stuff_whole
+from mta.smtp.dotstuff import BareLineEnd, DotStuffer, LineEnds, PlainText, plain_whole, stuff_whole
 from mta.smtp.opening import (
     SEND_CONTENT,
     ClientSettings,
@@ -101,7 +101,7 @@ class Mailing:
         self._chunked = False
         self._command = b""
         self._left = facts.size
-        self._stuffer: DotStuffer | None = None
+        self._stuffer: DotStuffer | PlainText | None = None
         self._ends: LineEnds | None = None
 
     # What the session calls while the content is streamed.
@@ -275,12 +275,12 @@ class Mailing:
         """
         if not self._chunked:
             if self._inline is not None:
-                return stuff_whole(self._inline)
-            self._stuffer = DotStuffer()
+                return plain_whole(self._inline) if self.facts.plain else stuff_whole(self._inline)
+            self._stuffer = PlainText() if self.facts.plain else DotStuffer()
             return None
         size = self.facts.size if self._inline is None else len(self._inline)
         command = b"BDAT %d LAST\r\n" % size
-        if self.envelope.body is not _BINARY_MIME:
+        if self.envelope.body is not _BINARY_MIME and not self.facts.plain:
             self._ends = LineEnds()
         if self._inline is None:
             self._command = command

@@ -51,6 +51,8 @@ class ContentFacts:
     has_8bit: bool = False
     has_utf8_header: bool = False
     """A header field has octets over 127 (RFC 6532)."""
+    plain: bool = False
+    """Known to have no line that begins with a dot and no CR or LF outside of CRLF."""
 
 
 def refusal(

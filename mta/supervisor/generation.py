@@ -1,10 +1,13 @@
 """The processes that were started with one configuration, and how each of their seats stays taken.
 
-A generation has a seat for each process of its plan. `start` fills all seats at once and returns when
-every process accepts connections; if one cannot, all are ended and `StartFailed` says why, so that a
-reload goes on with the generation before. From then on a process that ends is replaced, at once the
-first time and with growing pauses when it keeps ending (`mta.supervisor.backoff`). `drain` gives the
-seats up: processes end their sessions and are not replaced.
+A generation has a seat for each process of its plan. `start` fills all seats and returns when every
+process accepts connections; if one cannot, all are ended and `StartFailed` says why, so that a reload
+goes on with the generation before. The first process of each kind starts alone: mail is taken as soon
+as it is ready, and on a busy machine that is much earlier when its fellows do not compete with it.
+
+From then on a process that ends is replaced, at once the first time and with growing pauses when it
+keeps ending (`mta.supervisor.backoff`). `drain` gives the seats up: processes end their sessions and are
+not replaced.
 
 A process that does not get ready in `READY_TIMEOUT` is killed; its seat counts it as a crash.
 """
@@ -85,6 +88,7 @@ class Generation:
         self._office = office
         self._living: set[Child] = set()
         self._start: asyncio.Future[None] | None = None
+        self._awaited: list[Seat] = []
         self._news = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -94,20 +98,19 @@ class Generation:
         """The processes that have not ended, in no order."""
         return self._living
 
-    @property
-    def ready(self) -> bool:
-        """True while every seat is taken by a process that accepts connections."""
-        return all(seat.child is not None and seat.child.state is State.READY for seat in self.seats)
-
     async def start(self) -> None:
         """Fill all seats and wait until everybody is ready. Raises `StartFailed`; then nobody is left."""
-        self._start = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + READY_TIMEOUT
         try:
-            await asyncio.gather(*(self._fill(seat) for seat in self.seats))
-            async with asyncio.timeout(READY_TIMEOUT):
-                await self._start
+            for wave in self._waves():
+                self._start = loop.create_future()
+                self._awaited += wave
+                await asyncio.gather(*(self._fill(seat) for seat in wave))
+                async with asyncio.timeout_at(latest):
+                    await self._start
         except TimeoutError:
-            late = ", ".join(seat.name for seat in self.seats if not _is_ready(seat))
+            late = ", ".join(seat.name for seat in self._awaited if not _is_ready(seat))
             await self._give_up()
             raise StartFailed(f"{late}: not ready within {READY_TIMEOUT:g} s") from None
         except OSError as problem:
@@ -148,7 +151,7 @@ class Generation:
         self._office.report(
             "info", "worker ready", worker=child.name, pid=child.pid, seconds=round(child.lived(), 3)
         )
-        if self._start is not None and not self._start.done() and self.ready:
+        if self._start is not None and not self._start.done() and all(map(_is_ready, self._awaited)):
             self._start.set_result(None)
 
     def child_gone(self, child: Child) -> None:
@@ -189,6 +192,13 @@ class Generation:
     def child_snapshot(self, child: Child, snapshot: Snapshot) -> None:
         """Tell whoever waits for counters; the child keeps them (`Watcher`)."""
         self._office.answered()
+
+    def _waves(self) -> Iterable[list[Seat]]:
+        """Give the seats in the order of their start: the first of each crew, then all others."""
+        firsts = [next(seat for seat in self.seats if seat.crew is crew) for crew in self.plan.crews]
+        yield firsts
+        if len(firsts) < len(self.seats):
+            yield [seat for seat in self.seats if seat not in firsts]
 
     def _start_failed(self) -> bool:
         start = self._start

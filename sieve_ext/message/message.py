@@ -259,6 +259,11 @@ class Message(EditableHeader):
         return head if self._body is not None else head + self._head[self._index.body_offset :]
 
     @property
+    def plain(self) -> bool:
+        """False: whether a line begins with a dot is not known here."""
+        return False
+
+    @property
     def has_8bit(self) -> bool:
         """True when an octet over 127 occurs; after edits also when one occurred before."""
         if self._has_8bit is None:

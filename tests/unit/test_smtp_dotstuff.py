@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.smtp.dotstuff import BareLineEnd, DotStuffer, LineEnds, stuff_whole
+from mta.smtp.dotstuff import BareLineEnd, DotStuffer, LineEnds, PlainText, plain_whole, stuff_whole
 from mta.smtp.wire import DataDecoder, Defect, TextCheck
 
 
@@ -127,3 +127,12 @@ def test_what_is_sent_has_no_bare_line_end(content: bytes) -> None:
     assert b"\r" not in wire.replace(b"\r\n", b"")
     assert b"\n" not in wire.replace(b"\r\n", b"")
     assert wire.find(b"\r\n.\r\n") in (-1, len(wire) - 5)
+
+
+@given(st.lists(st.sampled_from([b"a", b"\r\n", b"a.b", b"line\r\n"]), max_size=12))
+def test_plain_text_is_sent_as_the_stuffer_would(pieces: list[bytes]) -> None:
+    content = b"".join(pieces)
+    plain, stuffer = PlainText(), DotStuffer()
+    sent = b"".join(plain.stuff(piece) for piece in pieces) + plain.finish()
+    assert sent == b"".join(stuffer.stuff(piece) for piece in pieces) + stuffer.finish()
+    assert sent == plain_whole(content) == stuff_whole(content)
