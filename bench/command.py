@@ -18,8 +18,9 @@ from bench.system import Failure
 from bench.workplace import DEFAULT_PARENT, Missing
 
 ALL = "all"
-ROUNDS = 3
-SECONDS = 1.0
+ROUNDS = 5
+SECONDS = 0.6
+QUICK_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Options:
     quick: bool
     """A rough look in some seconds: fewer loads, fewer and shorter rounds."""
     rounds: int
-    """Measurements of each server, in turns; the median counts."""
+    """Measurements of each server, in turns; the round in the middle counts."""
     seconds: float
     """About how long one load takes."""
     folder: Path
@@ -61,7 +62,7 @@ def parse(arguments: Sequence[str], names: Sequence[str] = ()) -> tuple[list[str
     return chosen, Options(
         quick=found.quick,
         rounds=found.rounds or (1 if found.quick else ROUNDS),
-        seconds=found.seconds or (SECONDS / 2 if found.quick else SECONDS),
+        seconds=found.seconds or (QUICK_SECONDS if found.quick else SECONDS),
         folder=found.folder,
     )
 

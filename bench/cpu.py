@@ -45,8 +45,8 @@ def _measure(name: str, load: Load, pair: Pair, options: Options) -> Figure:
         count = load.count(warm_rate(system, load), options.seconds)
         return partial(cost, system, load, count)
 
-    ours, theirs = in_turns([prepare(system) for system in pair], options.rounds)
-    return Figure(name, ours, "us", theirs)
+    rounds = in_turns(prepare(pair.tamis), prepare(pair.postfix), options.rounds)
+    return Figure.of_rounds(name, rounds, "us")
 
 
 def cost(system: System, load: Load, count: int) -> float:

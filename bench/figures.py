@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.rounds import Round, middle
+
 DIGITS = 4
 """Significant digits of a value: noise starts after the second or third."""
 
@@ -24,6 +26,8 @@ class Figure:
     peer: float | None = None
     rate: bool = False
     """Bigger values are better (messages a second); otherwise it is a cost."""
+    ratios: tuple[float, float] | None = None
+    """The worst and the best ratio of the rounds: how far the figure can be trusted."""
 
     @property
     def ratio(self) -> float | None:
@@ -32,6 +36,13 @@ class Figure:
             return None
         ours, theirs = (self.value, self.peer) if self.rate else (self.peer, self.value)
         return ours / theirs
+
+    @classmethod
+    def of_rounds(cls, name: str, rounds: list[Round], unit: str, *, rate: bool = False) -> Figure:
+        """The figure of rounds as `in_turns` returns them."""
+        one = middle(rounds)
+        quotients = [each.quotient if rate else 1 / each.quotient for each in rounds]
+        return cls(name, one.ours, unit, one.theirs, rate, (min(quotients), max(quotients)))
 
     def line(self) -> str:
         """The line for machines."""
@@ -73,7 +84,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def comparison(figures: Sequence[Figure], peer_name: str) -> str:
     """The table of all figures with the peer beside."""
     return table(
-        ["", "unit", "Tamis", peer_name, "ratio"],
+        ["", "unit", "Tamis", peer_name, "ratio", "of rounds"],
         [
             [
                 figure.name,
@@ -81,6 +92,7 @@ def comparison(figures: Sequence[Figure], peer_name: str) -> str:
                 number(figure.value),
                 "-" if figure.peer is None else number(figure.peer),
                 "-" if figure.ratio is None else f"{figure.ratio:.1f}",
+                "" if figure.ratios is None else f"{figure.ratios[0]:.1f} to {figure.ratios[1]:.1f}",
             ]
             for figure in figures
         ],

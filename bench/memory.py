@@ -28,6 +28,8 @@ from bench.system import System
 
 TAMIS_SESSIONS = 5000
 POSTFIX_SESSIONS = 150
+QUICK_PART = 5
+"""Which part of the sessions is opened with --quick."""
 FLOW = Load(4096, sessions=2)
 FLOW_MESSAGES = 400
 WARM_UP = Load(4096, sessions=20)
@@ -41,13 +43,14 @@ MEBIBYTE = 1024 * 1024
 def measure(options: Options) -> list[Figure]:
     """Measure sessions of both servers and a large message through Tamis."""
     _raise_descriptor_limit()
+    part = QUICK_PART if options.quick else 1
     with both(options.folder) as pair:
         return [
             Figure(
                 "memory_session",
-                session_bytes(pair.tamis, TAMIS_SESSIONS),
+                session_bytes(pair.tamis, TAMIS_SESSIONS // part),
                 "bytes",
-                session_bytes(pair.postfix, POSTFIX_SESSIONS),
+                session_bytes(pair.postfix, POSTFIX_SESSIONS // part),
             ),
             Figure("memory_large_message", large_message_bytes(pair.tamis) / MEBIBYTE, "MiB"),
         ]

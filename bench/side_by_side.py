@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from bench import workplace
 from bench.peers.postfix import postfix
+from bench.processes import cpu_seconds
 from bench.sink import sink
 from bench.system import System
 from bench.tamis import tamis
+
+
+IDLE_TIME = 0.2
+"""Seconds over which the use of CPU is looked at."""
+IDLE_SHARE = 0.02
+"""Part of a core that an idle server uses at most."""
+IDLE_PATIENCE = 5.0
 
 
 class Pair(NamedTuple):
@@ -29,4 +38,18 @@ def both(parent: Path) -> Iterator[Pair]:
         theirs = stack.enter_context(sink(place, "postfix"))
         ours = stack.enter_context(sink(place, "tamis"))
         peer = stack.enter_context(postfix(place / "postfix", theirs))
-        yield Pair(stack.enter_context(tamis(place / "tamis", ours)), peer)
+        pair = Pair(stack.enter_context(tamis(place / "tamis", ours)), peer)
+        for system in pair:
+            wait_until_idle(system)
+        yield pair
+
+
+def wait_until_idle(system: System) -> None:
+    """Wait for what a server still does when its start is over; no longer than `IDLE_PATIENCE`."""
+    until = time.monotonic() + IDLE_PATIENCE
+    used = cpu_seconds(system.process)
+    while time.monotonic() < until:
+        time.sleep(IDLE_TIME)
+        before, used = used, cpu_seconds(system.process)
+        if used - before < IDLE_TIME * IDLE_SHARE:
+            return

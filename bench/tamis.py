@@ -8,12 +8,14 @@ a line a message is logged, as by default.
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.sink import Sink
 from bench.system import DOMAIN, HOSTNAME, RECIPIENT, Failure, System, last_lines
@@ -100,7 +102,7 @@ class Tamis:
                 text=True,
                 check=False,
             )
-            if done.returncode == 0:
+            if done.returncode == 0 and _is_ready(json.loads(done.stdout)):
                 return
             if not self.alive() or time.monotonic() > until:
                 raise Failure(f"tamis does not start: {self._said()}")
@@ -128,6 +130,10 @@ class Tamis:
 
     def _said(self) -> str:
         return last_lines(self._place / "output") + last_lines(self._log)
+
+
+def _is_ready(status: dict[str, Any]) -> bool:
+    return status["serving"] and all(worker["state"] == "ready" for worker in status["workers"])
 
 
 @contextlib.contextmanager

@@ -34,8 +34,8 @@ def _measure(load: Load, pair: Pair, options: Options) -> Figure:
         count = load.count(warm_rate(system, load), options.seconds)
         return partial(rate, system, load, count)
 
-    ours, theirs = in_turns([prepare(system) for system in pair], options.rounds)
-    return Figure(f"throughput_{load.name}", ours, "messages/s", theirs, rate=True)
+    rounds = in_turns(prepare(pair.tamis), prepare(pair.postfix), options.rounds)
+    return Figure.of_rounds(f"throughput_{load.name}", rounds, "messages/s", rate=True)
 
 
 if __name__ == "__main__":

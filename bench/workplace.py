@@ -7,7 +7,9 @@ elsewhere.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import random
 import shutil
 import socket
 import tempfile
@@ -15,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DEFAULT_PARENT = Path("/var/tmp")
+FIRST_PORT = 10_000
+EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
 
@@ -34,11 +38,22 @@ def folder(parent: Path = DEFAULT_PARENT) -> Iterator[Path]:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on loopback that nobody uses now.
+
+    It is none of those that the kernel gives to clients: the loads here use up thousands of these, and a
+    server that starts a moment later could find its port taken.
+    """
+    end = int(EPHEMERAL_PORTS.read_text().split()[0])
+    while True:
+        port = random.randrange(FIRST_PORT, end)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
 
 
 def program(name: str, package: str) -> str:

@@ -1,7 +1,6 @@
 """Command line, turns, loads and what a missing peer does."""
 
 import re
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from bench import command, workplace
 from bench.command import Options, parse, run_all
 from bench.figures import Figure
 from bench.load import MESSAGES_PER_CONNECTION, Load
-from bench.rounds import in_turns
+from bench.rounds import Round, in_turns, middle
 from bench.sink import last_count
 from bench.workplace import Missing
 
@@ -81,21 +80,19 @@ def test_folder_is_for_all_users_and_removed(tmp_path: Path) -> None:
     assert not place.exists()
 
 
-def test_systems_take_turns_and_the_median_counts() -> None:
+def test_systems_take_turns_and_the_middle_ratio_counts() -> None:
     order: list[str] = []
-    values = iter([1.0, 100.0, 2.0])
-    numbers = count(10)
+    values = {"a": iter([1.0, 100.0, 4.0]), "b": iter([10.0, 10.0, 20.0])}
 
-    def first() -> float:
-        order.append("a")
-        return next(values)
+    def measure(name: str) -> float:
+        order.append(name)
+        return next(values[name])
 
-    def second() -> float:
-        order.append("b")
-        return float(next(numbers))
-
-    assert in_turns([first, second], 3) == [2.0, 11.0]
+    rounds = in_turns(lambda: measure("a"), lambda: measure("b"), 3)
     assert order == ["a", "b", "b", "a", "a", "b"]
+    assert rounds == [Round(1.0, 10.0), Round(4.0, 20.0), Round(100.0, 10.0)]
+    assert middle(rounds) == Round(4.0, 20.0)
+    assert middle(rounds[:2]) == Round(1.0, 10.0)
 
 
 @pytest.mark.parametrize(

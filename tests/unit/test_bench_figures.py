@@ -5,6 +5,7 @@ import re
 import pytest
 
 from bench.figures import Figure, comparison, number, table
+from bench.rounds import Round
 
 LINE = re.compile(r"figure [a-z0-9_]+ [0-9.]+ \S+( peer [0-9.]+ ratio [0-9.]+)?")
 
@@ -52,6 +53,15 @@ def test_number_has_the_digits_that_mean_something(value: float, text: str) -> N
     assert number(value) == text
 
 
+@pytest.mark.parametrize(("rate", "ratio", "ratios"), [(True, 4.0, (2.0, 5.0)), (False, 0.25, (0.2, 0.5))])
+def test_figure_of_rounds_is_that_of_the_middle_one(
+    rate: bool, ratio: float, ratios: tuple[float, float]
+) -> None:
+    rounds = [Round(2.0, 1.0), Round(8.0, 2.0), Round(5.0, 1.0)]
+    figure = Figure.of_rounds("x", rounds, "y", rate=rate)
+    assert (figure.value, figure.peer, figure.ratio, figure.ratios) == (8.0, 2.0, ratio, ratios)
+
+
 def test_table_aligns_numbers_to_the_right() -> None:
     assert table(["", "rate"], [["a", "5"], ["long", "12345"]]).splitlines() == [
         "       rate",
@@ -62,6 +72,6 @@ def test_table_aligns_numbers_to_the_right() -> None:
 
 
 def test_comparison_shows_a_missing_peer_as_missing() -> None:
-    text = comparison([Figure("a", 1, "s"), Figure("b", 1, "s", 3)], "Postfix")
+    text = comparison([Figure("a", 1, "s"), Figure("b", 1, "s", 3, ratios=(2, 4))], "Postfix")
     rows = [line.split() for line in text.splitlines()[2:]]
-    assert rows == [["a", "s", "1.000", "-", "-"], ["b", "s", "1.000", "3.000", "3.0"]]
+    assert rows == [["a", "s", "1.000", "-", "-"], ["b", "s", "1.000", "3.000", "3.0", "2.0", "to", "4.0"]]
