@@ -1,0 +1,262 @@
+"""docs/security.md names every limit of the code and of the configuration, with its value.
+
+A limit of the code is every module-level number in capitals, and every number that is the default of a field
+of a settings class (`...Settings`, `...Limits`, `...Timeouts`). A limit of the configuration is every number,
+duration and size of the schema. What is no limit stands here with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+from typing import get_args, get_origin
+
+import msgspec
+import pytest
+
+from mta.config.read import fields_of, unwrap
+from mta.config.reference import sections
+from mta.config.schema import Config
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "security.md"
+
+NO_LIMITS = {
+    "mta.*.EXIT_*": "an exit status",
+    "mta.*.EX_CONFIG": "an exit status",
+    "mta.commands.FAILED": "an exit status",
+    "mta.cli_mailbox.POLL": "how often a command looks",
+    "mta.cli_user.GENERATED_LENGTH": "the length of a password that is made, not of one that is taken",
+    "mta.cli_user.SHORT": "a warning",
+    "mta.demo.*": "the demonstration",
+    "mta.roundtrip.TIMEOUT": "the demonstration",
+    "mta.accounts.libcrypt._DATA_SIZE": "the size of a structure of the C library",
+    "mta.accounts.limiter.MAX_CLIENTS": "of a counter for one process; the server counts in shared memory",
+    "mta.accounts.usersfile.CHECK_INTERVAL": "how often something is looked at",
+    "mta.accounts.usersfile.MODE": "permissions",
+    "mta.config.problems.SHOWN": "layout",
+    "mta.config.reference.WIDTH": "layout",
+    "mta.daemon.SWEEP": "how often something is looked at",
+    "mta.log.sink.ATOMIC": "a property of pipes",
+    "mta.metrics.stats._PAGE_SIZE": "a property of the kernel",
+    "mta.net.counters._*": "where something lies in the shared memory",
+    "mta.net.overload.TICK": "how often something is looked at",
+    "mta.net.overload.MEMORY_TICKS": "how often something is looked at",
+    "mta.net.overload.RECOVERY": "hysteresis of a limit that is named",
+    "mta.net.proxyproto._*": "numbers of the protocol",
+    "mta.smtp.dotstuff._*": "characters",
+    "mta.store.maildir.FOLDER_FLAGS": "flags of open(2)",
+    "mta.store.quota.LOCK_POLL_*": "how often something is looked at",
+    "mta.store.quota.CLOCK_GRAIN": "a property of file systems",
+    "mta.store.reader.RECENT": "a property of file systems",
+    "mta.supervisor.channel.PREFIX": "the length of a length",
+    "mta.supervisor.planning.*_MODE": "permissions",
+    "mta.supervisor.privileges.*": "numbers of the kernel",
+    "mta.supervisor.sockets.FIRST_INHERITED": "a number of systemd",
+    "mta.supervisor.staff.NO_SLOT": "no number of anything",
+    "mta.unacknowledged.DIGEST_SIZE": "the length of a digest",
+    "*.FOLD_COLUMNS": "layout",
+    "sieve_ext.message.words.WORD_OCTETS": "layout",
+}
+
+FROM_CONFIGURATION = {
+    "mta.accounts.limiter.LimiterSettings.delay": "auth.failure_delay",
+    "mta.accounts.limiter.LimiterSettings.failures_per_client": "auth.failures_per_client",
+    "mta.accounts.limiter.LimiterSettings.failures_per_session": "auth.failures_per_session",
+    "mta.delivery.fixed.FixedSettings.failure_delay": "backends.failure_delay",
+    "mta.net.connection.Timeouts.command": "timeouts.command",
+    "mta.net.connection.Timeouts.data": "timeouts.data",
+    "mta.net.connection.Timeouts.handshake": "timeouts.handshake",
+    "mta.net.connection.Timeouts.message": "timeouts.message",
+    "mta.net.connection.Timeouts.write": "timeouts.write",
+    "mta.net.limits.ClientLimits.session_rate_per_client": "limits.session_rate_per_client",
+    "mta.net.limits.ClientLimits.session_rate_per_prefix": "limits.session_rate_per_prefix",
+    "mta.net.limits.ClientLimits.sessions_per_client": "limits.sessions_per_client",
+    "mta.net.limits.ClientLimits.sessions_per_prefix": "limits.sessions_per_prefix",
+    "mta.net.limits.LimitSettings.auth_failures": "auth.failures_per_client",
+    "mta.net.limits.LimitSettings.auth_window": "auth.failure_window",
+    "mta.net.limits.LimitSettings.ipv4_prefix": "limits.ipv4_prefix",
+    "mta.net.limits.LimitSettings.ipv6_prefix": "limits.ipv6_prefix",
+    "mta.net.limits.LimitSettings.message_window": "limits.message_window",
+    "mta.net.outbound.Timeouts.block": "backends.data_timeout",
+    "mta.net.outbound.Timeouts.command": "backends.command_timeout",
+    "mta.net.outbound.Timeouts.connect": "backends.connect_timeout",
+    "mta.net.outbound.Timeouts.final": "backends.data_timeout",
+    "mta.net.outbound.Timeouts.greeting": "backends.connect_timeout",
+    "mta.net.overload.OverloadSettings.lag": "limits.overload_lag",
+    "mta.net.overload.OverloadSettings.memory_overloaded": "limits.overload_memory_percent",
+    "mta.net.overload.OverloadSettings.memory_stressed": "limits.stress_memory_percent",
+    "mta.net.overload.OverloadSettings.sessions": "limits.sessions",
+    "mta.net.overload.OverloadSettings.stress_percent": "limits.stress_percent",
+    "mta.net.pool.PoolLimits.idle_time": "backends.idle_timeout",
+    "mta.net.pool.PoolLimits.max_connections": "backends.max_connections",
+    "mta.net.pool.PoolLimits.messages_per_connection": "backends.messages_per_connection",
+    "mta.net.reception.HANDSHAKE_TIMEOUT": "timeouts.handshake",
+    "mta.net.reception.ListenerSettings.backlog": "listener.backlog",
+    "mta.net.reception.ListenerSettings.handshake_timeout": "timeouts.handshake",
+    "mta.net.reception.ListenerSettings.proxy_timeout": "timeouts.proxy_header",
+    "mta.net.reception.PROXY_TIMEOUT": "timeouts.proxy_header",
+    "mta.smtp.server_settings.ServerSettings.max_errors": "limits.errors_per_session",
+    "mta.smtp.server_settings.ServerSettings.max_idle_commands": "limits.idle_commands",
+    "mta.smtp.server_settings.ServerSettings.max_recipients": "message.max_recipients",
+    "mta.smtp.server_settings.ServerSettings.max_size": "message.max_size",
+    "mta.smtp.server_settings.ServerSettings.max_transactions": "limits.transactions_per_session",
+    "mta.store.settings.StoreSettings.drain_timeout": "process.drain_timeout",
+    "mta.store.settings.StoreSettings.recipient_limit": "message.max_recipients",
+    "mta.store.settings.StoreSettings.size_limit": "message.max_size",
+    "mta.trace.HeaderLimits.hops": "message.max_hops",
+    "mta.trace.HeaderLimits.octets": "message.max_header_size",
+    "mta.transaction.TransactionSettings.deadline": "delivery.deadline",
+}
+"""Defaults that the server never uses: the configuration sets them."""
+
+NAMED_ELSEWHERE = {
+    "mta.trace.HeaderLimits.fields": "sieve_ext.message.limits.HEADER_FIELDS",
+}
+"""Defaults that are a constant."""
+
+NO_LIMIT_OPTIONS = {
+    "relays.port": "where a relay is",
+}
+
+UNITS = {
+    "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+    "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400,
+}  # fmt: skip
+
+
+def number(text: str) -> float:
+    """The number that a text begins with: "2,048 octets", "64 KiB", "1 h", "50MiB", "10m"."""
+    match = re.match(r"(\d[\d,]*(?:\.\d+)?) ?([A-Za-z]*)", text)
+    assert match is not None, f"no number: {text}"
+    return float(match[1].replace(",", "")) * UNITS.get(match[2], 1)
+
+
+def modules() -> Iterator[ModuleType]:
+    """All modules of ours but those that run when they are imported."""
+    for folder, root in (("mta", ""), ("sieve_ext", ""), ("mailqueue", "queue"), ("mailmilter", "milter")):
+        for path in sorted((ROOT / root / folder).rglob("*.py")):
+            if path.name != "__main__.py":
+                parts = path.relative_to(ROOT / root).with_suffix("").parts
+                yield importlib.import_module(".".join(part for part in parts if part != "__init__"))
+
+
+def constants(module: ModuleType) -> Iterator[tuple[str, float]]:
+    """The numbers in capitals that a module itself assigns."""
+    assert module.__file__ is not None
+    for node in ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=targets):
+                names = [
+                    part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
+                ]
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+                names = [name]
+            case _:
+                continue
+        for name in names:
+            value = getattr(module, name)
+            if name.isupper() and isinstance(value, int | float) and not isinstance(value, bool):
+                yield f"{module.__name__}.{name}", value
+
+
+def defaults(module: ModuleType) -> Iterator[tuple[str, float]]:
+    """The numbers that settings of a module have by default; 0 is: no limit."""
+    for name, cls in vars(module).items():
+        ours = isinstance(cls, type) and cls.__module__ == module.__name__
+        if not (ours and dataclasses.is_dataclass(cls) and re.search("(Settings|Limits|Timeouts)$", name)):
+            continue
+        for field in dataclasses.fields(cls):
+            value = field.default
+            if isinstance(value, int | float) and not isinstance(value, bool) and value:
+                yield f"{module.__name__}.{name}.{field.name}", value
+
+
+def options() -> Iterator[tuple[str, float]]:
+    """The numbers of the configuration by section and key, with their defaults."""
+    for section in sections():
+        bare = unwrap(fields_of(Config)[section.key])[0]
+        cls = get_args(bare)[-1 if get_origin(bare) is dict else 0] if get_origin(bare) else bare
+        fields = {field.name: field.default for field in msgspec.structs.fields(cls)}
+        for option in section.options:
+            if option.kind.split(",")[0] in ("number", "duration", "size"):
+                yield f"{section.key}.{option.name}", fields[option.name]
+
+
+def stated() -> dict[str, list[float]]:
+    """What the tables of the page say: the names in the first cell, the value in the second."""
+    found: dict[str, list[float]] = {}
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 4 and cells[0].startswith("`"):
+            for name in re.findall(r"`([^`]+)`", cells[0]):
+                found.setdefault(name.replace(".NAME.", "."), []).append(number(cells[1]))
+    return found
+
+
+CODE = dict(item for module in modules() for find in (constants, defaults) for item in find(module))
+OPTIONS = dict(options())
+STATED = stated()
+
+
+def excepted(name: str) -> bool:
+    return (
+        name in FROM_CONFIGURATION
+        or name in NAMED_ELSEWHERE
+        or name in NO_LIMIT_OPTIONS
+        or any(fnmatchcase(name, pattern) for pattern in NO_LIMITS)
+    )
+
+
+LIMITS = {name: value for name, value in (CODE | OPTIONS).items() if not excepted(name)}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limit_is_on_the_page_with_its_value(name: str) -> None:
+    assert name in STATED, f"docs/security.md does not name {name}"
+    assert STATED[name] == [pytest.approx(LIMITS[name])]
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_the_page_names_no_limit_that_is_gone(name: str) -> None:
+    assert name in LIMITS
+
+
+@pytest.mark.parametrize("pattern", NO_LIMITS)
+def test_exception_is_needed(pattern: str) -> None:
+    assert any(fnmatchcase(name, pattern) for name in CODE)
+
+
+@pytest.mark.parametrize(("name", "option"), FROM_CONFIGURATION.items())
+def test_configured_default_exists(name: str, option: str) -> None:
+    assert name in CODE
+    assert option in OPTIONS
+
+
+@pytest.mark.parametrize(("name", "constant"), NAMED_ELSEWHERE.items())
+def test_default_is_the_constant(name: str, constant: str) -> None:
+    assert CODE[name] == CODE[constant]
+
+
+def test_found_enough() -> None:
+    """The rules above find what they are made to find."""
+    assert CODE["mta.smtp.server.MAX_COMMAND_LINE"] == 2048
+    assert CODE["mta.address.MAX_ADDRESS"] == 254
+    assert OPTIONS["message.max_size"] == 50 * 2**20
+    assert OPTIONS["backends.connect_timeout"] == OPTIONS["relays.connect_timeout"] == 3.0
+    assert NO_LIMIT_OPTIONS.keys() <= OPTIONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2,048 octets", 2048), ("64 KiB", 65536), ("50MiB", 52428800), ("1m", 60), ("0.25 s", 0.25), ("9", 9),
+     ("0 (none)", 0), ("19,456 (KiB)", 19456), ("3650 d", 315360000), ("50 ms", 0.05)],
+)  # fmt: skip
+def test_numbers(text: str, value: float) -> None:
+    assert number(text) == pytest.approx(value)
