@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from mta.content import Content, MessageBuffer, Rendered
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
-from mta.delivery.plan import Group, plan
+from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
 from mta.policy.verdict import Policy, Verdict
 from mta.reply import Reply
@@ -187,6 +187,11 @@ class Transactions:
         self, session: Session, envelope: Envelope, rendered: Rendered, content: Content, deadline: float
     ) -> list[Outcome]:
         recipients = envelope.recipients
+        if len(recipients) == 1 and not self._unacknowledged:  # the usual case, without lists of positions
+            hop = self.policy.route(session, envelope, recipients[0])
+            if isinstance(hop, Reply):
+                return [Outcome(recipients[0], hop, "")]
+            return await self._try(hop, recipients, envelope, rendered, deadline)
         outcomes: list[Outcome | None] = [None] * len(recipients)
         if self._unacknowledged:
             identity = await _digest(envelope, content)
@@ -204,22 +209,27 @@ class Transactions:
                     routes.append((recipient, hop))
                     positions.append(index)
         groups = plan(routes)
-        if len(groups) == 1:  # the usual case needs no tasks
-            tried = [await self._try(groups[0], envelope, rendered, deadline)]
-        else:
-            tried = await _all(self._try(group, envelope, rendered, deadline) for group in groups)
+        tries = [
+            self._try(group.next_hop, group.recipients, envelope, rendered, deadline) for group in groups
+        ]
+        tried = [await tries[0]] if len(tries) == 1 else await _all(tries)
         for group, results in zip(groups, tried, strict=True):
             for position, outcome in zip(group.positions, results, strict=True):
                 outcomes[positions[position]] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
     async def _try(
-        self, group: Group, envelope: Envelope, rendered: Rendered, deadline: float
+        self,
+        next_hop: NextHop,
+        recipients: Sequence[Recipient],
+        envelope: Envelope,
+        rendered: Rendered,
+        deadline: float,
     ) -> list[Outcome]:
-        transport = self._transports.get(group.next_hop.transport)
+        transport = self._transports.get(next_hop.transport)
         if transport is None:
-            return [Outcome(recipient, NO_TRANSPORT, "") for recipient in group.recipients]
-        return await transport.deliver(envelope, group.recipients, rendered, deadline)
+            return [Outcome(recipient, NO_TRANSPORT, "") for recipient in recipients]
+        return await transport.deliver(envelope, recipients, rendered, deadline)
 
     def _end(
         self,
