@@ -37,7 +37,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     Extension("STARTTLS", "RFC 3207"),
     Extension("AUTH", "RFC 4954"),
     Extension("DSN", "RFC 3461", default=False),
-    Extension("REQUIRETLS", "RFC 8689", default=False),
+    Extension("REQUIRETLS", "RFC 8689"),
     Extension("DELIVERBY", "RFC 2852", default=False),
     Extension("FUTURERELEASE", "RFC 4865", default=False),
     Extension("MT-PRIORITY", "RFC 6710", default=False),

@@ -454,6 +454,17 @@ def test_octets_after_starttls_are_never_commands() -> None:
     assert driver.pump() == b""
 
 
+def test_requiretls_is_offered_inside_tls_only() -> None:
+    mail = b"MAIL FROM:<a@x.test> REQUIRETLS\r\n"
+    dialog([EHLO, (mail, ["555 5.5.4"])])
+    driver = Driver(session=ServerSession(SETTINGS, tls=True))
+    driver.pump()
+    assert b"REQUIRETLS" in driver.say(EHLO[0])
+    assert codes(driver.say(mail)) == ["250 2.1.0"]
+    assert driver.session.envelope is not None
+    assert driver.session.envelope.require_tls
+
+
 def test_tls_required() -> None:
     settings = replace(TLS, require_tls=True)
     dialog(
@@ -595,5 +606,5 @@ def test_garbage(octets: bytes, step: int) -> None:
 
 
 def test_default_offer_has_nothing_that_is_not_honoured_yet() -> None:
-    assert not DEFAULT_OFFER & {"DSN", "REQUIRETLS", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "ETRN"}
+    assert not DEFAULT_OFFER & {"DSN", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "ETRN"}
     assert ServerSettings("x").offered is DEFAULT_OFFER
