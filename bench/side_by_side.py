@@ -15,7 +15,6 @@ from bench.sink import sink
 from bench.system import System
 from bench.tamis import tamis
 
-
 IDLE_TIME = 0.2
 """Seconds over which the use of CPU is looked at."""
 IDLE_SHARE = 0.02

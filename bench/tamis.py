@@ -8,22 +8,23 @@ a line a message is logged, as by default.
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bench.sink import Sink
 from bench.system import DOMAIN, HOSTNAME, RECIPIENT, Failure, System, last_lines
 from bench.workplace import Missing, free_port
+from mta.admin.client import NotRunning, Unreachable, ask
+from mta.admin.control import Request
 
 WORKERS = 2
 RECIPIENTS = 1000
-START_PATIENCE = 10.0
+START_PATIENCE = 30.0
+START_POLL = 0.05
 STOP_PATIENCE = 10.0
 
 _CONFIGURATION = """\
@@ -95,18 +96,20 @@ class Tamis:
     def wait(self) -> None:
         """Wait for all workers to serve. Raises Failure with what Tamis says when they do not."""
         until = time.monotonic() + START_PATIENCE
-        while True:
-            done = subprocess.run(
-                [self._command, "status", "--json", "--config", self._configuration],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode == 0 and _is_ready(json.loads(done.stdout)):
-                return
+        while not self._is_ready():
             if not self.alive() or time.monotonic() > until:
                 raise Failure(f"tamis does not start: {self._said()}")
-            time.sleep(0.05)
+            time.sleep(START_POLL)
+
+    def _is_ready(self) -> bool:
+        try:
+            answer = ask(str(self._place / "run/control"), Request("status"))
+        except (NotRunning, Unreachable):
+            return False
+        status = answer.result
+        if not answer.ok or status is None:
+            return False
+        return bool(status["serving"]) and all(worker["state"] == "ready" for worker in status["workers"])
 
     def alive(self) -> bool:
         """Whether its supervisor runs."""
@@ -130,10 +133,6 @@ class Tamis:
 
     def _said(self) -> str:
         return last_lines(self._place / "output") + last_lines(self._log)
-
-
-def _is_ready(status: dict[str, Any]) -> bool:
-    return status["serving"] and all(worker["state"] == "ready" for worker in status["workers"])
 
 
 @contextlib.contextmanager
