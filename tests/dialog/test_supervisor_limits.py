@@ -154,9 +154,21 @@ def test_generation_that_is_late_is_given_up(node: Node, monkeypatch: pytest.Mon
 def test_start_that_is_late_fails(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "READY_TIMEOUT", 0.5)
     node.tamis.configure(workers=2, banner="late")
-    with pytest.raises(StartFailed, match=r"worker-1\.1, worker-1\.2: not ready"):
+    with pytest.raises(StartFailed, match=r"worker-1\.1: not ready"):
         asyncio.run(node.supervisor.run())
     assert node.supervisor.staff.children == []
+
+
+def test_the_first_worker_starts_alone(node: Node) -> None:
+    node.tamis.configure(workers=3)
+
+    async def scenario() -> None:
+        order = [(event, facts["worker"]) for event, facts in node.notes.events if "worker" in facts]
+        assert order[:2] == [("worker started", "worker-1.1"), ("worker ready", "worker-1.1")]
+        assert {event for event, _ in order[2:4]} == {"worker started"}
+        assert len(order) == 6
+
+    node.run(scenario)
 
 
 def test_too_many_generations_are_refused(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
