@@ -47,6 +47,9 @@ class Content(Protocol):
     def head(self) -> bytes:
         """The first octets, with all header fields and at most `MEMORY_LIMIT` of them."""
 
+    def is_wanted(self) -> bool:
+        """False when the client has gone that the message came from: it must not be completed."""
+
     def chunks(self) -> Iterator[bytes]:
         """All octets in order, in pieces of any size; may be called again. Raises SpillError."""
 
@@ -96,6 +99,10 @@ class MessageBuffer:
     def spilled(self) -> bool:
         """True when a temporary file is in use."""
         return self._fd >= 0
+
+    def is_wanted(self) -> bool:
+        """True: what is collected here knows of no client."""
+        return True
 
     def chunks(self) -> Iterator[bytes]:
         """All octets in order."""
@@ -195,6 +202,10 @@ class Rendered:
         """The first octets, with all header fields."""
         return self._prefix + self._content.head
 
+    def is_wanted(self) -> bool:
+        """True while the client is there."""
+        return self._alive()
+
     def chunks(self) -> Iterator[bytes]:
         """All octets in order; a small message is one chunk. Raises SpillError and AbandonedError."""
         content = self._content
@@ -208,5 +219,5 @@ class Rendered:
             yield chunk
 
     def _check(self) -> None:
-        if not self._alive():
+        if not self.is_wanted():
             raise AbandonedError("the client has gone")

@@ -214,6 +214,7 @@ class FixedTransport:
                 job.inline,
                 attributes=job.client,
                 eager=loop.time() - connection.idle_since < EAGER_IDLE,
+                wanted=job.content.is_wanted,
             )
             used_before = connection.session.messages > 0
             try:

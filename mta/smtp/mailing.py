@@ -14,7 +14,7 @@ may have got it when it is True.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mta.envelope import BodyType, Envelope, Recipient
 from mta.reply import Reply
@@ -46,6 +46,7 @@ from mta.smtp.relaying import (
 from mta.smtp.xclient import encode_attributes
 
 _BINARY_MIME = BodyType.BINARY_MIME
+NOT_WANTED = Reply(451, "4.4.2", "The message was given up before it was sent", "the client has gone")
 BARE_LINE_END = Reply(554, "5.6.0", "The message has line ends other than CRLF and cannot be sent on")
 
 
@@ -65,6 +66,7 @@ class Mailing:
         "_inline",
         "_left",
         "_stuffer",
+        "_wanted",
         "accepted",
         "envelope",
         "facts",
@@ -82,11 +84,13 @@ class Mailing:
         *,
         attributes: Mapping[str, str] | None = None,
         eager: bool = False,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """`inline` is the whole content when it is small; None: it is streamed when asked for.
 
         `attributes` are those of XCLIENT and XFORWARD. `eager` allows sending inline content before any
         reply: one round trip less, but a connection that turns out dead leaves the outcome open.
+        `wanted` is asked at the last moment before inline content goes out: False gives the message up.
         """
         self.envelope = envelope
         self.recipients = recipients
@@ -98,6 +102,7 @@ class Mailing:
         self._inline = inline
         self._attributes = attributes
         self._eager = eager
+        self._wanted = wanted
         self._chunked = False
         self._command = b""
         self._left = facts.size
@@ -200,6 +205,7 @@ class Mailing:
             elif not self.accepted:
                 return
             elif content is not None:
+                self._check_wanted()
                 self.sent = True
                 reply = yield content
             else:
@@ -220,11 +226,18 @@ class Mailing:
                 expect((yield b".\r\n"), "the empty message")
                 return
             if content is not None:
+                self._check_wanted()
                 self.sent = True
                 reply = yield content
             else:
                 reply = yield SEND_CONTENT
         yield from self._final(settings, peer, reply, prdr)
+
+    def _check_wanted(self) -> None:
+        """Give the message up when nobody waits for it: after 354 only by giving up the connection."""
+        if not self._wanted():
+            self.decide(NOT_WANTED)
+            raise PeerFailure(NOT_WANTED)
 
     def _commands(self, settings: ClientSettings, peer: Peer) -> tuple[bytes, list[tuple[int, bytes]], bool]:
         """MAIL, RCPT by index, whether PRDR is asked for. What cannot be asked of this server is decided."""

@@ -258,6 +258,10 @@ class Message(EditableHeader):
         head = self.render_header() + self._separator
         return head if self._body is not None else head + self._head[self._index.body_offset :]
 
+    def is_wanted(self) -> bool:
+        """True: a message knows of no client that may have gone."""
+        return True
+
     @property
     def plain(self) -> bool:
         """False: whether a line begins with a dot is not known here."""

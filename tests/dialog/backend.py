@@ -23,6 +23,7 @@ class ScriptedStore:
     rcpt_reply: Callable[[str], str] = lambda address: "250 2.1.5 ok"
     final_reply: Callable[[str], str] = lambda address: "250 2.0.0 kept"
     final_delay: float = 0.0
+    rcpt_delay: float = 0.0
     keywords: tuple[str, ...] = ("PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME")
     close_at: str = ""
     """Verb at which the connection is cut; "." cuts after the data."""
@@ -80,6 +81,7 @@ class ScriptedStore:
                     say("250 2.1.0 ok")
                 case "RCPT":
                     address = command[command.index("<") + 1 : command.index(">")]
+                    await asyncio.sleep(self.rcpt_delay)
                     reply = self.rcpt_reply(address)
                     if reply.startswith("2"):
                         recipients.append(address)

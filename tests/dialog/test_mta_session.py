@@ -218,6 +218,29 @@ def test_a_client_that_leaves_before_the_message_is_handed_over_gets_nothing_del
     run(main)
 
 
+def test_a_client_that_leaves_while_the_store_is_slow_gets_nothing_delivered(tmp_path: Path) -> None:
+    store = ScriptedStore(rcpt_delay=0.3)
+
+    async def main() -> None:
+        async with serving(tmp_path, store=store) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("bob@example.test")
+            await client.say("DATA")
+            client.writer.write(b"Subject: x\r\n\r\nhello\r\n.\r\n")
+            while not any(command.startswith("MAIL") for command in store.commands):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            client.cut()
+            await asyncio.sleep(0.6)
+            assert store.delivered == []
+            assert server.link.published == []
+            again = await server.connect()
+            await again.hello()
+            assert await again.send("bob@example.test") == "250 2.0.0 kept\r\n"
+
+    run(main)
+
+
 def test_the_deadline_is_a_temporary_answer(tmp_path: Path) -> None:
     store = ScriptedStore(final_delay=5)
 
