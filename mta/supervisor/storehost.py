@@ -61,4 +61,17 @@ def store_settings(configuration: config.Config) -> StoreSettings:
         size_limit=configuration.message.max_size + TRACE_ROOM,
         recipient_limit=configuration.message.max_recipients,
         quota_octets=configuration.store.default_quota,
+        quota_messages=configuration.store.default_quota_messages,
+        over_quota=configuration.store.over_quota,
+        recipient_delimiters=_delimiters(configuration),
     )
+
+
+def _delimiters(configuration: config.Config) -> str:
+    """What separates a subaddress in any domain.
+
+    The store knows no domains. It looks for the whole address first, and the server has refused what is no
+    recipient of its domain, so one domain's delimiter does no harm in another.
+    """
+    found = (domain.subaddress_delimiter for domain in configuration.domains.values())
+    return "".join(dict.fromkeys("".join(found)))

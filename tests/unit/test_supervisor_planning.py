@@ -123,6 +123,28 @@ def test_store_is_told_what_the_configuration_says() -> None:
     )
     assert settings.size_limit == 10 * 2**20 + TRACE_ROOM
     assert settings.users_file.endswith("/users")
+    assert (settings.over_quota, settings.quota_messages) == ("reject", 0)
+
+
+def test_store_is_told_what_a_full_mailbox_is_and_what_separates_subaddresses() -> None:
+    more = """
+        [store]
+        enabled = true
+        over_quota = "defer"
+        default_quota_messages = 5000
+        [domains."example.net"]
+        backend = "store"
+        subaddress_delimiter = "+-"
+        [domains."example.com"]
+        backend = "store"
+        subaddress_delimiter = "-_"
+        [domains."example.edu"]
+        backend = "store"
+        subaddress_delimiter = ""
+    """
+    settings = store_settings(parse(more=more))
+    assert (settings.over_quota, settings.quota_messages) == ("defer", 5000)
+    assert settings.recipient_delimiters == "+-_"
 
 
 def shown(**changes: Any) -> str:
