@@ -27,8 +27,9 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Processes, privileges, folders."""
 
-    workers: Annotated[int, Meta(ge=0, le=1024)] = 0
-    """Worker processes. 0: one a core."""
+    workers: Annotated[int, Meta(ge=0, le=128)] = 0
+    """Worker processes. 0: one a core. At most 128, so that two generations share their counters at a
+    reload."""
     user: str = ""
     """User that supervisor and workers run as once the ports are bound. Default: who started us; set it
     when that is root and not systemd with User=."""

@@ -56,11 +56,9 @@ def reader(path: str, daemon: str = DAEMON) -> Callable[[], Plan]:
 
 
 def plan(settings: config.Config, daemon: str = DAEMON) -> Plan:
-    """Make a plan. Raises `PlanError` when user or group do not exist, or for too many workers."""
+    """Make a plan. Raises `PlanError` when user or group do not exist."""
     account = _account(settings.process)
     workers = settings.process.workers or min(cores(), MAX_WORKERS)
-    if workers > MAX_WORKERS:
-        raise PlanError([f"process.workers: found {workers}, expected at most {MAX_WORKERS}"])
     crews = [Crew(WORKER, daemon, workers)]
     listens = [
         Listen(

@@ -80,12 +80,17 @@ def test_one_worker_a_core_by_default() -> None:
     assert plan(parse(TEXT.replace("workers = 3", ""))).workers == len(os.sched_getaffinity(0))
 
 
+def test_the_configuration_allows_as_many_workers_as_have_slots() -> None:
+    assert plan(parse(TEXT.replace("workers = 3", f"workers = {MAX_WORKERS}"))).workers == MAX_WORKERS
+    with pytest.raises(config.ConfigError, match=rf"found {MAX_WORKERS + 1}, expected at most {MAX_WORKERS}"):
+        parse(TEXT.replace("workers = 3", f"workers = {MAX_WORKERS + 1}"))
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
         ('user = "no-such-user"', "user 'no-such-user' does not exist"),
         ('user = "nobody"\ngroup = "no-such-group"', "group 'no-such-group' does not exist"),
-        (f"workers = {MAX_WORKERS + 1}", f"expected at most {MAX_WORKERS}"),
     ],
 )
 def test_what_the_machine_does_not_have_is_a_problem(line: str, reason: str) -> None:
