@@ -111,9 +111,9 @@ class FixedTransport:
         """See `Transport.deliver`. `client` are XCLIENT and XFORWARD attributes (`client_attributes`)."""
         loop = self._running_loop()
         job = _Job(envelope, recipients, content, deadline, client, loop)
+        job.facts = _facts(envelope, content)
         try:
-            job.inline = b"".join(content.chunks()) if content.size <= INLINE_LIMIT else None
-            job.facts = _facts(envelope, content)
+            job.inline = b"".join(content.chunks()) if job.facts.size <= INLINE_LIMIT else None
         except SpillError as error:
             job.failure = Reply(451, "4.3.0", UNREADABLE, str(error))
             return job.result()

@@ -33,6 +33,7 @@ PIECE = 64 * 1024
 """Octets framed and written at a time: some 30 µs of work."""
 TURN = 256 * 1024
 """Octets after which the loop gets its turn even if the server takes all: about 1 ms of work."""
+CANCELLED = Reply(451, "4.4.2", "The delivery was given up", "cancelled")
 UNREADABLE = "The message could not be read for sending it on"
 QUIT_TIME = 5.0
 """Seconds for the 221 to QUIT. Nothing depends on it; the connection is closed after it."""
@@ -144,12 +145,16 @@ class OutboundConnection(asyncio.Protocol):
         session = self.session
         self._deadline = deadline
         session.begin_mailing(mailing)
-        self._flush()
+        transport = self._transport
+        out = session.bytes_to_send()
+        if out and transport is not None:
+            transport.write(out)
         if session.waiting:
             await self._wait_turn()
         if content is not None and session.phase is _CONTENT:
             await self._stream(mailing, content)
-        self._rest()
+        self._expires = math.inf
+        self.idle_since = self._loop.time()
 
     async def check(self, exchange: Exchange, deadline: float) -> None:
         """An exchange without content. Raises as `send` does."""
@@ -190,19 +195,21 @@ class OutboundConnection(asyncio.Protocol):
         """Asyncio: octets have come."""
         session = self.session
         session.receive_data(data)
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             return
         out = session.bytes_to_send()
         if out:
-            self._transport.write(out)
+            transport.write(out)
         if session.waiting:
             self._limit()
-        elif session.phase is _CLOSED:
+            return
+        if session.phase is _CLOSED:
             # What is still in the write buffer has lost its meaning; the server may never read it.
-            self._transport.abort()
-            self._wake()
-        else:
-            self._wake()
+            transport.abort()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio: the connection is gone."""
@@ -232,19 +239,29 @@ class OutboundConnection(asyncio.Protocol):
             self._transport.write(out)
 
     async def _wait_turn(self) -> None:
-        while self.session.waiting:
+        session = self.session
+        while session.waiting:
             self._limit()
-            await self._wait()
+            self._waiter = waiter = self._loop.create_future()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.abort(CANCELLED)
+                raise
+            finally:
+                self._waiter = None
 
-    async def _wait(self) -> None:
-        self._waiter = waiter = self._loop.create_future()
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            self.abort(Reply(451, "4.4.2", "The delivery was given up", "cancelled"))
-            raise
-        finally:
-            self._waiter = None
+    async def _wait_room(self) -> None:
+        """Wait until the write buffer has room or the session is over."""
+        while self._paused and self.session.phase is _CONTENT:
+            self._waiter = waiter = self._loop.create_future()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.abort(CANCELLED)
+                raise
+            finally:
+                self._waiter = None
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -265,9 +282,9 @@ class OutboundConnection(asyncio.Protocol):
                     self.transport.write(session.content(piece))
                     since_turn += len(piece)
                     self._limit()
-                    while self._paused and session.phase is _CONTENT:
+                    if self._paused:
                         since_turn = 0
-                        await self._wait()
+                        await self._wait_room()
                     if since_turn >= TURN:
                         since_turn = 0
                         await self._turn()
@@ -287,7 +304,7 @@ class OutboundConnection(asyncio.Protocol):
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
-            self.abort(Reply(451, "4.4.2", "The delivery was given up", "cancelled"))
+            self.abort(CANCELLED)
             raise
 
     # Time.

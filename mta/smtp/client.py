@@ -134,19 +134,21 @@ class ClientSession:
 
     def receive_data(self, data: bytes) -> None:
         """Octets from the server."""
-        if self.phase is _STARTTLS:
+        if self.phase is _STARTTLS or self.phase is _CLOSED:
             self._close(protocol_failure("octets between STARTTLS and its handshake").reply)
             return
-        parser = self._parser
-        parser.feed(data)
         try:
-            while self.phase is not _CLOSED and (reply := parser.next_reply()) is not None:
+            for reply in self._parser.read(data):
                 dialog = self._dialog
                 if dialog is None:
                     self._unasked(reply)
+                elif self.phase is _STARTTLS:
+                    self._close(protocol_failure("octets after the 220 to STARTTLS").reply)
                 else:
                     self.replied = True
                     self._resume(dialog, reply)
+                if self.phase is _CLOSED:
+                    return
         except ReplyError as error:
             self._close(protocol_failure(str(error)).reply)
 

@@ -105,7 +105,7 @@ def path(address: Address, offered: Mapping[str, str]) -> bytes | None:
         return None
     if ("<" in text or ">" in text) and not text.startswith('"'):
         return None  # legal in a quoted local part alone
-    return b"<" + text.encode("utf-8") + b">"
+    return f"<{text}>".encode()
 
 
 def mail_command(

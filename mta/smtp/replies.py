@@ -11,6 +11,7 @@ Text is cleaned for passing on: octets that are not UTF-8 become U+FFFD, control
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from mta.reply import Reply
@@ -65,6 +66,8 @@ def _clean(text: bytes) -> str:
 @lru_cache(maxsize=256)
 def _single(line: bytes) -> Reply:
     # Most replies of a session are the same few lines over and over: "250 2.1.5 OK".
+    if line[3:4] == b"-" or b"\n" in line or len(line) > MAX_LINE:
+        raise ReplyError("not a reply of one line")
     code = _parse_code(line)
     enhanced, text = split_enhanced(code, _clean(line[4:]))
     return Reply(code, enhanced, text)
@@ -105,6 +108,20 @@ class ReplyParser:
         else:
             self._buffer = self._buffer[self._position :] + data
         self._position = 0
+
+    def read(self, data: bytes) -> Iterable[Reply]:
+        """Take octets and iterate over the replies that are complete. The iteration raises ReplyError.
+
+        Go through all of it: what is left over would be read next time.
+        """
+        if self._position == len(self._buffer) and not self._lines and data.endswith(b"\r\n"):
+            # Whole replies of one line each, as nearly always: no state is needed.
+            try:
+                return [_single(line) for line in data[:-2].split(b"\r\n")]
+            except ReplyError:
+                pass  # of several lines, or garbage after good ones: one by one
+        self.feed(data)
+        return iter(self.next_reply, None)
 
     def next_reply(self) -> Reply | None:
         """The next complete reply, None when more octets are needed. Raises ReplyError."""

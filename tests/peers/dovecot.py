@@ -7,8 +7,10 @@ a folder that is removed at the end.
 
 from __future__ import annotations
 
+import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -174,6 +176,20 @@ class Dovecot:
         limit = time.monotonic() + 5
         while master.exists() and time.monotonic() < limit:
             time.sleep(0.02)
+
+    def kill_lmtp(self) -> int:
+        """Kill its LMTP processes at once; how many there were. Dovecot starts new ones."""
+        master = int((self.folder / "run" / "master.pid").read_text())
+        killed = 0
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                name, _, rest = status.read_text().partition("(")[2].rpartition(")")
+            except OSError:
+                continue  # ended meanwhile
+            if name == "lmtp" and int(rest.split()[1]) == master:
+                os.kill(int(status.parent.name), signal.SIGKILL)
+                killed += 1
+        return killed
 
     def _command(self, *words: str, check: bool) -> None:
         # Not over pipes: the daemon would keep them open.

@@ -215,3 +215,29 @@ def test_fails_over_to_the_second_back_end(dovecot: Dovecot) -> None:
             assert [o.reply.code for o in outcomes] == [250]
 
     run(main())
+
+
+@pytest.mark.parametrize("chunking", [False, True])
+def test_killed_in_mid_transaction(dovecot: Dovecot, chunking: bool) -> None:
+    """However the kill falls: 250 is stored once; what is not `sent` is not stored; the next one arrives."""
+    subject = f"killed {chunking}"
+    octets = message(subject, 20_000_000)
+
+    async def main() -> None:
+        to = transport(tcp(dovecot), chunking=chunking)
+        assert [o.reply.code for o in await deliver(to, ["good"], message("warm"))] == [250]
+        delivery = asyncio.ensure_future(deliver(to, ["bob"], octets))
+        await asyncio.sleep(0.03)
+        assert not delivery.done()
+        assert dovecot.kill_lmtp() > 0
+        (outcome,) = await delivery
+        copies = len(stored(dovecot, "bob", subject))
+        if outcome.reply.code == 250:
+            assert copies == 1
+        else:
+            assert outcome.reply.code == 451
+            assert copies == 0 or outcome.sent
+        after = await deliver(to, ["good"], message(f"after {subject}"))
+        assert [o.reply.code for o in after] == [250]
+
+    run(main())

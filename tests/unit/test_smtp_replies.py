@@ -104,8 +104,16 @@ def test_is_empty_tells_what_waits() -> None:
     assert seen == [True, False, True, False, False, False, False, False, True, False, False, False, True]
 
 
-@given(data=st.binary(max_size=200), cut=st.integers(0, 200))
-@settings(max_examples=200, deadline=None)
+_PIECES = st.sampled_from(
+    [b"250 a", b"250-a", b"\r\n", b"\n", b"\r", b"550 5.1.1 x\r\n", b"250-", b"250 ", b"x"]
+)
+
+
+@given(
+    data=st.one_of(st.binary(max_size=200), st.lists(_PIECES, max_size=20).map(b"".join)),
+    cut=st.integers(0, 200),
+)
+@settings(max_examples=400, deadline=None)
 def test_anything_parses_or_raises_and_cuts_do_not_matter(data: bytes, cut: int) -> None:
     def outcome(parts: list[bytes]) -> tuple[list[Reply], bool]:
         parser = ReplyParser()
@@ -119,7 +127,21 @@ def test_anything_parses_or_raises_and_cuts_do_not_matter(data: bytes, cut: int)
             return replies, True
         return replies, False
 
-    assert outcome([data]) == outcome([data[:cut], data[cut:]])
+    def at_once(parts: list[bytes]) -> tuple[list[Reply], bool]:
+        parser = ReplyParser()
+        replies: list[Reply] = []
+        try:
+            for part in parts:
+                for reply in parser.read(part):
+                    replies.append(reply)
+        except ReplyError:
+            return replies, True
+        return replies, False
+
+    whole = outcome([data])
+    assert outcome([data[:cut], data[cut:]]) == whole
+    assert at_once([data]) == whole
+    assert at_once([data[:cut], data[cut:]]) == whole
 
 
 @given(
