@@ -152,7 +152,7 @@ def auth_settings(settings: config.Config) -> tuple[AuthSettings, LimiterSetting
         AuthSettings(
             mechanisms=auth.mechanisms,
             require_tls=auth.require_tls,
-            sender_login=SenderLoginSettings(),
+            sender_login=SenderLoginSettings(masters=frozenset(auth.master_users)),
         ),
         LimiterSettings(
             delay=auth.failure_delay,

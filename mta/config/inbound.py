@@ -17,6 +17,7 @@ from mta.config.notation import (
     Hostname,
     Inet,
     Listen,
+    Login,
     Name,
     NameOrEmpty,
     Network,
@@ -228,6 +229,9 @@ class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sender_login: bool = True
     """A user may send only as addresses of its own: its login name and what the back end lists
     (553 5.7.1)."""
+    master_users: tuple[Login, ...] = ()
+    """Users that may send as anybody in spite of sender_login: the web mail server, a scanner, mailing
+    lists. The password of such a user forges any sender, so none by default."""
 
 
 class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from mta.config.notation import (
     parse_fqdn,
     parse_hostname,
     parse_listen,
+    parse_login,
     parse_mail_address,
     parse_network,
     parse_path,
@@ -158,6 +159,11 @@ NAMES: list[tuple[Any, str, str | None]] = [
     (parse_mail_address, "@example.org", None),
     (parse_mail_address, "info", None),
     (parse_mail_address, "ö" * 33 + "@example.org", None),
+    (parse_login, "Scanner@Example.ORG", "scanner@example.org"),
+    (parse_login, "Webmail", "webmail"),
+    (parse_login, "", None),
+    (parse_login, "two words", None),
+    (parse_login, "a@b@c..d", None),
 ]
 
 
