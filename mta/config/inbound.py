@@ -18,6 +18,7 @@ from mta.config.notation import (
     Inet,
     Listen,
     Login,
+    Mode,
     Name,
     NameOrEmpty,
     Network,
@@ -142,6 +143,9 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Addresses and ports, paths of Unix sockets ("unix:/run/tamis/lmtp"), or sockets handed over by
     systemd ("fd:smtp"). Default: the protocol's port (25, 587, 465 with implicit TLS) on all addresses of
     IPv4 and IPv6; for `lmtp` the socket `lmtp` in process.runtime_directory."""
+    socket_mode: Mode = 0o660
+    """Permissions of its Unix sockets: for programs of process.user and its group. "0666" lets every
+    local program connect that the folder lets through."""
     tls: Literal["auto", "none", "starttls", "required", "implicit"] = "auto"
     """`none`: no TLS; `starttls`: offered (RFC 3207); `required`: nothing but STARTTLS before TLS;
     `implicit`: TLS from the first octet (RFC 8314, port 465). `auto` is `required` for submission,

@@ -370,7 +370,13 @@ Login = Annotated[str, Notation("login name", 'a login name such as "scanner@exa
 
 Mode = Annotated[
     int,
-    Notation("mode", 'permissions in octal digits such as "0660"', parse_mode, lambda mode: f"{mode:04o}"),
+    Notation(
+        "mode",
+        'permissions in octal digits such as "0660"',
+        parse_mode,
+        lambda mode: f"{mode:04o}",
+        suggest.mode,
+    ),
 ]
 """Permissions of a file; written "0660"."""
 

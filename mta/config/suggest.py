@@ -132,6 +132,14 @@ def network(found: object) -> str:
         return ""
 
 
+def mode(found: object) -> str:
+    """Permissions for a number: 0o660 of TOML, whose value is 432, or 660."""
+    if not isinstance(found, int) or found < 0:
+        return ""
+    octal = f"{found:04o}"
+    return octal if octal.endswith("0") or octal in ("0666", "0777") else f"{found:04d}"
+
+
 def recipients(found: object) -> str:
     """A source of recipients for a path or a slip."""
     text = str(found)

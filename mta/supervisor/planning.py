@@ -36,8 +36,8 @@ STORE_DAEMON = "mta.supervisor.storehost:StoreHost"
 CONTROL_MODE = 0o600
 """The control socket is for root, who ignores modes, and for the user of the server."""
 
-LMTP_MODE = 0o660
-"""A Unix listener takes mail from programs of our user and group; the directory decides who gets there."""
+LOCAL_MODE = 0o660
+"""Unix sockets of store and metrics are for our user and group; the directory decides who gets there."""
 
 CONTROL, METRICS, STORE_LISTENER = "control", "metrics", "store"
 """Names of the sockets that are not listeners of the configuration. They are separate per role."""
@@ -62,16 +62,22 @@ def plan(settings: config.Config, daemon: str = DAEMON) -> Plan:
     crews = [Crew(WORKER, daemon, workers)]
     listens = [
         Listen(
-            listener.name, tuple(_endpoint(a, account) for a in listener.addresses), backlog=listener.backlog
+            listener.name,
+            tuple(_endpoint(address, account, listener.socket_mode) for address in listener.addresses),
+            backlog=listener.backlog,
         )
         for listener in settings.listener
     ]
     listens.append(Listen(CONTROL, (_unix(settings.control.socket, account, CONTROL_MODE),), SUPERVISOR))
     if settings.metrics.listen is not None:
-        listens.append(Listen(METRICS, (_endpoint(settings.metrics.listen, account),), SUPERVISOR))
+        listens.append(
+            Listen(METRICS, (_endpoint(settings.metrics.listen, account, LOCAL_MODE),), SUPERVISOR)
+        )
     if settings.store.enabled and settings.store.listen is not None:
         crews.append(Crew(STORE, STORE_DAEMON, 1))
-        listens.append(Listen(STORE_LISTENER, (_endpoint(settings.store.listen, account),), STORE))
+        listens.append(
+            Listen(STORE_LISTENER, (_endpoint(settings.store.listen, account, LOCAL_MODE),), STORE)
+        )
     return Plan(
         configuration=config.to_json(settings),
         listens=tuple(listens),
@@ -99,12 +105,14 @@ def _account(process: config.Process) -> Account | None:
         raise PlanError([f"[process] {error}"]) from error
 
 
-def _endpoint(address: config.Inet | config.Unix | config.Inherited, account: Account | None) -> Endpoint:
+def _endpoint(
+    address: config.Inet | config.Unix | config.Inherited, account: Account | None, mode: int
+) -> Endpoint:
     match address:
         case config.Inet():
             return Inet(address.host, address.port)
         case config.Unix():
-            return _unix(address.path, account, LMTP_MODE)
+            return _unix(address.path, account, mode)
         case config.Inherited():
             return Inherited(address.name)
 

@@ -19,6 +19,7 @@ from mta.config.notation import (
     parse_listen,
     parse_login,
     parse_mail_address,
+    parse_mode,
     parse_network,
     parse_path,
     parse_recipients,
@@ -175,6 +176,17 @@ def test_names_networks_and_paths(parse: Any, text: str, value: str | None) -> N
     else:
         assert parse(text, "/f") == value
         assert parse(value, "/f") == value
+
+
+@pytest.mark.parametrize(("text", "mode"), [("0660", 0o660), ("600", 0o600), ("0000", 0), ("0777", 0o777)])
+def test_modes(text: str, mode: int) -> None:
+    assert parse_mode(text, "/") == mode
+
+
+@pytest.mark.parametrize("text", ["", "66", "0o660", "0668", "1777", "00660", "-660", "rw-rw----", "٠٦٦٠"])
+def test_no_modes(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_mode(text, "/")
 
 
 def test_sources_of_recipients() -> None:

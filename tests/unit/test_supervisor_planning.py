@@ -60,6 +60,12 @@ def test_every_listener_and_address_is_in_the_plan() -> None:
     assert config.from_json(made.configuration) == parse()
 
 
+def test_a_listener_says_who_may_connect_to_its_unix_sockets() -> None:
+    made = plan(parse(TEXT.replace("backlog = 77", 'socket_mode = "0600"') + "[store]\nenabled = true\n"))
+    modes = {str(e): e.mode for listen in made.listens for e in listen.endpoints if isinstance(e, UnixPath)}
+    assert modes == {"/run/tamis/lmtp": 0o600, "/run/tamis/control": 0o600, "/run/tamis/store": 0o660}
+
+
 def test_metrics_and_store_have_sockets_and_processes_of_their_own() -> None:
     made = plan(parse(more='[metrics]\nlisten = "127.0.0.1:9025"\n[store]\nenabled = true\n'))
     roles = {listen.name: listen.role for listen in made.listens}
