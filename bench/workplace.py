@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,14 @@ class Missing(Exception):
 
 @contextlib.contextmanager
 def folder(parent: Path = DEFAULT_PARENT) -> Iterator[Path]:
-    """Make a folder that everybody may enter (the servers change users), and remove it at the end."""
+    """Make a folder that everybody may enter (the servers change users), and remove it at the end.
+
+    Raises Missing if not everybody may enter `parent`.
+    """
+    parent = parent.resolve()
+    for each in (parent, *parent.parents):
+        if not each.stat().st_mode & stat.S_IXOTH:
+            raise Missing(f"{each} is closed to the users that servers run as: choose another --folder")
     path = Path(tempfile.mkdtemp(prefix="tamis-bench-", dir=parent))
     path.chmod(0o755)
     try:

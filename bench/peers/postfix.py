@@ -138,7 +138,8 @@ class Postfix:
             [self._postfix, "-c", self._configuration, word], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise Failure(f"postfix {word} failed: {done.stderr}{last_lines(self._log)}")
+            said = done.stdout + done.stderr + last_lines(self._log)
+            raise Failure(f"postfix {word} failed with status {done.returncode}: {said}")
 
 
 @contextlib.contextmanager

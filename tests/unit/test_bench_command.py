@@ -73,11 +73,19 @@ def test_programs_of_the_administrator_are_found_without_his_path(
         workplace.program("smtp-sink", "postfix")
 
 
-def test_folder_is_for_all_users_and_removed(tmp_path: Path) -> None:
-    with workplace.folder(tmp_path) as place:
+def test_folder_is_for_all_users_and_removed() -> None:
+    with workplace.folder() as place:
+        assert place.parent == workplace.DEFAULT_PARENT
         assert place.stat().st_mode & 0o777 == 0o755
         (place / "file").touch()
     assert not place.exists()
+
+
+def test_folder_that_others_cannot_enter_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with pytest.raises(Missing, match="--folder"), workplace.folder(tmp_path):
+        pytest.fail("made a folder there")
+    assert not list(tmp_path.iterdir())
 
 
 def test_systems_take_turns_and_the_middle_ratio_counts() -> None:
