@@ -71,22 +71,34 @@ class FileCheck:
             return None
         return octets
 
-    def folder(self, path: KeyPath, folder: str, *, may_be_made: bool = False) -> None:
-        """Note when `folder` is none that the server can write to (or make, with `may_be_made`)."""
-        if not os.path.exists(folder) and may_be_made:
-            parent = os.path.dirname(folder)
-            if os.geteuid() != 0 and not os.access(parent, os.W_OK | os.X_OK):
-                self.findings.add(path, f'"{folder}" does not exist and cannot be made', "a folder")
-            return
-        if not os.path.isdir(folder):
-            found = "is no folder" if os.path.exists(folder) else "does not exist"
-            self.findings.add(path, f'"{folder}" {found}', "a folder that the server can write to")
-            return
-        obstacle = denied(folder, self.account, 3)
+    def folder(self, path: KeyPath, folder: str, *, made_by: Account | None = None) -> None:
+        """Note when `folder` is none that the server can write to.
+
+        It may be missing when `made_by` can make it, in the nearest folder above it that exists.
+        """
+        obstacle, needed = "", "a folder that the server can write to"
+        if os.path.isdir(folder):
+            wrong = "is not writable for the user of the server"
+            obstacle, needed = denied(folder, self.account, 3), "rights for it"
+        elif os.path.lexists(folder):
+            wrong = obstacle = "is no folder"
+        elif made_by is None:
+            wrong = obstacle = "does not exist"
+        else:
+            wrong = "does not exist and cannot be made"
+            above = _nearest(folder)
+            obstacle = denied(above, made_by, 3) if os.path.isdir(above) else f"{above} is no folder"
+        if obstacle:
+            reason = "" if wrong == obstacle else obstacle
+            self.findings.add(path, f'"{folder}" {wrong}', needed, reason=reason)
+
+    def writable(self, path: KeyPath, file: str) -> None:
+        """Note when the server cannot write to a file that exists."""
+        obstacle = denied(file, self.account, 2)
         if obstacle:
             self.findings.add(
                 path,
-                f'"{folder}" is not writable for the user of the server',
+                f'"{file}" is not writable for the user of the server',
                 "rights for it",
                 reason=obstacle,
             )
@@ -96,7 +108,7 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     """Check everything that `config` names; `now` in seconds of the epoch is for certificates."""
     account = _account(config, findings)
     files = FileCheck(findings, account)
-    _folders(config, files)
+    _folders(config, files, Account(os.geteuid(), account.gids))
     _accounts(config, files)
     _next_hops(config, files)
     for index, listener in enumerate(config.listener):
@@ -175,15 +187,30 @@ def _account(config: Config, findings: Findings) -> Account:
     return Account(entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, main)))
 
 
-def _folders(config: Config, files: FileCheck) -> None:
+def _nearest(path: str) -> str:
+    """The nearest folder (or whatever is in its place) above `path` that exists."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _folders(config: Config, files: FileCheck, starter: Account) -> None:
+    """`starter` makes what is missing, before it becomes the user of the server."""
     process = config.process
-    files.folder(("process", "runtime_directory"), process.runtime_directory, may_be_made=True)
+    files.folder(("process", "state_directory"), process.state_directory, made_by=starter)
+    files.folder(("process", "runtime_directory"), process.runtime_directory, made_by=starter)
     files.folder(("process", "spill_directory"), process.spill_directory)
-    if config.store.enabled:
-        files.folder(("store", "path"), config.store.path, may_be_made=True)
+    store = config.store.path
+    # What is to be made in state_directory can be made, or the mistake has just been noted.
+    if config.store.enabled and (
+        os.path.lexists(store) or not store.startswith(process.state_directory + os.sep)
+    ):
+        files.folder(("store", "path"), store, made_by=files.account)
     if config.log.target != "stderr" and files.findings.is_sound(("log", "target")):
         if os.path.isdir(config.log.target):
             files.findings.add(("log", "target"), f'"{config.log.target}" is a folder', "the path of a file")
+        elif os.path.exists(config.log.target):
+            files.writable(("log", "target"), config.log.target)
         else:
             files.folder(("log", "target"), os.path.dirname(config.log.target))
 

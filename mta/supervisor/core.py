@@ -320,8 +320,12 @@ def _become(plan: Plan) -> None:
 
 
 def _make_directories(plan: Plan) -> None:
-    """Make what is missing, for the account that the server will run as. Raises `OSError`."""
+    """Make what is missing for the account that the server will run as; folders above stay ours.
+
+    Raises `OSError`.
+    """
     for path in plan.directories:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
             os.mkdir(path, 0o755)
         except FileExistsError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
+import pwd
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,77 @@ def test_folders(tmp_path: Path, check: Check) -> None:
     assert '"file" is no folder' in check('[store]\nenabled = true\npath = "file"')[0]
     assert check('[store]\nenabled = true\npath = "new"') == []
     assert not (tmp_path / "new").exists()
+
+
+STRANGER = pwd.getpwnam("nobody")
+
+
+@pytest.fixture
+def stranger_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Check]]:
+    """A folder that is open to all, and a check in it as somebody who is not root."""
+    monkeypatch.setattr(os, "geteuid", lambda: STRANGER.pw_uid)
+    monkeypatch.setattr(os, "getegid", lambda: STRANGER.pw_gid)
+    monkeypatch.setattr(os, "getgroups", lambda: [STRANGER.pw_gid])
+
+    def run(text: str) -> list[str]:
+        path = Path(folder, "tamis.toml")
+        path.write_text(f'identity.hostname = "mail.example.org"\n{text}')
+        return [str(problem).replace(f"{folder}/", "") for problem in examine(str(path), NOW).errors]
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's folders are closed to others
+        os.chmod(folder, 0o777)
+        yield Path(folder), run
+
+
+def test_a_server_of_an_ordinary_user_in_a_folder_of_its_own(stranger_check: tuple[Path, Check]) -> None:
+    folder, check = stranger_check
+    text = """
+        listener = [{ addresses = ["127.0.0.1:2525"] }]
+        domains."example.org".recipients = "all"
+        store.enabled = true
+        process.state_directory = "server/state"
+        process.runtime_directory = "server/run"
+    """
+    assert check(text) == []
+    (folder / "server").mkdir(0o755)
+    owner = pwd.getpwuid(os.stat(folder).st_uid).pw_name
+    assert check(text) == [
+        f'tamis.toml:{line}: process.{key}: "server/{name}" does not exist and cannot be made, expected a '
+        f"folder that the server can write to (server has mode 0755, owner {owner})"
+        for line, key, name in ((6, "state_directory", "state"), (7, "runtime_directory", "run"))
+    ]
+    (folder / "server").chmod(0o777)
+    (folder / "server" / "state").mkdir(0o755)
+    assert check(text)[0].startswith(
+        'tamis.toml:6: process.state_directory: "server/state" is not writable for the user of the server'
+    )
+    (folder / "server" / "state").chmod(0o777)
+    (folder / "server" / "state" / "mail").mkdir(0o700)
+    assert check(text) == [
+        'tamis.toml:5: store.path: "server/state/mail" is not writable for the user of the server, expected '
+        f"rights for it (server/state/mail has mode 0700, owner {owner})"
+    ]
+
+
+def test_a_path_through_a_file_cannot_be_made(stranger_check: tuple[Path, Check]) -> None:
+    folder, check = stranger_check
+    (folder / "file").touch()
+    found = check('process.state_directory = "file/state"\nprocess.runtime_directory = "file"')
+    assert found == [
+        'tamis.toml:2: process.state_directory: "file/state" does not exist and cannot be made, expected a '
+        "folder that the server can write to (file is no folder)",
+        'tamis.toml:3: process.runtime_directory: "file" is no folder, expected a folder that the server can '
+        "write to",
+    ]
+
+
+def test_a_log_that_exists_must_be_writable(stranger_check: tuple[Path, Check]) -> None:
+    folder, check = stranger_check
+    text = 'process.state_directory = "s"\nprocess.runtime_directory = "r"\nlog.target = "log"'
+    (folder / "log").touch(0o644)
+    assert '4: log.target: "log" is not writable for the user of the server' in check(text)[0]
+    (folder / "log").chmod(0o666)
+    assert check(text) == []
 
 
 def test_ciphers(check: Check) -> None:
