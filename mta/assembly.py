@@ -184,6 +184,8 @@ def backend(name: str, backend: config.Backend, hostname: str, workers: int) -> 
             lmtp=backend.protocol == "lmtp",
             helo_name=hostname,
             starttls=StartTls.NEVER if backend.implicit_tls else _STARTTLS[backend.tls],
+            xclient=backend.xclient,
+            xforward=backend.xforward,
         ),
         tls=_client_tls(backend.tls, backend.implicit_tls, backend.tls_name, backend.tls_ca),
         timeouts=_outbound_timeouts(backend),

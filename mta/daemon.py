@@ -28,6 +28,7 @@ from mta.accounts.limiter import FailureLimiter
 from mta.address import Address, domain_key, parse_address
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop
+from mta.gauges import measure
 from mta.identifiers import Identifiers
 from mta.journal import LogJournal
 from mta.metrics import Stats
@@ -40,7 +41,8 @@ from mta.net.overload import Level
 from mta.net.tls import CertificateError, Reload, ServerTls
 from mta.policy.builtin import BuiltinPolicy, DomainRule, PolicySettings
 from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientSource, Table, TableError
-from mta.receiver import Receiver, Reception
+from mta.receiver import Receiver
+from mta.reception import Reception
 from mta.smtp.server import ServerSession
 from mta.supervisor.link import WorkerLink
 from mta.transaction import Transactions
@@ -125,27 +127,9 @@ class Daemon:
 
     def snapshot(self) -> dict[str, Any]:
         """The counters of this worker (`mta.metrics`)."""
-        stats = self._stats
-        for listener in self._listeners:
-            for event, number in listener.counts.items():
-                stats.connections[event, listener.settings.name] = number
-        for event, number in self._noise.items():
-            stats.connections[event, ""] = number
-        for transport in self._transports.values():
-            for peer, pool in transport.pools.items():
-                stats.pool_open[peer] = pool.size
-                stats.pool_idle[peer] = pool.idle
-                stats.pool_waiting[peer] = pool.waiting
-                stats.pool_connects["opened", peer] = pool.stats.opened
-                stats.pool_connects["failed", peer] = pool.stats.failed
-                stats.pool_reused[peer] = pool.stats.reused
-                stats.pool_waits[peer] = pool.stats.waited
-                stats.pool_refused[peer] = pool.stats.refused
-        for tls in self._tls:
-            for name, end in tls.expiry.items():
-                stats.certificate_expiry_seconds[name] = end.timestamp()
-        stats.unacknowledged_remembered = len(self._unacknowledged)
-        return stats.snapshot()
+        measure(self._stats, self._listeners, self._noise, self._transports.values(), self._tls)
+        self._stats.unacknowledged_remembered = len(self._unacknowledged)
+        return self._stats.snapshot()
 
     # --- building ----------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ class LogJournal:
             "client": session.client_address,
             "helo": session.helo,
         }
+        if session.forwarded:
+            fields["origin"] = session.forwarded.get("ADDR", "unknown")
         if session.user:
             fields["user"] = session.user
         if session.tls is not None:

@@ -11,82 +11,29 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from mta.content import MessageBuffer, SpillError
 from mta.delivery.fold import Answer
 from mta.envelope import Envelope
+from mta.login import LoginDialog
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Work
 from mta.net.tls import served_certificate
 from mta.net.tlsinfo import channel_bindings, tls_info
-from mta.policy.verdict import Policy, Verdict
+from mta.policy.verdict import Verdict
+from mta.reception import Reception
 from mta.reply import Reply
 from mta.session import Session
 from mta.smtp import events as ev
-from mta.smtp.auth import Authenticator, Challenge, Login, ServerExchange, Step
 from mta.smtp.server import ServerSession
-from mta.smtp.server_settings import ServerSettings
 from mta.smtp.xclient import TEMPUNAVAIL, UNAVAILABLE
 from mta.trace import ReceivedTemplate
-from mta.transaction import OUR_FAULT, Transactions
+from mta.transaction import OUR_FAULT
 
 UNSURE = 2.0
 """Seconds after an answer within which a broken connection means that the client may not have read it."""
 DISK_FULL = Reply(452, "4.3.1", "no space for the message, try again later")
-
-
-class Journal(Protocol):
-    """Told what happens in a session, for log and metrics."""
-
-    def connected(self, session: Session) -> None:
-        """A client has been let in."""
-
-    def refused(
-        self, session: Session, stage: str, reply: Reply, envelope: Envelope | None, what: str
-    ) -> None:
-        """A command or a client was refused; `what` is its argument, "" if there is none worth telling."""
-
-    def logged_in(self, session: Session) -> None:
-        """A user has logged in."""
-
-    def login_failed(self, session: Session, mechanism: str, reply: Reply) -> None:
-        """A login failed."""
-
-    def tls_started(self, session: Session) -> None:
-        """TLS stands (STARTTLS or implicit)."""
-
-    def handshake_failed(self, session: Session, error: Exception) -> None:
-        """TLS does not stand."""
-
-    def failed(self, session: Session, error: Exception) -> None:
-        """We have a bug."""
-
-    def closed(self, session: Session, error: Exception | None) -> None:
-        """The connection is closed."""
-
-
-@dataclass(slots=True, frozen=True)
-class Reception:
-    """What the sessions of a listener share."""
-
-    name: str
-    protocol: str
-    settings: ServerSettings
-    policy: Policy
-    transactions: Transactions
-    journal: Journal
-    new_id: Callable[[], str]
-    clock: Callable[[], float]
-    """The loop's, in seconds."""
-    authenticator: Authenticator | None = None
-    trusts_xclient: Callable[[str], bool] = lambda address: False
-    trusts_xforward: Callable[[str], bool] = lambda address: False
-    greet_delay: float = 0.0
-    """Seconds before the greeting."""
-    errors_before_delay: int = 10
-    error_delay: float = 1.0
-    """Seconds by which a refusal is delayed after `errors_before_delay` of them."""
 
 
 @dataclass(slots=True)
@@ -106,11 +53,9 @@ class Receiver:
     __slots__ = (
         "_answered",
         "_arrival",
-        "_bindings",
         "_connection",
         "_content",
-        "_exchange",
-        "_mechanism",
+        "_login",
         "_reception",
         "_smtp",
         "_spill_problem",
@@ -125,9 +70,7 @@ class Receiver:
         self._connection = connection
         self._content: MessageBuffer | None = None
         self._spill_problem: Reply | None = None
-        self._exchange: ServerExchange | None = None
-        self._mechanism = ""
-        self._bindings: dict[str, bytes] = {}
+        self._login: LoginDialog | None = None
         self._trace: ReceivedTemplate | None = None
         self._answered: _Answered | None = None
         self.session = Session(
@@ -150,6 +93,8 @@ class Receiver:
             trusted_xclient=reception.trusts_xclient(address),
             trusted_xforward=reception.trusts_xforward(address),
         )
+        if reception.authenticator is not None:
+            self._login = LoginDialog(reception.authenticator, self.session, self._smtp, self._logged_in)
         reception.journal.connected(self.session)
         if ssl_object is not None:
             self.tls_started(ssl_object)
@@ -168,7 +113,8 @@ class Receiver:
         session.helo = ""
         session.esmtp = False
         self._trace = None
-        self._bindings = channel_bindings(ssl_object, served_certificate(ssl_object))
+        if self._login is not None:
+            self._login.bind(channel_bindings(ssl_object, served_certificate(ssl_object)))
         self._reception.journal.tls_started(session)
 
     def handshake_failed(self, error: Exception) -> None:
@@ -183,9 +129,8 @@ class Receiver:
     def lost(self, error: Exception | None) -> None:
         """The client is gone. If the last answer may not have reached it, remember what was delivered."""
         self._arrival.leave()
-        if self._exchange is not None:
-            self._exchange.cancel()
-            self._exchange = None
+        if self._login is not None:
+            self._login.cancel()
         self._reception.journal.closed(self.session, error)
         last = self._answered
         self._answered = None
@@ -222,8 +167,8 @@ class Receiver:
         session.esmtp = event.verb != "HELO"
         self._trace = None
         self._drop_content()
-        if reception.authenticator is not None and not session.user:
-            self._smtp.mechanisms = reception.authenticator.mechanisms(session, frozenset(self._bindings))
+        if self._login is not None and not session.user:
+            self._smtp.mechanisms = self._login.mechanisms()
         return self._decide(reception.policy.helo(session), "helo", None, event.name)
 
     def _mail(self, event: ev.MailFrom) -> Work | None:
@@ -250,6 +195,7 @@ class Receiver:
 
     def _data_start(self, event: ev.DataStart) -> None:
         self._content = self._reception.transactions.new_content()
+        self._spill_problem = None
         self._smtp.answer()
 
     def _data_chunk(self, event: ev.DataChunk) -> None:
@@ -281,7 +227,9 @@ class Receiver:
         reception, connection = self._reception, self._connection
         trace = self._trace
         if trace is None:
-            trace = self._trace = ReceivedTemplate(self.session, reception.settings.hostname)
+            trace = self._trace = ReceivedTemplate(
+                self.session, reception.settings.hostname, client_name=self.session.client_name
+            )
         answer = await reception.transactions.complete(
             self.session, envelope, content, trace, transaction, lambda: connection.alive
         )
@@ -313,53 +261,24 @@ class Receiver:
     # --- login -------------------------------------------------------------------------------------
 
     def _auth_start(self, event: ev.AuthStart) -> Work | None:
-        authenticator = self._reception.authenticator
-        assert authenticator is not None  # mechanisms were offered
-        exchange = authenticator.begin(event.mechanism, self.session, self._bindings)
-        self._mechanism = event.mechanism
-        if isinstance(exchange, Reply):
-            self._login_failed(exchange)
-            return None
-        self._exchange = exchange
-        return self._step(exchange.step(event.initial))
+        assert self._login is not None  # mechanisms were offered
+        return self._login.start(event.mechanism, event.initial)
 
     def _auth_response(self, event: ev.AuthResponse) -> Work | None:
-        assert self._exchange is not None
-        return self._step(self._exchange.step(event.data))
+        assert self._login is not None
+        return self._login.respond(event.data)
 
-    def _auth_cancelled(self, event: ev.AuthCancelled) -> None:
-        if self._exchange is not None:
-            self._exchange.cancel()
-            self._exchange = None
+    def _auth_cancelled(self, event: ev.AuthCancelled) -> Work | None:
+        if self._login is not None:
+            self._login.cancel()
+        return self._slow_down()
 
-    def _step(self, step: Step | Awaitable[Step]) -> Work | None:
-        if isinstance(step, Awaitable):
-            return self._later(step)
-        self._apply(step)
-        return None
-
-    async def _later(self, step: Awaitable[Step]) -> None:
-        self._apply(await step)
-
-    def _apply(self, step: Step) -> None:
-        if isinstance(step, Challenge):
-            self._smtp.challenge(step.data)
-            return
-        self._exchange = None
-        if isinstance(step, Login):
-            session = self.session
-            session.user = step.user
-            session.auth_mechanism = step.mechanism
-            session.addresses = step.addresses
+    def _logged_in(self, mechanism: str, refusal: Reply | None) -> None:
+        if refusal is None:
             self._trace = None
-            self._reception.journal.logged_in(session)
-            self._smtp.answer()
+            self._reception.journal.logged_in(self.session)
         else:
-            self._login_failed(step.reply)
-
-    def _login_failed(self, reply: Reply) -> None:
-        self._reception.journal.login_failed(self.session, self._mechanism, reply)
-        self._smtp.answer(reply)
+            self._reception.journal.login_failed(self.session, mechanism, refusal)
 
     # --- trusted peers -----------------------------------------------------------------------------
 
@@ -371,6 +290,7 @@ class Receiver:
         session.client_port = int(known.get("PORT", session.client_port))
         session.server_address = known.get("DESTADDR", session.server_address)
         session.server_port = int(known.get("DESTPORT", session.server_port))
+        session.client_name = known.get("NAME", "")
         session.user = known.get("LOGIN", "")
         session.auth_mechanism = "XCLIENT" if session.user else ""
         session.proxied = True

@@ -40,6 +40,8 @@ class Session:
     server_port: int = 0
     proxied: bool = False
     """True when the addresses come from a PROXY header or XCLIENT of a trusted peer."""
+    client_name: str = ""
+    """The client's host name as a trusted peer says (XCLIENT), "" when nobody did."""
     helo: str = ""
     """The argument of EHLO, HELO or LHLO, "" before it."""
     esmtp: bool = False

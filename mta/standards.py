@@ -98,8 +98,8 @@ TABLE: dict[str, tuple[Standard, ...]] = {
           "the engine reads it and passes it on, but it is not offered yet (555 5.5.4): there is nothing "
           "that writes notifications", "mta.smtp.parameters mta.smtp.xtext mta.envelope"),
         S("RFC 8689", "REQUIRETLS", "partial",
-          "the engine reads it and passes it on over verified TLS alone, but it is not offered yet (555 "
-          "5.5.4). Missing: the header field TLS-Required", "mta.smtp.parameters mta.smtp.relaying"),
+          "offered inside TLS; passed on over verified TLS to servers that offer it too, and to no others "
+          "(550 5.7.30). Missing: the header field TLS-Required", "mta.smtp.parameters mta.smtp.relaying"),
         S("RFC 2852", "Deliver By (DELIVERBY)", "partial",
           "the engine reads it and passes it on, but it is not offered yet (555 5.5.4)",
           "mta.smtp.parameters mta.smtp.relaying"),

@@ -30,6 +30,7 @@ from mta.envelope import Envelope, Recipient
 from mta.policy.verdict import Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
+from mta.smtp.relaying import client_attributes
 from mta.trace import HeaderLimits, ReceivedTemplate, header_problems, missing_fields
 from mta.unacknowledged import Unacknowledged, digest
 from sieve_ext.message import Message
@@ -38,7 +39,6 @@ DIGEST_AT_ONCE = 256 * 1024
 """Octets up to which a digest is computed on the event loop: well under a millisecond."""
 
 HAS_IT_ALREADY = Reply(250, "2.0.0", "already delivered")
-CLIENT_GONE = Reply(451, "4.4.2", "the client has gone")
 NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured")
 OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
 
@@ -191,7 +191,7 @@ class Transactions:
             hop = self.policy.route(session, envelope, recipients[0])
             if isinstance(hop, Reply):
                 return [Outcome(recipients[0], hop, "")]
-            return await self._try(hop, recipients, envelope, rendered, deadline)
+            return await self._try(session, hop, recipients, envelope, rendered, deadline)
         outcomes: list[Outcome | None] = [None] * len(recipients)
         if self._unacknowledged:
             identity = await _digest(envelope, content)
@@ -210,7 +210,8 @@ class Transactions:
                     positions.append(index)
         groups = plan(routes)
         tries = [
-            self._try(group.next_hop, group.recipients, envelope, rendered, deadline) for group in groups
+            self._try(session, group.next_hop, group.recipients, envelope, rendered, deadline)
+            for group in groups
         ]
         tried = [await tries[0]] if len(tries) == 1 else await _all(tries)
         for group, results in zip(groups, tried, strict=True):
@@ -220,6 +221,7 @@ class Transactions:
 
     async def _try(
         self,
+        session: Session,
         next_hop: NextHop,
         recipients: Sequence[Recipient],
         envelope: Envelope,
@@ -229,7 +231,8 @@ class Transactions:
         transport = self._transports.get(next_hop.transport)
         if transport is None:
             return [Outcome(recipient, NO_TRANSPORT, "") for recipient in recipients]
-        return await transport.deliver(envelope, recipients, rendered, deadline)
+        client = client_attributes(session) if transport.introduces else None
+        return await transport.deliver(envelope, recipients, rendered, deadline, client)
 
     def _end(
         self,

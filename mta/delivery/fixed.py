@@ -91,6 +91,11 @@ class FixedTransport:
         return _Server(endpoint, str(endpoint), Pool(dial, settings.pool), Health(weight=endpoint.weight))
 
     @property
+    def introduces(self) -> bool:
+        """True when the next hop is told who our client is."""
+        return self._settings.client.xclient or self._settings.client.xforward
+
+    @property
     def recipient_limit(self) -> int:
         """Recipients that one `deliver` should have, 0 for no limit: for `plan`."""
         return self._settings.recipient_limit

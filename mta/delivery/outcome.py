@@ -6,7 +6,7 @@ handshake and a 550 all become an `Outcome` with the reply that the client or th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,10 +40,19 @@ class Outcome:
 class Transport(Protocol):
     """Hands one message to one next hop."""
 
+    @property
+    def introduces(self) -> bool:
+        """True when the next hop is told who our client is (XCLIENT, XFORWARD)."""
+
     async def deliver(
-        self, envelope: Envelope, recipients: Sequence[Recipient], content: Content, deadline: float
+        self,
+        envelope: Envelope,
+        recipients: Sequence[Recipient],
+        content: Content,
+        deadline: float,
+        client: Mapping[str, str] | None = None,
     ) -> list[Outcome]:
-        """Try once; outcomes in the order of `recipients`.
+        """Try once; outcomes in the order of `recipients`. `client` is what `introduces` asks for.
 
         `deadline` is in seconds of the running loop's clock; what is not answered by then is a temporary
         outcome. Raises nothing but CancelledError.

@@ -49,7 +49,7 @@ class AuthResponse:
 
 @dataclass(slots=True)
 class AuthCancelled:
-    """Informs: the client gave the exchange up; it was answered 501 5.7.0."""
+    """Informs: the exchange is over, because the client gave it up or sent what is no response."""
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from mta.smtp.inbound_message import BdatReader, MessageReader
 from mta.smtp.server_settings import ServerSettings
 from mta.smtp.state import COMMANDS, FOREIGN, OBSOLETE, State, out_of_order
 from mta.smtp.syntax import SyntaxProblem, parse_bdat_argument, split_command
-from mta.smtp.verbs import HANDLERS, auth_line
+from mta.smtp.verbs import HANDLERS, auth_line, auth_line_problem
 
 # Looked up some twenty times a message: a name of the module costs half as much as an Enum's attribute.
 _GREETING, _DATA, _BDAT, _AUTH = State.GREETING, State.DATA, State.BDAT, State.AUTH
@@ -141,6 +141,8 @@ class ServerSession:
             if line is None:
                 return None
             if isinstance(line, Reply):
+                if state is _AUTH:
+                    return auth_line_problem(self, line)
                 return self.refuse(line, "")
             event = auth_line(self, line) if state is _AUTH else self._command(line)
             if event is not None:

@@ -166,14 +166,17 @@ def auth_line(session: ServerSession, line: bytes) -> ev.Event:
     try:
         response = parse_auth_response(line)
     except SyntaxProblem as problem:
-        session.state = State.READY
-        return session.refuse(problem.reply, "AUTH")
+        return auth_line_problem(session, problem.reply)
     if response is None:
-        session.state = State.READY
-        session.put(replies.AUTH_CANCELLED)
-        session.errors += 1
-        return ev.AuthCancelled()
+        return auth_line_problem(session, replies.AUTH_CANCELLED)
     return session.ask(ev.AuthResponse(response))
+
+
+def auth_line_problem(session: ServerSession, reply: Reply) -> ev.Event:
+    """A line that is no response ends the exchange."""
+    session.state = State.READY
+    session.put_refusal(replies.AUTH_LINE_TOO_LONG if reply is replies.LINE_TOO_LONG else reply)
+    return ev.AuthCancelled()
 
 
 def _starttls(session: ServerSession, argument: bytes) -> ev.Event:

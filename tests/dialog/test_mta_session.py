@@ -457,7 +457,7 @@ def test_xclient_changes_who_the_client_is(tmp_path: Path) -> None:
             assert (await client.say("RCPT TO:<b@other.test>")).startswith("550 5.7.1")
             await client.say("RSET")
             assert (await client.send("bob@example.test")).startswith("250 ")
-            assert b"from spike.test ([192.0.2.7])" in server.store.delivered[0].octets
+            assert b"from spike.test (spike.test [192.0.2.7])" in server.store.delivered[0].octets
 
     run(main)
 

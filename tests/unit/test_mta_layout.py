@@ -29,8 +29,6 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LONGEST_FILE = 400
 """Lines of a file: what one idea needs."""
 LONG_FILES = {
-    "mta/daemon.py": "the wiring of all parts, in one place; every line of it names one of them",
-    "mta/receiver.py": "one short method for each event of a session, over the same state",
 }
 STANDARD_NAMES = {
     "mta/admin/http.py": "always imported as mta.admin.http, never from its own folder",

@@ -503,7 +503,8 @@ def test_auth_line_limit_is_larger_than_a_commands() -> None:
         [EHLO, (b"AUTH PLAIN\r\n", ["334"]), (b"QUJD" * 3000 + b"\r\n", ["235 2.7.0"])], mechanisms=("PLAIN",)
     )
     dialog(
-        [EHLO, (b"AUTH PLAIN\r\n", ["334"]), (b"QUJD" * 3100 + b"\r\n", ["500 5.5.2"])], mechanisms=("PLAIN",)
+        [EHLO, (b"AUTH PLAIN\r\n", ["334"]), (b"QUJD" * 3100 + b"\r\n", ["500 5.5.6"]), MAIL],
+        mechanisms=("PLAIN",),
     )
 
 
@@ -575,9 +576,10 @@ def test_every_command_in_every_state(verb: str, state: State) -> None:
 VOCABULARY = st.sampled_from(
     [
         b"EHLO x.test\r\n", b"HELO x\r\n", b"MAIL FROM:<a@x.test>\r\n", b"RCPT TO:<b@y.test>\r\n",
-        b"DATA\r\n", b"text\r\n.\r\n", b".\r\n", b"BDAT 3\r\n", b"BDAT 0 LAST\r\n", b"abc", b"RSET\r\n", b"NOOP\r\n",
-        b"QUIT\r\n", b"STARTTLS\r\n", b"AUTH PLAIN\r\n", b"AGEAYg==\r\n", b"*\r\n", b"\r\n", b"\n", b"\x00", b"\xff\r\n",
-        b"VRFY x\r\n", b"XCLIENT ADDR=192.0.2.1\r\n", b"MAIL FROM:<> BODY=BINARYMIME\r\n", b"BDAT 99999999999 LAST\r\n",
+        b"DATA\r\n", b"text\r\n.\r\n", b".\r\n", b"BDAT 3\r\n", b"BDAT 0 LAST\r\n", b"abc",
+        b"RSET\r\n", b"NOOP\r\n", b"QUIT\r\n", b"STARTTLS\r\n", b"AUTH PLAIN\r\n", b"AGEAYg==\r\n",
+        b"*\r\n", b"\r\n", b"\n", b"\x00", b"\xff\r\n", b"VRFY x\r\n", b"XCLIENT ADDR=192.0.2.1\r\n",
+        b"MAIL FROM:<> BODY=BINARYMIME\r\n", b"BDAT 99999999999 LAST\r\n",
     ]
 )
 # fmt: on
