@@ -210,17 +210,21 @@ def _address_literal(address: str) -> str:
 # What a header lacks, and what is wrong with it
 
 
-def missing_fields(message: Message, now: float, hostname: str, entropy: Callable[[int], bytes]) -> bytes:
+def missing_fields(
+    message: Message, now: float, hostname: str, entropy: Callable[[int], bytes]
+) -> tuple[bytes, str]:
     """Date and Message-ID as far as `message` has none (RFC 6409 section 8), each with its CRLF.
 
-    For submission only. `entropy(n)` gives n random octets (`os.urandom`).
+    The second value is the new Message-ID with its brackets, "" if there is one already. For submission
+    only. `entropy(n)` gives n random octets (`os.urandom`).
     """
-    fields = b""
+    fields, added = b"", ""
     if "date" not in message:
         fields = f"Date: {_clock.date(now)}\r\n".encode("ascii")
     if "message-id" not in message:
-        fields += f"Message-ID: {message_id(now, hostname, entropy(12))}\r\n".encode("ascii")
-    return fields
+        added = message_id(now, hostname, entropy(12))
+        fields += f"Message-ID: {added}\r\n".encode("ascii")
+    return fields, added
 
 
 def hop_count(message: Message) -> int:

@@ -63,6 +63,7 @@ class Completed:
     answer: Answer
     outcomes: Sequence[Outcome]
     message_id: str
+    """The message's own, or the one that we gave it; "" without one."""
     size: int
     seconds: float
     """From the end of the data to the answer."""
@@ -111,7 +112,7 @@ class Transactions:
         self, session: Session, envelope: Envelope, transaction: str, size: int, reply: Reply
     ) -> Answer:
         """A message that is refused for its octets, before anything else is known of it."""
-        return self._end(session, envelope, transaction, None, size, 0.0, _same(envelope, reply))
+        return self._end(session, envelope, transaction, "", size, 0.0, _same(envelope, reply))
 
     async def complete(
         self,
@@ -133,6 +134,7 @@ class Transactions:
             content.head, content.size, content.chunks, has_8bit=content.has_8bit, read=content.read
         )
         outcomes: list[Outcome]
+        added_id = ""
         limits = settings.submission_header if session.protocol == "submission" else settings.header
         refusal = header_problems(message, limits)
         if refusal is None:
@@ -154,12 +156,14 @@ class Transactions:
                 smtputf8=envelope.smtputf8,
             )
             if session.protocol == "submission":
-                prefix += missing_fields(message, now, settings.hostname, self._entropy)
+                fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
+                prefix += fields
             outcomes = await self._deliver(
                 session, envelope, Rendered(prefix, content, alive), content, started + settings.deadline
             )
         seconds = self._clock() - started
-        answer = self._end(session, envelope, transaction, message, content.size, seconds, outcomes)
+        name = added_id or message.text("message-id") or ""
+        answer = self._end(session, envelope, transaction, name, content.size, seconds, outcomes)
         gone = not alive()
         if gone or answer.remember:
             delivered = range(len(outcomes)) if gone else answer.remember
@@ -239,13 +243,12 @@ class Transactions:
         session: Session,
         envelope: Envelope,
         transaction: str,
-        message: Message | None,
+        message_id: str,
         size: int,
         seconds: float,
         outcomes: list[Outcome],
     ) -> Answer:
         answer = fold(outcomes, per_recipient=envelope.prdr or session.protocol == "lmtp")
-        message_id = "" if message is None else message.text("message-id") or ""
         self._record.completed(
             session, envelope, transaction, Completed(answer, outcomes, message_id, size, seconds)
         )

@@ -1,10 +1,13 @@
-"""Who may send as whom, in whole sessions with a users file."""
+"""What submission adds to SMTP: who may send as whom, and fields that a message lacks."""
 
 from __future__ import annotations
 
 import base64
 from pathlib import Path
 
+import structlog
+
+from sieve_ext.message import Message
 from tests.dialog.server import Client, Server, run, serving
 
 MORE = """
@@ -38,5 +41,27 @@ def test_a_master_sends_as_anybody_and_others_only_as_themselves(tmp_path: Path)
             assert (await alice.say("MAIL FROM:<bob@example.test>")).startswith("553 5.7.1")
             scanner = await log_in(server, "SCANNER@example.test")
             assert (await scanner.say("MAIL FROM:<bob@example.test>")).startswith("250 ")
+
+    run(main)
+
+
+def test_the_line_of_a_message_has_the_message_id_that_it_was_given(tmp_path: Path) -> None:
+    listener = 'protocol = "submission"\nauth = "none"\ntls = "none"'
+
+    async def main() -> None:
+        async with serving(tmp_path, listener=listener) as server:
+            client = await server.connect()
+            await client.hello()
+            with structlog.testing.capture_logs() as lines:
+                await client.send("bob@example.test", body="From: <a@x.test>\r\n\r\nhello\r\n")
+                await client.send(
+                    "bob@example.test", body="From: <a@x.test>\r\nMessage-ID: <1@x>\r\n\r\nhi\r\n"
+                )
+            logged = [line["message_id"] for line in lines if line["event"] == "message"]
+            sent = [Message(found.octets).text("message-id") for found in server.store.delivered]
+            assert logged == sent
+            assert sent[0] is not None
+            assert sent[0].endswith("@mx.test>")
+            assert sent[1] == "<1@x>"
 
     run(main)
