@@ -67,7 +67,7 @@ class Receiver:
         """Make the session of a client that was let in."""
         self._reception = reception
         self._arrival = arrival
-        self._connection = connection
+        self._connection: Connection | None = connection
         self._content: MessageBuffer | None = None
         self._spill_problem: Reply | None = None
         self._login: LoginDialog | None = None
@@ -129,6 +129,7 @@ class Receiver:
     def lost(self, error: Exception | None) -> None:
         """The client is gone. If the last answer may not have reached it, remember what was delivered."""
         self._arrival.leave()
+        self._connection = None  # so that the session is freed at once and not by the collector
         if self._login is not None:
             self._login.cancel()
         self._reception.journal.closed(self.session, error)
@@ -225,6 +226,7 @@ class Receiver:
 
     async def _complete(self, envelope: Envelope, content: MessageBuffer, transaction: str) -> None:
         reception, connection = self._reception, self._connection
+        assert connection is not None  # nothing is completed after `lost`
         trace = self._trace
         if trace is None:
             trace = self._trace = ReceivedTemplate(

@@ -45,6 +45,9 @@ from mta.supervisor.messages import (
     ToWorker,
 )
 
+GC_ALLOCATIONS = 20_000
+"""Containers made and not freed between two runs of the collector. A session leaves no cycles behind, so
+that it hardly ever finds anything; the default of 700 would let it look every few messages."""
 LAST_WORDS = 2.0
 """Seconds to write the last counters into a channel whose other end may hang."""
 
@@ -102,6 +105,7 @@ class Worker:
         # What lives now lives as long as the process: the collector need not look at it any more.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GC_ALLOCATIONS)
         gc.enable()
         seconds = await self._leave
         drain = loop.create_task(self._daemon.drain(seconds))
