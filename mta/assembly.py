@@ -26,7 +26,6 @@ from mta.net.overload import OverloadSettings
 from mta.net.pool import PoolLimits
 from mta.net.tls import Level, TlsSettings, client_context
 from mta.smtp.auth import ClientExchange, Credentials
-from mta.smtp.authclient import client_mechanism
 from mta.smtp.extensions import DEFAULT_OFFER
 from mta.smtp.opening import ClientSettings, StartTls
 from mta.smtp.server_settings import ServerSettings
@@ -221,12 +220,16 @@ class _Login:
     """Logs in at a relay with fixed credentials."""
 
     def __init__(self, credentials: Credentials) -> None:
+        # Here, for only a relay with a password needs it, and each start would pay for it.
+        from mta.smtp.authclient import client_mechanism
+
+        self._choose = client_mechanism
         self._credentials = credentials
 
     def __call__(
         self, offered: Collection[str], bindings: Mapping[str, bytes], encrypted: bool
     ) -> ClientExchange:
-        return client_mechanism(offered, self._credentials, bindings, encrypted=encrypted)
+        return self._choose(offered, self._credentials, bindings, encrypted=encrypted)
 
 
 def workers(settings: config.Config) -> int:

@@ -73,9 +73,7 @@ def examine(path: str, now: float | None = None) -> Report:
     from mta.config.files import check_files
 
     moment = time.time() if now is None else now
-    return _examine(
-        text, path, this_machine(), lambda config, findings: check_files(config, findings, moment)
-    )
+    return _examine(text, path, this_machine, lambda config, findings: check_files(config, findings, moment))
 
 
 def check(path: str) -> tuple[Problem, ...]:
@@ -88,18 +86,21 @@ def parse(text: str, path: str = "tamis.toml", machine: Machine | None = None) -
 
     `path` stands in messages, and its folder is where relative paths begin.
     """
-    report = _examine(text, path, machine or Machine("localhost.localdomain"), lambda config, findings: None)
+    here = machine or Machine("localhost.localdomain")
+    report = _examine(text, path, lambda name: here, lambda config, findings: None)
     if report.config is None:
         raise ConfigError(report.errors)
     return report.config
 
 
-def this_machine() -> Machine:
-    """The machine we run on."""
+def this_machine(name: str = "") -> Machine:
+    """The machine we run on; it is asked for its name, which may ask the DNS, only if `name` is empty."""
+    folder = os.environ.get("TMPDIR") or "/var/tmp"
+    if name:
+        return Machine(name, folder)
     name = socket.gethostname()
     if "." not in name:
         name = socket.getfqdn(name)
-    folder = os.environ.get("TMPDIR") or "/var/tmp"
     for candidate, qualified in ((name, True), (f"{name}.localdomain", False)):
         try:
             return Machine(parse_fqdn(candidate, ""), folder, qualified)
@@ -108,7 +109,12 @@ def this_machine() -> Machine:
     return Machine("localhost.localdomain", folder, False)
 
 
-def _examine(text: str, path: str, machine: Machine, check: Callable[[Config, Findings], None]) -> Report:
+def _examine(
+    text: str,
+    path: str,
+    find_machine: Callable[[str], Machine],
+    check: Callable[[Config, Findings], None],
+) -> Report:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -116,6 +122,7 @@ def _examine(text: str, path: str, machine: Machine, check: Callable[[Config, Fi
     findings = Findings(path, locate(text))
     folder = os.path.dirname(os.path.abspath(path))
     config = read_struct(Config, document, findings, folder)
+    machine = find_machine(config.identity.hostname)
     unnamed = not config.identity.hostname and findings.is_sound(("identity", "hostname"))
     if unnamed and not machine.qualified:
         findings.add(

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from mta import log
 from mta.admin.desk import Desk
-from mta.net.limits import raise_fd_limit
+from mta.net.descriptors import raise_fd_limit
 from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
 from mta.supervisor.plan import Plan, PlanError

@@ -262,3 +262,17 @@ def test_a_machine_without_a_full_name_gets_a_warning(
     assert report.config is not None
     assert report.config.identity.hostname == "box.localdomain"
     assert any("box.localdomain is used" in str(problem) for problem in report.warnings)
+
+
+def test_a_configured_name_costs_no_question_to_the_dns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(name: str = "") -> str:
+        raise AssertionError("asked for the name of the machine")
+
+    monkeypatch.setattr("socket.gethostname", ask)
+    monkeypatch.setattr("socket.getfqdn", ask)
+    path = tmp_path / "tamis.toml"
+    text = f'identity.hostname = "mx.example.org"\nprocess.runtime_directory = "{tmp_path}"\n'
+    path.write_text(text, encoding="utf-8")
+    assert load(str(path)).identity.hostname == "mx.example.org"

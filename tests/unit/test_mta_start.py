@@ -33,7 +33,13 @@ def test_a_worker_does_not_import_what_reads_configuration_files() -> None:
 
 def test_a_worker_pays_for_logins_and_proxies_only_when_they_are_configured() -> None:
     found = imported_by("import mta.worker, mta.daemon")
-    optional = {"argon2", "aiosmtpd", "mta.accounts.usersfile", "mta.accounts.dovecotclient"}
+    optional = {
+        "argon2",
+        "aiosmtpd",
+        "mta.accounts.usersfile",
+        "mta.accounts.dovecotclient",
+        "mta.smtp.scram",
+    }
     assert found & {*TERMINAL, *optional, "cryptography"} == set()
 
 

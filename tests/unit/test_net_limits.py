@@ -13,6 +13,7 @@ import pytest
 
 from mta.net import limits as module
 from mta.net.counters import MAX_SLOTS, Counters, create, size
+from mta.net.descriptors import raise_fd_limit
 from mta.net.limits import (
     ClientLimits,
     Limits,
@@ -20,7 +21,6 @@ from mta.net.limits import (
     Networks,
     mask,
     pack,
-    raise_fd_limit,
 )
 from mta.net.overload import Level, OverloadSettings
 from mta.reply import Reply
