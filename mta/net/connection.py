@@ -12,7 +12,9 @@ state's time pass, with 421 4.4.2 where the client can still read it. A bug in a
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ssl
+import termios
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -143,6 +145,7 @@ class Connection(asyncio.Protocol):
         "_smtp",
         "_task",
         "_transport",
+        "_unread",
         "alive",
     )
 
@@ -167,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._paused_reading = False
         self._paused_writing = False
         self._said_goodbye = False
+        self._unread = False
         self.alive = True
         """False once the client is gone."""
 
@@ -194,12 +198,16 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client will say no more: it cannot be waiting for a reply that it has a use for."""
+        if not self._ending:
+            self._unread = _has_unread(self._transport)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; a task that runs is left to its end, for mail may be on its way."""
         self.alive = False
         self._connections.discard(self)
+        if exc is None and self._unread:
+            exc = ConnectionResetError("closed before it had our reply")
         self._receiver.lost(exc)
 
     def pause_writing(self) -> None:
@@ -346,3 +354,16 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """True when the client's system has not acknowledged all that we wrote.
+
+    A client that closes before our reply arrives ends the connection as politely as one that has read it;
+    only the octets that are still on their way tell the difference.
+    """
+    try:
+        pending = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return False
+    return any(pending)

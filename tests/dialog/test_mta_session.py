@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -570,5 +571,57 @@ def test_a_bug_is_a_temporary_answer_and_the_session_goes_on(tmp_path: Path) -> 
             transport.deliver = original  # type: ignore[method-assign]
             assert (await client.send("bob@example.test")).startswith("250 2.0.0")
             assert metrics.value(server.daemon.snapshot(), "internal_errors") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "read", [False, True], ids=["closes before the answer comes", "closes after it has read it"]
+)
+def test_a_client_that_closes_as_the_answer_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: bool
+) -> None:
+    """Both ends of connection look alike: a FIN, and no QUIT."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as server:
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", server.ports["smtp"])) as sock:
+                sock.setblocking(False)
+
+                async def say(text: bytes) -> bytes:
+                    if text:
+                        await loop.sock_sendall(sock, text)
+                    return await loop.sock_recv(sock, 4096)
+
+                for line in (
+                    b"",
+                    b"EHLO c.test\r\n",
+                    b"MAIL FROM:<a@x.test>\r\n",
+                    b"RCPT TO:<bob@example.test>\r\n",
+                ):
+                    assert (await say(line))[:1] == b"2"
+                assert (await say(b"DATA\r\n"))[:3] == b"354"
+                if not read:
+                    completed = server.daemon._journal.completed
+
+                    def vanish(*arguments: Any) -> None:
+                        completed(*arguments)
+                        sock.close()  # a moment before the answer is written
+
+                    monkeypatch.setattr(server.daemon._journal, "completed", vanish)
+                await loop.sock_sendall(sock, b"Subject: x\r\n\r\nhello\r\n.\r\n")
+                if read:
+                    assert (await loop.sock_recv(sock, 4096)).startswith(b"250 2.0.0 kept")
+                    sock.close()
+                while metrics.value(server.daemon.snapshot(), "sessions_open"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            monkeypatch.undo()
+            assert len(server.store.delivered) == 1
+            assert bool(server.link.published) is not read
+            again = await server.connect()
+            await again.hello()
+            reply = await again.send("bob@example.test", body="Subject: x\r\n\r\nhello\r\n")
+            assert reply == ("250 2.0.0 kept\r\n" if read else "250 2.0.0 already delivered\r\n")
 
     run(main)
