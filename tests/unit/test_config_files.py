@@ -36,7 +36,7 @@ def check(tmp_path: Path) -> Check:
         path = tmp_path / "tamis.toml"
         path.write_text(
             f'identity.hostname = "mail.example.org"\nprocess.runtime_directory = "{tmp_path}"\n'
-            f'process.spill_directory = "{tmp_path}"\n{text}',
+            f'process.state_directory = "{tmp_path}"\n{text}',
             encoding="utf-8",
         )
         report = examine(str(path), now)
@@ -221,15 +221,13 @@ def test_folders(tmp_path: Path, check: Check) -> None:
     assert not (tmp_path / "new").exists()
 
 
-STRANGER = pwd.getpwnam("nobody")
-
-
 @pytest.fixture
 def stranger_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Check]]:
     """A folder that is open to all, and a check in it as somebody who is not root."""
-    monkeypatch.setattr(os, "geteuid", lambda: STRANGER.pw_uid)
-    monkeypatch.setattr(os, "getegid", lambda: STRANGER.pw_gid)
-    monkeypatch.setattr(os, "getgroups", lambda: [STRANGER.pw_gid])
+    uid, gid = os.geteuid() + 4242, os.getegid() + 4242
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(os, "getegid", lambda: gid)
+    monkeypatch.setattr(os, "getgroups", lambda: [gid])
 
     def run(text: str) -> list[str]:
         path = Path(folder, "tamis.toml")

@@ -207,6 +207,7 @@ def test_load_reads_a_file(tmp_path: Path) -> None:
         [identity]
         hostname = "mail.example.org"
         [process]
+        state_directory = "{tmp_path}"
         runtime_directory = "{tmp_path}"
         spill_directory = "{tmp_path}"
         """,
@@ -257,7 +258,8 @@ def test_a_machine_without_a_full_name_gets_a_warning(
     monkeypatch.setattr("socket.gethostname", lambda: "box")
     monkeypatch.setattr("socket.getfqdn", lambda name: name)
     path = tmp_path / "tamis.toml"
-    path.write_text(f'[process]\nruntime_directory = "{tmp_path}"\n', encoding="utf-8")
+    text = f'[process]\nruntime_directory = "{tmp_path}"\nstate_directory = "{tmp_path}"\n'
+    path.write_text(text, encoding="utf-8")
     report = examine(str(path))
     assert report.config is not None
     assert report.config.identity.hostname == "box.localdomain"
@@ -273,6 +275,6 @@ def test_a_configured_name_costs_no_question_to_the_dns(
     monkeypatch.setattr("socket.gethostname", ask)
     monkeypatch.setattr("socket.getfqdn", ask)
     path = tmp_path / "tamis.toml"
-    text = f'identity.hostname = "mx.example.org"\nprocess.runtime_directory = "{tmp_path}"\n'
-    path.write_text(text, encoding="utf-8")
+    text = f'process.runtime_directory = "{tmp_path}"\nprocess.state_directory = "{tmp_path}"\n'
+    path.write_text(f'identity.hostname = "mx.example.org"\n{text}', encoding="utf-8")
     assert load(str(path)).identity.hostname == "mx.example.org"
