@@ -1,6 +1,8 @@
 # Everything sets itself up: `make demo` to see it run, `make test` to check it.
 
-PYTHON ?= python3
+# Debian's own Python where it is new enough: it is built for speed, unlike most others (see docs/performance.md).
+DEBIAN := /usr/bin/python3
+PYTHON ?= $(shell $(DEBIAN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(DEBIAN) || echo python3)
 BIN := .venv/bin
 READY := .venv/.ready
 BENCH ?= all
