@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         self._server_context = server_context
         self._task: asyncio.Task[None] | None = None
         self._since = connections.now
-        self._message_since = 0.0
+        self._message_since = connections.now
         self._ending = False
         self._paused_reading = False
         self._paused_writing = False
@@ -185,12 +185,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Octets from the client."""
-        self._since = self._connections.now
         if self._ending:
             return
         smtp = self._smtp
         smtp.receive_data(data)
-        if self._task is None:
+        if self._task is None and not self._paused_writing:
+            if b"\n" in data or smtp.message is not None:  # a command counts when its line is complete
+                self._since = self._connections.now
             self._pump()
         elif smtp.buffered > READ_AHEAD:
             self._paused_reading = True
@@ -200,10 +201,16 @@ class Connection(asyncio.Protocol):
         """The client will say no more: it cannot be waiting for a reply that it has a use for."""
         if not self._ending:
             self._unread = _has_unread(self._transport)
+        self.alive = False  # an answer that is made before the transport has closed does not arrive
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; a task that runs is left to its end, for mail may be on its way."""
+        """The connection is gone; a task that runs is left to its end, for mail may be on its way.
+
+        Harmless when it is called again.
+        """
+        if not self.alive:
+            return
         self.alive = False
         self._connections.discard(self)
         if exc is None and self._unread:
@@ -213,13 +220,14 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read."""
         self._paused_writing = True
+        self._since = self._connections.now
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self._paused_writing = False
         self._since = self._connections.now
         if self._task is None and not self._ending:
-            self._pump()
+            self._go_on()
 
     # --- the dialogue ------------------------------------------------------------------------------
 
@@ -269,9 +277,12 @@ class Connection(asyncio.Protocol):
             self._smtp.answer(OUR_FAULT)
         self._task = None
         self._since = self._connections.now
-        if not self.alive:
-            return
-        if self._paused_reading:
+        if self.alive:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Nothing is waited for any more: take what the client has sent meanwhile."""
+        if self._paused_reading and not self._paused_writing:
             self._paused_reading = False
             self._transport.resume_reading()
         self._pump()
@@ -296,19 +307,24 @@ class Connection(asyncio.Protocol):
             )
         except (OSError, ssl.SSLError, TimeoutError) as error:
             self._receiver.handshake_failed(error)
-            self.abort()
+            self._lose()
             return
         finally:
             self._task = None
         ssl_object = None if transport is None else transport.get_extra_info("ssl_object")
         if transport is None or ssl_object is None or not self.alive:  # the client left meanwhile
-            self.abort()
+            self._lose()
             return
         self._transport = transport
         self._since = self._connections.now
         self._smtp.tls_started()
         self._receiver.tls_started(ssl_object)
         self._pump()
+
+    def _lose(self) -> None:
+        """The handshake came to nothing. The layer of TLS does not always tell us that the client is gone."""
+        self.abort()
+        self.connection_lost(None)
 
     # --- time and ends -----------------------------------------------------------------------------
 
@@ -330,7 +346,9 @@ class Connection(asyncio.Protocol):
         if state is State.DATA or state is State.BDAT or state is State.CHUNKS:
             if waited > timeouts.data or now - self._message_since > timeouts.message:
                 self.end(TIMEOUT)
-        elif waited > timeouts.command:
+            return
+        self._message_since = now  # a chunk may begin without an event: where it has no place
+        if waited > timeouts.command:
             self.end(TIMEOUT)
         elif draining and waited > DRAIN_IDLE and (state is State.READY or state is State.START):
             self.end(SHUTTING_DOWN)

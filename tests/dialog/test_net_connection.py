@@ -1,0 +1,208 @@
+"""Clients that do to a connection what nobody should: nothing of them stays, nothing grows without end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from mta.net.connection import Connection
+from mta.receiver import Receiver
+from tests.dialog.server import Client, Server, run, serving
+from tests.peers.certificates import authority
+
+TLS = """
+[certificates.main]
+chain = "{chain}"
+key = "{key}"
+names = ["mx.test"]
+[tls]
+poll_interval = "0s"
+[timeouts]
+handshake = "0.5s"
+stressed_command = "0.5s"
+"""
+
+
+def certificates(folder: Path) -> str:
+    made = authority(folder).issue("mx", "mx.test")
+    return TLS.format(chain=made.chain, key=made.key)
+
+
+async def gone(server: Server) -> None:
+    """Wait until the server knows of no session any more, nor do the limits."""
+    async with asyncio.timeout(5):
+        while len(server.daemon._connections) or server.daemon._limits.sessions:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert server.daemon.snapshot()["sessions_open"] == {"smtp": 0.0}
+
+
+def reset(client: Client) -> None:
+    """Close with a RST instead of a FIN."""
+    sock = client.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.cut()
+
+
+@pytest.mark.parametrize("end", ["reset", "close", "silence", "garbage"])
+def test_a_client_that_leaves_in_the_handshake_of_starttls_leaves_nothing(tmp_path: Path, end: str) -> None:
+    more = certificates(tmp_path)
+
+    async def main() -> None:
+        listener = 'tls = "starttls"\ncertificates = ["main"]'
+        async with serving(tmp_path, listener=listener, more=more) as server:
+            client = await server.connect()
+            await client.hello()
+            assert (await client.say("STARTTLS")).startswith("220 ")
+            await asyncio.sleep(0.05)
+            if end == "reset":
+                reset(client)
+            elif end == "close":
+                client.writer.close()
+            elif end == "garbage":
+                client.writer.write(b"EHLO again\r\n")
+            await gone(server)
+
+    run(main)
+
+
+def test_a_client_that_was_sent_away_does_not_stay_by_talking_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mta.net.connection.LINGER", 1.5)
+
+    async def main() -> None:
+        async with serving(tmp_path) as server:
+            client = await server.connect()
+            await client.hello()
+            assert (await client.say("GET / HTTP/1.1")).startswith("500 5.5.1")
+            talk = asyncio.create_task(drip(client, b"x", 0.2))
+            try:
+                await gone(server)
+            finally:
+                talk.cancel()
+
+    run(main)
+
+
+def test_a_command_line_in_drips_is_no_way_to_stay(tmp_path: Path) -> None:
+    more = '[timeouts]\ncommand = "1.5s"\nstressed_command = "1.5s"'
+
+    async def main() -> None:
+        async with serving(tmp_path, more=more) as server:
+            client = await server.connect()
+            await client.hello()
+            talk = asyncio.create_task(drip(client, b"N", 0.2))
+            async with asyncio.timeout(5):
+                assert (await client.read_reply()).startswith("421 4.4.2")
+            talk.cancel()
+
+    run(main)
+
+
+async def drip(client: Client, octets: bytes, seconds: float) -> None:
+    while True:
+        client.writer.write(octets)
+        await asyncio.sleep(seconds)
+
+
+def test_a_client_that_sends_and_never_reads_fills_no_memory_and_is_cut(tmp_path: Path) -> None:
+    more = '[timeouts]\nwrite = "3s"\nstressed_data = "3s"\n[limits]\nidle_commands = 100000000'
+
+    async def main() -> None:
+        async with serving(tmp_path, more=more) as server:
+            client = await server.connect(limit=1024)
+            await client.hello()
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            talk = asyncio.create_task(flood(client))
+            (connection,) = server.daemon._connections._open
+            most = 0
+            async with asyncio.timeout(15):
+                while len(server.daemon._connections):
+                    most = max(most, connection._smtp.buffered)
+                    await asyncio.sleep(0.05)
+            assert 0 < most < 1024 * 1024
+            talk.cancel()
+
+    run(main)
+
+
+def test_a_client_that_reads_late_gets_all_replies(tmp_path: Path) -> None:
+    number = 300_000
+
+    async def main() -> None:
+        async with serving(tmp_path, more="[limits]\nidle_commands = 100000000") as server:
+            client = await server.connect()
+            await client.hello()
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            client.writer.write(b"RSET\r\n" * number)
+            await asyncio.sleep(0.5)
+            client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+            async with asyncio.timeout(20):
+                await client.reader.readexactly(len(b"250 2.0.0 ok\r\n") * number)
+            assert (await client.say("NOOP")).startswith("250 ")
+
+    run(main)
+
+
+async def flood(client: Client) -> None:
+    try:
+        while True:
+            client.writer.write(b"RSET\r\n" * 10_000)
+            await client.writer.drain()
+    except ConnectionError:
+        return
+
+
+def test_a_chunk_that_nobody_asked_for_has_its_time(tmp_path: Path) -> None:
+    more = '[timeouts]\nmessage = "10s"'
+
+    async def main() -> None:
+        async with serving(tmp_path, more=more) as server:
+            client = await server.connect()
+            await client.hello()
+            group = b"MAIL FROM:<a@x.test>\r\nRCPT TO:<b@elsewhere.test>\r\nBDAT 20 LAST\r\n0123456789"
+            assert (await client.say(group, 2)).splitlines()[1].startswith("550 5.4.4")
+            await asyncio.sleep(2.5)
+            assert (await client.say(b"0123456789")).startswith("554 5.5.1")
+
+    run(main)
+
+
+def test_a_client_that_leaves_within_a_message_leaves_no_file_and_no_object(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, more=f'spill_directory = "{tmp_path}"') as server:
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("bob@example.test")
+            await client.say("DATA")
+            client.writer.write(b"Subject: x\r\n\r\n" + b"0123456789\r\n" * 200_000)
+            async with asyncio.timeout(5):
+                while not spilled(tmp_path):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            gc.collect()
+            gc.disable()
+            try:
+                client.cut()
+                await gone(server)
+                assert not spilled(tmp_path)
+                assert not [found for found in gc.get_objects() if isinstance(found, (Connection, Receiver))]
+            finally:
+                gc.enable()
+
+    run(main)
+
+
+def spilled(folder: Path) -> list[str]:
+    """The files without a name in `folder` that this process has open."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return [path for path in found if path.startswith(str(folder)) and path.endswith(" (deleted)")]
