@@ -48,6 +48,7 @@ class ServerSession:
         "authenticated",
         "envelope",
         "errors",
+        "excused",
         "group_failed",
         "keywords",
         "mechanisms",
@@ -80,6 +81,7 @@ class ServerSession:
         self.keywords: frozenset[str] = frozenset()
         self.envelope: Envelope | None = None
         self.errors = 0
+        self.excused = 0
         self.transactions = 0
         self._idle = 0
         self._buffer = b""
@@ -170,7 +172,9 @@ class ServerSession:
         if rule is None:
             if verb in FOREIGN:
                 return self.refuse(replies.FOREIGN, verb)
-            return self.refuse(replies.NOT_IMPLEMENTED if verb in OBSOLETE else replies.UNKNOWN, verb)
+            if verb in OBSOLETE:
+                return self.refuse(replies.NOT_IMPLEMENTED, verb)
+            return self.refuse(replies.UNKNOWN, "")  # what a client made up is nobody's name for anything
         if self._position < len(self._buffer) and (rule.last or not self.keywords) and verb != "QUIT":
             # Behind a command that must end its group, or although PIPELINING was not offered: the client
             # did not wait for a reply (RFC 2920 section 3.1).
@@ -201,14 +205,23 @@ class ServerSession:
             self.swallow(size, reply)
             return None
         if self.group_failed and verb in ("RCPT", "DATA"):
-            # The rest of a pipelined group whose MAIL failed: no fault of its own.
-            self.put(reply)
-            return ev.Refused(reply, verb)
+            return self.excuse(reply, verb)  # the rest of a pipelined group: no fault of its own
         return self.refuse(reply, verb)
 
     def refuse(self, reply: Reply, verb: str) -> ev.Event:
         """Refuse a command without asking the driver; too many of them end the session."""
         return ev.Refused(self.put_refusal(reply), verb)
+
+    def excuse(self, reply: Reply, verb: str) -> ev.Event | None:
+        """Refuse what is no error of the client's, told once a transaction.
+
+        It becomes an error when there are more of them than a message may have recipients.
+        """
+        self.excused += 1
+        if self.excused > self.settings.max_recipients:
+            return self.refuse(reply, verb)
+        self.put(reply)
+        return ev.Refused(reply, verb) if self.excused == 1 else None
 
     def put(self, reply: Reply) -> None:
         """Queue a reply; one with `close` ends the session."""

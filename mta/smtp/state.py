@@ -55,6 +55,7 @@ NEED_LHLO = Reply(503, "5.5.1", "introduce yourself first: LHLO")
 NESTED_MAIL = Reply(503, "5.5.1", "a mail transaction is already under way")
 NEED_MAIL = Reply(503, "5.5.1", "MAIL comes first")
 NEED_RCPT = Reply(554, "5.5.1", "no valid recipients")
+LMTP_NEED_RCPT = Reply(503, "5.5.1", "no valid recipients")  # RFC 2033 section 4.2
 IN_CHUNKS = Reply(503, "5.5.1", "only BDAT or RSET may come between the chunks of a message")
 IN_TRANSACTION = Reply(503, "5.5.1", "not during a mail transaction")
 
@@ -114,5 +115,7 @@ def out_of_order(verb: str, state: State, lmtp: bool) -> Reply:
     if verb == "RCPT":
         return NEED_MAIL
     if verb in ("DATA", "BDAT"):
-        return NEED_MAIL if state is S.READY else NEED_RCPT
+        if state is S.READY:
+            return NEED_MAIL
+        return LMTP_NEED_RCPT if lmtp else NEED_RCPT
     return IN_TRANSACTION

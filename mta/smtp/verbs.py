@@ -53,6 +53,7 @@ def _lhlo(session: ServerSession, argument: bytes) -> ev.Event:
 def _mail(session: ServerSession, argument: bytes) -> ev.Event:
     keywords = session.keywords
     session.group_failed = False
+    session.excused = 0
     address, parameters = parse_mail(argument, smtputf8_ok="SMTPUTF8" in keywords)
     envelope = Envelope(address)
     if parameters:
@@ -65,7 +66,7 @@ def _mail(session: ServerSession, argument: bytes) -> ev.Event:
     return session.ask(ev.MailFrom(envelope))
 
 
-def _rcpt(session: ServerSession, argument: bytes) -> ev.Event:
+def _rcpt(session: ServerSession, argument: bytes) -> ev.Event | None:
     envelope = session.envelope
     assert envelope is not None
     address, parameters = parse_rcpt(argument, smtputf8_ok=envelope.smtputf8)
@@ -74,8 +75,7 @@ def _rcpt(session: ServerSession, argument: bytes) -> ev.Event:
         apply_rcpt_parameters(recipient, parameters, session.keywords)
     if len(envelope.recipients) >= session.settings.max_recipients:
         # Not an error of the client: it sends the rest in another transaction (RFC 5321 4.5.3.1.10).
-        session.put(replies.TOO_MANY_RECIPIENTS)
-        return ev.Refused(replies.TOO_MANY_RECIPIENTS, "RCPT")
+        return session.excuse(replies.TOO_MANY_RECIPIENTS, "RCPT")
     return session.ask(ev.RcptTo(envelope, recipient))
 
 

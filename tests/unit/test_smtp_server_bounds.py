@@ -1,0 +1,70 @@
+"""What a client may make the server session say, count and log: never more than it has a right to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mta.smtp import events as ev
+from mta.smtp.state import COMMANDS, FOREIGN, OBSOLETE
+from tests.unit.smtp_dialog import SETTINGS, Driver, codes, dialog
+
+HELLO = (b"EHLO c.test\r\n", ["250"])
+
+
+def refusals(driver: Driver) -> list[ev.Refused]:
+    return [event for event in driver.events if isinstance(event, ev.Refused)]
+
+
+@pytest.mark.parametrize("line", [b"XYZZY", b"BDATA 3", b"x" * 1000, b"PROPFIND /", b"\xc3\xa4"])
+def test_verbs_that_do_not_exist_have_no_name(line: bytes) -> None:
+    """The verb of a refusal is a label of a metric: a client must not make new ones."""
+    driver = dialog([HELLO, (line + b"\r\n", ["500 5.5.1"])], bytewise=False)
+    (refused,) = refusals(driver)
+    assert refused.verb == ""
+
+
+def test_the_verbs_of_refusals_are_known() -> None:
+    known = COMMANDS.keys() | OBSOLETE | FOREIGN | {""}
+    for verb in sorted(known):
+        driver = Driver()
+        driver.pump()
+        driver.say(verb.encode() + b" ?\r\n")
+        assert {refused.verb for refused in refusals(driver)} <= {verb}
+
+
+def test_recipients_over_the_limit_are_no_errors_within_reason() -> None:
+    settings = replace(SETTINGS, max_recipients=3, max_errors=2)
+    rcpt = b"RCPT TO:<b@x.test>\r\n"
+    group = b"MAIL FROM:<a@x.test>\r\n" + rcpt * 6
+    expected = ["250 2.1.0"] + ["250 2.1.5"] * 3 + ["452 4.5.3"] * 3
+    driver = dialog(
+        [HELLO, (group, expected), (b"RSET\r\n", ["250 2.0.0"]), (group, expected)], settings, bytewise=False
+    )
+    assert len(refusals(driver)) == 2, "one line in the log for each message"
+    assert codes(driver.say(rcpt * 2)) == ["452 4.5.3"] * 2
+    assert codes(driver.say(rcpt)) == ["421 4.7.0"]
+
+
+def test_what_follows_a_refused_mail_is_no_error_within_reason() -> None:
+    settings = replace(SETTINGS, max_recipients=3, max_errors=3)
+    rcpt = b"RCPT TO:<b@x.test>\r\n"
+    group = b"MAIL FROM:<a@>\r\n" + rcpt * 3
+    expected = ["501 5.1.7"] + ["503 5.5.1"] * 3
+    driver = dialog([HELLO, (group, expected), (group, expected)], settings, bytewise=False)
+    assert len(refusals(driver)) == 4, "two lines in the log for each group"
+    assert codes(driver.say(rcpt)) == ["503 5.5.1"]
+    assert codes(driver.say(rcpt)) == ["421 4.7.0"]
+
+
+def test_data_without_a_recipient_is_503_in_lmtp() -> None:
+    """RFC 2033 section 4.2 leaves no choice."""
+    dialog(
+        [
+            (b"LHLO c.test\r\n", ["250"]),
+            (b"MAIL FROM:<a@x.test>\r\n", ["250 2.1.0"]),
+            (b"DATA\r\n", ["503 5.5.1"]),
+        ],
+        replace(SETTINGS, protocol="lmtp"),
+    )
