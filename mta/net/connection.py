@@ -135,6 +135,7 @@ class Connection(asyncio.Protocol):
         "_connections",
         "_create",
         "_ending",
+        "_lost",
         "_message_since",
         "_paused_reading",
         "_paused_writing",
@@ -167,6 +168,7 @@ class Connection(asyncio.Protocol):
         self._since = connections.now
         self._message_since = connections.now
         self._ending = False
+        self._lost = False
         self._paused_reading = False
         self._paused_writing = False
         self._said_goodbye = False
@@ -209,8 +211,9 @@ class Connection(asyncio.Protocol):
 
         Harmless when it is called again.
         """
-        if not self.alive:
+        if self._lost:
             return
+        self._lost = True
         self.alive = False
         self._connections.discard(self)
         if exc is None and self._unread:
