@@ -112,6 +112,8 @@ class Receiver:
         session.tls = tls_info(ssl_object)
         session.helo = ""
         session.esmtp = False
+        session.forwarded.clear()
+        self._set_user("", "")
         self._trace = None
         if self._login is not None:
             self._login.bind(channel_bindings(ssl_object, served_certificate(ssl_object)))
@@ -129,9 +131,10 @@ class Receiver:
     def lost(self, error: Exception | None) -> None:
         """The client is gone. If the last answer may not have reached it, remember what was delivered."""
         self._arrival.leave()
-        self._connection = None  # so that the session is freed at once and not by the collector
+        self._drop_content()
         if self._login is not None:
             self._login.cancel()
+        self._connection = self._login = None  # the session is freed at once and not by the collector
         self._reception.journal.closed(self.session, error)
         last = self._answered
         self._answered = None
@@ -225,18 +228,17 @@ class Receiver:
         return self._complete(event.envelope, content, transaction)
 
     async def _complete(self, envelope: Envelope, content: MessageBuffer, transaction: str) -> None:
-        reception, connection = self._reception, self._connection
-        assert connection is not None  # nothing is completed after `lost`
+        reception = self._reception
         trace = self._trace
         if trace is None:
             trace = self._trace = ReceivedTemplate(
                 self.session, reception.settings.hostname, client_name=self.session.client_name
             )
         answer = await reception.transactions.complete(
-            self.session, envelope, content, trace, transaction, lambda: connection.alive
+            self.session, envelope, content, trace, transaction, self._is_there
         )
         self._smtp.answer_data(answer.final, answer.each)
-        if connection.alive:
+        if self._is_there():
             self._answered = _Answered(envelope, content, transaction, answer, reception.clock())
 
     def tick(self, now: float) -> None:
@@ -293,12 +295,18 @@ class Receiver:
         session.server_address = known.get("DESTADDR", session.server_address)
         session.server_port = int(known.get("DESTPORT", session.server_port))
         session.client_name = known.get("NAME", "")
-        session.user = known.get("LOGIN", "")
-        session.auth_mechanism = "XCLIENT" if session.user else ""
+        self._set_user(known.get("LOGIN", ""), "XCLIENT")
         session.proxied = True
         session.helo = ""
         self._trace = None
         return self._decide(self._reception.policy.connect(session), "connect", None, "")
+
+    def _set_user(self, user: str, mechanism: str) -> None:
+        """Somebody else, or nobody, is behind the session now; "" is nobody."""
+        session = self.session
+        session.user = user
+        session.auth_mechanism = mechanism if user else ""
+        session.addresses = ()
 
     def _xforward(self, event: ev.Xforward) -> None:
         self.session.forwarded.update(_known(event.attributes))
@@ -344,6 +352,11 @@ class Receiver:
         if errors <= reception.errors_before_delay or not reception.error_delay:
             return None
         return asyncio.sleep(reception.error_delay)
+
+    def _is_there(self) -> bool:
+        """False once the client is gone: `lost` may come before the coroutine of a message has begun."""
+        connection = self._connection
+        return connection is not None and connection.alive
 
     def _drop_content(self) -> None:
         if self._content is not None:

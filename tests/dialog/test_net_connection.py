@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import os
 import socket
+import ssl
 import struct
 from pathlib import Path
 
 import pytest
 
+from mta import metrics
 from mta.net.connection import Connection
 from mta.receiver import Receiver
 from tests.dialog.server import Client, Server, run, serving
-from tests.peers.certificates import authority
+from tests.peers.certificates import Authority, authority
 
 TLS = """
 [certificates.main]
@@ -30,8 +33,8 @@ stressed_command = "0.5s"
 """
 
 
-def certificates(folder: Path) -> str:
-    made = authority(folder).issue("mx", "mx.test")
+def certificates(ca: Authority) -> str:
+    made = ca.issue("mx", "mx.test")
     return TLS.format(chain=made.chain, key=made.key)
 
 
@@ -52,7 +55,7 @@ def reset(client: Client) -> None:
 
 @pytest.mark.parametrize("end", ["reset", "close", "silence", "garbage"])
 def test_a_client_that_leaves_in_the_handshake_of_starttls_leaves_nothing(tmp_path: Path, end: str) -> None:
-    more = certificates(tmp_path)
+    more = certificates(authority(tmp_path))
 
     async def main() -> None:
         listener = 'tls = "starttls"\ncertificates = ["main"]'
@@ -176,8 +179,10 @@ def test_a_chunk_that_nobody_asked_for_has_its_time(tmp_path: Path) -> None:
 
 
 def test_a_client_that_leaves_within_a_message_leaves_no_file_and_no_object(tmp_path: Path) -> None:
+    more = f'spill_directory = "{tmp_path}"\n' + users(tmp_path)
+
     async def main() -> None:
-        async with serving(tmp_path, more=f'spill_directory = "{tmp_path}"') as server:
+        async with serving(tmp_path, listener='auth = "optional"', more=more) as server:
             client = await server.connect()
             await client.hello()
             await client.envelope("bob@example.test")
@@ -199,6 +204,23 @@ def test_a_client_that_leaves_within_a_message_leaves_no_file_and_no_object(tmp_
     run(main)
 
 
+def test_a_client_that_is_lost_before_its_message_is_looked_at_is_no_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("bob@example.test")
+            await client.say("DATA")
+            (connection,) = server.daemon._connections._open
+            connection._receiver.lost(None)
+            client.writer.write(b"Subject: x\r\n\r\n.\r\n")
+            assert (await client.read_reply()).startswith("451 ")
+            assert server.store.delivered == []
+            assert metrics.value(server.daemon.snapshot(), "internal_errors") == 0
+
+    run(main)
+
+
 def spilled(folder: Path) -> list[str]:
     """The files without a name in `folder` that this process has open."""
     found = []
@@ -206,3 +228,64 @@ def spilled(folder: Path) -> list[str]:
         with contextlib.suppress(OSError):
             found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     return [path for path in found if path.startswith(str(folder)) and path.endswith(" (deleted)")]
+
+
+USERS = """
+[auth]
+backend = "users"
+users_file = "{folder}/users"
+require_tls = false
+"""
+
+
+def users(folder: Path) -> str:
+    path = folder / "users"
+    path.touch(0o640)
+    path.write_text("alice@example.test:{PLAIN}secret:\nbob@example.test:{PLAIN}secret:\n")
+    return USERS.format(folder=folder)
+
+
+async def log_in(client: Client, user: str) -> str:
+    response = base64.b64encode(f"\0{user}\0secret".encode()).decode()
+    return await client.say(f"AUTH PLAIN {response}")
+
+
+def test_a_login_before_starttls_is_forgotten(tmp_path: Path) -> None:
+    """RFC 3207 section 4.2: whoever sat on the line may have logged in."""
+    ca = authority(tmp_path)
+    more = users(tmp_path) + certificates(ca)
+    context = ssl.create_default_context(cafile=ca.file)
+
+    async def main() -> None:
+        listener = 'tls = "starttls"\ncertificates = ["main"]\nauth = "optional"'
+        async with serving(tmp_path, listener=listener, more=more) as server:
+            client = await server.connect()
+            assert "AUTH" in await client.hello()
+            assert (await log_in(client, "bob@example.test")).startswith("235 ")
+            assert (await client.say("STARTTLS")).startswith("220 ")
+            await client.writer.start_tls(context, server_hostname="mx.test")
+            assert "AUTH" in await client.say("EHLO client.test")
+            assert (await log_in(client, "alice@example.test")).startswith("235 ")
+            assert (await client.say("MAIL FROM:<bob@example.test>")).startswith("553 5.7.1")
+
+    run(main)
+
+
+def test_the_client_that_xclient_names_has_no_addresses_of_the_one_before(tmp_path: Path) -> None:
+    more = users(tmp_path)
+    path = tmp_path / "users"
+    path.write_text("alice@example.test:{PLAIN}secret:addresses=sales@example.test\n")
+
+    async def main() -> None:
+        listener = 'xclient_from = ["127.0.0.1"]\nauth = "optional"'
+        async with serving(tmp_path, listener=listener, more=more) as server:
+            client = await server.connect()
+            await client.hello()
+            assert (await log_in(client, "alice@example.test")).startswith("235 ")
+            assert (await client.say("MAIL FROM:<sales@example.test>")).startswith("250 ")
+            await client.say("RSET")
+            assert (await client.say("XCLIENT ADDR=192.0.2.7 LOGIN=bob@example.test")).startswith("220 ")
+            await client.say("EHLO bob.test")
+            assert (await client.say("MAIL FROM:<sales@example.test>")).startswith("553 5.7.1")
+
+    run(main)
