@@ -51,7 +51,7 @@ class LogJournal:
             "helo": session.helo,
         }
         if session.forwarded:
-            fields["origin"] = session.forwarded.get("ADDR", "unknown")
+            fields["origin"] = session.forwarded.get("ADDR") or "unknown"
         if session.user:
             fields["user"] = session.user
         if session.tls is not None:

@@ -222,7 +222,7 @@ class Receiver:
             answer = self._reception.transactions.refused(
                 self.session, event.envelope, transaction, size, problem or OUR_FAULT
             )
-            self._smtp.answer_data(answer.final, answer.each)
+            self._answer_data(answer)
             return None
         content.plain = event.plain
         return self._complete(event.envelope, content, transaction)
@@ -237,9 +237,13 @@ class Receiver:
         answer = await reception.transactions.complete(
             self.session, envelope, content, trace, transaction, self._is_there
         )
-        self._smtp.answer_data(answer.final, answer.each)
+        self._answer_data(answer)
         if self._is_there():
             self._answered = _Answered(envelope, content, transaction, answer, reception.clock())
+
+    def _answer_data(self, answer: Answer) -> None:
+        self.session.forwarded.clear()  # XFORWARD is about one message
+        self._smtp.answer_data(answer.final, answer.each)
 
     def tick(self, now: float) -> None:
         """Once a second: a client that had time enough to read the last answer has read it."""
@@ -247,6 +251,7 @@ class Receiver:
             self._answered = None
 
     def _reset(self, event: ev.Reset) -> None:
+        self.session.forwarded.clear()
         self._drop_content()
 
     def _refused(self, event: ev.Refused) -> Work | None:
@@ -309,7 +314,8 @@ class Receiver:
         session.addresses = ()
 
     def _xforward(self, event: ev.Xforward) -> None:
-        self.session.forwarded.update(_known(event.attributes))
+        known = _known(event.attributes)
+        self.session.forwarded.update({name: known.get(name, "") for name in event.attributes})
         self._smtp.answer()
 
     # --- verdicts ----------------------------------------------------------------------------------

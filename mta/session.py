@@ -52,7 +52,7 @@ class Session:
     addresses: tuple[str, ...] = ()
     """Addresses that the authenticated user owns besides its login, lower case; "@domain" owns a domain."""
     forwarded: dict[str, str] = field(default_factory=dict)
-    """XFORWARD attributes of a trusted peer, upper-case names."""
+    """XFORWARD attributes of a trusted peer about its next message, upper-case names; "" is not known."""
     transactions: int = 0
     """Messages begun in this session."""
     errors: int = 0

@@ -65,3 +65,25 @@ def test_the_line_of_a_message_has_the_message_id_that_it_was_given(tmp_path: Pa
             assert sent[1] == "<1@x>"
 
     run(main)
+
+
+def test_what_xforward_says_is_about_one_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, listener='xforward_from = ["127.0.0.1"]') as server:
+            client = await server.connect()
+            await client.hello()
+            with structlog.testing.capture_logs() as lines:
+                assert (await client.say("XFORWARD NAME=a.test ADDR=192.0.2.7")).startswith("250 ")
+                await client.send("bob@example.test")
+                await client.send("bob@example.test")
+                assert (await client.say("XFORWARD ADDR=192.0.2.8 HELO=b.test")).startswith("250 ")
+                await client.envelope("bob@example.test")
+                await client.say("RSET")
+                await client.send("bob@example.test")
+                assert (await client.say("XFORWARD ADDR=192.0.2.9")).startswith("250 ")
+                assert (await client.say("XFORWARD ADDR=[UNAVAILABLE]")).startswith("250 ")
+                await client.send("bob@example.test")
+            origins = [line.get("origin") for line in lines if line["event"] == "message"]
+            assert origins == ["192.0.2.7", None, None, "unknown"]
+
+    run(main)
