@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mta.envelope import BodyType
@@ -17,6 +18,7 @@ from mta.smtp.parameters import ParameterLimits
 from mta.smtp.server import MAX_COMMAND_LINE, ServerSession
 from mta.smtp.server_settings import ServerSettings
 from mta.smtp.state import COMMANDS, State
+from tests.fuzz import fuzz_server
 from tests.unit.smtp_dialog import SETTINGS, Driver, codes, dialog
 
 EHLO = (b"EHLO client.test\r\n", ["250"])
@@ -610,3 +612,20 @@ def test_garbage(octets: bytes, step: int) -> None:
 def test_default_offer_has_nothing_that_is_not_honoured_yet() -> None:
     assert not DEFAULT_OFFER & {"DSN", "DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "ETRN"}
     assert ServerSettings("x").offered is DEFAULT_OFFER
+
+
+_GROUPS = st.lists(
+    st.one_of(
+        st.just(fuzz_server.WAIT),
+        st.sampled_from([128 + index for index in range(len(fuzz_server.TOKENS))]),
+        st.integers(0, 127),
+    ),
+    max_size=30,
+).map(bytes)
+_OPENINGS = st.sampled_from([b"", b"\xff\x80\xff", b"\xff\x80\x83\x86\xff", b"\xff\x82\xff"])
+
+
+@given(st.binary(min_size=10, max_size=10), _OPENINGS, _GROUPS)
+@examples(max_examples=200, deadline=None)
+def test_the_invariant_of_the_fuzzer(way: bytes, opening: bytes, groups: bytes) -> None:
+    fuzz_server.check(way + opening + groups)

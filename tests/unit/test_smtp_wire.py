@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.smtp.wire import DataDecoder, Defect, TextCheck
+from tests.fuzz import fuzz_wire
 
 CASES = [
     # (octets after DATA, decoded, rest, defect)
@@ -164,3 +165,9 @@ def test_text_in_chunks(pieces: list[bytes], defect: Defect) -> None:
     out = b"".join(text.feed(piece) for piece in pieces) + text.finish()
     assert out == b"".join(pieces)
     assert text.defect is defect
+
+
+@given(st.binary(min_size=4, max_size=4), st.binary(max_size=20))
+def test_the_invariant_of_the_fuzzer(way: bytes, octets: bytes) -> None:
+    fuzz_wire.check(way + octets)
+    fuzz_wire.check(bytes((way[0] | 4,)) + way[1:] + octets)
