@@ -194,7 +194,10 @@ class Stats:
     repeats_answered: Annotated[
         int, counter("Recipients of retried messages answered 250 from memory: no second copy.")
     ]
-    unacknowledged_remembered: Annotated[int, gauge("Deliveries remembered for a client's retry.")]
+    # Every worker remembers the same ones.
+    unacknowledged_remembered: Annotated[
+        int, gauge("Deliveries remembered for a client's retry.", combine="max")
+    ]
 
     # Connections to next hops
     pool_open: Annotated[Gauges, gauge("Connections to next hops that are open or being opened.", "peer")]

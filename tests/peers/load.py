@@ -15,9 +15,14 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+import uvloop
+
+from tests.dialog.backend import ScriptedStore
 from tests.peers.running import PATIENCE
 
 _NAME = re.compile(rb"^X-Load: (\S+)\r?$", re.MULTILINE)
@@ -30,6 +35,37 @@ def name_in(octets: bytes) -> str:
     found = _NAME.search(octets)
     assert found, octets[:200]
     return found[1].decode()
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]], seconds: float = 240.0) -> None:
+    """Run a test's coroutine on uvloop, with an end."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(seconds):
+            await main()
+
+    uvloop.run(bounded())
+
+
+@asynccontextmanager
+async def sinking(**settings: Any) -> AsyncIterator[ScriptedStore]:
+    """An LMTP server in this loop that keeps what it gets; `settings` are those of `ScriptedStore`."""
+    sink = ScriptedStore(**settings)
+    await sink.start()
+    try:
+        yield sink
+    finally:
+        await sink.stop()
+
+
+def sink_backend(sink: ScriptedStore) -> str:
+    """The configuration of the back end that is this sink."""
+    return f'[backends.sink]\naddresses = ["127.0.0.1:{sink.port}"]\nfailure_delay = "0.1s"\n'
+
+
+def copies(sink: ScriptedStore) -> Counter[str]:
+    """How often each message was delivered."""
+    return Counter(name_in(delivered.octets) for delivered in sink.delivered)
 
 
 @dataclass
@@ -75,8 +111,10 @@ class Lost(Exception):
 class Session:
     """One connection."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, name: str = "load.test") -> None:
+        """`name` is what the client calls itself: it is in the server's log."""
         self._port = port
+        self._name = name
 
     async def open(self) -> None:
         """Connect, greeting, EHLO. Raises Lost; a refusal is Lost too, with the reply in `where`."""
@@ -88,7 +126,7 @@ class Session:
         if not greeting.startswith("220 "):
             self.cut()
             raise Lost(f"greeting: {greeting}")
-        await self.say("EHLO load.test", "commands")
+        await self.say(f"EHLO {self._name}", "commands")
 
     async def reply(self, where: str) -> str:
         """One reply, its last line."""
@@ -248,7 +286,7 @@ class Load:
 
 async def send_and_vanish(port: int, name: str, recipient: str, chance: random.Random, size: int) -> str:
     """Send a message and go away at a random point, with FIN or RST; what the client knows afterwards."""
-    session = Session(port)
+    session = Session(port, f"{name}.test")
     point = chance.choice(["greeting", "commands", "data", "answer", "answer", "answer", "late"])
     octets = message(name, size) + b".\r\n"
     try:
@@ -266,6 +304,9 @@ async def send_and_vanish(port: int, name: str, recipient: str, chance: random.R
             session.writer.write(octets[: chance.randrange(len(octets) - 5)])
             await asyncio.sleep(chance.random() * 0.005)
             return "lost: data"
+        if point == "answer":
+            # An answer that comes meanwhile stays unread in the kernel, as when a program dies.
+            session.writer.transport.pause_reading()  # type: ignore[attr-defined]
         session.writer.write(octets)
         await session.writer.drain()
         if point == "answer":

@@ -8,10 +8,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-import uvloop
-
-from tests.dialog.backend import ScriptedStore
-from tests.peers.load import Books, Load, name_in
+from tests.peers.load import Books, Load, copies, name_in, run, sink_backend, sinking
 from tests.peers.running import until
 from tests.peers.site import Site, site
 
@@ -37,30 +34,29 @@ def check(books: Books, stored: Counter[str]) -> Counter[str]:
 
 def test_workers_killed_under_load(tmp_path: Path) -> None:
     async def main() -> None:
-        sink = ScriptedStore()
-        await sink.start()
-        backend = f'[backends.sink]\naddresses = ["127.0.0.1:{sink.port}"]\n'
-        with site(tmp_path, backend=backend, recipients="all") as server:
-            load = Load(server.smtp, clients=10, messages_per_session=5, retry=True, pause=0.005)
-            async with load:
-                for turn in range(KILLS):
+        async with sinking() as sink:
+            with site(tmp_path, backend=sink_backend(sink), recipients="all") as server:
+                load = Load(server.smtp, clients=10, messages_per_session=5, retry=True, pause=0.005)
+                async with load:
+                    for turn in range(KILLS):
+                        await load.grow(100)
+                        await kill(server, "worker", turn)
+                        # The other worker goes on at once, before a new one is there.
+                        await load.grow(20)
+                        await asyncio.to_thread(server.wait_ready)
                     await load.grow(100)
-                    await kill(server, "worker", turn)
-                    # The other worker goes on at once, before a new one is there.
-                    await load.grow(20)
-                    await asyncio.to_thread(server.wait_ready)
-                await load.grow(100)
-            # A client of the dead worker saw its connection break, but nobody was ever refused.
-            assert not [trouble for trouble in load.troubles if trouble.startswith("connect")], load.troubles
-            double = check(load.books, Counter(name_in(message.octets) for message in sink.delivered))
-            assert all("lost: answer" in load.books.tries[name] for name in double)
-            assert set(load.books.results) <= {"250 2.0.0", "lost: answer", "lost: commands"}
-            assert len(double) <= KILLS * 10  # what was in work when a worker died
-            status = await asyncio.to_thread(server.status)
-            assert sum(worker["restarts"] for worker in status["workers"]) == KILLS
-        await sink.stop()
+                # A client of the dead worker saw its connection break, but nobody was ever refused.
+                assert not [trouble for trouble in load.troubles if trouble.startswith("connect")], (
+                    load.troubles
+                )
+                double = check(load.books, copies(sink))
+                assert all("lost: answer" in load.books.tries[name] for name in double)
+                assert set(load.books.results) <= {"250 2.0.0", "lost: answer", "lost: commands"}
+                assert len(double) <= KILLS * 10  # what was in work when a worker died
+                status = await asyncio.to_thread(server.status)
+                assert sum(worker["restarts"] for worker in status["workers"]) == KILLS
 
-    uvloop.run(main())
+    run(main)
 
 
 def test_both_workers_killed_at_once(tmp_path: Path) -> None:
@@ -74,10 +70,10 @@ def test_both_workers_killed_at_once(tmp_path: Path) -> None:
                 for pid in (await asyncio.to_thread(server.wait_ready)).values():
                     os.kill(pid, signal.SIGKILL)
                 await load.grow(20)
-            assert not [trouble for trouble in load.troubles if trouble.startswith("connect")], load.troubles
+            assert not [trouble for trouble in load.troubles if trouble.startswith("connect")]
             check(load.books, Counter(name_in(octets) for octets in server.messages()))
 
-    uvloop.run(main())
+    run(main)
 
 
 def test_the_embedded_store_killed_under_load(tmp_path: Path) -> None:
@@ -97,33 +93,30 @@ def test_the_embedded_store_killed_under_load(tmp_path: Path) -> None:
             assert sum(worker["restarts"] for worker in status["workers"]) == KILLS
             await asyncio.to_thread(server.stop)
 
-    uvloop.run(main())
+    run(main)
 
 
 def test_a_back_end_that_dies_and_comes_back_under_load(tmp_path: Path) -> None:
     async def main() -> None:
-        sink = ScriptedStore()
-        await sink.start()
-        port = sink.port
-        backend = f'[backends.sink]\naddresses = ["127.0.0.1:{port}"]\nfailure_delay = "0.2s"\n'
-        with site(tmp_path, backend=backend, recipients="all") as server:
-            load = Load(server.smtp, clients=8, messages_per_session=5, retry=True, pause=0.005)
-            async with load:
-                for _ in range(3):
+        async with sinking() as sink:
+            port = sink.port
+            with site(tmp_path, backend=sink_backend(sink), recipients="all") as server:
+                load = Load(server.smtp, clients=8, messages_per_session=5, retry=True, pause=0.005)
+                async with load:
+                    for _ in range(3):
+                        await load.grow(60)
+                        await sink.stop()
+                        before = load.books.results["451 4.4.1"]
+
+                        def refused(before: int = before) -> bool:
+                            return load.books.results["451 4.4.1"] > before
+
+                        await asyncio.to_thread(until, refused, "temporary answers")
+                        await sink.start(port)
                     await load.grow(60)
-                    await sink.stop()
-                    before = load.books.results["451 4.4.1"]
+                assert load.troubles == []
+                assert not [result for result in load.books.results if result.startswith(("lost", "5"))]
+                check(load.books, copies(sink))
+                await asyncio.to_thread(server.stop)
 
-                    def refused(before: int = before) -> bool:
-                        return load.books.results["451 4.4.1"] > before
-
-                    await asyncio.to_thread(until, refused, "temporary answers")
-                    await sink.start(port)
-                await load.grow(60)
-            assert load.troubles == []
-            assert not [result for result in load.books.results if result.startswith(("lost", "5"))]
-            check(load.books, Counter(name_in(message.octets) for message in sink.delivered))
-            await asyncio.to_thread(server.stop)
-        await sink.stop()
-
-    uvloop.run(main())
+    run(main)

@@ -8,20 +8,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import uvloop
 
-from tests.dialog.backend import ScriptedStore
-from tests.peers.load import Load, name_in
+from tests.peers.load import Load, copies, name_in, run, sink_backend, sinking
 from tests.peers.needs import needs, program
 from tests.peers.running import PATIENCE
 from tests.peers.site import Site, site
 
 RELOADS = 2
 """In each test: several reloads in all, and each takes seconds on a busy machine."""
-
-
-def back_end(sink: ScriptedStore, more: str = "") -> str:
-    return f'[backends.sink]\naddresses = ["127.0.0.1:{sink.port}"]\nfailure_delay = "0.1s"\n{more}'
 
 
 async def reload(server: Site) -> None:
@@ -32,26 +26,24 @@ def test_reloads_under_load(tmp_path: Path) -> None:
     """Clients with a new connection for each message, and others that stay connected all the time."""
 
     async def main() -> None:
-        sink = ScriptedStore()
-        await sink.start()
-        limits = "[limits]\ntransactions_per_session = 0"
-        with site(tmp_path, backend=back_end(sink), recipients="all", more=limits) as server:
-            hasty = Load(server.smtp, clients=6, prefix="hasty")
-            loyal = Load(server.smtp, clients=6, prefix="loyal", messages_per_session=1_000_000)
-            async with hasty, loyal:
-                for _ in range(RELOADS):
+        async with sinking() as sink:
+            limits = "[limits]\ntransactions_per_session = 0"
+            with site(tmp_path, backend=sink_backend(sink), recipients="all", more=limits) as server:
+                hasty = Load(server.smtp, clients=6, prefix="hasty")
+                loyal = Load(server.smtp, clients=6, prefix="loyal", messages_per_session=1_000_000)
+                async with hasty, loyal:
+                    for _ in range(RELOADS):
+                        await asyncio.gather(hasty.grow(50), loyal.grow(50))
+                        await reload(server)
                     await asyncio.gather(hasty.grow(50), loyal.grow(50))
-                    await reload(server)
-                await asyncio.gather(hasty.grow(50), loyal.grow(50))
-            assert hasty.troubles == loyal.troubles == []
-            assert set(hasty.books.results) == set(loyal.books.results) == {"250 2.0.0"}
-            stored = Counter(name_in(message.octets) for message in sink.delivered)
-            assert stored == Counter(hasty.books.accepted | loyal.books.accepted)
-            assert server.status()["generation"] == 1 + RELOADS
-            await asyncio.to_thread(server.stop)
-        await sink.stop()
+                assert hasty.troubles == loyal.troubles == []
+                assert set(hasty.books.results) == set(loyal.books.results) == {"250 2.0.0"}
+                stored = copies(sink)
+                assert stored == Counter(hasty.books.accepted | loyal.books.accepted)
+                assert server.status()["generation"] == 1 + RELOADS
+                await asyncio.to_thread(server.stop)
 
-    uvloop.run(main())
+    run(main)
 
 
 def test_reloads_under_load_with_the_embedded_store(tmp_path: Path) -> None:
@@ -71,7 +63,7 @@ def test_reloads_under_load_with_the_embedded_store(tmp_path: Path) -> None:
             assert stored == Counter(load.books.accepted)
             await asyncio.to_thread(server.stop)
 
-    uvloop.run(main())
+    run(main)
 
 
 @pytest.mark.scenario
@@ -89,19 +81,17 @@ def test_smtp_source_notices_nothing(tmp_path: Path) -> None:
         assert process.returncode == 0, output.decode()
 
     async def main() -> None:
-        sink = ScriptedStore()
-        await sink.start()
-        number = 300
-        with site(tmp_path, backend=back_end(sink), recipients="all") as server:
-            for batch in range(RELOADS):
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(source(server.smtp, f"new{batch}", number))
-                    tasks.create_task(source(server.smtp, f"reused{batch}", number, "-d"))
-                    tasks.create_task(reload(server))
-            stored = Counter(message.recipient for message in sink.delivered)
-            assert len(stored) == 2 * number * RELOADS
-            assert set(stored.values()) == {1}
-            await asyncio.to_thread(server.stop)
-        await sink.stop()
+        async with sinking() as sink:
+            number = 300
+            with site(tmp_path, backend=sink_backend(sink), recipients="all") as server:
+                for batch in range(RELOADS):
+                    async with asyncio.TaskGroup() as tasks:
+                        tasks.create_task(source(server.smtp, f"new{batch}", number))
+                        tasks.create_task(source(server.smtp, f"reused{batch}", number, "-d"))
+                        tasks.create_task(reload(server))
+                stored = Counter(message.recipient for message in sink.delivered)
+                assert len(stored) == 2 * number * RELOADS
+                assert set(stored.values()) == {1}
+                await asyncio.to_thread(server.stop)
 
-    uvloop.run(main())
+    run(main)
