@@ -16,6 +16,7 @@ from typing import Any
 from mta.content import MessageBuffer, SpillError
 from mta.delivery.fold import Answer
 from mta.envelope import Envelope
+from mta.introduction import become, forget_client, take_forwarded
 from mta.login import LoginDialog
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Work
@@ -27,7 +28,6 @@ from mta.reply import Reply
 from mta.session import Session
 from mta.smtp import events as ev
 from mta.smtp.server import ServerSession
-from mta.smtp.xclient import TEMPUNAVAIL, UNAVAILABLE
 from mta.trace import ReceivedTemplate
 from mta.transaction import OUR_FAULT
 
@@ -110,10 +110,7 @@ class Receiver:
         """Note what is known of TLS; everything that was said before it is void (RFC 3207 section 4.2)."""
         session = self.session
         session.tls = tls_info(ssl_object)
-        session.helo = ""
-        session.esmtp = False
-        session.forwarded.clear()
-        self._set_user("", "")
+        forget_client(session)
         self._trace = None
         if self._login is not None:
             self._login.bind(channel_bindings(ssl_object, served_certificate(ssl_object)))
@@ -292,30 +289,13 @@ class Receiver:
     # --- trusted peers -----------------------------------------------------------------------------
 
     def _xclient(self, event: ev.Xclient) -> Work | None:
-        """The session is somebody else's from now on (Postfix's XCLIENT_README)."""
-        session, known = self.session, _known(event.attributes)
-        if "ADDR" in event.attributes:
-            session.client_address = known.get("ADDR", "unknown")
-        session.client_port = int(known.get("PORT", session.client_port))
-        session.server_address = known.get("DESTADDR", session.server_address)
-        session.server_port = int(known.get("DESTPORT", session.server_port))
-        session.client_name = known.get("NAME", "")
-        self._set_user(known.get("LOGIN", ""), "XCLIENT")
-        session.proxied = True
-        session.helo = ""
+        """The session is somebody else's from now on."""
+        become(self.session, event.attributes)
         self._trace = None
-        return self._decide(self._reception.policy.connect(session), "connect", None, "")
-
-    def _set_user(self, user: str, mechanism: str) -> None:
-        """Somebody else, or nobody, is behind the session now; "" is nobody."""
-        session = self.session
-        session.user = user
-        session.auth_mechanism = mechanism if user else ""
-        session.addresses = ()
+        return self._decide(self._reception.policy.connect(self.session), "connect", None, "")
 
     def _xforward(self, event: ev.Xforward) -> None:
-        known = _known(event.attributes)
-        self.session.forwarded.update({name: known.get(name, "") for name in event.attributes})
+        take_forwarded(self.session, event.attributes)
         self._smtp.answer()
 
     # --- verdicts ----------------------------------------------------------------------------------
@@ -368,10 +348,6 @@ class Receiver:
         if self._content is not None:
             self._content.close()
             self._content = None
-
-
-def _known(attributes: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in attributes.items() if value not in (UNAVAILABLE, TEMPUNAVAIL)}
 
 
 _HANDLERS: dict[type, Callable[[Receiver, Any], Work | None]] = {

@@ -119,12 +119,12 @@ TABLE: dict[str, tuple[Standard, ...]] = {
         S("draft-hall-prdr", "Per-Recipient Data Responses (PRDR)", "yes",
           "on both sides", "mta.smtp.extensions mta.smtp.mailing"),
         S("XCLIENT_README", "XCLIENT, an extension of Postfix", "partial",
-          "from trusted clients: ADDR, PORT, DESTADDR, DESTPORT and LOGIN count, NAME, PROTO and HELO are "
-          "accepted without effect. Towards a next hop there is no option for it yet",
-          "mta.smtp.xclient mta.smtp.extensions mta.receiver"),
+          "from trusted clients: ADDR, NAME, PORT, DESTADDR, DESTPORT and LOGIN count, PROTO and HELO are "
+          "accepted without effect. To a back end where `xclient` says so",
+          "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
         S("XFORWARD_README", "XFORWARD, an extension of Postfix", "partial",
-          "accepted from trusted clients and kept with the session; nothing reads it yet",
-          "mta.smtp.xclient mta.smtp.extensions"),
+          "from trusted clients about the next message: in the log, and to a back end where `xforward` says so",
+          "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
         S("PROXY protocol", "Header of load balancers, versions 1 and 2 (HAProxy)", "yes",
           "required where configured, refused elsewhere", "mta.net.proxyproto"),
     ),
