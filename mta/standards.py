@@ -123,7 +123,7 @@ TABLE: dict[str, tuple[Standard, ...]] = {
           "accepted without effect. To a back end where `xclient` says so",
           "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
         S("XFORWARD_README", "XFORWARD, an extension of Postfix", "partial",
-          "from trusted clients about the next message: in the log, and to a back end where `xforward` says so",
+          "from trusted clients about the next message: for the log, and a back end where `xforward` says so",
           "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
         S("PROXY protocol", "Header of load balancers, versions 1 and 2 (HAProxy)", "yes",
           "required where configured, refused elsewhere", "mta.net.proxyproto"),
