@@ -32,7 +32,7 @@ _TLS, _CLOSED, _FINAL = State.TLS, State.CLOSED, State.FINAL
 MAX_COMMAND_LINE = 2048
 """Octets of a command line. RFC 5321 asks for 512 and each extension for more; 2048 holds them all."""
 MAX_AUTH_LINE = 12288
-"""Octets of a line of a SASL exchange (RFC 4954 section 4)."""
+"""Octets of a line of a SASL exchange, AUTH itself included (RFC 4954 section 4)."""
 
 
 class ServerSession:
@@ -43,7 +43,7 @@ class ServerSession:
         "_idle",
         "_out",
         "_position",
-        "_skip_line",
+        "_too_long",
         "_waiting",
         "authenticated",
         "envelope",
@@ -86,7 +86,7 @@ class ServerSession:
         self._idle = 0
         self._buffer = b""
         self._position = 0
-        self._skip_line = False
+        self._too_long: Reply | None = None
         self.group_failed = False
         self.message: MessageReader | None = None
         self._waiting: ev.Event | None = None
@@ -139,7 +139,7 @@ class ServerSession:
                 return waiting
             if self._position >= len(self._buffer) or state is _TLS or state is _CLOSED:
                 return None
-            line = self._read_line(MAX_AUTH_LINE if state is _AUTH else MAX_COMMAND_LINE)
+            line = self._read_line()
             if line is None:
                 return None
             if isinstance(line, Reply):
@@ -150,21 +150,32 @@ class ServerSession:
             if event is not None:
                 return event
 
-    def _read_line(self, limit: int) -> bytes | Reply | None:
+    def _read_line(self) -> bytes | Reply | None:
         buffer, start = self._buffer, self._position
         end = buffer.find(b"\n", start)
+        size = (end + 1 if end >= 0 else len(buffer)) - start
+        if size > MAX_COMMAND_LINE and self._too_long is None:
+            self._too_long = self._length_problem(size)
         if end < 0:
-            if len(buffer) - start > limit:
-                self._skip_line = True
+            if self._too_long is not None:
                 self._position = len(buffer)
             return None
         self._position = end + 1
-        if self._skip_line or end + 1 - start > limit:
-            self._skip_line = False
-            return replies.LINE_TOO_LONG
+        if self._too_long is not None:
+            problem, self._too_long = self._too_long, None
+            return problem
         if end == start or buffer[end - 1] != 13:
             return replies.BARE_LF
         return buffer[start : end - 1]
+
+    def _length_problem(self, size: int) -> Reply | None:
+        """What is wrong with `size` octets of a line that is longer than most may be."""
+        if self.state is not _AUTH:
+            verb = self._buffer[self._position : self._position + 5]
+            if not self.mechanisms or verb.upper() != b"AUTH ":
+                return replies.LINE_TOO_LONG
+            # Clients send their token with the command, though RFC 4954 wants 512 octets kept.
+        return replies.AUTH_LINE_TOO_LONG if size > MAX_AUTH_LINE else None
 
     def _command(self, line: bytes) -> ev.Event | None:
         verb, argument = split_command(line)

@@ -175,7 +175,7 @@ def auth_line(session: ServerSession, line: bytes) -> ev.Event:
 def auth_line_problem(session: ServerSession, reply: Reply) -> ev.Event:
     """A line that is no response ends the exchange."""
     session.state = State.READY
-    session.put_refusal(replies.AUTH_LINE_TOO_LONG if reply is replies.LINE_TOO_LONG else reply)
+    session.put_refusal(reply)
     return ev.AuthCancelled()
 
 

@@ -68,3 +68,21 @@ def test_data_without_a_recipient_is_503_in_lmtp() -> None:
         ],
         replace(SETTINGS, protocol="lmtp"),
     )
+
+
+@pytest.mark.parametrize("tokens", [2000, 12_000])
+def test_a_login_may_bring_a_long_token_along(tokens: int) -> None:
+    """Clients send their bearer token with AUTH, whatever RFC 4954 says about 512 octets."""
+    line = b"AUTH XOAUTH2 " + b"QUJD" * (tokens // 4) + b"\r\n"
+    driver = dialog([HELLO, (line, ["235 2.7.0"])], mechanisms=("XOAUTH2",), bytewise=False)
+    (start,) = (event for event in driver.events if isinstance(event, ev.AuthStart))
+    assert start.initial == b"ABC" * (tokens // 4)
+
+
+def test_a_login_line_has_its_end() -> None:
+    line = b"AUTH XOAUTH2 " + b"QUJD" * 4000
+    driver = dialog([HELLO, (line + b"\r\n", ["500 5.5.6"])], mechanisms=("XOAUTH2",))
+    assert codes(driver.say(b"NOOP\r\n")) == ["250 2.0.0"]
+    for octets in (b"NOOP " + b"x" * 3000, b"AUTHX " + b"x" * 3000):
+        dialog([HELLO, (octets + b"\r\n", ["500 5.5.2"])], mechanisms=("XOAUTH2",))
+    dialog([HELLO, (line + b"\r\n", ["500 5.5.2"])])  # no login is offered
