@@ -1,7 +1,7 @@
 """Five thousand sessions at once, and more than the server will have.
 
-Each session is a descriptor here and one in a worker: the test raises its own soft limit of open files to what it
-needs, and fails if the hard limit does not allow that (CI runs as root with 20,000 or more: `ulimit -Hn`).
+Each session is a descriptor here and one in a worker: the test raises its own soft limit of open files to
+what it needs, and fails when the hard limit (`ulimit -Hn`, usually 20,000 or more) does not allow that.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def test_five_thousand_sessions_while_mail_flows(tmp_path: Path) -> None:
 
 
 def test_more_sessions_than_allowed(tmp_path: Path) -> None:
-    """Those over the limit are told 421 4.3.2 and nothing changes for those inside; later there is room again."""
+    """Those over the limit are told 421 4.3.2, those inside notice nothing; later there is room again."""
 
     async def main() -> None:
         async with sinking() as sink:
