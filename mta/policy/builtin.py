@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from mta.address import Address, split_subaddress
+from mta.address import Address, parse_address, split_subaddress
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.policy.recipients import Existence, RecipientSource
@@ -25,6 +25,8 @@ NOT_YOUR_ADDRESS = Verdict(Reply(553, "5.7.1", "sender address does not belong t
 RELAYING_DENIED = Verdict(Reply(550, "5.7.1", "relaying denied"))
 NO_ROUTE = Verdict(Reply(550, "5.4.4", "this server has no route to other domains"))
 NO_DOMAIN = Verdict(Reply(550, "5.1.2", "a recipient needs a domain"))
+UNKNOWN_SUBMITTER = "<>"
+"""AUTH= of a message whose submitter we do not know (RFC 4954 section 5)."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,8 +78,10 @@ class BuiltinPolicy:
         return CONTINUE
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
-        """Login where it is needed, and the sender's address must be the user's."""
+        """Login where it is needed, and the sender must be the user's; may change `envelope.auth`."""
         settings = self._settings
+        if envelope.auth is not None and not _is_submitter(session, envelope.auth):
+            envelope.auth = UNKNOWN_SUBMITTER
         if not session.user:
             return AUTHENTICATION_REQUIRED if session.listener in settings.auth_required else CONTINUE
         if not settings.sender_login:
@@ -155,6 +159,14 @@ class BuiltinPolicy:
                 recipient.address = rule.catch_all
                 return CONTINUE
         return Verdict(refusal)
+
+
+def _is_submitter(session: Session, mailbox: str) -> bool:
+    """True when AUTH= of MAIL names the session's own user (RFC 4954 section 5)."""
+    if not session.user or mailbox == UNKNOWN_SUBMITTER:
+        return False
+    key = parse_address(mailbox).key
+    return key == session.user or key in session.addresses
 
 
 def _is_full(reply: Reply) -> bool:

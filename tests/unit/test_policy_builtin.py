@@ -135,6 +135,26 @@ async def finish(verdict: Awaitable[Verdict]) -> Verdict:
     return await verdict
 
 
+@pytest.mark.parametrize(
+    ("user", "named", "passed_on"),
+    [
+        ("", "bob@example.test", "<>"),
+        ("", "<>", "<>"),
+        ("bob@example.test", "Bob@example.test", "Bob@example.test"),
+        ("bob@example.test", "sales@example.test", "sales@example.test"),
+        ("bob@example.test", "root@example.test", "<>"),
+        ("bob@example.test", "<>", "<>"),
+    ],
+)
+def test_a_submitter_is_believed_about_itself_alone(user: str, named: str, passed_on: str) -> None:
+    """AUTH= of MAIL (RFC 4954 section 5): what strangers say is not passed on."""
+    who = session(user)
+    who.addresses = ("sales@example.test",)
+    envelope = Envelope(NULL, auth=named)
+    BuiltinPolicy(settings(), owns).mail(who, envelope)
+    assert envelope.auth == passed_on
+
+
 def test_route_goes_by_the_recipients_domain() -> None:
     policy = BuiltinPolicy(settings(), owns)
     for text, hop in (("bob@example.test", STORE), ("x@elsewhere.test", RELAY)):
