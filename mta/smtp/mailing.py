@@ -47,6 +47,7 @@ from mta.smtp.xclient import encode_attributes
 
 _BINARY_MIME = BodyType.BINARY_MIME
 NOT_WANTED = Reply(451, "4.4.2", "The message was given up before it was sent", "the client has gone")
+CUT_SHORT = "The next server refused a message before its end"
 BARE_LINE_END = Reply(554, "5.6.0", "The message has line ends other than CRLF and cannot be sent on")
 
 
@@ -310,7 +311,7 @@ class Mailing:
             if reply.code < 400 or reply.code == 421:
                 raise unfit(reply, "content")
             self._decide_accepted(reply)
-            raise PeerFailure(reply)
+            raise PeerFailure(Reply(451, "4.4.2", CUT_SHORT, f"within the content: {reply}"))
         if not self.accepted:
             if reply.code < 400:
                 raise protocol_failure(f"{reply} to a message without recipients")

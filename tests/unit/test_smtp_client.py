@@ -271,6 +271,20 @@ def test_connection_lost_keeps_answers_and_leaves_the_rest_open() -> None:
     assert "peer" not in session.failure.text
 
 
+def test_a_refusal_within_the_content_is_for_this_message_only() -> None:
+    session = opened(SMTP, "PIPELINING")
+    message = mailing(content=None, size=100)
+    session.begin_mailing(message)
+    session.receive_data(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    session.content(b"Subject: x\r\n")
+    session.receive_data(b"552 5.3.4 too large\r\n")
+    assert str(message.replies[0]) == "552 5.3.4 too large"
+    assert session.phase is Phase.CLOSED
+    assert session.failure is not None
+    assert session.failure.is_temporary
+    assert "552 5.3.4 too large" in session.failure.cause
+
+
 # Recipient checks.
 
 CHECK = b"MAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nRSET\r\n"
