@@ -4,7 +4,8 @@ Run ``python -m tests.fuzz.fuzz_server [-max_total_time=SECONDS] [CORPUS]``. `ch
 generated octets by the unit tests. No exception is allowed. A client sends groups and waits for the answers
 after each. Fed whole, octet by octet, in pieces, and with answers that come late, a session tells its driver
 the same and says the same, until the client breaks a rule of pipelining (RFC 2920 section 3.1), which only
-some of these can notice. Nothing that follows STARTTLS in clear is ever seen (RFC 3207 section 5).
+some of these can notice. A message is complete only after MAIL, RCPT and DATA or BDAT were accepted for it.
+Nothing that follows STARTTLS in clear is ever seen (RFC 3207 section 5).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mta.envelope import Envelope, Recipient
 from mta.reply import MAX_REPLY_LINE, Reply
 from mta.smtp import events as ev
 from mta.smtp.extensions import EXTENSIONS
@@ -87,6 +89,11 @@ class Run:
     """A rule of pipelining was broken."""
     sound: int = 0
     """Groups before that."""
+    envelope: Envelope | None = None
+    """Of the MAIL that was accepted and is not over."""
+    recipients: list[Recipient] = field(default_factory=list)
+    started: bool = False
+    """The message was asked for."""
 
     def play(self, pieces: Sequence[bytes]) -> None:
         """Send a group and take all answers."""
@@ -116,7 +123,8 @@ class Run:
                 case ev.Refused():
                     self.broken |= event.reply == SYNCHRONISATION
                 case ev.Reset():
-                    self.content = b""
+                    assert self.envelope is not None
+                    self._over()
                 case ev.DataEnd():
                     self._complete(event)
                 case _ if session.is_waiting:
@@ -135,11 +143,37 @@ class Run:
             reply = REPLIES[choice & 7] if choice & 7 < len(REPLIES) else None
             connected_broken = isinstance(event, ev.Connected) and reply is None and session.buffered
             self.broken |= bool(connected_broken)
+            if reply is None or reply.is_positive:
+                self._accepted(event)
+            elif isinstance(event, ev.DataStart):
+                self._over()
             session.answer(reply)
+
+    def _accepted(self, event: ev.Event) -> None:
+        match event:
+            case ev.MailFrom():
+                assert self.envelope is None
+                self.envelope = event.envelope
+            case ev.RcptTo():
+                assert event.envelope is self.envelope
+                self.recipients.append(event.recipient)
+            case ev.DataStart():
+                assert event.envelope is self.envelope
+                assert not self.started
+                self.started = True
+            case ev.Hello() | ev.Xclient():
+                self._over()
+
+    def _over(self) -> None:
+        self.envelope, self.recipients, self.started, self.content = None, [], False, b""
 
     def _complete(self, event: ev.DataEnd) -> None:
         """The message is complete: hold it to what the session promises, and answer."""
-        content, self.content = self.content, b""
+        assert event.envelope is self.envelope
+        assert event.envelope.recipients == self.recipients != []
+        assert self.started
+        content = self.content
+        self._over()
         if event.problem is None:
             assert len(content) <= self.session.settings.max_size
             if event.envelope.body != "BINARYMIME":
