@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -104,6 +105,22 @@ class Client:
         await self.envelope(*recipients)
         assert (await self.say("DATA")).startswith("354 ")
         return await self.say(body + ".", replies)
+
+    async def starttls(self, context: ssl.SSLContext, name: str | None = None) -> None:
+        """STARTTLS and the handshake; `name` is asked for by SNI and verified if the context verifies."""
+        assert (await self.say("STARTTLS")).startswith("220 2.0.0")
+        await self.handshake(context, name)
+
+    async def handshake(self, context: ssl.SSLContext, name: str | None = None) -> None:
+        """The handshake alone."""
+        await self.writer.start_tls(context, server_hostname=name)
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject:
+        """The client's end of TLS."""
+        found = self.writer.get_extra_info("ssl_object")
+        assert isinstance(found, ssl.SSLObject)
+        return found
 
     def cut(self) -> None:
         """Go away without a word."""
