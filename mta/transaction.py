@@ -130,9 +130,7 @@ class Transactions:
         """
         settings = self.settings
         started = self._clock()
-        message = Message(
-            content.head, content.size, content.chunks, has_8bit=content.has_8bit, read=content.read
-        )
+        message = _message(content)
         outcomes: list[Outcome]
         added_id = ""
         limits = settings.submission_header if session.protocol == "submission" else settings.header
@@ -170,6 +168,7 @@ class Transactions:
             await self.remember(
                 session, envelope, content, transaction,
                 [outcomes[index].recipient for index in delivered if outcomes[index].reply.is_positive],
+                retried=not gone,
             )  # fmt: skip
         return answer
 
@@ -177,15 +176,24 @@ class Transactions:
         self,
         session: Session,
         envelope: Envelope,
-        content: Content,
+        content: MessageBuffer,
         transaction: str,
         recipients: Sequence[Recipient],
+        *,
+        retried: bool = False,
     ) -> None:
-        """These recipients have the message and the client does not know."""
-        if recipients:
+        """These recipients have the message and the client does not know.
+
+        `retried` says that the client was told to try again, so that its next message with these octets is
+        this one. Of a client that has gone the next one may be another: a script says the same every hour.
+        Without Message-ID and Date, which make a message one of its kind, a second copy is the lesser evil.
+        """
+        if not recipients:
+            return
+        self._record.unacknowledged(session, transaction, len(recipients))
+        if retried or _is_one_of_its_kind(content):
             identity = await _digest(envelope, content)
             self._unacknowledged.remember(identity, [recipient.address for recipient in recipients])
-            self._record.unacknowledged(session, transaction, len(recipients))
 
     async def _deliver(
         self, session: Session, envelope: Envelope, rendered: Rendered, content: Content, deadline: float
@@ -253,6 +261,15 @@ class Transactions:
             session, envelope, transaction, Completed(answer, outcomes, message_id, size, seconds)
         )
         return answer
+
+
+def _is_one_of_its_kind(content: MessageBuffer) -> bool:
+    message = _message(content)
+    return "message-id" in message or "date" in message
+
+
+def _message(content: MessageBuffer) -> Message:
+    return Message(content.head, content.size, content.chunks, has_8bit=content.has_8bit, read=content.read)
 
 
 def _same(envelope: Envelope, reply: Reply) -> list[Outcome]:

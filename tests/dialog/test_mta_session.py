@@ -185,7 +185,7 @@ def test_a_client_that_leaves_before_the_answer_gets_250_at_its_retry(tmp_path: 
             await client.hello()
             await client.envelope("bob@example.test")
             await client.say("DATA")
-            client.writer.write(b"Subject: x\r\n\r\nhello\r\n.\r\n")
+            client.writer.write(b"Message-ID: <1@x.test>\r\n\r\nhello\r\n.\r\n")
             await store.data_seen.wait()
             client.cut()
             while not server.link.published:  # noqa: ASYNC110
@@ -193,7 +193,7 @@ def test_a_client_that_leaves_before_the_answer_gets_250_at_its_retry(tmp_path: 
             assert len(store.delivered) == 1
             again = await server.connect()
             await again.hello()
-            reply = await again.send("bob@example.test", body="Subject: x\r\n\r\nhello\r\n")
+            reply = await again.send("bob@example.test", body="Message-ID: <1@x.test>\r\n\r\nhello\r\n")
             assert reply == "250 2.0.0 already delivered\r\n"
             assert len(store.delivered) == 1
 
@@ -610,7 +610,7 @@ def test_a_client_that_closes_as_the_answer_is_written(
                         sock.close()  # a moment before the answer is written
 
                     monkeypatch.setattr(server.daemon._journal, "completed", vanish)
-                await loop.sock_sendall(sock, b"Subject: x\r\n\r\nhello\r\n.\r\n")
+                await loop.sock_sendall(sock, b"Message-ID: <1@x.test>\r\n\r\nhello\r\n.\r\n")
                 if read:
                     assert (await loop.sock_recv(sock, 4096)).startswith(b"250 2.0.0 kept")
                     sock.close()
@@ -621,7 +621,7 @@ def test_a_client_that_closes_as_the_answer_is_written(
             assert bool(server.link.published) is not read
             again = await server.connect()
             await again.hello()
-            reply = await again.send("bob@example.test", body="Subject: x\r\n\r\nhello\r\n")
+            reply = await again.send("bob@example.test", body="Message-ID: <1@x.test>\r\n\r\nhello\r\n")
             assert reply == ("250 2.0.0 kept\r\n" if read else "250 2.0.0 already delivered\r\n")
 
     run(main)

@@ -182,7 +182,7 @@ class Session:
 
 def message(name: str, size: int = 1000) -> bytes:
     """The message of this name: always the same octets."""
-    head = f"From: load@example.org\r\nSubject: load\r\nX-Load: {name}\r\n\r\n"
+    head = f"From: load@example.org\r\nMessage-ID: <{name}@load>\r\nX-Load: {name}\r\n\r\n"
     line = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n"
     return (head + line * (size // len(line) + 1)).encode()
 
