@@ -352,6 +352,5 @@ def _passed_on(reply: Reply) -> Reply:
 def _facts(envelope: Envelope, content: Content) -> ContentFacts:
     utf8_header = False
     if envelope.smtputf8:
-        head = content.head
-        utf8_header = not head[: head.find(b"\r\n\r\n") + 2].isascii()
+        utf8_header = not content.head.partition(b"\r\n\r\n")[0].isascii()
     return ContentFacts(content.size, content.has_8bit, utf8_header, content.plain)

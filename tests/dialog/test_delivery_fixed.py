@@ -109,6 +109,21 @@ def test_delivers_and_reuses(offers: tuple[str, ...], octets: bytes) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("tail", [b"", b"\r\nbody\r\n"])
+def test_header_fields_in_utf8_stop_at_a_relay_without_smtputf8(tail: bytes) -> None:
+    async def main() -> None:
+        async with ScriptedServer(Script(lmtp=False)) as server:
+            to = transport(server.port, lmtp=False)
+            message = content("Subject: gr\u00fc\u00dfe\r\n".encode() + tail)
+            envelope = Envelope(parse_address("s@y.test"), smtputf8=True)
+            deadline = asyncio.get_running_loop().time() + 5
+            outcomes = await to.deliver(envelope, [Recipient(parse_address("a@x.test"))], message, deadline)
+            assert short(outcomes) == ["554 5.6.9"]
+            await to.close()
+
+    run(main())
+
+
 def test_unix_socket(tmp_path: Path) -> None:
     async def main() -> None:
         path = str(tmp_path / "lmtp")
