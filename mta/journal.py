@@ -113,7 +113,9 @@ class LogJournal:
 
     def login_failed(self, session: Session, mechanism: str, reply: Reply) -> None:
         """A login failed; the name that was tried is not logged, for it may be a password."""
-        self._stats.auth["temporary" if reply.is_temporary else "failure", mechanism] += 1
+        # The guess that ends a session is answered 421, and is a guess all the same.
+        temporary = reply.is_temporary and not reply.close
+        self._stats.auth["temporary" if temporary else "failure", mechanism] += 1
         self._log.info(
             "login failed",
             session=session.id,

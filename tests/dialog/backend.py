@@ -1,4 +1,7 @@
-"""A mail store that does what a test wants: LMTP in plain asyncio, independent of our own engine."""
+"""A mail store that does what a test wants: LMTP in plain asyncio, independent of our own engine.
+
+A client that says EHLO gets SMTP: one reply for all recipients.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,7 @@ class ScriptedStore:
         say("220 store.test LMTP")
         sender = ""
         recipients: list[str] = []
+        lmtp = True
         while line := await reader.readline():
             command = line.decode("utf-8").rstrip("\r\n")
             self.commands.append(command)
@@ -73,7 +77,8 @@ class ScriptedStore:
             if verb == self.close_at:
                 return
             match verb:
-                case "LHLO":
+                case "LHLO" | "EHLO":
+                    lmtp = verb == "LHLO"
                     lines = ["store.test", *self.keywords]
                     say(*[f"250-{word}" for word in lines[:-1]], f"250 {lines[-1]}")
                 case "MAIL":
@@ -102,7 +107,8 @@ class ScriptedStore:
                         reply = self.final_reply(address)
                         if reply.startswith("2"):
                             self.delivered.append(Delivered(sender, address, octets))
-                        say(reply)
+                        if lmtp or address == recipients[-1]:
+                            say(reply)
                     recipients = []
                 case "RSET" | "NOOP":
                     recipients = []
