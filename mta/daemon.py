@@ -99,8 +99,6 @@ class Daemon:
         """Stop accepting; let sessions end what they are at, then tell the rest 421."""
         for listener in self._listeners:
             listener.stop()
-        for listener in self._listeners:
-            await listener.settled()
         connections = self._connections
         connections.drain()
         loop = asyncio.get_running_loop()

@@ -5,8 +5,8 @@ It moves octets, keeps time, starts TLS and runs what takes time as a task; what
 octets are kept (at most `READ_AHEAD`, then reading stops) and a client that goes away is noticed.
 
 Every wait has an end: `Connections.sweep` looks at all connections once a second and ends those that let a
-state's time pass, with 421 4.4.2 where the client can still read it. A bug in a task is logged and answered
-451 4.3.0; it never takes the worker down.
+state's time pass, with 421 4.4.2 where the client can still read it. A bug in what is said or done for a
+client is logged and answered 451 4.3.0; it never takes the worker down, nor the clock.
 """
 
 from __future__ import annotations
@@ -111,7 +111,10 @@ class Connections:
         self.now = now = self._clock()
         timeouts = self._timeouts()
         for connection in tuple(self._open):
-            connection.tick(now, timeouts, self.draining)
+            try:
+                connection.tick(now, timeouts, self.draining)
+            except Exception as error:  # noqa: BLE001 - a bug must not stop the clock of all others
+                connection.failed(error)
 
     def drain(self) -> None:
         """From now on send idle sessions away."""
@@ -249,7 +252,11 @@ class Connection(asyncio.Protocol):
                 self._message_since = self._connections.now
             elif type(event) is ev.Closed:
                 self._said_goodbye = True
-            work = handle(event)
+            try:
+                work = handle(event)
+            except Exception as error:  # noqa: BLE001 - as in `_run`
+                self.failed(error)
+                continue
             if work is not None:
                 self._task = self._connections.loop.create_task(self._run(work))
                 if not smtp.is_waiting:  # answered already: the work is the delay of a refusal
@@ -273,15 +280,18 @@ class Connection(asyncio.Protocol):
     async def _run(self, work: Work) -> None:
         try:
             await work
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one place turns our bugs into a temporary reply
-            self._receiver.failed(error)
-            self._smtp.answer(OUR_FAULT)
+        except Exception as error:  # noqa: BLE001 - our bugs become a temporary reply
+            self.failed(error)
         self._task = None
         self._since = self._connections.now
         if self.alive:
             self._go_on()
+
+    def failed(self, error: Exception) -> None:
+        """We have a bug: a temporary reply where one is waited for; the session goes on."""
+        self._receiver.failed(error)
+        if self._smtp.is_waiting:
+            self._smtp.answer(OUR_FAULT)
 
     def _go_on(self) -> None:
         """Nothing is waited for any more: take what the client has sent meanwhile."""

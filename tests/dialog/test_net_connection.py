@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from mta import metrics
+from mta.content import MessageBuffer
 from mta.net.connection import Connection
+from mta.policy.builtin import BuiltinPolicy
 from mta.receiver import Receiver
 from tests.dialog.server import Client, Server, run, serving
 from tests.peers.certificates import Authority, authority
@@ -287,5 +289,54 @@ def test_the_client_that_xclient_names_has_no_addresses_of_the_one_before(tmp_pa
             assert (await client.say("XCLIENT ADDR=192.0.2.7 LOGIN=bob@example.test")).startswith("220 ")
             await client.say("EHLO bob.test")
             assert (await client.say("MAIL FROM:<sales@example.test>")).startswith("553 5.7.1")
+
+    run(main)
+
+
+def test_a_bug_before_the_first_await_is_a_temporary_answer_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    async def main() -> None:
+        async with serving(tmp_path) as server:
+            client = await server.connect()
+            await client.hello()
+            assert (await client.say("MAIL FROM:<a@x.test>")).startswith("250 ")
+            with monkeypatch.context() as patch:
+                patch.setattr(BuiltinPolicy, "rcpt", broken)
+                assert (await client.say("RCPT TO:<bob@example.test>")).startswith("451 4.3.0")
+            assert (await client.say("RCPT TO:<bob@example.test>")).startswith("250 ")
+            assert (await client.say("DATA")).startswith("354 ")
+            with monkeypatch.context() as patch:
+                patch.setattr(MessageBuffer, "append", broken)
+                assert (await client.say("Subject: x\r\n\r\n.")).startswith("451 4.3.0")
+            with monkeypatch.context() as patch:
+                patch.setattr(Receiver, "tick", broken)
+                await asyncio.sleep(1.2)
+            assert (await client.send("bob@example.test")).startswith("250 ")
+            assert metrics.value(server.daemon.snapshot(), "internal_errors") >= 3
+            assert len(server.store.delivered) == 1
+
+    run(main)
+
+
+def test_a_handshake_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    more = certificates(authority(tmp_path)).replace('"0.5s"', '"20s"', 1)
+    tls = (
+        '\n[[listener]]\nname = "tls"\ntls = "implicit"\naddresses = ["127.0.0.1:2"]\ncertificates = ["main"]'
+    )
+
+    async def main() -> None:
+        async with serving(tmp_path, listener=tls, more=more) as server:
+            silent = await server.connect("tls")
+            await asyncio.sleep(0.1)
+            idle = await server.connect()
+            await idle.hello()
+            async with asyncio.timeout(5):
+                await server.daemon.drain(0.5)
+            assert (await idle.read_reply()).startswith("421 4.3.2")
+            assert await silent.reader.read() == b""
 
     run(main)
