@@ -11,15 +11,30 @@ from uuid import uuid4
 
 import pytest
 
-from tests.peers.running import until
+from tests.peers.running import free_port, until
 from tests.peers.site import ALICE, BOB, DOMAIN, PASSWORD, Site, site
 
 OUTSIDER = "you@example.org"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site(tmp_path_factory.mktemp("smtplib")) as running:
+def ipv6() -> int:
+    """The port on ::1."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, ipv6: int) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("smtplib")
+    more = f"""
+[[listener]]
+name = "ipv6"
+addresses = ["[::1]:{ipv6}"]
+[[listener]]
+protocol = "lmtp"
+addresses = ["unix:{folder}/lmtp"]
+"""
+    with site(folder, more=more) as running:
         yield running
 
 
@@ -97,6 +112,25 @@ def test_unknown_recipients_beside_a_known_one(server: Site) -> None:
     assert refused[f"nobody@{DOMAIN}"][1].startswith(b"5.1.1")
     assert refused["x@example.net"] == (550, b"5.7.1 relaying denied")
     assert stored(server, sent, ALICE)
+
+
+def test_over_ipv6(server: Site, ipv6: int) -> None:
+    sent = message()
+    with smtplib.SMTP("::1", ipv6, "client.example.org", timeout=30) as client:
+        client.send_message(sent)
+    assert "([IPv6:::1])" in stored(server, sent, ALICE)["Received"]
+
+
+def test_lmtp_over_a_unix_socket(server: Site) -> None:
+    """A local server hands its mail over; smtplib reads one reply, so it is one recipient at a time."""
+    sent = message()
+    with smtplib.LMTP(str(server.directory / "lmtp"), 0, "local.example.org") as client:
+        for user in (ALICE, BOB):
+            assert client.sendmail(OUTSIDER, [user], sent.as_bytes(policy=email.policy.SMTP)) == {}
+        client.mail(OUTSIDER)
+        assert client.rcpt(f"nobody@{DOMAIN}")[0] == 550
+    for user in (ALICE, BOB):
+        assert "with LMTP id" in stored(server, sent, user)["Received"]
 
 
 def test_many_messages_on_one_connection(server: Site) -> None:

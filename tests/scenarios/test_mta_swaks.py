@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.peers.needs import needs, program
+from tests.peers.running import free_port
 from tests.peers.site import ALICE, BOB, PASSWORD, Site, site
 
 pytestmark = pytest.mark.scenario
@@ -21,10 +22,23 @@ OK, RCPT_REFUSED, DATA_REFUSED, AUTH_REFUSED = 0, 24, 26, 28
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def proxied() -> int:
+    """The port behind the load balancer."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, proxied: int) -> Iterator[Site]:
     needs("swaks", "libnet-ssleay-perl")
-    more = 'xclient_from = ["127.0.0.1"]'
-    with site(tmp_path_factory.mktemp("swaks"), smtp_options=more) as running:
+    trusting = 'xclient_from = ["127.0.0.1"]'
+    balanced = f"""
+[[listener]]
+name = "balanced"
+addresses = ["127.0.0.1:{proxied}"]
+proxy_protocol_from = ["127.0.0.1"]
+"""
+    quick = '[timeouts]\nproxy_header = "1s"'
+    with site(tmp_path_factory.mktemp("swaks"), smtp_options=trusting, more=balanced + quick) as running:
         yield running
 
 
@@ -183,4 +197,18 @@ def test_submission_adds_what_is_missing_and_smtp_does_not(server: Site) -> None
 def test_xclient(server: Site) -> None:
     run = Run(server, server.smtp, "--xclient-addr", "192.0.2.7", "--xclient-name", "spike.example.org")
     assert run.status == OK, run.transcript
-    assert "([192.0.2.7])" in received(run.stored())
+    assert "from client.example.org (spike.example.org [192.0.2.7])" in received(run.stored())
+
+
+@pytest.mark.parametrize(("version", "family"), [("1", "TCP4"), ("2", "AF_INET")])
+def test_a_proxy_header(server: Site, proxied: int, version: str, family: str) -> None:
+    header = [
+        "--proxy-version", version, "--proxy-family", family, "--proxy-source", "192.0.2.8",
+        "--proxy-source-port", "4711", "--proxy-dest", "192.0.2.1", "--proxy-dest-port", "25",
+    ]  # fmt: skip
+    run = Run(server, proxied, *header)
+    assert run.status == OK, run.transcript
+    assert "([192.0.2.8])" in received(run.stored())
+    without = Run(server, proxied)
+    assert without.status != OK
+    assert without.is_nowhere()
