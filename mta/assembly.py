@@ -91,7 +91,6 @@ def limit_settings(settings: config.Config) -> LimitSettings:
         ipv4_prefix=limits.ipv4_prefix,
         ipv6_prefix=limits.ipv6_prefix,
         exempt=limits.exempt_networks,
-        auth_failures=settings.auth.failures_per_client,
         auth_window=settings.auth.failure_window,
         messages=limits.messages_per_client,
         recipients=limits.recipients_per_client,

@@ -82,11 +82,3 @@ class Reply:
         out = [code + b"-" + prefix + line for line in lines[:-1]]
         out.append(code + b" " + prefix + lines[-1])
         return b"\r\n".join(out) + b"\r\n"
-
-
-def worst(replies: list[Reply]) -> Reply:
-    """The reply that stands for several refusals: a temporary one wins, for the client may then try again."""
-    for reply in replies:
-        if reply.is_temporary:
-            return reply
-    return replies[0]

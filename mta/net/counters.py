@@ -154,10 +154,6 @@ class Counters:
             self._read_all_taken()
         return sum(self._unpack(self._map, _SESSIONS_AT))
 
-    def own_sessions(self) -> int:
-        """Open sessions of this worker."""
-        return self.numbers[self._sessions_at]
-
     def close(self) -> None:
         """Set this worker's sessions to zero and give the slot back; for an orderly end.
 

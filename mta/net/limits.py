@@ -1,6 +1,6 @@
 """What one client, one network and all of them together may use.
 
-`Limits` answers at connect, at AUTH, at MAIL and at RCPT with the reply that refuses, or None. Counts are
+`Limits` answers at connect, at MAIL and at RCPT with the reply that refuses, or None. Counts are
 those of the whole node (`mta.net.counters`); replies are temporary, so a real client that is refused by
 mistake comes back. Refused attempts are not counted as sessions: many clients behind one address keep
 getting their rate instead of being shut out by their own retries.
@@ -41,7 +41,6 @@ TOO_FAST = Reply(
 TOO_FAST_IN_NETWORK = Reply(
     421, "4.7.0", "Too many new sessions from your network", "session rate per prefix", close=True
 )
-TOO_MANY_FAILURES = Reply(454, "4.7.0", "Too many failed logins, try again later", "failures per client")
 TOO_MANY_MESSAGES = Reply(450, "4.7.1", "Too many messages, try again later", "messages per client")
 TOO_MANY_RECIPIENTS = Reply(450, "4.7.1", "Too many recipients, try again later", "recipients per client")
 
@@ -78,10 +77,8 @@ class LimitSettings:
     ipv6_prefix: int = 64
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks without limits of clients."""
-    auth_failures: int = 20
-    """Failed logins of one address in `auth_window`, after which AUTH is refused to it."""
     auth_window: float = 600.0
-    """Seconds."""
+    """Seconds in which failed logins of one address are counted (`mta.accounts.limiter` refuses)."""
     messages: int = 0
     """Messages of one address in `message_window`."""
     recipients: int = 0
@@ -214,13 +211,6 @@ class Limits:
     def auth_failures(self, client: Client) -> int:
         """Logins refused to this client within the window; 0 for an exempt one."""
         return 0 if client.exempt else int(self._auth.count(client.cells))
-
-    def refuse_auth(self, client: Client) -> Reply | None:
-        """At AUTH: 454 when the address has failed too often, else None."""
-        limit = self.settings.auth_failures
-        if limit and not client.exempt and self._auth.count(client.cells) >= limit:
-            return TOO_MANY_FAILURES
-        return None
 
     def refuse_message(self, client: Client) -> Reply | None:
         """At MAIL: 450 when the address has sent too many messages, else None and the message is counted."""

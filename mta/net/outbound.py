@@ -242,26 +242,23 @@ class OutboundConnection(asyncio.Protocol):
         session = self.session
         while session.waiting:
             self._limit()
-            self._waiter = waiter = self._loop.create_future()
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                self.abort(CANCELLED)
-                raise
-            finally:
-                self._waiter = None
+            await self._sleep()
 
     async def _wait_room(self) -> None:
         """Wait until the write buffer has room or the session is over."""
         while self._paused and self.session.phase is _CONTENT:
-            self._waiter = waiter = self._loop.create_future()
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                self.abort(CANCELLED)
-                raise
-            finally:
-                self._waiter = None
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Wait until the loop has something to tell; cancelled, the connection is closed."""
+        self._waiter = waiter = self._loop.create_future()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self.abort(CANCELLED)
+            raise
+        finally:
+            self._waiter = None
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -79,7 +79,6 @@ FROM_CONFIGURATION = {
     "mta.net.limits.ClientLimits.session_rate_per_prefix": "limits.session_rate_per_prefix",
     "mta.net.limits.ClientLimits.sessions_per_client": "limits.sessions_per_client",
     "mta.net.limits.ClientLimits.sessions_per_prefix": "limits.sessions_per_prefix",
-    "mta.net.limits.LimitSettings.auth_failures": "auth.failures_per_client",
     "mta.net.limits.LimitSettings.auth_window": "auth.failure_window",
     "mta.net.limits.LimitSettings.ipv4_prefix": "limits.ipv4_prefix",
     "mta.net.limits.LimitSettings.ipv6_prefix": "limits.ipv6_prefix",
