@@ -46,6 +46,12 @@ class RecipientCheck:
         peer.needs_reset = True
         mail = expect((yield next(send)), "MAIL")
         rcpt = expect((yield next(send)), "RCPT")
-        self.reply = mail if mail.code >= 300 else rcpt
+        if mail.is_positive:
+            self.reply = rcpt
+        else:
+            # Whatever it has against the sender, or us: the recipient may exist, and its mail may wait.
+            self.reply = Reply(
+                451, "4.3.0", "The recipient cannot be verified at the moment", f"MAIL: {mail}"
+            )
         expect_ok((yield next(send)), "RSET")
         peer.needs_reset = False
