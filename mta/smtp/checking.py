@@ -11,6 +11,8 @@ from mta.reply import Reply
 from mta.smtp.opening import ClientSettings, Dialog, Peer, expect, expect_ok
 from mta.smtp.relaying import NEEDS_UTF8_RECIPIENT, NEEDS_UTF8_SENDER, path
 
+CANNOT_VERIFY = "The recipient cannot be verified at the moment"
+
 
 class RecipientCheck:
     """Would this server take mail for an address? MAIL, RCPT, RSET, and no content."""
@@ -46,12 +48,9 @@ class RecipientCheck:
         peer.needs_reset = True
         mail = expect((yield next(send)), "MAIL")
         rcpt = expect((yield next(send)), "RCPT")
-        if mail.is_positive:
-            self.reply = rcpt
-        else:
+        self.reply = rcpt if mail.is_positive else mail
+        if mail.is_permanent:
             # Whatever it has against the sender, or us: the recipient may exist, and its mail may wait.
-            self.reply = Reply(
-                451, "4.3.0", "The recipient cannot be verified at the moment", f"MAIL: {mail}"
-            )
+            self.reply = Reply(451, "4.3.0", CANNOT_VERIFY, f"MAIL: {mail}")
         expect_ok((yield next(send)), "RSET")
         peer.needs_reset = False

@@ -507,6 +507,11 @@ def test_verify() -> None:
                 assert (await to.verify(NULL, parse_address("a@x.test"))).code == 250
             assert server.connections == 2
             await to.close()
+        async with ScriptedServer(Script({"MAIL": "501 5.1.7 I do not like <>"})) as server:
+            to = transport(server.port)
+            answer = await to.verify(NULL, parse_address("a@x.test"))
+            assert (answer.code, "I do not like" in answer.cause) == (451, True)  # says nothing of a@x.test
+            await to.close()
         to = transport(unused_port())
         assert (await to.verify(NULL, parse_address("a@x.test"))).code == 451
         await to.close()
