@@ -29,7 +29,7 @@ from typing import Protocol
 from mta.supervisor.child import State
 from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.notify import Notifier
-from mta.supervisor.plan import SUPERVISOR, WORKER, Plan, PlanError, fixed_differences
+from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences
 from mta.supervisor.privileges import drop_privileges, forbid_new_privileges
 from mta.supervisor.slots import NoSlotFree, Slots
 from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
@@ -193,17 +193,19 @@ class Supervisor:
         self._log.info("stopping", processes=len(self.staff.children), drain=seconds)
         for generation in self.staff.generations:
             if not generation.draining:
-                generation.drain(seconds)
+                generation.drain(seconds, WORKER)
         # Clients that come now are refused at once and go to another server, rather than wait in a queue
         # that nobody serves. The control socket answers until the end.
         for generation in self.staff.generations:
-            await generation.wait_not_accepting(SWITCH_LIMIT)
-        own = [
-            listen
-            for listen in (self.current.plan if self.current else plan).listens
-            if listen.role == SUPERVISOR
-        ]
-        self._report_all("cannot close", self._sockets.commit(self._sockets.prepare(own)))
+            await generation.wait_not_accepting(SWITCH_LIMIT, WORKER)
+        listens = (self.current.plan if self.current else plan).listens
+        self._keep_open(listen for listen in listens if listen.role != WORKER)
+        # The mail store goes last: the sessions that go on deliver to it.
+        for generation in list(self.staff.generations):
+            await generation.wait_gone(WORKER)
+        for generation in self.staff.generations:
+            generation.drain(seconds)
+        self._keep_open(listen for listen in listens if listen.role == SUPERVISOR)
         for generation in list(self.staff.generations):
             await generation.wait_empty()
         if plan.state_directory:
@@ -212,6 +214,9 @@ class Supervisor:
             except OSError as problem:
                 self._log.error("memory not saved", directory=plan.state_directory, reason=str(problem))
         self._log.info("stopped", uptime=round(time.monotonic() - self.started_at, 3))
+
+    def _keep_open(self, listens: Iterable[Listen]) -> None:
+        self._report_all("cannot close", self._sockets.commit(self._sockets.prepare(list(listens))))
 
     def _generation(self, plan: Plan, sockets: SocketSet) -> Generation:
         self._numbers += 1

@@ -122,10 +122,10 @@ class Generation:
         finally:
             self._start = None
 
-    def drain(self, seconds: float) -> None:
-        """Give the seats up; sessions may go on for `seconds`."""
+    def drain(self, seconds: float, role: str = "") -> None:
+        """Give the seats up; sessions may go on for `seconds`. With `role` only its processes are told."""
         self._close_seats()
-        for child in list(self._living):
+        for child in self._of(role):
             child.drain(seconds)
 
     def kill(self) -> None:
@@ -138,13 +138,22 @@ class Generation:
         """Return when the last process has ended."""
         await self._empty.wait()
 
-    async def wait_not_accepting(self, seconds: float) -> None:
-        """Return when no process uses the listening sockets any more, or after `seconds`."""
+    async def wait_gone(self, role: str) -> None:
+        """Return when the last process of a role has ended."""
+        while self._of(role):
+            self._news.clear()
+            await self._news.wait()
+
+    async def wait_not_accepting(self, seconds: float, role: str = "") -> None:
+        """Return when no process (of a role) uses the listening sockets any more, or after `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while any(child.accepting for child in self._living):
+                while any(child.accepting for child in self._of(role)):
                     self._news.clear()
                     await self._news.wait()
+
+    def _of(self, role: str) -> list[Child]:
+        return [child for child in self._living if role in ("", child.role)]
 
     def child_ready(self, child: Child) -> None:
         """Note that a process accepts connections (`Watcher`)."""

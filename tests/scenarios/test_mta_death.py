@@ -120,3 +120,18 @@ def test_a_back_end_that_dies_and_comes_back_under_load(tmp_path: Path) -> None:
                 await asyncio.to_thread(server.stop)
 
     run(main)
+
+
+def test_a_stop_under_load(tmp_path: Path) -> None:
+    """Every message that was begun is answered, and what was answered 250 is in the store."""
+
+    async def main() -> None:
+        with site(tmp_path) as server:
+            load = Load(server.smtp, clients=6, messages_per_session=3)
+            async with load:
+                await load.grow(50)
+                await asyncio.to_thread(server.stop)
+            assert set(load.books.results) <= {"250 2.0.0", "421 4.3.2"}
+            assert Counter(name_in(octets) for octets in server.messages()) == Counter(load.books.accepted)
+
+    run(main)
