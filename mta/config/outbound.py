@@ -98,6 +98,9 @@ class Relay(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     host: Host
     """Host name or IP address."""
+    connect_timeout: Timeout = 10.0
+    """For a connection and its greeting, TLS handshake included. Longer than for a back end: public servers
+    greet late on purpose."""
     port: Annotated[int, Meta(ge=1, le=65535)] = 587
     """587 is submission (RFC 6409), 465 submission with implicit TLS, 25 plain relaying."""
     tls: TlsLevel = "verify"
