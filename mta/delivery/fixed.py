@@ -8,7 +8,7 @@ everything.
 The line that is never crossed: once the octets that end a message may have reached a server and its reply
 is missing, it is not sent anywhere else; such an outcome has `sent` set. Before that line, the next server
 is tried within the same deadline, recipient by recipient: who had an answer keeps it. A pooled connection
-that dies without a single reply was stale; the same server gets one more try on a fresh one.
+that dies without a single reply but 421 was stale; the same server gets one more try on a fresh one.
 
 LIMITS of a server (RFC 9422) and its 452 4.5.3 split the recipients over several transactions.
 """

@@ -107,7 +107,7 @@ class ClientSession:
         self.messages = 0
         """Transactions begun."""
         self.replied = False
-        """A reply has come since the running exchange began."""
+        """A reply has come since the running exchange began. 421 in its place is none: the server leaves."""
         self.waiting = True
         """The next move is the server's."""
         self._dialog: Dialog | None = opening(settings, self.peer)
@@ -145,7 +145,8 @@ class ClientSession:
                 elif self.phase is _STARTTLS:
                     self._close(protocol_failure("octets after the 220 to STARTTLS").reply)
                 else:
-                    self.replied = True
+                    if reply.code != 421:
+                        self.replied = True
                     self._resume(dialog, reply)
                 if self.phase is _CLOSED:
                     return

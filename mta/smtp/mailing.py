@@ -185,7 +185,10 @@ class Mailing:
             expect((yield next(send)), "XFORWARD")  # a server that does not want to know still gets mail
         peer.needs_reset = True
         self.sent = eager
-        reply = expect((yield next(send)), "MAIL")
+        reply = yield next(send)
+        if reply.code == 421:
+            self.sent = False  # whatever followed, it was not taken
+        expect(reply, "MAIL")
         begun = reply.code < 300
         if not begun:
             self.decide(reply)

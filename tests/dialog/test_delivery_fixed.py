@@ -314,8 +314,14 @@ def test_deadline_ends_all() -> None:
 # Stale connections.
 
 
-@pytest.mark.parametrize("offers", [("PIPELINING",), ()])
-@pytest.mark.parametrize("trouble", [CLOSE, RESET])
+@pytest.mark.parametrize(
+    ("offers", "trouble"),
+    [
+        *((offers, trouble) for offers in (("PIPELINING",), ()) for trouble in (CLOSE, RESET)),
+        # The server's good-bye crosses our command: it restarts, or the connection was idle too long.
+        *((offers, "421 4.3.2 bye") for offers in (("PIPELINING",), (), CHUNK)),
+    ],
+)
 def test_stale_connection_is_repeated_once_on_a_fresh_one(offers: tuple[str, ...], trouble: str) -> None:
     async def main() -> None:
         first = Script({"MAIL": ["250 ok", trouble]}, offers=offers)

@@ -133,6 +133,8 @@ class _Dialog:
         for piece in [octets[i : i + 1] for i in range(len(octets))] if self.script.split else [octets]:
             self.writer.write(piece)
             await self.writer.drain()
+        if answer.startswith("421"):  # and the connection is closed (RFC 5321 section 3.8)
+            raise _Done
         return answer
 
     async def run(self) -> None:
