@@ -39,6 +39,10 @@ from mta.supervisor.messages import (
 LEAVE_GRACE = 5.0
 """Seconds between asking a process to leave with a signal and killing it: time to write a last log line."""
 
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "4194304"}
+"""How glibc's allocator keeps memory in a worker (mallopt(3), in octets), unless the environment says
+otherwise. By default the buffers of each message of 100 kB are given back to the system and faulted in
+again, which costs more than reading the message."""
 LAST_WORDS = 1.0
 """Seconds to read what an ended process left in its channel; its end of the socket is closed already."""
 
@@ -263,6 +267,6 @@ def _execute(
         command,
         pass_fds=[channel.fileno(), *passed],
         stdin=subprocess.DEVNULL,
-        env=dict(environment),
+        env={**ALLOCATOR, **environment},
         process_group=0,
     )
