@@ -15,6 +15,7 @@ _PROOF = {
     "dovecot-core": "dovecot",
     "dovecot-lmtpd": "/usr/lib/dovecot/lmtp",
     "dovecot-imapd": "/usr/lib/dovecot/imap",
+    "dovecot-sieve": "/usr/lib/dovecot/modules/lib90_sieve_plugin.so",
     "libnet-ssleay-perl": "/usr/lib/*/perl5/*/Net/SSLeay.pm",
     "msmtp": "msmtp",
     "openssl": "openssl",

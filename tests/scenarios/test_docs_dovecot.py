@@ -110,7 +110,7 @@ class Dovecot:
 
 @pytest.fixture(scope="module")
 def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
-    needs("dovecot-core", "dovecot-lmtpd", root=True)
+    needs("dovecot-core", "dovecot-lmtpd", "dovecot-sieve", root=True)
     folder = tmp_path_factory.mktemp("dovecot")
     # Dovecot's processes run as users of their own; pytest's folders are for root alone.
     for part in (folder, *folder.parents[:2]):
