@@ -7,8 +7,8 @@
 
 The steps, one module each: `read` converts (with `notation`, `units`, `suggest`), `locate` knows the lines,
 `settle` fills in what depends on other settings, `rules` checks what belongs together, `files` and
-`certificates` look at the machine. The schema is in `inbound`, `outbound`
-and `node`, put together in `schema`.
+`certificates` look at the machine. The schema is in `inbound`, `outbound`,
+`queueing` and `node`, put together in `schema`.
 
 A worker gets a configuration that is checked already (`from_json`) and starts without all of the former:
 names of `loading`, `problems` and `settle` are imported when they are first used.
@@ -32,6 +32,7 @@ from mta.config.inbound import (
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import Inet, Inherited, RecipientSource, Unix
 from mta.config.outbound import Backend, Delivery, Domain, NextHopLimits, Policy, Relay
+from mta.config.queueing import Queue, QueueStore
 from mta.config.schema import Config, from_json, to_json
 from mta.config.secret import read_secret
 
@@ -62,6 +63,8 @@ __all__ = [
     "Policy",
     "Problem",
     "Process",
+    "Queue",
+    "QueueStore",
     "RecipientSource",
     "Relay",
     "Report",

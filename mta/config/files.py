@@ -206,6 +206,8 @@ def _folders(config: Config, files: FileCheck, starter: Account) -> None:
         os.path.lexists(store) or not store.startswith(process.state_directory + os.sep)
     ):
         files.folder(("store", "path"), store, made_by=files.account)
+    if config.queue.enabled:
+        _queue_stores(config, files)
     if config.log.target != "stderr" and files.findings.is_sound(("log", "target")):
         if os.path.isdir(config.log.target):
             files.findings.add(("log", "target"), f'"{config.log.target}" is a folder', "the path of a file")
@@ -213,6 +215,22 @@ def _folders(config: Config, files: FileCheck, starter: Account) -> None:
             files.writable(("log", "target"), config.log.target)
         else:
             files.folder(("log", "target"), os.path.dirname(config.log.target))
+
+
+def _queue_stores(config: Config, files: FileCheck) -> None:
+    for name in config.queue.stores:
+        store = config.queue_stores.get(name)
+        if store is None:
+            continue  # noted already
+        folder = store.url.removeprefix("file:")
+        if folder != store.url and (
+            os.path.lexists(folder) or not folder.startswith(config.process.state_directory + os.sep)
+        ):
+            files.folder(("queue_stores", name, "url"), folder, made_by=files.account)
+        if store.credentials_file:
+            files.read(
+                ("queue_stores", name, "credentials_file"), store.credentials_file, secret=True, limit=0
+            )
 
 
 def _accounts(config: Config, files: FileCheck) -> None:

@@ -32,10 +32,17 @@ EXAMPLES = {
     ("certificates", "key"): '"/etc/letsencrypt/live/mail.example.org/privkey.pem"',
     ("backends", "addresses"): '["unix:/run/dovecot/lmtp"]',
     ("relays", "host"): '"smtp.example.net"',
+    ("queue_stores", "url"): '"s3://mail-queue/tamis"',
 }
 """Values for options without a default."""
 
-NAMES = {"certificates": "main", "domains": '"example.org"', "backends": "dovecot", "relays": "smarthost"}
+NAMES = {
+    "certificates": "main",
+    "domains": '"example.org"',
+    "backends": "dovecot",
+    "relays": "smarthost",
+    "queue_stores": "shared",
+}
 """Example names of sections that have one each."""
 
 BEGIN, END = "<!-- begin: written from the schema -->\n", "<!-- end: written from the schema -->\n"

@@ -21,6 +21,10 @@ WIDEST_TRUSTED = {4: 8, 6: 16}
 """Shortest prefix, by IP version, that may be trusted to relay: no administrator owns a wider network."""
 
 
+LEAST_RETRY = 1.0
+"""Seconds between two tries: less would be an attack on a next hop that is in trouble."""
+
+
 def check_rules(config: Config, findings: Findings) -> None:
     """Note every violated rule in `findings`."""
     _identity(config, findings)
@@ -30,6 +34,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     _backends(config, findings)
     _relays(config, findings)
     _policy(config, findings)
+    _queue(config, findings)
     _timeouts(config, findings)
 
 
@@ -277,6 +282,47 @@ def _policy(config: Config, findings: Findings) -> None:
                 ("policy", "trusted_networks", index), f'found "{text}"', f"a prefix of at least /{widest}",
                 reason="strangers in it could relay through us: an open relay",
             )  # fmt: skip
+
+
+def _queue(config: Config, findings: Findings) -> None:
+    queue = config.queue
+    for index, name in enumerate(queue.stores):
+        path: KeyPath = ("queue", "stores", index)
+        _reference(findings, path, name, config.queue_stores, "queue_stores")
+        if name in queue.stores[:index] and findings.is_sound(path):
+            findings.add(path, f'found "{name}" again', "each store once")
+    if queue.copies > len(queue.stores) and findings.is_sound(("queue", "copies"), ("queue", "stores")):
+        there = "there is 1 store" if len(queue.stores) == 1 else f"there are {len(queue.stores)} stores"
+        findings.add(("queue", "copies"), f"found {queue.copies}", "at most one in each store", reason=there)
+    if queue.copies == 1 < len(queue.stores) and findings.is_sound(("queue", "copies")):
+        findings.add(
+            ("queue", "copies"), "found 1 with several stores", "2 or more",
+            reason="mail that one store alone has is lost with it", warning=True,
+        )  # fmt: skip
+    if not queue.retry and findings.is_sound(("queue", "retry")):
+        findings.add(("queue", "retry"), "found an empty list", "at least one duration")
+    for index, delay in enumerate(queue.retry):
+        where: KeyPath = ("queue", "retry", index)
+        if delay < LEAST_RETRY and findings.is_sound(where):
+            findings.add(
+                where, f'found "{format_duration(delay)}"', f"at least {format_duration(LEAST_RETRY)}"
+            )
+    if queue.delay_warning >= queue.expire and findings.is_sound(("queue", "delay_warning")):
+        findings.add(
+            ("queue", "delay_warning"), f'found "{format_duration(queue.delay_warning)}"',
+            f"less than queue.expire ({format_duration(queue.expire)})",
+        )  # fmt: skip
+    for name, store in config.queue_stores.items():
+        if store.endpoints and not store.url.startswith("s3:"):
+            findings.add(
+                ("queue_stores", name, "endpoints"), "found endpoints", 'an url that begins with "s3://"'
+            )
+        for index, endpoint in enumerate(store.endpoints):
+            if not endpoint.startswith(("https://", "http://")):
+                findings.add(
+                    ("queue_stores", name, "endpoints", index), f'found "{endpoint}"',
+                    'an URL such as "https://s3.example.net"',
+                )  # fmt: skip
 
 
 def _timeouts(config: Config, findings: Findings) -> None:

@@ -14,6 +14,7 @@ from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Tim
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import DomainName, Name
 from mta.config.outbound import Backend, Delivery, Domain, Policy, Relay
+from mta.config.queueing import Queue, QueueStore
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +31,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy: Policy = Policy()
     message: Message = Message()
     delivery: Delivery = Delivery()
+    queue: Queue = Queue()
+    queue_stores: dict[Name, QueueStore] = {}
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     process: Process = Process()

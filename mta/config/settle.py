@@ -17,10 +17,13 @@ from msgspec.structs import fields, replace
 from mta.config.inbound import Limits, Listener, SessionLimits, standard_addresses
 from mta.config.notation import Inet, Inherited, Unix
 from mta.config.outbound import Backend
+from mta.config.queueing import QueueStore
 from mta.config.schema import Config
 
 STORE = "store"
 """Name of the embedded store among the back ends."""
+LOCAL = "local"
+"""Name of the folder that the queue is kept in if nothing else is said."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -55,6 +58,15 @@ def settle(config: Config, machine: Machine, document: Mapping[str, Any], folder
     if store.enabled and STORE not in backends and not isinstance(store.listen, Inherited | None):
         backends[STORE] = Backend(addresses=(store.listen,))
     only = next(iter(backends)) if len(backends) == 1 else ""
+    queue_stores = dict(config.queue_stores)
+    if not config.queue.stores and LOCAL not in queue_stores:
+        queue_stores[LOCAL] = QueueStore(url=f"file:{config.process.state_directory}/queue")
+    queue = replace(
+        config.queue,
+        stores=config.queue.stores or (LOCAL,),
+        copies=config.queue.copies or len(config.queue.stores or (LOCAL,)),
+        node=config.queue.node or identity.hostname,
+    )
     return replace(
         config,
         identity=identity,
@@ -62,6 +74,8 @@ def settle(config: Config, machine: Machine, document: Mapping[str, Any], folder
         auth=replace(config.auth, users_file=os.path.join(folder, config.auth.users_file)),
         domains={name: replace(d, backend=d.backend or only) for name, d in config.domains.items()},
         backends=backends,
+        queue=queue,
+        queue_stores=queue_stores,
         process=replace(
             config.process,
             spill_directory=config.process.spill_directory or machine.temporary_directory,
