@@ -6,12 +6,13 @@ The message is complete and nobody has promised anything yet. In this order:
 2. the policy says go on, or answers;
 3. recipients that are known to have it already (`mta.unacknowledged`) are taken out;
 4. the others are grouped by next hop and all groups are tried at once, under one deadline;
-5. the outcomes become one answer, or one for each recipient (`mta.delivery.fold`).
+5. what could not be delivered now is kept in the queue (`Spool`), if there is one;
+6. the outcomes become one answer, or one for each recipient (`mta.delivery.fold`).
 
 Failure: whatever a next hop does becomes an outcome, and what is not delivered by the deadline is a
-temporary one. When the client goes away before a message is handed over it is not handed over; when it goes
+temporary one; if the queue cannot keep it, the client does (4xx). When the client goes away before a message is handed over it is not handed over; when it goes
 away later, or must be told to try again although some have the message, those are remembered, and its retry
-brings them no second copy. Nothing is ever answered 250 that is not delivered.
+brings them no second copy. Nothing is ever answered 250 that is not delivered or durably kept.
 """
 
 from __future__ import annotations
@@ -69,6 +70,50 @@ class Completed:
     """From the end of the data to the answer."""
 
 
+@dataclass(slots=True, frozen=True)
+class Parcel:
+    """A message after its first try: what the queue needs to go on with it."""
+
+    session: Session
+    envelope: Envelope
+    transaction: str
+    outcomes: list[Outcome]
+    """One for each recipient of the envelope, in order."""
+    prefix: bytes
+    """The header fields that we put in front of it."""
+    content: MessageBuffer
+    message: Message
+    message_id: str
+    per_recipient: bool
+    """The client reads a reply for each recipient, so that it needs no report of a refusal."""
+
+
+class Spool(Protocol):
+    """Keeps what could not be delivered now."""
+
+    def postpones(self, envelope: Envelope) -> Reply | None:
+        """Why a message must not be tried yet (FUTURERELEASE), None when it may be."""
+
+    def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> bool:
+        """False in the usual case, in which everything is delivered and nobody asked for a report."""
+
+    async def keep(self, parcel: Parcel) -> tuple[list[Outcome], bool]:
+        """Keep what waits. Returns the outcomes after it, durable by then, and whether refusals are reported.
+
+        What is kept has a 250 of ours; what could not be kept has its temporary reply still.
+        """
+
+
+class Gate(Protocol):
+    """The limits of next hops, which first tries and the queue have in common."""
+
+    def enter(self, next_hop: NextHop) -> Reply | None:
+        """Begin a try now, or say why not."""
+
+    def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
+        """The try is over; no outcomes when it was given up."""
+
+
 class Record(Protocol):
     """Told about every transaction (log and metrics)."""
 
@@ -93,9 +138,13 @@ class Transactions:
         now: Callable[[], float],
         clock: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
+        spool: Spool | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """`now` is seconds of the epoch (trace fields), `clock` the loop's; `entropy` makes Message-IDs."""
         self._clock = clock
+        self._spool = spool
+        self._gate = gate
         self.settings = settings
         self.policy = policy
         self._transports = transports
@@ -133,6 +182,7 @@ class Transactions:
         message = _message(content)
         outcomes: list[Outcome]
         added_id = ""
+        reported = False
         limits = settings.submission_header if session.protocol == "submission" else settings.header
         refusal = header_problems(message, limits)
         if refusal is None:
@@ -156,12 +206,23 @@ class Transactions:
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
                 prefix += fields
-            outcomes = await self._deliver(
-                session, envelope, Rendered(prefix, content, alive), content, started + settings.deadline
-            )
+            spool = self._spool
+            postponed = spool.postpones(envelope) if spool is not None else None
+            if postponed is not None:
+                outcomes = _same(envelope, postponed)
+            else:
+                outcomes = await self._deliver(
+                    session, envelope, Rendered(prefix, content, alive), content, started + settings.deadline
+                )
+            if spool is not None and spool.concerns(envelope, outcomes) and alive():
+                each = _reads_each(session, envelope)
+                name = added_id or message.text("message-id") or ""
+                outcomes, reported = await spool.keep(
+                    Parcel(session, envelope, transaction, outcomes, prefix, content, message, name, each)
+                )
         seconds = self._clock() - started
         name = added_id or message.text("message-id") or ""
-        answer = self._end(session, envelope, transaction, name, content.size, seconds, outcomes)
+        answer = self._end(session, envelope, transaction, name, content.size, seconds, outcomes, reported)
         gone = not alive()
         if gone or answer.remember:
             delivered = range(len(outcomes)) if gone else answer.remember
@@ -244,7 +305,18 @@ class Transactions:
         if transport is None:
             return [Outcome(recipient, NO_TRANSPORT, "") for recipient in recipients]
         client = client_attributes(session) if transport.introduces else None
-        return await transport.deliver(envelope, recipients, rendered, deadline, client)
+        gate = self._gate
+        if gate is None:
+            return await transport.deliver(envelope, recipients, rendered, deadline, client)
+        refusal = gate.enter(next_hop)
+        if refusal is not None:
+            return [Outcome(recipient, refusal, "") for recipient in recipients]
+        outcomes: list[Outcome] = []
+        try:
+            outcomes = await transport.deliver(envelope, recipients, rendered, deadline, client)
+        finally:
+            gate.leave(next_hop, outcomes)
+        return outcomes
 
     def _end(
         self,
@@ -255,8 +327,9 @@ class Transactions:
         size: int,
         seconds: float,
         outcomes: list[Outcome],
+        reported: bool = False,
     ) -> Answer:
-        answer = fold(outcomes, per_recipient=envelope.prdr or session.protocol == "lmtp")
+        answer = fold(outcomes, per_recipient=_reads_each(session, envelope), reported=reported)
         self._record.completed(
             session, envelope, transaction, Completed(answer, outcomes, message_id, size, seconds)
         )
@@ -266,6 +339,10 @@ class Transactions:
 def _is_one_of_its_kind(content: MessageBuffer) -> bool:
     message = _message(content)
     return "message-id" in message or "date" in message
+
+
+def _reads_each(session: Session, envelope: Envelope) -> bool:
+    return envelope.prdr or session.protocol == "lmtp"
 
 
 def _message(content: MessageBuffer) -> Message:

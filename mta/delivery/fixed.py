@@ -227,7 +227,8 @@ class FixedTransport:
             finally:
                 server.pool.release(connection)
             job.peer = server.name
-            if job.settle(batch, mailing, connection.session.failure):
+            took_dsn = "DSN" in connection.session.peer.offered
+            if job.settle(batch, mailing, connection.session.failure, took_dsn):
                 server.health.worked()
                 continue
             failure = connection.session.failure
@@ -306,7 +307,7 @@ class _Job:
         """True when the deadline has come."""
         return self.loop.time() >= self.deadline
 
-    def settle(self, batch: list[int], mailing: Mailing, failure: Reply | None) -> bool:
+    def settle(self, batch: list[int], mailing: Mailing, failure: Reply | None, took_dsn: bool) -> bool:
         """Take the answers; False when the session failed before all of the batch had one."""
         again: list[int] = []
         undecided = open_ends = False
@@ -323,7 +324,7 @@ class _Job:
             elif reply.code == 452 and reply.enhanced == "4.5.3" and mailing.accepted:
                 again.append(index)  # RFC 5321 section 4.5.3.1.10: too many at once, so in another go
             else:
-                self._outcomes[index] = Outcome(recipient, _passed_on(reply), self.peer)
+                self._outcomes[index] = Outcome(recipient, _passed_on(reply), self.peer, False, took_dsn)
         if len(batch) < len(self.pending):
             done = set(batch)
             again += [index for index in self.pending if index not in done]

@@ -1,11 +1,13 @@
 """From an outcome per recipient to the answer of the client: pure.
 
-250 means that every recipient is delivered. There is no queue here: what is not delivered now is the
-client's again, so a temporary outcome for one recipient makes the whole answer temporary, and the
-recipients that did get the message are remembered (`Answer.remember`) so that the client's next try brings
-them no second copy. When some are delivered and the others refused for good, the answer is the refusal and
-names those it is about, for neither a 250 (mail lost) nor a 4xx (the client tries for days) would be true.
-A client that asked for PRDR or speaks LMTP gets each recipient's own reply and none of this matters.
+250 means that every recipient is delivered, or kept in the queue, or that the sender gets a report about it
+(which is in the queue by then). What the queue has kept comes here with our 250 as its reply. Where the
+queue is off, full or not for this client, a temporary outcome for one recipient makes the whole answer
+temporary, and the recipients that did get the message are remembered (`Answer.remember`) so that the
+client's next try brings them no second copy. When some are done and the others refused for good, and nobody
+may be written to about it, the answer is the refusal and names those it is about, for neither a 250 (mail
+lost) nor a 4xx (the client tries for days) would be true. A client that asked for PRDR or speaks LMTP gets
+each recipient's own reply and none of this matters.
 """
 
 from __future__ import annotations
@@ -29,38 +31,58 @@ class Answer:
     each: list[Reply]
     """A reply per recipient, in order."""
     result: str
-    """ "delivered", "temporary", "permanent" or "mixed": for log and metrics."""
+    """ "delivered", "queued" (all of them), "temporary", "permanent" or "mixed": for log and metrics."""
     remember: tuple[int, ...] = ()
     """Indexes of delivered recipients that a client without per-recipient replies will try again."""
 
 
-def fold(outcomes: Sequence[Outcome], *, per_recipient: bool) -> Answer:
+def fold(outcomes: Sequence[Outcome], *, per_recipient: bool, reported: bool = False) -> Answer:
     """Fold outcomes, one per recipient of the envelope in order.
 
-    `per_recipient` is True when the client gets `each` (LMTP, PRDR).
+    `per_recipient` is True when the client gets `each` (LMTP, PRDR); `reported` when the sender will be told
+    of those that were refused for good.
     """
     each = [outcome.reply for outcome in outcomes]
     first = each[0]
     if len(each) == 1:
-        kind = "delivered" if first.is_positive else "temporary" if first.is_temporary else "permanent"
-        return Answer(first, each, kind)
-    delivered = [index for index, reply in enumerate(each) if reply.is_positive]
+        return Answer(first, each, _kind(outcomes[0]))
+    done = [index for index, reply in enumerate(each) if reply.is_positive]
     temporary = [index for index, reply in enumerate(each) if reply.is_temporary]
     permanent = [index for index, reply in enumerate(each) if reply.is_permanent]
-    if len(delivered) == len(each):
+    if len(done) == len(each):
+        kinds = {_kind(outcome) for outcome in outcomes}
         if len(set(each)) == 1:
-            return Answer(first, each, "delivered")
-        return Answer(Reply(250, "2.0.0", f"delivered to {len(each)} recipients"), each, "delivered")
-    if per_recipient and delivered:
-        text = f"delivered to {len(delivered)} of {len(each)} recipients"
-        return Answer(Reply(250, "2.0.0", text), each, "mixed")
+            return Answer(first, each, kinds.pop())
+        return Answer(_success(outcomes), each, kinds.pop() if len(kinds) == 1 else "mixed")
+    if done and (per_recipient or (reported and not temporary)):
+        return Answer(_success(outcomes), each, "mixed")
     if temporary:
         reply = _summary(outcomes, temporary, "not delivered yet to")
-        return Answer(reply, each, "mixed" if delivered else "temporary", tuple(delivered))
-    if delivered:
+        return Answer(reply, each, "mixed" if done else "temporary", tuple(done))
+    if done:
         return Answer(_summary(outcomes, permanent, "not delivered to"), each, "mixed")
     return Answer(first if len(set(each)) == 1 else _summary(outcomes, permanent, "not delivered to"), each,
                   "permanent")  # fmt: skip
+
+
+def _kind(outcome: Outcome) -> str:
+    if outcome.queue_id:
+        return "queued"
+    reply = outcome.reply
+    return "delivered" if reply.is_positive else "temporary" if reply.is_temporary else "permanent"
+
+
+def _success(outcomes: Sequence[Outcome]) -> Reply:
+    """One 250 that says how many were delivered, and how many wait under which name."""
+    queued = [outcome for outcome in outcomes if outcome.queue_id]
+    delivered = sum(outcome.reply.is_positive for outcome in outcomes) - len(queued)
+    parts = []
+    if delivered or not queued:
+        of_all = "" if delivered == len(outcomes) else f" of {len(outcomes)}"
+        parts.append(f"delivered to {delivered}{of_all} recipients")
+    if queued:
+        parts.append(f"queued for {len(queued)} as {queued[0].queue_id}")
+    return Reply(250, "2.0.0", ", ".join(parts))
 
 
 def _summary(outcomes: Sequence[Outcome], indexes: Sequence[int], what: str) -> Reply:

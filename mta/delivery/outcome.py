@@ -35,6 +35,12 @@ class Outcome:
     sent: bool = False
     """True when the whole message had been handed over and only its reply is missing or late: the
     recipient may have it although the outcome is temporary."""
+    took_dsn: bool = False
+    """True when the next hop offers DSN, so that it was told what the sender wants to hear and reports on
+    what it accepts are its business (RFC 3461 section 5.2.2)."""
+    queue_id: str = ""
+    """The name under which the message waits in the queue for this recipient; the reply is our 250 then,
+    and its cause the next hop's reply. "" when it does not wait."""
 
 
 class Transport(Protocol):

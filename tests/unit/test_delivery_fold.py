@@ -100,3 +100,54 @@ def test_250_only_when_all_have_it() -> None:
                 answer = fold(outcomes(a, b, c), per_recipient=False)
                 assert (answer.final.code == 250) == (a is b is c is OK)
                 assert answer.final.is_temporary == (BUSY in (a, b, c))
+
+
+def kept(number: int) -> Outcome:
+    reply = Reply(250, "2.0.0", "queued as Q1", "451 4.4.1 away")
+    return Outcome(Recipient(parse_address(f"q{number}@x.test")), reply, "", queue_id="Q1")
+
+
+@pytest.mark.parametrize(
+    ("found", "reported", "final", "result"),
+    [
+        ([kept(0)], False, "250 2.0.0 queued as Q1", "queued"),
+        ([kept(0), kept(1)], False, "250 2.0.0 queued as Q1", "queued"),
+        (
+            [*outcomes(OK), kept(1)],
+            False,
+            "250 2.0.0 delivered to 1 of 2 recipients, queued for 1 as Q1",
+            "mixed",
+        ),
+        (
+            [*outcomes(FULL), kept(1)],
+            False,
+            "552 5.2.2 not delivered to <r0@x.test>: mailbox full (1 other recipients are done)",
+            "mixed",
+        ),
+        ([*outcomes(FULL), kept(1)], True, "250 2.0.0 queued for 1 as Q1", "mixed"),
+        ([*outcomes(OK, FULL)], True, "250 2.0.0 delivered to 1 of 2 recipients", "mixed"),
+        (
+            # Nothing is done: the client is told, and needs no report.
+            [*outcomes(FULL, UNKNOWN)],
+            True,
+            "552 5.2.2 not delivered to <r0@x.test>, <r1@x.test>: mailbox full",
+            "permanent",
+        ),
+        (
+            # What is not kept stays with the client, reported or not.
+            [*outcomes(BUSY, FULL), kept(2)],
+            True,
+            "451 4.3.2 not delivered yet to <r0@x.test>: busy (2 other recipients are done)",
+            "mixed",
+        ),
+    ],
+)
+def test_one_answer_with_a_queue(found: list[Outcome], reported: bool, final: str, result: str) -> None:
+    answer = fold(found, per_recipient=False, reported=reported)
+    assert (str(answer.final), answer.result) == (final, result)
+
+
+def test_each_answer_with_a_queue() -> None:
+    answer = fold([*outcomes(OK, FULL), kept(2)], per_recipient=True)
+    assert [str(reply) for reply in answer.each] == [str(OK), str(FULL), "250 2.0.0 queued as Q1"]
+    assert answer.final.code == 250
