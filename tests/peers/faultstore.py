@@ -156,7 +156,7 @@ class FaultStore:
         await self._call("delete", some[0] if some else "", lambda: self.inner.delete(some))
 
     async def seal_new(self, key: str, seal: bytes) -> SealResult:
-        """Its two calls can fail like any other. (In front of a single place only: Replicated comes on top.)"""
+        """Its two calls can fail like any other; a Replicated store goes on top of these, not below."""
         return await seal_alone(self, key, seal)
 
     async def close(self) -> None:
