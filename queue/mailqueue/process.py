@@ -1,0 +1,78 @@
+"""Which process wrote a stream, and whether it is provably gone.
+
+A successor on the same machine need not wait for a heartbeat to stand still when the kernel says that the
+writer does not exist any more. That is proved only when both speak of the same process table: the same boot
+and the same PID namespace, and no process of that number, or one that started at another time; or the same
+machine after a restart. Everything else counts as "may live", and is left to the heartbeat.
+
+Safety never rests on this: a process wrongly called gone is fenced by the seal like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import NamedTuple
+
+
+class ProcessIdentity(NamedTuple):
+    """A process of a machine, for ever."""
+
+    machine: str
+    """Digest of the machine id, empty when the machine has none."""
+    boot: str
+    """The kernel's boot id."""
+    namespace: str
+    """The PID namespace in which `pid` counts."""
+    pid: int
+    ticks: int
+    """Clock ticks from boot to its start."""
+
+    @classmethod
+    def current(cls) -> ProcessIdentity:
+        """This process."""
+        machine = _read("/etc/machine-id")
+        pid = os.getpid()
+        return cls(
+            hashlib.sha256(b"mailqueue:" + machine.encode()).hexdigest()[:16] if machine else "",
+            _read("/proc/sys/kernel/random/boot_id"),
+            _namespace(),
+            pid,
+            start_ticks(pid) or 0,
+        )
+
+    def is_gone(self, observer: ProcessIdentity) -> bool:
+        """True when it is proved, by `observer`'s process on the machine it runs on, that this one has
+        ended."""
+        if self.boot and self.boot == observer.boot:
+            if self.namespace != observer.namespace or not self.namespace or not self.ticks:
+                return False
+            return start_ticks(self.pid) != self.ticks
+        # Another boot of the same machine. A machine id alone does not tell a cloned disk from a restart, so
+        # the caller compares node names too.
+        return bool(self.machine and self.boot and observer.boot and self.machine == observer.machine)
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, None when there is none (a zombie counts as none) or it cannot be told."""
+    stat = _read(f"/proc/{pid}/stat")
+    # The name, in parentheses, may hold blanks and parentheses.
+    fields = stat[stat.rfind(")") + 1 :].split()
+    if len(fields) < 20 or fields[0] in ("Z", "X"):
+        return None
+    return int(fields[19])
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
