@@ -129,6 +129,10 @@ class Daemon:
         self._stats.unacknowledged_remembered = len(self._unacknowledged)
         return self._stats.snapshot()
 
+    async def answer(self, topic: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Answer an administrator (`mta.worker.Daemon`)."""
+        raise ValueError(f"a worker knows nothing of {topic!r}")
+
     # --- building ----------------------------------------------------------------------------------
 
     async def _build(self) -> None:

@@ -35,8 +35,10 @@ from mta.supervisor.messages import (
     Drain,
     Drained,
     Fault,
+    Finding,
     Hello,
     LogLevel,
+    Question,
     Ready,
     Snapshot,
     SnapshotRequest,
@@ -69,6 +71,9 @@ class Daemon(Protocol):
     def snapshot(self) -> dict[str, Any]:
         """Give the counters (`mta.metrics`)."""
 
+    async def answer(self, topic: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Answer an administrator. Raises `ValueError` with a text for whoever asked."""
+
 
 class Worker:
     """One life of a worker process."""
@@ -84,6 +89,7 @@ class Worker:
         self._daemon: Daemon | None = None
         self._patience = 0.0
         self._log = log.get("worker")
+        self._answering: set[asyncio.Task[None]] = set()
 
     async def run(self, channel: socket.socket) -> int:
         """Live; return the exit status."""
@@ -147,11 +153,29 @@ class Worker:
             case SnapshotRequest():
                 data = self._daemon.snapshot() if self._daemon is not None else {}
                 self._channel.send(Snapshot(message.number, data))
+            case Question():
+                task = asyncio.get_running_loop().create_task(self._answer(message))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
             case LogLevel():
                 log.set_level(message.level)
             case Topic():
                 assert self._link is not None
                 self._link.deliver(message)
+
+    async def _answer(self, question: Question) -> None:
+        data: dict[str, Any] = {}
+        error = ""
+        try:
+            if self._daemon is None:
+                raise ValueError("the process is still starting")
+            data = await self._daemon.answer(question.topic, question.data)
+        except ValueError as problem:
+            error = str(problem)
+        except Exception as problem:  # noqa: BLE001 - a bug here must not end the worker; both sides hear of it
+            self._log.error("internal error", topic=question.topic, exc_info=problem)
+            error = f"internal error: {problem!r}"
+        self._channel.send(Finding(question.number, data, error))
 
     def _end(self, seconds: float | None) -> None:
         if not self._start.done():

@@ -24,8 +24,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-MAX_LINE = 4096
-"""Bytes of a request; the longest that makes sense has about 60."""
+MAX_LINE = 65536
+"""Bytes of a request; the longest names some thousand messages of the queue."""
 
 MAX_CONNECTIONS = 16
 """Administrators at once; more are turned away so that nobody can use up our descriptors."""
@@ -45,6 +45,10 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For "stop": do not wait for sessions."""
     level: str = ""
     """For "log-level"."""
+    worker: str = ""
+    """For "queue": the process that is asked, by its name."""
+    data: dict[str, Any] = {}
+    """For "queue": what is asked (`mta.spool.desk`)."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

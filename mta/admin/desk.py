@@ -19,10 +19,13 @@ from mta import metrics
 from mta.admin.control import MAX_LINE, Answer, ControlServer, Request
 from mta.admin.http import MAX_HEAD, HttpServer
 from mta.supervisor.core import Reloaded, Supervisor
-from mta.supervisor.plan import SUPERVISOR
+from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.planning import CONTROL, METRICS
 from mta.supervisor.sockets import SocketSet
 from mta.supervisor.staff import Log
+
+QUESTION_TIMEOUT = 60.0
+"""Seconds that a worker may take for a question about its queue: it reads its stores for it."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -40,6 +43,7 @@ class Desk:
                 "stop": self._stop,
                 "metrics": self._metrics,
                 "log-level": self._log_level,
+                "queue": self._queue,
             },
             lambda reason, uid: log.warning("control connection refused", reason=reason, uid=uid),
         )
@@ -106,6 +110,20 @@ class Desk:
             return Answer(False, error=f"a level is one of {', '.join(LOG_LEVELS)}")
         self._supervisor.set_log_level(request.level)
         return Answer(True, {"level": request.level})
+
+    async def _queue(self, request: Request) -> Answer:
+        """Pass a question about the queue to the worker that is named; without a name, say who there is."""
+        staff = self._supervisor.staff
+        workers = {child.name: child for child in staff.children if child.role == WORKER}
+        if not request.worker:
+            return Answer(True, {"workers": sorted(workers)})
+        child = workers.get(request.worker)
+        if child is None:
+            return Answer(False, error=f"there is no worker {request.worker} any more")
+        try:
+            return Answer(True, await staff.ask(child, "queue", request.data, QUESTION_TIMEOUT))
+        except ValueError as refusal:
+            return Answer(False, error=str(refusal))
 
     async def _exposition(self) -> bytes:
         return metrics.exposition(await self._supervisor.staff.metrics())

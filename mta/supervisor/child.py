@@ -26,8 +26,10 @@ from mta.supervisor.messages import (
     Drain,
     Drained,
     Fault,
+    Finding,
     Hello,
     LogLevel,
+    Question,
     Ready,
     Snapshot,
     SnapshotRequest,
@@ -73,6 +75,9 @@ class Watcher(Protocol):
 
     def child_snapshot(self, child: Child, snapshot: Snapshot) -> None:
         """Tell that `child.metrics` is new."""
+
+    def child_found(self, child: Child, finding: Finding) -> None:
+        """Hand over the answer to a question."""
 
     def child_fault(self, child: Child, text: str) -> None:
         """Hand over what the child, or its channel, complains about."""
@@ -158,7 +163,7 @@ class Child:
         """Seconds since the start."""
         return time.monotonic() - self.started_at
 
-    def tell(self, message: Topic | LogLevel | SnapshotRequest) -> bool:
+    def tell(self, message: Topic | LogLevel | SnapshotRequest | Question) -> bool:
         """Send a message; False when the child is gone or does not read."""
         return self._channel.send(message)
 
@@ -205,6 +210,8 @@ class Child:
                 self.metrics = message.data
                 self.answered = max(self.answered, message.number)
                 self._watcher.child_snapshot(self, message)
+            case Finding():
+                self._watcher.child_found(self, message)
             case Fault():
                 self.fault = message.text
                 self._watcher.child_fault(self, message.text)

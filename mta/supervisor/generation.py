@@ -22,7 +22,7 @@ from typing import Protocol
 
 from mta.supervisor.backoff import Backoff
 from mta.supervisor.child import Child, State
-from mta.supervisor.messages import Snapshot, Topic
+from mta.supervisor.messages import Finding, Snapshot, Topic
 from mta.supervisor.plan import Crew, Plan
 from mta.supervisor.sockets import SocketSet
 
@@ -63,6 +63,9 @@ class Office(Protocol):
 
     def answered(self) -> None:
         """Note that some child has sent its counters."""
+
+    def found(self, finding: Finding) -> None:
+        """Hand an answer to who asked for it."""
 
     def restarted(self, role: str) -> None:
         """Count that a process ended by itself and is replaced."""
@@ -197,6 +200,10 @@ class Generation:
     def child_fault(self, child: Child, text: str) -> None:
         """Log what a process complains about (`Watcher`)."""
         self._office.report("error", "worker fault", worker=child.name, pid=child.pid, fault=text)
+
+    def child_found(self, child: Child, finding: Finding) -> None:
+        """Pass on (`Watcher`)."""
+        self._office.found(finding)
 
     def child_snapshot(self, child: Child, snapshot: Snapshot) -> None:
         """Tell whoever waits for counters; the child keeps them (`Watcher`)."""

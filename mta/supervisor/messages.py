@@ -57,6 +57,22 @@ class SnapshotRequest(msgspec.Struct, tag=True, frozen=True):
     number: int
 
 
+class Question(msgspec.Struct, tag=True, frozen=True):
+    """Something that an administrator wants of this process, such as a page of its queue."""
+
+    number: int
+    topic: str
+    data: dict[str, Any]
+
+
+class Finding(msgspec.Struct, tag=True, frozen=True):
+    """Answer to the `Question` of that number; `error` is "" unless it could not be answered."""
+
+    number: int
+    data: dict[str, Any]
+    error: str = ""
+
+
 class LogLevel(msgspec.Struct, tag=True, frozen=True):
     """Change the level of the worker's log: "debug" "info" "warning" or "error"."""
 
@@ -94,8 +110,8 @@ class Fault(msgspec.Struct, tag=True, frozen=True):
     text: str
 
 
-ToWorker = Start | Drain | SnapshotRequest | LogLevel | Topic
+ToWorker = Start | Drain | SnapshotRequest | Question | LogLevel | Topic
 """What a worker reads."""
 
-ToSupervisor = Hello | Ready | Drained | Snapshot | Fault | Topic
+ToSupervisor = Hello | Ready | Drained | Snapshot | Finding | Fault | Topic
 """What the supervisor reads."""

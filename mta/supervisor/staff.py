@@ -19,7 +19,7 @@ from mta.supervisor.child import Child, State
 from mta.supervisor.counters import Counters
 from mta.supervisor.generation import Generation, Seat
 from mta.supervisor.memory import Memory
-from mta.supervisor.messages import LogLevel, SnapshotRequest, Start, Topic
+from mta.supervisor.messages import Finding, LogLevel, Question, SnapshotRequest, Start, Topic
 from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.slots import Slots
@@ -68,6 +68,7 @@ class Staff:
         self._questions = 0
         self.stats = Stats(SUPERVISOR)
         self._answer = asyncio.Event()
+        self._asked: dict[int, tuple[Child, asyncio.Future[Finding]]] = {}
         self.memory = Memory(time.time)
         self.generations: list[Generation] = []
         """All that have living processes, oldest first; one that is being started is among them."""
@@ -86,6 +87,28 @@ class Staff:
                     self._answer.clear()
                     await self._answer.wait()
         return self._counters.total(self.children, self.stats.snapshot())
+
+    async def ask(self, child: Child, topic: str, data: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Ask one process something; see `mta.worker.Daemon.answer`.
+
+        Raises `ValueError` when it refuses, is gone, or has not answered after `seconds`.
+        """
+        self._questions += 1
+        number = self._questions
+        answer: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
+        self._asked[number] = child, answer
+        try:
+            if not child.tell(Question(number, topic, data)):
+                raise ValueError(f"{child.name} does not listen")
+            async with asyncio.timeout(seconds):
+                finding = await answer
+        except TimeoutError:
+            raise ValueError(f"{child.name} did not answer in time") from None
+        finally:
+            del self._asked[number]
+        if finding.error:
+            raise ValueError(finding.error)
+        return finding.data
 
     def set_log_level(self, level: str) -> None:
         """Change the level of all processes."""
@@ -141,6 +164,12 @@ class Staff:
         """Wake whoever waits for counters."""
         self._answer.set()
 
+    def found(self, finding: Finding) -> None:
+        """Hand an answer to who asked; it may have stopped waiting."""
+        asked = self._asked.get(finding.number)
+        if asked is not None and not asked[1].done():
+            asked[1].set_result(finding)
+
     def restarted(self, role: str) -> None:
         """Count that a process ended by itself and is replaced."""
         self.stats.worker_restarts[role] += 1
@@ -155,6 +184,9 @@ class Staff:
     def left(self, child: Child) -> None:
         """Keep the counters of a process that ended, and free its slot."""
         self._counters.leave(child)
+        for asked, answer in self._asked.values():
+            if asked is child and not answer.done():
+                answer.set_exception(ValueError(f"{child.name} has ended"))
         self._release(child.slot)
 
     def report(self, level: str, event: str, **facts: object) -> None:

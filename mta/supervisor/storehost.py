@@ -51,6 +51,10 @@ class StoreHost:
         """Give the counters of the store."""
         return metrics.store_snapshot(self._server.snapshot())
 
+    async def answer(self, topic: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Nothing can be asked of the store (`mta.worker.Daemon`)."""
+        raise ValueError(f"the mail store knows nothing of {topic!r}")
+
 
 def store_settings(configuration: config.Config) -> StoreSettings:
     """Map the configuration to the settings of the store."""

@@ -66,6 +66,16 @@ class ToyDaemon:
     def snapshot(self) -> dict[str, Any]:
         return self.stats.snapshot()
 
+    async def answer(self, topic: str, data: dict[str, Any]) -> dict[str, Any]:
+        match data.get("op"):
+            case "echo":
+                return {"pid": os.getpid(), "topic": topic, **data}
+            case "bug":
+                raise KeyError("toy")
+            case "die":
+                os._exit(3)
+        raise ValueError(f"the toy knows no {data.get('op')}")
+
 
 class Connection(asyncio.Protocol):
     def __init__(self, daemon: ToyDaemon) -> None:
