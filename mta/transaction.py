@@ -10,9 +10,10 @@ The message is complete and nobody has promised anything yet. In this order:
 6. the outcomes become one answer, or one for each recipient (`mta.delivery.fold`).
 
 Failure: whatever a next hop does becomes an outcome, and what is not delivered by the deadline is a
-temporary one; if the queue cannot keep it, the client does (4xx). When the client goes away before a message is handed over it is not handed over; when it goes
-away later, or must be told to try again although some have the message, those are remembered, and its retry
-brings them no second copy. Nothing is ever answered 250 that is not delivered or durably kept.
+temporary one; if the queue cannot keep it, the client does (4xx). When the client goes away before a message
+is handed over it is not handed over; when it goes away later, or must be told to try again although some
+have the message, those are remembered, and its retry brings them no second copy. Nothing is ever answered
+250 that is not delivered or durably kept.
 """
 
 from __future__ import annotations
