@@ -123,7 +123,7 @@ class FaultStore:
         nobody is there to hear an answer; `on_crash` is where the test ends the node's tasks.
         """
         self.inner = inner
-        self.name = f"faulty {inner.name}"
+        self.name = inner.name
         self.faults = faults
         self.down = False
         """True while this node cannot reach the store."""

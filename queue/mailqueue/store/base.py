@@ -29,9 +29,10 @@ KEY_MAX = 512
 """Octets of the longest key; object stores allow about 1,000 with the prefix (S3: 1,024)."""
 CHUNK = 256 * 1024
 """Octets of a large object that are read, compared or copied at a time."""
-_SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
-_KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
-_PREFIX = re.compile(rf"(?:{_SEGMENT}/)*")
+SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+"""One part of a key; file systems allow 255 octets."""
+_KEY = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
+_PREFIX = re.compile(rf"(?:{SEGMENT}/)*")
 
 
 class StoreError(Exception):

@@ -1,0 +1,252 @@
+"""The blocking half of the FileStore: what it does to the disk, in the order that is the promise.
+
+`create`: the octets go to a file that has no name in the store yet (`.tmp/`, see mailqueue.store.scratch),
+the file is flushed, link(2) gives it its name - of all who try one succeeds, and a reader sees all of it or
+nothing - the temporary name goes, and the folder is flushed; the folders above were flushed when this
+process first used it (mailqueue.store.folders). Only then is the object there.
+
+A flush that failed is not tried again as if it had not: the kernel reports a lost write once and takes the
+pages for clean afterwards. When it was the file's, the file is thrown away, and a later attempt writes
+another. When it was a folder's, this process writes nothing more (`Disk.broken`), until an administrator
+has looked and restarted it.
+
+Files have mode 0600, folders 0700. All functions block and raise OSError; several threads may call them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import re
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from mailqueue.store.base import CHUNK, SEGMENT, Blob, Comparison, pieces
+from mailqueue.store.folders import ATTEMPTS, FLAGS, Folders
+from mailqueue.store.scratch import Scratch
+
+_NAME = re.compile(SEGMENT)
+_KEEP_LEVELS = 1
+"""Folders at this depth stay when they are empty ("log", "body", ...)."""
+
+
+class BrokenDiskError(OSError):
+    """A folder could not be flushed earlier: what this process wrote since may be lost."""
+
+
+class Disk:
+    """The objects below one folder."""
+
+    __slots__ = ("_folders", "_root", "_scratch", "broken")
+
+    def __init__(self, root: Path) -> None:
+        """Open `root`, made when only it is missing, and remove what dead processes left there."""
+        self.broken = ""
+        """Why nothing is written any more, "" while all is well."""
+        made = False
+        if not root.exists():
+            root.mkdir(mode=0o700)
+            made = True
+        self._root = os.open(root, FLAGS)
+        try:
+            self._flush_above(root, made)
+            self._scratch = Scratch(self._root)
+        except BaseException:
+            os.close(self._root)
+            raise
+        self._folders = Folders(self._root, self._flush)
+        self._scratch.sweep()
+
+    def create(self, key: str, data: bytes | Blob, stop: threading.Event) -> bool:
+        """Create an object durably; True when the key has exactly these octets now, False when it has others.
+
+        With `stop` set it ends early, with InterruptedError. Raises also what `data` raises.
+        """
+        self._check()
+        path, _, name = key.rpartition("/")
+        if not isinstance(data, bytes):
+            # A large body that is there already, from an earlier message, is only read.
+            found = self._compare(path, name, data, stop)
+            if found is not None:
+                return found
+        temporary = self._scratch.next()
+        try:
+            self._write(temporary, data, stop, flush=True)
+            return self._link(temporary, path, name, data, stop)
+        finally:
+            with suppress(OSError):  # it is gone, or what led here is what the caller must see
+                os.unlink(temporary, dir_fd=self._scratch.fd)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Create or overwrite an object, all at once; not flushed."""
+        self._check()
+        path, _, name = key.rpartition("/")
+        temporary = self._scratch.next()
+        try:
+            self._write(temporary, data, threading.Event(), flush=False)
+            for attempt in range(ATTEMPTS):
+                try:
+                    with self._folders.use(path) as folder:
+                        os.rename(temporary, name, src_dir_fd=self._scratch.fd, dst_dir_fd=folder)
+                        return
+                except FileNotFoundError:
+                    self._folders.forget(path)
+                    if attempt == ATTEMPTS - 1:
+                        raise
+        finally:
+            with suppress(OSError):  # it is gone, or what led here is what the caller must see
+                os.unlink(temporary, dir_fd=self._scratch.fd)
+
+    def read(self, key: str, start: int, end: int | None) -> bytes:
+        """Octets of an object. Raises FileNotFoundError."""
+        fd = os.open(key, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
+        try:
+            size = os.fstat(fd).st_size
+            wanted = max(0, min(size, size if end is None else end) - start)
+            parts = []
+            while wanted > 0:
+                part = os.pread(fd, wanted, start)
+                if not part:
+                    break
+                parts.append(part)
+                start += len(part)
+                wanted -= len(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        finally:
+            os.close(fd)
+
+    def names(self, prefix: str, after: str, limit: int | None) -> list[str]:
+        """Keys under `prefix` that are greater than `after`, sorted."""
+        found: list[str] = []
+        self._walk(prefix, after, limit, found)
+        return found
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects, and the folders below the top level that are empty then; not flushed."""
+        self._check()
+        touched = set()
+        for key in keys:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(key, dir_fd=self._root)
+                touched.add(key.rpartition("/")[0])
+        for path in touched:
+            while path.count("/") >= _KEEP_LEVELS:
+                try:
+                    os.rmdir(path, dir_fd=self._root)
+                except OSError:  # not empty, or gone
+                    break
+                self._folders.forget(path)
+                path = path.rpartition("/")[0]
+
+    def close(self) -> None:
+        """Close all descriptors; no other call may be running."""
+        self._folders.close()
+        self._scratch.close()
+        os.close(self._root)
+
+    def _check(self) -> None:
+        if self.broken:
+            raise BrokenDiskError(f"nothing is written since a flush failed ({self.broken})")
+
+    def _write(self, temporary: str, data: bytes | Blob, stop: threading.Event, *, flush: bool) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(temporary, flags, 0o600, dir_fd=self._scratch.fd)
+        try:
+            for piece in pieces(data):
+                if stop.is_set():
+                    raise InterruptedError
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(fd, view) :]
+            if flush:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _link(self, temporary: str, path: str, name: str, data: bytes | Blob, stop: threading.Event) -> bool:
+        source = self._scratch.fd
+        for _ in range(ATTEMPTS):
+            try:
+                with self._folders.use(path) as folder:
+                    os.link(temporary, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+                    os.unlink(temporary, dir_fd=source)
+                    self._flush(folder)
+                    return True
+            except FileExistsError:
+                found = self._compare(path, name, data, stop)
+                if found is not None:
+                    return found
+            except FileNotFoundError:  # the folder was removed while it was empty
+                self._folders.forget(path)
+        raise FileNotFoundError(f"{path} vanishes whenever it is made")
+
+    def _compare(self, path: str, name: str, data: bytes | Blob, stop: threading.Event) -> bool | None:
+        """Whether an object has exactly these octets; None when there is none. It is durable then.
+
+        Who created it may not have flushed the folder yet, so this does.
+        """
+        comparison = Comparison(data)
+        try:
+            fd = os.open(f"{path}/{name}" if path else name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
+        except FileNotFoundError:
+            return None
+        try:
+            while (piece := os.read(fd, CHUNK)) and comparison.feed(piece):
+                if stop.is_set():
+                    raise InterruptedError
+        finally:
+            os.close(fd)
+        with self._folders.use(path) as folder:
+            self._flush(folder)
+        return comparison.end()
+
+    def _walk(self, prefix: str, after: str, limit: int | None, found: list[str]) -> None:
+        try:
+            fd = os.open(prefix or ".", FLAGS, dir_fd=self._root)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        names = []
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    # A slash sorts the keys below a folder where they belong: "a-b" before "a/b".
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    full = f"{prefix}{entry.name}/" if is_folder else prefix + entry.name
+                    if full > after or (is_folder and after.startswith(full)):
+                        names.append(full)
+        finally:
+            os.close(fd)
+        # "lost+found", ".tmp", and what is not ours
+        valid = [full for full in names if _NAME.fullmatch(full[len(prefix) :].rstrip("/"))]
+        # Without folders among them, the first ones are all that is needed of 100,000 in no order.
+        few = limit is not None and not any(full.endswith("/") for full in valid)
+        for full in heapq.nsmallest((limit or 0) - len(found), valid) if few else sorted(valid):
+            if full.endswith("/"):
+                self._walk(full, after, limit, found)
+            else:
+                found.append(full)
+            if limit is not None and len(found) >= limit:
+                return
+
+    def _flush(self, folder: int) -> None:
+        self._check()
+        try:
+            os.fsync(folder)
+        except OSError as error:
+            self.broken = error.strerror or str(error)
+            raise
+
+    def _flush_above(self, root: Path, made: bool) -> None:
+        try:
+            above = os.open(root.resolve().parent, FLAGS)
+        except PermissionError:
+            # We may enter the folder above but not open it: it was made by somebody else, long ago.
+            if made:
+                raise
+            return
+        try:
+            os.fsync(above)
+        finally:
+            os.close(above)
