@@ -95,8 +95,9 @@ TABLE: dict[str, tuple[Standard, ...]] = {
           "on both sides; nothing said before TLS counts after it",
           "mta.smtp.server mta.smtp.state mta.smtp.opening mta.receiver"),
         S("RFC 3461", "Delivery Status Notifications (DSN)", "partial",
-          "the engine reads it and passes it on, but it is not offered yet (555 5.5.4): there is nothing "
-          "that writes notifications", "mta.smtp.parameters mta.smtp.xtext mta.envelope"),
+          "the engine reads it and passes it on, and what is owed is decided and written, but it is not "
+          "offered yet (555 5.5.4): there is no queue that sends reports",
+          "mta.smtp.parameters mta.smtp.xtext mta.envelope mta.dsn.decide mta.dsn.render"),
         S("RFC 8689", "REQUIRETLS", "partial",
           "offered inside TLS; passed on over verified TLS to servers that offer it too, and to no others "
           "(550 5.7.30). Missing: the header field TLS-Required", "mta.smtp.parameters mta.smtp.relaying"),
@@ -184,8 +185,9 @@ TABLE: dict[str, tuple[Standard, ...]] = {
         S("RFC 6532", "Internationalised Email Headers", "yes",
           "", "sieve_ext.message.field sieve_ext.message.words mta.smtp.relaying"),
         S("RFC 6533", "Internationalised Status and Disposition Notifications", "partial",
-          "ORCPT of type utf-8; no notifications yet",
-          "mta.smtp.xtext mta.smtp.parameters mta.smtp.parameter_encoding"),
+          "ORCPT of type utf-8; reports in UTF-8 where the way back takes them. Missing: notifications of "
+          "disposition, which are made by mail programs",
+          "mta.smtp.xtext mta.smtp.parameters mta.smtp.parameter_encoding mta.dsn.render mta.dsn.fields"),
         S("RFC 5891", "Internationalised Domain Names: Protocol", "yes",
           "with the mapping of UTS #46", "mta.address mta.config.notation"),
         S("RFC 5233", "Sieve: Subaddress Extension", "partial",
@@ -216,12 +218,16 @@ TABLE: dict[str, tuple[Standard, ...]] = {
         S("RFC 2183", "Content-Disposition", "yes", "", "sieve_ext.message.mime"),
         S("RFC 2231", "MIME Parameter Value and Encoded Word Extensions", "yes",
           "read", "sieve_ext.message.parameters sieve_ext.message.words"),
-        S("RFC 3462", "multipart/report", "no", "planned, with the queue"),
-        S("RFC 3464", "Format of Delivery Status Notifications", "no", "planned, with the queue"),
+        S("RFC 6522", "multipart/report", "yes", "in reports to senders", "mta.dsn.render mta.dsn.returned"),
+        S("RFC 3462", "multipart/report (2003)", "no", "superseded by RFC 6522"),
+        S("RFC 3464", "Format of Delivery Status Notifications", "yes",
+          "written; those of others are relayed like all mail",
+          "mta.dsn.render mta.dsn.fields mta.dsn.status"),
         S("RFC 8098", "Message Disposition Notification", "no",
           "none are made; users may send with the null sender, which theirs need",
           "mta.accounts.senderlogin"),
-        S("RFC 3834", "Automatic Responses", "no", "planned, with the Sieve engine"),
+        S("RFC 3834", "Automatic Responses", "partial",
+          "reports to senders are marked as automatic", "mta.dsn.render"),
     ),
     "Who sent this": (
         S("RFC 7208", "Sender Policy Framework (SPF)", "no", "planned"),
