@@ -16,6 +16,8 @@ from typing import Protocol
 
 MEMORY_LIMIT = 1024 * 1024
 """Octets of a message kept in memory before it goes to a temporary file."""
+SMALL = 4096
+"""Octets under which a chunk is put together with those after it."""
 CHUNK = 64 * 1024
 """Octets read from the file at a time: a page-cache read well under a millisecond."""
 
@@ -57,12 +59,13 @@ class Content(Protocol):
 class MessageBuffer:
     """Collects a message as it arrives."""
 
-    __slots__ = ("_fd", "_memory", "_spill_dir", "has_8bit", "plain", "size")
+    __slots__ = ("_fd", "_pieces", "_spill_dir", "has_8bit", "plain", "size")
 
     def __init__(self, spill_dir: str | None = None) -> None:
         """`spill_dir` is the folder of temporary files, None for the system's."""
-        # A message that arrives in one chunk stays that object; small chunks share one growing buffer.
-        self._memory: bytes | bytearray = b""
+        # A message that arrives in one chunk stays that object; small chunks share a growing buffer, so that
+        # there are never many pieces.
+        self._pieces: list[bytes | bytearray] = []
         self._fd = -1
         self._spill_dir = spill_dir
         self.size = 0
@@ -78,22 +81,25 @@ class MessageBuffer:
         if self._fd >= 0:
             self._write(chunk)
             return
-        if not self._memory:
-            self._memory = chunk
-        elif isinstance(self._memory, bytearray):
-            self._memory += chunk
+        pieces = self._pieces
+        if not pieces or len(chunk) >= SMALL:
+            pieces.append(chunk)
+        elif isinstance(pieces[-1], bytearray):
+            pieces[-1] += chunk
         else:
-            self._memory = bytearray(self._memory)
-            self._memory += chunk
+            pieces.append(bytearray(chunk))
         if self.size > MEMORY_LIMIT:
             self._spill()
 
     @property
     def head(self) -> bytes:
         """The octets kept in memory: all of a small message, the first `MEMORY_LIMIT` of a large one."""
-        if isinstance(self._memory, bytearray):
-            self._memory = bytes(self._memory)
-        return self._memory
+        pieces = self._pieces
+        if len(pieces) != 1:
+            pieces[:] = [b"".join(pieces)]
+        head = pieces[0]
+        assert isinstance(head, bytes)  # a growing buffer is never the first piece
+        return head
 
     @property
     def spilled(self) -> bool:
@@ -129,7 +135,7 @@ class MessageBuffer:
 
     def close(self) -> None:
         """Free memory and file; the buffer is empty afterwards."""
-        self._memory = b""
+        self._pieces.clear()
         self.size = 0
         if self._fd >= 0:
             os.close(self._fd)
@@ -146,7 +152,7 @@ class MessageBuffer:
             self._fd = self._named_spill()
         head = self.head
         self._write(head)
-        self._memory = head[:MEMORY_LIMIT]
+        self._pieces = [head[:MEMORY_LIMIT]]
 
     def _named_spill(self) -> int:
         # Some file systems have no O_TMPFILE.

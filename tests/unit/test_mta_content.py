@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mta.content import MEMORY_LIMIT, AbandonedError, MessageBuffer, Rendered, SpillError
+from mta.content import MEMORY_LIMIT, SMALL, AbandonedError, MessageBuffer, Rendered, SpillError
 
 
 def filled(octets: bytes, step: int, folder: Path) -> MessageBuffer:
@@ -31,6 +31,20 @@ def test_octets_come_back_as_they_went_in(tmp_path: Path, size: int, step: int) 
     assert list(tmp_path.iterdir()) == [], "a temporary file has no name"
     content.close()
     assert content.size == 0
+
+
+def test_large_and_small_chunks_in_any_order(tmp_path: Path) -> None:
+    content = MessageBuffer(str(tmp_path))
+    octets = b""
+    for number, size in enumerate((1, 5000, 1, 1, SMALL, SMALL - 1, 70_000, 3, 0, 9000)):
+        chunk = bytes((65 + number,)) * size
+        content.append(chunk)
+        octets += chunk
+        if number % 4 == 3:
+            assert content.head == octets, "looking does not change what comes later"
+    assert content.head == octets
+    assert content.size == len(octets)
+    assert b"".join(content.chunks()) == octets
 
 
 def test_8bit_is_seen_wherever_it_stands(tmp_path: Path) -> None:
