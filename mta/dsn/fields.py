@@ -42,14 +42,15 @@ def clean(text: str, *, utf8: bool) -> str:
 
 
 def field(name: str, value: str, *, utf8: bool = False) -> bytes:
-    """A header field with its CRLF, folded at blanks; words that fit no line are cut."""
-    line = f"{name}:".encode()
+    """A header field with its CRLF, folded at blanks; words that fit no line are cut. b"" for nothing."""
+    words = list(_words(clean(value, utf8=utf8)))
+    if not words:
+        return b""
     lines: list[bytes] = []
-    first = True
-    for word in _words(clean(value, utf8=utf8)):
-        if first or len(line) + 1 + len(word) <= FOLD_COLUMNS:
+    line = f"{name}: ".encode() + words[0]
+    for word in words[1:]:
+        if len(line) + 1 + len(word) <= FOLD_COLUMNS:
             line += b" " + word
-            first = False
         else:
             lines.append(line)
             line = b" " + word

@@ -18,6 +18,7 @@ from mta.dsn.decide import Kind
 from mta.dsn.fields import (
     MAX_LINE,
     MAX_REFERENCES,
+    clean,
     diagnostic,
     field,
     final_recipient,
@@ -211,8 +212,8 @@ def _message_fields(original: Original, reporter: Reporter, *, utf8: bool) -> by
     if envelope.envid:
         fields.append(field("Original-Envelope-Id", envelope.envid))
     fields.append(field("Reporting-MTA", f"dns; {reporter.hostname}"))
-    if original.client:
-        fields.append(field("Received-From-MTA", f"dns; {original.client}", utf8=utf8))
+    if client := clean(original.client, utf8=utf8):
+        fields.append(field("Received-From-MTA", f"dns; {client}", utf8=utf8))
     fields.append(field("Arrival-Date", date_time(original.arrived, reporter.zone)))
     if envelope.deliver_by is not None:
         due = original.arrived + envelope.deliver_by.seconds
