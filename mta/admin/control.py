@@ -37,8 +37,8 @@ WRITE_TIMEOUT = 10.0
 """Seconds that a client may take to read an answer."""
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line from a client."""
+class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One line from a client. What is not asked is not sent, so that an older daemon understands the rest."""
 
     command: str
     now: bool = False
