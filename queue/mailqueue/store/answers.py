@@ -1,0 +1,98 @@
+"""What an object store's error means: obstore's texts turned into our errors and an administrator's words.
+
+obstore (the Rust crate object_store) has few exception classes; what happened is in the text: the status
+code and the XML of the answer, or, when there was none, the kind of failure of the connection in a dump
+after "Debug source". Texts were taken from obstore 0.12.1; of a text that is not understood the first line
+is passed on, as `StoreUnavailable`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from mailqueue.store.base import MissingKey, StoreError, StoreFull, StoreRefused, StoreUnavailable
+
+_STATUS = re.compile(r"non-2xx status code: (\d{3})([^:\n]*)")
+_CODE = re.compile(r"<Code>([^<]{1,80})</Code>|\"code\"\s*:\s*\"([^\"]{1,80})\"")
+_MESSAGE = re.compile(r"<Message>([^<]{1,300})|\"message\"\s*:\s*\"([^\"]{1,300})")
+_KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
+_OS_MESSAGE = re.compile(r"message: \"([^\"]{1,200})\"|error: \"([^\"]{1,200})\"")
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+_FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage")
+_TEMPORARY = (
+    "RequestTimeout",
+    "SlowDown",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "TooManyRequests",
+)
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)|InvalidMessage\(\s*(\w+)")
+
+
+class Answer(NamedTuple):
+    """What a text says."""
+
+    status: int
+    """HTTP status, 0 when no answer came."""
+    code: str
+    """The store's name for the error, or the kind of failure ("Connect", "Timeout", ...)."""
+    words: str
+    """For an administrator."""
+
+
+def understand(text: str) -> Answer:
+    """Read a text of obstore."""
+    status = _STATUS.search(text)
+    if status is not None:
+        code = _first(_CODE, text)
+        message = _first(_MESSAGE, text).strip().rstrip(".")
+        detail = ": ".join(part for part in (code, message) if part) or status.group(2).strip()
+        return Answer(int(status.group(1)), code, f"it answered {status.group(1)} ({detail})")
+    kind = _first(_KIND, text)
+    certificate = _first(_CERTIFICATE, text)
+    if certificate:
+        return Answer(0, "Certificate", f"no TLS with it ({certificate}): is its certificate good?")
+    if kind == "Connect":
+        return Answer(0, kind, f"no connection ({_first(_OS_MESSAGE, text) or 'no answer in time'})")
+    if kind == "Timeout":
+        return Answer(0, kind, "no answer in time")
+    if kind:
+        return Answer(0, kind, f"the connection broke ({_first(_OS_MESSAGE, text) or kind})")
+    return Answer(0, "", text.partition("\n")[0][:300])
+
+
+def is_past_the_end(text: str) -> bool:
+    """True when a range was asked for that begins behind the last octet (RFC 9110 section 15.5.17)."""
+    return understand(text).status == 416
+
+
+def is_missing_bucket(text: str) -> bool:
+    """True when not only the object is missing."""
+    return any(name in text for name in _NO_BUCKET)
+
+
+def translate(store: str, what: str, error: Exception, *, reading: bool) -> StoreError:
+    """Our error for one of obstore's. `what` was tried; 404 is a missing key when `reading` an object."""
+    text = str(error)
+    answer = understand(text)
+    if isinstance(error, FileNotFoundError) or answer.status == 404:
+        if reading and not is_missing_bucket(text):
+            return MissingKey(store, f"{what}: there is none")
+        return StoreRefused(store, f"{what}: there is no such bucket")
+    return _kind(answer)(store, f"{what}: {answer.words}")
+
+
+def _kind(answer: Answer) -> type[StoreError]:
+    if answer.code in _TEMPORARY or answer.status in (408, 409, 412, 425, 429):
+        return StoreUnavailable
+    if answer.status == 507 or any(name in answer.code for name in _FULL):
+        return StoreFull
+    if 300 <= answer.status < 500 or answer.status == 501 or answer.code == "Certificate":
+        return StoreRefused
+    return StoreUnavailable
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return next((group for group in found.groups() if group), "") if found else ""

