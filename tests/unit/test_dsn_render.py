@@ -208,6 +208,17 @@ def test_subject_of_the_message_is_shown_decoded() -> None:
     assert got.message["content-transfer-encoding"] == "7bit"
 
 
+def test_lines_are_folded_where_a_blank_allows_it() -> None:
+    got = rendered(original(), report(reply=Reply(550, "5.7.1", "Go away. " * 60)), longest=78)
+    assert got.recipients[0]["diagnostic-code"] == "smtp; 550 5.7.1 " + ("Go away. " * 60).strip()
+
+
+def test_long_reply_is_cut() -> None:
+    got = rendered(original(), report(reply=Reply(550, "5.7.1", "word " * 9000)))
+    assert 1900 < len(got.recipients[0]["diagnostic-code"]) < 2010
+    assert got.recipients[0]["diagnostic-code"].endswith(" ...")
+
+
 def test_reason_of_our_own_is_no_reply_of_a_server() -> None:
     got = rendered(original(), report(reply=Reply(451, "4.4.1", "No connection"), peer=""))
     assert got.recipients[0]["diagnostic-code"] == "X-Tamis; 451 4.4.1 No connection"
