@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import obstore.store
 import pytest
 
 from mailqueue.store.base import Store
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
+from mailqueue.store.objects import ObjectsStore
 from tests.peers.faultstore import FaultStore
 from tests.peers.storecontract import CONTRACT
 
 KINDS: dict[str, Callable[[Path], Store]] = {
     "memory": lambda path: MemoryStore(),
     "file": lambda path: FileStore(path / "queue"),
+    "objects": lambda path: ObjectsStore("objects:", [obstore.store.MemoryStore()]),
     "fault": lambda path: FaultStore(MemoryStore()),
 }
 

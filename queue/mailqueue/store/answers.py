@@ -64,7 +64,7 @@ def understand(text: str) -> Answer:
 
 def is_past_the_end(text: str) -> bool:
     """True when a range was asked for that begins behind the last octet (RFC 9110 section 15.5.17)."""
-    return understand(text).status == 416
+    return understand(text).status == 416 or "Wanted range starting at" in text
 
 
 def is_missing_bucket(text: str) -> bool:

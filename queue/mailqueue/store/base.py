@@ -5,7 +5,8 @@ through whatever endpoint, exactly one succeeds, and what it wrote is durable wh
 (mailqueue.store.probe) refuses a store that does not keep this.
 
 Keys are relative to the store's prefix, which is the queue's name space: the first segment of a key says
-what it is ("log/...", "lease/...", see `mailqueue.keys`). Stores do not look at values, with one exception:
+what it is ("log/...", "lease/...", see `mailqueue.keys`). No key is a folder of another: with "a/b" there
+is no "a". Stores do not look at values, with one exception:
 an object under "log/" that begins with `SEAL_MARK` is a seal. A seal ends the log of a process, and it is
 the one kind of object that a writer other than the owner of the log may create there, so a replicated
 store has to tell it from an entry (see `mailqueue.store.replicated`).

@@ -62,6 +62,8 @@ class FileStore:
         try:
             self._disk = Disk(Path(path))
         except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                raise StoreRefused(self.name, "opening it: the folder above it does not exist") from error
             raise self._translated(error, "opening it") from error
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="queue-disk")
 

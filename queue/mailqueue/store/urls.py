@@ -23,17 +23,20 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
-from obstore.store import AzureStore, ClientConfig, GCSStore, ObjectStore, RetryConfig, S3Store
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from mailqueue.store.answers import understand
 from mailqueue.store.base import Store, check_prefix
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.objects import Limits, ObjectsStore
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
 
 FORMS = "memory:, file:/path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]")

@@ -1,0 +1,84 @@
+"""What texts of obstore mean for an administrator. The texts are of obstore 0.12.1, shortened."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailqueue.store.answers import translate, understand
+from mailqueue.store.base import MissingKey, StoreError, StoreFull, StoreRefused, StoreUnavailable
+
+
+def answered(status: str, code: str = "", message: str = "") -> str:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>" if code else ""
+    return (
+        "Generic S3 error: Error performing PUT http://127.0.0.1:1/queue/a in 1.58ms - "
+        f"Server returned non-2xx status code: {status}: {body}\n\nDebug source:\nGeneric {{ }}"
+    )
+
+
+def broken(kind: str, inner: str) -> str:
+    return (
+        "Generic S3 error: Error performing PUT http://127.0.0.1:1/q/a in 2s - HTTP error: error sending "
+        "request\n\nDebug source:\nGeneric { inner: Http(\n"
+        f"  HttpError {{\n    kind: {kind},\n    source: {inner} }} ) }}"
+    )
+
+
+OS_REFUSED = 'Os { code: 111, kind: ConnectionRefused, message: "Connection refused", }'
+DNS = '"dns error", Custom { kind: Uncategorized, error: "failed to lookup address information" }'
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        (
+            answered("403 Forbidden", "InvalidAccessKeyId", "The access key ID does not exist."),
+            StoreRefused,
+            "it answered 403 (InvalidAccessKeyId: The access key ID does not exist)",
+        ),
+        (answered("401 Unauthorized"), StoreRefused, "it answered 401 (Unauthorized)"),
+        (answered("403 Forbidden", "SlowDown", "x"), StoreUnavailable, "403 (SlowDown"),
+        (answered("400 Bad Request", "RequestTimeout", "x"), StoreUnavailable, "400 (RequestTimeout"),
+        (
+            answered("400 Bad Request", "AuthorizationHeaderMalformed", "the region 'x' is wrong"),
+            StoreRefused,
+            "the region 'x' is wrong",
+        ),
+        (answered("301 Moved Permanently", "PermanentRedirect", "x"), StoreRefused, "301"),
+        (answered("404 Not Found", "NoSuchBucket", "x"), StoreRefused, "there is no such bucket"),
+        (answered("409 Conflict", "ConditionalRequestConflict", "x"), StoreUnavailable, "409"),
+        (answered("429 Too Many Requests"), StoreUnavailable, "429"),
+        (answered("500 Internal Server Error", "InternalError", "oops"), StoreUnavailable, "500"),
+        (answered("501 Not Implemented", "NotImplemented", "x"), StoreRefused, "501"),
+        (answered("503 Slow Down"), StoreUnavailable, "503"),
+        (answered("507 Insufficient Storage"), StoreFull, "507"),
+        (answered("403 Forbidden", "QuotaExceeded", "x"), StoreFull, "QuotaExceeded"),
+        (broken("Connect", OS_REFUSED), StoreUnavailable, "no connection (Connection refused)"),
+        (broken("Connect", DNS), StoreUnavailable, "no connection (failed to lookup address information)"),
+        (broken("Connect", "TimedOut"), StoreUnavailable, "no connection (no answer in time)"),
+        (broken("Timeout", "TimedOut"), StoreUnavailable, "no answer in time"),
+        (broken("Interrupted", 'Os { message: "Connection reset by peer" }'), StoreUnavailable, "broke"),
+        (broken("Connect", "InvalidCertificate(UnknownIssuer)"), StoreRefused, "UnknownIssuer"),
+        ("something new\nand more", StoreUnavailable, "something new"),
+        ("", StoreUnavailable, ""),
+    ],
+)
+def test_texts(text: str, kind: type[StoreError], words: str) -> None:
+    error = translate("s3://b", "writing a", RuntimeError(text), reading=False)
+    assert type(error) is kind
+    assert words in str(error)
+    assert str(error).startswith("s3://b: writing a: ")
+    assert "\n" not in str(error)
+
+
+def test_what_is_missing() -> None:
+    missing = FileNotFoundError(answered("404 Not Found", "NoSuchKey", "x"))
+    assert type(translate("s", "reading a", missing, reading=True)) is MissingKey
+    assert type(translate("s", "listing", missing, reading=False)) is StoreRefused
+    bucket = FileNotFoundError(answered("404 Not Found", "NoSuchBucket", "x"))
+    assert type(translate("s", "reading a", bucket, reading=True)) is StoreRefused
+
+
+def test_json_of_google() -> None:
+    text = 'non-2xx status code: 403 Forbidden: {"error": {"code": 403, "message": "no access to it"}}'
+    assert understand(text).words == "it answered 403 (no access to it)"

@@ -1,0 +1,154 @@
+"""URLs and options of stores, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from mailqueue.store.base import StoreRefused
+from mailqueue.store.file import FileStore
+from mailqueue.store.memory import MemoryStore
+from mailqueue.store.objects import Limits, ObjectsStore
+from mailqueue.store.urls import StoreOptions, StoreUrlError, open_store
+
+KEYS = StoreOptions(access_key="AK", secret="SK", region="eu-west-1")
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "name"),
+    [
+        ("s3://bucket/prefix", KEYS, "s3://bucket/prefix"),
+        ("s3://bucket", KEYS, "s3://bucket"),
+        ("s3://bucket/a/b/", KEYS, "s3://bucket/a/b"),
+        ("gs://bucket/x", StoreOptions(), "gs://bucket/x"),
+        ("az://container/x", StoreOptions(access_key="account", secret="aGk="), "az://container/x"),
+        (
+            "s3://bucket/x",
+            StoreOptions(
+                endpoints=("http://127.0.0.1:1", "http://127.0.0.1:2"),
+                allow_http=True,
+                access_key="AK",
+                secret="SK",
+            ),
+            "s3://bucket/x at http://127.0.0.1:1",
+        ),
+    ],
+)
+def test_names_of_object_stores(url: str, options: StoreOptions, name: str, tmp_path: Path) -> None:
+    if url.startswith("gs:"):
+        path = tmp_path / "account.json"
+        path.write_text(json.dumps({"private_key": "x", "private_key_id": "1", "client_email": "a@b"}))
+        options = StoreOptions(endpoints=("https://127.0.0.1:1",))
+        name += " at https://127.0.0.1:1"
+    store = open_store(url, options)
+    assert isinstance(store, ObjectsStore)
+    assert store.name == name
+    assert len(store.endpoints) == max(1, len(options.endpoints))
+
+
+def test_memory_and_files(tmp_path: Path) -> None:
+    assert isinstance(open_store("memory:"), MemoryStore)
+    for url in (f"file:{tmp_path}/queue", f"file://{tmp_path}/queue/"):
+        store = open_store(url)
+        assert isinstance(store, FileStore)
+        assert store.name == f"file:{tmp_path}/queue"
+        asyncio.run(store.close())
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", "'' is no store: expected memory:, file:/path, s3://bucket/prefix"),
+        ("/var/spool", "'/var/spool' is no store: expected"),
+        ("redis://x", "'redis://x' is no store: expected"),
+        ("memory:x", "nothing can follow memory:"),
+        ("file:queue", "'file:queue': expected file:/path, with an absolute path"),
+        ("file://host/queue", "expected file:/path"),
+        ("file:/", "expected file:/path"),
+        ("s3:/bucket", "'s3:/bucket': expected s3://bucket/prefix, with the name of a bucket"),
+        ("s3://", "with the name of a bucket"),
+        ("az://c!/x", "expected az://container/prefix, with the name of a container"),
+        ("s3://bucket/a//b", "expected a prefix of letters"),
+        ("s3://bucket/../b", "expected a prefix of letters"),
+        ("s3://AK:SK@bucket/x", "with the name of a bucket"),
+    ],
+)
+def test_wrong_urls(url: str, expected: str) -> None:
+    with pytest.raises(StoreUrlError) as caught:
+        open_store(url, KEYS)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "expected"),
+    [
+        ("s3", {"endpoints": ("http://h:1",)}, "endpoint 'http://h:1': expected https://, or allow_http"),
+        ("s3", {"endpoints": ("h:1",)}, "endpoint 'h:1': expected https://host"),
+        ("s3", {"endpoints": ("https://h:99999",)}, "expected https://host"),
+        ("s3", {"endpoints": ("https://a:secret@h",)}, "credentials belong into options"),
+        ("s3", {"access_key": "AK"}, "both access_key and a secret"),
+        ("s3", {"access_key": "AK", "secret": "x", "secret_file": "y"}, "secret or secret_file, not both"),
+        (
+            "s3",
+            {"access_key": "AK", "secret_file": "/none"},
+            "secret_file '/none': No such file",
+        ),
+        ("s3", {"access_key": "AK", "secret_file": "{empty}"}, "expected one line of ASCII"),
+        ("s3", {"credentials_file": "/none"}, "credentials_file '/none': No such file"),
+        ("s3", {"credentials_file": "{empty}"}, "expected [default] with aws_access_key_id"),
+        ("s3", {"credentials_file": "{noise}"}, "expected sections of lines name = value"),
+        ("s3", {"credentials_file": "{empty}", "access_key": "AK"}, "or credentials_file, not both"),
+        ("s3", {"ca_file": "/none"}, "ca_file '/none': No such file"),
+        ("gs", {"access_key": "AK"}, "expected credentials_file, the JSON file of a service account"),
+        ("gs", {"credentials_file": "/none"}, "No such file or directory"),
+        ("gs", {"credentials_file": "{noise}"}, "decode service account file"),
+        ("gs", {"endpoints": ("https://a", "https://b")}, "several endpoints are for s3 only"),
+        ("az", {"access_key": "a", "secret": "not base64!"}, "Invalid Access Key"),
+        ("az", {"credentials_file": "/x"}, "expected access_key (the account's name)"),
+    ],
+)
+def test_wrong_options(url: str, options: dict[str, object], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "noise").write_text("noise")
+    placed = {
+        name: str(tmp_path / value.strip("{}")) if isinstance(value, str) and value[0] == "{" else value
+        for name, value in options.items()
+    }
+    with pytest.raises(StoreUrlError) as caught:
+        open_store(f"{url}://bucket/x", StoreOptions(**placed))  # type: ignore[arg-type]
+    assert expected in str(caught.value)
+    assert "secret@" not in str(caught.value)
+
+
+def test_an_account_of_azure_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StoreUrlError, match="Account must be specified"):
+        open_store("az://container")
+
+
+def test_credentials_from_a_file_as_the_tools_of_aws_have(tmp_path: Path) -> None:
+    path = tmp_path / "credentials"
+    path.write_text("[mail]\naws_access_key_id = AK\naws_secret_access_key = S%K\n")
+    store = open_store("s3://bucket/x", StoreOptions(credentials_file=str(path), profile="mail"))
+    assert store.name == "s3://bucket/x"
+    (tmp_path / "secret").write_text("SK\n")
+    open_store("s3://bucket/x", StoreOptions(access_key="AK", secret_file=str(tmp_path / "secret")))
+
+
+def test_options_show_no_secret() -> None:
+    assert "SK" not in repr(KEYS)
+
+
+def test_a_folder_whose_parent_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="opening it: the folder above it does not exist"):
+        open_store(f"file:{tmp_path}/no/queue")
+
+
+@pytest.mark.parametrize("limits", [{"connect": 0}, {"request": -1}, {"retries": -1}])
+def test_limits_are_positive(limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        Limits(**limits)
