@@ -47,6 +47,13 @@ def test_in_order_of_due_time_then_of_arrival() -> None:
     assert handles(dispatcher) == [2, 1, 3, 4]
 
 
+def test_what_is_offered_early_stands_where_it_came() -> None:
+    dispatcher = single()
+    dispatcher.offer(job(1, due=99.0), 10.0)
+    dispatcher.offer(job(2, due=11.0), 11.0)
+    assert handles(dispatcher) == [1, 2]
+
+
 def test_a_level_of_priority_is_worth_ten_minutes() -> None:
     dispatcher = single()
     for handle, due, priority in (
@@ -260,6 +267,20 @@ def test_a_source_with_a_rate_serves_its_sites_in_turn() -> None:
     assert [time for time, _ in order] == [10.0 * n for n in range(20)]
     for start in range(0, 20, 5):
         assert len({site for _, site in order[start : start + 5]}) == 5
+
+
+def test_what_a_source_allows_is_passed_on_by_a_site_that_cannot_use_it() -> None:
+    dispatcher = Dispatcher(
+        lambda site: Limits(concurrency=1, initial=1), source_rates={"slow": Rate(1, 10.0)}
+    )
+    for handle, site in enumerate(("a", "a", "b", "c")):
+        dispatcher.offer(job(handle, site, source="slow"), 0.0)
+    assert [a.job.site for a in given(dispatcher, 0.0)] == ["a"]
+    assert dispatcher.wake_at(0.0) == 10.0
+    assert [a.job.site for a in given(dispatcher, 10.0)] == ["b"]  # "a" is in use
+    dispatcher.hold_site("c")
+    dispatcher.offer(job(9, "d", source="slow"), 11.0)
+    assert [a.job.site for a in given(dispatcher, 20.0)] == ["d"]
 
 
 def test_all_sessions_in_use() -> None:

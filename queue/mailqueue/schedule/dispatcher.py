@@ -134,6 +134,10 @@ class Dispatcher:
         self._stand(lane)
         return None
 
+    def has(self, handle: int, site: str) -> bool:
+        """Whether something of a message waits here, or is under way and not withdrawn, for a site."""
+        return any(entry.job.site == site for entry in self._entries.get(handle, ()))
+
     def next(self, now: float) -> Assignment | None:
         """The delivery to make now, or None if there is nothing that may be done."""
         self._call(now)
@@ -143,6 +147,7 @@ class Dispatcher:
             if not lane.queue.jobs or lane.site in self._held:
                 lane.standing = False
                 self._drop(lane)
+                self._pass_on(lane.source, now)
                 continue
             got = self._sites.try_acquire(lane.site, lane.source, now, queued=True)
             if isinstance(got, Token):
@@ -157,8 +162,9 @@ class Dispatcher:
             if isinstance(got, Dead):
                 lane.standing = False
                 self._vacate(lane.site, got.until, got.reason)
-            elif not self._wait(lane, got):
-                return None
+            else:
+                self._wait(lane, got)
+            self._pass_on(lane.source, now)
         return None
 
     def done(self, assignment: Assignment, result: Result, now: float, reason: str = "") -> bool:
@@ -264,11 +270,8 @@ class Dispatcher:
         if not lanes:
             del self._lanes[lane.site]
 
-    def _wait(self, lane: _Lane, busy: Busy) -> bool:
-        """Put a lane that was refused where it will be called from; False if no lane can go on now."""
-        if busy.cause == "connections":
-            self._rotation.appendleft(lane)
-            return False
+    def _wait(self, lane: _Lane, busy: Busy) -> None:
+        """Put a lane that was refused where it will be called from; that sessions are left is known."""
         if busy.cause == "source":
             source = self._sources.get(lane.source)
             if source is None:
@@ -283,7 +286,12 @@ class Dispatcher:
             self._at(busy.until, lane)
         else:
             self._at_site.setdefault(lane.site, []).append(lane)
-        return True
+
+    def _pass_on(self, name: str, now: float) -> None:
+        """A lane could not use what its source allows now: call the next one that waits for it."""
+        source = self._sources.get(name)
+        if source is not None and source.lanes and source.bucket.ready_at() <= now:
+            self._rotation.append(source.lanes.popleft())
 
     def _at(self, when: float, what: _Lane | _Source) -> None:
         """Have it called at a time."""

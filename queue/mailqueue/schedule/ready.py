@@ -87,7 +87,8 @@ class ReadyQueue:
             while not small[0][4].waiting:
                 heappop(small)
             other = small[0][4]
-            if other.job.priority >= head.job.priority and 2 * other.slots <= head.slots:
+            # The head is in this heap too, so what comes up has at least its priority.
+            if 2 * other.slots <= head.slots:
                 chosen = other
         if chosen is head:
             self._credit = min(self._credit + 1, PASS_COST * PASS_CREDIT)

@@ -23,7 +23,7 @@ QUEUE_SHARE = 0.8
 SITE_SHARE = 0.5
 """Of all sessions, for one site."""
 IDLE_SITES = 10_000
-"""Sites without any session that are remembered; the one longest idle goes first. About 600 octets each."""
+"""Sites without any session that are remembered; the one longest idle goes first. About 400 octets each."""
 
 
 class Site:

@@ -117,7 +117,10 @@ class Timetable:
         return min(max(math.ceil(ticks), 0), _LAST) if ticks < _LAST else _LAST
 
     def _event(self) -> tuple[int, int, int] | None:
-        """The first slot in use: its start, its level, its number. One being worked up comes before all."""
+        """The first slot in use: its start, its level, its number.
+
+        One that is being worked up starts now and so comes before all; other starts are never equal.
+        """
         now = self._now
         first: tuple[int, int, int] | None = None
         for level, used in enumerate(self._used):
@@ -129,8 +132,7 @@ class Timetable:
                 continue
             slot = here + (ahead & -ahead).bit_length() - 1
             start = now if slot == here else ((now >> (8 * level + 8) << 8) | slot) << (8 * level)
-            # At the same time the higher level must be worked up before the lower one is taken.
-            if first is None or start <= first[0]:
+            if first is None or start < first[0]:
                 first = start, level, slot
         return first
 
