@@ -1,0 +1,1 @@
+"""A validated script to closures."""

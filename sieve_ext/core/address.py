@@ -1,0 +1,93 @@
+"""address (RFC 5228 section 5.1), with the parts :all, :localpart and :domain (2.7.4). Status: complete.
+
+All addresses of a field are compared, those in groups too; display names and comments never. What is no
+address is compared as it stands by :all, and has no parts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sieve_ext.closures.compiler import Compiler
+from sieve_ext.language.arguments import ADDRESS_PART, MATCHING, strings
+from sieve_ext.language.capability import AddressPart, FieldValues
+from sieve_ext.language.node import Node, Test
+from sieve_ext.runtime.run import Run
+from sieve_ext.runtime.steps import Step
+from sieve_ext.validate.values import address_header
+
+if TYPE_CHECKING:
+    from sieve_ext.message import Field
+
+
+def all_of_it(run: Run, local: str, domain: str) -> str | None:
+    """The whole address."""
+    return f"{local}@{domain}" if domain else local
+
+
+def local_part(run: Run, local: str, domain: str) -> str | None:
+    """What stands before the "@", without quotation marks."""
+    return local
+
+
+def domain_part(run: Run, local: str, domain: str) -> str | None:
+    """What stands behind it; None in an address that has none."""
+    return domain or None
+
+
+ADDRESS_PARTS = (
+    AddressPart(":all", all_of_it),
+    AddressPart(":localpart", local_part),
+    AddressPart(":domain", domain_part),
+)
+
+
+def address_part(compiler: Compiler, node: Node) -> AddressPart:
+    """The address part that a test asks for, :all by default."""
+    given = node.tags.get("address-part")
+    return compiler.dialect.address_parts[given.tag if given else ":all"][0]
+
+
+def address_values(part: AddressPart) -> FieldValues:
+    """What a test compares of a field of addresses."""
+    of = part.of
+
+    def values(run: Run, field: Field) -> list[str]:
+        mailboxes, _ = field.addresses
+        run.left -= len(mailboxes)
+        found = [
+            value for mailbox in mailboxes if (value := of(run, mailbox.local, mailbox.domain)) is not None
+        ]
+        if not mailboxes and part.tag == ":all" and (text := field.text):
+            found.append(text)
+        return found
+
+    return values
+
+
+class AddressTest(Test):
+    """A field has an address."""
+
+    word = "address"
+    args_definition = (
+        ADDRESS_PART,
+        *MATCHING,
+        strings("header-list", check=address_header),
+        strings("keys"),
+    )
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Compare the parts of all addresses of all fields of the names."""
+        names = compiler.texts(self.given["header-list"])
+        find = compiler.fields(self)
+        read = compiler.field_values(self, address_values(address_part(compiler, self)))
+        constant = None if names.constant is None else tuple(name.lower() for name in names.constant)
+
+        def values(run: Run) -> list[str]:
+            keys = constant if constant is not None else tuple(name.lower() for name in names.expand(run))
+            return [value for key in keys for field in find(run, key) for value in read(run, field)]
+
+        return compiler.match(self, values)
+
+
+WORDS = (AddressTest,)

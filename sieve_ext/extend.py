@@ -1,0 +1,127 @@
+"""All that an extension needs, in one place: see docs/developing-sieve.md.
+
+A module of `sieve_ext.extensions`, or of a host, imports from here (and from `sieve_ext.message`) and defines
+`CAPABILITIES`.
+"""
+
+from sieve_ext.closures.compiler import Compiler
+from sieve_ext.closures.strings import Template, TemplateList
+from sieve_ext.closures.unit import Unit
+from sieve_ext.closures.variables import Reference, Scope, is_name
+from sieve_ext.core.address import address_part, address_values
+from sieve_ext.core.header import decoded
+from sieve_ext.diagnostic import Position
+from sieve_ext.language.arguments import (
+    ADDRESS_PART,
+    COMPARATOR,
+    MATCH_TYPE,
+    MATCHING,
+    NUMBER,
+    STRING,
+    STRINGS,
+    number,
+    string,
+    strings,
+    subtest,
+    subtests,
+    tag,
+)
+from sieve_ext.language.capability import (
+    ActionStep,
+    AddressPart,
+    Capability,
+    Comparator,
+    EnvelopePart,
+    FieldSource,
+    FieldValues,
+    Match,
+    MatchType,
+    Modifier,
+    Namespace,
+    Tag,
+)
+from sieve_ext.language.node import Act, Control, GivenTag, Node, Test, Value
+from sieve_ext.runtime.actions import Action, Discard, FileInto, Keep, Redirect, StoreAction
+from sieve_ext.runtime.envelope import Envelope
+from sieve_ext.runtime.errors import Leave, LimitExceeded, RunFailed, Stopped
+from sieve_ext.runtime.requests import Request
+from sieve_ext.runtime.run import Run
+from sieve_ext.runtime.settings import Settings
+from sieve_ext.runtime.steps import Step, asks, chain, choice, sequence
+from sieve_ext.syntax.suggest import suggest
+from sieve_ext.syntax.tree import Number, Text, TextList
+from sieve_ext.validate.checker import Checker, texts
+from sieve_ext.validate.values import header_name, normal_address, read_address
+
+__all__ = [
+    "ADDRESS_PART",
+    "COMPARATOR",
+    "MATCHING",
+    "MATCH_TYPE",
+    "NUMBER",
+    "STRING",
+    "STRINGS",
+    "Act",
+    "Action",
+    "ActionStep",
+    "AddressPart",
+    "Capability",
+    "Checker",
+    "Comparator",
+    "Compiler",
+    "Control",
+    "Discard",
+    "Envelope",
+    "EnvelopePart",
+    "FieldSource",
+    "FieldValues",
+    "FileInto",
+    "GivenTag",
+    "Keep",
+    "Leave",
+    "LimitExceeded",
+    "Match",
+    "MatchType",
+    "Modifier",
+    "Namespace",
+    "Node",
+    "Number",
+    "Position",
+    "Redirect",
+    "Reference",
+    "Request",
+    "Run",
+    "RunFailed",
+    "Scope",
+    "Settings",
+    "Step",
+    "Stopped",
+    "StoreAction",
+    "Tag",
+    "Template",
+    "TemplateList",
+    "Test",
+    "Text",
+    "TextList",
+    "Unit",
+    "Value",
+    "address_part",
+    "address_values",
+    "asks",
+    "chain",
+    "choice",
+    "decoded",
+    "header_name",
+    "is_name",
+    "normal_address",
+    "number",
+    "read_address",
+    "sequence",
+    "string",
+    "strings",
+    "subtest",
+    "subtests",
+    "suggest",
+    "tag",
+    "texts",
+]

@@ -1,0 +1,149 @@
+"""One run of a script: everything that its steps read and change."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sieve_ext.diagnostic import Position
+from sieve_ext.message import Message
+from sieve_ext.runtime.actions import START, Action, Keep
+from sieve_ext.runtime.envelope import Envelope
+from sieve_ext.runtime.errors import LimitExceeded, RunFailed
+from sieve_ext.runtime.result import Result
+from sieve_ext.runtime.settings import Settings
+from sieve_ext.runtime.trace import Event, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SLICE = 10_000
+"""Operations between two looks at the clock."""
+
+
+class Run:
+    """The state of one run."""
+
+    __slots__ = (
+        "_cpu_start",
+        "_spent",
+        "_waited",
+        "envelope",
+        "hooks",
+        "left",
+        "mark",
+        "match_values",
+        "message",
+        "position",
+        "result",
+        "script",
+        "settings",
+        "state",
+        "trace",
+        "variables",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        envelope: Envelope,
+        settings: Settings,
+        result: Result,
+        state: dict[str, Any],
+        variables: int,
+        hooks: tuple[Callable[[Run, Action], None], ...],
+        trace: Trace | None,
+    ) -> None:
+        """`variables` is their number; `hooks` are the `on_action` of the script's capabilities."""
+        self.message = message
+        """The message with all edits; tests see it as it stands."""
+        self.envelope = envelope
+        self.settings = settings
+        self.result = result
+        self.state = state
+        """What extensions keep, by their capability's name; lives on in a following script."""
+        self.variables = [""] * variables
+        self.match_values: tuple[str, ...] | list[str] = ()
+        """`${0}` and so on, from the last match (RFC 5229 section 3.2)."""
+        self.hooks = hooks
+        self.trace = trace
+        self.position: Position = START
+        """Of the command being done."""
+        self.script = ""
+        """Name of the included script being done."""
+        self.mark = len(result.actions)
+        self.left = min(SLICE, settings.limits.operations)
+        self._spent = 0
+        self._cpu_start = -1.0
+        self._waited = 0.0
+
+    def add(self, action: Action) -> Action:
+        """Add an action to the result; returns the one that stands for it there.
+
+        Raises RunFailed for a conflict, LimitExceeded for too many.
+        """
+        action.position = self.position
+        for hook in self.hooks:
+            hook(self, action)
+        if self.trace is not None:
+            self.trace(Event("action", action.describe(), self.position, script=self.script))
+        return self.result.add(action, self.settings)
+
+    def fail(self, text: str) -> NoReturn:
+        """End the run with an error at the command being done: the message is kept, the text reported."""
+        raise RunFailed(text)
+
+    def note(self, text: str) -> None:
+        """Say something for the log, at the command being done."""
+        self.result.note(text, self.position, self.script)
+
+    def spend(self, operations: int) -> None:
+        """Account for work that grows with the message or the script: values times keys, parts, fields.
+
+        Raises LimitExceeded when the run has used up its operations or its processor time.
+        """
+        self.left -= operations
+        if self.left < 0:
+            self.refill()
+
+    def refill(self) -> None:
+        """What `spend` does once a slice of operations is used up; for loops that count `left` themselves."""
+        limits = self.settings.limits
+        self._spent += min(SLICE, limits.operations) - self.left
+        if self._spent > limits.operations:
+            raise LimitExceeded(f"script uses too many operations (max {limits.operations})")
+        self.left = SLICE
+        self.check_time()
+
+    def check_time(self) -> None:
+        """Raises LimitExceeded when the processor time is used up; before and after anything long."""
+        limits = self.settings.limits
+        now = time.thread_time()
+        if self._cpu_start < 0:
+            self._cpu_start = now
+        elif now - self._cpu_start - self._waited > limits.cpu_seconds:
+            raise LimitExceeded(f"execution exceeded CPU time limit ({limits.cpu_seconds:g} seconds)")
+
+    def waited(self, seconds: float) -> None:
+        """The thread has spent `seconds` of processor time outside of the run, while an answer was sought."""
+        self._waited += seconds
+
+    def start_clock(self) -> None:
+        """Begin to count processor time."""
+        self._cpu_start = time.thread_time()
+
+    def limit_value(self, value: str) -> str:
+        """`value` cut to the longest that a variable may have, at a character (RFC 5229 section 5)."""
+        most = self.settings.limits.variable_octets
+        if len(value) * 4 <= most:
+            return value
+        octets = value.encode("utf-8", "surrogatepass")
+        return value if len(octets) <= most else octets[:most].decode("utf-8", "ignore")
+
+    def end(self) -> None:
+        """Close the result: find out about the implicit keep."""
+        keep = Keep(implicit=True)
+        keep.position = START
+        for hook in self.hooks:
+            hook(self, keep)
+        self.result.end(keep)

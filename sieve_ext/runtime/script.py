@@ -1,0 +1,285 @@
+"""A compiled script, and running it.
+
+`load` turns text into a `Script` or raises `InvalidScript` with everything that is wrong. A script is
+immutable and may run many times, in several threads at once; all that a run changes is in its `Run`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from sieve_ext.closures.compiler import Compiler
+from sieve_ext.closures.unit import ScriptStore, Unit
+from sieve_ext.diagnostic import Diagnostic, InvalidScript, Severity, Source
+from sieve_ext.message import Message
+from sieve_ext.runtime.envelope import Envelope
+from sieve_ext.runtime.errors import Leave, RunFailed
+from sieve_ext.runtime.requests import Request
+from sieve_ext.runtime.result import Fault, Result
+from sieve_ext.runtime.run import Run
+from sieve_ext.runtime.settings import Settings
+from sieve_ext.runtime.steps import Step, asks
+from sieve_ext.runtime.trace import Trace
+from sieve_ext.syntax.parser import Parser
+from sieve_ext.validate.check import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sieve_ext.language.dialect import Dialect
+    from sieve_ext.language.node import Node
+    from sieve_ext.runtime.actions import Action
+
+Running = Generator[Request, Any, Result]
+"""A run: yields requests, is sent their answers, returns the result."""
+
+
+class Script:
+    """A valid script of a dialect."""
+
+    __slots__ = (
+        "_hooks",
+        "_step",
+        "_traced",
+        "asks",
+        "dialect",
+        "enabled",
+        "name",
+        "text",
+        "variables",
+        "warnings",
+    )
+
+    def __init__(
+        self,
+        step: Step,
+        *,
+        text: bytes,
+        name: str,
+        dialect: Dialect,
+        enabled: frozenset[str],
+        variables: int,
+        warnings: tuple[Diagnostic, ...],
+        traced: Callable[[], Script] | None,
+    ) -> None:
+        """Made by `load`."""
+        self._step = step
+        self.text = text
+        self.name = name
+        self.dialect = dialect
+        self.enabled = enabled
+        """The capabilities that it requires, with those they bring."""
+        self.variables = variables
+        """How many values its variables need."""
+        self.warnings = warnings
+        """What is most likely a mistake in it."""
+        self.asks = asks(step)
+        """A run may yield requests; False: it never does."""
+        self._traced: Script | Callable[[], Script] | None = traced
+        self._hooks: tuple[Callable[[Run, Action], None], ...] = tuple(
+            hook for one in sorted(enabled) if (hook := dialect.capabilities[one].on_action) is not None
+        )
+
+    @property
+    def step(self) -> Step:
+        """The compiled commands, for those who include the script."""
+        return self._step
+
+    def run(
+        self,
+        message: Message,
+        envelope: Envelope | None = None,
+        *,
+        settings: Settings | None = None,
+        result: Result | None = None,
+        state: dict[str, Any] | None = None,
+        trace: Trace | None = None,
+    ) -> Running:
+        """Run it for a message: a generator of requests that returns the result.
+
+        `result` is that of the script before, in a sequence; its actions count for conflicts and limits, and
+        stay if this run fails. `state` is what extensions keep from one script to the next. Edits of the
+        script are made in `message`. `trace` is told of every test and action. No exception comes out of it.
+        """
+        if trace is not None:
+            return self._traced_script().run_traced(message, envelope, settings, result, state, trace)
+        return self._run(self._begin(message, envelope, settings, result, state, None))
+
+    def run_traced(
+        self,
+        message: Message,
+        envelope: Envelope | None,
+        settings: Settings | None,
+        result: Result | None,
+        state: dict[str, Any] | None,
+        trace: Trace,
+    ) -> Running:
+        """`run` of a script that was compiled to be traced."""
+        return self._run(self._begin(message, envelope, settings, result, state, trace))
+
+    def run_plain(
+        self,
+        message: Message,
+        envelope: Envelope | None = None,
+        *,
+        settings: Settings | None = None,
+        result: Result | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> Result:
+        """`run` of a script that asks nothing, at once. Raises ValueError if `asks`."""
+        if self.asks:
+            raise ValueError("this script asks its host")
+        run = self._begin(message, envelope, settings, result, state, None)
+        try:
+            self._step(run)
+        except Leave:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message is kept and it is reported
+            _fail(run, error)
+        run.end()
+        return run.result
+
+    def _begin(
+        self,
+        message: Message,
+        envelope: Envelope | None,
+        settings: Settings | None,
+        result: Result | None,
+        state: dict[str, Any] | None,
+        trace: Trace | None,
+    ) -> Run:
+        if result is None:
+            result = Result()
+        result.message = message
+        result.failed = False
+        return Run(
+            message,
+            envelope if envelope is not None else Envelope(),
+            settings if settings is not None else _DEFAULTS,
+            result,
+            state if state is not None else {},
+            self.variables,
+            self._hooks,
+            trace,
+        )
+
+    def _run(self, run: Run) -> Running:
+        try:
+            if self.asks:
+                steps = self._step(run)
+                answer: Any = None
+                while True:
+                    try:
+                        request = steps.send(answer)
+                    except StopIteration:
+                        break
+                    before = time.thread_time()
+                    answer = yield request
+                    run.waited(time.thread_time() - before)
+            else:
+                self._step(run)
+        except Leave:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message is kept and it is reported
+            _fail(run, error)
+        run.end()
+        return run.result
+
+    def _traced_script(self) -> Script:
+        if self._traced is None:
+            return self
+        if not isinstance(self._traced, Script):
+            self._traced = self._traced()
+        return self._traced
+
+
+_DEFAULTS = Settings()
+
+
+def _fail(run: Run, error: Exception) -> None:
+    text = str(error) if isinstance(error, RunFailed) else f"internal error: {type(error).__name__}: {error}"
+    cause = None if isinstance(error, RunFailed) else error
+    run.result.fail(Fault(run.position, text, run.script, cause), run.mark)
+
+
+def load(
+    text: str | bytes,
+    dialect: Dialect,
+    *,
+    name: str = "",
+    settings: Settings | None = None,
+    store: ScriptStore | None = None,
+    tracing: bool = False,
+) -> Script:
+    """Compile a script. Raises InvalidScript with all that is wrong with it, the closing error last."""
+    unit = Unit(settings or _DEFAULTS, store, tracing)
+    script, diagnostics = load_unit(text, dialect, unit)
+    if script is None:
+        raise InvalidScript(diagnostics)
+    script.name = name
+    if not tracing:
+        octets = script.text
+        script._traced = lambda: load(
+            octets, dialect, name=name, settings=settings, store=store, tracing=True
+        )
+    return script
+
+
+def check(
+    text: str | bytes,
+    dialect: Dialect,
+    *,
+    settings: Settings | None = None,
+    store: ScriptStore | None = None,
+) -> list[Diagnostic]:
+    """Everything that is wrong with a script, warnings too, without a closing error; none if nothing is."""
+    return [
+        one
+        for one in load_unit(text, dialect, Unit(settings or _DEFAULTS, store))[1]
+        if one.code not in (PARSE_FAILED, VALIDATION_FAILED)
+    ]
+
+
+PARSE_FAILED = "parse-failed"
+VALIDATION_FAILED = "validation-failed"
+"""Codes of the error that closes the list, where there are others."""
+
+
+def load_unit(
+    text: str | bytes, dialect: Dialect, unit: Unit, name: str = ""
+) -> tuple[Script | None, list[Diagnostic]]:
+    """Compile a script of a unit: the script, or None, and all that is wrong; never raises.
+
+    `name` goes into the diagnostics; that of an included script. The list ends with a closing error if it
+    has one at all.
+    """
+    parser = Parser()
+    tree = parser.read(text, name)
+    if parser.diagnostics:
+        return None, _closed(parser.diagnostics, parser.source, PARSE_FAILED, "parse failed")
+    checked = validate(tree, parser.source, dialect, unit)
+    if checked.checker.has_errors:
+        return None, _closed(checked.diagnostics, parser.source, VALIDATION_FAILED, "validation failed")
+    nodes: list[Node] = checked.nodes
+    checker = checked.checker
+    compiler = Compiler(dialect, parser.source, checker.enabled, checker.scope, unit, tracing=unit.tracing)
+    step = compiler.block(nodes)
+    script = Script(
+        step,
+        text=parser.source.octets,
+        name=name,
+        dialect=dialect,
+        enabled=frozenset(checker.enabled),
+        variables=checker.scope.size,
+        warnings=tuple(checked.diagnostics),
+        traced=None,
+    )
+    return script, checked.diagnostics
+
+
+def _closed(found: list[Diagnostic], source: Source, code: str, text: str) -> list[Diagnostic]:
+    end = source.position(len(source.octets))
+    found = sorted(found, key=lambda one: (one.line, one.column))
+    return [*found, Diagnostic(end.line, end.column, 0, Severity.ERROR, code, text, "", source.name)]

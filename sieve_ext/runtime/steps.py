@@ -1,0 +1,183 @@
+"""How compiled commands and tests are put together.
+
+A step is a function that takes the run. Most are plain functions. One that needs an answer from the host is
+a generator function: it yields requests and is sent their answers. What contains only plain steps is plain
+itself: a script that asks nothing runs without a generator anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from inspect import CO_GENERATOR
+from typing import TYPE_CHECKING, Any
+
+from sieve_ext.diagnostic import Position
+
+if TYPE_CHECKING:
+    from sieve_ext.runtime.run import Run
+
+Step = Callable[["Run"], Any]
+"""Does a command, or says whether a test holds."""
+
+Placed = tuple[Position, Step]
+"""A command and where it stands."""
+
+
+def asks(step: Callable[..., Any]) -> bool:
+    """True when `step` is a generator function, so that its requests have to be passed on."""
+    code = getattr(step, "__code__", None)
+    return code is not None and bool(code.co_flags & CO_GENERATOR)
+
+
+def sequence(steps: Sequence[Placed]) -> Step:
+    """Commands one after the other; the run knows at which it is."""
+    if not steps:
+        return _nothing
+    if any(asks(step) for _, step in steps):
+        marked: list[tuple[Position, Any, bool]] = [(at, step, asks(step)) for at, step in steps]
+
+        def run_asking(run: Run) -> Any:
+            for position, step, does_ask in marked:
+                run.position = position
+                if does_ask:
+                    yield from step(run)
+                else:
+                    step(run)
+
+        return run_asking
+    if len(steps) == 1:
+        ((position, step),) = steps
+
+        def run_one(run: Run) -> None:
+            run.position = position
+            step(run)
+
+        return run_one
+    placed = tuple(steps)
+
+    def run_all(run: Run) -> None:
+        for position, step in placed:
+            run.position = position
+            step(run)
+
+    return run_all
+
+
+def _nothing(run: Run) -> None:
+    """An empty block."""
+
+
+def choice(branches: Sequence[tuple[Step, Step]], otherwise: Step | None) -> Step:
+    """The block of the first test that holds; `otherwise` if none does."""
+    if any(asks(test) or asks(block) for test, block in branches) or (otherwise and asks(otherwise)):
+        marked = [(test, asks(test), block, asks(block)) for test, block in branches]
+        last: Any = otherwise or _nothing
+        last_asks = asks(last)
+
+        def choose_asking(run: Run) -> Any:
+            for test, test_asks, block, block_asks in marked:
+                if (yield from test(run)) if test_asks else test(run):
+                    if block_asks:
+                        yield from block(run)
+                    else:
+                        block(run)
+                    return
+            if last_asks:
+                yield from last(run)
+            else:
+                last(run)
+
+        return choose_asking
+    if len(branches) == 1:
+        ((only_test, only_block),) = branches
+        if otherwise is None:
+
+            def choose_one(run: Run) -> None:
+                if only_test(run):
+                    only_block(run)
+
+            return choose_one
+    pairs = tuple(branches)
+
+    def choose(run: Run) -> None:
+        for test, block in pairs:
+            if test(run):
+                block(run)
+                return
+        if otherwise is not None:
+            otherwise(run)
+
+    return choose
+
+
+def negation(test: Step) -> Step:
+    """True where `test` is false."""
+    if asks(test):
+
+        def not_asking(run: Run) -> Any:
+            return not (yield from test(run))
+
+        return not_asking
+
+    def is_not(run: Run) -> bool:
+        return not test(run)
+
+    return is_not
+
+
+def all_of(tests: Sequence[Step]) -> Step:
+    """True when all hold; those behind the first that does not are not made."""
+    return _junction(tests, False)
+
+
+def any_of(tests: Sequence[Step]) -> Step:
+    """True when one holds; those behind it are not made."""
+    return _junction(tests, True)
+
+
+def _junction(tests: Sequence[Step], decisive: bool) -> Step:
+    if any(map(asks, tests)):
+        marked = [(test, asks(test)) for test in tests]
+
+        def junction_asking(run: Run) -> Any:
+            for test, does_ask in marked:
+                if bool((yield from test(run)) if does_ask else test(run)) is decisive:
+                    return decisive
+            return not decisive
+
+        return junction_asking
+    each = tuple(tests)
+    if decisive:
+
+        def any_holds(run: Run) -> bool:
+            for test in each:  # noqa: SIM110 - a generator expression costs more than the tests
+                if test(run):
+                    return True
+            return False
+
+        return any_holds
+
+    def all_hold(run: Run) -> bool:
+        for test in each:  # noqa: SIM110
+            if not test(run):
+                return False
+        return True
+
+    return all_hold
+
+
+def chain(first: Step, then: Callable[[Run, Any], Any]) -> Step:
+    """`then`, given what `first` yields; either may ask."""
+    first_asks, then_asks = asks(first), asks(then)
+    if first_asks or then_asks:
+
+        def chained_asking(run: Run) -> Any:
+            value = (yield from first(run)) if first_asks else first(run)
+            return (yield from then(run, value)) if then_asks else then(run, value)
+
+        return chained_asking
+
+    def chained(run: Run) -> Any:
+        return then(run, first(run))
+
+    return chained

@@ -1,0 +1,1 @@
+"""Checks of a script that go beyond its grammar."""

@@ -1,0 +1,373 @@
+"""From what was written to nodes that know what it means: words, tags and arguments, looked up and checked.
+
+Every command is bound even if the one before it was wrong, and the block of a broken command is still read;
+of one command the first mistake in its arguments is reported, for those behind it are mostly its children.
+An unknown word is reported where it first occurs. Blocks that can never run - behind a test that is always
+false - are not looked at, so that a script may use what `ihave` says is missing (RFC 5463 section 4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sieve_ext.language.node import GivenTag, Node, Value
+from sieve_ext.syntax.suggest import suggest
+from sieve_ext.syntax.tree import Argument, Call, Number, TagName, Text, TextList
+from sieve_ext.validate.checker import Checker, texts
+from sieve_ext.validate.flow import check_flow
+from sieve_ext.validate.matching import check_matching
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sieve_ext.language.arguments import Definition
+    from sieve_ext.language.capability import TagSpec
+    from sieve_ext.language.dialect import Dialect
+
+
+class Binder:
+    """Makes the nodes of one script."""
+
+    def __init__(self, checker: Checker) -> None:
+        """What is wrong is reported to `checker`."""
+        self._checker = checker
+        self._dialect: Dialect = checker.dialect
+        self._reported: set[tuple[str, str]] = set()
+
+    def block(self, calls: Sequence[Call], parent: Node | None) -> list[Node]:
+        """The commands of a block, those that are none left out."""
+        checker = self._checker
+        outer = checker.previous
+        checker.previous = None
+        nodes: list[Node] = []
+        for call in calls:
+            if not call.name:  # the parser has reported it
+                continue
+            node = self._command(call, parent)
+            if node is not None:
+                nodes.append(node)
+                checker.previous = node
+        checker.previous = outer
+        check_flow(nodes, checker)
+        return nodes
+
+    def _command(self, call: Call, parent: Node | None) -> Node | None:
+        word = self._dialect.commands.get(call.name)
+        if word is None or not self._is_enabled(word):
+            self._unknown(call, "command", word)
+            if call.block:
+                self._inner(call, None)
+            return None
+        node = word(parent, call)
+        node.source = self._checker.source
+        if node.skips(self._checker):
+            node.is_skipped = True
+            return node
+        if node.must_follow is not None:
+            self._check_order(node)
+        if node.only_top and self._checker.depth:
+            self._checker.error(
+                node, "not-top", f"the {node.name} command can only be placed at top level, not in a block"
+            )
+        sound = self._bind(node, call)
+        if call.block is None:
+            if node.accept_children and sound:
+                self._checker.error(
+                    node, "no-block", f"the {node.name} command requires a command block, but it is missing"
+                )
+        elif not node.accept_children:
+            if sound:
+                self._checker.error(
+                    node, "block",
+                    f"the {node.name} command does not accept a command block, but one is specified anyway",
+                )  # fmt: skip
+        elif not sound or node.enters_block(self._checker):
+            node.children = self._inner(call, node)
+            node.leave_block(self._checker)
+        else:
+            node.is_dead = True
+        return node
+
+    def _inner(self, call: Call, node: Node | None) -> list[Node]:
+        self._checker.depth += 1
+        found = self.block(call.block or (), node)
+        self._checker.depth -= 1
+        return found
+
+    def _check_order(self, node: Node) -> None:
+        previous = self._checker.previous
+        if previous is None or previous.name not in (node.must_follow or ()):
+            wanted = " or ".join(sorted(node.must_follow or (), reverse=True))
+            self._checker.error(
+                node, "out-of-place", f"the {node.name} command must follow an {wanted} command"
+            )
+
+    # Tests
+
+    def test(self, call: Call, parent: Node) -> Node | None:
+        """A test; None, with an error reported, when there is none of this name."""
+        word = self._dialect.tests.get(call.name)
+        if word is None or not self._is_enabled(word):
+            self._unknown(call, "test", word)
+            return None
+        node = word(parent, call)
+        node.source = self._checker.source
+        node.is_sound = self._bind(node, call)
+        return node
+
+    def _tests(self, node: Node, call: Call) -> bool:
+        wanted = next((one for one in node.args_definition if one["type"] in (["test"], ["testlist"])), None)
+        checker = self._checker
+        kind = node.kind
+        if wanted is None:
+            if not call.tests and not call.is_list:
+                return True
+            if not call.is_list:
+                checker.error(
+                    self._place(call.tests[0]), "tests",
+                    f"the {node.name} {kind} accepts no sub-tests, but tests are specified: "
+                    f"missing semicolon ';' before '{call.tests[0].name}'?",
+                )  # fmt: skip
+            else:
+                checker.error(
+                    node, "tests", f"the {node.name} {kind} accepts no sub-tests, but tests are specified"
+                )
+            return False
+        if wanted["type"] == ["test"]:
+            if not call.tests:
+                if not call.is_list:
+                    checker.error(
+                        node,
+                        "no-test",
+                        f"the {node.name} {kind} requires one sub-test, but none is specified",
+                    )
+                return False
+            if call.is_list:
+                checker.error(
+                    node, "test-list",
+                    f"the {node.name} {kind} requires one sub-test, but a list of sub-tests is specified",
+                    "join them by allof or anyof" if len(call.tests) > 1 else "leave the parentheses out",
+                )  # fmt: skip
+                return False
+        elif not call.is_list:
+            text = "but a single test is specified" if call.tests else "but none is specified"
+            checker.error(
+                node, "no-test-list", f"the {node.name} {kind} requires a list of sub-tests, {text}",
+                f"write {node.name} (TEST, TEST ...)",
+            )  # fmt: skip
+            return False
+        sound = True
+        for sub in call.tests:
+            test = self.test(sub, node)
+            if test is None:
+                sound = False
+                continue
+            node.tests.append(test)
+            sound &= test.is_sound
+            if test.is_sound and node.decided_by(test.constant(checker)):
+                break
+        return sound
+
+    def _place(self, call: Call) -> Text:
+        return Text(call.name, call.start, call.end)
+
+    # Arguments
+
+    def _bind(self, node: Node, call: Call) -> bool:
+        """Give `node` its arguments and tests; True when nothing is wrong with them."""
+        checker = self._checker
+        before = len(checker.diagnostics)
+        if call.arguments:
+            for reader in checker.readers():
+                if not self._rewrite(reader, call.arguments):
+                    return False
+            if checker.expands:
+                checker.check_references(one for one in call.arguments if isinstance(one, Text | TextList))
+        sound = self._arguments(node, call.arguments) and self._tests(node, call)
+        if sound:
+            self._check_values(node)
+            check_matching(node, checker)
+            for given in node.tags.values():
+                if given.spec.owner is not None:
+                    given.spec.owner.check(node, given, checker)
+            node.check(checker)
+        return sound and not any(one.severity.value == "error" for one in checker.diagnostics[before:])
+
+    def _rewrite(self, reader: Any, arguments: list[Argument]) -> bool:
+        for argument in arguments:
+            for text in texts(argument) if isinstance(argument, Text | TextList) else ():
+                if "$" in text.value:
+                    try:
+                        text.value = reader(text.value)
+                    except ValueError as error:
+                        self._checker.error(text, "bad-string", str(error))
+                        return False
+        return True
+
+    def _arguments(self, node: Node, arguments: list[Argument]) -> bool:
+        positional: list[Value] = []
+        place = 0
+        count = len(arguments)
+        while place < count:
+            argument = arguments[place]
+            place += 1
+            if not isinstance(argument, TagName):
+                positional.append(argument)
+                continue
+            spec = self._tag(node, argument, bool(positional))
+            if spec is None:
+                return False
+            value: Value | None = None
+            end = argument.end
+            if spec.value:
+                following = arguments[place] if place < count else None
+                if not self._fits(following, spec.value):
+                    kind = f"the {spec.tag} tag for the {node.name} {node.kind} requires "
+                    found = f"but {_a(following)} was found" if following else "but no parameters were found"
+                    self._checker.error(
+                        following if isinstance(following, Text | TextList | Number) else _where(argument),
+                        "bad-tag-value", f"{kind}{_wanted(spec.value)} as parameter, {found}",
+                    )  # fmt: skip
+                    return False
+                place += 1
+                value = following  # type: ignore[assignment]
+                end = following.end  # type: ignore[union-attr]
+            node.tags[spec.name] = GivenTag(spec.tag, value, spec, argument.start, end)
+        return self._positionals(node, positional)
+
+    def _tag(self, node: Node, argument: TagName, is_late: bool) -> TagSpec | None:
+        checker = self._checker
+        where = _where(argument)
+        spec = node.tag_table.get(argument.value)
+        if spec is None or (spec.capability and not checker.has(spec.capability)):
+            if (argument.value, node.name) not in self._reported:
+                self._reported.add((argument.value, node.name))
+                if spec is not None:
+                    hint = f'it needs: require "{spec.capability}"'
+                else:
+                    hint = suggest(argument.value, node.tag_table)
+                checker.error(
+                    where, "unknown-tag",
+                    f"unknown tagged argument '{argument.value}' for the {node.name} {node.kind}"
+                    " (reported only once at first occurrence)", hint,
+                )  # fmt: skip
+            return None
+        if is_late:
+            checker.error(
+                where, "late-tag",
+                f"encountered an unexpected tagged argument '{argument.value}' while validating positional"
+                f" arguments for the {node.name} {node.kind}", "tags stand before other arguments",
+            )  # fmt: skip
+            return None
+        given = node.tags.get(spec.name)
+        if given is not None:
+            text = (
+                f"encountered duplicate {spec.name.upper()} argument ({spec.tag})"
+                f" for the {node.name} {node.kind}"
+            )
+            if given.tag != spec.tag:
+                text += f": exactly one of '{given.tag}' and '{spec.tag}' may be specified"
+            checker.error(where, "duplicate-tag", text)
+            return None
+        return spec
+
+    def _positionals(self, node: Node, found: list[Value]) -> bool:
+        definitions: Sequence[Definition] = node.positionals
+        required = sum(bool(one["required"]) for one in definitions)
+        if not required <= len(found) <= len(definitions):
+            wanted = str(required) if required == len(definitions) else f"{required} to {len(definitions)}"
+            where = found[len(definitions)] if len(found) > len(definitions) else node
+            self._checker.error(
+                where, "argument-count",
+                f"the {node.name} {node.kind} requires {wanted} positional argument(s), but"
+                f" {len(found)} is/are specified",
+            )  # fmt: skip
+            return False
+        spare = len(found) - required
+        place = 0
+        for number, definition in enumerate(definitions, 1):
+            if not definition["required"]:
+                if not spare:
+                    continue
+                spare -= 1
+            value = found[place]
+            place += 1
+            kind = "strings" if "stringlist" in definition["type"] else definition["type"][0]
+            if not self._fits(value, kind):
+                self._checker.error(
+                    value, "argument-type",
+                    f"the {node.name} {node.kind} expects {_wanted(kind)} as argument {number}"
+                    f" ({definition['name'].replace('-', ' ')}), but {_a(value)} was found",
+                )  # fmt: skip
+                return False
+            node.given[definition["name"]] = value
+        return True
+
+    def _fits(self, value: Argument | None, kind: str) -> bool:
+        if kind == "number":
+            return isinstance(value, Number)
+        return isinstance(value, Text) or (kind == "strings" and isinstance(value, TextList))
+
+    def _check_values(self, node: Node) -> None:
+        """What the definitions ask of constant strings."""
+        for definition in node.positionals:
+            value = node.given.get(definition["name"])
+            if value is not None:
+                self._check_value(value, definition.get("check"), definition.get("warn"))
+        for given in node.tags.values():
+            if given.value is not None:
+                self._check_value(given.value, given.spec.check, given.spec.warn)
+
+    def _check_value(self, value: Value, check: Any, warn: Any) -> None:
+        if check is None and warn is None:
+            return
+        for text in self._checker.constants(value):
+            if check is not None and (problem := check(text.value)) is not None:
+                self._checker.error(text, "bad-value", problem)
+            elif warn is not None and (problem := warn(text.value)) is not None:
+                self._checker.warn(text, "bad-value", problem)
+
+    # Names
+
+    def _is_enabled(self, word: type[Node]) -> bool:
+        return not word.extension or self._checker.has(word.extension)
+
+    def _unknown(self, call: Call, kind: str, word: type[Node] | None) -> None:
+        if (kind, call.name) in self._reported:
+            return
+        self._reported.add((kind, call.name))
+        where = self._place(call)
+        other = self._dialect.tests if kind == "command" else self._dialect.commands
+        own = self._dialect.commands if kind == "command" else self._dialect.tests
+        other_kind = "test" if kind == "command" else "command"
+        if word is None and call.name in other and self._is_enabled(other[call.name]):
+            self._checker.error(
+                where, f"{other_kind}-as-{kind}", f"attempted to use {other_kind} '{call.name}' as {kind}"
+            )
+            return
+        needs = f'it needs: require "{word.extension}"' if word is not None else ""
+        hint = needs or suggest(call.name, own)
+        self._checker.error(
+            where, f"unknown-{kind}",
+            f"unknown {kind} '{call.name}' (only reported once at first occurrence)", hint,
+        )  # fmt: skip
+
+
+def _where(argument: TagName) -> Text:
+    return Text(argument.value, argument.start, argument.end)
+
+
+def _wanted(kind: str) -> str:
+    return {"number": "a number", "string": "a string", "strings": "a string or string list"}[kind]
+
+
+def _a(value: Argument | None) -> str:
+    match value:
+        case Text():
+            return "a string"
+        case TextList():
+            return "a string list"
+        case Number():
+            return "a number"
+        case _:
+            return "a tag"
