@@ -96,15 +96,21 @@ def test_done_tells_when_a_job_is_finished() -> None:
         dispatcher.done(first, Result.ANSWERED, 1.0)
 
 
-def test_the_same_message_twice_for_a_site_is_a_mistake_but_not_for_two_sites() -> None:
-    dispatcher = single()
-    dispatcher.offer(job(1, "a"), 0.0)
-    dispatcher.offer(job(1, "b"), 0.0)
-    with pytest.raises(ValueError, match="already"):
-        dispatcher.offer(job(1, "a"), 0.0)
-    given(dispatcher)
-    with pytest.raises(ValueError, match="already"):
-        dispatcher.offer(job(1, "a"), 0.0)
+def test_a_message_is_taken_for_a_site_again_when_all_of_it_is_done() -> None:
+    dispatcher = single(recipients=1)
+    dispatcher.offer(job(1, "a", 2), 0.0)
+    assert dispatcher.offer(job(1, "b"), 0.0) is None
+    again = Later(5.0, "under_way", "an earlier delivery of it is still under way")
+    assert dispatcher.offer(job(1, "a"), 0.0) == again
+    first, other = given(dispatcher)
+    assert not dispatcher.done(first, Result.ANSWERED, 0.0)
+    [second] = given(dispatcher)
+    assert dispatcher.offer(job(1, "a"), 0.0) == again
+    assert dispatcher.done(second, Result.ANSWERED, 0.0)
+    assert not dispatcher.busy(1, "a")
+    assert dispatcher.busy(1, "b")
+    assert dispatcher.offer(job(1, "a"), 0.0) is None
+    assert dispatcher.done(other, Result.ANSWERED, 0.0)
 
 
 @pytest.mark.parametrize("arguments", [{"recipients": []}, {"priority": 10}, {"priority": -10}])
@@ -193,11 +199,15 @@ def test_what_waits_for_a_dead_site_is_given_back() -> None:
     assert dispatcher.next(1.0) is None
     assert dispatcher.wake_at(1.0) is None
     assert dispatcher.offer(job(3), 1.0) == Later(60.0, "dead", "no route")
-    assert dispatcher.offer(job(1), 60.0) is None  # the rest again, although a part of it is still under way
+    assert dispatcher.room == 19_998
     for assignment in running:
         assert assignment is not None
+        again = dispatcher.offer(job(assignment.job.handle), 60.0)
+        assert isinstance(again, Later)
+        assert again.cause == "under_way"
         assert dispatcher.done(assignment, Result.UNREACHABLE, 61.0)
-    assert dispatcher.room == 19_999
+    assert dispatcher.room == 20_000
+    assert dispatcher.offer(job(1), 60.0) is None
 
 
 def test_a_site_that_is_due_for_a_probe_gets_one_delivery() -> None:

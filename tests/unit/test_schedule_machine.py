@@ -63,6 +63,15 @@ class Machine(RuleBasedStateMachine):
             self.waiting |= {(job.handle, name, recipient) for recipient in job.recipients}
         self._collect()
 
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def offer_what_is_under_way(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.running)).job
+        assert self.dispatcher.busy(job.handle, job.site)
+        later = self.dispatcher.offer(job, self.now)
+        assert later is not None
+        assert later.cause == "under_way"
+
     @rule(most=st.integers(1, 10))
     def work(self, most: int) -> None:
         for _ in range(most):

@@ -104,11 +104,18 @@ class Dispatcher:
         """How many jobs may be offered before the answer is "full"."""
         return max(0, self._active - self._count)
 
+    def busy(self, handle: int, site: str) -> bool:
+        """Whether anything of a message waits here or is under way for a site."""
+        return any(entry.job.site == site for entry in self._entries.get(handle, ()))
+
     def offer(self, job: Job, now: float) -> Later | None:
         """Take a job in; None if it was taken, else when to offer it again.
 
-        Raises ValueError if the same message is here for the same site.
+        As long as anything of a message waits or is under way for a site, it is not taken for that site
+        again, so no recipient is given out twice, whatever was postponed, cancelled or asked for meanwhile.
         """
+        if self.busy(job.handle, job.site):
+            return Later(now + FULL_PAUSE, "under_way", "an earlier delivery of it is still under way")
         dead = self._sites.dead(job.site, now)
         if dead is not None:
             return Later(dead.until, "dead", dead.reason)
@@ -119,13 +126,10 @@ class Dispatcher:
             lanes = self._lanes[job.site] = {}
         elif sum(lane.queue.jobs for lane in lanes.values()) >= self._for_site:
             return Later(now + FULL_PAUSE, "site_full", "many messages wait for this destination")
-        entries = self._entries.setdefault(job.handle, [])
-        if any(entry.job.site == job.site for entry in entries):
-            raise ValueError(f"message {job.handle} is already being worked on for {job.site}")
         self._numbers += 1
         group = self._sites.get(job.site).limits.recipients
         entry = Entry(job, group, min(job.due, now) - AGE_STEP * job.priority, self._numbers)
-        entries.append(entry)
+        self._entries.setdefault(job.handle, []).append(entry)
         self._count += 1
         lane = lanes.get(job.source)
         if lane is None:
@@ -322,20 +326,19 @@ class Dispatcher:
                 self._postponed.append(Postponed(entry.job, self._withdraw(entry), until, reason))
 
     def _withdraw(self, entry: Entry) -> Sequence[int]:
-        """Take a waiting job out; the recipients it had not given out. The same message may be offered
-        again."""
+        """Take a waiting job out; the recipients it had not given out."""
         lane = self._lanes[entry.job.site][entry.job.source]
         lane.queue.remove(entry)
         if not lane.standing:
             self._drop(lane)
-        self._forget(entry)
+        if not entry.open:
+            self._forget(entry)
         return entry.job.recipients[entry.given :]
 
     def _forget(self, entry: Entry) -> None:
         """Take a job off the books."""
-        entries = self._entries.get(entry.job.handle, [])
-        if entry in entries:
-            entries.remove(entry)
-            self._count -= 1
-            if not entries:
-                del self._entries[entry.job.handle]
+        entries = self._entries[entry.job.handle]
+        entries.remove(entry)
+        self._count -= 1
+        if not entries:
+            del self._entries[entry.job.handle]

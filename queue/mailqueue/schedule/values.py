@@ -11,7 +11,7 @@ AGE_EDGES = tuple(60.0 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 64
 """Upper edges, in seconds, of the classes of age in `SiteStats`; one more class takes what is older."""
 
 BusyCause = Literal["connections", "window", "probe", "rate", "source"]
-LaterCause = Literal["dead", "full", "site_full"]
+LaterCause = Literal["dead", "full", "site_full", "under_way"]
 
 
 class Result(Enum):
