@@ -13,6 +13,7 @@ from mailqueue.store.base import Store
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.objects import ObjectsStore
+from mailqueue.store.replicated import Member, Replicated
 from tests.peers.faultstore import FaultStore
 from tests.peers.storecontract import CONTRACT
 
@@ -20,6 +21,10 @@ KINDS: dict[str, Callable[[Path], Store]] = {
     "memory": lambda path: MemoryStore(),
     "file": lambda path: FileStore(path / "queue"),
     "objects": lambda path: ObjectsStore("objects:", [obstore.store.MemoryStore()]),
+    "replicated": lambda path: Replicated([Member(MemoryStore("a:")), Member(MemoryStore("b:"))], 2, 0),
+    "replicated and private": lambda path: Replicated(
+        [Member(FileStore(path / "queue"), private=True), Member(MemoryStore("b:"))], 2, 1
+    ),
     "fault": lambda path: FaultStore(MemoryStore()),
 }
 

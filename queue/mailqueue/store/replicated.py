@@ -1,0 +1,411 @@
+"""Several stores that hold the same: entries, snapshots and bodies on all, an answer after `copies` of them.
+
+No agreement is needed for these, because every log has one writer and keys never change: what the stores
+hold together is the union. Where two writers may meet, at leases and retired marks, one store decides, the
+`authority`; announcements and heartbeats are there too. A seal is the one key on which stores may differ:
+
+* An entry is acknowledged when `copies` stores have it. Some stores may be *private*: a folder on the disk of
+  this node, that no other node can see. So of m shared and p private stores at least copies - p shared ones
+  have every acknowledged entry.
+* A seal is complete when m - (copies - p) + 1 shared stores have one at this number and no shared store that
+  was asked shows an entry there. Then no acknowledged entry can be there, nor come: any `copies` stores
+  include one of the sealed.
+* An entry that is seen beats a seal at the same number, however many seals there are; the sealer goes on with
+  the next number. (At worst it adopts a message that its client was told to send again.)
+* With fewer stores within reach nothing is sealed: `StoreUnavailable`, and the dead log waits.
+
+Reading needs no more: what fewer than m - (copies - p) + 1 shared stores deny may still be there, so that is
+`StoreUnavailable` too, never `MissingKey`.
+
+`lossy` allows one copy, or none on a shared store: what only a lost machine had is lost, and a node that did
+not write a log cannot seal it, as the stores it sees do not prove anything. It is never the default.
+
+A store that is slow delays nobody once there are enough copies: its write goes on in the background, up to
+`PENDING_COUNT` writes and `PENDING_OCTETS`. What it misses for good, `repair` copies later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from mailqueue.keys import BODIES, CORRUPT, LOGS, SNAPSHOTS
+from mailqueue.store.base import (
+    Blob,
+    MissingKey,
+    SealResult,
+    Store,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+    check_key,
+    check_prefix,
+    is_seal,
+    size_of,
+)
+
+COPIED = (LOGS, SNAPSHOTS, BODIES, CORRUPT)
+"""What all stores hold. All other keys are the authority's."""
+PENDING_COUNT = 256
+"""Writes that may be under way to a store that is slower than the others."""
+PENDING_OCTETS = 64 * 1024 * 1024
+"""Octets of these writes."""
+BLOB_GRACE = 5.0
+"""Seconds that a slower store gets to complete a Blob: its owner may close it when `put_new` has returned."""
+CLOSING = 10.0
+"""Seconds for what is under way when the store is closed."""
+SUSPECT = 30.0
+"""Seconds for which reads prefer other stores after an error."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the stores."""
+
+    store: Store
+    private: bool = False
+    """True when other nodes do not see the same store under this name: a folder on a disk of this node."""
+
+
+class Repaired(NamedTuple):
+    """What `repair` did."""
+
+    copied: int
+    """Objects that a store did not have and has now."""
+    failed: int
+    """Objects that could not be copied: run it again."""
+
+
+class Replicated:
+    """Several stores as one."""
+
+    __slots__ = (
+        "_alone",
+        "_authority",
+        "_copies",
+        "_members",
+        "_needed",
+        "_octets",
+        "_pending",
+        "_private",
+        "_shared",
+        "_suspect",
+        "missed",
+        "name",
+    )
+
+    def __init__(
+        self, members: Sequence[Member], copies: int, authority: int, *, lossy: bool = False
+    ) -> None:
+        """`authority` is the index of the store that decides; it is not private.
+
+        Raises ValueError for a combination that would lose mail, unless it is asked for with `lossy`, and for
+        those that make no sense.
+        """
+        self._members = tuple(member.store for member in members)
+        self._private = tuple(index for index, member in enumerate(members) if member.private)
+        self._shared = tuple(index for index, member in enumerate(members) if not member.private)
+        self.name = " + ".join(store.name for store in self._members)
+        if len(members) < 2:
+            raise ValueError("replication needs two stores or more")
+        if not 1 <= copies <= len(members):
+            raise ValueError(f"copies: {copies}; expected 1 to {len(members)}, the number of stores")
+        if authority not in self._shared:
+            raise ValueError("the authority has to be a store that all nodes share")
+        certain = copies - len(self._private)
+        if not lossy and (copies == 1 or certain < 1):
+            least = max(2, len(self._private) + 1)
+            raise ValueError(
+                f"copies: {copies}; expected at least {least}: what was accepted has to outlive a machine"
+            )
+        self._alone = certain < 1
+        """True when an acknowledged entry may be on private stores only."""
+        self._needed = min(len(self._shared), len(self._shared) - certain + 1)
+        """Shared stores that have to be asked before something is certain."""
+        self._copies = copies
+        self._authority = self._members[authority]
+        self._pending: dict[int, set[asyncio.Task[bool]]] = {i: set() for i in range(len(members))}
+        self._octets: Counter[int] = Counter()
+        self._suspect: dict[int, float] = {}
+        self.missed: Counter[str] = Counter()
+        """Writes that a store did not take, by its name: above 0 means that `repair` has work."""
+
+    @property
+    def members(self) -> tuple[Store, ...]:
+        """The stores."""
+        return self._members
+
+    async def put_new(self, key: str, data: bytes | Blob) -> bool:
+        """Create an object; True when `copies` stores have it.
+
+        False as soon as too many have other octets. Raises as soon as too many failed: StoreFull or
+        StoreRefused when one of them said so.
+        """
+        if not _is_copied(check_key(key)):
+            return await self._authority.put_new(key, data)
+        tasks: dict[asyncio.Task[bool], int] = {}
+        failures: list[StoreError] = []
+        for index, member in enumerate(self._members):
+            if self._is_behind(index, data):
+                failures.append(StoreUnavailable(member.name, f"writing {key}: it is too far behind"))
+                self.missed[member.name] += 1
+            else:
+                tasks[self._start(index, key, data)] = index
+        try:
+            return await self._gather_copies(key, set(tasks), failures)
+        finally:
+            if not isinstance(data, bytes):
+                await self._end(set(tasks))
+
+    async def _gather_copies(
+        self, key: str, waiting: set[asyncio.Task[bool]], failures: list[StoreError]
+    ) -> bool:
+        good = other = 0
+        total = len(self._members)
+        while True:
+            if good >= self._copies:
+                return True
+            if total - other < self._copies:
+                return False
+            if total - other - len(failures) < self._copies:
+                raise self._combined(f"writing {key}", failures)
+            try:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                for task in waiting:
+                    task.cancel()
+                raise
+            for task in done:
+                error = task.exception()
+                if isinstance(error, StoreError):
+                    failures.append(error)
+                elif error is not None:
+                    raise error
+                elif task.result():
+                    good += 1
+                else:
+                    other += 1
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Create or overwrite an object of the authority. Raises ValueError for other keys."""
+        if _is_copied(check_key(key)):
+            raise ValueError(f"objects on several stores are never overwritten: {key}")
+        await self._authority.put(key, data)
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        """Octets of an object, from the first store that has it, private ones first. Raises MissingKey."""
+        if not _is_copied(check_key(key)):
+            return await self._authority.get(key, start, end)
+        failures: list[StoreError] = []
+        denials = 0
+        seal: bytes | None = None
+        for index in self._in_order():
+            try:
+                found = await self._members[index].get(key, start, end)
+            except MissingKey:
+                denials += index in self._shared
+            except StoreError as error:
+                self._suspect[index] = asyncio.get_running_loop().time() + SUSPECT
+                failures.append(error)
+            else:
+                if not (key.startswith(LOGS) and start == 0 and is_seal(found)):
+                    return found
+                # Another store may have an entry there, and that would count.
+                seal = found
+                denials += index in self._shared
+        if denials < self._needed or (self._alone and failures):
+            raise self._combined(f"reading {key}", failures)
+        if seal is None:
+            raise MissingKey(self.name, f"reading {key}: there is none")
+        return seal
+
+    async def list_after(self, prefix: str, after: str = "", limit: int | None = None) -> list[str]:
+        """Keys that any store has under `prefix` greater than `after`, sorted."""
+        check_prefix(prefix)
+        if prefix and not _is_copied(prefix):
+            return await self._authority.list_after(prefix, after, limit)
+        asked = range(len(self._members)) if self._alone else self._shared
+        lists, failures = await self._ask(asked, lambda store: store.list_after(prefix, after, limit))
+        if sum(index in self._shared for index in lists) < self._needed or (self._alone and failures):
+            raise self._combined(f"listing {prefix or 'it'}", list(failures.values()))
+        return sorted(set().union(*lists.values()))[:limit]
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects from all stores within reach; raises when that is none.
+
+        What a store keeps because it could not be reached is listed again when it is back.
+        """
+        some = [check_key(key) for key in keys]
+        copied = [key for key in some if _is_copied(key)]
+        if len(copied) < len(some):
+            await self._authority.delete([key for key in some if not _is_copied(key)])
+        if copied:
+            done, failures = await self._ask(range(len(self._members)), lambda store: store.delete(copied))
+            if not done:
+                raise self._combined(f"removing {copied[0]}", list(failures.values()))
+
+    async def seal_new(self, key: str, seal: bytes) -> SealResult:
+        """Try to end a log at this number, by the rules above. Raises MissingKey as every store does."""
+        if not check_key(key).startswith(LOGS):
+            raise ValueError(f"only logs are sealed: {key}")
+        asked: Sequence[int] = self._shared
+        if self._alone:
+            asked = range(len(self._members))
+            await self._expect_own_log(key)
+        results, failures = await self._ask(asked, lambda store: store.seal_new(key, seal))
+        for error in failures.values():
+            if isinstance(error, MissingKey):
+                raise error
+        for result in results.values():
+            if not result.sealed:
+                return result
+        needed = len(asked) if self._alone else self._needed
+        if len(results) < needed:
+            raise self._combined(f"sealing {key} on {needed} stores", list(failures.values()))
+        return next(iter(results.values()))
+
+    async def repair(self, prefix: str, after: str = "") -> Repaired:
+        """Copy to each store what it misses of the keys under `prefix` that are greater than `after`.
+
+        `prefix` is that of one log, of its snapshots, or of bodies, and `after` the last key that is no
+        longer needed: of what was deleted while a store was away, nothing may come back. Never call it for a
+        stream that is retired. Private stores get only what belongs to logs that they have begun.
+        """
+        if not _is_copied(check_prefix(prefix)):
+            raise ValueError(f"only {', '.join(COPIED)} are on several stores: {prefix!r}")
+        lists, _ = await self._ask(range(len(self._members)), lambda store: store.list_after(prefix, after))
+        held = {index: set(keys) for index, keys in lists.items()}
+        copied = failed = 0
+        for key in sorted(set().union(*held.values())):
+            missing = [
+                index for index in held if key not in held[index] and self._wants(index, held[index], key)
+            ]
+            if not missing:
+                continue
+            try:
+                data = await self._for_repair(key, [index for index in held if key in held[index]])
+            except StoreError:
+                failed += len(missing)
+                continue
+            if data is None:
+                continue
+            _, failures = await self._ask(missing, partial(_copy, key=key, data=data))
+            failed += len(failures)
+            copied += len(missing) - len(failures)
+        return Repaired(copied, failed + (len(self._members) - len(held)))
+
+    async def close(self) -> None:
+        """Give what is under way a moment, then close all stores."""
+        tasks = set().union(*self._pending.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSING)
+            await self._end(tasks, grace=0.0)
+        for member in self._members:
+            await member.close()
+
+    def _start(self, index: int, key: str, data: bytes | Blob) -> asyncio.Task[bool]:
+        member, size = self._members[index], size_of(data)
+        task = asyncio.ensure_future(member.put_new(key, data))
+        self._pending[index].add(task)
+        self._octets[index] += size
+
+        def finished(task: asyncio.Task[bool]) -> None:
+            self._pending[index].discard(task)
+            self._octets[index] -= size
+            if task.cancelled() or task.exception() is not None:
+                self.missed[member.name] += 1
+
+        task.add_done_callback(finished)
+        return task
+
+    def _is_behind(self, index: int, data: bytes | Blob) -> bool:
+        pending = self._pending[index]
+        return len(pending) >= PENDING_COUNT or (
+            bool(pending) and self._octets[index] + size_of(data) > PENDING_OCTETS
+        )
+
+    @staticmethod
+    async def _end(tasks: set[asyncio.Task[bool]], grace: float = BLOB_GRACE) -> None:
+        """Cancel what does not end in time; afterwards nothing reads the data any more."""
+        left = {task for task in tasks if not task.done()}
+        if not left:
+            return
+        try:
+            if grace:
+                _, left = await asyncio.wait(left, timeout=grace)
+        finally:
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left)
+
+    async def _ask(
+        self, asked: Iterable[int], question: Callable[[Store], Awaitable[T]]
+    ) -> tuple[dict[int, T], dict[int, StoreError]]:
+        """Answers and failures of several stores, by index."""
+        indices = list(asked)
+        results = await asyncio.gather(
+            *(question(self._members[index]) for index in indices), return_exceptions=True
+        )
+        answers: dict[int, T] = {}
+        failures: dict[int, StoreError] = {}
+        for index, result in zip(indices, results, strict=True):
+            if isinstance(result, StoreError):
+                failures[index] = result
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                answers[index] = result
+        return answers, failures
+
+    def _in_order(self) -> list[int]:
+        now = asyncio.get_running_loop().time()
+        order = (*self._private, *self._shared)
+        return sorted(order, key=lambda index: self._suspect.get(index, now) > now)
+
+    async def _expect_own_log(self, key: str) -> None:
+        log = key[: key.rindex("/") + 1]
+        lists, failures = await self._ask(self._private, lambda store: store.list_after(log, limit=1))
+        if failures:
+            raise self._combined(f"sealing {key}", list(failures.values()))
+        if not all(lists.values()):
+            raise StoreRefused(
+                self.name,
+                f"sealing {key}: with so few copies only the node that wrote a log can take it over",
+            )
+
+    def _wants(self, index: int, held: set[str], key: str) -> bool:
+        if index in self._shared:
+            return True
+        return key.startswith(LOGS) and any(other.startswith(key[: key.rindex("/") + 1]) for other in held)
+
+    async def _for_repair(self, key: str, holders: list[int]) -> bytes | None:
+        """What to copy, None when stores differ: an entry and a seal, that only a sealer can judge."""
+        if not key.startswith(LOGS):
+            return await self._members[holders[0]].get(key)
+        found = {await self._members[index].get(key) for index in holders}
+        return found.pop() if len(found) == 1 else None
+
+    def _combined(self, what: str, failures: Sequence[StoreError]) -> StoreError:
+        """One error for what several stores said; the gravest kind that one of them has."""
+        kind: type[StoreError] = StoreUnavailable
+        for candidate in (StoreRefused, StoreFull):
+            if any(isinstance(error, candidate) for error in failures):
+                kind = candidate
+                break
+        return kind(self.name, f"{what}: " + ("; ".join(map(str, failures)) or "too few stores answered"))
+
+
+async def _copy(store: Store, *, key: str, data: bytes) -> bool:
+    return await store.put_new(key, data)
+
+
+def _is_copied(key: str) -> bool:
+    return key.startswith(COPIED)
