@@ -1,16 +1,49 @@
-"""`MailQueue`: what a daemon holds of the queue. One instance owns one stream, its log, for a process
-life."""
+"""`MailQueue`: what a daemon holds of the queue. One instance owns one stream, its log, for a process life.
+
+All of it runs in one event loop. Messages enter `live` when their ENQ is committed; outcomes are seen there
+at once and follow into the log. See the package's docstring for the order of writes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from mailqueue.bodies import day_of, fetch_body, store_body
+from mailqueue.cache import PayloadCache
 from mailqueue.clock import Clock, SystemClock
-from mailqueue.model import Change, NewMessage, QueuedMessage, RecipientState, Row
+from mailqueue.heartbeat import Heartbeat
+from mailqueue.housekeeping import Housekeeping
+from mailqueue.ids import IdMaker, id_octets, id_text
+from mailqueue.index import Index
+from mailqueue.intake import Intake, Prepared
+from mailqueue.keys import log_key
+from mailqueue.live import Live
+from mailqueue.log import Batch, Log, refuse_if_full
+from mailqueue.model import (
+    MAX_PRIORITY,
+    MIN_PRIORITY,
+    BytesBlob,
+    Change,
+    CorruptMessage,
+    Fenced,
+    NewMessage,
+    QueuedMessage,
+    QueuedRecipient,
+    QueueUnavailable,
+    Status,
+    StoredBody,
+    UnknownMessage,
+)
+from mailqueue.opening import announce, check_format
+from mailqueue.payload import Payload, unpack
+from mailqueue.records import BodyRef, Delta, Done, Outcome, State, encode_record
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import Store
-
+from mailqueue.store.base import Blob, MissingKey, Store, StoreError
+from mailqueue.takeover import Watcher
 
 SYSTEM_CLOCK = SystemClock()
 
@@ -34,37 +67,38 @@ class QueueStats:
     """Entries written since the start."""
 
 
-class Live:
-    """The messages of this stream in memory, by handle. A handle is a small number, reused after its
-    message."""
-
-    def __len__(self) -> int:
-        """Live messages."""
-        raise NotImplementedError
-
-    def handles(self) -> Iterator[int]:
-        """All of them; nothing may change while iterating."""
-        raise NotImplementedError
-
-    def handle_of(self, id: str) -> int:
-        """The handle of an id. Raises UnknownMessage."""
-        raise NotImplementedError
-
-    def row(self, handle: int) -> Row:
-        """The message at a glance. Raises UnknownMessage."""
-        raise NotImplementedError
-
-    def recipients(self, handle: int) -> Sequence[RecipientState]:
-        """All recipients in order. Raises UnknownMessage."""
-        raise NotImplementedError
-
-
 class MailQueue:
-    """The queue of one process."""
+    """The queue of one process. Made by `open`."""
 
-    live: Live
-    stream: str
-    """Name of our stream."""
+    def __init__(
+        self,
+        store: Store,
+        settings: QueueSettings,
+        clock: Clock,
+        on_adopted: Callable[[Sequence[int]], None],
+        random: Callable[[int], bytes],
+    ) -> None:
+        """Parts that do nothing yet."""
+        self._store, self._settings, self._clock = store, settings, clock
+        self._loop = asyncio.get_running_loop()
+        self._ids = IdMaker(clock, random)
+        stream = self._ids.new()
+        self.stream = id_text(stream)
+        """Name of our stream."""
+        self._index = Index(stream)
+        self.live = Live(self._index)
+        """The messages, by handle."""
+        self._cache = PayloadCache(settings.cache_max)
+        self._fenced_calls: list[Callable[[], None]] = []
+        self._log = Log(store, stream, settings, clock, self._taken_over, random)
+        self._intake = Intake(self._log, self._index, self._cache, settings.commit_timeout)
+        self._heartbeat = Heartbeat(store, self.stream, settings, clock, self._log)
+        self._keeper = Housekeeping(store, self._index, self._log, settings, clock)
+        self._watcher = Watcher(
+            store, self._index, self._log, self._keeper, settings, clock, on_adopted, random
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @classmethod
     async def open(
@@ -73,24 +107,36 @@ class MailQueue:
         settings: QueueSettings,
         clock: Clock = SYSTEM_CLOCK,
         on_adopted: Callable[[Sequence[int]], None] = lambda handles: None,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> MailQueue:
         """Announce a new stream and start its tasks; messages of dead streams arrive by `on_adopted`.
 
-        Raises StoreError and FormatError.
+        `random` returns as many random octets as it is asked for. Raises StoreError and FormatError.
         """
-        raise NotImplementedError
+        await check_format(store, random)
+        queue = cls(store, settings, clock, on_adopted, random)
+        await announce(store, queue.stream, settings, clock)
+        await queue._heartbeat.start()
+        for work in (queue._heartbeat.run, queue._keeper.run, queue._watcher.run):
+            task = queue._loop.create_task(work())
+            queue._tasks.add(task)
+        return queue
 
     def new_id(self) -> str:
         """A queue id for a message to come, to be put into its trace field."""
-        raise NotImplementedError
+        return id_text(self._ids.new())
 
     async def enqueue(self, new: NewMessage) -> str:
         """Keep a message: durable on return, in `live` from then on. Returns its queue id.
 
-        Raises QueueUnavailable (nothing is kept; a message that gets stored nevertheless is cancelled) and
-        Fenced.
+        Raises QueueUnavailable (nothing is kept; a message that gets stored nevertheless is cancelled),
+        Fenced, and ValueError for a message that no queue can hold (no recipients, an id that is taken).
         """
-        raise NotImplementedError
+        self._check_open()
+        refuse_if_full(self._log, self._settings)
+        prepared = await self._prepare(new)
+        await self._intake.finish(self._intake.start(prepared))
+        return id_text(prepared.id)
 
     async def settle(
         self,
@@ -105,34 +151,208 @@ class MailQueue:
         Seen in `live` at once. `urgent`: written at once, and durable on return, unless the store does not
         take it in `commit_timeout`: then it is written when the store is back. Not urgent (deferrals):
         returns at once, written within `defer_flush`. `follow` are messages (reports) queued in the same
-        write, all or nothing: their ids are returned. Raises UnknownMessage and Fenced.
+        write, all or nothing: their ids are returned; with them QueueUnavailable is raised, before anything
+        changed, when a large body of theirs cannot be stored. Raises UnknownMessage, Fenced, and IndexError
+        for a recipient that does not exist.
         """
-        raise NotImplementedError
+        self._check_open()
+        id = self._index.id_of(self.live.resolve(message))
+        prepared = [await self._prepare(new) for new in follow]
+        slot = self._index.find(id)
+        if slot < 0:
+            raise UnknownMessage(id_text(id))
+        self._check_open()
+        durable: asyncio.Future[bool] = self._loop.create_future()
+
+        def committed(batch: Batch | None) -> None:
+            if not durable.done():
+                durable.set_result(batch is not None)
+
+        urgent = urgent or bool(prepared)
+        record = self._change(slot, changes)
+        with self._log.together(len(record) + sum(len(p.payload) for p in prepared)):
+            self._log.append(record, urgent=urgent, on_commit=committed)
+            for one in prepared:
+                self._intake.add(one)
+        if urgent:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.commit_timeout):
+                    if not await durable:
+                        raise Fenced(f"stream {self.stream} was taken over")
+        return [id_text(one.id) for one in prepared]
 
     async def load(self, message: int | str) -> QueuedMessage:
         """Everything about a message but a large body. Raises UnknownMessage, CorruptMessage,
         QueueUnavailable."""
-        raise NotImplementedError
+        slot = self.live.resolve(message)
+        id = self._index.id_of(slot)
+        payload = await self._payload(id)
+        slot = self._index.find(id)
+        if slot < 0:
+            raise UnknownMessage(id_text(id))
+        meta, states = payload.meta, self._index.states(slot)
+        if len(states) != len(meta.recipients):
+            raise CorruptMessage(f"{id_text(id)}: {len(meta.recipients)} addresses, {len(states)} recipients")
+        return QueuedMessage(
+            id_text(id),
+            slot,
+            meta.sender,
+            [
+                QueuedRecipient(
+                    who.address, s.site, Status(s.status), s.due, s.attempts, s.reply, s.last, who.data
+                )
+                for who, s in zip(meta.recipients, states, strict=True)
+            ],
+            payload.header,
+            self._body(payload.body, self._index.bodies.get(slot)),
+            meta.envelope,
+            meta.created,
+            meta.expires,
+            meta.priority,
+            tuple(meta.tags),
+        )
 
     def may_deliver(self) -> bool:
         """False when others may take us for dead: asked before each attempt and before the final dot."""
-        raise NotImplementedError
+        return not self._closed and not self._log.fenced and self._heartbeat.is_fresh()
 
     @property
     def fenced(self) -> bool:
         """True when the stream has been taken over: everything raises Fenced; close this queue, open
         another."""
-        raise NotImplementedError
+        return self._log.fenced
 
     def on_fenced(self, call: Callable[[], None]) -> None:
         """Have `call` called once when the stream turns out to be taken over."""
-        raise NotImplementedError
+        self._fenced_calls.append(call)
 
     def stats(self) -> QueueStats:
         """Figures now."""
-        raise NotImplementedError
+        index, log = self._index, self._log
+        return QueueStats(
+            index.messages,
+            index.live_recipients,
+            index.total_size,
+            log.pending,
+            max(log.latency, log.stalled),
+            log.committed + 1,
+        )
 
     async def close(self) -> None:
         """Write what waits, take a snapshot and seal our stream, so that others may have its messages at
-        once."""
-        raise NotImplementedError
+        once.
+
+        With a store that does not answer it gives up after `commit_timeout`: then others wait for the
+        heartbeat to stand still, as after a crash. The store stays open. Calling it again does nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(TimeoutError, StoreError, Fenced):
+            async with asyncio.timeout(self._settings.commit_timeout):
+                await self._keeper.seal_own()
+                await self._heartbeat.beat(closed=True)
+        self._intake.close()
+        await self._log.abandon()
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._log.fenced:
+            raise Fenced(f"stream {self.stream} was taken over")
+        if self._closed:
+            raise QueueUnavailable("the queue is closed")
+
+    def _taken_over(self) -> None:
+        for call in self._fenced_calls:
+            call()
+
+    async def _prepare(self, new: NewMessage) -> Prepared:
+        id = id_octets(new.id) if new.id is not None else self._ids.new()
+        if not new.recipients or not any(r.status.is_live for r in new.recipients):
+            raise ValueError("a message without a recipient to deliver to")
+        if not MIN_PRIORITY <= new.priority <= MAX_PRIORITY:
+            raise ValueError(f"priority {new.priority} is not within {MIN_PRIORITY} and {MAX_PRIORITY}")
+        if self._index.find(id) >= 0:
+            raise ValueError(f"{new.id} is in the queue already")
+        size = len(new.body) if isinstance(new.body, bytes) else new.body.size
+        now = self._clock.wall()
+        body = await self._store_body(new.body, now) if size > self._settings.inline_max else None
+        return Prepared(new, id, body, now, self._settings.lifetime)
+
+    async def _store_body(self, body: bytes | Blob, now: float) -> BodyRef:
+        try:
+            async with asyncio.timeout(self._settings.body_timeout):
+                return await store_body(self._store, body, day_of(now))
+        except TimeoutError:
+            raise QueueUnavailable("the store takes too long for the body") from None
+        except StoreError as error:
+            raise QueueUnavailable(str(error)) from error
+
+    def _change(self, slot: int, changes: Sequence[Change]) -> bytes:
+        # Changes the index; returns the record that says so.
+        index = self._index
+        states = index.states(slot)
+        deltas = []
+        for change in changes:
+            if not 0 <= change.recipient < len(states):
+                raise IndexError(f"recipient {change.recipient} of {len(states)}")
+            old = states[change.recipient]
+            deltas.append(
+                Delta(
+                    change.recipient,
+                    State(
+                        old.site if change.site is None else change.site,
+                        int(change.status),
+                        change.due,
+                        old.attempts + (change.attempted > 0),
+                        old.reply if change.reply is None else change.reply,
+                        change.attempted or old.last,
+                    ),
+                )
+            )
+            states[change.recipient] = deltas[-1].state
+        id = index.id_of(slot)
+        index.set_states(slot, [(delta.recipient, delta.state) for delta in deltas])
+        if index.live_in(slot):
+            return encode_record(Outcome(id, deltas))
+        index.remove(slot)
+        self._cache.drop(id)
+        return encode_record(Done(id, self._clock.wall()))
+
+    async def _payload(self, id: bytes) -> Payload:
+        while True:
+            slot = self._index.find(id)
+            if slot < 0:
+                raise UnknownMessage(id_text(id))
+            place = self._index.location(slot)
+            key = log_key(id_text(place.stream), place.number)
+            try:
+                frame = self._cache.get(id)
+                if frame is None:
+                    frame = await self._store.get(key, place.offset, place.offset + place.length)
+                return unpack(frame, id)
+            except MissingKey:
+                problem = "is missing"
+            except StoreError as error:
+                raise QueueUnavailable(str(error)) from error
+            except ValueError as error:
+                problem = str(error)
+            slot = self._index.find(id)
+            if slot < 0 or self._index.location(slot) == place:
+                raise CorruptMessage(f"{key}: {id_text(id)}: {problem}")
+            # It was moved into another entry while we read.
+
+    def _body(self, inline: bytes, ref: BodyRef | None) -> StoredBody:
+        async def fetch() -> Blob:
+            if ref is None:
+                return BytesBlob(inline)
+            try:
+                return await fetch_body(self._store, ref, self._settings.spill_dir)
+            except StoreError as error:
+                raise QueueUnavailable(str(error)) from error
+
+        return StoredBody(len(inline) if ref is None else ref.size, fetch)

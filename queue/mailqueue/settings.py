@@ -50,6 +50,8 @@ class QueueSettings:
     pending_max: int = 64 * MIB
     """Octets that wait for the store above which `enqueue` refuses at once."""
 
+    body_timeout: float = 60.0
+    """Seconds that storing a large body may take."""
     inline_max: int = 256 * KIB
     """Octets of a body above which it is an object of its own, stored once for equal bodies."""
     cache_max: int = 32 * MIB
@@ -66,9 +68,6 @@ class QueueSettings:
     """Seconds without a sign of life after which a stream is taken over."""
     lease: float = 60.0
     """Seconds after which a claim that came to nothing is overtaken by the next epoch."""
-    parts: int = 16
-    """Parts of the id space in which a dead stream's messages are shared out. A power of two up to 16; fixed
-    by the format."""
 
     snapshot_every: float = 60.0
     """Seconds between snapshots when there was anything to write."""

@@ -1,0 +1,87 @@
+"""Deletes what is left of streams that are adopted whole and whose logs nobody uses any more.
+
+Any node may do it at any time; deleting twice is harmless. It is safe because of the order in which takers
+write: whoever adopts messages whose payloads are in a log says so under `uses/` before the adoption counts,
+and takes that back only when it has none left there. A holder that is itself adopted whole has passed its
+messages on to others, who said so before. So an empty `uses/` of a retired stream stays empty.
+
+The seal and who adopted what stay for `retired_keep`, so that an owner that slept meets them when it wakes.
+"""
+
+from __future__ import annotations
+
+from mailqueue.clock import Clock
+from mailqueue.ids import PARTS
+from mailqueue.keys import (
+    COLLECTED,
+    RETIRED,
+    collected_key,
+    heartbeat_key,
+    last_segment,
+    lease_prefix,
+    log_prefix,
+    retired_prefix,
+    snapshot_prefix,
+    stream_key,
+    uses_key,
+    uses_prefix,
+)
+from mailqueue.settings import QueueSettings
+from mailqueue.store.base import Store
+
+
+class Collector:
+    """Collects retired streams of one store."""
+
+    def __init__(self, store: Store, settings: QueueSettings, clock: Clock) -> None:
+        """Nothing was looked at yet."""
+        self._store, self._settings, self._clock = store, settings, clock
+
+    async def run(self) -> None:
+        """Delete what can be deleted. Raises StoreError."""
+        retired = by_stream(await self._store.list_after(RETIRED))
+        whole = {stream for stream, names in retired.items() if is_whole(names)}
+        for stream in sorted(whole):
+            if COLLECTED in retired[stream]:
+                await self._forget(stream)
+            elif await self._is_unused(stream, whole):
+                await self._collect(stream)
+
+    async def _is_unused(self, stream: str, whole: set[str]) -> bool:
+        holders = [last_segment(key) for key in await self._store.list_after(uses_prefix(stream))]
+        gone = [holder for holder in holders if holder in whole]
+        if gone:
+            await self._store.delete([uses_key(stream, holder) for holder in gone])
+        return len(gone) == len(holders)
+
+    async def _collect(self, stream: str) -> None:
+        store = self._store
+        # The last key is the seal.
+        entries = await store.list_after(log_prefix(stream))
+        await store.delete(entries[:-1])
+        await store.delete(await store.list_after(snapshot_prefix(stream)))
+        await store.put_new(collected_key(stream), str(int(self._clock.wall())).encode())
+
+    async def _forget(self, stream: str) -> None:
+        store = self._store
+        at = await store.get(collected_key(stream))
+        if not at.isdigit() or self._clock.wall() - int(at) < self._settings.retired_keep:
+            return
+        for prefix in (log_prefix(stream), lease_prefix(stream)):
+            await store.delete(await store.list_after(prefix))
+        await store.delete([heartbeat_key(stream), stream_key(stream)])
+        await store.delete(await store.list_after(retired_prefix(stream)))
+
+
+def by_stream(keys: list[str]) -> dict[str, set[str]]:
+    """Last segments of keys "x/<stream>/<name>", by stream."""
+    names: dict[str, set[str]] = {}
+    for key in keys:
+        _, stream, name = key.split("/", 2)
+        names.setdefault(stream, set()).add(name)
+    return names
+
+
+def is_whole(names: set[str]) -> bool:
+    """True when all parts of a stream are retired."""
+    return all(f"{part:02d}" in names for part in range(PARTS))

@@ -1,0 +1,161 @@
+"""Snapshots, compaction, and the deletion of what nobody needs, of our own stream.
+
+An entry is deleted when it is behind the older of the two snapshots that are kept and no live message has its
+payload there - and then only after everything that was appended before has been committed: had we been taken
+over meanwhile, the taker might still count as live what we know to be done. `exclusive` keeps snapshots and
+the release of other logs apart from adoptions, which write in several steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from mailqueue.bodies import day_of, delete_buckets
+from mailqueue.clock import Clock
+from mailqueue.collector import Collector
+from mailqueue.compaction import Compaction
+from mailqueue.ids import id_text
+from mailqueue.index import Index
+from mailqueue.keys import log_key, snapshot_key, uses_key
+from mailqueue.log import Log
+from mailqueue.model import Fenced
+from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
+from mailqueue.settings import QueueSettings
+from mailqueue.snapshot import encode_snapshot
+from mailqueue.store.base import MissingKey, Store, StoreError
+
+_SHARE = 16
+"""A snapshot is written again only when the log has grown by this share of it, or after `_LONGEST`."""
+_LONGEST = 10
+"""Times `snapshot_every`."""
+_BODIES_EVERY = 3600.0
+"""Seconds between looks for old bodies, and from the start to the first."""
+
+
+class Housekeeping:
+    """Looks after one stream."""
+
+    def __init__(self, store: Store, index: Index, log: Log, settings: QueueSettings, clock: Clock) -> None:
+        """Nothing was written yet."""
+        self._store, self._index, self._log = store, index, log
+        self._settings, self._clock = settings, clock
+        self._name = id_text(index.own)
+        self.exclusive = asyncio.Lock()
+        """Held while an adoption is undecided, a snapshot is being written, or another log is released."""
+        self.uses: set[bytes] = set()
+        """Streams that we have declared to use."""
+        self.nothing_to_adopt = False
+        """Set by the watcher: no dead stream waits for anybody."""
+        self._compaction = Compaction(store, index, log, settings, clock)
+        self._collector = Collector(store, settings, clock)
+        self._snapshots: list[int] = []
+        self._octets = 0
+        """Octets of log at the last snapshot."""
+        self._size = 0
+        """Octets of the last snapshot."""
+        self._at = clock.boottime()
+        self._bodies_at = clock.boottime()
+        self._swept = -1
+        self._kept: set[int] = set()
+        """Entries up to `_swept` that are still there."""
+
+    async def run(self) -> None:
+        """Work until the stream is taken over."""
+        step = min(self._settings.housekeeping, self._settings.snapshot_every)
+        look_at = self._clock.boottime() + self._settings.housekeeping
+        while not self._log.fenced:
+            await asyncio.sleep(step / 4)
+            try:
+                if self._is_snapshot_due():
+                    await self.snapshot()
+                if self._clock.boottime() >= look_at:
+                    look_at = self._clock.boottime() + self._settings.housekeeping
+                    await self.look()
+            except MissingKey as error:
+                self._settings.report("housekeeping", {"error": str(error)})
+            except StoreError as error:
+                self._settings.report("housekeeping", {"error": str(error)})
+            except Fenced:
+                return
+
+    async def look(self) -> None:
+        """Move, release and delete what is due. Raises StoreError and Fenced."""
+        await self._compaction.run()
+        await self.sweep()
+        await self._release()
+        await self._collector.run()
+        now = self._clock.boottime()
+        if self.nothing_to_adopt and now - self._bodies_at >= _BODIES_EVERY:
+            self._bodies_at = now
+            keep = self._settings.lifetime + self._settings.body_keep
+            await delete_buckets(self._store, day_of(self._clock.wall() - keep))
+
+    async def snapshot(self) -> None:
+        """Write a snapshot as of the last committed entry, and forget all but two. Raises StoreError."""
+        async with self.exclusive:
+            number, octets = self._log.committed, self._log.octets
+            if number < 0 or number in self._snapshots or self._log.fenced:
+                return
+            data = await encode_snapshot(self._index, number, self._clock.wall())
+            if not await self._store.put_new(snapshot_key(self._name, number), data):
+                raise StoreError(self._store.name, f"{snapshot_key(self._name, number)} is somebody else's")
+            self._snapshots.append(number)
+            self._octets, self._size, self._at = octets, len(data), self._clock.boottime()
+            old = self._snapshots[:-2]
+            await self._store.delete([snapshot_key(self._name, number) for number in old])
+            del self._snapshots[:-2]
+
+    async def sweep(self) -> None:
+        """Delete entries of our log that nobody needs. Raises StoreError and Fenced."""
+        if len(self._snapshots) < 2:
+            return
+        uses, floor = self._index.uses[0], self._snapshots[0]
+        fresh = range(self._swept + 1, floor + 1)
+        dead = [number for number in (*self._kept, *fresh) if number not in uses]
+        if dead:
+            await self._log.barrier()
+            await self._store.delete([log_key(self._name, number) for number in sorted(dead)])
+        self._kept.update(fresh)
+        self._kept.difference_update(dead)
+        self._swept = max(self._swept, floor)
+
+    async def use(self, streams: Iterable[bytes]) -> None:
+        """Declare that we are about to have messages in these logs; `exclusive` is held. Raises
+        StoreError."""
+        for stream in streams:
+            if stream != self._index.own and stream not in self.uses:
+                await self._store.put_new(uses_key(id_text(stream), self._name), self._name.encode())
+                self.uses.add(stream)
+
+    async def seal_own(self) -> None:
+        """Commit what waits, take a snapshot and end our log: a clean close. Raises StoreError and Fenced."""
+        number = await self._log.close()
+        await self.snapshot()
+        seal = Seal(
+            SEAL_VERSION, self._index.own, number, self._index.own, self._clock.wall(), self._index.own[8:]
+        )
+        result = await self._store.seal_new(log_key(self._name, number), encode_seal(seal))
+        if not result.sealed:
+            raise Fenced(f"stream {self._name} was written by somebody else")
+
+    def _is_snapshot_due(self) -> bool:
+        log, settings = self._log, self._settings
+        if log.committed < 0 or self._snapshots[-1:] == [log.committed]:
+            return False
+        grown, age = log.octets - self._octets, self._clock.boottime() - self._at
+        if grown >= settings.snapshot_bytes:
+            return True
+        if age < settings.snapshot_every:
+            return False
+        return grown * _SHARE >= self._size or age >= settings.snapshot_every * _LONGEST
+
+    async def _release(self) -> None:
+        if not self.uses.difference(self._index.foreign_streams()):
+            return
+        async with self.exclusive:
+            # Looked at again: an adoption may have been at work while we waited.
+            unused = self.uses.difference(self._index.foreign_streams())
+            await self._log.barrier()
+            await self._store.delete([uses_key(id_text(stream), self._name) for stream in unused])
+            self.uses -= unused

@@ -1,0 +1,84 @@
+"""The payload of a message: everything about it that memory need not hold, in one zstd frame.
+
+Envelope, header block and a small body lie together in the entry that brought the message, and are read with
+one range request when it is due. The frame has zstd's own checksum and names the message, so that a wrong or
+damaged range is never taken for mail; and all that the ENQ record says of the message but the state of its
+recipients is in it too, so that `fsck` can say whose it was when the record is lost.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import msgspec
+import zstandard
+
+PAYLOAD_VERSION = 1
+LEVEL = -1
+"""Compression: mail in text shrinks to about half for 14 µs per 4 kB; the next better levels cost half as
+much again for little."""
+MAX_PAYLOAD = 256 * 1024 * 1024
+"""Octets that a payload may have when unpacked: far above any header block and `inline_max`."""
+_LENGTH = struct.Struct("<I")
+
+
+class Addressee(msgspec.Struct, array_like=True, frozen=True):
+    """One recipient: what never changes of it."""
+
+    address: str
+    data: bytes
+
+
+class Meta(msgspec.Struct, array_like=True, frozen=True):
+    """The envelope."""
+
+    version: int
+    id: bytes
+    created: float
+    expires: float
+    priority: int
+    sender: str
+    recipients: list[Addressee]
+    envelope: bytes
+    tags: list[str]
+    header_size: int
+    """Octets of the header block that follow the envelope; the rest is the body, unless it is an object."""
+
+
+@dataclass(slots=True, frozen=True)
+class Payload:
+    """An unpacked payload."""
+
+    meta: Meta
+    header: bytes
+    body: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Meta).decode
+_compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress
+
+
+def pack(meta: Meta, header: bytes, body: bytes) -> bytes:
+    """The frame. Not to be called from several threads at once."""
+    head = _encode(meta)
+    return _compress(b"".join((_LENGTH.pack(len(head)), head, header, body)))
+
+
+def unpack(frame: bytes, id: bytes) -> Payload:
+    """The payload of the message `id`. Raises ValueError for anything else."""
+    try:
+        if zstandard.frame_content_size(frame) > MAX_PAYLOAD:
+            raise ValueError("unreasonably large")
+        data = zstandard.ZstdDecompressor().decompress(frame)
+        (size,) = _LENGTH.unpack_from(data)
+        meta = _decode(data[4 : 4 + size])
+    except (zstandard.ZstdError, struct.error, msgspec.DecodeError) as error:
+        raise ValueError(f"the payload is damaged: {error}") from error
+    if meta.version != PAYLOAD_VERSION:
+        raise ValueError(f"payload of version {meta.version}")
+    if meta.id != id:
+        raise ValueError("the payload is another message's")
+    middle = 4 + size + meta.header_size
+    return Payload(meta, data[4 + size : middle], data[middle:])

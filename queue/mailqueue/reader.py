@@ -1,0 +1,135 @@
+"""Reads a stream: the newest snapshot that is whole, then the log behind it, as far as its numbers are dense.
+
+Used by whoever takes a stream over, and by those who only look. Nothing here writes, but for copies of
+damaged entries when asked for. Damage is told in `problems` and never stops the reading: the rest flows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mailqueue.entry import FIRST_READ, CorruptEntry, Entry, NeedMore, parse
+from mailqueue.ids import id_octets
+from mailqueue.keys import corrupt_key, log_key, log_prefix, number_of, snapshot_prefix
+from mailqueue.replay import Replay
+from mailqueue.rows import BLOCK_ROWS, decode_rows, encode_rows
+from mailqueue.seal import Seal, decode_seal
+from mailqueue.snapshot import CorruptSnapshot, read_snapshot
+from mailqueue.store.base import MissingKey, Store, is_seal
+
+_AT_ONCE = 16
+"""Entries fetched at the same time."""
+
+
+class StreamReader:
+    """The state of one stream, read step by step."""
+
+    def __init__(self, store: Store, name: str, *, keep_corrupt: bool) -> None:
+        """`keep_corrupt`: copy damaged entries to where nothing is ever deleted."""
+        self._store, self.name = store, name
+        self._keep_corrupt = keep_corrupt
+        self.stream = id_octets(name)
+        self.replay = Replay(self.stream)
+        self.next = 0
+        """The first number that is not there, or where the seal is."""
+        self.sealed = False
+        self.seal: Seal | None = None
+        self.snapshot = -1
+        """Number of the entry whose snapshot was read."""
+        self.problems: list[str] = []
+        """Damage, each with its key."""
+
+    async def load(self) -> None:
+        """Read snapshot and log. Raises StoreError, MissingKey when the owner or a collector deletes
+        meanwhile, and FormatError when a newer version wrote it."""
+        keys = await self._store.list_after(snapshot_prefix(self.name))
+        newest: Replay | None = None
+        for key in reversed(keys):
+            replay, whole = await self._snapshot(key)
+            if whole:
+                self.replay, self.snapshot = replay, number_of(key)
+                break
+            newest = newest or replay
+        else:
+            if newest is not None:
+                await self._salvage(newest, number_of(keys[-1]))
+        self.next = self.snapshot + 1
+        await self.follow()
+
+    async def follow(self) -> None:
+        """Read on from `next`, as far as there are entries. Raises as `load`."""
+        while not self.sealed:
+            after = log_key(self.name, self.next - 1) if self.next else ""
+            keys = await self._store.list_after(log_prefix(self.name), after, 1000)
+            wanted: list[int] = []
+            for key in keys:
+                if number_of(key) != self.next + len(wanted):
+                    break
+                wanted.append(self.next + len(wanted))
+            for first in range(0, len(wanted), _AT_ONCE):
+                chunk = wanted[first : first + _AT_ONCE]
+                for entry in await asyncio.gather(*(self._entry(number) for number in chunk)):
+                    if entry is None:
+                        self.sealed = True
+                        return
+                    self.replay.entry(entry)
+                    self.next = entry.number + 1
+            if len(wanted) < 1000:
+                return
+
+    async def _snapshot(self, key: str) -> tuple[Replay, bool]:
+        # What can be read of a snapshot, and whether that is all.
+        problems: list[str] = []
+        replay = Replay(self.stream)
+        try:
+            await read_snapshot(await self._store.get(key), replay.index, problems.append)
+        except CorruptSnapshot as error:
+            problems.append(str(error))
+        self.problems.extend(f"{key}: {problem}" for problem in problems)
+        return replay, not problems
+
+    async def _salvage(self, newest: Replay, number: int) -> None:
+        # No snapshot is whole. Entries with live messages are never deleted, so what the newest snapshot lost
+        # is still in the log; records of their end may not be, so some may be delivered twice, but none is
+        # lost.
+        log = Replay(self.stream)
+        for key in await self._store.list_after(log_prefix(self.name)):
+            if 0 <= number_of(key) <= number:
+                entry = await self._entry(number_of(key))
+                if entry is None:
+                    break
+                log.entry(entry)
+        slots = list(log.index.slots())
+        for first in range(0, len(slots), BLOCK_ROWS):
+            newest.add_rows(decode_rows(encode_rows(log.index, slots[first : first + BLOCK_ROWS])))
+        newest.provisional = log.provisional
+        self.replay, self.snapshot = newest, number
+
+    async def _entry(self, number: int) -> Entry | None:
+        # None is a seal.
+        key = log_key(self.name, number)
+        data = await self._store.get(key, 0, FIRST_READ)
+        if is_seal(data):
+            self.seal = decode_seal(data)
+            return None
+        try:
+            try:
+                entry = parse(data, self.stream, number, whole=len(data) < FIRST_READ)
+            except NeedMore as need:
+                data += await self._store.get(key, len(data), need.size if need.size < 1 << 62 else None)
+                entry = parse(data, self.stream, number, whole=len(data) < need.size)
+        except CorruptEntry as error:
+            entry = Entry(self.stream, number, b"", 0, len(data), problems=[str(error)])
+        if entry.problems:
+            self.problems.extend(f"{key}: {problem}" for problem in entry.problems)
+            if self._keep_corrupt:
+                await self._store.put_new(corrupt_key(self.name, number), await self._store.get(key))
+        return entry
+
+
+async def read_retired(store: Store, key: str) -> str:
+    """The stream that has adopted a part, "" when nobody has. Raises StoreError."""
+    try:
+        return (await store.get(key)).decode("ascii", "replace")
+    except MissingKey:
+        return ""

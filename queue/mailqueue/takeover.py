@@ -1,0 +1,263 @@
+"""Watches other streams and takes over those that are dead.
+
+A stream is dead when its heartbeat has stood still for `takeover` seconds of our own clock, when it says that
+it closed cleanly, or when its process is provably gone from this machine. Its messages are shared out in 16
+parts of the id space: each taker claims some parts with a lease, which only keeps takers out of each other's
+way.
+
+What keeps messages safe is the order of writes. First the log is *sealed*: from then on its owner can commit
+nothing, so what is read up to the seal is everything that it ever acknowledged. Then, part by part, the live
+messages are written into our own log as ADOPT records, which do not count yet. Then `retired/<stream>/<part>`
+is created with our name in it: that one write decides, whoever else has tried. Only then are the messages
+ours.
+
+Whoever takes over a taker that died in between finds ADOPT records of which its log does not say what became.
+If they are complete it creates `retired/...` in the dead taker's name: that finishes the taker's work or
+shows that another was first. If they are not complete the taker cannot have decided anything, for it never
+will have committed the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from mailqueue.clock import Clock
+from mailqueue.collector import by_stream, is_whole
+from mailqueue.entry import FormatError
+from mailqueue.heartbeat import read_beat
+from mailqueue.housekeeping import Housekeeping
+from mailqueue.ids import ID_SIZE, PARTS, id_text
+from mailqueue.index import Index
+from mailqueue.keys import (
+    RETIRED,
+    STREAMS,
+    last_segment,
+    lease_key,
+    lease_prefix,
+    log_key,
+    retired_key,
+    retired_prefix,
+)
+from mailqueue.log import FIRST_RETRY, LAST_RETRY, Log
+from mailqueue.model import Fenced
+from mailqueue.opening import read_announcement
+from mailqueue.reader import StreamReader
+from mailqueue.records import Adopt, Adopted, encode_record
+from mailqueue.replay import add_row
+from mailqueue.rows import BLOCK_ROWS, decode_rows, encode_rows
+from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
+from mailqueue.settings import QueueSettings
+from mailqueue.store.base import MissingKey, Store, StoreError
+
+
+class _Alive(Exception):
+    """The stream has shown a sign of life after all."""
+
+
+class Watcher:
+    """Watches the streams of a store for one owner of a stream."""
+
+    def __init__(
+        self,
+        store: Store,
+        index: Index,
+        log: Log,
+        keeper: Housekeeping,
+        settings: QueueSettings,
+        clock: Clock,
+        on_adopted: Callable[[Sequence[int]], None],
+        random: Callable[[int], bytes],
+    ) -> None:
+        """Adopted messages go into `index` and `log`, and then to `on_adopted`."""
+        self._store, self._index, self._log, self._keeper = store, index, log, keeper
+        self._settings, self._clock, self._on_adopted, self._random = settings, clock, on_adopted, random
+        self._name = id_text(index.own)
+        self._seen: dict[str, tuple[bytes, float]] = {}
+        """The heartbeat of each stream and when we first knew of it, in boot time."""
+        self._leases: dict[str, float] = {}
+        """When we first knew of each lease."""
+        self._gone: dict[str, bool] = {}
+
+    async def run(self) -> None:
+        """Watch until our own stream is taken over."""
+        every = min(self._settings.heartbeat, self._settings.takeover / 4)
+        while not self._log.fenced:
+            try:
+                await self.look()
+            except (StoreError, FormatError) as error:
+                self._settings.report("watching other streams", {"error": str(error)})
+            except Fenced:
+                return
+            await asyncio.sleep(every * (0.9 + 0.2 * self._chance()))
+
+    async def look(self) -> None:
+        """Look at all streams once, and take over what is dead. Raises StoreError, Fenced."""
+        streams = {last_segment(key) for key in await self._store.list_after(STREAMS)} - {self._name}
+        retired = by_stream(await self._store.list_after(RETIRED))
+        open_ = sorted(stream for stream in streams if not is_whole(retired.get(stream, set())))
+        for known in set(self._seen) - set(open_):
+            del self._seen[known]
+        dead = [stream for stream in open_ if await self._is_dead(stream)]
+        alive = 1 + len(open_) - len(dead)
+        self._keeper.nothing_to_adopt = not dead
+        for stream in dead:
+            try:
+                await self._take(stream, alive)
+            except _Alive:
+                continue
+            except MissingKey as error:
+                # The owner, or whoever collects what is left of it, deletes while we read: look again later.
+                self._settings.report("takeover", {"stream": stream, "error": str(error)})
+
+    # --- who is dead -------------------------------------------------------------------------------
+
+    async def _is_dead(self, stream: str) -> bool:
+        began = self._clock.boottime()
+        data, beat = await read_beat(self._store, stream)
+        known = self._seen.get(stream)
+        if known is None or known[0] != data:
+            known = self._seen[stream] = data, self._clock.boottime()
+        if beat is not None and beat.closed:
+            return True
+        return began - known[1] >= self._settings.takeover or await self._is_gone(stream)
+
+    async def _is_gone(self, stream: str) -> bool:
+        announced = await read_announcement(self._store, stream)
+        return (
+            announced is not None
+            and announced.node == self._settings.node
+            and announced.identity.is_gone(self._settings.identity)
+        )
+
+    async def _assert_dead(self, stream: str) -> None:
+        if not await self._is_dead(stream):
+            raise _Alive
+
+    # --- taking over -------------------------------------------------------------------------------
+
+    async def _take(self, stream: str, alive: int) -> None:
+        await asyncio.sleep(self._chance() * min(0.5, self._settings.takeover / 20))
+        parts = await self._claim(stream, alive)
+        if not parts:
+            return
+        reader = StreamReader(self._store, stream, keep_corrupt=True)
+        await reader.load()
+        await self._seal(reader)
+        await self._decide(reader)
+        for problem in (*reader.problems, *reader.replay.problems):
+            self._settings.report("corrupt", {"stream": stream, "problem": problem})
+        slots = _by_part(reader.replay.index)
+        if not any(slots):
+            parts = await self._open_parts(stream)
+        total = 0
+        while parts:
+            for part in parts:
+                total += await self._adopt(reader, part, slots[part])
+            parts = await self._claim(stream, alive)
+        self._settings.report("stream adopted", {"stream": stream, "messages": total})
+
+    async def _open_parts(self, stream: str) -> list[int]:
+        names = {last_segment(key) for key in await self._store.list_after(retired_prefix(stream))}
+        first = self._index.own[15] & 15
+        # Each taker begins somewhere else.
+        return [part for part in ((first + n) % PARTS for n in range(PARTS)) if f"{part:02d}" not in names]
+
+    async def _claim(self, stream: str, alive: int) -> list[int]:
+        """Claim our share of the parts that nobody has adopted or is about to."""
+        now = self._clock.boottime()
+        epochs: dict[int, int] = {}
+        for key in await self._store.list_after(lease_prefix(stream)):
+            self._leases.setdefault(key, now)
+            number, last = key.split("/")[2:]
+            epochs[int(number)] = int(last)
+        open_ = await self._open_parts(stream)
+        share = -(-len(open_) // alive)
+        claimed: list[int] = []
+        for part in open_:
+            if len(claimed) == share:
+                break
+            epoch = epochs.get(part, 0)
+            if epoch and now - self._leases[lease_key(stream, part, epoch)] < self._settings.lease:
+                continue
+            key = lease_key(stream, part, epoch + 1)
+            if await self._store.put_new(key, self._name.encode() + b" " + self._random(8).hex().encode()):
+                claimed.append(part)
+        return claimed
+
+    async def _seal(self, reader: StreamReader) -> None:
+        while not reader.sealed:
+            number = reader.next
+            seal = Seal(
+                SEAL_VERSION,
+                reader.stream,
+                number,
+                self._index.own,
+                self._clock.wall(),
+                self._random(8),
+            )
+            await self._assert_dead(reader.name)
+            result = await self._store.seal_new(log_key(reader.name, number), encode_seal(seal))
+            if result.sealed:
+                reader.sealed = True
+                return
+            await reader.follow()
+            if reader.next == number and not reader.sealed:
+                await asyncio.sleep(FIRST_RETRY)
+
+    async def _decide(self, reader: StreamReader) -> None:
+        """Finish what the owner of this stream had begun to adopt itself."""
+        replay = reader.replay
+        for (of, part), provisional in list(replay.provisional.items()):
+            won = provisional.complete and await self._store.put_new(
+                retired_key(id_text(of), part), reader.name.encode()
+            )
+            replay.resolve(of, part, won)
+
+    async def _adopt(self, reader: StreamReader, part: int, slots: list[int]) -> int:
+        source, log = reader.replay.index, self._log
+        handles: list[int] = []
+        async with self._keeper.exclusive:
+            blocks: list[bytes] = []
+            if slots:
+                await self._keeper.use({source.streams[source.stream[slot]] for slot in slots})
+            for chunk, first in zip(count(), range(0, len(slots), BLOCK_ROWS)):
+                rows = encode_rows(source, slots[first : first + BLOCK_ROWS])
+                last = first + BLOCK_ROWS >= len(slots)
+                log.append(encode_record(Adopt(reader.stream, part, chunk, last, rows)), urgent=True)
+                blocks.append(rows)
+                await asyncio.sleep(0)
+            await log.barrier()
+            won = await self._retire(reader.name, part)
+            if slots:
+                log.append(encode_record(Adopted(reader.stream, part, won)), urgent=False)
+            for rows in blocks if won else ():
+                handles.extend(
+                    add_row(self._index, row) for row in decode_rows(rows) if self._index.find(row.id) < 0
+                )
+                await asyncio.sleep(0)
+        if handles:
+            self._on_adopted(handles)
+        return len(handles)
+
+    async def _retire(self, stream: str, part: int) -> bool:
+        wait = FIRST_RETRY
+        while True:
+            try:
+                return await self._store.put_new(retired_key(stream, part), self._name.encode())
+            except StoreError as error:
+                self._settings.report("takeover", {"stream": stream, "error": str(error)})
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LAST_RETRY)
+
+    def _chance(self) -> float:
+        return int.from_bytes(self._random(4), "big") / 4294967296.0
+
+
+def _by_part(index: Index) -> list[list[int]]:
+    parts: list[list[int]] = [[] for _ in range(PARTS)]
+    ids = index.ids
+    for slot in index.slots():
+        parts[ids[slot * ID_SIZE + 15] & 15].append(slot)
+    return parts
