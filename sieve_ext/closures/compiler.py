@@ -49,6 +49,7 @@ class Compiler:
         self.scope = scope
         self.unit = unit
         """What the script shares with those that it includes."""
+        self._modifiers = dialect.modifiers.keys()
         self.tracing = tracing
         """Steps shall tell the run's trace what they do."""
         self.expands = any(
@@ -203,6 +204,20 @@ class Compiler:
         step: Any = traced_asking if values_ask or matcher_asks else traced
         step.traced = True
         return step  # type: ignore[no-any-return]
+
+    def modifier(self, node: Node) -> Callable[[str], str]:
+        """What the modifiers given with a command do to a string, the highest precedence first."""
+        given = [
+            self.dialect.modifiers[one.tag][0] for one in node.tags.values() if one.tag in self._modifiers
+        ]
+        functions = [one.apply for one in sorted(given, key=lambda one: -one.precedence)]
+
+        def modify(text: str) -> str:
+            for function in functions:
+                text = function(text)
+            return text
+
+        return modify
 
     # Header fields
 

@@ -13,8 +13,13 @@ from sieve_ext.language.capability import Capability
 from sieve_ext.language.dialect import Dialect
 
 MODULES = (
+    "comparators",
+    "encoded_character",
+    "envelope",
     "fileinto",
-)  # fmt: skip
+    "relational",
+    "variables",
+)
 """Modules of this package, one a line."""
 
 

@@ -26,6 +26,9 @@ MATCH_TYPE: Definition = {"name": "match-type", "type": ["tag"], "values": [], "
 ADDRESS_PART: Definition = {"name": "address-part", "type": ["tag"], "values": [], "required": False}
 """The tags of a test that compares; the dialect fills in which there are."""
 
+MODIFIERS: Definition = {"name": "modifier", "type": ["tag"], "values": [], "required": False}
+"""The modifiers of a string (RFC 5229 section 4.1); the dialect fills in which there are."""
+
 MATCHING = (COMPARATOR, MATCH_TYPE)
 """The tags of a test that compares strings (RFC 5228 section 2.7)."""
 

@@ -14,6 +14,7 @@ from sieve_ext.language.arguments import (
     ADDRESS_PART,
     COMPARATOR,
     MATCH_TYPE,
+    MODIFIERS,
     STRING,
     Definition,
     sievelib_types,
@@ -125,6 +126,11 @@ class Dialect:
             return [
                 TagSpec(tag, name, "", capability, None, None, None)
                 for tag, (_, capability) in self.address_parts.items()
+            ]
+        if definition is MODIFIERS:
+            return [
+                TagSpec(tag, f"modifier of precedence {one.precedence}", "", capability, None, None, None)
+                for tag, (one, capability) in self.modifiers.items()
             ]
         value = definition.get("extra_arg", {}).get("type", "")
         kind = "" if not value else "strings" if len(value) > 1 else value[0]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 class Envelope:
     """The envelope of a message for one recipient (RFC 5228 section 5.4)."""
 
-    sender: str = ""
-    """The reverse-path without angle brackets, "" for the null sender."""
+    sender: str | None = ""
+    """The reverse-path without angle brackets, "" for the null sender; None if there is none yet."""
     recipient: str = ""
     """The recipient that the script runs for, "" if there is none yet."""
     original_recipient: str = ""
