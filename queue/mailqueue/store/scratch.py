@@ -72,11 +72,11 @@ class Scratch:
         os.mkdir(self.name, 0o700, dir_fd=self._parent)
         self.fd = os.open(self.name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._parent)
         try:
-            self._lock_fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+            self._lock_fd, locked = _lock(self.fd, os.O_CREAT)
         except FileNotFoundError:
             os.close(self.fd)
             return False
-        if _lock(self._lock_fd) is not False and os.fstat(self._lock_fd).st_nlink:
+        if locked is not False and os.fstat(self._lock_fd).st_nlink:
             return True
         os.close(self._lock_fd)
         os.close(self.fd)
@@ -84,12 +84,11 @@ class Scratch:
 
     def _sweep(self, name: str) -> int:
         folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._parent)
-        lock = -1
+        lock, locked = -1, None
         try:
             old = time.time() - os.fstat(folder).st_mtime > LEFT_OVER
             with suppress(FileNotFoundError):  # no lock file: its owner is about to make it, or died before
-                lock = os.open(LOCK, os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
-            locked = None if lock < 0 else _lock(lock)
+                lock, locked = _lock(folder)
             if locked is False or (locked is None and not old):
                 return 0
             # The lock is held until all is gone, so that an owner that is only slow sees that it lost it.
@@ -106,14 +105,24 @@ class Scratch:
                 os.close(lock)
 
 
-def _lock(fd: int) -> bool | None:
-    """False when another process holds the lock, None where the file system knows no locks."""
+def _lock(folder: int, flags: int = 0) -> tuple[int, bool | None]:
+    """The open lock file, and whether we hold the lock; None where the file system knows no locks."""
+    fd = os.open(LOCK, os.O_RDONLY | os.O_CLOEXEC | flags, 0o600, dir_fd=folder)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            # NFS locks only what is open for writing. (Elsewhere that would hinder a remount.)
+            os.close(fd)
+            fd = os.open(LOCK, os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        return fd, False
     except OSError as error:
         if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
-            return None
+            return fd, None
+        os.close(fd)
         raise
-    return True
+    return fd, True
