@@ -1,0 +1,1 @@
+"""What is in the queue, as text: listings like Postfix's, tables, filters. Pure."""
