@@ -98,8 +98,8 @@ def test_json() -> None:
         )
     ]
     assert list(postqueue_json(rows)) == [
-        f'{{"queue_name": "deferred", "queue_id": "{ULID}", "arrival_time": 1795776340, "message_size": 2048, '
-        '"forced_expire": false, "sender": "alice@example.org", '
+        f'{{"queue_name": "deferred", "queue_id": "{ULID}", "arrival_time": 1795776340, '
+        '"message_size": 2048, "forced_expire": false, "sender": "alice@example.org", '
         f'"recipients": [{{"address": "bob@example.net", "delay_reason": "{REFUSED}"}}]}}'
     ]
     extended = json.loads(next(postqueue_json([row(rows[0].recipients[0], node="mx1")], extended=True)))
