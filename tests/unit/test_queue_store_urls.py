@@ -11,8 +11,9 @@ import pytest
 from mailqueue.store.base import StoreRefused
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
-from mailqueue.store.objects import Limits, ObjectsStore
-from mailqueue.store.urls import StoreOptions, StoreUrlError, open_store
+from mailqueue.store.objects import ObjectsStore
+from mailqueue.store.options import Limits, StoreOptions, StoreUrlError
+from mailqueue.store.urls import open_store
 
 KEYS = StoreOptions(access_key="AK", secret="SK", region="eu-west-1")
 

@@ -29,7 +29,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import obstore
@@ -49,6 +48,7 @@ from mailqueue.store.base import (
     seal_alone,
     size_of,
 )
+from mailqueue.store.options import Limits
 
 PART = 5 * 1024 * 1024
 """Octets of one part of a large upload (S3: at least 5 MiB)."""
@@ -62,30 +62,6 @@ if TYPE_CHECKING:
     from obstore import GetOptions
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long to wait; by default well below the shortest patience of an SMTP client (60 s)."""
-
-    connect: float = 3.0
-    """Seconds to connect."""
-    request: float = 8.0
-    """Seconds for one request; `slowest` adds to it for large objects."""
-    retries: int = 2
-    """Repetitions of a request after errors of the connection or the server (5xx)."""
-    call: float = 16.0
-    """Seconds within which a call has to end: no attempt is begun, also not through another endpoint, that
-    could take longer."""
-    slowest: float = 1_000_000.0
-    """Octets a second below which a store is too slow to wait for: large objects get size / slowest more."""
-    single_put: int = 16 * 1024 * 1024
-    """Octets of the largest object that is sent with one PUT."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError."""
-        if min(self.connect, self.request, self.call, self.slowest, self.single_put) <= 0 or self.retries < 0:
-            raise ValueError("limits of an object store are positive")
 
 
 class ObjectsStore:

@@ -1,0 +1,189 @@
+"""Object stores from a URL and options: endpoints, credentials, and what is wrong with them.
+
+Credentials come from `StoreOptions`; where nothing is said there, from where the providers' own tools find
+them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_REGION, GOOGLE_APPLICATION_CREDENTIALS,
+AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or the machine's identity in the cloud.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
+
+from mailqueue.store.answers import understand
+from mailqueue.store.base import check_prefix
+from mailqueue.store.objects import ObjectsStore
+from mailqueue.store.options import Limits, StoreOptions, StoreUrlError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]")
+
+
+def open_bucket(url: str, scheme: str, options: StoreOptions) -> ObjectsStore:
+    """Open an object store; `scheme` is "s3", "gs" or "az". Nothing is sent yet. Raises StoreUrlError."""
+    bucket, _, prefix = url.partition("://")[2].partition("/")
+    what = "container" if scheme == "az" else "bucket"
+    if not _BUCKET.fullmatch(bucket):
+        raise StoreUrlError(f"{url!r}: expected {scheme}://{what}/prefix, with the name of a {what}")
+    prefix = prefix.strip("/")
+    try:
+        check_prefix(f"{prefix}/" if prefix else "")
+    except ValueError:
+        raise StoreUrlError(
+            f"{url!r}: expected a prefix of letters, digits, '-', '_' and '.', with single slashes"
+        ) from None
+    for endpoint in options.endpoints:
+        _check_endpoint(url, endpoint, options)
+    if scheme != "s3" and len(options.endpoints) > 1:
+        raise StoreUrlError(f"{url!r}: several endpoints are for s3 only")
+    name = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")
+    if options.endpoints:
+        name += f" at {options.endpoints[0]}"
+    make = {"s3": _s3, "gs": _gs, "az": _az}[scheme]
+    common: dict[str, Any] = {
+        "prefix": prefix or None,
+        "client_options": _client(url, options),
+        "retry_config": _retries(options.limits),
+    }
+    try:
+        stores = [make(url, bucket, endpoint, options, common) for endpoint in options.endpoints or ("",)]
+    except (BaseError, ValueError, TypeError) as error:
+        if isinstance(error, StoreUrlError):
+            raise
+        raise StoreUrlError(f"{url!r}: {understand(str(error)).words}") from error
+    return ObjectsStore(name, stores, options.limits)
+
+
+def _s3(url: str, bucket: str, endpoint: str, options: StoreOptions, common: dict[str, Any]) -> ObjectStore:
+    config = dict(common)
+    if endpoint:
+        config["endpoint"] = endpoint
+        if "AWS_ENDPOINT_URL_S3" in os.environ:  # it would go before `endpoint`
+            config["aws_endpoint_url_s3"] = endpoint
+    path_style = bool(endpoint) if options.path_style is None else options.path_style
+    config["virtual_hosted_style_request"] = not path_style
+    if options.region:
+        config["region"] = options.region
+    access_key, secret, token = options.access_key, _secret(url, options), options.session_token
+    if options.credentials_file:
+        access_key, secret, token = _shared_credentials(url, options)
+    if bool(access_key) != bool(secret):
+        raise StoreUrlError(f"{url!r}: expected both access_key and a secret, or neither")
+    if access_key:
+        config |= {"access_key_id": access_key, "secret_access_key": secret}
+    if token:
+        config["session_token"] = token
+    return S3Store(bucket, **config)
+
+
+def _gs(url: str, bucket: str, endpoint: str, options: StoreOptions, common: dict[str, Any]) -> ObjectStore:
+    config = dict(common)
+    if options.access_key or options.secret or options.secret_file:
+        raise StoreUrlError(f"{url!r}: expected credentials_file, the JSON file of a service account")
+    if endpoint:
+        config["base_url"] = endpoint
+    if options.credentials_file:
+        config["service_account"] = options.credentials_file
+    return GCSStore(bucket, **config)
+
+
+def _az(url: str, bucket: str, endpoint: str, options: StoreOptions, common: dict[str, Any]) -> ObjectStore:
+    config = dict(common)
+    if options.credentials_file:
+        raise StoreUrlError(f"{url!r}: expected access_key (the account's name) and secret or secret_file")
+    if endpoint:
+        config["endpoint"] = endpoint
+    if options.access_key:
+        config["account_name"] = options.access_key
+    secret = _secret(url, options)
+    if secret:
+        config["account_key"] = secret
+    return AzureStore(bucket, **config)
+
+
+def _client(url: str, options: StoreOptions) -> ClientConfig:
+    limits = options.limits
+    client: ClientConfig = {
+        "connect_timeout": timedelta(seconds=limits.connect),
+        # Only a backstop: ObjectsStore has a time for each request, by its size.
+        "timeout": timedelta(seconds=limits.request + limits.single_put / limits.slowest),
+        "allow_http": options.allow_http,
+    }
+    if options.ca_file:
+        client["root_certificate"] = _read(url, "ca_file", options.ca_file)
+    return client
+
+
+def _retries(limits: Limits) -> RetryConfig:
+    return {
+        "max_retries": limits.retries,
+        "retry_timeout": timedelta(seconds=limits.request),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=1),
+            "base": 2,
+        },
+    }
+
+
+def _check_endpoint(url: str, endpoint: str, options: StoreOptions) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid or parts.query or parts.fragment:
+        raise StoreUrlError(f"{url!r}: endpoint {endpoint!r}: expected https://host or https://host:port")
+    if parts.username or parts.password:
+        raise StoreUrlError(f"{url!r}: endpoint of {parts.hostname}: credentials belong into options")
+    if parts.scheme == "http" and not options.allow_http:
+        raise StoreUrlError(f"{url!r}: endpoint {endpoint!r}: expected https://, or allow_http")
+
+
+def _secret(url: str, options: StoreOptions) -> str:
+    if not options.secret_file:
+        return options.secret
+    if options.secret:
+        raise StoreUrlError(f"{url!r}: expected secret or secret_file, not both")
+    try:
+        secret = _read(url, "secret_file", options.secret_file).decode("ascii").strip()
+    except UnicodeDecodeError:
+        secret = ""
+    if not secret:
+        raise StoreUrlError(f"{url!r}: secret_file {options.secret_file!r}: expected one line of ASCII")
+    return secret
+
+
+def _shared_credentials(url: str, options: StoreOptions) -> tuple[str, str, str]:
+    if options.access_key or options.secret or options.secret_file:
+        raise StoreUrlError(f"{url!r}: expected access_key and a secret, or credentials_file, not both")
+    where = f"{url!r}: credentials_file {options.credentials_file!r}"
+    parser = configparser.ConfigParser(interpolation=None, default_section="\0")
+    try:
+        parser.read_string(_read(url, "credentials_file", options.credentials_file).decode())
+        section = parser[options.profile]
+        found = section["aws_access_key_id"], section["aws_secret_access_key"]
+    except (configparser.Error, UnicodeDecodeError):
+        raise StoreUrlError(f"{where}: expected sections of lines name = value") from None
+    except KeyError:
+        raise StoreUrlError(
+            f"{where}: expected [{options.profile}] with aws_access_key_id and aws_secret_access_key"
+        ) from None
+    return *found, section.get("aws_session_token", "")
+
+
+def _read(url: str, option: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise StoreUrlError(f"{url!r}: {option} {path!r}: {error.strerror or error}") from None
