@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sieve_ext.closures.strings import Template, TemplateList
 from sieve_ext.closures.variables import Reference, Scope, split_template
 from sieve_ext.diagnostic import Position, Source
-from sieve_ext.language.capability import ActionStep, Comparator, FieldSource, FieldValues, Match
+from sieve_ext.language.capability import ActionStep, Comparator, FieldSource, FieldValues, Match, Tag
 from sieve_ext.runtime.steps import Step, asks, sequence
 from sieve_ext.runtime.trace import Event, shown
 from sieve_ext.syntax.tree import Number, Text, TextList
@@ -23,7 +23,7 @@ from sieve_ext.syntax.tree import Number, Text, TextList
 if TYPE_CHECKING:
     from sieve_ext.closures.unit import Unit
     from sieve_ext.language.dialect import Dialect
-    from sieve_ext.language.node import Node, Value
+    from sieve_ext.language.node import GivenTag, Node, Value
     from sieve_ext.message import Field
     from sieve_ext.runtime.actions import Action
     from sieve_ext.runtime.run import Run
@@ -106,8 +106,21 @@ class Compiler:
         placed = [(self.position(node), self._command(node)) for node in nodes]
         return sequence([(position, step) for position, step in placed if step is not None])
 
+    def _step(self, node: Node) -> Step | None:
+        for given in node.tags.values():
+            if given.spec.owner is not None:
+                step = given.spec.owner.compile_command(node, given, self)
+                if step is not None:
+                    return step
+        return node.compile(self)
+
+    def _owned(self, node: Node) -> list[tuple[GivenTag, Tag]]:
+        """The tags that extensions have added, in the order in which they apply."""
+        owned = [(given, given.spec.owner) for given in node.tags.values() if given.spec.owner is not None]
+        return sorted(owned, key=lambda one: one[1].order)
+
     def _command(self, node: Node) -> Step | None:
-        step = node.compile(self)
+        step = self._step(node)
         if step is None or not self.tracing:
             return step
         event = Event("command", node.name, self.position(node), script=self.source.name)
@@ -120,7 +133,7 @@ class Compiler:
 
     def test(self, node: Node) -> Step:
         """A test; yields whether it holds."""
-        step = node.compile(self)
+        step = self._step(node)
         if step is None:
             raise ValueError(f"the test {node.name} compiles to nothing")
         if not self.tracing or getattr(step, "traced", False):
@@ -224,16 +237,14 @@ class Compiler:
     def fields(self, node: Node) -> FieldSource:
         """How this test finds fields by their lower-case name, the tags of extensions considered."""
         source: FieldSource = _message_fields
-        for given in node.tags.values():
-            if given.spec.owner is not None:
-                source = given.spec.owner.compile_fields(node, given, self, source)
+        for given, owner in self._owned(node):
+            source = owner.compile_fields(node, given, self, source)
         return source
 
     def field_values(self, node: Node, values: FieldValues) -> FieldValues:
         """What this test takes of a field, the tags of extensions considered."""
-        for given in node.tags.values():
-            if given.spec.owner is not None:
-                values = given.spec.owner.compile_values(node, given, self, values)
+        for given, owner in self._owned(node):
+            values = owner.compile_values(node, given, self, values)
         return values
 
     # Actions
@@ -242,9 +253,8 @@ class Compiler:
         """A command that adds what `make` returns, if anything, to the result."""
         changes = [
             change
-            for given in node.tags.values()
-            if given.spec.owner is not None
-            and (change := given.spec.owner.compile_action(node, given, self)) is not None
+            for given, owner in self._owned(node)
+            if (change := owner.compile_action(node, given, self)) is not None
         ]
         make_asks = asks(make)
         if make_asks or any(map(asks, changes)):

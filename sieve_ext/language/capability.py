@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sieve_ext.runtime.actions import Action
     from sieve_ext.runtime.envelope import Envelope
     from sieve_ext.runtime.run import Run
+    from sieve_ext.runtime.steps import Step
     from sieve_ext.validate.checker import Checker
 
 
@@ -30,6 +31,11 @@ class Tag:
     As it stands it is only accepted; the word's own `compile` looks for it in `node.tags`. A subclass that
     changes what other words do overrides one of the methods.
     """
+
+    order = 0
+    """Of several tags, those of the lowest order change fields, values and actions first."""
+    relaxes: tuple[str, ...] = ()
+    """Positional arguments that mean something else with it, so that their `check` does not apply."""
 
     def __init__(
         self,
@@ -58,6 +64,10 @@ class Tag:
 
     def compile_action(self, node: Node, given: GivenTag, compiler: Compiler) -> ActionStep | None:
         """A function that changes the action before it is added to the result; may be a generator."""
+        return None
+
+    def compile_command(self, node: Node, given: GivenTag, compiler: Compiler) -> Step | None:
+        """A step that takes the place of the whole command or test; None to leave it as it is."""
         return None
 
     def compile_fields(

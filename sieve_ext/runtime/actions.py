@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sieve_ext.diagnostic import Position
+from sieve_ext.message import Message
 
 START = Position(0, 0)
 """The position of what no command has made: the implicit keep."""
@@ -31,6 +32,8 @@ class Action:
     """It leaves the implicit keep as it was, whatever its kind (RFC 3894)."""
     options: dict[str, Any] = field(default_factory=dict, kw_only=True)
     """What extensions have to say about it, by capability or tag."""
+    message: Message | None = field(default=None, kw_only=True, repr=False)
+    """The message as it was edited when the action was added: that is what is stored or sent."""
     executed: bool = field(default=False, kw_only=True)
     """The host has done it: it stays in the list but is not done again."""
 

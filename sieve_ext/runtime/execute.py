@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
 from sieve_ext.message import Message
@@ -38,6 +40,8 @@ def execute(
     host: Host | None = None,
     *,
     settings: Settings | None = None,
+    environment: Mapping[str, str] | None = None,
+    now: datetime | None = None,
     result: Result | None = None,
     state: dict[str, Any] | None = None,
     trace: Trace | None = None,
@@ -46,8 +50,25 @@ def execute(
     if isinstance(message, bytes):
         message = Message(message)
     if not script.asks and trace is None:
-        return script.run_plain(message, envelope, settings=settings, result=result, state=state)
-    running = script.run(message, envelope, settings=settings, result=result, state=state, trace=trace)
+        return script.run_plain(
+            message,
+            envelope,
+            settings=settings,
+            environment=environment,
+            now=now,
+            result=result,
+            state=state,
+        )
+    running = script.run(
+        message,
+        envelope,
+        settings=settings,
+        environment=environment,
+        now=now,
+        result=result,
+        state=state,
+        trace=trace,
+    )
     known = host or NoHost()
     try:
         request = next(running)

@@ -12,6 +12,7 @@ from sieve_ext.diagnostic import Position
 from sieve_ext.message import Message
 from sieve_ext.runtime.actions import START, Action, Keep, StoreAction
 from sieve_ext.runtime.errors import LimitExceeded, RunFailed
+from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.settings import Settings
 
 
@@ -47,6 +48,9 @@ class Result:
     """The keep that no command asked for, None when there is none. It is not in `actions`."""
     message: Message | None = None
     """The message with the edits that scripts made."""
+    records: list[Request] = field(default_factory=list)
+    """What the host is to remember once it has carried the result out, as requests that it answers then:
+    that a message was seen. Dropped when the run fails."""
 
     @property
     def keeps(self) -> bool:
@@ -94,11 +98,13 @@ class Result:
         """After a run: `implicit` is the implicit keep, if nothing has cancelled it."""
         self.implicit_keep = implicit if self.failed or not self.cancels_keep else None
 
-    def fail(self, fault: Fault, mark: int) -> None:
-        """A run failed: drop the actions from `mark` on; what earlier scripts have added stays."""
+    def fail(self, fault: Fault, mark: int, original: Message) -> None:
+        """A run failed: drop its actions, those from `mark` on, and its edits; what was before stays."""
         self.failed = True
         self.errors.append(fault)
         del self.actions[mark:]
+        self.records.clear()
+        self.message = original
 
     def note(self, text: str, position: Position = START, script: str = "") -> None:
         """Say something for the log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sieve_ext.diagnostic import Position
@@ -15,7 +16,7 @@ from sieve_ext.runtime.settings import Settings
 from sieve_ext.runtime.trace import Event, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SLICE = 10_000
 """Operations between two looks at the clock."""
@@ -26,14 +27,18 @@ class Run:
 
     __slots__ = (
         "_cpu_start",
+        "_is_shared",
+        "_now",
         "_spent",
         "_waited",
         "envelope",
+        "environment",
         "hooks",
         "left",
         "mark",
         "match_values",
         "message",
+        "original",
         "position",
         "result",
         "script",
@@ -48,6 +53,8 @@ class Run:
         message: Message,
         envelope: Envelope,
         settings: Settings,
+        environment: Mapping[str, str],
+        now: datetime | None,
         result: Result,
         state: dict[str, Any],
         variables: int,
@@ -56,9 +63,15 @@ class Run:
     ) -> None:
         """`variables` is their number; `hooks` are the `on_action` of the script's capabilities."""
         self.message = message
-        """The message with all edits; tests see it as it stands."""
+        """The message with all edits; tests see it as it stands. Edits go through `edit`."""
+        self.original = message
+        """The message as it was before the run."""
+        self._is_shared = True
         self.envelope = envelope
         self.settings = settings
+        self.environment = environment
+        """What the host tells of the surroundings without being asked, by lower-case name (RFC 5183)."""
+        self._now = now
         self.result = result
         self.state = state
         """What extensions keep, by their capability's name; lives on in a following script."""
@@ -83,11 +96,27 @@ class Run:
         Raises RunFailed for a conflict, LimitExceeded for too many.
         """
         action.position = self.position
+        action.message = self.message
+        self._is_shared = True
         for hook in self.hooks:
             hook(self, action)
         if self.trace is not None:
             self.trace(Event("action", action.describe(), self.position, script=self.script))
         return self.result.add(action, self.settings)
+
+    def edit(self) -> Message:
+        """The message, to be edited: actions added before keep it as it is now."""
+        if self._is_shared:
+            self.message = self.message.snapshot()
+            self._is_shared = False
+        return self.message
+
+    @property
+    def now(self) -> datetime:
+        """The time of the run, the same whenever it is asked for, with its zone."""
+        if self._now is None:
+            self._now = datetime.now().astimezone()
+        return self._now
 
     def fail(self, text: str) -> NoReturn:
         """End the run with an error at the command being done: the message is kept, the text reported."""
@@ -143,7 +172,7 @@ class Run:
     def end(self) -> None:
         """Close the result: find out about the implicit keep."""
         keep = Keep(implicit=True)
-        keep.position = START
+        keep.message = self.result.message = self.message
         for hook in self.hooks:
             hook(self, keep)
         self.result.end(keep)

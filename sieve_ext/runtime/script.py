@@ -7,7 +7,8 @@ immutable and may run many times, in several threads at once; all that a run cha
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sieve_ext.closures.compiler import Compiler
@@ -93,31 +94,23 @@ class Script:
         envelope: Envelope | None = None,
         *,
         settings: Settings | None = None,
+        environment: Mapping[str, str] | None = None,
+        now: datetime | None = None,
         result: Result | None = None,
         state: dict[str, Any] | None = None,
         trace: Trace | None = None,
     ) -> Running:
         """Run it for a message: a generator of requests that returns the result.
 
-        `result` is that of the script before, in a sequence; its actions count for conflicts and limits, and
-        stay if this run fails. `state` is what extensions keep from one script to the next. Edits of the
-        script are made in `message`. `trace` is told of every test and action. No exception comes out of it.
+        `environment` are the items that the host knows without being asked, by lower-case name. `now` is the
+        time, by default that of the clock. `result` is that of the script before, in a sequence; its actions
+        count for conflicts and limits, and stay if this run fails. `state` is what extensions keep from one
+        script to the next. `message` is not changed; the edited one is the result's. `trace` is told of every
+        test and action. No exception comes out of it.
         """
-        if trace is not None:
-            return self._traced_script().run_traced(message, envelope, settings, result, state, trace)
-        return self._run(self._begin(message, envelope, settings, result, state, None))
-
-    def run_traced(
-        self,
-        message: Message,
-        envelope: Envelope | None,
-        settings: Settings | None,
-        result: Result | None,
-        state: dict[str, Any] | None,
-        trace: Trace,
-    ) -> Running:
-        """`run` of a script that was compiled to be traced."""
-        return self._run(self._begin(message, envelope, settings, result, state, trace))
+        script = self if trace is None else self._traced_script()
+        begun = script.begin(message, envelope, settings, environment, now, result, state, trace)
+        return script.finish(begun)
 
     def run_plain(
         self,
@@ -125,13 +118,15 @@ class Script:
         envelope: Envelope | None = None,
         *,
         settings: Settings | None = None,
+        environment: Mapping[str, str] | None = None,
+        now: datetime | None = None,
         result: Result | None = None,
         state: dict[str, Any] | None = None,
     ) -> Result:
         """`run` of a script that asks nothing, at once. Raises ValueError if `asks`."""
         if self.asks:
             raise ValueError("this script asks its host")
-        run = self._begin(message, envelope, settings, result, state, None)
+        run = self.begin(message, envelope, settings, environment, now, result, state, None)
         try:
             self._step(run)
         except Leave:
@@ -141,23 +136,27 @@ class Script:
         run.end()
         return run.result
 
-    def _begin(
+    def begin(
         self,
         message: Message,
         envelope: Envelope | None,
         settings: Settings | None,
+        environment: Mapping[str, str] | None,
+        now: datetime | None,
         result: Result | None,
         state: dict[str, Any] | None,
         trace: Trace | None,
     ) -> Run:
+        """The state of a run that has not begun."""
         if result is None:
             result = Result()
-        result.message = message
         result.failed = False
         return Run(
             message,
             envelope if envelope is not None else Envelope(),
             settings if settings is not None else _DEFAULTS,
+            environment if environment is not None else {},
+            now,
             result,
             state if state is not None else {},
             self.variables,
@@ -165,7 +164,8 @@ class Script:
             trace,
         )
 
-    def _run(self, run: Run) -> Running:
+    def finish(self, run: Run) -> Running:
+        """Do all of a run that `begin` made."""
         try:
             if self.asks:
                 steps = self._step(run)
@@ -201,7 +201,8 @@ _DEFAULTS = Settings()
 def _fail(run: Run, error: Exception) -> None:
     text = str(error) if isinstance(error, RunFailed) else f"internal error: {type(error).__name__}: {error}"
     cause = None if isinstance(error, RunFailed) else error
-    run.result.fail(Fault(run.position, text, run.script, cause), run.mark)
+    run.message = run.original
+    run.result.fail(Fault(run.position, text, run.script, cause), run.mark, run.original)
 
 
 def load(
