@@ -283,14 +283,24 @@ def test_what_a_source_allows_is_passed_on_by_a_site_that_cannot_use_it() -> Non
     dispatcher = Dispatcher(
         lambda site: Limits(concurrency=1, initial=1), source_rates={"slow": Rate(1, 10.0)}
     )
-    for handle, site in enumerate(("a", "a", "b", "c")):
+    for handle, site in enumerate(("first", "a", "b", "c", "d")):
         dispatcher.offer(job(handle, site, source="slow"), 0.0)
-    assert [a.job.site for a in given(dispatcher, 0.0)] == ["a"]
+    assert [a.job.site for a in given(dispatcher, 0.0)] == ["first"]
+    assert isinstance(dispatcher.try_acquire("a", 0.0), Token)
     assert dispatcher.wake_at(0.0) == 10.0
-    assert [a.job.site for a in given(dispatcher, 10.0)] == ["b"]  # "a" is in use
+    assert [a.job.site for a in given(dispatcher, 10.0)] == ["b"]  # "a" was called first, but is in use
     dispatcher.hold_site("c")
-    dispatcher.offer(job(9, "d", source="slow"), 11.0)
     assert [a.job.site for a in given(dispatcher, 20.0)] == ["d"]
+
+
+def test_a_site_with_two_sources() -> None:
+    """Both lanes wait for the same session to come back, and both are called."""
+    dispatcher = single()
+    for handle, source in enumerate(("x", "y", "x", "y")):
+        dispatcher.offer(job(handle, source=source), 0.0)
+    [first] = given(dispatcher)
+    dispatcher.done(first, Result.ANSWERED, 1.0)
+    assert sorted(handles(dispatcher, 1.0)) == [1, 2, 3]
 
 
 def test_all_sessions_in_use() -> None:
@@ -373,5 +383,9 @@ def test_lanes_and_sites_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
         assert dispatcher.offer(job(number, f"s{number}"), 0.0) is None
         assert handles(dispatcher) == [number]
     assert len(dispatcher.stats(0.0)) == 3
+    dispatcher.hold_site("held")
+    dispatcher.offer(job(1000, "held"), 0.0)
+    assert handles(dispatcher) == []
+    assert dispatcher.cancel(1000) == [("held", range(1))]
     assert not dispatcher._lanes
     assert not dispatcher._entries

@@ -179,6 +179,18 @@ def test_a_dead_site_is_left_alone_and_probed_by_one() -> None:
     assert sites.try_acquire("a", "", 612.0, queued=False) == Busy("window")
 
 
+def test_a_site_that_is_dead_for_years() -> None:
+    sites = table()
+    kill(sites, 0.0)
+    now = 60.0
+    for _ in range(1100):
+        assert sites.release(session(sites, now), Result.UNREACHABLE, now, "gone")
+        dead = sites.dead("a", now)
+        assert dead is not None
+        assert dead.until - now <= 1800.0
+        now = dead.until
+
+
 def test_back_off_starts_anew_after_life() -> None:
     sites = table(Limits(dead_first=60.0))
     kill(sites, 0.0)

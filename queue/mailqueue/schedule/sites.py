@@ -174,7 +174,7 @@ class Sites:
         """Let a dead site be probed at once, as an administrator wants who knows that it is back."""
         site = self._sites.get(name)
         if site is not None and site.dead_until is not None:
-            site.dead_until = min(site.dead_until, now)
+            site.dead_until = now
 
     def _learn(self, site: Site, token: Token, result: Result, now: float, reason: str) -> bool:
         """Feed back one result; True if the site has died."""

@@ -138,7 +138,6 @@ class Timetable:
 
     def _advance(self, target: int) -> None:
         """Go on to a tick: slots of the first level fall due, others come down."""
-        target = min(target, _LAST)
         left = PORTION
         while (event := self._event()) is not None and event[0] <= target:
             start, level, slot = event
