@@ -1,0 +1,218 @@
+"""The object store: answers that are lost, late or wrong, several endpoints, large bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import obstore.store
+import pytest
+
+from mailqueue.store.base import MissingKey, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from mailqueue.store.buckets import open_bucket
+from mailqueue.store.objects import ObjectsStore
+from mailqueue.store.options import Limits, StoreOptions
+from tests.peers.fakes3 import FakeS3, fake_s3
+from tests.peers.storecontract import Pieces
+
+QUICK = Limits(connect=0.5, request=0.5, retries=1, call=1.2)
+
+
+def opened(*fakes: FakeS3 | str, limits: Limits = QUICK) -> ObjectsStore:
+    endpoints = tuple(fake if isinstance(fake, str) else fake.endpoint for fake in fakes)
+    options = StoreOptions(
+        endpoints=endpoints, allow_http=True, access_key="AK", secret="SK", region="eu", limits=limits
+    )
+    return open_bucket("s3://queue/ns", "s3", options)
+
+
+def with_fake(main: Callable[[FakeS3], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        async with fake_s3() as fake:
+            await main(fake)
+
+    asyncio.run(run())
+
+
+def nth(verdicts: dict[int, str], method: str = "PUT") -> Callable[[str, str], str]:
+    """What becomes of the first, second ... request with this method."""
+    count = iter(range(1, 1000))
+    return lambda asked, path: verdicts.get(next(count), "") if asked == method else ""
+
+
+@pytest.mark.parametrize(
+    "verdicts", [{1: "lose"}, {1: "hang"}, {1: "drop"}, {1: "500 Oops"}, {1: "503 Slow Down"}]
+)
+def test_a_create_whose_answer_is_lost_is_settled(verdicts: dict[int, str]) -> None:
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+        fake.decide = nth(verdicts)
+        assert await store.put_new("log/s/1", b"mine")
+        assert fake.objects == {"/queue/ns/log/s/1": b"mine"}
+        assert not await store.put_new("log/s/1", b"other")
+
+    with_fake(main)
+
+
+def test_a_create_that_lost_a_race_says_so_also_after_a_lost_answer() -> None:
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+
+        def decide(method: str, path: str) -> str:
+            if method == "PUT" and path not in fake.objects:
+                fake.objects[path] = b"theirs"
+                return "drop"
+            return ""
+
+        fake.decide = decide
+        assert not await store.put_new("log/s/1", b"mine")
+
+    with_fake(main)
+
+
+def test_a_conflict_that_left_nothing_is_tried_again() -> None:
+    """S3 answers 409 when another conditional write is under way, which may come to nothing."""
+
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+        fake.decide = nth({1: "409 Conflict"})
+        assert await store.put_new("log/s/1", b"mine")
+        fake.decide = nth({1: "412 Precondition Failed", 2: "412 Precondition Failed"})
+        with pytest.raises(StoreUnavailable, match="it is there, but it cannot be read"):
+            await opened(fake, limits=Limits(request=8, call=1)).put_new("log/s/2", b"mine")
+
+    with_fake(main)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "words"),
+    [
+        ("500 Oops", StoreUnavailable, "it answered 500 (Fake: as told)"),
+        ("hang", StoreUnavailable, "no answer within"),
+        ("drop", StoreUnavailable, "writing log/s/1: "),
+        ("403 Forbidden", StoreRefused, "it answered 403 (Fake: as told)"),
+        ("404 Not Found", StoreRefused, "there is no such bucket"),
+        ("507 Insufficient Storage", StoreFull, "507"),
+    ],
+)
+def test_errors_come_in_time_and_in_words(verdict: str, kind: type[StoreError], words: str) -> None:
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+        fake.decide = lambda method, path: verdict
+        for call in (store.put_new("log/s/1", b"x"), store.put("log/s/1", b"x")):
+            begun = time.monotonic()
+            with pytest.raises(StoreError) as caught:
+                await call
+            assert time.monotonic() - begun < 2.5
+            assert type(caught.value) is kind
+            assert words in str(caught.value)
+            assert "SK" not in str(caught.value)
+            assert str(caught.value).startswith(f"s3://queue/ns at {fake.endpoint}: writing log/s/1: ")
+        assert fake.objects == {}
+
+    with_fake(main)
+
+
+def test_a_missing_object_and_a_missing_bucket_are_told_apart() -> None:
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+        with pytest.raises(MissingKey, match="reading log/s/1: there is none"):
+            await store.get("log/s/1")
+
+    with_fake(main)
+
+
+def test_another_endpoint_is_used_and_stays_in_use() -> None:
+    async def main(fake: FakeS3) -> None:
+        store = opened("http://127.0.0.1:1", fake)
+        assert await store.put_new("log/s/1", b"x")
+        assert await store.get("log/s/1") == b"x"
+        async with fake_s3() as other:
+            other.objects = fake.objects
+            store = opened(fake, other)
+            fake.decide = nth({1: "lose", 2: "lose"})  # with the repetition: the effect, but no answer
+            assert await store.put_new("log/s/2", b"y")
+            assert await store.get("log/s/2") == b"y"
+            assert other.requests == ["PUT /queue/ns/log/s/2", *["GET /queue/ns/log/s/2"] * 2]
+
+    with_fake(main)
+
+
+def test_nobody_listens() -> None:
+    async def main() -> None:
+        store = opened("http://127.0.0.1:1", "http://127.0.0.1:2")
+        with pytest.raises(StoreUnavailable, match=r"writing a: no connection \(Connection refused\)"):
+            await store.put_new("a", b"x")
+        with pytest.raises(StoreUnavailable, match="listing log/: no connection"):
+            await store.list_after("log/")
+        with pytest.raises(StoreUnavailable, match="removing a: no connection"):
+            await store.delete(["a"])
+
+    asyncio.run(main())
+
+
+SMALL = Limits(single_put=1_000_000)
+
+
+def test_large_bodies_have_to_be_named_by_their_digest() -> None:
+    async def main() -> None:
+        store = ObjectsStore("objects:", [obstore.store.MemoryStore()], SMALL)
+        blob = Pieces(b"0123456789" * 1000, 1300)
+        key = "body/20260101/" + hashlib.sha256(blob.octets * 1300).hexdigest()
+        with pytest.raises(ValueError, match="has to end with its SHA-256"):
+            await store.put_new("body/20260101/abc", blob)
+        assert await store.list_after("") == []
+        assert await store.put_new(key, blob)
+        assert await store.get(key) == blob.octets * 1300
+        puts = store.requests["put"]
+        assert puts == 5  # three parts, begin and end
+        assert await store.put_new(key, blob)
+        assert store.requests["put"] == puts
+        await store.put(key, b"x" * blob.size)
+        assert not await store.put_new(key, blob)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("times", [2, 200])
+def test_the_error_of_a_blob_is_passed_on(times: int) -> None:
+    class Broken(Pieces):
+        broken = False
+
+        def chunks(self) -> Iterator[bytes]:
+            for number, piece in enumerate(super().chunks()):
+                if self.broken and number == self.times - 1:
+                    raise LookupError("the spill is gone")
+                yield piece
+
+    class BreaksLater(Broken):
+        def chunks(self) -> Iterator[bytes]:
+            yield from super().chunks()
+            self.broken = True  # it was good when its digest was taken
+
+    async def main() -> None:
+        store = ObjectsStore("objects:", [obstore.store.MemoryStore()], SMALL)
+        blob = BreaksLater(b"x" * 10_000, times)
+        blob.broken = blob.size <= SMALL.single_put
+        with pytest.raises(LookupError, match="the spill is gone"):
+            await store.put_new("body/1/" + hashlib.sha256(b"x" * blob.size).hexdigest(), blob)
+        assert await store.list_after("") == []
+
+    asyncio.run(main())
+
+
+def test_requests_are_counted() -> None:
+    async def main() -> None:
+        store = ObjectsStore("objects:", [obstore.store.MemoryStore()])
+        keys = [f"log/s/{number:04}" for number in range(1500)]
+        for key in keys:
+            await store.put_new(key, b"x")
+        assert await store.list_after("log/") == keys
+        assert await store.list_after("log/", keys[9], 2) == keys[10:12]
+        await store.delete(keys)
+        assert store.requests == {"put": 1500, "list": 3, "delete": 2}
+
+    asyncio.run(main())
