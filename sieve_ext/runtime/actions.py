@@ -25,6 +25,10 @@ class Action:
     """What lists of actions call it."""
     limit: ClassVar[tuple[str, int] | None] = None
     """A setting that limits actions of this class in one result, with its default; 0 is no limit."""
+    delivers: ClassVar[bool] = False
+    """It brings the message somewhere, so that it cannot also be refused (RFC 5429 section 2.2)."""
+    answers: ClassVar[bool] = False
+    """It sends something back to the sender."""
 
     position: Position = field(default=START, kw_only=True)
     """Where its command stands."""
@@ -64,6 +68,7 @@ class StoreAction(Action):
     """Puts the message into a mailbox."""
 
     name = "store"
+    delivers = True
 
     @property
     def target(self) -> str:
@@ -132,6 +137,7 @@ class Redirect(Action):
 
     name = "redirect"
     limit = ("sieve_max_redirects", 4)
+    delivers = True
     address: str = ""
     """local@domain, normalised: no angle brackets, no display name."""
 
