@@ -34,10 +34,11 @@ RULES: list[tuple[bytes, bytes]] = [
     (b"bracket_comment", rb"/\*(?s:.*?)\*/"),
     (
         b"multiline",
-        rb"[Tt][Ee][Xx][Tt]:[ \t]*+(?:#[^\n]*+)?\r?\n(?:(?!\.\r?\n|\.\Z)[^\n]*+\n)*+\.(?:\r?\n|\Z)",
+        rb"[Tt][Ee][Xx][Tt]:[ \t]*+(?:#[^\n]*+)?\r?\n(?:(?!\.\r?\n|\.\Z)[^\n]*\n)*\.(?:\r?\n|\Z)",
     ),
 ]
-"""sievelib's names of tokens, with rules that keep to the grammar."""
+"""sievelib's names of tokens, with rules that keep to the grammar. The lines of a multi-line string are not
+matched possessively: Python 3.11 has a bug with that (gh-106052)."""
 
 _KINDS = {
     "semicolon": ";",

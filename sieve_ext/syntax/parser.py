@@ -86,11 +86,14 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         self._token = self._tokens[0]
         self._depth = 0
         self.tree = self._commands(0)
-        if self._token.kind != "end":
+        while self._token.kind != "end":
             self._report(
                 self._token.start, self._token.end, "unexpected",
                 f"unexpected {self._shown()} found at (the presumed) end of file",
+                "no block is open here",
             )  # fmt: skip
+            self._next()
+            self.tree += self._commands(0)
         return self.tree
 
     def _report(self, start: int, end: int, code: str, text: str, hint: str = "") -> None:
@@ -152,24 +155,21 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
                 self._next()
                 self._end_of_command(Call("", token.start, token.end), depth, report=False)
             else:
-                if depth == 0 and not self._goes_on():
-                    return found
                 self._report(
                     token.start, token.end, "unexpected",
                     f"expected a command name, but found {self._shown()}",
                 )  # fmt: skip
-                self._next()
-                self._end_of_command(Call("", token.start, token.end), depth, report=False)
-
-    def _goes_on(self) -> bool:
-        """Whether a command may follow in what is left."""
-        return any(token.kind == "identifier" for token in self._tokens[self._place : self._place + 200])
+                if token.kind != "{":
+                    self._next()
+                if token.kind != ";" and self._token.kind != "identifier":
+                    self._end_of_command(Call("", token.start, token.end), depth, report=False)
 
     def _command(self, token: Token, depth: int) -> Call:
         call = Call(str(token.value).lower(), token.start, token.end)
         self._next()
+        self._is_broken = False
         self._arguments(call, 0)
-        self._end_of_command(call, depth, report=True)
+        self._end_of_command(call, depth, report=not self._is_broken)
         call.stop = self._tokens[self._place - 1].end
         return call
 
@@ -239,6 +239,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
             elif kind == "[":
                 listed = self._list()
                 if listed is None:
+                    self._is_broken = True
                     return
                 argument = listed
             elif kind == "identifier":
@@ -316,6 +317,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         call.tests.append(test)
 
     _in_list = 0
+    _is_broken = False
 
     def _tests(self, call: Call, depth: int) -> None:
         call.is_list = True
@@ -347,3 +349,4 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         self._in_list -= 1
         if self._recover(")"):
             self._next()
+            self._is_broken = False

@@ -60,18 +60,18 @@ class Binder:
             return None
         node = word(parent, call)
         node.source = self._checker.source
-        if node.skips(self._checker):
+        if node.must_follow is not None and not self._is_in_order(node):
+            node.is_sound = False
+        elif node.skips(self._checker):
             node.is_skipped = True
             return node
-        if node.must_follow is not None:
-            self._check_order(node)
         if node.only_top and self._checker.depth:
             self._checker.error(
                 node, "not-top", f"the {node.name} command can only be placed at top level, not in a block"
             )
         sound = self._bind(node, call)
         if call.block is None:
-            if node.accept_children and sound:
+            if node.accept_children:
                 self._checker.error(
                     node, "no-block", f"the {node.name} command requires a command block, but it is missing"
                 )
@@ -94,13 +94,15 @@ class Binder:
         self._checker.depth -= 1
         return found
 
-    def _check_order(self, node: Node) -> None:
+    def _is_in_order(self, node: Node) -> bool:
         previous = self._checker.previous
         if previous is None or previous.name not in (node.must_follow or ()):
             wanted = " or ".join(sorted(node.must_follow or (), reverse=True))
             self._checker.error(
                 node, "out-of-place", f"the {node.name} command must follow an {wanted} command"
             )
+            return False
+        return True
 
     # Tests
 
@@ -124,9 +126,9 @@ class Binder:
                 return True
             if not call.is_list:
                 checker.error(
-                    self._place(call.tests[0]), "tests",
-                    f"the {node.name} {kind} accepts no sub-tests, but tests are specified: "
-                    f"missing semicolon ';' before '{call.tests[0].name}'?",
+                    Text(node.name, node.call.start, call.tests[0].start), "tests",
+                    f"missing semicolon ';' after {node.name} {kind}",
+                    f"or is '{call.tests[0].name}' meant as a test? {node.name} takes none",
                 )  # fmt: skip
             else:
                 checker.error(
@@ -183,7 +185,8 @@ class Binder:
                     return False
             if checker.expands:
                 checker.check_references(one for one in call.arguments if isinstance(one, Text | TextList))
-        sound = self._arguments(node, call.arguments) and self._tests(node, call)
+        sound = self._arguments(node, call.arguments)
+        sound &= self._tests(node, call)
         if sound:
             self._check_values(node)
             check_matching(node, checker)

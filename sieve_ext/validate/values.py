@@ -33,8 +33,6 @@ def read_address(text: str) -> Mailbox | str:
         return "empty address"
     if len(text) > ADDRESS_OCTETS * 2:
         return "address is too long"
-    if any(character < " " or character == "\x7f" for character in text):
-        return "address has control characters"
     found, broken = parse_addresses(text.strip().encode("utf-8", "replace"))
     if len(found) > 1:
         return "not a single address (found ',')"
