@@ -185,8 +185,26 @@ def self_signed(now: datetime.datetime) -> tuple[bytes, bytes]:
     )
 
 
+def _need_free(ports: tuple[int, int, int]) -> None:
+    """Raise DemoError when something listens on one of the ports: it would be taken for our server."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # what lingers of connections is no harm
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                python = shlex.quote(os.path.relpath(sys.executable))
+                raise DemoError(
+                    f"port {port}: {error.strerror} (does another demo run, or another mail server?); "
+                    f"{python} -m mta.demo --fresh --ports auto takes ports that are free"
+                ) from None
+
+
 def start(demo: Demo) -> subprocess.Popen[bytes]:
     """Start the server and wait until it greets. Raises DemoError."""
+    _need_free(demo.ports)
     command = [sys.executable, "-m", "mta.cli", "serve", "--config", str(demo.configuration)]
     server = subprocess.Popen(command)
     deadline = time.monotonic() + START_TIMEOUT

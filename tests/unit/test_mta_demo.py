@@ -111,6 +111,21 @@ def test_free_ports_are_three() -> None:
     assert len(set(demo.free_ports())) == 3
 
 
+def test_another_server_on_a_port_is_not_taken_for_the_demo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Controller(Sink(), hostname="127.0.0.1", port=demo.free_ports()[0])
+    server.start()
+    try:
+        demo.make(tmp_path / "demo", (demo.free_ports()[0], server.port, demo.free_ports()[0]))
+        assert demo.main(["--folder", str(tmp_path / "demo")]) == 1
+    finally:
+        server.stop()
+    said = capsys.readouterr()
+    assert said.err.startswith(f"demo: port {server.port}: Address already in use (does another demo run")
+    assert "Tamis is running" not in said.out
+
+
 def site(tmp_path: Path, port: int) -> Site:
     certificate, _ = demo.self_signed(datetime.datetime.now(datetime.UTC))
     (tmp_path / "certificate.pem").write_bytes(certificate)
