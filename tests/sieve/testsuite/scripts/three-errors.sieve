@@ -1,0 +1,4 @@
+require "fileinto";
+frop;
+fileinto 3;
+keep "x";
