@@ -10,6 +10,8 @@ The seal and who adopted what stay for `retired_keep`, so that an owner that sle
 
 from __future__ import annotations
 
+import asyncio
+
 from mailqueue.clock import Clock
 from mailqueue.ids import PARTS
 from mailqueue.keys import (
@@ -27,7 +29,10 @@ from mailqueue.keys import (
     uses_prefix,
 )
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import Store
+from mailqueue.store.base import SEAL_MARK, Store, is_seal
+
+_TAIL = 64
+"""Entries at the end of a log among which the seal is: more than any owner has under way."""
 
 
 class Collector:
@@ -56,9 +61,15 @@ class Collector:
 
     async def _collect(self, stream: str) -> None:
         store = self._store
-        # The last key is the seal.
         entries = await store.list_after(log_prefix(stream))
-        await store.delete(entries[:-1])
+        # The seal must stay, or its owner could write there again. Entries that were under way when it was
+        # written may have arrived behind it.
+        tail = entries[-_TAIL:]
+        heads = await asyncio.gather(*(store.get(key, 0, len(SEAL_MARK)) for key in tail))
+        seals = {key for key, head in zip(tail, heads, strict=True) if is_seal(head)}
+        if not seals:
+            return
+        await store.delete([key for key in entries if key not in seals])
         await store.delete(await store.list_after(snapshot_prefix(stream)))
         await store.put_new(collected_key(stream), str(int(self._clock.wall())).encode())
 

@@ -18,6 +18,7 @@ import struct
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from mailqueue.model import QueueError
 from mailqueue.records import Record, decode_record
 
 MAGIC = b"MQLG"
@@ -33,7 +34,7 @@ FIRST_READ = 64 * 1024
 _CRC = struct.Struct("<I")
 
 
-class FormatError(Exception):
+class FormatError(QueueError):
     """The store, or an object in it, was written by a newer version: it is left alone."""
 
 

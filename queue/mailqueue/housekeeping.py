@@ -43,6 +43,9 @@ class Housekeeping:
         self._name = id_text(index.own)
         self.exclusive = asyncio.Lock()
         """Held while an adoption is undecided, a snapshot is being written, or another log is released."""
+        self.undecided = False
+        """ADOPT records are in the log whose messages are not in the index: a snapshot would hide them. Stays
+        so when the adoption was interrupted; then the log tells our successor."""
         self.uses: set[bytes] = set()
         """Streams that we have declared to use."""
         self.nothing_to_adopt = False
@@ -95,7 +98,7 @@ class Housekeeping:
         """Write a snapshot as of the last committed entry, and forget all but two. Raises StoreError."""
         async with self.exclusive:
             number, octets = self._log.committed, self._log.octets
-            if number < 0 or number in self._snapshots or self._log.fenced:
+            if number < 0 or number in self._snapshots or self._log.fenced or self.undecided:
                 return
             data = await encode_snapshot(self._index, number, self._clock.wall())
             if not await self._store.put_new(snapshot_key(self._name, number), data):

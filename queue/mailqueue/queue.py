@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mailqueue.bodies import day_of, fetch_body, store_body
+from mailqueue.bodies import day_of, store_body
 from mailqueue.cache import PayloadCache
 from mailqueue.clock import Clock, SystemClock
 from mailqueue.heartbeat import Heartbeat
@@ -20,29 +20,23 @@ from mailqueue.housekeeping import Housekeeping
 from mailqueue.ids import IdMaker, id_octets, id_text
 from mailqueue.index import Index
 from mailqueue.intake import Intake, Prepared
-from mailqueue.keys import log_key
 from mailqueue.live import Live
+from mailqueue.loading import Loader
 from mailqueue.log import Batch, Log, refuse_if_full
 from mailqueue.model import (
     MAX_PRIORITY,
     MIN_PRIORITY,
-    BytesBlob,
     Change,
-    CorruptMessage,
     Fenced,
     NewMessage,
     QueuedMessage,
-    QueuedRecipient,
     QueueUnavailable,
-    Status,
-    StoredBody,
     UnknownMessage,
 )
 from mailqueue.opening import announce, check_format
-from mailqueue.payload import Payload, unpack
 from mailqueue.records import BodyRef, Delta, Done, Outcome, State, encode_record
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import Blob, MissingKey, Store, StoreError
+from mailqueue.store.base import Blob, Store, StoreError
 from mailqueue.takeover import Watcher
 
 SYSTEM_CLOCK = SystemClock()
@@ -89,6 +83,7 @@ class MailQueue:
         self.live = Live(self._index)
         """The messages, by handle."""
         self._cache = PayloadCache(settings.cache_max)
+        self._loader = Loader(store, self._index, self._cache, settings.spill_dir)
         self._fenced_calls: list[Callable[[], None]] = []
         self._log = Log(store, stream, settings, clock, self._taken_over, random)
         self._intake = Intake(self._log, self._index, self._cache, settings.commit_timeout)
@@ -184,33 +179,14 @@ class MailQueue:
     async def load(self, message: int | str) -> QueuedMessage:
         """Everything about a message but a large body. Raises UnknownMessage, CorruptMessage,
         QueueUnavailable."""
-        slot = self.live.resolve(message)
-        id = self._index.id_of(slot)
-        payload = await self._payload(id)
-        slot = self._index.find(id)
-        if slot < 0:
-            raise UnknownMessage(id_text(id))
-        meta, states = payload.meta, self._index.states(slot)
-        if len(states) != len(meta.recipients):
-            raise CorruptMessage(f"{id_text(id)}: {len(meta.recipients)} addresses, {len(states)} recipients")
-        return QueuedMessage(
-            id_text(id),
-            slot,
-            meta.sender,
-            [
-                QueuedRecipient(
-                    who.address, s.site, Status(s.status), s.due, s.attempts, s.reply, s.last, who.data
-                )
-                for who, s in zip(meta.recipients, states, strict=True)
-            ],
-            payload.header,
-            self._body(payload.body, self._index.bodies.get(slot)),
-            meta.envelope,
-            meta.created,
-            meta.expires,
-            meta.priority,
-            tuple(meta.tags),
-        )
+        id = self._index.id_of(self.live.resolve(message))
+        try:
+            return await self._loader.load(id)
+        except CorruptMessage as error:
+            if self.may_deliver():
+                raise
+            # What others have taken over and dealt with is not damaged.
+            raise QueueUnavailable(f"the stream may have been taken over: {error}") from error
 
     def may_deliver(self) -> bool:
         """False when others may take us for dead: asked before each attempt and before the final dot."""
@@ -322,37 +298,3 @@ class MailQueue:
         index.remove(slot)
         self._cache.drop(id)
         return encode_record(Done(id, self._clock.wall()))
-
-    async def _payload(self, id: bytes) -> Payload:
-        while True:
-            slot = self._index.find(id)
-            if slot < 0:
-                raise UnknownMessage(id_text(id))
-            place = self._index.location(slot)
-            key = log_key(id_text(place.stream), place.number)
-            try:
-                frame = self._cache.get(id)
-                if frame is None:
-                    frame = await self._store.get(key, place.offset, place.offset + place.length)
-                return unpack(frame, id)
-            except MissingKey:
-                problem = "is missing"
-            except StoreError as error:
-                raise QueueUnavailable(str(error)) from error
-            except ValueError as error:
-                problem = str(error)
-            slot = self._index.find(id)
-            if slot < 0 or self._index.location(slot) == place:
-                raise CorruptMessage(f"{key}: {id_text(id)}: {problem}")
-            # It was moved into another entry while we read.
-
-    def _body(self, inline: bytes, ref: BodyRef | None) -> StoredBody:
-        async def fetch() -> Blob:
-            if ref is None:
-                return BytesBlob(inline)
-            try:
-                return await fetch_body(self._store, ref, self._settings.spill_dir)
-            except StoreError as error:
-                raise QueueUnavailable(str(error)) from error
-
-        return StoredBody(len(inline) if ref is None else ref.size, fetch)

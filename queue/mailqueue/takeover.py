@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import count
 
 from mailqueue.clock import Clock
 from mailqueue.collector import by_stream, is_whole
@@ -42,7 +41,7 @@ from mailqueue.keys import (
 )
 from mailqueue.log import FIRST_RETRY, LAST_RETRY, Log
 from mailqueue.model import Fenced
-from mailqueue.opening import read_announcement
+from mailqueue.opening import Announcement, read_announcement
 from mailqueue.reader import StreamReader
 from mailqueue.records import Adopt, Adopted, encode_record
 from mailqueue.replay import add_row
@@ -50,6 +49,9 @@ from mailqueue.rows import BLOCK_ROWS, decode_rows, encode_rows
 from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import MissingKey, Store, StoreError
+
+_GROUP = 4 * BLOCK_ROWS
+"""Messages that are adopted in one go, unless a part alone has more."""
 
 
 class _Alive(Exception):
@@ -78,7 +80,7 @@ class Watcher:
         """The heartbeat of each stream and when we first knew of it, in boot time."""
         self._leases: dict[str, float] = {}
         """When we first knew of each lease."""
-        self._gone: dict[str, bool] = {}
+        self._announced: dict[str, Announcement | None] = {}
 
     async def run(self) -> None:
         """Watch until our own stream is taken over."""
@@ -99,6 +101,7 @@ class Watcher:
         open_ = sorted(stream for stream in streams if not is_whole(retired.get(stream, set())))
         for known in set(self._seen) - set(open_):
             del self._seen[known]
+            self._announced.pop(known, None)
         dead = [stream for stream in open_ if await self._is_dead(stream)]
         alive = 1 + len(open_) - len(dead)
         self._keeper.nothing_to_adopt = not dead
@@ -124,7 +127,9 @@ class Watcher:
         return began - known[1] >= self._settings.takeover or await self._is_gone(stream)
 
     async def _is_gone(self, stream: str) -> bool:
-        announced = await read_announcement(self._store, stream)
+        if stream not in self._announced:
+            self._announced[stream] = await read_announcement(self._store, stream)
+        announced = self._announced[stream]
         return (
             announced is not None
             and announced.node == self._settings.node
@@ -153,8 +158,8 @@ class Watcher:
             parts = await self._open_parts(stream)
         total = 0
         while parts:
-            for part in parts:
-                total += await self._adopt(reader, part, slots[part])
+            for group in _groups(parts, slots):
+                total += await self._adopt(reader, group, slots)
             parts = await self._claim(stream, alive)
         self._settings.report("stream adopted", {"stream": stream, "messages": total})
 
@@ -174,17 +179,16 @@ class Watcher:
             epochs[int(number)] = int(last)
         open_ = await self._open_parts(stream)
         share = -(-len(open_) // alive)
-        claimed: list[int] = []
+        wanted: list[tuple[int, str]] = []
         for part in open_:
-            if len(claimed) == share:
-                break
             epoch = epochs.get(part, 0)
             if epoch and now - self._leases[lease_key(stream, part, epoch)] < self._settings.lease:
                 continue
-            key = lease_key(stream, part, epoch + 1)
-            if await self._store.put_new(key, self._name.encode() + b" " + self._random(8).hex().encode()):
-                claimed.append(part)
-        return claimed
+            wanted.append((part, lease_key(stream, part, epoch + 1)))
+        wanted = wanted[:share]
+        claim = self._name.encode() + b" " + self._random(8).hex().encode()
+        won = await asyncio.gather(*(self._store.put_new(key, claim) for _, key in wanted))
+        return [part for (part, _), ours in zip(wanted, won, strict=True) if ours]
 
     async def _seal(self, reader: StreamReader) -> None:
         while not reader.sealed:
@@ -215,28 +219,33 @@ class Watcher:
             )
             replay.resolve(of, part, won)
 
-    async def _adopt(self, reader: StreamReader, part: int, slots: list[int]) -> int:
+    async def _adopt(self, reader: StreamReader, parts: list[int], slots: list[list[int]]) -> int:
         source, log = reader.replay.index, self._log
         handles: list[int] = []
         async with self._keeper.exclusive:
-            blocks: list[bytes] = []
-            if slots:
-                await self._keeper.use({source.streams[source.stream[slot]] for slot in slots})
-            for chunk, first in zip(count(), range(0, len(slots), BLOCK_ROWS)):
-                rows = encode_rows(source, slots[first : first + BLOCK_ROWS])
-                last = first + BLOCK_ROWS >= len(slots)
-                log.append(encode_record(Adopt(reader.stream, part, chunk, last, rows)), urgent=True)
-                blocks.append(rows)
-                await asyncio.sleep(0)
+            mine = [slot for part in parts for slot in slots[part]]
+            await self._keeper.use({source.streams[source.stream[slot]] for slot in mine})
+            blocks: list[tuple[int, bytes]] = []
+            self._keeper.undecided = True
+            for part in parts:
+                for chunk, first in enumerate(range(0, len(slots[part]), BLOCK_ROWS)):
+                    rows = encode_rows(source, slots[part][first : first + BLOCK_ROWS])
+                    last = first + BLOCK_ROWS >= len(slots[part])
+                    log.append(encode_record(Adopt(reader.stream, part, chunk, last, rows)), urgent=True)
+                    blocks.append((part, rows))
+                    await asyncio.sleep(0)
             await log.barrier()
-            won = await self._retire(reader.name, part)
-            if slots:
-                log.append(encode_record(Adopted(reader.stream, part, won)), urgent=False)
-            for rows in blocks if won else ():
-                handles.extend(
-                    add_row(self._index, row) for row in decode_rows(rows) if self._index.find(row.id) < 0
-                )
-                await asyncio.sleep(0)
+            retired = await asyncio.gather(*(self._retire(reader.name, part) for part in parts))
+            won = {part for part, ours in zip(parts, retired, strict=True) if ours}
+            for part in {part for part, _ in blocks}:
+                log.append(encode_record(Adopted(reader.stream, part, part in won)), urgent=False)
+            for part, rows in blocks:
+                if part in won:
+                    handles.extend(
+                        add_row(self._index, row) for row in decode_rows(rows) if self._index.find(row.id) < 0
+                    )
+                    await asyncio.sleep(0)
+            self._keeper.undecided = False
         if handles:
             self._on_adopted(handles)
         return len(handles)
@@ -261,3 +270,16 @@ def _by_part(index: Index) -> list[list[int]]:
     for slot in index.slots():
         parts[ids[slot * ID_SIZE + 15] & 15].append(slot)
     return parts
+
+
+def _groups(parts: list[int], slots: list[list[int]]) -> list[list[int]]:
+    """Parts to be adopted in one go: some ten thousand messages, so that the first are soon at work."""
+    groups: list[list[int]] = []
+    size = 0
+    for part in parts:
+        if not groups or size + len(slots[part]) > _GROUP:
+            groups.append([])
+            size = 0
+        groups[-1].append(part)
+        size += len(slots[part])
+    return groups
