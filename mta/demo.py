@@ -21,6 +21,7 @@ import secrets
 import shlex
 import shutil
 import socket
+import string
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,8 @@ DOMAIN = "example.test"
 USERS = (f"alice@{DOMAIN}", f"bob@{DOMAIN}")
 HOSTNAME = f"mx.{DOMAIN}"
 STANDARD_PORTS = (2525, 2587, 2465)
+PASSWORD_LENGTH = 12
+"""71 bits."""
 CERTIFICATE_DAYS = 365
 START_TIMEOUT = 30.0
 """Seconds for the server to greet; it takes one, on a loaded test machine several."""
@@ -125,7 +128,7 @@ def make(folder: Path, ports: tuple[int, int, int]) -> Demo:
         ports = tuple(known["ports"])
         passwords = known["passwords"]
     else:
-        passwords = {user: secrets.token_urlsafe(9) for user in USERS}
+        passwords = {user: _password() for user in USERS}
         _write_private(notes, json.dumps({"ports": ports, "passwords": passwords}, indent=2).encode())
     demo = Demo(folder, ports, passwords)
     if not (folder / "certificate.pem").exists():  # written last of the two
@@ -141,6 +144,11 @@ def make(folder: Path, ports: tuple[int, int, int]) -> Demo:
         demo.configuration.write_text(_configuration(folder, ports))
     (folder / "state").mkdir(exist_ok=True)
     return demo
+
+
+def _password() -> str:
+    """Letters and digits, to be pasted anywhere: one that begins with - would be taken for an option."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(PASSWORD_LENGTH))
 
 
 def _configuration(folder: Path, ports: tuple[int, int, int]) -> str:

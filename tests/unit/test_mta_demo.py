@@ -71,6 +71,7 @@ def test_the_shown_passwords_are_those_of_the_users_file(tmp_path: Path) -> None
         assert user.password is not None
         assert passwords.verify(user.password, password)
         assert password in demo.explain(made)
+        assert password.isalnum(), "to be pasted behind --auth-password"
 
 
 def test_the_certificate_names_this_machine() -> None:
