@@ -27,6 +27,7 @@ from mailqueue.model import (
     MAX_PRIORITY,
     MIN_PRIORITY,
     Change,
+    CorruptMessage,
     Fenced,
     NewMessage,
     QueuedMessage,
