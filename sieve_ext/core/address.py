@@ -1,7 +1,7 @@
 """address (RFC 5228 section 5.1), with the parts :all, :localpart and :domain (2.7.4). Status: complete.
 
-All addresses of a field are compared, those in groups too; display names and comments never. What is no
-address is compared as it stands by :all, and has no parts.
+All addresses of a field are compared, those in groups too; display names and comments never. An address
+without a domain is none. A field without any is compared as it stands by :all; it has no parts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from sieve_ext.closures.compiler import Compiler
 from sieve_ext.language.arguments import ADDRESS_PART, MATCHING, strings
 from sieve_ext.language.capability import AddressPart, FieldValues
 from sieve_ext.language.node import Node, Test
+from sieve_ext.message import Mailbox
 from sieve_ext.runtime.run import Run
 from sieve_ext.runtime.steps import Step
 from sieve_ext.validate.values import address_header
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def all_of_it(run: Run, local: str, domain: str) -> str | None:
-    """The whole address."""
+    """The whole address, its local part quoted where it must be."""
+    if not local.isalnum():
+        return Mailbox("", local, domain).address
     return f"{local}@{domain}" if domain else local
 
 
@@ -56,9 +59,11 @@ def address_values(part: AddressPart) -> FieldValues:
         mailboxes, _ = field.addresses
         run.left -= len(mailboxes)
         found = [
-            value for mailbox in mailboxes if (value := of(run, mailbox.local, mailbox.domain)) is not None
+            value
+            for mailbox in mailboxes
+            if mailbox.domain and (value := of(run, mailbox.local, mailbox.domain)) is not None
         ]
-        if not mailboxes and part.tag == ":all" and (text := field.text):
+        if not found and part.tag == ":all" and (text := field.text):
             found.append(text)
         return found
 

@@ -1,8 +1,8 @@
 """variables (RFC 5229): set, string, modifiers, `${name}`. Status: complete.
 
 References are found when the script is loaded (`sieve_ext.closures.variables`); a value is at most
-`sieve_variables_max_value_size` octets long, 4096 by default, and cut there. Letters of all scripts have
-their case changed; where that would make several characters of one (as of "ß"), it stays.
+`sieve_variables_max_value_size` octets long, 4096 by default, and cut there. The modifiers of case change
+letters of ASCII only, as section 4.1.3 says.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ class StringTest(Test):
         return compiler.match(self, source.expand)
 
 
-def change_case(text: str, method: str) -> str:
-    """`text` in upper or lower case, one character for one."""
-    if text.isascii():
-        return text.upper() if method == "upper" else text.lower()
-    return "".join(
-        changed if len(changed := getattr(character, method)()) == 1 else character for character in text
-    )
+def upper(text: str) -> str:
+    """a to z in upper case, other characters as they are."""
+    return text.upper() if text.isascii() else text.encode("utf-8", "replace").upper().decode("utf-8")
+
+
+def lower(text: str) -> str:
+    """A to Z in lower case, other characters as they are."""
+    return text.lower() if text.isascii() else text.encode("utf-8", "replace").lower().decode("utf-8")
 
 
 def quote_wildcard(text: str) -> str:
@@ -77,10 +78,10 @@ def quote_wildcard(text: str) -> str:
 
 
 MODIFIERS_OF_SET = (
-    Modifier(":lower", 40, lambda text: change_case(text, "lower")),
-    Modifier(":upper", 40, lambda text: change_case(text, "upper")),
-    Modifier(":lowerfirst", 30, lambda text: change_case(text[:1], "lower") + text[1:]),
-    Modifier(":upperfirst", 30, lambda text: change_case(text[:1], "upper") + text[1:]),
+    Modifier(":lower", 40, lower),
+    Modifier(":upper", 40, upper),
+    Modifier(":lowerfirst", 30, lambda text: lower(text[:1]) + text[1:]),
+    Modifier(":upperfirst", 30, lambda text: upper(text[:1]) + text[1:]),
     Modifier(":quotewildcard", 20, quote_wildcard),
     Modifier(":length", 10, lambda text: str(len(text))),
 )

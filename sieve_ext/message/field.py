@@ -16,6 +16,7 @@ FOLD_COLUMNS = 78
 """Columns that a written line should keep to, without CRLF (RFC 5322 section 2.1.1)."""
 
 _is_name = re.compile(r"[!-9;-~]+").fullmatch
+_folding = re.compile(r"\r?\n[ \t]?").sub
 _line_end = re.compile(rb"\r\n?|\n")
 
 
@@ -74,7 +75,8 @@ class Field:
         if text is None:
             text = self.line.partition(":")[2]
             if "\n" in text:
-                text = text.replace("\r\n", "").replace("\n", "")
+                # A tab that continues a line stands for the blank that was folded (Dovecot reads it so, too).
+                text = _folding(" ", text)
             text = text.strip(" \t\r")
             if not text.isascii() or "=?" in text:
                 text = decode_words(text.encode("latin-1"))

@@ -143,7 +143,7 @@ class Redirect(Action):
 
     def absorb(self, later: Action) -> bool:
         """To one address only once (RFC 5228 section 2.10.3)."""
-        if not isinstance(later, Redirect) or later.address.lower() != self.address.lower():
+        if not isinstance(later, Redirect) or _address_key(later.address) != _address_key(self.address):
             return False
         self.options.update(later.options)
         self.copy = self.copy and later.copy
@@ -152,6 +152,12 @@ class Redirect(Action):
     def describe(self) -> str:
         """One line for people."""
         return f"redirect to <{self.address}>"
+
+
+def _address_key(address: str) -> tuple[str, str]:
+    """What makes two addresses the same: only the domain has no case (RFC 5321 section 2.4)."""
+    local, _, domain = address.rpartition("@")
+    return local, domain.lower()
 
 
 @dataclass(eq=False)

@@ -83,14 +83,16 @@ class Result:
         for other in self.actions:
             if other.absorb(action):
                 return other
-        limits = settings.limits
-        if limits.actions and len(self.actions) >= limits.actions:
-            raise LimitExceeded(f"total number of actions exceeds policy limit (max {limits.actions})")
+        most, count = settings.limits.actions, len(self.actions) + 1
+        if most and count > most:
+            raise LimitExceeded(f"total number of actions exceeds policy limit ({count} > {most})")
         if action.limit is not None:
-            key, default = action.limit
-            most = settings.number(key, default)
-            if most and sum(one.name == action.name for one in self.actions) >= most:
-                raise LimitExceeded(f"number of {action.name} actions exceeds policy limit (max {most})")
+            most = settings.number(*action.limit)
+            count = sum(one.name == action.name for one in self.actions) + 1
+            if most and count > most:
+                raise LimitExceeded(
+                    f"number of {action.name} actions exceeds policy limit ({count} > {most})"
+                )
         self.actions.append(action)
         return action
 

@@ -96,7 +96,7 @@ def test_decode(value: bytes, text: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        (b"Subject: a\r\n b\r\n\tc\r\n", "a b\tc"),
+        (b"Subject: a\r\n b\r\n\tc\r\n", "a b c"),
         (b"Subject:\r\n a\r\n", "a"),
         (b"Subject: a\n b\n", "a b"),
         (b"Subject:   a   \r\n", "a"),
