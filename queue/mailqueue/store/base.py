@@ -30,8 +30,9 @@ KEY_MAX = 512
 """Octets of the longest key; object stores allow about 1,000 with the prefix (S3: 1,024)."""
 CHUNK = 256 * 1024
 """Octets of a large object that are read, compared or copied at a time."""
-SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
-"""One part of a key; file systems allow 255 octets."""
+SEGMENT = r"[A-Za-z0-9_]{1,200}"
+"""One part of a key; file systems allow 255 octets. All its characters sort after the slash: some object
+stores list folder by folder, and only so is that the order of the keys."""
 _KEY = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
 _PREFIX = re.compile(rf"(?:{SEGMENT}/)*")
 
@@ -118,8 +119,9 @@ class Store(Protocol):
     async def list_after(self, prefix: str, after: str = "", limit: int | None = None) -> list[str]:
         """Keys under `prefix` that are greater than `after`, sorted; at most `limit`.
 
-        `prefix` is whole segments with a slash at the end ("log/01J.../"), or empty for all. Keys of
-        objects that were there before the call are complete; those created meanwhile may be missing.
+        `prefix` is whole segments with a slash at the end ("log/01J.../"), or empty for all; `after` is a key,
+        which need not exist, but not a folder of keys (some servers would skip all of it). Objects that were
+        there before the call are all in it; those created meanwhile may be missing.
         """
 
     async def delete(self, keys: Iterable[str]) -> None:
@@ -151,8 +153,8 @@ async def seal_alone(store: Store, key: str, seal: bytes) -> SealResult:
 
 
 def check_key(key: str) -> str:
-    """Return the key. Raises ValueError unless it is segments of letters, digits, "_", "-" and inner ".",
-    separated by single slashes, at most `KEY_MAX` octets."""
+    """Return the key. Raises ValueError unless it is segments of ASCII letters, digits and "_", separated by
+    single slashes, at most `KEY_MAX` octets."""
     if len(key) > KEY_MAX or not _KEY.fullmatch(key):
         raise ValueError(f"not a key: {key[:KEY_MAX]!r}")
     return key

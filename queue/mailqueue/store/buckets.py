@@ -19,7 +19,6 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from mailqueue.store.answers import understand
-from mailqueue.store.base import check_prefix
 from mailqueue.store.objects import ObjectsStore
 from mailqueue.store.options import Limits, StoreOptions, StoreUrlError
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){0,2}")
 
 
 def open_bucket(url: str, scheme: str, options: StoreOptions) -> ObjectsStore:
@@ -36,12 +36,10 @@ def open_bucket(url: str, scheme: str, options: StoreOptions) -> ObjectsStore:
     if not _BUCKET.fullmatch(bucket):
         raise StoreUrlError(f"{url!r}: expected {scheme}://{what}/prefix, with the name of a {what}")
     prefix = prefix.strip("/")
-    try:
-        check_prefix(f"{prefix}/" if prefix else "")
-    except ValueError:
+    if prefix and not _PREFIX.fullmatch(prefix):
         raise StoreUrlError(
             f"{url!r}: expected a prefix of letters, digits, '-', '_' and '.', with single slashes"
-        ) from None
+        )
     for endpoint in options.endpoints:
         _check_endpoint(url, endpoint, options)
     if scheme != "s3" and len(options.endpoints) > 1:

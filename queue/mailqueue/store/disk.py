@@ -211,7 +211,6 @@ class Disk:
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
-                    # A slash sorts the keys below a folder where they belong: "a-b" before "a/b".
                     is_folder = entry.is_dir(follow_symlinks=False)
                     full = f"{prefix}{entry.name}/" if is_folder else prefix + entry.name
                     if full > after or (is_folder and after.startswith(full)):

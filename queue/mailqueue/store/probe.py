@@ -88,8 +88,8 @@ async def _race(endpoints: Sequence[Store], key: str) -> None:
 
 async def _lists(endpoints: Sequence[Store], prefix: str) -> None:
     folder = f"{prefix}list/"
-    # "-" sorts before "/" and "1", and "10" before "9": nothing that sorts numbers or folders gets it right.
-    keys = sorted(f"{folder}{name}" for name in ("10", "9", "a-b/1", "a/1", "ab", "b/2"))
+    # "10" sorts before "9", and capitals before small letters.
+    keys = sorted(f"{folder}{name}" for name in ("10", "9", "B/1", "a/1", "ab", "b/2"))
     for number, key in enumerate(keys):
         await endpoints[number % len(endpoints)].put_new(key, b"x")
     for endpoint in endpoints:

@@ -1,0 +1,270 @@
+"""The queue's store on a real S3 server: the contract, the probe, large bodies, and a server that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import resource
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+
+from mailqueue.store.base import Store, StoreRefused, StoreUnavailable
+from mailqueue.store.memory import MemoryStore
+from mailqueue.store.objects import ObjectsStore
+from mailqueue.store.options import Limits, StoreOptions
+from mailqueue.store.probe import CHECKS, probe
+from mailqueue.store.replicated import Member, Replicated
+from mailqueue.store.urls import open_store
+from tests.peers.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS, running_seaweedfs
+from tests.peers.storecontract import CONTRACT, Pieces
+
+pytestmark = pytest.mark.scenario
+
+BUCKET = "queue"
+T = TypeVar("T")
+_spaces = itertools.count()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    return uvloop.run(main)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SeaweedFS]:
+    with running_seaweedfs() as server:
+        server.make_bucket(BUCKET)
+        yield server
+
+
+def opened(
+    server: SeaweedFS,
+    space: str = "",
+    *,
+    endpoints: tuple[str, ...] = (),
+    limits: Limits | None = None,
+    access_key: str = ACCESS_KEY,
+    secret: str = SECRET_KEY,
+) -> ObjectsStore:
+    """A store with a name space of its own."""
+    options = StoreOptions(
+        endpoints=endpoints or (server.endpoint,),
+        allow_http=True,
+        region="us-east-1",
+        access_key=access_key,
+        secret=secret,
+        limits=limits or Limits(),
+    )
+    store = open_store(f"s3://{BUCKET}/{space or f'space{next(_spaces)}'}", options)
+    assert isinstance(store, ObjectsStore)
+    return store
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_contract(server: SeaweedFS, check: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+    run(check(opened(server)))
+
+
+def test_the_probe_accepts_it_and_leaves_nothing(server: SeaweedFS) -> None:
+    async def main() -> None:
+        heard: list[str] = []
+        store = opened(server, endpoints=(server.endpoint, server.endpoint.replace("127.0.0.1", "localhost")))
+        await probe(store, heard.append)
+        assert heard == [f"{store.name}: {name}" for name in CHECKS]
+        assert await store.list_after("") == []
+
+    run(main())
+
+
+def test_a_lost_answer_is_settled_through_the_real_server(server: SeaweedFS) -> None:
+    """A relay in front of the server drops the connection instead of passing the first answer on."""
+
+    async def main() -> None:
+        dropped = 0
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal dropped
+            upstream, downstream = await asyncio.open_connection("127.0.0.1", server.ports["s3"])
+            try:
+                writing = asyncio.ensure_future(_pump(reader, downstream))
+                answer = await upstream.read(65536)
+                if not dropped:
+                    dropped += 1
+                    return
+                writer.write(answer)
+                await _pump(upstream, writer)
+            finally:
+                writing.cancel()
+                writer.transport.abort()
+                downstream.transport.abort()
+
+        listener = await asyncio.start_server(relay, "127.0.0.1", 0)
+        try:
+            port = listener.sockets[0].getsockname()[1]
+            store = opened(server, "lost", endpoints=(f"http://127.0.0.1:{port}",))
+            assert await store.put_new("log/s/1", b"mine")
+            assert dropped == 1
+            assert await opened(server, "lost").get("log/s/1") == b"mine"
+            assert not await store.put_new("log/s/1", b"other")
+        finally:
+            listener.close()
+
+    run(main())
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(65536):
+        writer.write(piece)
+        await writer.drain()
+
+
+def test_a_body_of_50_mb(server: SeaweedFS) -> None:
+    piece = bytes(range(256)) * 256
+    blob = Pieces(piece, 800)
+    digest = hashlib.sha256()
+    for part in blob.chunks():
+        digest.update(part)
+    key = f"body/20260101/{digest.hexdigest()}"
+
+    async def main() -> None:
+        store = opened(server)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        begun = time.monotonic()
+        assert await store.put_new(key, blob)
+        assert time.monotonic() - begun < 20
+        assert await store.put_new(key, blob)  # a second message with the same body
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        assert grown < 48, f"{grown} MB to send 52 MB"
+        assert await store.get(key, 30_000_000, 30_000_010) == blob.octets[30_000_000 % 65536 :][:10]
+        assert len(await store.get(key, blob.size - 100_000)) == 100_000
+        await store.put(key, b"corrupt")
+        assert not await store.put_new(key, blob)
+
+    run(main())
+
+
+def test_listings_of_more_than_a_page(server: SeaweedFS) -> None:
+    async def main() -> None:
+        store = opened(server)
+        keys = [f"log/s/{number:016}" for number in range(2300)]
+        await asyncio.gather(*(_write(store, keys[first::32]) for first in range(32)))
+        assert await store.list_after("log/s/") == keys
+        assert await store.list_after("log/s/", keys[1500]) == keys[1501:]
+        assert await store.list_after("log/s/", keys[10], 1200) == keys[11:1211]
+        await store.delete(keys)
+        assert await store.list_after("") == []
+        assert store.requests["delete"] == 3
+
+    run(main())
+
+
+async def _write(store: Store, keys: list[str]) -> None:
+    for key in keys:
+        assert await store.put_new(key, key.encode())
+
+
+def test_wrong_credentials_are_named(server: SeaweedFS) -> None:
+    async def main() -> None:
+        for store, words in (
+            (opened(server, "s", access_key="nobody"), "InvalidAccessKeyId"),
+            (opened(server, "s", secret="wrong"), "SignatureDoesNotMatch"),
+            (opened(server, "s", access_key="reader"), "AccessDenied"),
+        ):
+            with pytest.raises(StoreRefused, match=words) as caught:
+                await probe(store)
+            assert SECRET_KEY not in str(caught.value)
+
+    run(main())
+
+
+def test_a_server_that_stops_answering_or_is_gone_and_comes_back() -> None:
+    limits = Limits(connect=1, request=1, retries=1, call=2)
+    with running_seaweedfs() as server:
+        server.make_bucket(BUCKET)
+
+        async def expect_unavailable(store: Store, seconds: float) -> None:
+            for call in (
+                store.put_new("log/s/1", b"entry"),
+                store.put_new("body/1/" + "a" * 64, Pieces(b"x" * 1000, 1000)),
+                store.get("log/s/0"),
+                store.list_after("log/"),
+                store.delete(["log/s/7"]),
+            ):
+                begun = time.monotonic()
+                with pytest.raises(StoreUnavailable):
+                    await call
+                assert time.monotonic() - begun < seconds
+
+        async def killed_midway() -> None:
+            """Writers go on while it dies: what was acknowledged is there when it is back."""
+            store = opened(server, "space", limits=limits)
+            acknowledged: list[str] = []
+            enough = asyncio.Event()
+
+            async def write(writer: int) -> None:
+                for number in itertools.count():
+                    key = f"log/{writer}/{number:016}"
+                    try:
+                        assert await store.put_new(key, key.encode() * 50)
+                    except StoreUnavailable:
+                        return
+                    acknowledged.append(key)
+                    if len(acknowledged) == 200:
+                        enough.set()
+
+            writers = asyncio.gather(*(write(writer) for writer in range(8)))
+            await enough.wait()
+            server.kill()
+            begun = time.monotonic()
+            await writers
+            assert time.monotonic() - begun < limits.call + limits.request + 2
+            await expect_unavailable(store, 4.0)
+            await asyncio.to_thread(server.start)
+            assert {key: await store.get(key) for key in acknowledged} == {
+                key: key.encode() * 50 for key in acknowledged
+            }
+
+        async def paused() -> None:
+            store = opened(server, "space", limits=limits)
+            assert await store.put_new("log/s/0", b"entry")
+            server.pause()
+            try:
+                await expect_unavailable(store, limits.call + limits.request + 2)
+            finally:
+                server.resume()
+            # The late effect of one's own write is one's own success.
+            assert await store.put_new("log/s/1", b"entry")
+
+        run(paused())
+        run(killed_midway())
+
+
+def test_a_local_store_and_a_remote_one(server: SeaweedFS) -> None:
+    """The plain case of replication: what is acknowledged is in both, and outlives either."""
+
+    async def main() -> None:
+        local = MemoryStore("local:")
+        remote = opened(server, "both")
+        both = Replicated([Member(local, private=True), Member(remote)], 2, 1)
+        await probe(both)
+        assert await both.put_new("log/s/0", b"entry")
+        assert await local.get("log/s/0") == await remote.get("log/s/0") == b"entry"
+        blob = Pieces(b"x" * 65536, 20)
+        assert await both.put_new("body/1/a", blob)
+        assert await both.put_new("lease/s/0", b"mine")
+        assert await local.list_after("") == ["body/1/a", "log/s/0"]
+        # Another node, with a disk of its own, takes over.
+        other = Replicated(
+            [Member(MemoryStore("other:"), private=True), Member(opened(server, "both"))], 2, 1
+        )
+        assert await other.list_after("log/s/") == ["log/s/0"]
+        assert await other.get("log/s/0") == b"entry"
+        assert await other.seal_new("log/s/1", b"SEAL\nother") == (True, b"SEAL\nother")
+        assert not await both.put_new("log/s/1", b"late")
+        assert await remote.get("log/s/1") == b"SEAL\nother"
+
+    run(main())
