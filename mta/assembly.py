@@ -14,6 +14,7 @@ from mta import config
 from mta.accounts.authenticator import AuthSettings
 from mta.accounts.limiter import LimiterSettings
 from mta.accounts.senderlogin import SenderLoginSettings
+from mta.assembly_queue import offered, parameter_limits
 from mta.config.outbound import NextHopLimits
 from mta.delivery.fixed import FixedSettings
 from mta.net.certificates import CertificateFiles
@@ -26,7 +27,6 @@ from mta.net.overload import OverloadSettings
 from mta.net.pool import PoolLimits
 from mta.net.tls import Level, TlsSettings, client_context
 from mta.smtp.auth import ClientExchange, Credentials
-from mta.smtp.extensions import DEFAULT_OFFER
 from mta.smtp.opening import ClientSettings, StartTls
 from mta.smtp.server_settings import ServerSettings
 from mta.trace import HeaderLimits
@@ -40,8 +40,8 @@ _STARTTLS = {
 }
 
 
-def server_settings(settings: config.Config, listener: config.Listener) -> ServerSettings:
-    """What the sessions of a listener offer and bear."""
+def server_settings(settings: config.Config, listener: config.Listener, now: float) -> ServerSettings:
+    """What the sessions of a listener offer and bear, from the time `now` on (seconds of the epoch)."""
     message = settings.message
     return ServerSettings(
         hostname=settings.identity.hostname,
@@ -54,7 +54,8 @@ def server_settings(settings: config.Config, listener: config.Listener) -> Serve
         max_idle_commands=listener.limits.idle_commands,
         normalise_line_ends=message.bare_line_ends == "normalise",
         strip_nul=message.nul == "strip",
-        offered=DEFAULT_OFFER - frozenset(listener.discard_ehlo_keywords),
+        offered=offered(settings, listener.protocol) - frozenset(listener.discard_ehlo_keywords),
+        parameter_limits=parameter_limits(settings, now),
         starttls=listener.tls in ("starttls", "required"),
         require_tls=listener.tls == "required",
     )

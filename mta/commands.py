@@ -58,8 +58,8 @@ def _add_sub_apps(command: str) -> None:
     ours = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
     if command in ours:
         return
-    for name, make in {"user": _user_app, "mailbox": _mailbox_app}.items():
-        if command == name or command not in ("user", "mailbox"):
+    for name, make in SUB_APPS.items():
+        if command == name or command not in SUB_APPS:
             app.add_typer(make(), name=name)
 
 
@@ -81,6 +81,16 @@ def _mailbox_app() -> typer.Typer:
     from mta.cli_mailbox import make_app
 
     return make_app()
+
+
+def _queue_app() -> typer.Typer:
+    from mta.cli_queue import make_app
+    from mta.queue_access import open_queue
+
+    return make_app(open_queue)
+
+
+SUB_APPS = {"user": _user_app, "mailbox": _mailbox_app, "queue": _queue_app}
 
 
 @app.command()

@@ -17,33 +17,34 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mta import assembly, config, log
 from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.accounts.limiter import FailureLimiter
-from mta.address import Address, domain_key, parse_address
+from mta.daemon_policy import build_policy, networks
+from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
-from mta.delivery.outcome import NextHop
 from mta.gauges import measure
 from mta.identifiers import Identifiers
 from mta.journal import LogJournal
 from mta.metrics import Stats
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Connections, Timeouts
-from mta.net.limits import Limits, Networks
+from mta.net.limits import Limits
 from mta.net.listener import Listener
 from mta.net.noise import quieten
 from mta.net.overload import Level
 from mta.net.tls import CertificateError, Reload, ServerTls
-from mta.policy.builtin import BuiltinPolicy, DomainRule, PolicySettings
-from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientSource, Table, TableError
+from mta.policy.builtin import BuiltinPolicy
+from mta.policy.recipients import TableError
 from mta.receiver import Receiver
 from mta.reception import Reception
 from mta.smtp.server import ServerSession
+from mta.spool.desk import QueueDesk
+from mta.spool.journal import QueueJournal
+from mta.spool.service import QueueService
 from mta.supervisor.link import WorkerLink
 from mta.transaction import Transactions
 from mta.unacknowledged import Unacknowledged
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 SWEEP = 1.0
 """Seconds between two looks at the timeouts of all sessions."""
+LAST_TRIES = 5.0
+"""Seconds for tries of queued messages at the end of a drain; what is given up is tried again later."""
 LAST_ANSWERS = 1.0
 """Seconds for clients to take their 421 at the end of a drain."""
 
@@ -81,6 +84,9 @@ class Daemon:
         self._journal = LogJournal(log.get("smtp"), self._stats)
         self._dovecot: DovecotClient | None = None
         self._backend: Backend | None = None
+        self._queue: QueueService | None = None
+        self._desk: QueueDesk | None = None
+        self._queue_journal = QueueJournal(log.get("queue"), self._stats)
 
     async def start(self) -> None:
         """Accept from here on. Raises ValueError and OSError for what the administrator must mend."""
@@ -90,6 +96,8 @@ class Daemon:
             await self._build()
         except (CertificateError, TableError) as error:
             raise ValueError(str(error)) from error
+        if self._queue is not None:
+            await self._queue.start()
         for listener in self._listeners:
             await listener.start()
         self._spawn(self._sweep())
@@ -115,6 +123,8 @@ class Daemon:
         while connections and loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         connections.abort()
+        if self._queue is not None:
+            await self._queue.stop(LAST_TRIES)
         for task in tuple(self._tasks):
             task.cancel()
         for transport in self._transports.values():
@@ -127,11 +137,16 @@ class Daemon:
         """The counters of this worker (`mta.metrics`)."""
         measure(self._stats, self._listeners, self._noise, self._transports.values(), self._tls)
         self._stats.unacknowledged_remembered = len(self._unacknowledged)
+        self._queue_journal.measure(self._queue.queue if self._queue is not None else None)
         return self._stats.snapshot()
 
     async def answer(self, topic: str, data: dict[str, Any]) -> dict[str, Any]:
         """Answer an administrator (`mta.worker.Daemon`)."""
-        raise ValueError(f"a worker knows nothing of {topic!r}")
+        if topic != "queue":
+            raise ValueError(f"a worker knows nothing of {topic!r}")
+        if self._desk is None:
+            raise ValueError("there is no queue: queue.enabled is off")
+        return await self._desk.answer(data)
 
     # --- building ----------------------------------------------------------------------------------
 
@@ -155,6 +170,13 @@ class Daemon:
             ttl=settings.delivery.unacknowledged_ttl,
             entries=settings.delivery.unacknowledged_entries,
         )
+        keeper = None
+        if settings.queue.enabled:
+            is_trusted = networks(settings.policy.trusted_networks)
+            self._queue, keeper = build_queue(
+                settings, self._workers, self._transports, policy.route, is_trusted, self._queue_journal
+            )
+            self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
         transactions = Transactions(
             assembly.transaction_settings(settings),
             policy,
@@ -163,6 +185,8 @@ class Daemon:
             self._journal,
             now=time.time,
             clock=loop.time,
+            spool=keeper,
+            gate=self._queue,
         )
         identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
         for listener in settings.listener:
@@ -170,15 +194,15 @@ class Daemon:
             reception = Reception(
                 name=listener.name,
                 protocol=listener.protocol,
-                settings=assembly.server_settings(settings, listener),
+                settings=assembly.server_settings(settings, listener, time.time()),
                 policy=policy,
                 transactions=transactions,
                 journal=self._journal,
                 new_id=identifiers.new,
                 clock=loop.time,
                 authenticator=None if listener.auth == "none" else authenticator,
-                trusts_xclient=_networks(listener.xclient_from),
-                trusts_xforward=_networks(listener.xforward_from),
+                trusts_xclient=networks(listener.xclient_from),
+                trusts_xforward=networks(listener.xforward_from),
                 greet_delay=listener.greet_delay,
                 errors_before_delay=listener.limits.errors_before_delay,
                 error_delay=listener.limits.error_delay,
@@ -250,59 +274,13 @@ class Daemon:
         (self._log.info if there else self._log.warning)("dovecot auth", available=there, reason=text)
 
     def _build_policy(self, authenticator: SessionAuthenticator | None) -> BuiltinPolicy:
-        settings = self._config
-        policy = settings.policy
-        asks: dict[str, AskBackend] = {}
-        domains: dict[str, DomainRule] = {}
-        for name, domain in settings.domains.items():
-            domains[domain_key(name)] = DomainRule(
-                NextHop(f"backend:{domain.backend}"),
-                self._recipients(domain, asks),
-                domain.subaddress_delimiter,
-                parse_address(domain.catch_all) if domain.catch_all else None,
-            )
-        owns = _owns_nothing if authenticator is None else authenticator.owns
-        return BuiltinPolicy(
-            PolicySettings(
-                domains=domains,
-                postmaster=parse_address(settings.identity.postmaster),
-                is_trusted=_networks(policy.trusted_networks),
-                relay=NextHop(f"relay:{policy.relay}") if policy.relay else None,
-                always_accept=frozenset(part.lower() for part in policy.always_accept),
-                auth_required=frozenset(
-                    listener.name for listener in settings.listener if listener.auth == "required"
-                ),
-                sender_login=settings.auth.sender_login,
-            ),
-            owns,
+        return build_policy(
+            self._config,
+            self._transports,
+            self._users_file,
+            None if authenticator is None else authenticator.owns,
+            lambda text: self._log.error("recipient table", reason=text),
         )
-
-    def _recipients(self, domain: config.Domain, asks: dict[str, AskBackend]) -> RecipientSource:
-        policy = self._config.policy
-        match domain.recipients.kind:
-            case "all":
-                return Everybody()
-            case "users":
-                users = self._users_file()
-                return Directory(lambda key: key in users.users)
-            case "table":
-                return Table(
-                    Path(domain.recipients.file),
-                    time.monotonic,
-                    complain=lambda text: self._log.error("recipient table", reason=text),
-                )
-            case "ask":
-                found = asks.get(domain.backend)
-                if found is None:
-                    transport = self._transports[f"backend:{domain.backend}"]
-                    found = asks[domain.backend] = AskBackend(
-                        transport.verify,
-                        time.monotonic,
-                        positive=policy.recipient_cache_positive,
-                        negative=policy.recipient_cache_negative,
-                        entries=policy.recipient_cache_entries,
-                    )
-                return found
 
     def _users_file(self) -> UsersFile:
         if self._users is None:
@@ -377,13 +355,3 @@ class _NodeFailures:
 
 def _context(tls: ServerTls) -> ssl.SSLContext:
     return tls.context
-
-
-def _networks(networks: tuple[str, ...]) -> Callable[[str], bool]:
-    if not networks:
-        return lambda address: False
-    return Networks(networks).contain_text
-
-
-def _owns_nothing(session: object, sender: Address) -> bool:
-    return False

@@ -37,7 +37,8 @@ class LogJournal:
         recipients = []
         for outcome in result.outcomes:
             reply = outcome.reply
-            stats.recipients[_CLASSES[reply.code // 100], outcome.peer] += 1
+            kind = "queued" if outcome.queue_id else _CLASSES[reply.code // 100]
+            stats.recipients[kind, outcome.peer] += 1
             if reply is HAS_IT_ALREADY:
                 stats.repeats_answered += 1
             line = {"to": outcome.recipient.address.text, "reply": str(reply), "peer": outcome.peer}

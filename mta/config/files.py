@@ -227,10 +227,11 @@ def _queue_stores(config: Config, files: FileCheck) -> None:
             os.path.lexists(folder) or not folder.startswith(config.process.state_directory + os.sep)
         ):
             files.folder(("queue_stores", name, "url"), folder, made_by=files.account)
-        if store.credentials_file:
-            files.read(
-                ("queue_stores", name, "credentials_file"), store.credentials_file, secret=True, limit=0
-            )
+        for key in ("credentials_file", "secret_file"):
+            if file := getattr(store, key):
+                files.read(("queue_stores", name, key), file, secret=True, limit=0)
+        if store.ca_file:
+            _authorities(files, ("queue_stores", name, "ca_file"), store.ca_file)
 
 
 def _accounts(config: Config, files: FileCheck) -> None:

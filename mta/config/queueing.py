@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from mta.config.inbound import Count, CountOrNone
-from mta.config.notation import Duration, Name, NodeName, Path, Size, StoreUrl
+from mta.config.notation import Duration, Name, Path, Size
+from mta.config.places import NodeName, StoreUrl
 
 
 class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,11 +28,18 @@ class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     region: str = ""
     """Region of the bucket. Default: what the environment says (AWS_REGION)."""
     credentials_file: Path = ""
-    """File with lines such as `access_key_id = ...` and `secret_access_key = ...`. It must not be readable
+    """S3: a file as ~/.aws/credentials; Google: the JSON file of a service account. It must not be readable
     by everybody. Default: the environment and the machine's role, as for the provider's own tools."""
+    access_key: str = ""
+    """In place of it, S3: the access key id; Azure: the name of the storage account."""
+    secret_file: Path = ""
+    """File with the secret that belongs to access_key. It must not be readable by everybody."""
     path_style: bool = True
-    """The bucket is in the path of the URL and not in the host name; for Amazon and for servers with a wild
-    card certificate it may be off."""
+    """With endpoints: the bucket is in the path of the URL and not in the host name."""
+    allow_http: bool = False
+    """Endpoints may begin with http://: mail goes over the network as it is."""
+    ca_file: Path = ""
+    """File with certificates of authorities (PEM) to trust beside the system's."""
     request_timeout: Annotated[Duration, Meta(ge=0.5, le=60)] = 8.0
     """For one request to an object store."""
 
@@ -46,8 +54,8 @@ class Queue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whose mail is kept: everybody's, or only that of users and trusted networks (`vouched`), so that every
     failure can be reported to its sender; the others keep their mail themselves (4xx)."""
     stores: tuple[Name, ...] = ()
-    """Names of the [queue_stores.NAME] to keep it in. The first one also decides who owns what. Default: the
-    folder `queue` in process.state_directory."""
+    """Names of the [queue_stores.NAME] to keep it in. The first one that is no folder also decides who owns
+    what. Default: the folder `queue` in process.state_directory."""
     copies: CountOrNone = 0
     """Stores that must have a message before it is accepted. 0: all of them. Fewer go on while one is
     down; 1 of several can lose mail with a machine."""

@@ -323,6 +323,17 @@ def _queue(config: Config, findings: Findings) -> None:
                     ("queue_stores", name, "endpoints", index), f'found "{endpoint}"',
                     'an URL such as "https://s3.example.net"',
                 )  # fmt: skip
+            elif endpoint.startswith("http://") and not store.allow_http:
+                findings.add(
+                    ("queue_stores", name, "endpoints", index), f'found "{endpoint}"',
+                    'an URL that begins with "https://", or allow_http = true',
+                )  # fmt: skip
+        if store.access_key and not store.secret_file:
+            findings.add(("queue_stores", name, "secret_file"), "missing", "it, for access_key is set")
+        if store.access_key and store.credentials_file:
+            findings.add(
+                ("queue_stores", name, "access_key"), "found access_key and credentials_file", "one of them"
+            )
 
 
 def _timeouts(config: Config, findings: Findings) -> None:

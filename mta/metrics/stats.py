@@ -170,7 +170,7 @@ class Stats:
     messages: Annotated[
         Counts,
         counter(
-            "Messages answered after their data, by result: delivered, mixed, temporary, permanent.",
+            "Messages answered after their data, by result: delivered, queued, mixed, temporary, permanent.",
             "result",
             "listener",
         ),
@@ -179,7 +179,8 @@ class Stats:
     recipients: Annotated[
         Counts,
         counter(
-            "Recipients of answered messages, by outcome (delivered, temporary, permanent) and next hop.",
+            "Recipients of answered messages, by outcome (delivered, queued, temporary, permanent) and "
+            "next hop.",
             "outcome",
             "next_hop",
         ),
@@ -198,6 +199,35 @@ class Stats:
     unacknowledged_remembered: Annotated[
         int, gauge("Deliveries remembered for a client's retry.", combine="max")
     ]
+
+    # The queue
+    queue_open: Annotated[
+        int, gauge("1 when every worker has its queue, 0 when one has none.", combine="min")
+    ]
+    queue_messages: Annotated[int, gauge("Messages in the queue of this node.")]
+    queue_recipients: Annotated[int, gauge("Recipients in the queue of this node that may still get theirs.")]
+    queue_bytes: Annotated[int, gauge("Octets of the messages in the queue of this node.")]
+    queue_commit_seconds: Annotated[
+        float, gauge("Seconds that the stores take to keep a message.", combine="max")
+    ]
+    queue_tries: Annotated[
+        Counts,
+        counter(
+            "Recipients tried from the queue, by outcome (delivered, temporary, permanent, expired) and "
+            "next hop.",
+            "outcome",
+            "next_hop",
+        ),
+    ]
+    queue_reports: Annotated[
+        Counts,
+        counter(
+            "Events that a report could be about, by what was decided: owed, never, not_asked, next_hop, "
+            "null_sender, unvouched, double_bounce, warned, dropped.",
+            "decision",
+        ),
+    ]
+    queue_unreadable: Annotated[int, counter("Queued messages that could not be read and are on hold.")]
 
     # Connections to next hops
     pool_open: Annotated[Gauges, gauge("Connections to next hops that are open or being opened.", "peer")]

@@ -34,6 +34,8 @@ failure_delay = "0.1s"
 [process]
 state_directory = "{folder}"
 runtime_directory = "{folder}"
+[queue]
+{queue}
 {more}
 """
 
@@ -157,13 +159,14 @@ async def serving(
     backend: str = "",
     recipients: str = "all",
     more: str = "",
+    queue: str = "enabled = false",
     store: ScriptedStore | None = None,
 ) -> AsyncIterator[Server]:
-    """A daemon with the given additions to its configuration, and its store."""
+    """A daemon with the given additions to its configuration, and its store; it has no queue by default."""
     store = store or ScriptedStore()
     await store.start()
     try:
-        async with _daemon(folder, listener, backend, recipients, more, store) as server:
+        async with _daemon(folder, listener, backend, recipients, more, queue, store) as server:
             yield server
     finally:
         await store.stop()
@@ -171,7 +174,7 @@ async def serving(
 
 @asynccontextmanager
 async def _daemon(
-    folder: Path, listener: str, backend: str, recipients: str, more: str, store: ScriptedStore
+    folder: Path, listener: str, backend: str, recipients: str, more: str, queue: str, store: ScriptedStore
 ) -> AsyncIterator[Server]:
     path = folder / "tamis.toml"
     path.write_text(
@@ -182,6 +185,7 @@ async def _daemon(
             backend=backend,
             folder=folder,
             more=more,
+            queue=queue,
         )
     )
     settings = config.load(str(path))

@@ -93,7 +93,8 @@ class Books:
     @property
     def results(self) -> Counter[str]:
         """How often what came; of replies only code and enhanced code."""
-        every = [result for results in self.tries.values() for result in results]
+        # A copy, for it is asked from other threads too.
+        every = [result for results in list(self.tries.values()) for result in results]
         return Counter(result if result.startswith("lost") else result[:9] for result in every)
 
     def may_be_double(self, name: str) -> bool:

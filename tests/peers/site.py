@@ -58,8 +58,12 @@ runtime_directory = "run"
 spill_directory = "{directory}"
 restart_delay_max = "1s"
 {process}
+[queue]
+{queue}
 {more}
 """
+NO_QUEUE = "enabled = false"
+"""What is not delivered at once is answered 4xx and stays with the client."""
 _STORE = '[store]\nenabled = true\npath = "mail"\n'
 _USERS = 'backend = "users"\nusers_file = "users"\n'
 
@@ -92,6 +96,7 @@ class Site(Tamis):
         smtp_options: str = "",
         policy: str = "",
         process: str = "",
+        queue: str = "",
         more: str = "",
     ) -> None:
         """Write the configuration (again); every argument is the text of a part of it."""
@@ -114,6 +119,7 @@ class Site(Tamis):
                 smtp_options=smtp_options,
                 policy=policy,
                 process=process,
+                queue=queue,
                 more=more,
             )
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.peers.load import Books, Load, copies, name_in, run, sink_backend, sinking
 from tests.peers.running import until
-from tests.peers.site import Site, site
+from tests.peers.site import NO_QUEUE, Site, site
 
 KILLS = 4
 
@@ -78,7 +78,7 @@ def test_both_workers_killed_at_once(tmp_path: Path) -> None:
 
 def test_the_embedded_store_killed_under_load(tmp_path: Path) -> None:
     async def main() -> None:
-        with site(tmp_path, more='[timeouts]\ncommand = "1m"') as server:
+        with site(tmp_path, queue=NO_QUEUE, more='[timeouts]\ncommand = "1m"') as server:
             load = Load(server.smtp, clients=8, messages_per_session=5, retry=True, pause=0.005)
             async with load:
                 for turn in range(KILLS):
@@ -100,7 +100,7 @@ def test_a_back_end_that_dies_and_comes_back_under_load(tmp_path: Path) -> None:
     async def main() -> None:
         async with sinking() as sink:
             port = sink.port
-            with site(tmp_path, backend=sink_backend(sink), recipients="all") as server:
+            with site(tmp_path, queue=NO_QUEUE, backend=sink_backend(sink), recipients="all") as server:
                 load = Load(server.smtp, clients=8, messages_per_session=5, retry=True, pause=0.005)
                 async with load:
                     for _ in range(3):

@@ -16,7 +16,7 @@ import pytest
 
 from tests.peers.dovecot import DOMAIN, PASSWORD, Dovecot
 from tests.peers.running import children_of, until
-from tests.peers.site import Site, site
+from tests.peers.site import NO_QUEUE, Site, site
 from tests.peers.store import RawClient
 
 pytestmark = pytest.mark.scenario
@@ -46,7 +46,9 @@ def dovecot() -> Iterator[Dovecot]:
 def asking(tmp_path_factory: pytest.TempPathFactory, dovecot: Dovecot) -> Iterator[Site]:
     """Over TCP, with recipients = "ask" and logins at Dovecot."""
     folder = tmp_path_factory.mktemp("asking")
-    with site(folder, backend=back_end(dovecot), auth=login_at(dovecot, unix=True)) as running:
+    with site(
+        folder, queue=NO_QUEUE, backend=back_end(dovecot), auth=login_at(dovecot, unix=True)
+    ) as running:
         yield running
 
 
@@ -55,7 +57,7 @@ def trusting(tmp_path_factory: pytest.TempPathFactory, dovecot: Dovecot) -> Iter
     """Over the Unix socket, with recipients = "all"."""
     folder = tmp_path_factory.mktemp("trusting")
     backend, auth = back_end(dovecot, unix=True), login_at(dovecot, unix=False)
-    with site(folder, backend=backend, recipients="all", auth=auth) as running:
+    with site(folder, queue=NO_QUEUE, backend=backend, recipients="all", auth=auth) as running:
         yield running
 
 
@@ -291,7 +293,9 @@ def test_killed_in_the_middle_of_a_message(tmp_path: Path) -> None:
     """A temporary answer, and the retry delivers exactly one copy."""
     with (
         Dovecot() as dovecot,
-        site(tmp_path, backend=back_end(dovecot), auth=login_at(dovecot, unix=True)) as server,
+        site(
+            tmp_path, queue=NO_QUEUE, backend=back_end(dovecot), auth=login_at(dovecot, unix=True)
+        ) as server,
     ):
         assert Mail().send(server, "good")[0].startswith("250 ")
         caught = 0
@@ -318,7 +322,9 @@ def test_killed_in_the_middle_of_a_message(tmp_path: Path) -> None:
 def test_stopped_and_started_again(tmp_path: Path) -> None:
     with (
         Dovecot() as dovecot,
-        site(tmp_path, backend=back_end(dovecot), auth=login_at(dovecot, unix=True)) as server,
+        site(
+            tmp_path, queue=NO_QUEUE, backend=back_end(dovecot), auth=login_at(dovecot, unix=True)
+        ) as server,
         Talk(server) as talk,
     ):
         assert talk.deliver(Mail(), "good")[0].startswith("250 ")

@@ -138,10 +138,6 @@ class Dispatcher:
         self._stand(lane)
         return None
 
-    def has(self, handle: int, site: str) -> bool:
-        """Whether something of a message waits here, or is under way and not withdrawn, for a site."""
-        return any(entry.job.site == site for entry in self._entries.get(handle, ()))
-
     def next(self, now: float) -> Assignment | None:
         """The delivery to make now, or None if there is nothing that may be done."""
         self._call(now)

@@ -1,0 +1,125 @@
+"""From the configuration to the settings of the queue: pure mapping, as `mta.assembly` does for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from mailqueue.schedule import Limits, RetryPolicy
+from mailqueue.settings import QueueSettings
+from mta import config
+from mta.address import parse_address
+from mta.dsn.decide import Options
+from mta.dsn.returned import Limits as ReturnLimits
+from mta.smtp.extensions import DEFAULT_OFFER
+from mta.smtp.parameters import NO_LIMITS, ParameterLimits
+from mta.spool.attempt import AttemptSettings
+from mta.spool.hops import limits_of
+from mta.spool.keeper import KeepSettings
+from mta.spool.reports import ReportSettings
+from mta.spool.service import ServiceSettings
+
+MAX_HOLD = 30 * 86400
+"""Seconds for which FUTURERELEASE may keep a message by HOLDFOR."""
+LATEST_HOLD = 366
+"""Days from the start of the worker up to which HOLDUNTIL may name a date."""
+
+QUEUE_OFFER = frozenset({"DSN", "DELIVERBY"})
+"""Extensions that need a queue."""
+SUBMISSION_OFFER = frozenset({"FUTURERELEASE", "MT-PRIORITY"})
+"""Extensions that need a queue and are for our own users only (RFC 4865 section 2, RFC 6710 section 5)."""
+
+
+def offered(settings: config.Config, protocol: str) -> frozenset[str]:
+    """The extensions that a listener offers, before the configuration takes some away."""
+    if not settings.queue.enabled:
+        return DEFAULT_OFFER
+    offer = DEFAULT_OFFER | QUEUE_OFFER
+    return offer | SUBMISSION_OFFER if protocol == "submission" else offer
+
+
+def parameter_limits(settings: config.Config, now: float) -> ParameterLimits:
+    """Bounds of the parameters of those extensions."""
+    if not settings.queue.enabled:
+        return NO_LIMITS
+    latest = datetime.fromtimestamp(math.floor(now), UTC) + timedelta(days=LATEST_HOLD)
+    return ParameterLimits(max_hold_seconds=MAX_HOLD, latest_hold_until=latest, min_by_seconds=1)
+
+
+def retry(settings: config.Config) -> RetryPolicy:
+    """The schedule of messages."""
+    queue = settings.queue
+    return RetryPolicy(delays=queue.retry, expire=queue.expire, warn=queue.delay_warning or None)
+
+
+def report_retry(settings: config.Config) -> RetryPolicy:
+    """The schedule of reports."""
+    queue = settings.queue
+    return RetryPolicy(delays=queue.retry, expire=queue.expire_reports, warn=None)
+
+
+def keep_settings(settings: config.Config, workers: int) -> KeepSettings:
+    """When a worker's queue takes a message."""
+    queue = settings.queue
+    return KeepSettings(
+        retry(settings),
+        vouched_only=queue.accept == "vouched",
+        max_messages=-(-queue.max_messages // workers),
+        max_size=-(-queue.max_size // workers),
+        max_latency=queue.max_latency,
+    )
+
+
+def report_settings(settings: config.Config) -> ReportSettings:
+    """How reports are made."""
+    queue = settings.queue
+    return ReportSettings(
+        settings.identity.hostname,
+        parse_address(settings.identity.postmaster),
+        Options(
+            warn_of_delay=queue.delay_warning > 0,
+            double_bounce_to_postmaster=queue.double_bounces == "postmaster",
+        ),
+        ReturnLimits(message=queue.report_size),
+        queue.expire_reports,
+    )
+
+
+def service_settings(
+    settings: config.Config, workers: int, report: Callable[[str, dict[str, object]], None]
+) -> ServiceSettings:
+    """The queue of a worker."""
+    queue = settings.queue
+    local = all(settings.queue_stores[name].url.startswith("file:") for name in queue.stores)
+    stream = QueueSettings(
+        node=queue.node,
+        report=report,
+        lifetime=queue.expire,
+        takeover=queue.takeover,
+        deliver_for=queue.takeover * 0.6,
+        spill_dir=settings.process.spill_directory or None,
+    )
+    return ServiceSettings(
+        replace(stream, spacing=0.0) if local else stream,
+        AttemptSettings(retry(settings), report_retry(settings)),
+        hops(settings),
+        workers,
+    )
+
+
+def hops(settings: config.Config) -> dict[str, Limits]:
+    """The limits of each back end and relay."""
+    queue = settings.queue
+    limits = {
+        f"backend:{name}": limits_of(
+            backend.max_connections * len(backend.addresses), queue.concurrency_initial, queue.rate, ours=True
+        )
+        for name, backend in settings.backends.items()
+    }
+    limits |= {
+        f"relay:{name}": limits_of(relay.max_connections, queue.concurrency_initial, queue.rate, ours=False)
+        for name, relay in settings.relays.items()
+    }
+    return limits

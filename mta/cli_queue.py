@@ -1,0 +1,329 @@
+"""`tamis queue`: look into the queue and work on it, of a running server or of a stopped one.
+
+Messages are named by their ids, or by filter words such as `sender=alice@example.org older=2h` (`--filter` on
+commands that change something, so that nothing is done to all by a slip). A running server is asked over its
+control socket; when none runs, its stores are opened. Exit statuses: 0; 1 when something could not be done or
+no message was meant; 2 for wrong usage; 78 when the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated, Any, NoReturn, Protocol
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from mta.cli import default_configuration
+from mta.config.units import format_duration
+from mta.mailq.filters import FilterError, parse_filter
+from mta.mailq.listing import listing, short, size
+from mta.mailq.postqueue import postqueue_json, postqueue_text
+from mta.mailq.rows import QueueRow
+from mta.mailq.shape import shape, shape_table
+from mta.spool.remote import QueueProblem
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 78
+
+ConfigOption = Annotated[
+    str,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The configuration.", default_factory=default_configuration
+    ),
+]
+WordsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[WORD]...",
+        help="Filter: sender= recipient= domain= status= reason= older= younger= node= id=.",
+    ),
+]
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Messages by their ids.")]
+FilterOption = Annotated[
+    list[str] | None,
+    typer.Option("--filter", "-f", metavar="WORD", help="Messages by filter words; may be repeated."),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="All messages.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+class Access(Protocol):
+    """A queue, wherever it is."""
+
+    def rows(self, words: Sequence[str]) -> Iterator[QueueRow]:
+        """The messages that a filter means."""
+
+    def show(self, name: str) -> dict[str, Any]:
+        """Everything about a message."""
+
+    def octets(self, name: str) -> Iterator[bytes]:
+        """Header and body of a message."""
+
+    def act(self, action: str, ids: Sequence[str], words: Sequence[str], to: str = "") -> Iterator[str]:
+        """Do something to messages; the ids of those it was done to."""
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """What each process knows of next hops."""
+
+    def flush(self, site: str) -> int:
+        """Try now what waits; how many messages."""
+
+
+Open = Callable[[str], Access]
+"""Opens the queue of a configuration."""
+
+
+def make_app(open_queue: Open) -> typer.Typer:
+    """The sub-command."""
+    app = typer.Typer(
+        help="Look into the queue and work on it.", no_args_is_help=True, pretty_exceptions_enable=False
+    )
+
+    @app.command("list")
+    def list_queue(
+        config: ConfigOption,
+        words: WordsArgument = None,
+        as_json: JsonOption = False,
+        mailq: Annotated[bool, typer.Option("--mailq", help="Print it as Postfix's mailq does.")] = False,
+    ) -> None:
+        """Show the messages that wait."""
+        with _failures():
+            wanted = _words(words)
+            rows = open_queue(config).rows(wanted)
+            if as_json:
+                for row in rows:
+                    print(json.dumps(asdict(row)))
+            elif mailq:
+                for line in postqueue_text(rows):
+                    print(line)
+            else:
+                _print_list(sorted(rows, key=lambda row: row.arrived))
+
+    @app.command()
+    def show(
+        config: ConfigOption,
+        name: Annotated[str, typer.Argument(metavar="ID", help="The message.")],
+        as_json: JsonOption = False,
+        headers: Annotated[bool, typer.Option("--headers", help="Its header only.")] = False,
+        raw: Annotated[bool, typer.Option("--raw", help="Its octets.")] = False,
+    ) -> None:
+        """Show a message: envelope, what was tried, header."""
+        with _failures():
+            queue = open_queue(config)
+            if raw:
+                for octets in queue.octets(name):
+                    sys.stdout.buffer.write(octets)
+                return
+            facts = queue.show(name)
+            if as_json:
+                print(json.dumps(facts))
+            elif headers:
+                print(facts["header"].replace("\r\n", "\n"), end="")
+            else:
+                _print_message(facts)
+
+    @app.command()
+    def stats(
+        config: ConfigOption,
+        as_json: JsonOption = False,
+        senders: Annotated[bool, typer.Option("--senders", help="Count by domain of the sender.")] = False,
+    ) -> None:
+        """Show how many messages wait, by destination and age, and how next hops do."""
+        with _failures():
+            queue = open_queue(config)
+            counted = shape(queue.rows(()), time.time(), senders=senders)
+            workers = queue.stats()
+            if as_json:
+                print(json.dumps({"bounds": counted.bounds, "domains": counted.domains, "workers": workers}))
+                return
+            console = Console(highlight=False)
+            console.print(shape_table(counted))
+            hops = _hops(workers)
+            if hops.row_count:
+                console.print()
+                console.print(hops)
+
+    def command(action: str, text: str) -> None:
+        @app.command(action, help=text)
+        def run(
+            config: ConfigOption,
+            ids: IdsArgument = None,
+            words: FilterOption = None,
+            everything: AllOption = False,
+            as_json: JsonOption = False,
+        ) -> None:
+            with _failures():
+                _act(open_queue(config), action, ids or [], _words(words), everything, as_json)
+
+    command("retry", "Try messages now.")
+    command("hold", "Keep messages from being tried until they are released.")
+    command("release", "Let messages be tried that are on hold.")
+    command("delete", "Delete messages; nobody is told.")
+    command("bounce", "Give messages up now; their senders are told.")
+
+    @app.command()
+    def redirect(
+        config: ConfigOption,
+        to: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="Who gets them instead.")],
+        ids: IdsArgument = None,
+        words: FilterOption = None,
+        everything: AllOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Send messages to another address instead."""
+        with _failures():
+            _act(open_queue(config), "redirect", ids or [], _words(words), everything, as_json, to)
+
+    @app.command()
+    def flush(
+        config: ConfigOption,
+        site: Annotated[str, typer.Argument(metavar="[NEXT-HOP]", help="As `stats` names it.")] = "",
+    ) -> None:
+        """Try now all that waits, for one next hop or for all."""
+        with _failures():
+            number = open_queue(config).flush(site)
+            print(f"{number} message{'' if number == 1 else 's'} will be tried now")
+
+    return app
+
+
+def mailq(open_queue: Open, config: str, *, as_json: bool) -> int:
+    """The commands `mailq`, `postqueue -p` and `postqueue -j`; the exit status."""
+    rows = open_queue(config).rows(())
+    for line in postqueue_json(rows) if as_json else postqueue_text(rows):
+        print(line)
+    return 0
+
+
+def _act(
+    queue: Access,
+    action: str,
+    ids: Sequence[str],
+    words: Sequence[str],
+    everything: bool,
+    as_json: bool,
+    to: str = "",
+) -> None:
+    if bool(ids) + bool(words) + everything != 1:
+        raise typer.BadParameter("name messages by ids, by --filter, or by --all")
+    done: list[str] = []
+    for number, name in enumerate(queue.act(action, ids, words, to), 1):
+        done.append(name)
+        if number % 1000 == 0 and sys.stderr.isatty():
+            print(f"\r{number} messages", end="", file=sys.stderr, flush=True)
+    if as_json:
+        print(json.dumps({"action": action, "done": done}))
+    else:
+        print(f"{action}: {len(done)} message{'' if len(done) == 1 else 's'}")
+    missing = sorted(set(ids) - set(done))
+    if missing:
+        _fail(f"nothing to {action} of {', '.join(missing)}")
+
+
+def _words(words: Sequence[str] | None) -> list[str]:
+    """Filter words, checked here too, so that a mistake is one of usage."""
+    given = list(words or ())
+    try:
+        parse_filter(given)
+    except FilterError as error:
+        raise typer.BadParameter(str(error)) from error
+    return given
+
+
+def _print_list(rows: Sequence[QueueRow]) -> None:
+    console = Console(highlight=False)
+    if not rows:
+        console.print("The queue is empty.")
+        return
+    nodes = len({row.node for row in rows}) > 1
+    console.print(listing(rows, time.time(), nodes=nodes))
+    octets = sum(row.size for row in rows)
+    console.print(f"{len(rows)} message{'' if len(rows) == 1 else 's'}, {size(octets)}")
+
+
+def _print_message(facts: dict[str, Any]) -> None:
+    console = Console(highlight=False, markup=False)
+    row = facts["row"]
+    now = time.time()
+    console.print(f"Message {row['id']}, {size(row['size'])}, in the queue for {short(now - row['arrived'])}")
+    console.print(f"From <{row['sender']}>")
+    for recipient, more in zip(row["recipients"], facts["recipients"], strict=True):
+        console.print(f"To <{recipient['address']}>: {recipient['status']}, {_tries(recipient, more, now)}")
+        if recipient["reply"]:
+            console.print(f"    {_printable(recipient['reply'])}")
+    console.print(f"Given up in {short(max(0.0, facts['expires'] - now))}, priority {facts['priority']}")
+    origin = facts.get("origin")
+    if origin:
+        who = f", user {origin['user']}" if origin["user"] else ""
+        console.print(f"Came in as {origin['transaction']} from {origin['client'] or 'here'}{who}")
+    if "problem" in facts:
+        console.print(f"Problem: {facts['problem']}")
+    console.print()
+    for line in facts["header"].replace("\r\n", "\n").splitlines():
+        console.print(_printable(line))
+
+
+def _tries(recipient: dict[str, Any], more: dict[str, Any], now: float) -> str:
+    tried = f"tried {more['attempts']} time{'' if more['attempts'] == 1 else 's'}"
+    if more["last"]:
+        tried += f", last {short(max(0.0, now - more['last']))} ago"
+    if recipient["next_try"] is not None:
+        wait = recipient["next_try"] - now
+        tried += f", next {'in ' + short(wait) if wait > 0 else 'now'}"
+    return f"{tried}, by {more['site'] or 'no known next hop'}"
+
+
+def _hops(workers: dict[str, dict[str, Any]]) -> Table:
+    table = Table(
+        Column("next hop"), Column("messages", justify="right"), Column("under way", justify="right"),
+        Column("at most", justify="right"), Column("state", overflow="fold"), box=None, pad_edge=False,
+    )  # fmt: skip
+    names = sorted({name for facts in workers.values() for name in (*facts["sites"], *facts["hops"])})
+    now = time.time()
+    for name in names:
+        waiting = sum(facts["sites"].get(name, {}).get("messages", 0) for facts in workers.values())
+        hops = [facts["hops"][name] for facts in workers.values() if name in facts["hops"]]
+        dead = [hop for hop in hops if hop["dead_until"] is not None]
+        state = ""
+        if dead:
+            wait = max(0.0, min(hop["dead_until"] for hop in dead) - now)
+            state = f"does not answer, next look in {format_duration(round(wait))}: {dead[0]['reason']}"
+        table.add_row(
+            name or "(none)",
+            str(waiting),
+            str(sum(hop["in_flight"] for hop in hops)),
+            str(sum(hop["window"] for hop in hops)),
+            _printable(state),
+        )
+    return table
+
+
+def _printable(text: str) -> str:
+    """No escape sequence of a remote server or sender reaches the terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    from mta.admin.client import Unreachable
+    from mta.config import ConfigError
+
+    try:
+        yield
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(EXIT_CONFIG) from error
+    except (QueueProblem, Unreachable) as problem:
+        _fail(str(problem))
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"tamis: {reason}", file=sys.stderr)
+    raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,47 @@
+"""How the places of the queue are written in the configuration: its stores and the names of nodes.
+
+As `mta.config.notation`, on which it builds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mta.config.notation import Notation, parse_name, parse_path
+
+
+def parse_node_name(text: str, folder: str) -> str:
+    """The name of a node, "" for none. Raises ValueError."""
+    return parse_name(text, folder) if text else ""
+
+
+def parse_store_url(text: str, folder: str) -> str:
+    """Where the queue is kept; a relative folder begins in that of the configuration. Raises ValueError."""
+    scheme, colon, rest = text.partition(":")
+    if scheme == "file" and colon:
+        path = parse_path(rest.removeprefix("//"), folder)
+        if not path:
+            raise ValueError("the path of the folder is missing")
+        return f"file:{path}"
+    if scheme not in ("s3", "gs", "az") or not rest.startswith("//"):
+        raise ValueError("it names no kind of store")
+    bucket, _, prefix = rest[2:].partition("/")
+    if not bucket:
+        raise ValueError("the name of the bucket is missing")
+    if any(not part or part in (".", "..") for part in prefix.strip("/").split("/")) and prefix.strip("/"):
+        raise ValueError("the prefix has an empty part")
+    return f"{scheme}://{bucket}/{prefix.strip('/')}".rstrip("/")
+
+
+NodeName = Annotated[
+    str, Notation("name", "a name of letters, digits, hyphens, dots and underscores", parse_node_name)
+]
+"""The name of a machine, "" for the default."""
+
+StoreUrl = Annotated[
+    str,
+    Notation(
+        "URL of a store", '"file:PATH", "s3://BUCKET/PREFIX", "gs://..." or "az://..."', parse_store_url
+    ),
+]
+"""Where the queue is kept."""

@@ -1,0 +1,89 @@
+"""The policy of a worker, put together from the configuration: the part of `mta.daemon` about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mta import config
+from mta.address import Address, domain_key, parse_address
+from mta.delivery.fixed import FixedTransport
+from mta.delivery.outcome import NextHop
+from mta.net.limits import Networks
+from mta.policy.builtin import BuiltinPolicy, DomainRule, Owns, PolicySettings
+from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientSource, Table
+
+if TYPE_CHECKING:
+    from mta.accounts.usersfile import UsersFile
+
+
+def build_policy(
+    settings: config.Config,
+    transports: Mapping[str, FixedTransport],
+    users_file: Callable[[], UsersFile],
+    owns: Owns | None,
+    complain: Callable[[str], None],
+) -> BuiltinPolicy:
+    """The built-in policy. `owns` tells who may send as whom, None when nobody can log in.
+
+    `complain` is told when a table cannot be read. Raises TableError, and what `users_file` raises.
+    """
+    policy = settings.policy
+    asks: dict[str, AskBackend] = {}
+
+    def recipients(domain: config.Domain) -> RecipientSource:
+        match domain.recipients.kind:
+            case "all":
+                return Everybody()
+            case "users":
+                users = users_file()
+                return Directory(lambda key: key in users.users)
+            case "table":
+                return Table(Path(domain.recipients.file), time.monotonic, complain=complain)
+            case "ask":
+                found = asks.get(domain.backend)
+                if found is None:
+                    found = asks[domain.backend] = AskBackend(
+                        transports[f"backend:{domain.backend}"].verify,
+                        time.monotonic,
+                        positive=policy.recipient_cache_positive,
+                        negative=policy.recipient_cache_negative,
+                        entries=policy.recipient_cache_entries,
+                    )
+                return found
+
+    return BuiltinPolicy(
+        PolicySettings(
+            domains={
+                domain_key(name): DomainRule(
+                    NextHop(f"backend:{domain.backend}"),
+                    recipients(domain),
+                    domain.subaddress_delimiter,
+                    parse_address(domain.catch_all) if domain.catch_all else None,
+                )
+                for name, domain in settings.domains.items()
+            },
+            postmaster=parse_address(settings.identity.postmaster),
+            is_trusted=networks(policy.trusted_networks),
+            relay=NextHop(f"relay:{policy.relay}") if policy.relay else None,
+            always_accept=frozenset(part.lower() for part in policy.always_accept),
+            auth_required=frozenset(
+                listener.name for listener in settings.listener if listener.auth == "required"
+            ),
+            sender_login=settings.auth.sender_login,
+        ),
+        _owns_nothing if owns is None else owns,
+    )
+
+
+def networks(networks: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether an address is in one of some networks."""
+    if not networks:
+        return lambda address: False
+    return Networks(networks).contain_text
+
+
+def _owns_nothing(session: object, sender: Address) -> bool:
+    return False

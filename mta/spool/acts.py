@@ -1,0 +1,132 @@
+"""What an administrator does to queued messages: one message at a time, durable before it counts as done.
+
+A message is withdrawn from the dispatcher first. What is under way at that moment is not interrupted: those
+recipients may still get it, so nothing is done to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mailqueue.model import Change, NewMessage, QueuedRecipient, Status, UnknownMessage
+from mailqueue.queue import MailQueue
+from mta.address import parse_address
+from mta.envelope import Recipient
+from mta.reply import Reply
+from mta.spool.attempt import Attempts
+from mta.spool.hops import site_of
+from mta.spool.record import decode_record, encode_recipient
+from mta.spool.reports import Route
+from mta.spool.runner import Runner
+
+ACTIONS = ("retry", "hold", "release", "delete", "bounce", "redirect")
+
+BOUNCED = Reply(554, "5.0.0", "returned by an administrator")
+"""What the sender reads of a message that was bounced by hand."""
+
+
+class Acts:
+    """Does things to the messages of one queue."""
+
+    def __init__(
+        self, queue: MailQueue, runner: Runner, attempts: Attempts, route: Route, now: Callable[[], float]
+    ) -> None:
+        """`now` is seconds of the epoch."""
+        self._queue = queue
+        self._runner = runner
+        self._attempts = attempts
+        self._route = route
+        self._now = now
+
+    async def act(self, action: str, name: str, to: str = "") -> bool:
+        """Do one of `ACTIONS` to a message; False when there is nothing to do it to.
+
+        Raises QueueError but for UnknownMessage.
+        """
+        try:
+            handle = self._queue.live.handle_of(name)
+            busy = self._runner.withdraw(handle)
+            done = await self._do(action, name, handle, busy, to)
+        except UnknownMessage:
+            return False
+        self._runner.changed(handle)
+        return done
+
+    def flush(self, site: str) -> int:
+        """Look for dead next hops now, and let what waits for them be due; how many messages."""
+        now, live = self._now(), self._queue.live
+        sites: set[str] = set()
+        due: list[tuple[int, list[int]]] = []
+        for handle in live.handles():
+            waiting = [
+                state
+                for state in live.recipients(handle)
+                if state.status in (Status.QUEUED, Status.DEFERRED) and site in ("", state.site)
+            ]
+            if waiting:
+                sites.update(state.site for state in waiting)
+                due.append((handle, [state.position for state in waiting]))
+        self._runner.flush(sorted(sites))
+        for handle, _ in due:
+            self._runner.due_now(handle, now)
+        return len(due)
+
+    async def _do(self, action: str, name: str, handle: int, busy: Sequence[int], to: str) -> bool:
+        states = [
+            state
+            for state in self._queue.live.recipients(handle)
+            if state.status.is_live and state.position not in busy
+        ]
+        now = self._now()
+        match action:
+            case "retry":
+                wanted = [state for state in states if state.status is not Status.HELD]
+                changes = [Change(state.position, state.status, now) for state in wanted]
+                self._runner.flush(sorted({state.site for state in wanted}))
+            case "hold":
+                wanted = [state for state in states if state.status is not Status.HELD]
+                changes = [Change(state.position, Status.HELD, now) for state in wanted]
+            case "release":
+                wanted = [state for state in states if state.status is Status.HELD]
+                changes = [Change(state.position, Status.QUEUED, now) for state in wanted]
+            case "delete":
+                changes = [Change(state.position, Status.CANCELLED) for state in states]
+            case "bounce":
+                if states:
+                    await self._attempts.decide(name, [state.position for state in states], BOUNCED)
+                return bool(states)
+            case "redirect":
+                return await self._redirect(name, [state.position for state in states], to)
+            case _:
+                raise ValueError(f"the queue knows no {action!r}")
+        if changes:
+            await self._queue.settle(name, changes, urgent=True)
+        return bool(changes)
+
+    async def _redirect(self, name: str, positions: Sequence[int], to: str) -> bool:
+        """Send it to another address instead: a new message, in the same write that ends the old one."""
+        if not positions:
+            return False
+        message = await self._queue.load(name)
+        record = decode_record(message.envelope)
+        recipient = Recipient(parse_address(to))
+        envelope = record.envelope(message.sender, self._now())
+        hop = self._route(record.origin.session(), envelope, recipient)
+        site = "" if isinstance(hop, Reply) else site_of(hop)
+        new = NewMessage(
+            message.sender,
+            [QueuedRecipient(to, site, Status.QUEUED, self._now(), data=encode_recipient(recipient))],
+            message.header,
+            await message.body.fetch(),
+            message.envelope,
+            message.created,
+            message.expires,
+            message.priority,
+            message.tags,
+        )
+        changes = [
+            Change(position, Status.EXPANDED, reply=f"250 2.1.5 redirected to {to}") for position in positions
+        ]
+        for added in await self._queue.settle(name, changes, urgent=True, follow=[new]):
+            self._runner.added(added)
+        return True

@@ -1,0 +1,285 @@
+"""One try of a queued message, and all that follows from it.
+
+The message is loaded, routed anew (the configuration may have changed since it came in) and sent; what became
+of its recipients is written down together with the reports that it calls for. A message whose octets cannot
+be read is put on hold and reported to the log.
+
+Raises what the caller has to know: UnknownMessage when an administrator was faster, other QueueErrors and
+SpillError when the try could not be made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mailqueue.model import Change, CorruptMessage, QueuedMessage, QueueError, Status, UnknownMessage
+from mailqueue.queue import MailQueue
+from mailqueue.schedule import Result, RetryPolicy
+from mailqueue.schedule.retry import expires_at
+from mta.content import Rendered, SpillError
+from mta.delivery.outcome import Outcome, Transport
+from mta.dsn.decide import Kind, Vouching
+from mta.dsn.returned import Original
+from mta.envelope import Envelope, Recipient
+from mta.reply import Reply
+from mta.spool.hops import hop_of, learned, site_of
+from mta.spool.record import Record, RecordError, decode_recipient, decode_record
+from mta.spool.reports import Reports, Route
+from mta.spool.stored import Stored
+from mta.spool.tries import Consequences, consequences, deadlines_of, given_up, policy_for
+
+ATTEMPT = 600.0
+"""Seconds for one try: nobody waits for it, so a slow next hop may take as long as RFC 5321 4.5.3.2 says."""
+
+OUR_BUG = Reply(451, "4.3.0", "internal error, the message is tried again", "internal error")
+NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured", "no such transport")
+
+
+class Journal(Protocol):
+    """Told what becomes of queued messages, for log and metrics."""
+
+    def tried(
+        self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
+    ) -> None:
+        """A queued message was tried for some of its recipients."""
+
+    def expired(self, message: QueuedMessage, record: Record, recipients: Sequence[Recipient]) -> None:
+        """The time of recipients is over; their last reply is in the message."""
+
+    def reported(self, about: str, report: str) -> None:
+        """A report about a message was queued."""
+
+    def unreadable(self, name: str, problem: Exception) -> None:
+        """A message cannot be read and is on hold."""
+
+    def failed(self, name: str, error: Exception) -> None:
+        """We have a bug."""
+
+
+@dataclass(slots=True, frozen=True)
+class AttemptSettings:
+    """How long and how often messages are tried."""
+
+    retry: RetryPolicy
+    report_retry: RetryPolicy
+
+
+@dataclass(slots=True, frozen=True)
+class Loaded:
+    """A queued message that can be sent."""
+
+    message: QueuedMessage
+    record: Record
+    content: Stored
+
+
+class Attempts:
+    """Makes tries for the queue of one process."""
+
+    def __init__(
+        self,
+        settings: AttemptSettings,
+        queue: MailQueue,
+        transports: Mapping[str, Transport],
+        route: Route,
+        is_final: Callable[[str], bool],
+        reports: Reports,
+        journal: Journal,
+        *,
+        added: Callable[[str], None],
+        now: Callable[[], float],
+    ) -> None:
+        """`now` is seconds of the epoch; `is_final` tells whether a transport leads to a mail store; `added`
+        is told of reports."""
+        self._settings = settings
+        self._queue = queue
+        self._transports = transports
+        self._route = route
+        self._is_final = is_final
+        self._reports = reports
+        self._journal = journal
+        self._added = added
+        self._now = now
+
+    async def load(self, name: str) -> Loaded | None:
+        """The message of a queue id; None when it cannot be read: it is on hold then."""
+        try:
+            message = await self._queue.load(name)
+            record = decode_record(message.envelope)
+            body = await message.body.fetch()
+        except (CorruptMessage, RecordError) as problem:
+            await self._hold(name, problem)
+            return None
+        content = Stored(
+            message.header,
+            body,
+            has_8bit=record.has_8bit,
+            plain=record.plain,
+            may_deliver=self._queue.may_deliver,
+        )
+        return Loaded(message, record, content)
+
+    async def make(self, loaded: Loaded, site: str, positions: Sequence[int]) -> tuple[Result, str]:
+        """Try the recipients at `positions` at one next hop; what it taught about it."""
+        message, record = loaded.message, loaded.record
+        now = self._now()
+        envelope = record.envelope(message.sender, now)
+        states = [(position, message.recipients[position]) for position in positions]
+        recipients = {p: decode_recipient(state.address, state.data) for p, state in states}
+        envelope.recipients = list(recipients.values())
+        policy = policy_for(record, self._settings.retry, self._settings.report_retry)
+        deadlines = deadlines_of(message, record)
+        if now >= expires_at(policy, deadlines)[0] and deadlines.deliver_by is not None:
+            await self._expire(loaded, positions)
+            return Result.UNKNOWN, ""
+        here, decided = await self._routes(loaded, envelope, site, recipients)
+        result, reason = Result.UNKNOWN, ""
+        if here:
+            outcomes = await self._send(
+                hop_of(site).transport, envelope, [recipients[p] for p in here], loaded
+            )
+            decided += zip(here, outcomes, strict=True)
+            result, reason = learned(outcomes)
+        if decided:
+            ended = self._now()
+            self._journal.tried(message, record, [outcome for _, outcome in decided], ended - now)
+            await self._conclude(loaded, hop_of(site).transport, decided, ended)
+        return result, reason
+
+    async def suspend(self, name: str, reason: str) -> None:
+        """Count a try that a dead next hop did not get: the sender is to be told."""
+        loaded = await self.load(name)
+        if loaded is None:
+            return
+        reply = Reply(451, "4.4.1", f"The next server does not answer: {reason}"[:300], "not tried")
+        now = self._now()
+        decided = [
+            (position, Outcome(decode_recipient(state.address, state.data), reply, ""))
+            for position, state in enumerate(loaded.message.recipients)
+            if state.status in (Status.QUEUED, Status.DEFERRED) and state.due <= now
+        ]
+        if decided:
+            await self._conclude(loaded, "", decided, now)
+
+    async def decide(self, name: str, positions: Sequence[int], reply: Reply) -> None:
+        """Settle recipients by our own reply, as an administrator wants."""
+        loaded = await self.load(name)
+        if loaded is not None:
+            states = loaded.message.recipients
+            decided = [
+                (p, Outcome(decode_recipient(states[p].address, states[p].data), reply, ""))
+                for p in positions
+            ]
+            self._journal.tried(loaded.message, loaded.record, [outcome for _, outcome in decided], 0.0)
+            await self._conclude(loaded, "", decided, self._now())
+
+    async def put_off(self, name: str, positions: Sequence[int]) -> None:
+        """Put off what a bug of ours hit, as after a temporary failure."""
+        now = self._now()
+        due = now + self._settings.retry.delay(1)
+        changes = [Change(position, Status.DEFERRED, due, str(OUR_BUG), now) for position in positions]
+        await self._queue.settle(name, changes, urgent=False)
+
+    async def _routes(
+        self, loaded: Loaded, envelope: Envelope, site: str, recipients: Mapping[int, Recipient]
+    ) -> tuple[list[int], list[tuple[int, Outcome]]]:
+        """Which recipients are still for this next hop, and what the route decides about others."""
+        session = loaded.record.origin.session()
+        here: list[int] = []
+        decided: list[tuple[int, Outcome]] = []
+        moved: list[Change] = []
+        for position, recipient in recipients.items():
+            hop = self._route(session, envelope, recipient)
+            if isinstance(hop, Reply):
+                decided.append((position, Outcome(recipient, hop, "")))
+            elif site_of(hop) == site:
+                here.append(position)
+            else:
+                status = loaded.message.recipients[position].status
+                moved.append(Change(position, status, self._now(), site=site_of(hop)))
+        if moved:
+            await self._queue.settle(loaded.message.id, moved, urgent=False)
+        return here, decided
+
+    async def _send(
+        self, transport: str, envelope: Envelope, recipients: list[Recipient], loaded: Loaded
+    ) -> list[Outcome]:
+        found = self._transports.get(transport)
+        if found is None:
+            return [Outcome(recipient, NO_TRANSPORT, "") for recipient in recipients]
+        attributes = loaded.record.origin.attributes if found.introduces else None
+        return await found.deliver(
+            envelope,
+            recipients,
+            Rendered(b"", loaded.content, loaded.content.is_wanted),
+            asyncio.get_running_loop().time() + ATTEMPT,
+            attributes,
+        )
+
+    async def _conclude(
+        self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]], now: float
+    ) -> None:
+        message, record = loaded.message, loaded.record
+        after = consequences(
+            policy_for(record, self._settings.retry, self._settings.report_retry),
+            deadlines_of(message, record),
+            [(position, message.recipients[position], outcome) for position, outcome in decided],
+            now,
+            random.random,
+            is_final=self._is_final(transport),
+        )
+        await self._settle(loaded, after)
+
+    async def _expire(self, loaded: Loaded, positions: Sequence[int]) -> None:
+        message, record = loaded.message, loaded.record
+        policy = policy_for(record, self._settings.retry, self._settings.report_retry)
+        late = expires_at(policy, deadlines_of(message, record))[1] == "deliver_by"
+        states = [
+            (p, state, decode_recipient(state.address, state.data))
+            for p in positions
+            for state in (message.recipients[p],)
+        ]
+        self._journal.expired(message, record, [recipient for _, _, recipient in states])
+        await self._settle(loaded, given_up(states, self._now(), late=late))
+
+    async def _settle(self, loaded: Loaded, after: Consequences) -> None:
+        """Write down what became of recipients, together with the reports that it calls for."""
+        message, record = loaded.message, loaded.record
+        reports = []
+        if after.events:
+            original = Original(
+                record.envelope(message.sender, message.created),
+                message.header,
+                loaded.content.body,
+                record.has_8bit,
+                message.created,
+                queue_id=message.id,
+            )
+            reports = self._reports.about(
+                original, after.events, Vouching(record.vouching), Kind(record.kind)
+            )
+        names = await self._queue.settle(
+            message.id, after.changes, urgent=after.is_final or bool(reports), follow=reports
+        )
+        for name in names:
+            self._journal.reported(message.id, name)
+            self._added(name)
+
+    async def _hold(self, name: str, problem: Exception) -> None:
+        """Nothing can be done with it until an administrator has looked at it."""
+        self._journal.unreadable(name, problem)
+        reply = f"451 4.3.0 unreadable in the queue: {problem}"[:500]
+        states = self._queue.live.recipients(self._queue.live.handle_of(name))
+        changes = [
+            Change(state.position, Status.HELD, reply=reply) for state in states if state.status.is_live
+        ]
+        await self._queue.settle(name, changes, urgent=True)
+
+
+GIVEN_BACK = (QueueError, SpillError)
+"""What a try raises that could not be made."""
+__all__ = ["ATTEMPT", "GIVEN_BACK", "AttemptSettings", "Attempts", "Journal", "Loaded", "UnknownMessage"]

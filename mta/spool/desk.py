@@ -1,0 +1,306 @@
+"""What an administrator may ask of a worker's queue, and what it answers: plain data in both directions.
+
+Every question is a dictionary with "op" and what that needs:
+
+* list: `words` (filter, see `mta.mailq.filters`), `cursor` ("" to begin), `limit`: rows, and the next cursor
+* show: `id`: everything about a message but its octets
+* read: `id`, `offset`: octets of header and body, in base64, at most `READ` of them
+* stats: recipients by next hop, and what the dispatcher knows of each
+* act: `action`, and `ids` or `words`; `to` for redirect: how many messages it was done to
+* flush: `site` ("" for all): try now what waits
+
+What is wrong with a question raises ValueError with a text for whoever asked. Long work gives the loop its
+turn and ends after `BUDGET` seconds; a list goes on with its cursor, an act with the next call.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mailqueue.model import CorruptMessage, QueuedMessage, QueueError, Status, UnknownMessage
+from mailqueue.queue import MailQueue
+from mta.address import AddressError, parse_address
+from mta.mailq.filters import Filter, parse_filter
+from mta.mailq.rows import QueueRecipient, QueueRow
+from mta.spool.acts import ACTIONS
+from mta.spool.record import RecordError, decode_record
+from mta.spool.service import QueueService
+
+READ = 256 * 1024
+"""Octets of a message in one answer."""
+PAGE = 500
+"""Rows in one answer, at most."""
+BUDGET = 2.0
+"""Seconds of looking for rows in one question."""
+LISTINGS = 8
+"""Lists that are being read at the same time; the oldest is dropped."""
+
+
+class QueueDesk:
+    """Answers questions about the queue of one worker."""
+
+    def __init__(self, service: QueueService, node: str, now: Callable[[], float]) -> None:
+        """`node` is the name of this machine; `now` is seconds of the epoch."""
+        self._service = service
+        self._node = node
+        self._now = now
+        self._listings: dict[str, array[int]] = {}
+
+    async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer one question. Raises ValueError."""
+        queue = self._service.queue
+        if queue is None:
+            raise ValueError("the queue is not open: its store does not answer")
+        try:
+            match question.get("op"):
+                case "list":
+                    return await self._list(queue, question)
+                case "show":
+                    return await self._show(queue, str(question.get("id", "")))
+                case "read":
+                    return await self._read(queue, str(question.get("id", "")), int(question["offset"]))
+                case "stats":
+                    return self._stats(queue)
+                case "act":
+                    return await self._act(queue, question)
+                case "flush":
+                    return self._flush(str(question.get("site", "")))
+                case other:
+                    raise ValueError(f"the queue cannot be asked for {other!r}")
+        except UnknownMessage as error:
+            raise ValueError(str(error)) from error
+        except QueueError as error:
+            raise ValueError(f"the queue could not do it: {error}") from error
+
+    async def _list(self, queue: MailQueue, question: dict[str, Any]) -> dict[str, Any]:
+        wanted = _filter(question)
+        limit = min(int(question.get("limit") or PAGE), PAGE)
+        cursor = str(question.get("cursor") or "")
+        handles = self._handles(queue, cursor)
+        rows: list[dict[str, Any]] = []
+        until = time.monotonic() + BUDGET
+        looked = 0
+        for handle in handles:
+            if len(rows) == limit or time.monotonic() > until:
+                break
+            looked += 1
+            row = await self._row(queue, handle)
+            if row is not None and wanted.matches(row, self._now()):
+                rows.append(asdict(row))
+        return {"rows": rows, "cursor": self._keep(cursor, handles[looked:])}
+
+    def _handles(self, queue: MailQueue, cursor: str) -> array[int]:
+        if not cursor:
+            return array("Q", queue.live.handles())
+        found = self._listings.pop(cursor, None)
+        if found is None:
+            raise ValueError("the list was not read on for too long: begin again")
+        return found
+
+    def _keep(self, cursor: str, rest: array[int]) -> str:
+        if not rest:
+            return ""
+        while len(self._listings) >= LISTINGS:
+            del self._listings[next(iter(self._listings))]
+        name = cursor or secrets.token_hex(8)
+        self._listings[name] = rest
+        return name
+
+    async def _row(self, queue: MailQueue, handle: int) -> QueueRow | None:
+        try:
+            message = await queue.load(handle)
+        except UnknownMessage:
+            return None
+        except CorruptMessage as error:
+            return unreadable_row(queue, handle, str(error), self._node)
+        return message_row(message, active=self._is_active(handle), node=self._node)
+
+    def _is_active(self, handle: int) -> bool:
+        runner = self._service.runner
+        return runner is not None and runner.is_under_way(handle)
+
+    async def _show(self, queue: MailQueue, name: str) -> dict[str, Any]:
+        message = await queue.load(name)
+        row = message_row(message, active=self._is_active(message.handle), node=self._node)
+        facts: dict[str, Any] = {"row": asdict(row)}
+        facts["recipients"] = [
+            {"site": recipient.site, "attempts": recipient.attempts, "last": recipient.last}
+            for recipient in message.recipients
+        ]
+        facts["expires"] = message.expires
+        facts["priority"] = message.priority
+        facts["tags"] = list(message.tags)
+        facts["header_size"] = len(message.header)
+        facts["header"] = message.header.decode("utf-8", "backslashreplace")
+        try:
+            record = decode_record(message.envelope)
+        except RecordError as error:
+            facts["problem"] = str(error)
+            return facts
+        origin = record.origin
+        facts["envelope"] = {
+            "kind": record.kind,
+            "body": record.body,
+            "smtputf8": record.smtputf8,
+            "ret": record.ret,
+            "envid": record.envid,
+            "require_tls": record.require_tls,
+            "release": record.release,
+            "deliver_by": record.deliver_by,
+            "vouching": record.vouching,
+            "message_id": record.message_id,
+        }
+        facts["origin"] = {
+            "transaction": origin.transaction,
+            "listener": origin.listener,
+            "client": origin.client_address,
+            "helo": origin.helo,
+            "user": origin.user,
+        }
+        return facts
+
+    async def _read(self, queue: MailQueue, name: str, offset: int) -> dict[str, Any]:
+        message = await queue.load(name)
+        octets = message.header[offset : offset + READ]
+        if len(octets) < READ:
+            skip = max(0, offset - len(message.header))
+            body = await message.body.fetch()
+            for chunk in body.chunks():
+                if skip >= len(chunk):
+                    skip -= len(chunk)
+                    continue
+                octets += chunk[skip : skip + READ - len(octets)]
+                skip = 0
+                if len(octets) == READ:
+                    break
+        return {"octets": base64.b64encode(octets).decode("ascii"), "size": message.size}
+
+    def _stats(self, queue: MailQueue) -> dict[str, Any]:
+        dispatcher = self._service.dispatcher
+        runner = self._service.runner
+        now = self._now()
+        stats = queue.stats()
+        sites: dict[str, list[list[float]]] = {}
+        for handle in queue.live.handles():
+            row = queue.live.row(handle)
+            if row.site:
+                sites.setdefault(row.site, []).append([now - row.created, row.live])
+            else:
+                for state in queue.live.recipients(handle):
+                    if state.status.is_live:
+                        sites.setdefault(state.site, []).append([now - row.created, 1])
+        known = {} if dispatcher is None else {site.site: site for site in dispatcher.stats(now)}
+        return {
+            "stream": queue.stream,
+            "messages": stats.messages,
+            "recipients": stats.recipients,
+            "size": stats.size,
+            "latency": stats.latency,
+            "under_way": 0 if runner is None else runner.under_way,
+            "sites": {name: _ages(found) for name, found in sites.items()},
+            "hops": {
+                name: {
+                    "in_flight": site.in_flight,
+                    "window": site.window,
+                    "dead_until": site.dead_until,
+                    "reason": site.reason,
+                }
+                for name, site in known.items()
+            },
+        }
+
+    async def _act(self, queue: MailQueue, question: dict[str, Any]) -> dict[str, Any]:
+        acts = self._service.acts
+        if acts is None:
+            raise ValueError("the queue is not open")
+        action = str(question.get("action", ""))
+        if action not in ACTIONS:
+            raise ValueError(f"the queue knows no {action!r}; there are {', '.join(ACTIONS)}")
+        to = str(question.get("to", ""))
+        if action == "redirect":
+            try:
+                parse_address(to)
+            except AddressError as error:
+                raise ValueError(f"{to!r} is no address: {error}") from error
+        if question.get("ids"):
+            here = [str(name) for name in question["ids"] if _is_here(queue, str(name))]
+            done = [name for name in here if await acts.act(action, name, to)]
+            return {"done": done, "cursor": ""}
+        wanted = _filter(question)
+        cursor = str(question.get("cursor") or "")
+        handles = self._handles(queue, cursor)
+        until = time.monotonic() + BUDGET
+        names: list[str] = []
+        looked = 0
+        for handle in handles:
+            if time.monotonic() > until:
+                break
+            looked += 1
+            row = await self._row(queue, handle)
+            if row is not None and wanted.matches(row, self._now()) and await acts.act(action, row.id, to):
+                names.append(row.id)
+        return {"done": names, "cursor": self._keep(cursor, handles[looked:])}
+
+    def _flush(self, site: str) -> dict[str, Any]:
+        acts = self._service.acts
+        return {"messages": 0 if acts is None else acts.flush(site)}
+
+
+def message_row(message: QueuedMessage, *, active: bool, node: str) -> QueueRow:
+    """What a list shows of a message."""
+    recipients = tuple(
+        QueueRecipient(
+            recipient.address,
+            recipient.status.name.lower(),
+            recipient.reply,
+            recipient.due if recipient.status in (Status.QUEUED, Status.DEFERRED) else None,
+        )
+        for recipient in message.recipients
+    )
+    live = [recipient for recipient in recipients if recipient.is_live]
+    held = bool(live) and all(recipient.status == "held" for recipient in live)
+    return QueueRow(
+        message.id, message.size, message.created, message.sender, recipients, active, held, node=node
+    )
+
+
+def unreadable_row(queue: MailQueue, handle: int, problem: str, node: str) -> QueueRow:
+    """The same for one whose octets are damaged: what memory knows."""
+    row = queue.live.row(handle)
+    recipients = tuple(
+        QueueRecipient("?", state.status.name.lower(), problem) for state in queue.live.recipients(handle)
+    )
+    return QueueRow(row.id, row.size, row.created, "?", recipients, held=row.status is Status.HELD, node=node)
+
+
+def _filter(question: dict[str, Any]) -> Filter:
+    return parse_filter([str(word) for word in question.get("words") or ()])
+
+
+def _is_here(queue: MailQueue, name: str) -> bool:
+    try:
+        queue.live.handle_of(name)
+    except UnknownMessage:
+        return False
+    return True
+
+
+def _ages(found: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Messages and recipients by age, in classes that double from five minutes on (as qshape)."""
+    classes = [0] * 10
+    recipients = 0
+    for age, live in found:
+        minutes, index = age / 60.0, 0
+        edge = 5.0
+        while index < 9 and minutes > edge:
+            index += 1
+            edge *= 2
+        classes[index] += 1
+        recipients += int(live)
+    return {"messages": len(found), "recipients": recipients, "ages": classes}

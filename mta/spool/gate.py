@@ -1,0 +1,49 @@
+"""The limits of next hops for first tries, which they share with the tries of the queue.
+
+A next hop that is known not to answer is not tried while a client waits: the message goes to the queue, or
+back to the client, at once. How many sessions there may be is the pool's business for a first try: it waits
+for its turn under its own deadline. Its sessions count, so that the queue takes what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mailqueue.schedule import Busy, Dead, Dispatcher, Token
+from mta.delivery.outcome import NextHop, Outcome
+from mta.reply import Reply
+from mta.spool.hops import learned, site_of
+
+
+class Gate:
+    """`mta.transaction.Gate` over a dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher, now: Callable[[], float], learnt: Callable[[], None]) -> None:
+        """`now` is the dispatcher's time; `learnt` is called when a session came back."""
+        self._dispatcher = dispatcher
+        self._now = now
+        self._learnt = learnt
+        self._tokens: dict[NextHop, list[Token]] = {}
+
+    def enter(self, next_hop: NextHop) -> Reply | None:
+        """Begin a try now, or say why not."""
+        answer = self._dispatcher.try_acquire(site_of(next_hop), self._now())
+        if isinstance(answer, Token):
+            self._tokens.setdefault(next_hop, []).append(answer)
+            return None
+        if isinstance(answer, Dead):
+            return Reply(451, "4.4.1", "The next server cannot be reached at the moment", answer.reason)
+        assert isinstance(answer, Busy)
+        if answer.cause == "probe":
+            return Reply(451, "4.4.1", "The next server cannot be reached at the moment", "being probed")
+        if answer.cause in ("rate", "source"):
+            return Reply(451, "4.4.5", "The next server gets no more messages at the moment", "rate")
+        return None
+
+    def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
+        """The try is over."""
+        tokens = self._tokens.get(next_hop)
+        if tokens:  # those of one site are alike: it does not matter which one comes back
+            result, reason = learned(outcomes)
+            self._dispatcher.release(tokens.pop(), result, self._now(), reason)
+            self._learnt()

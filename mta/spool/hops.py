@@ -1,0 +1,68 @@
+"""Next hops as the queue's sites: their names, their limits, and what a delivery taught about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mailqueue.schedule import Limits, Rate, Result
+from mta.delivery.outcome import NextHop, Outcome
+from mta.net.outbound import CANCELLED
+from mta.smtp.mailing import NOT_WANTED
+
+OUR_OWN = frozenset({"4.3.0", "4.3.2", "4.4.5", "4.4.7"})
+"""Enhanced codes of local failures that say nothing of the next hop: our disk, our pool, our deadline."""
+GIVEN_UP = (NOT_WANTED, CANCELLED)
+"""Tries that we gave up ourselves."""
+
+
+def site_of(hop: NextHop) -> str:
+    """The name under which the limits of a next hop are kept."""
+    return f"{hop.transport}/{hop.host}" if hop.host else hop.transport
+
+
+def hop_of(site: str) -> NextHop:
+    """The inverse of `site_of`."""
+    transport, _, host = site.partition("/")
+    return NextHop(transport, host)
+
+
+def limits_of(connections: int, initial: int, rate: int, *, ours: bool) -> Limits:
+    """The limits of a configured next hop; `ours` is a back end, which is looked for again soon."""
+    return Limits(
+        concurrency=connections,
+        initial=min(initial, connections),
+        dead_first=5.0 if ours else 60.0,
+        dead_most=60.0 if ours else 1800.0,
+        recipients=1000 if ours else 100,
+        rate=Rate(rate, 60.0, burst=max(1, rate // 60)) if rate else None,
+    )
+
+
+def learned(outcomes: Sequence[Outcome]) -> tuple[Result, str]:
+    """What a try taught about its next hop, and the reply that said so."""
+    found = Result.UNKNOWN
+    reason = ""
+    for outcome in outcomes:
+        reply = outcome.reply
+        if not reply.cause:  # the next hop's own words
+            if reply.code != 421:
+                return Result.ANSWERED, ""
+            found, reason = Result.OVERLOADED, str(reply)
+        elif reply.is_temporary and reply.enhanced not in OUR_OWN and reply not in GIVEN_UP:
+            if found is Result.OVERLOADED:
+                continue
+            found, reason = Result.UNREACHABLE, f"{reply} ({reply.cause})"
+    return found, reason
+
+
+class SiteLimits:
+    """The limits of each site, as a worker's share."""
+
+    def __init__(self, known: Mapping[str, Limits], workers: int) -> None:
+        """`known` by the name of the transport."""
+        self._known = {name: limits.share(workers) for name, limits in known.items()}
+        self._default = Limits().share(workers)
+
+    def __call__(self, site: str) -> Limits:
+        """The limits of a site."""
+        return self._known.get(site.partition("/")[0], self._default)

@@ -1,0 +1,92 @@
+"""What happens in the queue, for log and metrics: one line for each try of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailqueue.model import QueuedMessage
+from mailqueue.queue import MailQueue
+from mta.delivery.outcome import Outcome
+from mta.dsn.decide import Why
+from mta.envelope import Recipient
+from mta.log import Logger
+from mta.metrics import Stats
+from mta.spool.record import Record
+
+_CLASSES = {2: "delivered", 4: "temporary", 5: "permanent"}
+
+
+class QueueJournal:
+    """`mta.spool.attempt.Journal` of a worker."""
+
+    def __init__(self, log: Logger, stats: Stats) -> None:
+        """Write to `log` and count in `stats`."""
+        self._log = log
+        self._stats = stats
+
+    def tried(
+        self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
+    ) -> None:
+        """A queued message was tried for some of its recipients."""
+        recipients = []
+        for outcome in outcomes:
+            reply = outcome.reply
+            self._stats.queue_tries[_CLASSES[reply.code // 100], outcome.peer] += 1
+            line = {"to": outcome.recipient.address.text, "reply": str(reply), "peer": outcome.peer}
+            if reply.cause:
+                line["cause"] = reply.cause
+            recipients.append(line)
+        self._log.info(
+            "tried",
+            queue=message.id,
+            id=record.origin.transaction,
+            sender=message.sender,
+            message_id=record.message_id,
+            size=message.size,
+            recipients=recipients,
+            seconds=round(seconds, 4),
+        )
+
+    def expired(self, message: QueuedMessage, record: Record, recipients: Sequence[Recipient]) -> None:
+        """The time of recipients is over."""
+        self._stats.queue_tries["expired", ""] += len(recipients)
+        self._log.info(
+            "expired",
+            queue=message.id,
+            id=record.origin.transaction,
+            sender=message.sender,
+            recipients=[recipient.address.text for recipient in recipients],
+        )
+
+    def reported(self, about: str, report: str) -> None:
+        """A report about a message was queued."""
+        self._log.info("report", about=about, queue=report)
+
+    def decided(self, why: Why) -> None:
+        """A report is owed, or why not."""
+        self._stats.queue_reports[why.value] += 1
+
+    def unreadable(self, name: str, problem: Exception) -> None:
+        """A message cannot be read and is on hold."""
+        self._stats.queue_unreadable += 1
+        self._log.error("unreadable, on hold", queue=name, reason=str(problem))
+
+    def failed(self, name: str, error: Exception) -> None:
+        """We have a bug."""
+        self._stats.internal_errors += 1
+        self._log.error("internal error", queue=name, exc_info=error)
+
+    def store(self, event: str, fields: dict[str, object]) -> None:
+        """Something that the queue itself reports, such as a stream that was adopted."""
+        self._log.warning(event, **fields)
+
+    def measure(self, queue: MailQueue | None) -> None:
+        """Set the gauges."""
+        stats = self._stats
+        stats.queue_open = 0 if queue is None else 1
+        if queue is not None:
+            now = queue.stats()
+            stats.queue_messages = now.messages
+            stats.queue_recipients = now.recipients
+            stats.queue_bytes = now.size
+            stats.queue_commit_seconds = round(now.latency, 4)

@@ -1,0 +1,273 @@
+"""Takes from a transaction what could not be delivered while the client waits.
+
+The order: the message is durable in the queue, then the reports that are owed are, then the client reads 250.
+When the queue cannot take the message nothing is kept, and the client keeps it: the outcomes stay temporary,
+with the reason in words for the client and for the log.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mailqueue.model import Fenced, NewMessage, QueuedRecipient, QueueError, Status
+from mailqueue.queue import MailQueue
+from mailqueue.schedule import Deadlines, RetryPolicy, next_step
+from mailqueue.schedule.retry import expires_at
+from mta.content import MEMORY_LIMIT, MessageBuffer, SpillError
+from mta.delivery.outcome import NextHop, Outcome
+from mta.dsn.decide import Kind, Vouching
+from mta.dsn.returned import Original
+from mta.dsn.values import Event, Result
+from mta.envelope import Envelope
+from mta.reply import Reply
+from mta.session import Session
+from mta.spool.hops import site_of
+from mta.spool.record import encode_recipient, encode_record, make_record
+from mta.spool.replies import kept_text
+from mta.spool.reports import Reports, Route
+from mta.spool.stored import Tail
+from mta.transaction import HAS_IT_ALREADY, Parcel
+
+NOT_YET = Reply(451, "4.3.0", "the message waits for its time", "future release")
+MAX_HOLD = 30 * 86400.0
+"""Seconds that FUTURERELEASE may keep a message (RFC 4865); announced by EHLO."""
+
+
+@dataclass(slots=True, frozen=True)
+class KeepSettings:
+    """When the queue takes a message. Numbers are this worker's share; 0 is no limit."""
+
+    retry: RetryPolicy
+    vouched_only: bool = False
+    max_messages: int = 0
+    max_size: int = 0
+    """Octets."""
+    max_latency: float = 5.0
+    """Seconds that the store takes."""
+
+
+class Keeper:
+    """`mta.transaction.Spool` of a worker."""
+
+    def __init__(
+        self,
+        settings: KeepSettings,
+        queue: Callable[[], MailQueue | None],
+        reports: Reports,
+        route: Route,
+        is_trusted: Callable[[str], bool],
+        is_final: Callable[[str], bool],
+        *,
+        added: Callable[[str], None],
+        now: Callable[[], float],
+    ) -> None:
+        """`queue` gives the queue, None while there is none; `added` is told of each new message.
+
+        `is_trusted` tells whether a client address is in a trusted network, `is_final` whether a transport
+        leads to a mail store rather than to another relay.
+        """
+        self._settings = settings
+        self._queue = queue
+        self._reports = reports
+        self._route = route
+        self._is_trusted = is_trusted
+        self._is_final = is_final
+        self._added = added
+        self._now = now
+
+    def postpones(self, envelope: Envelope) -> Reply | None:
+        """FUTURERELEASE: not now."""
+        if envelope.hold_for is None and envelope.hold_until is None:
+            return None
+        return NOT_YET
+
+    def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> bool:
+        """True when something waits, or a report may be owed."""
+        recipients = envelope.recipients
+        if len(outcomes) == 1:
+            reply = outcomes[0].reply
+            if reply.is_positive:
+                return recipients[0].notify is not None or envelope.deliver_by is not None
+            return reply.is_temporary
+        done = any(outcome.reply.is_positive for outcome in outcomes)
+        if any(outcome.reply.is_temporary or (done and outcome.reply.is_permanent) for outcome in outcomes):
+            return True
+        return done and (
+            envelope.deliver_by is not None or any(recipient.notify is not None for recipient in recipients)
+        )
+
+    async def keep(self, parcel: Parcel) -> tuple[list[Outcome], bool]:
+        """See `mta.transaction.Spool.keep`."""
+        vouching = self.vouching(parcel.session)
+        queue = self._queue()
+        outcomes = parcel.outcomes
+        if any(outcome.reply.is_temporary for outcome in outcomes):
+            kept = await self._enqueue(queue, parcel, vouching)
+            if isinstance(kept, Reply):
+                return [_not_kept(outcome, kept) for outcome in outcomes], False
+            outcomes = [_kept(outcome, kept) for outcome in outcomes]
+        if queue is None or not any(outcome.reply.is_positive for outcome in outcomes):
+            return outcomes, False
+        return outcomes, await self._report(queue, parcel, outcomes, vouching)
+
+    def vouching(self, session: Session) -> Vouching:
+        """Who says that the sender address is the sender's own."""
+        if session.user:
+            return Vouching.LOGIN
+        if self._is_trusted(session.client_address):
+            return Vouching.NETWORK
+        return Vouching.NOBODY
+
+    def _full(self, queue: MailQueue, vouching: Vouching) -> Reply | None:
+        """Why the queue takes no message now; None when it does."""
+        settings = self._settings
+        if settings.vouched_only and vouching is Vouching.NOBODY:
+            return Reply(451, "4.7.1", "mail of unknown senders is not queued here", "queue.accept")
+        stats = queue.stats()
+        if settings.max_messages and stats.messages >= settings.max_messages:
+            return Reply(452, "4.3.1", "too many messages are queued", f"{stats.messages} messages")
+        if settings.max_size and stats.size >= settings.max_size:
+            return Reply(452, "4.3.1", "too much mail is queued", f"{stats.size} octets")
+        if stats.latency > settings.max_latency:
+            return Reply(452, "4.3.1", "the queue is too slow", f"the store takes {stats.latency:.1f} s")
+        return None
+
+    async def _enqueue(self, queue: MailQueue | None, parcel: Parcel, vouching: Vouching) -> str | Reply:
+        """Keep the message; its queue id, or why not."""
+        if queue is None or queue.fenced:
+            return Reply(451, "4.3.0", "the queue is not ready", "no queue at the moment")
+        full = self._full(queue, vouching)
+        if full is not None:
+            return full
+        try:
+            new = self._message(parcel, vouching)
+            name = await queue.enqueue(new)
+        except Fenced as error:
+            return Reply(451, "4.3.0", "the queue is not ready", f"fenced: {error}")
+        except (QueueError, SpillError) as error:
+            return Reply(451, "4.3.0", "the queue cannot keep the message", str(error))
+        self._added(name)
+        return name
+
+    def _message(self, parcel: Parcel, vouching: Vouching) -> NewMessage:
+        envelope, content, now = parcel.envelope, parcel.content, self._now()
+        record = make_record(
+            envelope, parcel.session, now,
+            vouching=vouching, transaction=parcel.transaction, message_id=parcel.message_id,
+            has_8bit=content.has_8bit or not parcel.prefix.isascii(), plain=content.plain,
+        )  # fmt: skip
+        deadlines = Deadlines(
+            now,
+            record.release or None,
+            None if record.deliver_by is None else record.deliver_by[0],
+            "R" if record.deliver_by is not None and record.deliver_by[1] == "R" else "N",
+        )
+        offset = parcel.message.body_offset
+        small = content.size <= MEMORY_LIMIT
+        return NewMessage(
+            envelope.sender.text,
+            [self._recipient(parcel, outcome, deadlines, now) for outcome in parcel.outcomes],
+            header_block(parcel.prefix, content, offset, has_end=parcel.message.has_header_end),
+            content.head[offset:] if small else Tail(content, offset),
+            encode_record(record),
+            now,
+            expires_at(self._settings.retry, deadlines)[0],
+            envelope.priority or 0,
+        )
+
+    def _recipient(
+        self, parcel: Parcel, outcome: Outcome, deadlines: Deadlines, now: float
+    ) -> QueuedRecipient:
+        recipient, reply = outcome.recipient, outcome.reply
+        address = recipient.address.text
+        if not reply.is_temporary:
+            status = Status.DELIVERED if reply.is_positive else Status.FAILED
+            return QueuedRecipient(address, "", status, 0.0, 1, kept_text(reply), now)
+        hop = self._route(parcel.session, parcel.envelope, recipient)
+        site = "" if isinstance(hop, Reply) else site_of(hop)
+        data = encode_recipient(recipient)
+        if reply is NOT_YET:
+            return QueuedRecipient(address, site, Status.QUEUED, deadlines.start, data=data)
+        step = next_step(self._settings.retry, deadlines, 1, now, random.random)
+        return QueuedRecipient(address, site, Status.DEFERRED, step.at, 1, kept_text(reply), now, data)
+
+    async def _report(
+        self, queue: MailQueue, parcel: Parcel, outcomes: Sequence[Outcome], vouching: Vouching
+    ) -> bool:
+        """Queue what is owed about recipients that are settled; True when refusals are reported."""
+        events = []
+        refused = False
+        now = self._now()
+        for outcome in outcomes:
+            reply = outcome.reply
+            if outcome.queue_id or reply is HAS_IT_ALREADY:
+                continue
+            if reply.is_positive:
+                hop = self._route(parcel.session, parcel.envelope, outcome.recipient)
+                final = isinstance(hop, NextHop) and self._is_final(hop.transport)
+                result = Result.DELIVERED if final else Result.RELAYED
+            elif parcel.per_recipient:
+                continue
+            else:
+                refused = True
+                result = Result.FAILED
+            events.append(
+                Event(
+                    outcome.recipient, result, reply, outcome.peer, self._now(), next_hop_dsn=outcome.took_dsn
+                )
+            )
+        if refused and vouching is Vouching.NOBODY:
+            # The client's server hears of the refusals in our answer: nobody else may be written to.
+            events = [event for event in events if event.result is not Result.FAILED]
+            refused = False
+        if not events:
+            return refused
+        offset = parcel.message.body_offset
+        original = Original(
+            parcel.envelope,
+            header_block(parcel.prefix, parcel.content, offset, has_end=parcel.message.has_header_end),
+            Tail(parcel.content, offset),
+            parcel.content.has_8bit,
+            now,
+            queue_id=parcel.transaction,
+        )
+        try:
+            for report in self._reports.about(original, events, vouching, Kind.MESSAGE):
+                self._added(await queue.enqueue(report))
+        except (QueueError, SpillError):
+            return False  # the answer names them instead
+        return refused
+
+
+def header_block(prefix: bytes, content: MessageBuffer, offset: int, *, has_end: bool) -> bytes:
+    """Our header fields and those of the message, with the empty line."""
+    if has_end:
+        return prefix + content.head[:offset]
+    # No empty line was there to end the header: what follows it, if anything, stays the body.
+    header = prefix + content.head[:offset]
+    return header + (b"\r\n" if header.endswith(b"\r\n") else b"\r\n\r\n")
+
+
+def _kept(outcome: Outcome, name: str) -> Outcome:
+    reply = outcome.reply
+    if not reply.is_temporary:
+        return outcome
+    cause = f"{reply} ({reply.cause})" if reply.cause else str(reply)
+    queued = Reply(250, "2.0.0", f"queued as {name}", cause)
+    return Outcome(outcome.recipient, queued, outcome.peer, outcome.sent, outcome.took_dsn, name)
+
+
+def _not_kept(outcome: Outcome, problem: Reply) -> Outcome:
+    """The client keeps it: it reads what the next hop said and why we do not keep it."""
+    reply = outcome.reply
+    if not reply.is_temporary:
+        return outcome
+    text = f"{reply.text.splitlines()[0]}; {problem.text}"
+    cause = "; ".join(part for part in (reply.cause, f"not queued: {problem.cause}") if part)
+    full = problem.code == 452  # the next hop's own code says less than that
+    both = Reply(
+        problem.code if full else reply.code, problem.enhanced if full else reply.enhanced, text, cause
+    )
+    return Outcome(outcome.recipient, both, outcome.peer, outcome.sent, outcome.took_dsn)

@@ -1,0 +1,111 @@
+"""From what happened to a message to the reports about it, as messages for the queue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mailqueue.model import NewMessage, QueuedRecipient, Status
+from mta.address import Address
+from mta.delivery.outcome import NextHop
+from mta.dsn.decide import Kind, Options, Vouching, Why, sort_out
+from mta.dsn.render import ENTROPY, Reporter, Way, render
+from mta.dsn.returned import Limits, Original
+from mta.dsn.values import Event, RecipientReport
+from mta.envelope import Envelope, Recipient
+from mta.reply import Reply
+from mta.session import Session
+from mta.spool.hops import site_of
+from mta.spool.record import encode_recipient, encode_record, make_record
+
+Route = Callable[[Session, Envelope, Recipient], NextHop | Reply]
+"""Where a recipient's copy goes (`mta.policy.verdict.Policy.route`)."""
+
+
+@dataclass(slots=True, frozen=True)
+class ReportSettings:
+    """How reports are made."""
+
+    hostname: str
+    postmaster: Address
+    options: Options = field(default_factory=Options)
+    limits: Limits = field(default_factory=Limits)
+    lifetime: float = 2 * 86400.0
+    """Seconds that a report is tried."""
+
+
+class Reports:
+    """Writes reports."""
+
+    def __init__(
+        self,
+        settings: ReportSettings,
+        route: Route,
+        count: Callable[[Why], None],
+        *,
+        now: Callable[[], float],
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """`count` is told why there is a report, or none, for each event."""
+        self._settings = settings
+        self._route = route
+        self._count = count
+        self._now = now
+        self._entropy = entropy
+
+    def about(
+        self, original: Original, events: Sequence[Event], vouching: Vouching, kind: Kind
+    ) -> list[NewMessage]:
+        """The reports that `events` of one message call for, not yet in the queue."""
+        settings = self._settings
+        owed = sort_out(original.envelope, events, vouching, kind, settings.options)
+        for why in owed.reasons:
+            self._count(why)
+        reports: list[NewMessage] = []
+        if owed.to_sender:
+            sender = original.envelope.sender
+            reports.append(self._report(original, owed.to_sender, sender, Kind.REPORT))
+        if owed.to_postmaster:
+            reports.append(self._report(original, owed.to_postmaster, settings.postmaster, Kind.NOTICE))
+        return reports
+
+    def _report(
+        self, original: Original, about: list[RecipientReport], to: Address, kind: Kind
+    ) -> NewMessage:
+        settings, now = self._settings, self._now()
+        report = render(
+            original,
+            about,
+            Reporter(settings.hostname),
+            to=to,
+            now=now,
+            entropy=self._entropy(ENTROPY),
+            kind=kind,
+            way=Way(utf8=original.envelope.smtputf8),
+            limits=settings.limits,
+        )
+        envelope = report.envelope
+        record = make_record(
+            envelope, None, now,
+            vouching=Vouching.NETWORK, kind=kind, message_id=report.message_id, has_8bit=True,
+        )  # fmt: skip
+        recipient = envelope.recipients[0]
+        hop = self._route(record.origin.session(), envelope, recipient)
+        return NewMessage(
+            "",
+            [
+                QueuedRecipient(
+                    recipient.address.text,
+                    "" if isinstance(hop, Reply) else site_of(hop),
+                    Status.QUEUED,
+                    now,
+                    data=encode_recipient(recipient),
+                )
+            ],
+            report.header,
+            report.body,
+            encode_record(record),
+            now,
+            now + settings.lifetime,
+        )

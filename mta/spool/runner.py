@@ -1,0 +1,333 @@
+"""The loop that works the queue: what is due is tried, under the limits of its next hop.
+
+A message that is due is offered to the dispatcher as one job for each next hop; what the dispatcher gives out
+is tried (`mta.spool.attempt`). Failure:
+
+* a next hop that does not answer is left alone (`mailqueue.schedule.sites`); its messages are due again when
+  it is looked for;
+* a store that does not answer: the try counts as not made and is repeated after `PAUSE`;
+* another node may have taken our messages over: nothing is sent from then on (`MailQueue.may_deliver`, also
+  asked before the final dot);
+* a bug in one try is logged, and its message is tried again as after any temporary failure.
+
+A handle names another message once its own has left the queue. So what is under way is known by its queue id,
+and a job is withdrawn before somebody else settles its message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+
+from mailqueue.model import QueueError, Status, UnknownMessage
+from mailqueue.queue import MailQueue
+from mailqueue.schedule import Assignment, Dispatcher, Job, Result, Timetable
+from mta.spool.attempt import GIVEN_BACK, Attempts, Journal, Loaded
+
+PAUSE = 5.0
+"""Seconds until a try is made again that the store, or our own doubt, has kept from being made."""
+BURST = 500
+"""Messages that are looked at without giving the loop its turn: some milliseconds."""
+TASKS = 1000
+"""Tries under way at once, whatever the limits of next hops allow: memory."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """Tries of one message that are under way."""
+
+    name: str
+    positions: set[int] = field(default_factory=set)
+    loaded: Loaded | None = None
+    """The message, for all of them: a list of thousands is read once."""
+
+
+class Runner:
+    """Works the queue of one process."""
+
+    def __init__(
+        self,
+        queue: MailQueue,
+        dispatcher: Dispatcher,
+        attempts: Callable[[Runner], Attempts],
+        journal: Journal,
+        *,
+        warn_after: float | None,
+        now: Callable[[], float],
+    ) -> None:
+        """`attempts` makes what makes the tries. `warn_after` is the age in seconds at which senders are told
+        of a delay; `now` is seconds of the epoch."""
+        self._queue = queue
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._warn_after = math.inf if warn_after is None else warn_after
+        self._now = now
+        self._timetable = Timetable(now() - 1.0)
+        self._flights: dict[int, _Flight] = {}
+        self._crowded: dict[str, deque[int]] = {}
+        """Messages that found no place in the dispatcher, by next hop, oldest first."""
+        self._hurried: set[int] = set()
+        """Messages to be tried at their next look although they are not due."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._stopping = False
+        self.attempts = attempts(self)
+
+    @property
+    def under_way(self) -> int:
+        """Tries being made."""
+        return len(self._tasks)
+
+    def is_under_way(self, handle: int) -> bool:
+        """True while a message is being tried."""
+        return handle in self._flights
+
+    # --- what the rest of the worker tells -----------------------------------------------------------
+
+    def added(self, name: str) -> None:
+        """A message is new in the queue."""
+        try:
+            self.changed(self._queue.live.handle_of(name))
+        except UnknownMessage:
+            return  # settled already
+
+    def adopted(self, handles: Sequence[int]) -> None:
+        """Messages of a dead stream are ours."""
+        for handle in handles:
+            self.changed(handle)
+
+    def changed(self, handle: int) -> None:
+        """When a message is due has changed, or it is gone."""
+        try:
+            due = self._queue.live.row(handle).due
+        except UnknownMessage:
+            due = math.inf
+        if math.isinf(due):
+            self._timetable.remove(handle)
+        else:
+            self._timetable.add(handle, due)
+        self._news.set()
+
+    def nudge(self) -> None:
+        """Something may go on: a session has come back."""
+        self._news.set()
+
+    def withdraw(self, handle: int) -> list[int]:
+        """Give out nothing more of a message that is about to be changed; the recipients under way."""
+        self._dispatcher.cancel(handle)
+        flight = self._flights.get(handle)
+        return sorted(flight.positions) if flight is not None else []
+
+    def due_now(self, handle: int, now: float) -> None:
+        """Look at a message now whatever its time; what is not due is tried all the same."""
+        self._hurried.add(handle)
+        self._wake(handle, now)
+        self._news.set()
+
+    def flush(self, sites: Sequence[str]) -> None:
+        """Let dead next hops be looked for at once."""
+        for site in sites:
+            self._dispatcher.flush_site(site, self._now())
+        self._news.set()
+
+    # --- the loop ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        for number, handle in enumerate(list(self._queue.live.handles())):
+            self.changed(handle)
+            if number % BURST == 0:
+                await asyncio.sleep(0)
+        while not self._stopping:
+            self._news.clear()
+            now = self._now()
+            handles = self._timetable.take_due(now, BURST)
+            for handle in handles:
+                self._offer(handle, now)
+            blocked = self._start(now)
+            if len(handles) == BURST:
+                await asyncio.sleep(0)
+                continue
+            await self._sleep(now, blocked)
+
+    async def stop(self, seconds: float) -> None:
+        """Begin no try any more; give those under way some time, then give them up."""
+        self._stopping = True
+        self._news.set()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=seconds)
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    async def _sleep(self, now: float, blocked: bool) -> None:
+        """Wait for news, or for the next time at which something is due."""
+        times = [self._timetable.next_due()]
+        if not blocked:
+            times.append(self._dispatcher.wake_at(now))
+        known = [time for time in times if time is not None]
+        seconds = max(0.0, min(known) - self._now()) if known else None
+        if blocked:
+            seconds = PAUSE if seconds is None else min(PAUSE, max(seconds, 0.05))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    def _wake(self, handle: int, when: float) -> None:
+        """Look at a message at that time, or before if that was planned."""
+        if handle in self._timetable:
+            when = min(when, self._timetable.due(handle))
+        self._timetable.add(handle, when)
+
+    def _offer(self, handle: int, now: float) -> None:
+        """Offer what is due of a message to the dispatcher."""
+        live, dispatcher = self._queue.live, self._dispatcher
+        try:
+            row = live.row(handle)
+        except UnknownMessage:
+            return
+        hurried = handle in self._hurried
+        self._hurried.discard(handle)
+        flight = self._flights.get(handle)
+        by_site: dict[str, list[int]] = {}
+        warn = row.created + self._warn_after
+        unwarned = False
+        for state in live.recipients(handle):
+            if state.status not in (Status.QUEUED, Status.DEFERRED):
+                continue
+            if state.due > now and not hurried:
+                self._wake(handle, state.due)
+            elif flight is None or state.position not in flight.positions:
+                by_site.setdefault(state.site, []).append(state.position)
+                unwarned = unwarned or state.last < warn <= now
+        for site, positions in by_site.items():
+            if dispatcher.busy(handle, site):
+                continue
+            job = Job(handle, site, positions, min(row.due, now), row.priority, created=row.created)
+            later = dispatcher.offer(job, now)
+            if later is None:
+                continue
+            if later.cause != "dead":
+                self._crowded.setdefault(site, deque()).append(handle)
+            elif flight is None and (now >= row.expires or unwarned):
+                dispatcher.cancel(handle)
+                work = self.attempts.suspend(row.id, later.reason)
+                self._spawn(self._aside(handle, row.id, work))
+                return
+            else:
+                self._wake(handle, min(later.until, max(row.expires, now)))
+
+    def _start(self, now: float) -> bool:
+        """Begin the tries that may be made now; True when they are ours to make only later."""
+        if not self._queue.may_deliver():
+            return True
+        while len(self._tasks) < TASKS:
+            assignment = self._dispatcher.next(now)
+            self._take_back()
+            if assignment is None:
+                return False
+            handle = assignment.job.handle
+            flight = self._flights.get(handle)
+            try:
+                name = self._queue.live.row(handle).id
+            except UnknownMessage:
+                self._dispatcher.done(assignment, Result.UNKNOWN, now)
+                continue
+            if flight is None or flight.name != name:
+                flight = self._flights[handle] = _Flight(name)
+            flight.positions.update(assignment.recipients)
+            self._spawn(self._deliver(assignment, flight))
+        return True
+
+    def _take_back(self) -> None:
+        """Plan anew what was waiting for a next hop that has died."""
+        for left in self._dispatcher.postponed():
+            self._wake(left.job.handle, left.until)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._news.set()
+
+    # --- one try -------------------------------------------------------------------------------------
+
+    async def _deliver(self, assignment: Assignment, flight: _Flight) -> None:
+        result, reason = Result.UNKNOWN, ""
+        again: float | None = None
+        try:
+            if flight.loaded is None:
+                flight.loaded = await self.attempts.load(flight.name)
+            if flight.loaded is not None:
+                result, reason = await self.attempts.make(
+                    flight.loaded, assignment.job.site, assignment.recipients
+                )
+        except UnknownMessage:
+            pass  # an administrator was faster
+        except GIVEN_BACK:
+            again = self._now() + PAUSE
+        except Exception as error:  # noqa: BLE001 - contained: one message must not stop the queue
+            self._journal.failed(flight.name, error)
+            again = await self._put_off(flight.name, assignment.recipients)
+        finally:
+            self._done(assignment, flight, result, reason, again)
+
+    async def _put_off(self, name: str, positions: Sequence[int]) -> float | None:
+        try:
+            await self.attempts.put_off(name, positions)
+        except QueueError:
+            return self._now() + PAUSE
+        return None
+
+    def _done(
+        self, assignment: Assignment, flight: _Flight, result: Result, reason: str, again: float | None
+    ) -> None:
+        handle, site = assignment.job.handle, assignment.job.site
+        flight.positions.difference_update(assignment.recipients)
+        if not flight.positions and self._flights.get(handle) is flight:
+            del self._flights[handle]
+        finished = self._dispatcher.done(assignment, result, self._now(), reason)
+        self._take_back()
+        if again is not None:
+            self._wake(handle, again)
+        elif finished:
+            self.changed(handle)
+        self._let_in(site)
+
+    def _let_in(self, site: str) -> None:
+        """There is room in the dispatcher: offer what found none, of this next hop first."""
+        crowded = self._crowded
+        while crowded and self._dispatcher.room:
+            name = site if site in crowded else next(iter(crowded))
+            waiting = crowded[name]
+            handle = waiting.popleft()
+            if not waiting:
+                del crowded[name]
+            before = self._dispatcher.room
+            self._offer(handle, self._now())
+            if self._dispatcher.room < before or name in crowded:
+                return
+
+    async def _aside(self, handle: int, name: str, work: Coroutine[None, None, None]) -> None:
+        """Work on a message that is no try of it."""
+        try:
+            await work
+        except UnknownMessage:
+            pass  # an administrator was faster
+        except GIVEN_BACK:
+            self._wake(handle, self._now() + PAUSE)
+            return
+        except Exception as error:  # noqa: BLE001 - contained: one message must not stop the queue
+            self._journal.failed(name, error)
+            self._wake(handle, self._now() + 60 * PAUSE)
+            return
+        self.changed(handle)

@@ -1,0 +1,266 @@
+"""The queue of a worker: opened, worked, handed over, and opened anew when another node has taken it.
+
+`QueueService` owns the queue, the dispatcher and the runner. What fails:
+
+* a store that breaks the rules (probe), or credentials that are refused: the worker does not start;
+* a store that does not answer at the start: the worker starts without a queue, says so in the log, and tries
+  again; until then what cannot be delivered at once is answered 4xx;
+* our stream is taken over while we were paused: everything under way is given up, and a new stream is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mailqueue.model import QueueError
+from mailqueue.queue import MailQueue
+from mailqueue.schedule import Dispatcher, Limits
+from mailqueue.settings import QueueSettings
+from mailqueue.store.base import Store, StoreError, StoreRefused
+from mailqueue.store.probe import probe
+from mta.delivery.outcome import NextHop, Outcome, Transport
+from mta.log import Logger
+from mta.reply import Reply
+from mta.spool.acts import Acts
+from mta.spool.attempt import Attempts, AttemptSettings, Journal
+from mta.spool.gate import Gate
+from mta.spool.hops import SiteLimits
+from mta.spool.reports import Reports, Route
+from mta.spool.runner import Runner
+
+START_PATIENCE = 5.0
+"""Seconds that the start of a worker waits for the queue before it goes on without."""
+AGAIN = 5.0
+"""Seconds between two attempts to open the queue."""
+ALL_CONNECTIONS = 100_000
+"""Sessions to all next hops together: the pools have the limits."""
+
+
+@dataclass(slots=True, frozen=True)
+class ServiceSettings:
+    """How a worker's queue is set up."""
+
+    queue: QueueSettings
+    attempts: AttemptSettings
+    hops: Mapping[str, Limits]
+    """Limits of the node for each transport, by its name."""
+    workers: int
+    probe: bool = True
+    """Try the stores at the start."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A queue and what works it."""
+
+    queue: MailQueue
+    dispatcher: Dispatcher
+    runner: Runner
+    gate: Gate
+    acts: Acts
+    task: asyncio.Task[None]
+
+
+class QueueService:
+    """The queue of one worker."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        open_store: Callable[[], Store],
+        transports: Mapping[str, Transport],
+        route: Route,
+        is_final: Callable[[str], bool],
+        reports: Reports,
+        journal: Journal,
+        log: Logger,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        """Nothing is opened before `start`."""
+        self._settings = settings
+        self._open_store = open_store
+        self._transports = transports
+        self._route = route
+        self._is_final = is_final
+        self._reports = reports
+        self._journal = journal
+        self._log = log
+        self._now = now
+        self._store: Store | None = None
+        self._running: _Running | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    # --- what the rest of the worker asks ------------------------------------------------------------
+
+    @property
+    def queue(self) -> MailQueue | None:
+        """The queue, None while there is none."""
+        running = self._running
+        return running.queue if running is not None else None
+
+    @property
+    def runner(self) -> Runner | None:
+        """What works it."""
+        running = self._running
+        return running.runner if running is not None else None
+
+    @property
+    def acts(self) -> Acts | None:
+        """What an administrator may do to its messages."""
+        running = self._running
+        return running.acts if running is not None else None
+
+    @property
+    def dispatcher(self) -> Dispatcher | None:
+        """The order of work."""
+        running = self._running
+        return running.dispatcher if running is not None else None
+
+    @property
+    def store(self) -> Store | None:
+        """Where it is kept."""
+        return self._store
+
+    def added(self, name: str) -> None:
+        """A message is new in the queue."""
+        running = self._running
+        if running is not None:
+            running.runner.added(name)
+
+    def enter(self, next_hop: NextHop) -> Reply | None:
+        """Begin a first try (`mta.transaction.Gate`)."""
+        running = self._running
+        return running.gate.enter(next_hop) if running is not None else None
+
+    def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
+        """A first try is over (`mta.transaction.Gate`)."""
+        running = self._running
+        if running is not None:
+            running.gate.leave(next_hop, outcomes)
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the queue, or begin to try. Raises ValueError for what an administrator must mend."""
+        try:
+            self._store = self._open_store()
+        except StoreError as error:
+            raise ValueError(f"queue: {error}") from error
+        self._opening = asyncio.get_running_loop().create_task(self._open_at_last(first=True))
+        await asyncio.wait((self._opening,), timeout=START_PATIENCE)
+        if self._opening.done():
+            self._opening.result()
+        else:
+            self._log.error("no queue yet", store=self._store.name)
+
+    async def stop(self, seconds: float) -> None:
+        """Let tries end for some time, then hand everything over to whoever comes next."""
+        self._stopping = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait((self._opening,))
+        running, self._running = self._running, None
+        if running is not None:
+            await self._end(running, seconds)
+        if self._store is not None:
+            await self._store.close()
+
+    async def _open_at_last(self, *, first: bool) -> None:
+        """Open the queue; a store that does not answer is asked again.
+
+        Raises ValueError at the `first` opening when the store refuses.
+        """
+        complained = ""
+        while True:
+            try:
+                await self._open()
+            except StoreRefused as error:
+                if first and not complained:
+                    raise ValueError(f"queue: {error}") from error
+                problem = str(error)
+            except (StoreError, QueueError) as error:
+                problem = str(error)
+            else:
+                if complained:
+                    self._log.info("the queue is open")
+                return
+            if problem != complained:
+                self._log.error("the queue cannot be opened", reason=problem)
+                complained = problem
+            await asyncio.sleep(AGAIN)
+
+    async def _open(self) -> None:
+        settings, store = self._settings, self._store
+        assert store is not None
+        if settings.probe:
+            await probe(store)
+        early: list[int] = []
+        runners: list[Runner] = []
+
+        def adopted(handles: Sequence[int]) -> None:
+            if runners:
+                runners[0].adopted(handles)
+            else:
+                early.extend(handles)
+
+        queue = await MailQueue.open(store, settings.queue, on_adopted=adopted)
+        dispatcher = Dispatcher(SiteLimits(settings.hops, settings.workers), connections=ALL_CONNECTIONS)
+        runner = Runner(
+            queue,
+            dispatcher,
+            lambda runner: Attempts(
+                settings.attempts,
+                queue,
+                self._transports,
+                self._route,
+                self._is_final,
+                self._reports,
+                self._journal,
+                added=runner.added,
+                now=self._now,
+            ),
+            self._journal,
+            warn_after=settings.attempts.retry.warn,
+            now=self._now,
+        )
+        runners.append(runner)
+        acts = Acts(queue, runner, runner.attempts, self._route, self._now)
+        runner.adopted(early)
+        gate = Gate(dispatcher, self._now, runner.nudge)
+        task = asyncio.get_running_loop().create_task(runner.run())
+        running = _Running(queue, dispatcher, runner, gate, acts, task)
+        task.add_done_callback(self._runner_ended)
+        queue.on_fenced(lambda: self._fenced(running))
+        self._running = running
+
+    def _runner_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("task failed", exc_info=error)
+            if not self._stopping:  # a queue that nobody works must be somebody else's
+                running = self._running
+                if running is not None and running.task is task:
+                    self._fenced(running)
+
+    def _fenced(self, running: _Running) -> None:
+        if self._running is running and not self._stopping:
+            self._running = None
+            self._log.error("the queue is opened anew", stream=running.queue.stream)
+            self._opening = asyncio.get_running_loop().create_task(self._start_anew(running))
+
+    async def _start_anew(self, running: _Running) -> None:
+        await self._end(running, 0.0)
+        await self._open_at_last(first=False)
+
+    async def _end(self, running: _Running, seconds: float) -> None:
+        await running.runner.stop(seconds)
+        running.task.cancel()
+        await asyncio.wait((running.task,))
+        try:
+            await running.queue.close()
+        except (QueueError, StoreError) as error:
+            # The next one takes it over as after a crash.
+            self._log.error("the queue was not closed in order", reason=str(error))
