@@ -16,12 +16,14 @@ from sieve_ext.language.capability import Capability
 from sieve_ext.language.dialect import Dialect
 from sieve_ext.message import Message
 from sieve_ext.runtime.actions import Action, Discard, FileInto, Keep, Redirect
+from sieve_ext.runtime.cache import ScriptCache
 from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.execute import Host, NoHost, execute
 from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.result import Fault, Result
 from sieve_ext.runtime.script import Script, check
 from sieve_ext.runtime.script import load as compile
+from sieve_ext.runtime.sequence import run_sequence
 from sieve_ext.runtime.settings import Settings
 from sieve_ext.runtime.trace import Event
 
@@ -46,6 +48,7 @@ __all__ = [
     "Request",
     "Result",
     "Script",
+    "ScriptCache",
     "ScriptStore",
     "Settings",
     "Severity",
@@ -53,5 +56,6 @@ __all__ = [
     "check",
     "compile",
     "execute",
+    "run_sequence",
     "standard_dialect",
 ]

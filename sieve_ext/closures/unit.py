@@ -44,3 +44,10 @@ class Unit:
     """What extensions share across all its scripts, by capability: global variables, scripts included."""
     depth: int = 0
     """How deep inclusion is at the moment."""
+    has_loaded: bool = False
+    """A script was asked for."""
+
+    def load(self, location: str, name: str) -> bytes | None:
+        """The text of a script to be included, None if there is none. Raises OSError, see `ScriptStore`."""
+        self.has_loaded = True
+        return self.store.load(location, name) if self.store is not None else None

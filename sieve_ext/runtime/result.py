@@ -46,6 +46,8 @@ class Result:
     """What scripts and extensions have to say to whoever reads logs; never a failure."""
     implicit_keep: Keep | None = None
     """The keep that no command asked for, None when there is none. It is not in `actions`."""
+    cancels_keep: bool = False
+    """An action of the last run has cancelled the implicit keep; earlier runs do not count."""
     message: Message | None = None
     """The message with the edits that scripts made."""
     records: list[Request] = field(default_factory=list)
@@ -66,11 +68,6 @@ class Result:
         if self.implicit_keep is not None:
             yield self.implicit_keep
 
-    @property
-    def cancels_keep(self) -> bool:
-        """True when an action has cancelled the implicit keep."""
-        return any(one.cancels_keep for one in self.actions)
-
     def add(self, action: Action, settings: Settings) -> Action:
         """Add `action`, unless one that is there absorbs it; returns the one that is in the list now.
 
@@ -82,6 +79,7 @@ class Result:
                 raise RunFailed(text)
         for other in self.actions:
             if other.absorb(action):
+                self.cancels_keep |= action.cancels_keep
                 return other
         most, count = settings.limits.actions, len(self.actions) + 1
         if most and count > most:
@@ -94,7 +92,12 @@ class Result:
                     f"number of {action.name} actions exceeds policy limit ({count} > {most})"
                 )
         self.actions.append(action)
+        self.cancels_keep |= action.cancels_keep
         return action
+
+    def keep(self) -> None:
+        """Without any script: the message is kept."""
+        self.implicit_keep = Keep(implicit=True, message=self.message)
 
     def end(self, implicit: Keep) -> None:
         """After a run: `implicit` is the implicit keep, if nothing has cancelled it."""

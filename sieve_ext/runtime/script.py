@@ -47,6 +47,7 @@ class Script:
         "asks",
         "dialect",
         "enabled",
+        "has_includes",
         "name",
         "text",
         "variables",
@@ -63,6 +64,7 @@ class Script:
         enabled: frozenset[str],
         variables: int,
         warnings: tuple[Diagnostic, ...],
+        has_includes: bool,
         traced: Callable[[], Script] | None,
     ) -> None:
         """Made by `load`."""
@@ -76,6 +78,8 @@ class Script:
         """How many values its variables need."""
         self.warnings = warnings
         """What is most likely a mistake in it."""
+        self.has_includes = has_includes
+        """Other scripts went into it, which may change without it."""
         self.asks = asks(step)
         """A run may yield requests; False: it never does."""
         self._traced: Script | Callable[[], Script] | None = traced
@@ -150,7 +154,7 @@ class Script:
         """The state of a run that has not begun."""
         if result is None:
             result = Result()
-        result.failed = False
+        result.failed = result.cancels_keep = False
         return Run(
             message,
             envelope if envelope is not None else Envelope(),
@@ -275,6 +279,7 @@ def load_unit(
         enabled=frozenset(checker.enabled),
         variables=checker.scope.size,
         warnings=tuple(checked.diagnostics),
+        has_includes=unit.has_loaded,
         traced=None,
     )
     return script, checked.diagnostics
