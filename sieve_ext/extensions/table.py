@@ -14,11 +14,22 @@ from sieve_ext.language.dialect import Dialect
 
 MODULES = (
     "comparators",
+    "copy",
     "encoded_character",
     "envelope",
+    "environment",
+    "fcc",
     "fileinto",
+    "ihave",
+    "mailbox",
+    "mailboxid",
+    "mboxmetadata",
     "relational",
+    "servermetadata",
+    "special_use",
     "variables",
+    "vnd_dovecot_debug",
+    "vnd_dovecot_environment",
 )
 """Modules of this package, one a line."""
 
