@@ -348,5 +348,5 @@ def refuse_if_full(log: Log, settings: QueueSettings) -> None:
     """Raise QueueUnavailable when what is appended now could not be committed in time."""
     if log.pending > settings.pending_max:
         raise QueueUnavailable("too much waits for the store already")
-    if log.stalled > settings.commit_timeout:
+    if log.stalled > settings.commit_timeout / 2:
         raise QueueUnavailable(f"the store does not answer: {log.failing or 'no error so far'}")

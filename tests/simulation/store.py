@@ -7,9 +7,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from random import Random
 from typing import Any, TypeVar
 
-from mailqueue.store.base import Blob, SealResult, StoreUnavailable
+from mailqueue.store.base import Blob, SealResult, StoreError, StoreUnavailable
 from mailqueue.store.memory import MemoryStore
-
 from tests.simulation.loop import Process, Timeline
 
 T = TypeVar("T")
@@ -25,8 +24,8 @@ class Line:
 
 
 class RemoteStore:
-    """A `Store` on the other end of a line. An operation has its effect at one moment between call and answer - or
-    after the answer was given up, or after the process has died."""
+    """A `Store` on the other end of a line. An operation has its effect at one moment between call and answer
+    - or after the answer was given up, or after the process has died."""
 
     def __init__(
         self, memory: MemoryStore, timeline: Timeline, process: Process, line: Line, chance: Random
@@ -89,7 +88,7 @@ class RemoteStore:
                     work().send(None)
                 except StopIteration as done:
                     result.append(done.value)
-                except Exception as error:
+                except StoreError as error:
                     result.append(error)
 
         def arrive() -> None:

@@ -1,8 +1,8 @@
 """A cluster in virtual time: machines that take messages in and deliver them, and everything that goes wrong.
 
-The ledger knows what was promised: a message whose `enqueue` returned must reach each of its recipients at least
-once, and a recipient whose final state was durable must never be tried again. Deliveries beyond the first are
-counted by what the documentation calls their windows; any other is an error.
+The ledger knows what was promised: a message whose `enqueue` returned must reach each of its recipients at
+least once, and a recipient whose final state was durable must never be tried again. Deliveries beyond the
+first are counted by what the documentation calls their windows; any other is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from mailqueue.queue import MailQueue
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import StoreError
 from mailqueue.store.memory import MemoryStore
-
 from tests.simulation.loop import Process, Timeline
 from tests.simulation.store import Line, RemoteStore
 
@@ -116,7 +115,7 @@ class Machine:
         identity = Identity(self.name, "boot", "ns", world.pids, 1)
         Identity.running.add(world.pids)
         self.pid = world.pids
-        self.draining = False
+        self.draining, self.drained = False, asyncio.Event()
         store = RemoteStore(world.memory, world.timeline, process, self.line, world.chance)
         settings = world.settings(self.name, identity)
         process.start(self._life(store, settings, self.clock))
@@ -127,6 +126,12 @@ class Machine:
             self.process.kill()
             Identity.running.discard(self.pid)
             self.process = self.queue = None
+
+    def drain(self) -> None:
+        """Have the worker hand over and end."""
+        assert self.process is not None
+        self.draining = True
+        self.process.loop.call_soon(self.drained.set)
 
     async def _life(self, store: RemoteStore, settings: QueueSettings, clock: Clock) -> None:
         while not self.draining:
@@ -139,11 +144,9 @@ class Machine:
             self.queue = queue
             fenced = asyncio.Event()
             queue.on_fenced(fenced.set)
-            clients = [
-                asyncio.create_task(self._client(queue, due)) for _ in range(self.world.clients)
-            ]
+            clients = [asyncio.create_task(self._client(queue, due)) for _ in range(self.world.clients)]
             runner = asyncio.create_task(self._runner(queue, due))
-            drain = asyncio.create_task(self._until_drained())
+            drain = asyncio.create_task(self.drained.wait())
             waits = asyncio.create_task(fenced.wait())
             await asyncio.wait((waits, drain), return_when=asyncio.FIRST_COMPLETED)
             tasks = (*clients, runner, waits, drain)
@@ -155,10 +158,6 @@ class Machine:
             await queue.close()
             self.queue = None
         Identity.running.discard(self.pid)
-
-    async def _until_drained(self) -> None:
-        while not self.draining:
-            await asyncio.sleep(0.5)
 
     async def _client(self, queue: MailQueue, due: set[int]) -> None:
         world, chance = self.world, self.world.chance
@@ -292,9 +291,7 @@ class World:
             case 0:
                 machine.kill()
             case 1 | 2:
-                if machine.process is None:
-                    machine.boot()
-                elif not machine.process.alive:
+                if machine.process is None or not machine.process.alive:
                     machine.boot()
             case 3:
                 if machine.process is not None:
@@ -307,7 +304,7 @@ class World:
                 machine.clock.offset += chance.choice((-86400.0, -60.0, 60.0, 86400.0))
             case _:
                 if machine.queue is not None and chance.random() < 0.5:
-                    machine.draining = True
+                    machine.drain()
                 for other in self.machines:
                     if other.draining and other.queue is None and other.process is not None:
                         other.kill()
