@@ -119,8 +119,8 @@ class Store(Protocol):
     async def list_after(self, prefix: str, after: str = "", limit: int | None = None) -> list[str]:
         """Keys under `prefix` that are greater than `after`, sorted; at most `limit`.
 
-        `prefix` is whole segments with a slash at the end ("log/01J.../"), or empty for all; `after` is a key,
-        which need not exist, but not a folder of keys (some servers would skip all of it). Objects that were
+        `prefix` is whole segments with a slash at the end ("log/01J.../"), or empty for all. `after` is a
+        key that need not exist, but no folder of keys (some servers would skip all of it). Objects that were
         there before the call are all in it; those created meanwhile may be missing.
         """
 
