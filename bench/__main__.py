@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import cpu, latency, memory, start, throughput
+from bench import cpu, latency, memory, queue, start, throughput
 from bench.command import Measure, parse, run_all
 
 BENCHMARKS: dict[str, Measure] = {
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Measure] = {
     "memory": memory.measure,
     "latency": latency.measure,
     "start": start.measure,
+    "queue": queue.measure,
 }
 
 

@@ -12,7 +12,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench.workplace import free_port, program
 
@@ -23,6 +25,21 @@ POLL = 0.001
 """Seconds between two looks at the counter: the precision of the end of a measurement."""
 _TAIL = 200
 _COUNTERS = re.compile(rb"sess=\d+ quit=\d+ mesg=(\d+)\r")
+
+
+class Destination(Protocol):
+    """Where a server delivers to."""
+
+    @property
+    def port(self) -> int:
+        """Of loopback."""
+
+
+@dataclass(slots=True, frozen=True)
+class Nowhere:
+    """A port on which nobody listens."""
+
+    port: int
 
 
 class Sink:
@@ -66,10 +83,10 @@ def last_count(text: bytes) -> int:
 
 
 @contextlib.contextmanager
-def sink(place: Path, name: str) -> Iterator[Sink]:
-    """Run a sink on a free port of loopback."""
+def sink(place: Path, name: str, port: int = 0) -> Iterator[Sink]:
+    """Run a sink on a port of loopback, a free one by default."""
     counters = place / f"{name}.count"
-    port = free_port()
+    port = port or free_port()
     with counters.open("wb") as output:
         process = subprocess.Popen(
             [program("smtp-sink", "postfix"), "-L", "-c", "-u", "nobody", f"127.0.0.1:{port}", BACKLOG],

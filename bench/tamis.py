@@ -8,6 +8,7 @@ a line a message is logged, as by default.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.sink import Sink
+from bench.processes import tree
+from bench.sink import Destination, Sink
 from bench.system import DOMAIN, HOSTNAME, RECIPIENT, Failure, System, last_lines
 from bench.workplace import Missing, free_port
 from mta.admin.client import NotRunning, Unreachable, ask
@@ -56,8 +58,8 @@ listen = "127.0.0.1:{metrics}"
 class Tamis:
     """A private instance, prepared and not yet running."""
 
-    def __init__(self, place: Path, sink: Sink) -> None:
-        """Write its configuration. Raises Missing if the command is not installed."""
+    def __init__(self, place: Path, sink: Destination, more: str = "") -> None:
+        """Write its configuration, with `more` at its end. Raises Missing if the command is not installed."""
         self._command = Path(sys.executable).parent / "tamis"
         if not self._command.exists():
             raise Missing(f"{self._command} is not there: pip install -e . with this Python")
@@ -81,6 +83,7 @@ class Tamis:
                 metrics=free_port(),
                 workers=WORKERS,
             )
+            + more
         )
 
     def start(self) -> None:
@@ -127,9 +130,37 @@ class Tamis:
             raise Failure(f"tamis does not stop: {self._said()}") from None
 
     def system(self) -> System:
-        """The running instance."""
+        """The running instance, which delivers to a sink."""
+        assert isinstance(self._sink, Sink)
+        return System("Tamis", self.port, self.process, self._sink, self._log)
+
+    @property
+    def process(self) -> int:
+        """Id of the supervisor."""
         assert self._process is not None
-        return System("Tamis", self.port, self._process.pid, self._sink, self._log)
+        return self._process.pid
+
+    def flush(self) -> None:
+        """Let all that is queued be tried now."""
+        self.command("queue", "flush")
+
+    def command(self, *words: str) -> str:
+        """Run `tamis` beside it; what it prints. Raises Failure."""
+        done = subprocess.run(
+            [self._command, *words, "--config", self._configuration],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise Failure(f"tamis {' '.join(words)}: {done.stdout}{done.stderr}{self._said()}")
+        return done.stdout
+
+    def kill(self) -> None:
+        """Kill all its processes at once, as a power cut would."""
+        for process in reversed(tree(self.process)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
 
     def _said(self) -> str:
         return last_lines(self._place / "output") + last_lines(self._log)

@@ -21,7 +21,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.sink import Sink
+from bench.sink import Destination, Sink
 from bench.system import DOMAIN, HOSTNAME, Failure, System, last_lines
 from bench.workplace import free_port, program, require_root
 
@@ -88,7 +88,7 @@ postlog unix-dgram n - n - 1 postlogd
 class Postfix:
     """A private instance, prepared and not yet running."""
 
-    def __init__(self, place: Path, sink: Sink) -> None:
+    def __init__(self, place: Path, sink: Destination) -> None:
         """Write its configuration. Raises Missing."""
         require_root()
         self._postfix = program("postfix", PACKAGE)
@@ -119,9 +119,20 @@ class Postfix:
         self._command("stop")
 
     def system(self) -> System:
-        """The running instance."""
-        process = int((self._place / "spool/pid/master.pid").read_text())
-        return System("Postfix", self.port, process, self._sink, self._log)
+        """The running instance, which delivers to a sink."""
+        assert isinstance(self._sink, Sink)
+        return System("Postfix", self.port, self.process, self._sink, self._log)
+
+    @property
+    def process(self) -> int:
+        """Id of the master."""
+        return int((self._place / "spool/pid/master.pid").read_text())
+
+    def flush(self) -> None:
+        """Let all that is queued be tried now."""
+        subprocess.run(
+            [program("postqueue", PACKAGE), "-c", self._configuration, "-f"], check=True, capture_output=True
+        )
 
     def version(self) -> str:
         """Its version, such as 3.7.11."""
