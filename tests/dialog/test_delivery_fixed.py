@@ -27,7 +27,7 @@ from mta.smtp.opening import ClientSettings
 from tests.peers.scripted import CLOSE, RESET, SILENCE, Script, ScriptedServer
 
 T = TypeVar("T")
-SHORT = Timeouts(connect=1.0, greeting=0.3, command=0.3, block=0.3, final=0.3)
+SHORT = Timeouts(connect=2.0, greeting=1.0, command=1.0, block=1.0, final=1.0)
 SMALL = b"Subject: x\r\n\r\n.body\r\n"
 CHUNK = ("PIPELINING", "CHUNKING")
 
@@ -303,7 +303,7 @@ def test_deadline_ends_all() -> None:
             to = transport(bad.port, other.port, timeouts=Timeouts())
             start = time.monotonic()
             outcomes = await deliver(to, seconds=0.3)
-            assert 0.25 < time.monotonic() - start < 1.0
+            assert 0.25 < time.monotonic() - start < 5
             assert short(outcomes) == ["451 4.4.2 sent"]
             assert "deadline" in outcomes[0].reply.cause
             await to.close()
@@ -672,7 +672,7 @@ def test_a_server_that_hangs_in_the_handshake(tls_cases: dict[str, ClientTls]) -
         to = transport(server.sockets[0].getsockname()[1], tls=tls_cases["encrypt"], timeouts=timeouts)
         start = time.monotonic()
         assert short(await deliver(to)) == ["451 4.7.5"]
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 5
         await to.close()
         server.close()
 

@@ -253,7 +253,7 @@ def test_the_deadline_is_a_temporary_answer(tmp_path: Path) -> None:
             started = asyncio.get_running_loop().time()
             reply = await client.send("bob@example.test")
             assert reply.startswith("451 4.4.")
-            assert 0.8 < asyncio.get_running_loop().time() - started < 2.5
+            assert 0.8 < asyncio.get_running_loop().time() - started < 4.5
 
     run(main)
 
@@ -356,7 +356,7 @@ def test_early_talkers_are_sent_away(tmp_path: Path) -> None:
 
 
 def test_errors_slow_a_client_down_and_end_its_session(tmp_path: Path) -> None:
-    more = '[limits]\nerrors_before_delay = 1\nerror_delay = "0.2s"\nerrors_per_session = 3'
+    more = '[limits]\nerrors_before_delay = 1\nerror_delay = "0.8s"\nerrors_per_session = 3'
 
     async def main() -> None:
         async with serving(tmp_path, more=more) as server:
@@ -365,9 +365,9 @@ def test_errors_slow_a_client_down_and_end_its_session(tmp_path: Path) -> None:
             loop = asyncio.get_running_loop()
             started = loop.time()
             assert (await client.say("FOO")).startswith("500 ")
-            assert loop.time() - started < 0.15
+            assert loop.time() - started < 0.7
             assert (await client.say("FOO")).startswith("500 ")
-            assert loop.time() - started >= 0.19
+            assert loop.time() - started >= 0.79
             assert (await client.say("FOO")).startswith("500 ")
             assert (await client.say("FOO")).startswith("421 4.7.0")
             assert await client.reader.read() == b""
