@@ -13,6 +13,7 @@ from sieve_ext.language.capability import Capability
 from sieve_ext.language.dialect import Dialect
 
 MODULES = (
+    "body",
     "comparators",
     "copy",
     "date",
@@ -34,6 +35,8 @@ MODULES = (
     "servermetadata",
     "special_use",
     "subaddress",
+    "vacation",
+    "vacation_seconds",
     "variables",
     "vnd_dovecot_debug",
     "vnd_dovecot_environment",

@@ -110,5 +110,5 @@ def multipart(boundary: str, parts: list[bytes]) -> bytes:
     dash = b"--" + boundary.encode("ascii", "replace")
     pieces = [b"This is a MIME-encapsulated message\r\n\r\n"]
     for part in parts:
-        pieces += [dash, b"\r\n", part, b"" if part.endswith(b"\r\n") else b"\r\n"]
+        pieces += [dash, b"\r\n", part, b"\r\n"]
     return b"".join((*pieces, dash, b"--\r\n"))
