@@ -108,6 +108,10 @@ class Part:
         """The body of the part as it is transferred."""
         return self._read(self.start, self.end)
 
+    def octets(self, start: int, end: int) -> bytes:
+        """Octets of the body of the message from offset `start` to before `end`: what is between parts."""
+        return b"".join(self._read(start, end)) if end > start else b""
+
     def chunks(self) -> Iterator[bytes]:
         """The body of the part with its transfer encoding undone."""
         return decode_transfer(self.raw_chunks(), self.transfer_encoding)
