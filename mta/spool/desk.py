@@ -23,13 +23,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mailqueue.model import CorruptMessage, QueuedMessage, QueueError, Status, UnknownMessage
+from mailqueue.model import CorruptMessage, QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
 from mta.address import AddressError, parse_address
 from mta.mailq.filters import Filter, parse_filter
-from mta.mailq.rows import QueueRecipient, QueueRow
+from mta.mailq.rows import QueueRow
 from mta.spool.acts import ACTIONS
-from mta.spool.record import RecordError, decode_record
+from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.service import QueueService
 
 READ = 256 * 1024
@@ -118,7 +118,7 @@ class QueueDesk:
         except UnknownMessage:
             return None
         except CorruptMessage as error:
-            return unreadable_row(queue, handle, str(error), self._node)
+            return unreadable_row(queue.live, handle, str(error), self._node)
         return message_row(message, active=self._is_active(handle), node=self._node)
 
     def _is_active(self, handle: int) -> bool:
@@ -127,43 +127,7 @@ class QueueDesk:
 
     async def _show(self, queue: MailQueue, name: str) -> dict[str, Any]:
         message = await queue.load(name)
-        row = message_row(message, active=self._is_active(message.handle), node=self._node)
-        facts: dict[str, Any] = {"row": asdict(row)}
-        facts["recipients"] = [
-            {"site": recipient.site, "attempts": recipient.attempts, "last": recipient.last}
-            for recipient in message.recipients
-        ]
-        facts["expires"] = message.expires
-        facts["priority"] = message.priority
-        facts["tags"] = list(message.tags)
-        facts["header_size"] = len(message.header)
-        facts["header"] = message.header.decode("utf-8", "backslashreplace")
-        try:
-            record = decode_record(message.envelope)
-        except RecordError as error:
-            facts["problem"] = str(error)
-            return facts
-        origin = record.origin
-        facts["envelope"] = {
-            "kind": record.kind,
-            "body": record.body,
-            "smtputf8": record.smtputf8,
-            "ret": record.ret,
-            "envid": record.envid,
-            "require_tls": record.require_tls,
-            "release": record.release,
-            "deliver_by": record.deliver_by,
-            "vouching": record.vouching,
-            "message_id": record.message_id,
-        }
-        facts["origin"] = {
-            "transaction": origin.transaction,
-            "listener": origin.listener,
-            "client": origin.client_address,
-            "helo": origin.helo,
-            "user": origin.user,
-        }
-        return facts
+        return message_facts(message, active=self._is_active(message.handle), node=self._node)
 
     async def _read(self, queue: MailQueue, name: str, offset: int) -> dict[str, Any]:
         message = await queue.load(name)
@@ -250,33 +214,6 @@ class QueueDesk:
     def _flush(self, site: str) -> dict[str, Any]:
         acts = self._service.acts
         return {"messages": 0 if acts is None else acts.flush(site)}
-
-
-def message_row(message: QueuedMessage, *, active: bool, node: str) -> QueueRow:
-    """What a list shows of a message."""
-    recipients = tuple(
-        QueueRecipient(
-            recipient.address,
-            recipient.status.name.lower(),
-            recipient.reply,
-            recipient.due if recipient.status in (Status.QUEUED, Status.DEFERRED) else None,
-        )
-        for recipient in message.recipients
-    )
-    live = [recipient for recipient in recipients if recipient.is_live]
-    held = bool(live) and all(recipient.status == "held" for recipient in live)
-    return QueueRow(
-        message.id, message.size, message.created, message.sender, recipients, active, held, node=node
-    )
-
-
-def unreadable_row(queue: MailQueue, handle: int, problem: str, node: str) -> QueueRow:
-    """The same for one whose octets are damaged: what memory knows."""
-    row = queue.live.row(handle)
-    recipients = tuple(
-        QueueRecipient("?", state.status.name.lower(), problem) for state in queue.live.recipients(handle)
-    )
-    return QueueRow(row.id, row.size, row.created, "?", recipients, held=row.status is Status.HELD, node=node)
 
 
 def _filter(question: dict[str, Any]) -> Filter:
