@@ -92,6 +92,11 @@ class Script:
         """The compiled commands, for those who include the script."""
         return self._step
 
+    @property
+    def hooks(self) -> tuple[Callable[[Run, Action], None], ...]:
+        """What its capabilities do with each action, for those who include the script."""
+        return self._hooks
+
     def run(
         self,
         message: Message,
