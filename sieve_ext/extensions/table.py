@@ -26,6 +26,7 @@ MODULES = (
     "fileinto",
     "ihave",
     "imap4flags",
+    "include",
     "index",
     "mailbox",
     "mailboxid",

@@ -1,8 +1,9 @@
 """vacation (RFC 5230): answers the sender that the recipient is away. Status: complete.
 
 The action says what to answer; whether to is decided when the result is carried out
-(`VacationAction.withheld`, `reply_key`), for the rules look at message and envelope only. One script may answer once; what an earlier
-script has sent already is not sent again. :days is kept within the administrator's limits.
+(`VacationAction.withheld`, `reply_key`), for the rules look at message and envelope only. One script may
+answer once; what an earlier script has sent already is not sent again. :days is kept within the
+administrator's limits.
 """
 
 from __future__ import annotations

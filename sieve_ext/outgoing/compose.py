@@ -57,10 +57,10 @@ def written_address(address: str) -> str:
 
 
 def phrase(name: str) -> str:
-    """A display name as RFC 5322 section 3.2.5 wants it: words, a quoted string, or encoded words."""
+    """A display name as RFC 5322 section 3.2.5 wants it: an atom, a quoted string, or encoded words."""
     if not name.isascii():
         return encode_words(name)
-    if all(character.isalnum() or character in " !#$%&'*+-/=?^_`{|}~" for character in name):
+    if all(character.isalnum() or character in "!#$%&'*+-/=?^_`{|}~" for character in name):
         return name
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sieve_ext.message import is_field_name
-from sieve_ext.message.words import encode_words
 from sieve_ext.outgoing.action import MailAction
-from sieve_ext.outgoing.compose import crlf, cut_subject, start, written_address
+from sieve_ext.outgoing.compose import crlf, cut_subject, phrase, start, written_address
 from sieve_ext.outgoing.mail import Mail, Origin
 from sieve_ext.outgoing.sender import postmaster
 from sieve_ext.runtime.actions import Action
@@ -224,7 +223,7 @@ class VacationAction(MailAction):
             return cut_subject(self.subject)
         settings = origin.settings
         old = origin.message.text("subject")
-        if not old:
+        if old is None:
             return cut_subject(settings.text("sieve_vacation_default_subject") or "Automated reply")
         template = settings.text("sieve_vacation_default_subject_template") or "Auto: %{subject}"
         return cut_subject(template.replace("%$", "%{subject}").replace("%{subject}", old))
@@ -253,10 +252,7 @@ def named(origin: Origin, address: str) -> str:
         for field in origin.message.all(name):
             for mailbox in field.addresses.mailboxes[:ADDRESSES]:
                 if mailbox.name and mailbox.address.lower() == wanted:
-                    if mailbox.name.isascii():
-                        quoted = mailbox.name.replace("\\", "\\\\").replace('"', '\\"')
-                        return f'"{quoted}" <{address}>'
-                    return f"{encode_words(mailbox.name)} <{address}>"
+                    return f"{phrase(mailbox.name)} <{address}>"
     return f"<{address}>"
 
 
