@@ -37,7 +37,7 @@ class Branch(Control):
     def enters_block(self, checker: Checker) -> bool:
         """False when the test never holds."""
         constant = self.tests[0].constant(checker) if self.tests else True
-        self.is_decided = constant is True
+        self.is_decided = constant is True and self.is_sound
         if self.tests and constant is not None and not self._is_meant():
             checker.warn(
                 self.tests[0], "constant-test", f"this test is always {str(constant).lower()}",

@@ -100,6 +100,10 @@ class Dialect:
                     spec = TagSpec(tag.tag, tag.name, tag.value, needed, tag.check_value, tag.warn_value, tag)
                     _add(table, tag.tag, spec)
         merged = _tag_definitions(table) + definitions
+        positionals = [one for one in definitions if one["type"] not in (["test"], ["testlist"])]
+        takes = next((one["type"][0] for one in definitions if one not in positionals), "")
+        checked = [one.check or one.warn for one in table.values()]
+        checked += [one.get("check") or one.get("warn") for one in positionals]
         return type(
             word.__name__,
             (word,),
@@ -107,7 +111,10 @@ class Dialect:
                 "args_definition": merged,
                 "extension": capability or None,
                 "tag_table": table,
-                "positionals": [one for one in definitions if one["type"] not in (["test"], ["testlist"])],
+                "positionals": positionals,
+                "required": sum(bool(one["required"]) for one in positionals),
+                "has_checks": any(checked),
+                "takes": takes,
                 "__doc__": word.__doc__,
                 "__module__": word.__module__,
             },

@@ -62,6 +62,12 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
     # Filled in by the dialect.
     tag_table: ClassVar[Mapping[str, TagSpec]] = MappingProxyType({})
     positionals: ClassVar[Sequence[Definition]] = ()
+    required: ClassVar[int] = 0
+    """How many of the positional arguments must be there."""
+    has_checks: ClassVar[bool] = False
+    """An argument's strings are to be checked."""
+    takes: ClassVar[str] = ""
+    """ "test" for one sub-test, "testlist" for several in parentheses, "" for none."""
 
     def __init__(self, parent: Node | None = None, call: Call | None = None) -> None:
         """`call` is what the parser read; None for a node made by hand."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 SCRIPT_OCTETS = 4 * 1024 * 1024
-"""Largest script. ManageSieve servers take 1 MiB or less; a generated policy may be longer."""
+"""Largest script. ManageSieve servers take 1 MiB or less; one string may be as long as that."""
+
+CALLS = 30_000
+"""Commands and tests of one script, which take some two seconds to compile; those that people write have
+hundreds."""
 
 STRING_OCTETS = 1024 * 1024
 """Longest string, as the reference implementation allows."""

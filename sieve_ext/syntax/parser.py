@@ -84,7 +84,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         self._tokens = self.lexer.tokens(octets, self._report)
         self._place = 0
         self._token = self._tokens[0]
-        self._depth = 0
+        self._calls = 0
         self.tree = self._commands(0)
         while self._token.kind != "end":
             self._report(
@@ -166,12 +166,28 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
 
     def _command(self, token: Token, depth: int) -> Call:
         call = Call(str(token.value).lower(), token.start, token.end)
+        if self._is_too_long(token):
+            return call
         self._next()
         self._is_broken = False
         self._arguments(call, 0)
         self._end_of_command(call, depth, report=not self._is_broken)
         call.stop = self._tokens[self._place - 1].end
         return call
+
+    def _is_too_long(self, token: Token) -> bool:
+        """Count a command or test; one too many is reported and ends the script."""
+        self._calls += 1
+        if self._calls <= limits.CALLS:
+            return False
+        self._report(
+            token.start, token.end, "many-commands",
+            f"too many commands and tests in one script (max {limits.CALLS})",
+        )  # fmt: skip
+        self._tokens[-1:] = [Token("error", "open", token.start, token.end), self._tokens[-1]]
+        self._place = len(self._tokens) - 2
+        self._token = self._tokens[self._place]
+        return True
 
     def _end_of_command(self, call: Call, depth: int, *, report: bool) -> None:
         if self._token.kind not in (";", "{"):
@@ -250,6 +266,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
                 return
             elif kind == "error" and token.value in ("identifier", "nul", "multi-line string"):
                 # Reported by the lexer, and enough said about this command.
+                self._is_broken = True
                 self._next()
                 self._recover(";")
                 return
@@ -304,6 +321,8 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
     def _test(self, call: Call, depth: int) -> None:
         token = self._token
         test = Call(str(token.value).lower(), token.start, token.end)
+        if self._is_too_long(token):
+            return
         if depth >= limits.TEST_DEPTH:
             self._report(
                 token.start, token.end, "deep-tests",

@@ -118,12 +118,12 @@ class Binder:
         return node
 
     def _tests(self, node: Node, call: Call) -> bool:
-        wanted = next((one for one in node.args_definition if one["type"] in (["test"], ["testlist"])), None)
+        takes = node.takes
+        if not takes and not call.tests and not call.is_list:
+            return True
         checker = self._checker
         kind = node.kind
-        if wanted is None:
-            if not call.tests and not call.is_list:
-                return True
+        if not takes:
             if not call.is_list:
                 checker.error(
                     Text(node.name, node.call.start, call.tests[0].start), "tests",
@@ -135,7 +135,7 @@ class Binder:
                     node, "tests", f"the {node.name} {kind} accepts no sub-tests, but tests are specified"
                 )
             return False
-        if wanted["type"] == ["test"]:
+        if takes == "test":
             if not call.tests:
                 if not call.is_list:
                     checker.error(
@@ -180,7 +180,7 @@ class Binder:
         checker = self._checker
         before = len(checker.diagnostics)
         if call.arguments:
-            for reader in checker.readers():
+            for reader in checker.readers:
                 if not self._rewrite(reader, call.arguments):
                     return False
             if checker.expands:
@@ -188,13 +188,16 @@ class Binder:
         sound = self._arguments(node, call.arguments)
         sound &= self._tests(node, call)
         if sound:
-            self._check_values(node)
+            if node.has_checks:
+                self._check_values(node)
             check_matching(node, checker)
             for given in node.tags.values():
                 if given.spec.owner is not None:
                     given.spec.owner.check(node, given, checker)
             node.check(checker)
-        return sound and not any(one.severity.value == "error" for one in checker.diagnostics[before:])
+        if not sound or len(checker.diagnostics) == before:
+            return sound
+        return not any(one.severity.value == "error" for one in checker.diagnostics[before:])
 
     def _rewrite(self, reader: Any, arguments: list[Argument]) -> bool:
         for argument in arguments:
@@ -276,7 +279,7 @@ class Binder:
 
     def _positionals(self, node: Node, found: list[Value]) -> bool:
         definitions: Sequence[Definition] = node.positionals
-        required = sum(bool(one["required"]) for one in definitions)
+        required = node.required
         if not required <= len(found) <= len(definitions):
             wanted = str(required) if required == len(definitions) else f"{required} to {len(definitions)}"
             where = found[len(definitions)] if len(found) > len(definitions) else node
@@ -286,6 +289,8 @@ class Binder:
                 f" {len(found)} is/are specified",
             )  # fmt: skip
             return False
+        if not definitions:
+            return True
         spare = len(found) - required
         place = 0
         for number, definition in enumerate(definitions, 1):

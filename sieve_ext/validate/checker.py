@@ -10,7 +10,7 @@ from sieve_ext.syntax import limits
 from sieve_ext.syntax.tree import Text, TextList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from sieve_ext.closures.unit import Unit
     from sieve_ext.language.dialect import Dialect
@@ -35,6 +35,8 @@ class Checker:
         """The command before the one being checked, in its block."""
         self.depth = 0
         """Blocks around the node being checked."""
+        self.readers: list[Callable[[str], str]] = []
+        """The functions of required capabilities that rewrite strings."""
         self.expands = False
         """Strings may hold variables."""
         for name in dialect.assumed:
@@ -73,16 +75,10 @@ class Checker:
             return
         self.enabled.add(name)
         self.expands |= capability.expands_strings
+        if capability.read_string is not None:
+            self.readers.append(capability.read_string)
         for other in capability.brings:
             self.enable(other)
-
-    def readers(self) -> list[Any]:
-        """The functions of required capabilities that rewrite strings."""
-        return [
-            reader
-            for name in self.enabled
-            if (reader := self.dialect.capabilities[name].read_string) is not None
-        ]
 
     # Arguments
 
