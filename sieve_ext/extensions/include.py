@@ -2,7 +2,8 @@
 
 Included scripts are found, checked and compiled with the script that includes them; the store is asked once
 for each (`sieve_ext.closures.unit.ScriptStore`). Each has capabilities, variables and match values of its
-own; global variables live for one run. A script that includes itself, by whatever way, is an error, but for :once.
+own; global variables live for one run. A script that includes itself, by whatever way, is an error, but for
+:once.
 """
 
 from __future__ import annotations
