@@ -27,17 +27,10 @@ from mta.net.overload import OverloadSettings
 from mta.net.pool import PoolLimits
 from mta.net.tls import Level, TlsSettings, client_context
 from mta.smtp.auth import ClientExchange, Credentials
-from mta.smtp.opening import ClientSettings, StartTls
+from mta.smtp.opening import ClientSettings
 from mta.smtp.server_settings import ServerSettings
 from mta.trace import HeaderLimits
 from mta.transaction import TransactionSettings
-
-_STARTTLS = {
-    "none": StartTls.NEVER,
-    "may": StartTls.MAY,
-    "encrypt": StartTls.REQUIRE,
-    "verify": StartTls.REQUIRE,
-}
 
 
 def server_settings(settings: config.Config, listener: config.Listener, now: float) -> ServerSettings:
@@ -182,7 +175,6 @@ def backend(name: str, backend: config.Backend, hostname: str, workers: int) -> 
         client=ClientSettings(
             lmtp=backend.protocol == "lmtp",
             helo_name=hostname,
-            starttls=StartTls.NEVER if backend.implicit_tls else _STARTTLS[backend.tls],
             xclient=backend.xclient,
             xforward=backend.xforward,
         ),
@@ -206,7 +198,6 @@ def relay(
         endpoints=(Endpoint(host=relay.host, port=relay.port),),
         client=ClientSettings(
             helo_name=hostname,
-            starttls=StartTls.NEVER if relay.implicit_tls else _STARTTLS[relay.tls],
             authenticate=authenticate,
         ),
         tls=_client_tls(relay.tls, relay.implicit_tls, relay.tls_name, relay.tls_ca),

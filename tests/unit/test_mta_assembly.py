@@ -17,7 +17,6 @@ from mta.net.connection import Timeouts
 from mta.net.limits import ClientLimits
 from mta.net.outbound import Timeouts as OutboundTimeouts
 from mta.net.pool import PoolLimits
-from mta.smtp.opening import StartTls
 
 TEXT = """
 [identity]
@@ -237,7 +236,6 @@ ROWS: list[tuple[Get, dict[str, Any]]] = [
         {
             "lmtp": False,
             "helo_name": "mx.example.org",
-            "starttls": StartTls.REQUIRE,
             "xclient": True,
             "xforward": False,
         },
@@ -252,7 +250,7 @@ ROWS: list[tuple[Get, dict[str, Any]]] = [
             "failure_delay": 77,
         },
     ),
-    (lambda s: _relay(s).client, {"starttls": StartTls.REQUIRE, "authenticate": None, "lmtp": False}),
+    (lambda s: _relay(s).client, {"authenticate": None, "lmtp": False}),
 ]
 
 
