@@ -8,27 +8,17 @@ HTML. A match sets no match values (section 6).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from html import unescape
 from typing import Any
 
 from sieve_ext.extend import MATCHING, STRINGS, Capability, Compiler, Run, Step, Test, asks, strings, tag
-from sieve_ext.message import Part, Structure
+from sieve_ext.message import Part, Structure, html_text
 
 KEY = "body"
 """Where decoded texts are kept in `Run.state`."""
 
 _LONG = 1000
 """Octets that are decoded in the time of one operation."""
-
-_invisible = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
-_tag = re.compile(r"<[A-Za-z/!?][^<>]*>?")
-
-
-def html_text(markup: str) -> str:
-    """What one reads of HTML: each tag becomes a blank, comments, scripts and styles vanish."""
-    return unescape(_tag.sub(" ", _invisible.sub(" ", markup)))
 
 
 def type_filter(wanted: str) -> Callable[[str], bool]:

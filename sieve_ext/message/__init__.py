@@ -2,9 +2,11 @@
 
 from sieve_ext.message.addresses import Mailbox, Mailboxes, parse_addresses
 from sieve_ext.message.field import Field, is_field_name, make_field, raw_field
+from sieve_ext.message.html import html_text
 from sieve_ext.message.index import HeaderIndex
 from sieve_ext.message.message import Message
 from sieve_ext.message.mime import Part, Structure
+from sieve_ext.message.parameters import parse_parameters
 
 __all__ = [
     "Field",
@@ -14,8 +16,10 @@ __all__ = [
     "Message",
     "Part",
     "Structure",
+    "html_text",
     "is_field_name",
     "make_field",
     "parse_addresses",
+    "parse_parameters",
     "raw_field",
 ]

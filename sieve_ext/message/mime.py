@@ -44,6 +44,8 @@ class Part:
         """Where the body of the part begins."""
         self.end = start
         """Where it ends."""
+        self.header_start = start
+        """Where its header begins; `start` for the message itself, whose header is not in the body."""
         self.depth = depth
         """0 for the message, 1 for its parts."""
         self.parts: list[Part] = []
@@ -213,11 +215,13 @@ class _Walk:
 
     def _begin(self, parent: Part, default_type: str) -> None:
         """Read the header of a part at the scanner's position and go into it."""
+        header_start = self._scanner.position
         block, is_cut = self._scanner.read_header(limits.PART_HEADER_OCTETS)
         self._structure.is_truncated |= is_cut
         part = Part(
             Header(HeaderIndex(block)), self._scanner.position, parent.depth + 1, default_type, self._read
         )
+        part.header_start = header_start
         parent.parts.append(part)
         self._structure.part_count += 1
         self._enter(part)
