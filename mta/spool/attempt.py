@@ -16,7 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mailqueue.model import Change, CorruptMessage, QueuedMessage, QueueError, Status, UnknownMessage
+from mailqueue.model import (
+    Change,
+    CorruptMessage,
+    QueuedMessage,
+    QueueError,
+    QueueUnavailable,
+    Status,
+    UnknownMessage,
+)
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import Result, RetryPolicy
 from mailqueue.schedule.retry import expires_at
@@ -74,6 +82,8 @@ class Loaded:
 
     message: QueuedMessage
     record: Record
+    recipients: list[Recipient]
+    """All of them, by position."""
     content: Stored
 
 
@@ -110,6 +120,8 @@ class Attempts:
         try:
             message = await self._queue.load(name)
             record = decode_record(message.envelope)
+            record.envelope(message.sender, message.created)
+            recipients = [decode_recipient(state.address, state.data) for state in message.recipients]
             body = await message.body.fetch()
         except (CorruptMessage, RecordError) as problem:
             await self._hold(name, problem)
@@ -121,68 +133,66 @@ class Attempts:
             plain=record.plain,
             may_deliver=self._queue.may_deliver,
         )
-        return Loaded(message, record, content)
+        return Loaded(message, record, recipients, content)
 
     async def make(self, loaded: Loaded, site: str, positions: Sequence[int]) -> tuple[Result, str]:
         """Try the recipients at `positions` at one next hop; what it taught about it."""
         message, record = loaded.message, loaded.record
         now = self._now()
         envelope = record.envelope(message.sender, now)
-        states = [(position, message.recipients[position]) for position in positions]
-        recipients = {p: decode_recipient(state.address, state.data) for p, state in states}
+        recipients = {position: loaded.recipients[position] for position in positions}
         envelope.recipients = list(recipients.values())
         policy = policy_for(record, self._settings.retry, self._settings.report_retry)
-        deadlines = deadlines_of(message, record)
-        if now >= expires_at(policy, deadlines)[0] and deadlines.deliver_by is not None:
+        end, why = expires_at(policy, deadlines_of(message, record))
+        if now >= end and why == "deliver_by":
             await self._expire(loaded, positions)
             return Result.UNKNOWN, ""
         here, decided = await self._routes(loaded, envelope, site, recipients)
-        result, reason = Result.UNKNOWN, ""
+        taught = Result.UNKNOWN, ""
+        given_up = False
         if here:
-            outcomes = await self._send(
-                hop_of(site).transport, envelope, [recipients[p] for p in here], loaded
-            )
-            decided += zip(here, outcomes, strict=True)
-            result, reason = learned(outcomes)
+            transport = hop_of(site).transport
+            outcomes = await self._send(transport, envelope, [recipients[p] for p in here], loaded)
+            taught = learned(outcomes)
+            tried = list(zip(here, outcomes, strict=True))
+            if not loaded.content.is_wanted():  # what our own doubt has ended is no try
+                tried = [(p, outcome) for p, outcome in tried if not _is_ours(outcome.reply)]
+                given_up = len(tried) < len(here)
+            decided += tried
         if decided:
             ended = self._now()
             self._journal.tried(message, record, [outcome for _, outcome in decided], ended - now)
             await self._conclude(loaded, hop_of(site).transport, decided, ended)
-        return result, reason
+        if given_up:
+            raise QueueUnavailable("another node may have taken the message over")
+        return taught
 
-    async def suspend(self, name: str, reason: str) -> None:
+    async def suspend(self, name: str, positions: Sequence[int], reason: str) -> None:
         """Count a try that a dead next hop did not get: the sender is to be told."""
-        loaded = await self.load(name)
-        if loaded is None:
-            return
         reply = Reply(451, "4.4.1", f"The next server does not answer: {reason}"[:300], "not tried")
-        now = self._now()
-        decided = [
-            (position, Outcome(decode_recipient(state.address, state.data), reply, ""))
-            for position, state in enumerate(loaded.message.recipients)
-            if state.status in (Status.QUEUED, Status.DEFERRED) and state.due <= now
-        ]
-        if decided:
-            await self._conclude(loaded, "", decided, now)
+        await self.decide(name, positions, reply)
 
     async def decide(self, name: str, positions: Sequence[int], reply: Reply) -> None:
-        """Settle recipients by our own reply, as an administrator wants."""
+        """Take our own reply for the next hop's, as an administrator wants who returns a message."""
         loaded = await self.load(name)
         if loaded is not None:
-            states = loaded.message.recipients
-            decided = [
-                (p, Outcome(decode_recipient(states[p].address, states[p].data), reply, ""))
-                for p in positions
-            ]
+            decided = [(p, Outcome(loaded.recipients[p], reply, "")) for p in positions]
             self._journal.tried(loaded.message, loaded.record, [outcome for _, outcome in decided], 0.0)
             await self._conclude(loaded, "", decided, self._now())
 
     async def put_off(self, name: str, positions: Sequence[int]) -> None:
-        """Put off what a bug of ours hit, as after a temporary failure."""
-        now = self._now()
-        due = now + self._settings.retry.delay(1)
-        changes = [Change(position, Status.DEFERRED, due, str(OUR_BUG), now) for position in positions]
-        await self._queue.settle(name, changes, urgent=False)
+        """Put off what a bug of ours hit, as after a temporary failure; on hold when its time is over, for
+        then a bug must not be the reason that nobody hears of it."""
+        now, live = self._now(), self._queue.live
+        handle = live.handle_of(name)
+        over = now >= live.row(handle).expires
+        status = Status.HELD if over else Status.DEFERRED
+        states = live.recipients(handle)
+        delay = self._settings.retry.delay
+        changes = [
+            Change(p, status, now + delay(states[p].attempts + 1), str(OUR_BUG), now) for p in positions
+        ]
+        await self._queue.settle(name, changes, urgent=over)
 
     async def _routes(
         self, loaded: Loaded, envelope: Envelope, site: str, recipients: Mapping[int, Recipient]
@@ -238,11 +248,7 @@ class Attempts:
         message, record = loaded.message, loaded.record
         policy = policy_for(record, self._settings.retry, self._settings.report_retry)
         late = expires_at(policy, deadlines_of(message, record))[1] == "deliver_by"
-        states = [
-            (p, state, decode_recipient(state.address, state.data))
-            for p in positions
-            for state in (message.recipients[p],)
-        ]
+        states = [(p, message.recipients[p], loaded.recipients[p]) for p in positions]
         self._journal.expired(message, record, [recipient for _, _, recipient in states])
         await self._settle(loaded, given_up(states, self._now(), late=late))
 
@@ -278,6 +284,11 @@ class Attempts:
             Change(state.position, Status.HELD, reply=reply) for state in states if state.status.is_live
         ]
         await self._queue.settle(name, changes, urgent=True)
+
+
+def _is_ours(reply: Reply) -> bool:
+    """A failure that no next hop has spoken of."""
+    return reply.is_temporary and bool(reply.cause)
 
 
 GIVEN_BACK = (QueueError, SpillError)

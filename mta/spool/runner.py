@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +42,8 @@ class _Flight:
     name: str
     positions: set[int] = field(default_factory=set)
     loaded: Loaded | None = None
-    """The message, for all of them: a list of thousands is read once."""
+    """The message, for all of them: a list of thousands is read once. Kept as long as the dispatcher has
+    more of its recipients."""
 
 
 class Runner:
@@ -67,7 +68,7 @@ class Runner:
         self._now = now
         self._timetable = Timetable(now() - 1.0)
         self._flights: dict[int, _Flight] = {}
-        self._crowded: dict[str, deque[int]] = {}
+        self._crowded: dict[str, OrderedDict[int, None]] = {}
         """Messages that found no place in the dispatcher, by next hop, oldest first."""
         self._hurried: set[int] = set()
         """Messages to be tried at their next look although they are not due."""
@@ -119,7 +120,10 @@ class Runner:
         """Give out nothing more of a message that is about to be changed; the recipients under way."""
         self._dispatcher.cancel(handle)
         flight = self._flights.get(handle)
-        return sorted(flight.positions) if flight is not None else []
+        if flight is None:
+            return []
+        self._forget(handle, flight)
+        return sorted(flight.positions)
 
     def due_now(self, handle: int, now: float) -> None:
         """Look at a message now whatever its time; what is not due is tried all the same."""
@@ -147,6 +151,7 @@ class Runner:
             handles = self._timetable.take_due(now, BURST)
             for handle in handles:
                 self._offer(handle, now)
+            self._let_in("")
             blocked = self._start(now)
             if len(handles) == BURST:
                 await asyncio.sleep(0)
@@ -214,12 +219,13 @@ class Runner:
             if later is None:
                 continue
             if later.cause != "dead":
-                self._crowded.setdefault(site, deque()).append(handle)
-            elif flight is None and (now >= row.expires or unwarned):
-                dispatcher.cancel(handle)
-                work = self.attempts.suspend(row.id, later.reason)
-                self._spawn(self._aside(handle, row.id, work))
-                return
+                self._crowded.setdefault(site, OrderedDict())[handle] = None
+                if hurried:
+                    self._hurried.add(handle)
+            elif now >= row.expires or unwarned:
+                flight = self._flight(handle, row.id)
+                flight.positions.update(positions)
+                self._spawn(self._suspend(handle, flight, site, positions, later.reason))
             else:
                 self._wake(handle, min(later.until, max(row.expires, now)))
 
@@ -233,22 +239,29 @@ class Runner:
             if assignment is None:
                 return False
             handle = assignment.job.handle
-            flight = self._flights.get(handle)
             try:
-                name = self._queue.live.row(handle).id
+                flight = self._flight(handle, self._queue.live.id_of(handle))
             except UnknownMessage:
                 self._dispatcher.done(assignment, Result.UNKNOWN, now)
                 continue
-            if flight is None or flight.name != name:
-                flight = self._flights[handle] = _Flight(name)
             flight.positions.update(assignment.recipients)
             self._spawn(self._deliver(assignment, flight))
         return True
 
+    def _flight(self, handle: int, name: str) -> _Flight:
+        """What is under way of a message; a new one when the handle was another message's."""
+        flight = self._flights.get(handle)
+        if flight is None or flight.name != name:
+            flight = self._flights[handle] = _Flight(name)
+        return flight
+
     def _take_back(self) -> None:
         """Plan anew what was waiting for a next hop that has died."""
         for left in self._dispatcher.postponed():
-            self._wake(left.job.handle, left.until)
+            handle = left.job.handle
+            self._wake(handle, left.until)
+            if (flight := self._flights.get(handle)) is not None:
+                self._forget(handle, flight)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -293,41 +306,60 @@ class Runner:
     ) -> None:
         handle, site = assignment.job.handle, assignment.job.site
         flight.positions.difference_update(assignment.recipients)
-        if not flight.positions and self._flights.get(handle) is flight:
-            del self._flights[handle]
         finished = self._dispatcher.done(assignment, result, self._now(), reason)
         self._take_back()
+        if finished:
+            self._forget(handle, flight)
         if again is not None:
             self._wake(handle, again)
         elif finished:
             self.changed(handle)
         self._let_in(site)
 
+    def _land(self, handle: int, flight: _Flight, positions: Sequence[int]) -> None:
+        flight.positions.difference_update(positions)
+        self._forget(handle, flight)
+
+    def _forget(self, handle: int, flight: _Flight) -> None:
+        """Nothing more of a job waits: what the next try does not find under way it loads again."""
+        flight.loaded = None
+        if not flight.positions and self._flights.get(handle) is flight:
+            del self._flights[handle]
+
     def _let_in(self, site: str) -> None:
         """There is room in the dispatcher: offer what found none, of this next hop first."""
         crowded = self._crowded
-        while crowded and self._dispatcher.room:
+        for _ in range(BURST):
+            if not crowded or not self._dispatcher.room:
+                return
             name = site if site in crowded else next(iter(crowded))
             waiting = crowded[name]
-            handle = waiting.popleft()
+            handle, _nothing = waiting.popitem(last=False)
             if not waiting:
                 del crowded[name]
-            before = self._dispatcher.room
+            before, left = self._dispatcher.room, len(waiting)
             self._offer(handle, self._now())
-            if self._dispatcher.room < before or name in crowded:
+            # A message that is gone, or whose next hop has died, made no use of the room.
+            if self._dispatcher.room < before or len(crowded.get(name, ())) > left:
                 return
+        self._news.set()
 
-    async def _aside(self, handle: int, name: str, work: Coroutine[None, None, None]) -> None:
-        """Work on a message that is no try of it."""
+    async def _suspend(
+        self, handle: int, flight: _Flight, site: str, positions: Sequence[int], reason: str
+    ) -> None:
+        """Count a try that a dead next hop does not get."""
         try:
-            await work
+            await self.attempts.suspend(flight.name, positions, reason)
         except UnknownMessage:
             pass  # an administrator was faster
         except GIVEN_BACK:
+            self._land(handle, flight, positions)
             self._wake(handle, self._now() + PAUSE)
             return
         except Exception as error:  # noqa: BLE001 - contained: one message must not stop the queue
-            self._journal.failed(name, error)
+            self._journal.failed(flight.name, error)
+            self._land(handle, flight, positions)
             self._wake(handle, self._now() + 60 * PAUSE)
             return
+        self._land(handle, flight, positions)
         self.changed(handle)

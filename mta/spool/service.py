@@ -92,6 +92,7 @@ class QueueService:
         self._store: Store | None = None
         self._running: _Running | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._starting = True
         self._stopping = False
 
     # --- what the rest of the worker asks ------------------------------------------------------------
@@ -150,8 +151,9 @@ class QueueService:
             self._store = self._open_store()
         except StoreError as error:
             raise ValueError(f"queue: {error}") from error
-        self._opening = asyncio.get_running_loop().create_task(self._open_at_last(first=True))
+        self._opening = asyncio.get_running_loop().create_task(self._open_at_last())
         await asyncio.wait((self._opening,), timeout=START_PATIENCE)
+        self._starting = False
         if self._opening.done():
             self._opening.result()
         else:
@@ -169,17 +171,17 @@ class QueueService:
         if self._store is not None:
             await self._store.close()
 
-    async def _open_at_last(self, *, first: bool) -> None:
+    async def _open_at_last(self) -> None:
         """Open the queue; a store that does not answer is asked again.
 
-        Raises ValueError at the `first` opening when the store refuses.
+        Raises ValueError during `start` when the store refuses.
         """
         complained = ""
         while True:
             try:
                 await self._open()
             except StoreRefused as error:
-                if first and not complained:
+                if self._starting and not complained:
                     raise ValueError(f"queue: {error}") from error
                 problem = str(error)
             except (StoreError, QueueError) as error:
@@ -253,7 +255,7 @@ class QueueService:
 
     async def _start_anew(self, running: _Running) -> None:
         await self._end(running, 0.0)
-        await self._open_at_last(first=False)
+        await self._open_at_last()
 
     async def _end(self, running: _Running, seconds: float) -> None:
         await running.runner.stop(seconds)
