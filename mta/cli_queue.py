@@ -23,7 +23,7 @@ from rich.table import Column, Table
 from mta.cli import default_configuration
 from mta.config.units import format_duration
 from mta.mailq.filters import FilterError, parse_filter
-from mta.mailq.listing import listing, short, size
+from mta.mailq.listing import Listing, short, size
 from mta.mailq.postqueue import postqueue_json, postqueue_text
 from mta.mailq.rows import QueueRow
 from mta.mailq.shape import shape, shape_table
@@ -243,7 +243,7 @@ def _print_list(rows: Sequence[QueueRow]) -> None:
         console.print("The queue is empty.")
         return
     nodes = len({row.node for row in rows}) > 1
-    console.print(listing(rows, time.time(), nodes=nodes))
+    console.print(Listing(rows, time.time(), nodes=nodes))
     octets = sum(row.size for row in rows)
     console.print(f"{len(rows)} message{'' if len(rows) == 1 else 's'}, {size(octets)}")
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import time
+
+from mta.admin.client import NotRunning
 from mta.cli_queue import Access
 from mta.spool.remote import RemoteQueue
 
 
 def open_queue(configuration: str) -> Access:
-    """The queue of a configuration. Raises NotRunning."""
+    """The queue of a configuration. Raises Unreachable, ConfigError, QueueProblem."""
     from mta.commands import control_socket
 
-    return RemoteQueue(control_socket(configuration))
+    try:
+        return RemoteQueue(control_socket(configuration))
+    except NotRunning:
+        return _offline(configuration)
+
+
+def _offline(configuration: str) -> Access:
+    # Imported here: a running server is asked without all of this.
+    from mta import config
+    from mta.queue_offline import OfflineQueue
+
+    return OfflineQueue(config.load(configuration), time.time)

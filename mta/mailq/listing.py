@@ -1,10 +1,17 @@
-"""The queue as a table for the terminal: a line for each recipient that waits."""
+"""The queue for the terminal: a line for each message, and under it one for each recipient that waits.
+
+An id has 26 characters, so there is no room for a table of one line a recipient in 80 columns. The reason
+stands behind the recipient where it fits, else under it; a reason that is that of the recipient before is not
+said again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.table import Column, Table
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.text import Text
 
 from mta.config.units import format_duration
@@ -12,38 +19,45 @@ from mta.mailq.rows import QueueRecipient, QueueRow, age, state
 
 STYLES = {"held": "yellow", "deferred": "red", "active": "green"}
 """Colours of states."""
+_INDENT = 24
+"""Column at which recipients and reasons begin."""
 
 
-def listing(rows: Iterable[QueueRow], now: float, *, nodes: bool = False) -> Table:
-    """The table. `now` is seconds since 1970; `nodes` shows which node has each message."""
-    columns = [
-        Column("id", no_wrap=True),
-        Column("age", justify="right", no_wrap=True),
-        Column("size", justify="right", no_wrap=True),
-        Column("sender", overflow="fold"),
-        Column("recipient", overflow="fold"),
-        Column("state", no_wrap=True),
-        Column("next try", justify="right", no_wrap=True),
-        Column("reason", overflow="fold"),
-    ]
-    if nodes:
-        columns.insert(1, Column("node", no_wrap=True))
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        head = [
-            row.id,
-            *([row.node] if nodes else []),
-            short(age(row, now)),
-            size(row.size),
-            row.sender or "<>",
-        ]
-        for recipient in row.live:
-            called = state(row, recipient)
-            tail = [recipient.address, called, _next(recipient, now), recipient.reply]
-            cells = (Text(_printable(cell)) for cell in [*head, *tail])
-            table.add_row(*cells, style=STYLES.get(called, ""))
-            head = [""] * len(head)
-    return table
+class Listing:
+    """The messages, as rich prints them."""
+
+    def __init__(self, rows: Iterable[QueueRow], now: float, *, nodes: bool = False) -> None:
+        """`now` is seconds since 1970; `nodes` shows which node has each message."""
+        self._rows = rows
+        self._now = now
+        self._nodes = nodes
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The lines."""
+        node = f"  {'node'}" if self._nodes else ""
+        yield Text(f"{'id':<26}  {'age':>6}  {'size':>7}  sender{node}", "bold")
+        yield Text(f"  {'state':<8}  {'next try':>10}  recipient  reason", "bold")
+        for row in self._rows:
+            yield self._head(row)
+            said = ""
+            for recipient in row.live:
+                called = state(row, recipient)
+                style = STYLES.get(called, "")
+                text = f"  {called:<8}  {_next(recipient, self._now):>10}  {_printable(recipient.address)}"
+                reason = "" if recipient.reply == said else _printable(recipient.reply)
+                said = recipient.reply
+                if cell_len(text) + 2 + cell_len(reason) <= options.max_width:
+                    yield Text(f"{text}  {reason}".rstrip(), style)
+                    continue
+                yield Text(text, style, overflow="fold")
+                if reason:
+                    yield Padding(Text(reason, style), (0, 0, 0, _INDENT))
+
+    def _head(self, row: QueueRow) -> Text:
+        node = f"  {_printable(row.node)}" if self._nodes else ""
+        sender = _printable(row.sender) or "<>"
+        text = f"{row.id:<26}  {short(age(row, self._now)):>6}  {size(row.size):>7}  {sender}{node}"
+        return Text(text, overflow="fold")
 
 
 def short(seconds: float) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rich.table import Column, Table
 from rich.text import Text
 
-from mta.config.units import format_duration
 from mta.mailq.rows import QueueRow, age, domain_of
 
 BOUNDS = tuple(300.0 * 2**n for n in range(9))
@@ -48,14 +47,16 @@ def shape(
 
 def shape_table(counted: Shape, most: int = 0) -> Table:
     """The table for the terminal; with `most` only that many domains, the others added up in one line."""
-    columns = [f"< {format_duration(bound)}" for bound in counted.bounds]
-    older = f"≥ {format_duration(counted.bounds[-1])}" if counted.bounds else "all"
+    # In minutes, as qshape has them: all columns fit a terminal of 80.
+    columns = [f"{bound / 60:.0f}m" for bound in counted.bounds]
     table = Table(
         Column("destination", overflow="fold"),
-        Column("all", justify="right"),
-        *(Column(title, justify="right") for title in [*columns, older]),
+        Column("all", justify="right", no_wrap=True),
+        *(Column(title, justify="right", no_wrap=True) for title in [*columns, "older"]),
         box=None,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
+        collapse_padding=True,
     )
     table.add_row("TOTAL", *_cells(counted.total), style="bold")
     domains = list(counted.domains.items())

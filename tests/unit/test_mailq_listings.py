@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
-from mta.mailq.listing import listing, short, size
+from mta.mailq.listing import Listing, short, size
 from mta.mailq.postqueue import postqueue_json, postqueue_text, queue_name
 from mta.mailq.rows import STATUSES, QueueRecipient, QueueRow, age, domain_of
 from mta.mailq.shape import BOUNDS, shape, shape_table
@@ -27,7 +27,7 @@ def row(*recipients: QueueRecipient, **rest: Any) -> QueueRow:
     return QueueRow(recipients=recipients or (QueueRecipient("bob@example.net"),), **(given | rest))
 
 
-def shown(table: Table, width: int = 200) -> list[str]:
+def shown(table: Table | Listing, width: int = 200) -> list[str]:
     out = io.StringIO()
     Console(file=out, width=width, color_system=None).print(table)
     return [line.rstrip() for line in out.getvalue().splitlines()]
@@ -170,40 +170,66 @@ def test_shape_as_a_table() -> None:
     rows.append(row(QueueRecipient("c@x.test"), arrived=NOW - 4000))
     lines = shown(shape_table(shape(rows, NOW, (300.0, 3600.0)), most=1))
     assert [line.split() for line in lines] == [
-        ["destination", "all", "<", "5m", "<", "1h", "≥", "1h"],
+        ["destination", "all", "5m", "60m", "older"],
         ["TOTAL", "7", "6", "·", "1"],
         ["x.test", "3", "2", "·", "1"],
         ["2", "more", "4", "4", "·", "·"],
     ]
-    assert shown(shape_table(shape(rows, NOW, ())))[0].split() == ["destination", "all", "all"]
+    assert shown(shape_table(shape(rows, NOW, ())))[0].split() == ["destination", "all", "older"]
+
+
+def test_shape_fits_80_columns() -> None:
+    rows = [
+        row(*[QueueRecipient("a@a-rather-long-name.example.org")] * 999, arrived=NOW - 290 * 2**n)
+        for n in range(10)
+    ]
+    lines = shown(shape_table(shape(rows, NOW)), 80)
+    assert lines[0].split(None, 2)[2] == "5m 10m 20m 40m 80m 160m 320m 640m 1280m older"
+    assert lines[1].split() == ["TOTAL", "9990", *["999"] * 10]
 
 
 # The table of messages
 
 
-def test_listing() -> None:
+def test_listing_at_80_columns() -> None:
     rows = [
         row(
-            QueueRecipient("bob@example.net", "deferred", REFUSED, NOW + 754),
+            QueueRecipient("bob@example.net", "deferred", f"{REFUSED} by [192.0.2.25]:25", NOW + 754),
+            QueueRecipient("carol@example.net", "deferred", f"{REFUSED} by [192.0.2.25]:25", NOW + 7),
             QueueRecipient("eve@example.net", "deferred", "x\x1b[31m", NOW - 1),
             arrived=NOW - 93784,
         ),
         row(id="A2", sender="", held=True, size=45_600_000, node="mx2"),
     ]
-    lines = [line.split() for line in shown(listing(rows, NOW, nodes=True))]
+    lines = shown(Listing(rows, NOW), 80)
     assert lines == [
-        ["id", "node", "age", "size", "sender", "recipient", "state", "next", "try", "reason"],
-        [ULID, "1d2h", "2.0", "kB", "alice@example.org", "bob@example.net", "deferred", "in", "12m34s",
-         "451", "4.4.1", "connection", "refused"],
-        ["eve@example.net", "deferred", "due", "x", "[31m"],
-        ["A2", "mx2", "1m", "46", "MB", "<>", "bob@example.net", "held"],
-    ]  # fmt: skip
-    assert shown(listing(rows, NOW))[0].split()[:2] == ["id", "age"]
+        "id                             age     size  sender",
+        "  state       next try  recipient  reason",
+        f"{ULID}    1d2h   2.0 kB  alice@example.org",
+        "  deferred   in 12m34s  bob@example.net",
+        f"                        {REFUSED} by [192.0.2.25]:25",
+        "  deferred       in 7s  carol@example.net",
+        "  deferred         due  eve@example.net  x [31m",
+        "A2                              1m    46 MB  <>",
+        "  held                  bob@example.net",
+    ]
+    assert max(map(len, lines)) <= 80
+    wide = shown(Listing(rows, NOW, nodes=True), 120)
+    assert wide[3] == f"  deferred   in 12m34s  bob@example.net  {REFUSED} by [192.0.2.25]:25"
+    assert wide[6] == "A2                              1m    46 MB  <>  mx2"
+
+
+def test_long_reasons_and_addresses_are_folded() -> None:
+    long = QueueRecipient("a" * 64 + "@example.net", "deferred", "451 4.4.1 " + "word " * 30, NOW + 1)
+    lines = shown(Listing([row(long, sender="s" * 90 + "@example.org")], NOW), 80)
+    assert max(map(len, lines)) <= 80
+    assert "".join(line.strip() for line in lines).count("word") == 30
+    assert "s" * 90 in "".join(line.strip() for line in lines)
 
 
 def test_markup_of_addresses_is_text() -> None:
-    lines = shown(listing([row(QueueRecipient("[red]x[/red]@example.net"))], NOW))
-    assert "[red]x[/red]@example.net" in lines[1]
+    lines = shown(Listing([row(QueueRecipient("[red]x[/red]@example.net"))], NOW))
+    assert "[red]x[/red]@example.net" in lines[3]
 
 
 @pytest.mark.parametrize(

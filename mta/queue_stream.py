@@ -1,0 +1,164 @@
+"""A short life in the queue: a stream of a command's own, which delivers nothing.
+
+It is opened as a worker opens its queue, with the same pieces (`mta.spool`), and closed in order, so that a
+running worker, or the next one, adopts what it holds at once. While it lives it adopts what dead streams have
+left; `opened_stream` waits for what the stopped server of this node has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+from msgspec import structs
+
+from mailqueue.collector import by_stream, is_whole
+from mailqueue.heartbeat import read_beat
+from mailqueue.keys import RETIRED, STREAMS, last_segment
+from mailqueue.model import QueuedMessage, UnknownMessage
+from mailqueue.opening import read_announcement
+from mailqueue.queue import MailQueue
+from mailqueue.schedule import Dispatcher
+from mailqueue.store.base import Store
+from mta import assembly_queue, config
+from mta.daemon_policy import build_policy
+from mta.delivery.outcome import Outcome
+from mta.dsn.decide import Why
+from mta.envelope import Recipient
+from mta.spool.acts import Acts
+from mta.spool.attempt import Attempts
+from mta.spool.hops import SiteLimits
+from mta.spool.record import Record
+from mta.spool.reports import Reports, Route
+from mta.spool.runner import Runner
+
+LOOK = 0.1
+"""Seconds between two looks at what is adopted already."""
+
+
+class Stream:
+    """An open queue and what may be done with it."""
+
+    def __init__(self, store: Store, queue: MailQueue, acts: Acts, route: Route) -> None:
+        """Made by `opened_stream`."""
+        self.store = store
+        self.queue = queue
+        self.acts = acts
+        self.route = route
+        """Where a recipient's copy goes, by the configuration."""
+
+    def has(self, name: str) -> bool:
+        """True when a message is ours."""
+        try:
+            self.queue.live.handle_of(name)
+        except UnknownMessage:
+            return False
+        return True
+
+
+@asynccontextmanager
+async def opened_stream(
+    settings: config.Config, store: Store, now: Callable[[], float], *, adopt: bool = True
+) -> AsyncIterator[Stream]:
+    """A stream that ends with the context. With `adopt` the messages of this node's dead processes are ours.
+
+    Raises StoreError, FormatError and QueueError.
+    """
+    service = assembly_queue.service_settings(settings, 1, _report)
+    route = route_of(settings)
+    queue = await MailQueue.open(store, service.queue)
+    try:
+        reports = Reports(assembly_queue.report_settings(settings), route, _count, now=now)
+        runner = Runner(
+            queue,
+            Dispatcher(SiteLimits(service.hops, 1), connections=1),
+            lambda runner: Attempts(
+                service.attempts, queue, {}, route, lambda transport: False, reports, _SILENT,
+                added=runner.added, now=now,
+            ),
+            _SILENT,
+            warn_after=None,
+            now=now,
+        )  # fmt: skip
+        if adopt:
+            await _adopt(store, queue, settings.queue)
+        yield Stream(store, queue, Acts(queue, runner, runner.attempts, route, now), route)
+    finally:
+        await queue.close()
+
+
+def route_of(settings: config.Config) -> Route:
+    """The routes of a configuration. Who exists is not asked: it was when the message came in."""
+    everybody = config.RecipientSource("all")
+    domains = {name: structs.replace(d, recipients=everybody) for name, d in settings.domains.items()}
+    return build_policy(structs.replace(settings, domains=domains), {}, _no_users, None, print).route
+
+
+async def _adopt(store: Store, queue: MailQueue, settings: config.Queue) -> None:
+    """Wait until what the processes of this node have left is ours, as far as they are dead."""
+    loop = asyncio.get_running_loop()
+    wanted = await _left_behind(store, queue.stream, settings.node)
+    # The queue itself decides who is dead; a stream that does not move for that long will be ours.
+    until = loop.time() + settings.takeover * 1.5 + 5.0
+    while wanted and loop.time() < until:
+        await asyncio.sleep(LOOK)
+        retired = by_stream(await store.list_after(RETIRED))
+        for stream, beat in list(wanted.items()):
+            is_alive = (await read_beat(store, stream))[0] != beat
+            if is_alive or is_whole(retired.get(stream, set())):
+                del wanted[stream]
+
+
+async def _left_behind(store: Store, ours: str, node: str) -> dict[str, bytes]:
+    """Streams that closed in order, or are this node's, with their last heartbeat."""
+    retired = by_stream(await store.list_after(RETIRED))
+    found = {}
+    for key in await store.list_after(STREAMS):
+        stream = last_segment(key)
+        if stream == ours or is_whole(retired.get(stream, set())):
+            continue
+        beat, read = await read_beat(store, stream)
+        announced = await read_announcement(store, stream)
+        if (read is not None and read.closed) or (announced is not None and announced.node == node):
+            found[stream] = beat
+    return found
+
+
+class _Silent:
+    """`mta.spool.attempt.Journal` that nobody reads: the command says itself what it has done."""
+
+    def tried(
+        self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
+    ) -> None:
+        """Nothing is tried but what an administrator gives up."""
+
+    def expired(self, message: QueuedMessage, record: Record, recipients: Sequence[Recipient]) -> None:
+        """Nothing expires."""
+
+    def reported(self, about: str, report: str) -> None:
+        """A report is in the queue."""
+
+    def unreadable(self, name: str, problem: Exception) -> None:
+        """A message cannot be read and is on hold: it counts as not done."""
+
+    def failed(self, name: str, error: Exception) -> None:
+        """Faults come out of the command."""
+
+
+_SILENT = _Silent()
+
+
+def _count(why: Why) -> None:
+    """Nobody reads the counters of a command."""
+
+
+def _report(event: str, fields: dict[str, object]) -> None:
+    if event != "stream adopted":
+        print(f"tamis: {event}: {', '.join(map(str, fields.values()))}", file=sys.stderr)
+
+
+def _no_users() -> NoReturn:
+    raise LookupError("no users file is read here")
