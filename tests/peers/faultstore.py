@@ -18,6 +18,7 @@ from mailqueue.store.base import (
     Blob,
     SealResult,
     Store,
+    StoreError,
     StoreFull,
     StoreRefused,
     StoreUnavailable,
@@ -187,7 +188,8 @@ class FaultStore:
             case Kind.REFUSED:
                 raise StoreRefused(self.name, f"{call} {key}: read-only")
             case Kind.LATE:
-                self._start_late(effect)
+                if call not in ("get", "list_after"):  # late or not, a read changes nothing
+                    self._start_late(effect)
                 raise StoreUnavailable(self.name, f"{call} {key}: no answer in time")
             case Kind.CRASH_BEFORE:
                 await self._die()
@@ -211,7 +213,7 @@ class FaultStore:
             await asyncio.sleep(wait)
             try:
                 return await effect()
-            except (StoreUnavailable, StoreRefused):  # the real store may fail too: nobody hears of it
+            except StoreError:  # the real store may fail too: nobody hears of it
                 return None
 
         task = asyncio.ensure_future(later())

@@ -337,16 +337,46 @@ class TestSealing:
 
         run(main())
 
-    def test_an_entry_that_is_seen_beats_any_number_of_seals(self) -> None:
+    def test_an_entry_counts_where_the_seal_is_not_complete(self) -> None:
+        """Two stores have it: it may be acknowledged, whatever the third says."""
+
+        async def main() -> None:
+            world = World("abc", 2)
+            await world.inner[0].put_new("log/s/5", SEAL)
+            await world.inner[1].put_new("log/s/5", b"entry")
+            await world.inner[2].put_new("log/s/5", b"entry")
+            assert await world.store.seal_new("log/s/5", OTHER_SEAL) == (False, b"entry")
+            assert await world.store.get("log/s/5") == b"entry"
+            world.down(1)
+            assert await world.store.seal_new("log/s/5", OTHER_SEAL) == (False, b"entry")
+
+        run(main())
+
+    def test_a_complete_seal_beats_an_entry_that_was_never_acknowledged(self) -> None:
         async def main() -> None:
             world = World("abc", 2)
             await world.inner[0].put_new("log/s/5", SEAL)
             await world.inner[2].put_new("log/s/5", b"entry")
-            assert await world.store.seal_new("log/s/5", OTHER_SEAL) == (False, b"entry")
-            assert await world.store.get("log/s/5") == b"entry"
-            assert await world.inner[1].get("log/s/5") == OTHER_SEAL
+            assert await world.store.seal_new("log/s/5", OTHER_SEAL) == (True, SEAL)
+            assert not await world.store.put_new("log/s/5", b"entry")
 
         run(main())
+
+    def test_parts_of_an_entry_are_not_read_from_a_seal(self) -> None:
+        async def main() -> None:
+            world = World("abc", 2)
+            entry = bytes(range(256)) * 4
+            await world.inner[0].put_new("log/s/5", SEAL)
+            await world.inner[1].put_new("log/s/5", entry)
+            await world.inner[2].put_new("log/s/5", entry)
+            for start, end in ((0, 3), (2, 5), (2, None), (600, 700), (900, 5000), (5000, 6000)):
+                assert await world.store.get("log/s/5", start, end) == entry[start:end], (start, end)
+
+        run(main())
+
+    def test_a_seal_is_short(self) -> None:
+        with pytest.raises(ValueError, match="at most 512 octets"):
+            run(World("ab", 2).store.seal_new("log/s/1", SEAL * 100))
 
     def test_a_seal_is_read_when_no_entry_can_be_there(self) -> None:
         async def main() -> None:

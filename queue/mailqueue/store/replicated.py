@@ -7,12 +7,12 @@ hold together is the union. Where two writers may meet, at leases and retired ma
 * An entry is acknowledged when `copies` stores have it. Some stores may be *private*: a folder on the disk of
   this node, that no other node can see. So of m shared and p private stores at least copies - p shared ones
   have every acknowledged entry.
-* A seal is complete when m - (copies - p) + 1 shared stores have one at this number and no shared store that
-  was asked shows an entry there. Then no acknowledged entry can be there, nor come: any `copies` stores
-  include one of the sealed.
-* An entry that is seen beats a seal at the same number, however many seals there are; the sealer goes on with
-  the next number. (At worst it adopts a message that its client was told to send again.)
-* With fewer stores within reach nothing is sealed: `StoreUnavailable`, and the dead log waits.
+* A seal is complete when m - (copies - p) + 1 shared stores have one at this number. Then no acknowledged
+  entry is there, nor can one come, as any `copies` stores include one of the sealed; an entry that one of the
+  others has was never acknowledged.
+* With fewer seals, an entry that is seen counts; the sealer goes on with the next number. (At worst it adopts
+  a message that its client was told to send again.)
+* With fewer stores within reach and no entry nothing is sealed: `StoreUnavailable`, and the dead log waits.
 
 Reading needs no more: what fewer than m - (copies - p) + 1 shared stores deny may still be there, so that is
 `StoreUnavailable` too, never `MissingKey`.
@@ -35,6 +35,7 @@ from typing import NamedTuple, TypeVar
 
 from mailqueue.keys import BODIES, CORRUPT, LOGS, SNAPSHOTS
 from mailqueue.store.base import (
+    SEAL_MARK,
     Blob,
     MissingKey,
     SealResult,
@@ -59,6 +60,8 @@ BLOB_GRACE = 5.0
 """Seconds that a slower store gets to complete a Blob: its owner may close it when `put_new` has returned."""
 CLOSING = 10.0
 """Seconds for what is under way when the store is closed."""
+SEAL_MAX = 512
+"""Octets of the longest seal."""
 SUSPECT = 30.0
 """Seconds for which reads prefer other stores after an error."""
 
@@ -159,14 +162,15 @@ class Replicated:
             else:
                 tasks[self._start(index, key, data)] = index
         try:
-            return await self._gather_copies(key, set(tasks), failures)
+            return await self._gather_copies(key, tasks, failures)
         finally:
             if not isinstance(data, bytes):
                 await self._end(set(tasks))
 
     async def _gather_copies(
-        self, key: str, waiting: set[asyncio.Task[bool]], failures: list[StoreError]
+        self, key: str, tasks: dict[asyncio.Task[bool], int], failures: list[StoreError]
     ) -> bool:
+        waiting = set(tasks)
         good = other = 0
         total = len(self._members)
         while True:
@@ -182,7 +186,7 @@ class Replicated:
                 for task in waiting:
                     task.cancel()
                 raise
-            for task in done:
+            for task in sorted(done, key=tasks.__getitem__):
                 error = task.exception()
                 if isinstance(error, StoreError):
                     failures.append(error)
@@ -209,13 +213,14 @@ class Replicated:
         for index in self._in_order():
             try:
                 found = await self._members[index].get(key, start, end)
+                sealed = key.startswith(LOGS) and await self._is_seal(index, key, start, end, found)
             except MissingKey:
                 denials += index in self._shared
             except StoreError as error:
                 self._suspect[index] = asyncio.get_running_loop().time() + SUSPECT
                 failures.append(error)
             else:
-                if not (key.startswith(LOGS) and start == 0 and is_seal(found)):
+                if not sealed:
                     return found
                 # Another store may have an entry there, and that would count.
                 seal = found
@@ -255,6 +260,8 @@ class Replicated:
         """Try to end a log at this number, by the rules above. Raises MissingKey as every store does."""
         if not check_key(key).startswith(LOGS):
             raise ValueError(f"only logs are sealed: {key}")
+        if len(seal) > SEAL_MAX:
+            raise ValueError(f"a seal has at most {SEAL_MAX} octets")
         asked: Sequence[int] = self._shared
         if self._alone:
             asked = range(len(self._members))
@@ -263,13 +270,14 @@ class Replicated:
         for error in failures.values():
             if isinstance(error, MissingKey):
                 raise error
+        needed = len(asked) if self._alone else self._needed
+        seals = [result for result in results.values() if result.sealed]
+        if len(seals) >= needed:
+            return seals[0]
         for result in results.values():
             if not result.sealed:
                 return result
-        needed = len(asked) if self._alone else self._needed
-        if len(results) < needed:
-            raise self._combined(f"sealing {key} on {needed} stores", list(failures.values()))
-        return next(iter(results.values()))
+        raise self._combined(f"sealing {key} on {needed} stores", list(failures.values()))
 
     async def repair(self, prefix: str, after: str = "") -> Repaired:
         """Copy to each store what it misses of the keys under `prefix` that are greater than `after`.
@@ -369,6 +377,14 @@ class Replicated:
         now = asyncio.get_running_loop().time()
         order = (*self._private, *self._shared)
         return sorted(order, key=lambda index: self._suspect.get(index, now) > now)
+
+    async def _is_seal(self, index: int, key: str, start: int, end: int | None, found: bytes) -> bool:
+        """Whether octets of an object under "log/" are those of a seal."""
+        if start == 0 and len(found) >= len(SEAL_MARK):
+            return is_seal(found)
+        if start >= SEAL_MAX and end is not None and len(found) == end - start > 0:
+            return False  # a seal has no octets there
+        return is_seal(await self._members[index].get(key, 0, len(SEAL_MARK)))
 
     async def _expect_own_log(self, key: str) -> None:
         log = key[: key.rindex("/") + 1]
