@@ -220,7 +220,7 @@ class Watcher:
             replay.resolve(of, part, won)
 
     async def _adopt(self, reader: StreamReader, parts: list[int], slots: list[list[int]]) -> int:
-        source, log = reader.replay.index, self._log
+        source, log, step = reader.replay.index, self._log, self._settings.adopt_rows
         handles: list[int] = []
         async with self._keeper.exclusive:
             mine = [slot for part in parts for slot in slots[part]]
@@ -228,9 +228,9 @@ class Watcher:
             blocks: list[tuple[int, bytes]] = []
             self._keeper.undecided = True
             for part in parts:
-                for chunk, first in enumerate(range(0, len(slots[part]), BLOCK_ROWS)):
-                    rows = encode_rows(source, slots[part][first : first + BLOCK_ROWS])
-                    last = first + BLOCK_ROWS >= len(slots[part])
+                for chunk, first in enumerate(range(0, len(slots[part]), step)):
+                    rows = encode_rows(source, slots[part][first : first + step])
+                    last = first + step >= len(slots[part])
                     log.append(encode_record(Adopt(reader.stream, part, chunk, last, rows)), urgent=True)
                     blocks.append((part, rows))
                     await asyncio.sleep(0)

@@ -19,6 +19,11 @@ class Line:
 
     def __init__(self) -> None:
         self.cut = False
+        self.latency = 0.01
+        """Seconds that a request, and its answer, take at most."""
+        self.fuse = -1
+        """Requests until `blow` is called: something happens between two certain requests."""
+        self.blow: Callable[[], None] = lambda: None
         self.faults = 0.0
         """Chance that something is wrong with a request."""
 
@@ -61,8 +66,11 @@ class RemoteStore:
         self.calls += 1
         chance, timeline, process = self._chance, self._timeline, self._process
         answer: asyncio.Future[T] = process.loop.create_future()
-        there = timeline.now + chance.uniform(0.0005, 0.01)
-        back = there + chance.uniform(0.0005, 0.01)
+        there = timeline.now + chance.uniform(0.0005, self._line.latency)
+        back = there + chance.uniform(0.0005, self._line.latency)
+        self._line.fuse -= 1
+        if self._line.fuse == 0:
+            timeline.at(chance.choice((timeline.now, there, back)), self._line.blow)
         effect = reply = True
         if self._line.cut:
             # Requests under way when a line is cut may still arrive; later ones do not.

@@ -129,9 +129,14 @@ class Machine:
 
     def drain(self) -> None:
         """Have the worker hand over and end."""
-        assert self.process is not None
-        self.draining = True
-        self.process.loop.call_soon(self.drained.set)
+        if self.process is not None:
+            self.draining = True
+            self.process.loop.call_soon(self.drained.set)
+
+    def pause(self) -> None:
+        """As by SIGSTOP, and SIGCONT the next time."""
+        if self.process is not None:
+            self.process.stopped = not self.process.stopped
 
     async def _life(self, store: RemoteStore, settings: QueueSettings, clock: Clock) -> None:
         while not self.draining:
@@ -243,6 +248,7 @@ class World:
         self.pids = 100
         self.commit_timeout = 5.0
         self.reports: list[tuple[float, str, dict[str, object]]] = []
+        self.lease = self.chance.choice((0.5, 15.0))
         self.machines = [Machine(self, f"m{number}") for number in range(machines)]
 
     def random_bytes(self, count: int) -> bytes:
@@ -258,7 +264,8 @@ class World:
             inline_max=2000,
             cache_max=20_000,
             defer_flush=2.0,
-            lease=15.0,
+            lease=self.lease,
+            adopt_rows=2,
             snapshot_every=6.0,
             snapshot_bytes=4000,
             compact_after=8.0,
@@ -269,7 +276,9 @@ class World:
     def play(self, seconds: float) -> None:
         """Everything goes wrong for a while, then all is repaired and the queue must run dry."""
         chance, timeline = self.chance, self.timeline
+        latency = chance.choice((0.01, 0.01, 0.1, 0.6))
         for machine in self.machines:
+            machine.line.latency = latency
             machine.boot()
         end = timeline.now + seconds
         while timeline.now < end:
@@ -277,7 +286,7 @@ class World:
             self.strike(chance.choice(self.machines))
         self.quiet = True
         for machine in self.machines:
-            machine.line.cut, machine.line.faults = False, 0.0
+            machine.line.cut, machine.line.faults, machine.line.fuse = False, 0.0, -1
             if machine.process is None:
                 machine.boot()
             else:
@@ -287,15 +296,19 @@ class World:
     def strike(self, machine: Machine) -> None:
         """One thing goes wrong, or is repaired."""
         chance = self.chance
-        match chance.randrange(8):
+        match chance.randrange(9):
             case 0:
                 machine.kill()
+            case 8:
+                # Right at a request to come, in the middle of whatever is done then.
+                line = machine.line
+                line.fuse = chance.randint(1, 60)
+                line.blow = chance.choice((machine.kill, machine.pause, machine.drain))
             case 1 | 2:
                 if machine.process is None or not machine.process.alive:
                     machine.boot()
             case 3:
-                if machine.process is not None:
-                    machine.process.stopped = not machine.process.stopped
+                machine.pause()
             case 4:
                 machine.line.cut = not machine.line.cut
             case 5:
