@@ -36,6 +36,7 @@ MODULES = (
     "mailboxid",
     "mboxmetadata",
     "mime",
+    "regex",
     "reject",
     "relational",
     "replace",

@@ -1,0 +1,135 @@
+"""regex (draft-ietf-sieve-regex): the match type :regex, and :quoteregex of set. Status: complete.
+
+Expressions are those of RE2: what POSIX calls extended, with the classes of Perl and without what cannot be
+matched in linear time: back-references and look-around. Where several alternatives match, the first counts,
+not the longest. "." matches a line end, too. ${0} is what the whole expression has matched, ${1} and so on
+its groups. An expression with variables that is none matches nothing; the log says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import re2
+
+from sieve_ext.extend import (
+    Capability,
+    Checker,
+    Comparator,
+    Compiler,
+    GivenTag,
+    Match,
+    MatchType,
+    Modifier,
+    Node,
+    Run,
+    TemplateList,
+    texts,
+)
+
+COMPARATORS = frozenset(["i;octet", "i;ascii-casemap"])
+"""The comparators that :regex works with; of i;ascii-casemap it takes that case does not matter."""
+
+KEYS = ("keys", "value-patterns")
+"""What words call the argument that has the expressions."""
+
+MEMORY = 4 * 1024 * 1024
+"""Octets that one compiled expression and its matching may take."""
+
+MATCH_VALUES = 32
+"""Groups that are kept."""
+
+_LONG = 1000
+"""Characters that are searched in the time of one operation."""
+
+SPECIAL = "\\.[]{}()*+?^$|"
+"""What :quoteregex puts a backslash before."""
+
+
+@lru_cache(maxsize=512)
+def compiled(pattern: str, has_case: bool) -> Any:
+    """The compiled expression. Raises ValueError with what is wrong with it."""
+    options = re2.Options()
+    options.log_errors = False
+    options.case_sensitive = has_case
+    options.dot_nl = True
+    options.max_mem = MEMORY
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        why = error.args[0] if error.args else ""
+        text = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
+        raise ValueError(f"invalid regular expression '{pattern}' for regex match: {text}") from None
+
+
+def check_regex(node: Node, given: GivenTag, comparator: Comparator, checker: Checker) -> None:
+    """The comparator is one of two; constant expressions are valid, the first that is not is reported."""
+    if comparator.name not in COMPARATORS:
+        checker.error(
+            given, "regex-comparator",
+            "regex match type only supports i;octet and i;ascii-casemap comparators",
+        )  # fmt: skip
+        return
+    for name in KEYS:
+        for text in texts(node.value(name)):
+            pattern = checker.constant(text)
+            if pattern is None:
+                continue
+            try:
+                compiled(pattern, comparator.name == "i;octet")
+            except ValueError as error:
+                checker.error(text, "bad-regex", str(error))
+                return
+
+
+def compile_regex(compiler: Compiler, node: Node, comparator: Comparator, keys: TemplateList) -> Match:
+    """An expression matches somewhere in a value."""
+    has_case = comparator.name == "i;octet"
+    constant = None if keys.constant is None else tuple(compiled(one, has_case) for one in keys.constant)
+    keeps = compiler.expands
+
+    def match(run: Run, values: Sequence[str]) -> bool:
+        patterns = constant if constant is not None else _expanded(run, keys, has_case)
+        for value in values:
+            run.spend(len(patterns) * (1 + len(value) // _LONG))
+            # A broken charset can leave half of a surrogate pair, which RE2 does not take.
+            text = value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+            for pattern in patterns:
+                found = pattern.search(text)
+                if found is None:
+                    continue
+                if keeps:
+                    run.match_values = [
+                        found.group(number) or "" for number in range(min(pattern.groups, MATCH_VALUES) + 1)
+                    ]
+                return True
+        return False
+
+    return match
+
+
+def _expanded(run: Run, keys: TemplateList, has_case: bool) -> Sequence[Any]:
+    found: list[Any] = []
+    for pattern in keys.expand(run):
+        try:
+            found.append(compiled(pattern, has_case))
+        except ValueError as error:
+            run.note(str(error))
+    return found
+
+
+def quote_regex(text: str) -> str:
+    """`text` as an expression that matches just that."""
+    return "".join(f"\\{character}" if character in SPECIAL else character for character in text)
+
+
+CAPABILITIES = (
+    Capability(
+        "regex",
+        match_types=(MatchType(":regex", compile_regex, check=check_regex),),
+        modifiers=(Modifier(":quoteregex", 20, quote_regex),),
+        specification="draft-ietf-sieve-regex-01",
+    ),
+)
