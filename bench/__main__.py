@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import cpu, latency, memory, queue, start, throughput
+from bench import cold_start, cpu, latency, memory, queue, queue_s3, start, takeover, throughput
 from bench.command import Measure, parse, run_all
 
 BENCHMARKS: dict[str, Measure] = {
@@ -14,6 +14,9 @@ BENCHMARKS: dict[str, Measure] = {
     "latency": latency.measure,
     "start": start.measure,
     "queue": queue.measure,
+    "queue_s3": queue_s3.measure,
+    "takeover": takeover.measure,
+    "cold_start": cold_start.measure,
 }
 
 

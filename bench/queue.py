@@ -2,9 +2,9 @@
 
 `queue_accept_s20`, `queue_accept_s100`: messages a second that are answered 250 while nothing can be
 delivered, so that each of them is durable in the queue, of 4 kB, with a new connection for each.
-`queue_accept_cpu` is what one costs, with 20 sessions, in microseconds of CPU of all processes. `queue_drain`:
-messages a second from the moment at which the next hop is back and the queue is told to go on, until it has
-the last one of the backlog.
+`queue_accept_cpu` is what one costs, with 20 sessions, in microseconds of CPU of all processes.
+`queue_drain`: messages a second from the moment at which the next hop is back and the queue is told to go on,
+until it has the last one of the backlog.
 """
 
 from __future__ import annotations
