@@ -23,7 +23,7 @@ from mailqueue.store.replicated import Member, Replicated
 from tests.peers.faultstore import FaultStore, Kind, RandomFaults
 from tests.peers.virtualtime import run_virtual
 
-SEEDS = 25
+SEEDS = 16
 """Runs of each layout."""
 LAYOUTS = [
     ("ab", 2),

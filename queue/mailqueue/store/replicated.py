@@ -30,8 +30,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from mailqueue.keys import BODIES, CORRUPT, LOGS, SNAPSHOTS
 from mailqueue.store.base import (
@@ -49,6 +48,7 @@ from mailqueue.store.base import (
     is_seal,
     size_of,
 )
+from mailqueue.store.repair import Repaired, ask_all, repair
 
 COPIED = (LOGS, SNAPSHOTS, BODIES, CORRUPT)
 """What all stores hold. All other keys are the authority's."""
@@ -75,15 +75,6 @@ class Member:
     store: Store
     private: bool = False
     """True when other nodes do not see the same store under this name: a folder on a disk of this node."""
-
-
-class Repaired(NamedTuple):
-    """What `repair` did."""
-
-    copied: int
-    """Objects that a store did not have and has now."""
-    failed: int
-    """Objects that could not be copied: run it again."""
 
 
 class Replicated:
@@ -288,26 +279,7 @@ class Replicated:
         """
         if not _is_copied(check_prefix(prefix)):
             raise ValueError(f"only {', '.join(COPIED)} are on several stores: {prefix!r}")
-        lists, _ = await self._ask(range(len(self._members)), lambda store: store.list_after(prefix, after))
-        held = {index: set(keys) for index, keys in lists.items()}
-        copied = failed = 0
-        for key in sorted(set().union(*held.values())):
-            missing = [
-                index for index in held if key not in held[index] and self._wants(index, held[index], key)
-            ]
-            if not missing:
-                continue
-            try:
-                data = await self._for_repair(key, [index for index in held if key in held[index]])
-            except StoreError:
-                failed += len(missing)
-                continue
-            if data is None:
-                continue
-            _, failures = await self._ask(missing, partial(_copy, key=key, data=data))
-            failed += len(failures)
-            copied += len(missing) - len(failures)
-        return Repaired(copied, failed + (len(self._members) - len(held)))
+        return await repair(self._members, self._shared, prefix, after)
 
     async def close(self) -> None:
         """Give what is under way a moment, then close all stores."""
@@ -357,21 +329,7 @@ class Replicated:
     async def _ask(
         self, asked: Iterable[int], question: Callable[[Store], Awaitable[T]]
     ) -> tuple[dict[int, T], dict[int, StoreError]]:
-        """Answers and failures of several stores, by index."""
-        indices = list(asked)
-        results = await asyncio.gather(
-            *(question(self._members[index]) for index in indices), return_exceptions=True
-        )
-        answers: dict[int, T] = {}
-        failures: dict[int, StoreError] = {}
-        for index, result in zip(indices, results, strict=True):
-            if isinstance(result, StoreError):
-                failures[index] = result
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                answers[index] = result
-        return answers, failures
+        return await ask_all(self._members, asked, question)
 
     def _in_order(self) -> list[int]:
         now = asyncio.get_running_loop().time()
@@ -397,18 +355,6 @@ class Replicated:
                 f"sealing {key}: with so few copies only the node that wrote a log can take it over",
             )
 
-    def _wants(self, index: int, held: set[str], key: str) -> bool:
-        if index in self._shared:
-            return True
-        return key.startswith(LOGS) and any(other.startswith(key[: key.rindex("/") + 1]) for other in held)
-
-    async def _for_repair(self, key: str, holders: list[int]) -> bytes | None:
-        """What to copy, None when stores differ: an entry and a seal, that only a sealer can judge."""
-        if not key.startswith(LOGS):
-            return await self._members[holders[0]].get(key)
-        found = {await self._members[index].get(key) for index in holders}
-        return found.pop() if len(found) == 1 else None
-
     def _combined(self, what: str, failures: Sequence[StoreError]) -> StoreError:
         """One error for what several stores said; the gravest kind that one of them has."""
         kind: type[StoreError] = StoreUnavailable
@@ -417,10 +363,6 @@ class Replicated:
                 kind = candidate
                 break
         return kind(self.name, f"{what}: " + ("; ".join(map(str, failures)) or "too few stores answered"))
-
-
-async def _copy(store: Store, *, key: str, data: bytes) -> bool:
-    return await store.put_new(key, data)
 
 
 def _is_copied(key: str) -> bool:

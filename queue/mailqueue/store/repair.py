@@ -1,0 +1,89 @@
+"""Anti-entropy: give each of several stores what the others have.
+
+Holes are filled and nothing else is touched: objects never change, and where one store has an entry and
+another a seal, only a sealer can judge (mailqueue.store.replicated). To fill a hole is as if the owner of the
+log, or the sealer, had been late: whoever comes first to a key has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from mailqueue.keys import LOGS
+from mailqueue.store.base import Store, StoreError
+
+T = TypeVar("T")
+
+
+class Repaired(NamedTuple):
+    """What `repair` did."""
+
+    copied: int
+    """Objects that a store did not have and has now."""
+    failed: int
+    """Objects that could not be copied: run it again."""
+
+
+async def repair(stores: Sequence[Store], shared: Container[int], prefix: str, after: str) -> Repaired:
+    """Fill the holes under `prefix` behind `after`; stores whose index is not `shared` are private."""
+    lists, unreachable = await ask_all(
+        stores, range(len(stores)), lambda store: store.list_after(prefix, after)
+    )
+    held = {index: set(keys) for index, keys in lists.items()}
+    copied, failed = 0, len(unreachable)
+    for key in sorted(set().union(*held.values())):
+        missing = [
+            index
+            for index, keys in held.items()
+            if key not in keys and (index in shared or _has_begun(keys, key))
+        ]
+        if not missing:
+            continue
+        try:
+            data = await _agreed(key, [stores[index] for index, keys in held.items() if key in keys])
+        except StoreError:
+            failed += len(missing)
+            continue
+        if data is not None:
+            _, failures = await ask_all(stores, missing, partial(_copy, key=key, data=data))
+            failed += len(failures)
+            copied += len(missing) - len(failures)
+    return Repaired(copied, failed)
+
+
+async def ask_all(
+    stores: Sequence[Store], asked: Iterable[int], question: Callable[[Store], Awaitable[T]]
+) -> tuple[dict[int, T], dict[int, StoreError]]:
+    """Ask some of the stores at the same time; answers and failures by index. Raises other errors."""
+    indices = list(asked)
+    results = await asyncio.gather(*(question(stores[index]) for index in indices), return_exceptions=True)
+    answers: dict[int, T] = {}
+    failures: dict[int, StoreError] = {}
+    for index, result in zip(indices, results, strict=True):
+        if isinstance(result, StoreError):
+            failures[index] = result
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            answers[index] = result
+    return answers, failures
+
+
+async def _agreed(key: str, holders: Sequence[Store]) -> bytes | None:
+    """What the holders have; None when they differ."""
+    if not key.startswith(LOGS):
+        return await holders[0].get(key)
+    found = {await store.get(key) for store in holders}
+    return found.pop() if len(found) == 1 else None
+
+
+async def _copy(store: Store, *, key: str, data: bytes) -> bool:
+    return await store.put_new(key, data)
+
+
+def _has_begun(held: Iterable[str], key: str) -> bool:
+    log = key[: key.rindex("/") + 1]
+    return key.startswith(LOGS) and any(other.startswith(log) for other in held)
