@@ -41,11 +41,13 @@ MODULES = (
     "relational",
     "replace",
     "servermetadata",
+    "spamtest",
     "special_use",
     "subaddress",
     "vacation",
     "vacation_seconds",
     "variables",
+    "virustest",
     "vnd_dovecot_debug",
     "vnd_dovecot_environment",
 )
