@@ -25,7 +25,7 @@ from sieve_ext.runtime.script import Script, check
 from sieve_ext.runtime.script import load as compile
 from sieve_ext.runtime.sequence import run_sequence
 from sieve_ext.runtime.settings import Settings
-from sieve_ext.runtime.trace import Event
+from sieve_ext.runtime.tracing import Event
 
 __all__ = [
     "Action",

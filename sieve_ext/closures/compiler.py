@@ -17,7 +17,7 @@ from sieve_ext.closures.variables import Reference, Scope, split_template
 from sieve_ext.diagnostic import Position, Source
 from sieve_ext.language.capability import ActionStep, Comparator, FieldSource, FieldValues, Match, Tag
 from sieve_ext.runtime.steps import Step, asks, sequence
-from sieve_ext.runtime.trace import Event, shown
+from sieve_ext.runtime.tracing import Event, shown
 from sieve_ext.syntax.tree import Number, Text, TextList
 
 if TYPE_CHECKING:

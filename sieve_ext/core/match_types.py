@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sieve_ext.core.glob import Glob, Span
+from sieve_ext.core.wildcards import Glob, Span
 from sieve_ext.language.capability import Comparator, Match, MatchType
 
 if TYPE_CHECKING:

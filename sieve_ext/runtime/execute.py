@@ -12,7 +12,7 @@ from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.result import Result
 from sieve_ext.runtime.script import Script
 from sieve_ext.runtime.settings import Settings
-from sieve_ext.runtime.trace import Trace
+from sieve_ext.runtime.tracing import Trace
 
 
 class Host(Protocol):

@@ -13,7 +13,7 @@ from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.errors import LimitExceeded, RunFailed
 from sieve_ext.runtime.result import Result
 from sieve_ext.runtime.settings import Settings
-from sieve_ext.runtime.trace import Event, Trace
+from sieve_ext.runtime.tracing import Event, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

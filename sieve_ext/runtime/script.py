@@ -22,7 +22,7 @@ from sieve_ext.runtime.result import Fault, Result
 from sieve_ext.runtime.run import Run
 from sieve_ext.runtime.settings import Settings
 from sieve_ext.runtime.steps import Step, asks
-from sieve_ext.runtime.trace import Trace
+from sieve_ext.runtime.tracing import Trace
 from sieve_ext.syntax.parser import Parser
 from sieve_ext.validate.check import validate
 

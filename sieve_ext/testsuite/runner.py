@@ -17,7 +17,7 @@ from sieve_ext.testsuite.surroundings import MESSAGE, derived_envelope
 
 if TYPE_CHECKING:
     from sieve_ext.language.dialect import Dialect
-    from sieve_ext.runtime.trace import Trace
+    from sieve_ext.runtime.tracing import Trace
 
 
 def run_file(

@@ -31,6 +31,9 @@ LONGEST_FILE = 400
 LONG_FILES: dict[str, str] = {}
 STANDARD_NAMES = {
     "mta/admin/http.py": "always imported as mta.admin.http, never from its own folder",
+    "sieve_ext/extensions/copy.py": "the name of the capability; always imported from the package",
+    "sieve_ext/extensions/mailbox.py": "the name of the capability; always imported from the package",
+    "sieve_ext/message/html.py": "always imported as sieve_ext.message.html",
     "mta/trace.py": "the word of RFC 5321 4.4; always imported as mta.trace",
 }
 """Modules that are named like one of the standard library."""
