@@ -11,73 +11,36 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mta.cli import default_configuration
+from mta.cli_progress import Progress
+from mta.cli_queue_common import (
+    Access,
+    AllOption,
+    ConfigOption,
+    FilterOption,
+    IdsArgument,
+    JsonOption,
+    Open,
+    WordsArgument,
+    checked_words,
+    chosen,
+    fail,
+    failures,
+    printable,
+)
+from mta.cli_queue_stores import add_commands
 from mta.config.units import format_duration
-from mta.mailq.filters import FilterError, parse_filter
 from mta.mailq.listing import Listing, short, size
-from mta.mailq.postqueue import postqueue_json, postqueue_text
+from mta.mailq.postqueue import postqueue_text
 from mta.mailq.rows import QueueRow
 from mta.mailq.shape import shape, shape_table
-from mta.spool.remote import QueueProblem
-
-EXIT_FAILED = 1
-EXIT_CONFIG = 78
-
-ConfigOption = Annotated[
-    str,
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="The configuration.", default_factory=default_configuration
-    ),
-]
-WordsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[WORD]...",
-        help="Filter: sender= recipient= domain= status= reason= older= younger= node= id=.",
-    ),
-]
-IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Messages by their ids.")]
-FilterOption = Annotated[
-    list[str] | None,
-    typer.Option("--filter", "-f", metavar="WORD", help="Messages by filter words; may be repeated."),
-]
-AllOption = Annotated[bool, typer.Option("--all", help="All messages.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-
-class Access(Protocol):
-    """A queue, wherever it is."""
-
-    def rows(self, words: Sequence[str]) -> Iterator[QueueRow]:
-        """The messages that a filter means."""
-
-    def show(self, name: str) -> dict[str, Any]:
-        """Everything about a message."""
-
-    def octets(self, name: str) -> Iterator[bytes]:
-        """Header and body of a message."""
-
-    def act(self, action: str, ids: Sequence[str], words: Sequence[str], to: str = "") -> Iterator[str]:
-        """Do something to messages; the ids of those it was done to."""
-
-    def stats(self) -> dict[str, dict[str, Any]]:
-        """What each process knows of next hops."""
-
-    def flush(self, site: str) -> int:
-        """Try now what waits; how many messages."""
-
-
-Open = Callable[[str], Access]
-"""Opens the queue of a configuration."""
 
 
 def make_app(open_queue: Open) -> typer.Typer:
@@ -94,8 +57,8 @@ def make_app(open_queue: Open) -> typer.Typer:
         mailq: Annotated[bool, typer.Option("--mailq", help="Print it as Postfix's mailq does.")] = False,
     ) -> None:
         """Show the messages that wait."""
-        with _failures():
-            wanted = _words(words)
+        with failures():
+            wanted = checked_words(words)
             rows = open_queue(config).rows(wanted)
             if as_json:
                 for row in rows:
@@ -115,7 +78,7 @@ def make_app(open_queue: Open) -> typer.Typer:
         raw: Annotated[bool, typer.Option("--raw", help="Its octets.")] = False,
     ) -> None:
         """Show a message: envelope, what was tried, header."""
-        with _failures():
+        with failures():
             queue = open_queue(config)
             if raw:
                 for octets in queue.octets(name):
@@ -136,7 +99,7 @@ def make_app(open_queue: Open) -> typer.Typer:
         senders: Annotated[bool, typer.Option("--senders", help="Count by domain of the sender.")] = False,
     ) -> None:
         """Show how many messages wait, by destination and age, and how next hops do."""
-        with _failures():
+        with failures():
             queue = open_queue(config)
             counted = shape(queue.rows(()), time.time(), senders=senders)
             workers = queue.stats()
@@ -159,8 +122,9 @@ def make_app(open_queue: Open) -> typer.Typer:
             everything: AllOption = False,
             as_json: JsonOption = False,
         ) -> None:
-            with _failures():
-                _act(open_queue(config), action, ids or [], _words(words), everything, as_json)
+            with failures():
+                wanted = chosen(ids, words, everything)
+                _act(open_queue(config), action, ids or [], wanted, as_json)
 
     command("retry", "Try messages now.")
     command("hold", "Keep messages from being tried until they are released.")
@@ -178,8 +142,9 @@ def make_app(open_queue: Open) -> typer.Typer:
         as_json: JsonOption = False,
     ) -> None:
         """Send messages to another address instead."""
-        with _failures():
-            _act(open_queue(config), "redirect", ids or [], _words(words), everything, as_json, to)
+        with failures():
+            wanted = chosen(ids, words, everything)
+            _act(open_queue(config), "redirect", ids or [], wanted, as_json, to)
 
     @app.command()
     def flush(
@@ -187,54 +152,30 @@ def make_app(open_queue: Open) -> typer.Typer:
         site: Annotated[str, typer.Argument(metavar="[NEXT-HOP]", help="As `stats` names it.")] = "",
     ) -> None:
         """Try now all that waits, for one next hop or for all."""
-        with _failures():
+        with failures():
             number = open_queue(config).flush(site)
             print(f"{number} message{'' if number == 1 else 's'} will be tried now")
 
+    add_commands(app, open_queue)
     return app
 
 
-def mailq(open_queue: Open, config: str, *, as_json: bool) -> int:
-    """The commands `mailq`, `postqueue -p` and `postqueue -j`; the exit status."""
-    rows = open_queue(config).rows(())
-    for line in postqueue_json(rows) if as_json else postqueue_text(rows):
-        print(line)
-    return 0
-
-
 def _act(
-    queue: Access,
-    action: str,
-    ids: Sequence[str],
-    words: Sequence[str],
-    everything: bool,
-    as_json: bool,
-    to: str = "",
+    queue: Access, action: str, ids: Sequence[str], words: Sequence[str], as_json: bool, to: str = ""
 ) -> None:
-    if bool(ids) + bool(words) + everything != 1:
-        raise typer.BadParameter("name messages by ids, by --filter, or by --all")
+    progress = Progress("messages")
     done: list[str] = []
-    for number, name in enumerate(queue.act(action, ids, words, to), 1):
+    for name in queue.act(action, ids, words, to):
         done.append(name)
-        if number % 1000 == 0 and sys.stderr.isatty():
-            print(f"\r{number} messages", end="", file=sys.stderr, flush=True)
+        progress.update(len(done))
+    progress.end()
     if as_json:
         print(json.dumps({"action": action, "done": done}))
     else:
         print(f"{action}: {len(done)} message{'' if len(done) == 1 else 's'}")
     missing = sorted(set(ids) - set(done))
     if missing:
-        _fail(f"nothing to {action} of {', '.join(missing)}")
-
-
-def _words(words: Sequence[str] | None) -> list[str]:
-    """Filter words, checked here too, so that a mistake is one of usage."""
-    given = list(words or ())
-    try:
-        parse_filter(given)
-    except FilterError as error:
-        raise typer.BadParameter(str(error)) from error
-    return given
+        fail(f"nothing to {action} of {', '.join(missing)}")
 
 
 def _print_list(rows: Sequence[QueueRow]) -> None:
@@ -257,7 +198,7 @@ def _print_message(facts: dict[str, Any]) -> None:
     for recipient, more in zip(row["recipients"], facts["recipients"], strict=True):
         console.print(f"To <{recipient['address']}>: {recipient['status']}, {_tries(recipient, more, now)}")
         if recipient["reply"]:
-            console.print(f"    {_printable(recipient['reply'])}")
+            console.print(f"    {printable(recipient['reply'])}")
     console.print(f"Given up in {short(max(0.0, facts['expires'] - now))}, priority {facts['priority']}")
     origin = facts.get("origin")
     if origin:
@@ -267,7 +208,7 @@ def _print_message(facts: dict[str, Any]) -> None:
         console.print(f"Problem: {facts['problem']}")
     console.print()
     for line in facts["header"].replace("\r\n", "\n").splitlines():
-        console.print(_printable(line))
+        console.print(printable(line))
 
 
 def _tries(recipient: dict[str, Any], more: dict[str, Any], now: float) -> str:
@@ -300,30 +241,6 @@ def _hops(workers: dict[str, dict[str, Any]]) -> Table:
             str(waiting),
             str(sum(hop["in_flight"] for hop in hops)),
             str(sum(hop["window"] for hop in hops)),
-            _printable(state),
+            printable(state),
         )
     return table
-
-
-def _printable(text: str) -> str:
-    """No escape sequence of a remote server or sender reaches the terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else "?" for c in text)
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    from mta.admin.client import Unreachable
-    from mta.config import ConfigError
-
-    try:
-        yield
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(EXIT_CONFIG) from error
-    except (QueueProblem, Unreachable) as problem:
-        _fail(str(problem))
-
-
-def _fail(reason: str) -> NoReturn:
-    print(f"tamis: {reason}", file=sys.stderr)
-    raise typer.Exit(EXIT_FAILED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from mta.admin.client import NotRunning
-from mta.cli_queue import Access
+from mta.cli_queue_common import Access
 from mta.spool.remote import RemoteQueue
 
 

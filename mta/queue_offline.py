@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class OfflineQueue:
-    """`mta.cli_queue.Access` of a server that does not run. Its methods raise QueueProblem."""
+    """`mta.cli_queue_common.Access` of a server that does not run. Its methods raise QueueProblem."""
 
     def __init__(self, settings: config.Config, now: Callable[[], float]) -> None:
         """Nothing is opened yet. `now` is seconds of the epoch. Raises QueueProblem."""

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.padding import Padding
 from rich.text import Text
 
 from mta.config.units import format_duration
@@ -51,7 +50,8 @@ class Listing:
                     continue
                 yield Text(text, style, overflow="fold")
                 if reason:
-                    yield Padding(Text(reason, style), (0, 0, 0, _INDENT))
+                    for line in Text(reason, style).wrap(console, max(20, options.max_width - _INDENT)):
+                        yield Text.assemble(" " * _INDENT, line)
 
     def _head(self, row: QueueRow) -> Text:
         node = f"  {_printable(row.node)}" if self._nodes else ""

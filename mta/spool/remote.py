@@ -20,7 +20,7 @@ class QueueProblem(Exception):
 
 
 class RemoteQueue:
-    """`mta.cli_queue.Access` of a running server. Raises `NotRunning` when there is none."""
+    """`mta.cli_queue_common.Access` of a running server. Raises `NotRunning` when there is none."""
 
     def __init__(self, socket: str) -> None:
         """`socket` is the path of the control socket."""
