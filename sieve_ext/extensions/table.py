@@ -27,6 +27,7 @@ MODULES = (
     "envelope_dsn",
     "environment",
     "ereject",
+    "extlists",
     "extracttext",
     "fcc",
     "fileinto",

@@ -36,7 +36,7 @@ CAPABILITIES = (
         settings={
             "sieve_virustest_status_header": "field that has the score, or NAME:EXPRESSION with one group",
             "sieve_virustest_status_type": "score, strlen (its length is the score) or text",
-            "sieve_virustest_score_max_value": "what is certainly one; or ..._max_header, a field that has it",
+            "sieve_virustest_score_max_value": "a certain virus; or ..._max_header, a field that has it",
             "sieve_virustest_text_value/N": "the text that means score N",
         },
     ),
