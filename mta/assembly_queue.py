@@ -102,7 +102,7 @@ def service_settings(
         spill_dir=settings.process.spill_directory or None,
     )
     return ServiceSettings(
-        replace(stream, spacing=0.0) if local else stream,
+        replace(stream, spacing=0.0, in_flight=2) if local else stream,
         AttemptSettings(retry(settings), report_retry(settings)),
         hops(settings),
         workers,

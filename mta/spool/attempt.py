@@ -135,8 +135,14 @@ class Attempts:
         )
         return Loaded(message, record, recipients, content)
 
-    async def make(self, loaded: Loaded, site: str, positions: Sequence[int]) -> tuple[Result, str]:
-        """Try the recipients at `positions` at one next hop; what it taught about it."""
+    async def make(
+        self, loaded: Loaded, site: str, positions: Sequence[int], learnt: Callable[[Result, str], None]
+    ) -> None:
+        """Try the recipients at `positions` at one next hop, and write down what became of them.
+
+        `learnt` is told what that taught about the next hop as soon as its session is free again: what has to
+        be written may take longer.
+        """
         message, record = loaded.message, loaded.record
         now = self._now()
         envelope = record.envelope(message.sender, now)
@@ -146,14 +152,13 @@ class Attempts:
         end, why = expires_at(policy, deadlines_of(message, record))
         if now >= end and why == "deliver_by":
             await self._expire(loaded, positions)
-            return Result.UNKNOWN, ""
+            return
         here, decided = await self._routes(loaded, envelope, site, recipients)
-        taught = Result.UNKNOWN, ""
         given_up = False
         if here:
             transport = hop_of(site).transport
             outcomes = await self._send(transport, envelope, [recipients[p] for p in here], loaded)
-            taught = learned(outcomes)
+            learnt(*learned(outcomes))
             tried = list(zip(here, outcomes, strict=True))
             if not loaded.content.is_wanted():  # what our own doubt has ended is no try
                 tried = [(p, outcome) for p, outcome in tried if not _is_ours(outcome.reply)]
@@ -165,7 +170,6 @@ class Attempts:
             await self._conclude(loaded, hop_of(site).transport, decided, ended)
         if given_up:
             raise QueueUnavailable("another node may have taken the message over")
-        return taught
 
     async def suspend(self, name: str, positions: Sequence[int], reason: str) -> None:
         """Count a try that a dead next hop did not get: the sender is to be told."""

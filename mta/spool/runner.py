@@ -21,6 +21,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mailqueue.model import QueueError, Status, UnknownMessage
 from mailqueue.queue import MailQueue
@@ -275,15 +276,13 @@ class Runner:
     # --- one try -------------------------------------------------------------------------------------
 
     async def _deliver(self, assignment: Assignment, flight: _Flight) -> None:
-        result, reason = Result.UNKNOWN, ""
         again: float | None = None
         try:
             if flight.loaded is None:
                 flight.loaded = await self.attempts.load(flight.name)
             if flight.loaded is not None:
-                result, reason = await self.attempts.make(
-                    flight.loaded, assignment.job.site, assignment.recipients
-                )
+                learnt = partial(self._learnt, assignment)
+                await self.attempts.make(flight.loaded, assignment.job.site, assignment.recipients, learnt)
         except UnknownMessage:
             pass  # an administrator was faster
         except GIVEN_BACK:
@@ -292,7 +291,7 @@ class Runner:
             self._journal.failed(flight.name, error)
             again = await self._put_off(flight.name, assignment.recipients)
         finally:
-            self._done(assignment, flight, result, reason, again)
+            self._done(assignment, flight, again)
 
     async def _put_off(self, name: str, positions: Sequence[int]) -> float | None:
         try:
@@ -301,12 +300,16 @@ class Runner:
             return self._now() + PAUSE
         return None
 
-    def _done(
-        self, assignment: Assignment, flight: _Flight, result: Result, reason: str, again: float | None
-    ) -> None:
+    def _learnt(self, assignment: Assignment, result: Result, reason: str) -> None:
+        """The session of a try is free again, before all is written down that has come of it."""
+        self._dispatcher.free(assignment, result, self._now(), reason)
+        self._take_back()
+        self._news.set()
+
+    def _done(self, assignment: Assignment, flight: _Flight, again: float | None) -> None:
         handle, site = assignment.job.handle, assignment.job.site
         flight.positions.difference_update(assignment.recipients)
-        finished = self._dispatcher.done(assignment, result, self._now(), reason)
+        finished = self._dispatcher.done(assignment, Result.UNKNOWN, self._now())
         self._take_back()
         if finished:
             self._forget(handle, flight)

@@ -96,6 +96,29 @@ def test_done_tells_when_a_job_is_finished() -> None:
         dispatcher.done(first, Result.ANSWERED, 1.0)
 
 
+def test_a_session_that_is_free_again_serves_the_next_delivery_before_the_last_is_over() -> None:
+    dispatcher = single()
+    dispatcher.offer(job(1), 0.0)
+    dispatcher.offer(job(2), 0.0)
+    first = dispatcher.next(0.0)
+    assert first is not None
+    assert dispatcher.next(0.0) is None
+    dispatcher.free(first, Result.ANSWERED, 0.0)
+    second = dispatcher.next(0.0)
+    assert second is not None
+    assert second.job.handle == 2
+    with pytest.raises(ValueError, match="twice"):
+        dispatcher.free(first, Result.ANSWERED, 0.0)
+    # The first is still under way, so it is not taken again.
+    again = dispatcher.offer(job(1), 0.0)
+    assert isinstance(again, Later)
+    assert again.cause == "under_way"
+    assert dispatcher.done(first, Result.UNKNOWN, 0.0)
+    with pytest.raises(ValueError, match="twice"):
+        dispatcher.done(first, Result.UNKNOWN, 0.0)
+    assert dispatcher.offer(job(1), 0.0) is None
+
+
 def test_a_message_is_taken_for_a_site_again_when_all_of_it_is_done() -> None:
     dispatcher = single(recipients=1)
     dispatcher.offer(job(1, "a", 2), 0.0)

@@ -170,10 +170,15 @@ class Dispatcher:
     def done(self, assignment: Assignment, result: Result, now: float, reason: str = "") -> bool:
         """Report a delivery; True if nothing more of its job is waiting or under way here.
 
-        `result` and `reason` speak of the site. A job whose rest was postponed or cancelled is finished with
-        its last delivery. Raises ValueError for an assignment that was reported before.
+        `result` and `reason` speak of the site, unless `free` has said it. A job whose rest was postponed or
+        cancelled is finished with its last delivery. Raises ValueError for an assignment that was reported
+        before.
         """
-        self.release(assignment.token, result, now, reason)
+        if assignment.over:
+            raise ValueError(f"a delivery to {assignment.job.site} was reported twice")
+        assignment.over = True
+        if assignment.token.open:
+            self.release(assignment.token, result, now, reason)
         entry = assignment.entry
         assert isinstance(entry, Entry)
         entry.open -= 1
@@ -181,6 +186,14 @@ class Dispatcher:
             return False
         self._forget(entry)
         return True
+
+    def free(self, assignment: Assignment, result: Result, now: float, reason: str = "") -> None:
+        """The session of a delivery has come back; the delivery is not over before `done`.
+
+        So what has to be written down about a delivery does not keep the next one waiting. Raises ValueError
+        the second time.
+        """
+        self.release(assignment.token, result, now, reason)
 
     def wake_at(self, now: float) -> float | None:
         """When `next` is to be called although nothing else happens; None: not before something does."""

@@ -93,6 +93,8 @@ class Assignment:
     token: Token
     entry: object = field(repr=False)
     """The dispatcher's own."""
+    over: bool = False
+    """Reported."""
 
 
 @dataclass(frozen=True, slots=True)
