@@ -69,8 +69,9 @@ def pack(meta: Meta, header: bytes, body: bytes) -> bytes:
 def unpack(frame: bytes, id: bytes) -> Payload:
     """The payload of the message `id`. Raises ValueError for anything else."""
     try:
-        if zstandard.frame_content_size(frame) > MAX_PAYLOAD:
-            raise ValueError("unreasonably large")
+        frame_is = zstandard.get_frame_parameters(frame)
+        if not frame_is.has_checksum or frame_is.content_size > MAX_PAYLOAD:
+            raise ValueError("the payload is damaged: no checksum, or unreasonably large")
         data = zstandard.ZstdDecompressor().decompress(frame)
         (size,) = _LENGTH.unpack_from(data)
         meta = _decode(data[4 : 4 + size])
