@@ -616,6 +616,7 @@ def test_a_client_that_closes_as_the_answer_is_written(
                     sock.close()
                 while metrics.value(server.daemon.snapshot(), "sessions_open"):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)  # remembering is a task of its own, for the session is over
             monkeypatch.undo()
             assert len(server.store.delivered) == 1
             assert bool(server.link.published) is not read
