@@ -178,6 +178,14 @@ class Message(EditableHeader):
         copy._fields = list(self._fields)
         return copy
 
+    def original(self) -> Message:
+        """The message as received, without any edits."""
+        if not self.is_edited:
+            return self
+        return Message(
+            self._head, self._original_size, self._chunks, has_8bit=self._has_8bit, read=self._read
+        )
+
     # MIME
 
     def _edit(self, key: str) -> list[int]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sieve_ext.message import Message
+from sieve_ext.outgoing import MailAction, Origin
 from sieve_ext.runtime.actions import Action, FileInto, Keep, Redirect, StoreAction
 from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.result import Result
@@ -114,12 +116,40 @@ def _store(postman: Postman, action: Action, message: Message, envelope: Envelop
     problem = bad_name(name)
     if problem is not None:
         raise DeliveryFailed(f"failed to store into mailbox '{name}': {problem}")
-    folder = postman.store.find(name)
+    postman.store_into(_folder(postman, action, name), action, message)
+
+
+def _folder(postman: Postman, action: Action, name: str) -> Folder:
+    """Where the options of an action say that it goes (RFC 9042 section 4, RFC 8579 section 4)."""
+    store, options = postman.store, action.options
+    use = options.get("specialuse", "")
+    folder = store.by_identity(options.get("mailboxid", ""))
+    folder = folder or (store.by_special_use(use) if use else None) or store.find(name)
     if folder is None:
-        if not action.options.get("create"):
+        if not options.get("create"):
             raise DeliveryFailed(f"failed to store into mailbox '{name}': mailbox doesn't exist: {name}")
-        folder = postman.store.create(name)
-    postman.store_into(folder, action, message)
+        folder = store.create(name)
+        if use:
+            folder.special_uses.add(use.lower())
+    return folder
+
+
+def _mail(postman: Postman, action: Action, message: Message, envelope: Envelope) -> None:
+    """Send what an action has to say; a copy for the user must not keep it from being sent (RFC 8580)."""
+    if not isinstance(action, MailAction):
+        return
+    now = datetime.now().astimezone()
+    origin = Origin(
+        message.original(), envelope, postman.settings, now, f"Postmaster <{POSTMASTER}>", "example.com"
+    )
+    if action.withheld(origin) is not None:
+        return
+    mails = action.mails(origin)
+    for mail in mails:
+        postman.send(mail.sender, list(mail.recipients), mail.octets)
+    mailbox = action.options.get("fcc")
+    if mailbox is not None and mails and bad_name(mailbox) is None:
+        postman.store_into(_folder(postman, action, mailbox), action, Message(mails[0].octets))
 
 
 def _redirect(postman: Postman, action: Action, message: Message, envelope: Envelope) -> None:
@@ -142,5 +172,6 @@ HANDLERS: dict[str, Handler] = {
     StoreAction.__name__: _store,
     FileInto.__name__: _store,
     Redirect.__name__: _redirect,
+    MailAction.__name__: _mail,
 }
 """What carries an action out, by the name of its class or of one that it derives from."""

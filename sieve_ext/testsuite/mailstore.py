@@ -34,6 +34,11 @@ class Folder:
     special_uses: set[str] = field(default_factory=set)
     """RFC 6154: "\\\\Junk" and so on, lower case."""
 
+    @property
+    def uses(self) -> set[str]:
+        """The special uses, those too that an annotation says (RFC 6154 section 4)."""
+        return self.special_uses | set(self.annotations.get("/private/specialuse", "").lower().split())
+
 
 class MailStore:
     """All mailboxes of one user."""
@@ -65,7 +70,14 @@ class MailStore:
 
     def by_special_use(self, flag: str) -> Folder | None:
         """The first mailbox that has the special use, None if none has."""
-        return next((one for one in self._folders.values() if flag.lower() in one.special_uses), None)
+        return next((one for one in self._folders.values() if flag.lower() in one.uses), None)
+
+    def has_special_use(self, name: str, flag: str) -> bool:
+        """True when the mailbox has the special use; for no name, when any has."""
+        if not name:
+            return self.by_special_use(flag) is not None
+        folder = self.find(name)
+        return folder is not None and flag.lower() in folder.uses
 
     def delete(self, name: str) -> None:
         """Remove a mailbox with its messages; INBOX is emptied."""

@@ -233,6 +233,7 @@ class Session:
         """Begin a new result."""
         run.result = Result()
         run.mark = 0
+        run.state.pop("imap4flags", None)  # the internal variable belongs to a result
         self._result_message = None
         self._run_failed = False
 
