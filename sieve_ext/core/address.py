@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sieve_ext.closures.compiler import Compiler
+from sieve_ext.core.match_types import warn_of_wildcards
 from sieve_ext.language.arguments import ADDRESS_PART, MATCHING, strings
 from sieve_ext.language.capability import AddressPart, FieldValues
 from sieve_ext.language.node import Node, Test
 from sieve_ext.message import Mailbox
 from sieve_ext.runtime.run import Run
 from sieve_ext.runtime.steps import Step
+from sieve_ext.validate.checker import Checker
 from sieve_ext.validate.values import address_header
 
 if TYPE_CHECKING:
@@ -80,6 +82,10 @@ class AddressTest(Test):
         strings("header-list", check=address_header),
         strings("keys"),
     )
+
+    def check(self, checker: Checker) -> None:
+        """Keys are what they look like."""
+        warn_of_wildcards(self, checker)
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare the parts of all addresses of all fields of the names."""

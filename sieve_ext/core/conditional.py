@@ -24,6 +24,8 @@ class Branch(Control):
         """See `Node`."""
         super().__init__(*arguments, **more)  # type: ignore[arg-type]
         self.next: Branch | None = None
+        self.seen: set[bytes] = set()
+        """The tests of the chain so far, as written but for blanks."""
 
     def skips(self, checker: Checker) -> bool:
         """True behind a branch that is always taken."""
@@ -31,12 +33,21 @@ class Branch(Control):
         if isinstance(self, IfCommand) or not isinstance(previous, Branch):
             return False
         previous.next = self
+        self.seen = previous.seen
         self.is_decided = previous.is_decided
         return self.is_decided
 
     def enters_block(self, checker: Checker) -> bool:
         """False when the test never holds."""
         constant = self.tests[0].constant(checker) if self.tests else True
+        if self.tests:
+            test = self.tests[0]
+            written = b" ".join(checker.source.octets[test.start : test.call.stop].split())
+            if written in self.seen and b"$" not in written:
+                checker.warn(
+                    test, "repeated-test", "an earlier branch has the same test: this one never runs"
+                )
+            self.seen.add(written)
         self.is_decided = constant is True and self.is_sound
         if self.tests and constant is not None and not self._is_meant():
             checker.warn(

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sieve_ext.closures.compiler import Compiler
+from sieve_ext.core.match_types import warn_of_wildcards
 from sieve_ext.language.arguments import MATCHING, strings
 from sieve_ext.language.node import Test
 from sieve_ext.runtime.run import Run
 from sieve_ext.runtime.steps import Step
+from sieve_ext.validate.checker import Checker
 from sieve_ext.validate.values import header_name
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ class HeaderTest(Test):
         strings("header-names", warn=header_name),
         strings("keys"),
     )
+
+    def check(self, checker: Checker) -> None:
+        """Keys are what they look like."""
+        warn_of_wildcards(self, checker)
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare the values of all fields of the names."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sieve_ext.closures.strings import TemplateList
     from sieve_ext.language.node import Node
     from sieve_ext.runtime.run import Run
+    from sieve_ext.validate.checker import Checker
 
 
 def compile_is(compiler: Compiler, node: Node, comparator: Comparator, keys: TemplateList) -> Match:
@@ -43,6 +44,19 @@ def compile_is(compiler: Compiler, node: Node, comparator: Comparator, keys: Tem
         return any(fold(value) in now for value in values)
 
     return match
+
+
+def warn_of_wildcards(node: Node, checker: Checker) -> None:
+    """Warn of keys that look like patterns but are compared as they stand."""
+    given = node.tags.get("match-type")
+    if given is not None and given.tag != ":is":
+        return
+    for text in checker.constants(node.value("keys")):
+        if len(text.value) > 1 and (text.value.startswith("*") or text.value.endswith("*")):
+            checker.warn(
+                text, "wildcard-with-is", f"'*' in '{text.value}' stands for itself with :is",
+                "use :matches for patterns, :contains for parts",
+            )  # fmt: skip
 
 
 def compile_contains(compiler: Compiler, node: Node, comparator: Comparator, keys: TemplateList) -> Match:

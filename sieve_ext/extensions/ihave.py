@@ -51,6 +51,11 @@ class IhaveTest(Test):
         """Known once it is checked."""
         return self.holds
 
+    @property
+    def is_probe(self) -> bool:
+        """True."""
+        return True
+
     def is_plainly_constant(self) -> bool:
         """True: that is what it is for."""
         return True

@@ -141,6 +141,11 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
     def leave_block(self, checker: Checker) -> None:
         """Its block has been checked."""
 
+    @property
+    def is_probe(self) -> bool:
+        """True when this test asks what the engine can do: scripts are written for more than one of them."""
+        return any(test.is_probe for test in self.tests)
+
     def is_plainly_constant(self) -> bool:
         """True when this test is constant by intention, so that nobody has to be warned of it."""
         return False

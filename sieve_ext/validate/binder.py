@@ -167,6 +167,12 @@ class Binder:
             node.tests.append(test)
             sound &= test.is_sound
             if test.is_sound and node.decided_by(test.constant(checker)):
+                if sub is not call.tests[-1] and not test.is_probe:
+                    checker.warn(
+                        test,
+                        "constant-test",
+                        f"the tests behind this one are never made: it settles {node.name}",
+                    )
                 break
         return sound
 

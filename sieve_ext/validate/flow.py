@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def check_flow(nodes: Sequence[Node], checker: Checker) -> None:
     """Warn of commands of a block that are never reached."""
     for place, node in enumerate(nodes):
-        if node.is_skipped or node.is_dead:
+        if node.is_skipped or (node.is_dead and not any(test.is_probe for test in node.tests)):
             checker.warn(node, "dead-block", f"this {node.name} block is never reached")
         elif node.ends_block() and place + 1 < len(nodes):
             following = nodes[place + 1]

@@ -107,8 +107,17 @@ FAULTS = [
     ("if true { keep; } else { foo; }", ["(1:19 dead-block)"]),
     ("if false { foo; bar; }", ["(1:1 dead-block)"]),
     ("if false { } elsif foo { }", ["1:20 unknown-test", "(1:1 dead-block)"]),
-    ("if allof (false, foo) { bar; }", ["(1:1 dead-block)"]),
-    ("if anyof (true, foo) { keep; }", []),
+    ("if allof (false, foo) { bar; }", ["(1:1 dead-block)", "(1:11 constant-test)"]),
+    ("if anyof (true, foo) { keep; }", ["(1:11 constant-test)"]),
+    ('if anyof (exists "x", true) { keep; }', []),
+    ("if size :over 1 { } elsif size  :over 1 { }", ["(1:27 repeated-test)"]),
+    ("if size :over 1 { } if size :over 1 { }", []),
+    ('if header "subject" ["*x*", "y"] { keep; }', ["(1:22 wildcard-with-is)"]),
+    ('if address :is "from" "*@b.c" { keep; }', ["(1:23 wildcard-with-is)"]),
+    ('if header :matches "subject" "*x*" { keep; }', []),
+    # ihave (RFC 5463): what is missing is neither checked nor warned of
+    ('require "ihave"; if ihave "nope" { nope; } elsif allof (ihave "nope", nope) { nope; } else { }', []),
+    ('require "ihave"; if allof (ihave "fileinto", true) { fileinto "a"; } fileinto "b";', []),
 ]
 
 
