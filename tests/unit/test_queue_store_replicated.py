@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mailqueue.store import replicated
+from mailqueue.store import asking, replicated
 from mailqueue.store.base import (
     SEAL_MARK,
     MissingKey,
@@ -306,6 +306,24 @@ def test_lists_are_merged_up_to_the_limit() -> None:
             await world.inner[1].put_new(f"log/s/{number}", b"x")
         assert await world.store.list_after("log/s/") == [f"log/s/{number}" for number in range(1, 6)]
         assert await world.store.list_after("log/s/", "log/s/1", 2) == ["log/s/2", "log/s/3"]
+
+    run(main())
+
+
+def test_who_hangs_delays_no_listing_and_no_seal_for_long() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        world = World("abc", 2)
+        await world.store.put_new("log/s/0", b"x")
+        hangs = Fault(before=1000)
+        world.faulty[1].faults = ScriptedFaults(("list_after", "", hangs), ("put_new", "", hangs))
+        assert await world.store.list_after("log/s/") == ["log/s/0"]
+        assert (await world.store.seal_new("log/s/1", SEAL)).sealed
+        assert loop.time() == pytest.approx(2 * asking.GRACE)
+        world.down(0)
+        world.faulty[1].faults = ScriptedFaults(("list_after", "", hangs))
+        await world.store.list_after("log/s/")  # two have to answer, however long it takes
+        assert loop.time() > 1000
 
     run(main())
 

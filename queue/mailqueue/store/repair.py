@@ -7,15 +7,13 @@ log, or the sealer, had been late: whoever comes first to a key has it.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from mailqueue.keys import LOGS
+from mailqueue.store.asking import ask_all
 from mailqueue.store.base import Store, StoreError
-
-T = TypeVar("T")
 
 
 class Repaired(NamedTuple):
@@ -52,24 +50,6 @@ async def repair(stores: Sequence[Store], shared: Container[int], prefix: str, a
             failed += len(failures)
             copied += len(missing) - len(failures)
     return Repaired(copied, failed)
-
-
-async def ask_all(
-    stores: Sequence[Store], asked: Iterable[int], question: Callable[[Store], Awaitable[T]]
-) -> tuple[dict[int, T], dict[int, StoreError]]:
-    """Ask some of the stores at the same time; answers and failures by index. Raises other errors."""
-    indices = list(asked)
-    results = await asyncio.gather(*(question(stores[index]) for index in indices), return_exceptions=True)
-    answers: dict[int, T] = {}
-    failures: dict[int, StoreError] = {}
-    for index, result in zip(indices, results, strict=True):
-        if isinstance(result, StoreError):
-            failures[index] = result
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            answers[index] = result
-    return answers, failures
 
 
 async def _agreed(key: str, holders: Sequence[Store]) -> bytes | None:

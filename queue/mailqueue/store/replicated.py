@@ -28,11 +28,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from mailqueue.keys import BODIES, CORRUPT, LOGS, SNAPSHOTS
+from mailqueue.store.asking import ask_all
 from mailqueue.store.base import (
     SEAL_MARK,
     Blob,
@@ -48,7 +48,7 @@ from mailqueue.store.base import (
     is_seal,
     size_of,
 )
-from mailqueue.store.repair import Repaired, ask_all, repair
+from mailqueue.store.repair import Repaired, repair
 
 COPIED = (LOGS, SNAPSHOTS, BODIES, CORRUPT)
 """What all stores hold. All other keys are the authority's."""
@@ -64,8 +64,6 @@ SEAL_MAX = 512
 """Octets of the longest seal."""
 SUSPECT = 30.0
 """Seconds for which reads prefer other stores after an error."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +226,12 @@ class Replicated:
         if prefix and not _is_copied(prefix):
             return await self._authority.list_after(prefix, after, limit)
         asked = range(len(self._members)) if self._alone else self._shared
-        lists, failures = await self._ask(asked, lambda store: store.list_after(prefix, after, limit))
+        lists, failures = await ask_all(
+            self._members,
+            asked,
+            lambda store: store.list_after(prefix, after, limit),
+            lambda lists: not self._alone and len(lists) >= self._needed,
+        )
         if sum(index in self._shared for index in lists) < self._needed or (self._alone and failures):
             raise self._combined(f"listing {prefix or 'it'}", list(failures.values()))
         return sorted(set().union(*lists.values()))[:limit]
@@ -243,7 +246,8 @@ class Replicated:
         if len(copied) < len(some):
             await self._authority.delete([key for key in some if not _is_copied(key)])
         if copied:
-            done, failures = await self._ask(range(len(self._members)), lambda store: store.delete(copied))
+            everywhere = range(len(self._members))
+            done, failures = await ask_all(self._members, everywhere, lambda store: store.delete(copied))
             if not done:
                 raise self._combined(f"removing {copied[0]}", list(failures.values()))
 
@@ -257,11 +261,16 @@ class Replicated:
         if self._alone:
             asked = range(len(self._members))
             await self._expect_own_log(key)
-        results, failures = await self._ask(asked, lambda store: store.seal_new(key, seal))
+        needed = len(asked) if self._alone else self._needed
+        results, failures = await ask_all(
+            self._members,
+            asked,
+            lambda store: store.seal_new(key, seal),
+            lambda results: sum(result.sealed for result in results.values()) >= needed,
+        )
         for error in failures.values():
             if isinstance(error, MissingKey):
                 raise error
-        needed = len(asked) if self._alone else self._needed
         seals = [result for result in results.values() if result.sealed]
         if len(seals) >= needed:
             return seals[0]
@@ -326,11 +335,6 @@ class Replicated:
             if left:
                 await asyncio.wait(left)
 
-    async def _ask(
-        self, asked: Iterable[int], question: Callable[[Store], Awaitable[T]]
-    ) -> tuple[dict[int, T], dict[int, StoreError]]:
-        return await ask_all(self._members, asked, question)
-
     def _in_order(self) -> list[int]:
         now = asyncio.get_running_loop().time()
         order = (*self._private, *self._shared)
@@ -346,7 +350,9 @@ class Replicated:
 
     async def _expect_own_log(self, key: str) -> None:
         log = key[: key.rindex("/") + 1]
-        lists, failures = await self._ask(self._private, lambda store: store.list_after(log, limit=1))
+        lists, failures = await ask_all(
+            self._members, self._private, lambda store: store.list_after(log, limit=1)
+        )
         if failures:
             raise self._combined(f"sealing {key}", list(failures.values()))
         if not all(lists.values()):
