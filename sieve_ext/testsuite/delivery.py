@@ -9,14 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sieve_ext.extensions.vnd_dovecot_pipe import PipeAction
 from sieve_ext.message import Message
 from sieve_ext.outgoing import MailAction, Origin
-from sieve_ext.runtime.actions import Action, FileInto, Keep, Redirect, StoreAction
+from sieve_ext.outgoing.sender import source_address
+from sieve_ext.runtime.actions import Action, Keep, Redirect, StoreAction
 from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.result import Result
 from sieve_ext.runtime.settings import Settings
 from sieve_ext.testsuite.mailstore import Folder, MailStore, StoredMessage, bad_name
-from sieve_ext.testsuite.surroundings import POSTMASTER
+from sieve_ext.testsuite.programs import run_program
+from sieve_ext.testsuite.surroundings import HOST, POSTMASTER, PRODUCT
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,6 +32,10 @@ class Sent:
     octets: bytes
 
 
+class DeliveryFailed(Exception):
+    """An action could not be carried out; says why."""
+
+
 @dataclass(slots=True)
 class Postman:
     """Does what results say."""
@@ -39,71 +46,115 @@ class Postman:
     """Everything sent, oldest first."""
 
     def carry_out(
-        self, result: Result, message: Message, envelope: Envelope, keep: Keep | None, *, hold: bool = False
+        self, result: Result, received: Message, edited: Message, envelope: Envelope, *, hold: bool = False
     ) -> list[str]:
-        """Do what has not been done yet, `keep` last; returns what went wrong.
+        """Do what has not been done yet, the implicit keep last; returns what went wrong.
 
-        A message that could not be stored is kept. With `hold` the explicit keeps are left for later.
+        `received` is the message without edits, `edited` with them. A message that could not be stored is
+        kept. With `hold` nothing is kept, for another script will decide.
         """
+        origin = Origin(
+            received, envelope, self.settings, datetime.now().astimezone(), POSTMASTER, HOST, PRODUCT
+        )
         problems: list[str] = []
         for action in result.actions:
-            if action.executed or (hold and isinstance(action, Keep)):
+            if action.executed or (hold and is_keep(action)):
                 continue
             try:
-                self._do(action, action.message or message, envelope)
+                self._do(action, action.message or edited, origin)
             except DeliveryFailed as failed:
                 problems.append(str(failed))
             else:
                 action.executed = True
-        if problems and keep is None:
-            keep = Keep(implicit=True)
-        if keep is not None and not keep.executed and not (problems and self._is_kept(result)):
-            self._keep(keep, keep.message or message)
+        keep = None if hold else result.implicit_keep
+        is_kept = any(one.executed and is_keep(one) for one in result.actions)
+        if problems and keep is None and not is_kept:
+            keep = result.implicit_keep = Keep(implicit=True)
+        if keep is not None and not keep.executed:
+            self._put(self.store.create("INBOX"), keep, keep.message or edited)
             keep.executed = True
         return problems
 
-    def _is_kept(self, result: Result) -> bool:
-        return any(
-            one.executed and isinstance(one, StoreAction) and one.target.upper() == "INBOX"
-            for one in result.actions
-        )
-
-    def _do(self, action: Action, message: Message, envelope: Envelope) -> None:
-        for kind in type(action).__mro__:
-            handler = HANDLERS.get(kind.__name__)
-            if handler is not None:
-                handler(self, action, message, envelope)
+    def _do(self, action: Action, message: Message, origin: Origin) -> None:
+        for kind, handler in HANDLERS:
+            if isinstance(action, kind):
+                handler(self, action, message, origin)
                 return
 
-    def _keep(self, action: Keep, message: Message) -> None:
-        self.store_into(self.store.create("INBOX"), action, message)
-
-    def store_into(self, folder: Folder, action: Action, message: Message) -> None:
-        """Put a message into a mailbox."""
+    def _put(self, folder: Folder, action: Action, message: Message) -> None:
         folder.messages.append(StoredMessage(octets_of(message), tuple(action.options.get("flags", ()))))
 
-    def send(self, sender: str, recipients: list[str], octets: bytes) -> None:
+    def folder(self, action: Action, name: str) -> Folder:
+        """The mailbox that an action stores into; raises DeliveryFailed when there is none."""
+        options = action.options
+        found = None
+        if "mailboxid" in options:
+            found = self.store.by_identity(options["mailboxid"])
+        if found is None and "specialuse" in options:
+            found = self.store.by_special_use(options["specialuse"])
+        if found is not None:
+            return found
+        problem = bad_name(name)
+        if problem is not None:
+            raise DeliveryFailed(f"failed to store into mailbox '{name}': {problem}")
+        found = self.store.find(name)
+        if found is not None:
+            return found
+        if not options.get("create"):
+            raise DeliveryFailed(f"failed to store into mailbox '{name}': mailbox doesn't exist: {name}")
+        found = self.store.create(name)
+        if "specialuse" in options:
+            found.special_uses.add(str(options["specialuse"]).lower())
+        return found
+
+    def put_message(self, action: Action, message: Message, origin: Origin) -> None:
+        """`fileinto` and `keep`."""
+        if isinstance(action, StoreAction):
+            self._put(self.folder(action, action.target), action, message)
+
+    def redirect(self, action: Action, message: Message, origin: Origin) -> None:
+        """`redirect`."""
+        if not isinstance(action, Redirect):
+            return
+        user = origin.user_email or origin.recipient
+        if user and any(one.text.lower() == user.lower() for one in message.all("x-sieve-redirected-from")):
+            return  # it has been here: a loop
+        sender = origin.envelope.sender or ""
+        if sender:
+            sender = source_address(origin, "sieve_redirect_envelope_from", "sender") or ""
+        copy = message.snapshot()
+        copy.remove(copy.all("return-path"))
+        if user:
+            copy.add("X-Sieve-Redirected-From", user)
+        self.send(sender, (action.address,), octets_of(copy))
+
+    def mail(self, action: Action, message: Message, origin: Origin) -> None:
+        """Actions that write a mail, and the copy that :fcc asks for."""
+        if not isinstance(action, MailAction) or action.withheld(origin) is not None:
+            return
+        mails = action.mails(origin)
+        for one in mails:
+            self.send(one.sender, one.recipients, one.octets)
+        if "fcc" in action.options and mails:
+            self._put(self.folder(action, action.options["fcc"]), action, Message(mails[0].octets))
+
+    def pipe(self, action: Action, message: Message, origin: Origin) -> None:
+        """`pipe`."""
+        if not isinstance(action, PipeAction):
+            return
+        done = run_program(self.settings, "pipe", action.program, action.arguments, message)
+        if not done.succeeded and not action.is_try:
+            why = "not found" if done.is_missing else "failed"
+            raise DeliveryFailed(f"failed to pipe message to program '{action.program}': {why}")
+
+    def send(self, sender: str, recipients: tuple[str, ...], octets: bytes) -> None:
         """Put a message into the outbox, an entry a recipient."""
         self.outbox += [Sent(sender, recipient, octets) for recipient in recipients]
 
-    def sender(self, key: str, envelope: Envelope, default: str) -> str:
-        """The address that a setting of the kind `sieve_redirect_envelope_from` stands for."""
-        value = self.settings.text(key, default) or default
-        if value.startswith("<"):
-            return value.strip("<>")
-        user = self.settings.text("sieve_user_email").strip("<>")
-        addresses = {
-            "sender": envelope.sender or "",
-            "recipient": envelope.recipient,
-            "orig_recipient": envelope.original_recipient or envelope.recipient,
-            "user_email": user or envelope.recipient,
-            "postmaster": POSTMASTER,
-        }
-        return addresses.get(value, addresses[default])
 
-
-class DeliveryFailed(Exception):
-    """An action could not be carried out; says why."""
+def is_keep(action: Action) -> bool:
+    """True of an action that keeps the message in the default mailbox."""
+    return isinstance(action, StoreAction) and action.target.upper() == "INBOX"
 
 
 def octets_of(message: Message) -> bytes:
@@ -111,67 +162,12 @@ def octets_of(message: Message) -> bytes:
     return b"".join(message.chunks())
 
 
-def _store(postman: Postman, action: Action, message: Message, envelope: Envelope) -> None:
-    name = action.target if isinstance(action, StoreAction) else "INBOX"
-    problem = bad_name(name)
-    if problem is not None:
-        raise DeliveryFailed(f"failed to store into mailbox '{name}': {problem}")
-    postman.store_into(_folder(postman, action, name), action, message)
+Handler = Callable[[Postman, Action, Message, Origin], None]
 
-
-def _folder(postman: Postman, action: Action, name: str) -> Folder:
-    """Where the options of an action say that it goes (RFC 9042 section 4, RFC 8579 section 4)."""
-    store, options = postman.store, action.options
-    use = options.get("specialuse", "")
-    folder = store.by_identity(options.get("mailboxid", ""))
-    folder = folder or (store.by_special_use(use) if use else None) or store.find(name)
-    if folder is None:
-        if not options.get("create"):
-            raise DeliveryFailed(f"failed to store into mailbox '{name}': mailbox doesn't exist: {name}")
-        folder = store.create(name)
-        if use:
-            folder.special_uses.add(use.lower())
-    return folder
-
-
-def _mail(postman: Postman, action: Action, message: Message, envelope: Envelope) -> None:
-    """Send what an action has to say; a copy for the user must not keep it from being sent (RFC 8580)."""
-    if not isinstance(action, MailAction):
-        return
-    now = datetime.now().astimezone()
-    origin = Origin(
-        message.original(), envelope, postman.settings, now, f"Postmaster <{POSTMASTER}>", "example.com"
-    )
-    if action.withheld(origin) is not None:
-        return
-    mails = action.mails(origin)
-    for mail in mails:
-        postman.send(mail.sender, list(mail.recipients), mail.octets)
-    mailbox = action.options.get("fcc")
-    if mailbox is not None and mails and bad_name(mailbox) is None:
-        postman.store_into(_folder(postman, action, mailbox), action, Message(mails[0].octets))
-
-
-def _redirect(postman: Postman, action: Action, message: Message, envelope: Envelope) -> None:
-    if not isinstance(action, Redirect):
-        return
-    sender = envelope.sender or ""
-    if sender:
-        sender = postman.sender("sieve_redirect_envelope_from", envelope, "sender")
-    edited = message.snapshot()
-    edited.remove(edited.all("return-path"))
-    user = postman.settings.text("sieve_user_email").strip("<>") or envelope.recipient
-    if user:
-        edited.add("X-Sieve-Redirected-From", user)
-    postman.send(sender, [action.address], octets_of(edited))
-
-
-Handler = Callable[[Postman, Action, Message, Envelope], None]
-
-HANDLERS: dict[str, Handler] = {
-    StoreAction.__name__: _store,
-    FileInto.__name__: _store,
-    Redirect.__name__: _redirect,
-    MailAction.__name__: _mail,
-}
-"""What carries an action out, by the name of its class or of one that it derives from."""
+HANDLERS: tuple[tuple[type[Action], Handler], ...] = (
+    (StoreAction, Postman.put_message),
+    (Redirect, Postman.redirect),
+    (MailAction, Postman.mail),
+    (PipeAction, Postman.pipe),
+)
+"""What carries an action out, by its class or one that it derives from."""

@@ -12,8 +12,8 @@ from sieve_ext.runtime.script import load
 from sieve_ext.testsuite.capability import testsuite_dialect
 from sieve_ext.testsuite.report import Outcome, Report
 from sieve_ext.testsuite.scripts import script_name
-from sieve_ext.testsuite.session import ENVIRONMENT, KEY, Session
-from sieve_ext.testsuite.surroundings import MESSAGE, derived_envelope
+from sieve_ext.testsuite.session import KEY, Session
+from sieve_ext.testsuite.surroundings import ENVIRONMENT, MESSAGE, derived_envelope
 
 if TYPE_CHECKING:
     from sieve_ext.language.dialect import Dialect
@@ -45,7 +45,7 @@ def run_file(
     except InvalidScript as invalid:
         report.errors += [f"{path}: {one}" for one in invalid.errors]
         return _broken(report, "failed to compile testcase script")
-    message = Message(MESSAGE)
+    message = session.received = Message(MESSAGE)
     result = execute(
         script,
         message,

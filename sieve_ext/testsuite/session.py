@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sieve_ext.diagnostic import InvalidScript
 from sieve_ext.message import Message
-from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.errors import Leave
 from sieve_ext.runtime.execute import execute
+from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.result import Result
 from sieve_ext.runtime.run import Run
 from sieve_ext.runtime.script import Script, load
+from sieve_ext.runtime.sequence import run_sequence
 from sieve_ext.runtime.settings import Settings
 from sieve_ext.testsuite.delivery import Postman
 from sieve_ext.testsuite.host import TestHost
 from sieve_ext.testsuite.mailstore import MailStore, StoredMessage
 from sieve_ext.testsuite.report import Outcome, Report
 from sieve_ext.testsuite.scripts import TestScripts, script_name
-from sieve_ext.testsuite.surroundings import MESSAGE, derived_envelope
+from sieve_ext.testsuite.surroundings import ENVIRONMENT, MESSAGE, derived_envelope
 
 if TYPE_CHECKING:
     from sieve_ext.language.dialect import Dialect
 
 KEY = "vnd.dovecot.testsuite"
 """Where the session is in `Run.state`; the name of the capability."""
-
-ENVIRONMENT = {"location": "MS", "phase": "post", "name": "Pigeonhole Sieve"}
-"""Items of the environment (RFC 5183) in a test. The name is that which files written for the reference
-implementation ask for."""
 
 DEPTH = 10
 """How deep scripts that run scripts may be nested."""
@@ -59,7 +57,7 @@ class Session:
         self.store = MailStore()
         self.postman = Postman(self.store, self.settings)
         self.scripts = TestScripts(self.directory, self.settings)
-        self.host = TestHost(self)
+        self.host = TestHost(self.store, self.settings, self.directory)
         self.errors: list[str] = []
         """What the last script, or carrying its result out, had to complain of."""
         self.script: Script | None = None
@@ -71,11 +69,16 @@ class Session:
         self.test_name = ""
         self.aborted = False
         """The file ends here, failed; the reason has been reported."""
+        self.received = Message(MESSAGE)
+        """The message being tested, without edits."""
         self._result_message: Message | None = None
+        self._state: dict[str, Any] = {}
+        self._shown: list[str] | None = None
         self._run_failed = False
         self._directories = [self.directory]
         self._script_directory = self.directory
         self._fails: list[bool] = []
+        self._test_failed = False
 
     # Tests
 
@@ -102,21 +105,25 @@ class Session:
 
     def set_message(self, run: Run, octets: bytes) -> None:
         """Test another message, with the envelope that it suggests."""
-        run.message = Message(octets)
+        self.received = Message(octets)
+        run.message = self.received.snapshot()
         run.envelope = derived_envelope(run.message)
+        if self._shown is not None and run.state.get(FLAGS) == self._shown:
+            del run.state[FLAGS]
+        self._shown = None
         self.forget(run)
 
     def forget(self, run: Run) -> None:
         """Drop what is remembered of the message."""
         self._result_message = None
-        run.match_values = ()
-        for name in [name for name in run.state if name in PER_MESSAGE]:
-            del run.state[name]
+        for name in PER_MESSAGE:
+            run.state.pop(name, None)
 
     def set_stored(self, run: Run, stored: StoredMessage) -> None:
         """Test a message of the mail store, with its flags."""
         self.set_message(run, stored.octets)
-        self.host.show_flags(run, stored.flags)
+        self._shown = list(stored.flags)
+        run.state[FLAGS] = list(stored.flags)
 
     def default_message(self, run: Run) -> None:
         """Test the message that was there in the beginning."""
@@ -157,75 +164,71 @@ class Session:
         if not append:
             self.drop_result(run)
         message = run.message.snapshot()
-        failed = self._execute(run, self.script, message, run.envelope, run.result, {KEY: self})
+        known = len(run.result.errors)
+        script = self.script
+        with self._nested(run):
+            execute(
+                script,
+                message,
+                run.envelope,
+                self.host,
+                settings=self.settings,
+                environment=ENVIRONMENT,
+                result=run.result,
+                state=self._state,
+            )
         self._run_failed = run.result.failed
         self._result_message = run.result.message
         run.result.failed = False
-        return not failed
+        self._take_errors(run.result, known)
+        return not self._run_failed and not self._test_failed
 
-    def _execute(
-        self,
-        run: Run,
-        script: Script,
-        message: Message,
-        envelope: Envelope,
-        result: Result,
-        state: dict[str, object],
-    ) -> bool:
-        """Run a script; True when it failed, its errors being kept."""
+    @contextmanager
+    def _nested(self, run: Run) -> Iterator[None]:
+        """While another script is run: its time is not that of the test file, nor are its failures."""
         if len(self._fails) >= DEPTH:
             run.fail(f"scripts that run scripts are nested too deeply (max {DEPTH})")
-        known = len(result.errors)
         before = time.thread_time()
         self._fails.append(False)
         self._directories.append(self._script_directory)
-        execute(
-            script,
-            message,
-            envelope,
-            self.host,
-            settings=self.settings,
-            environment=ENVIRONMENT,
-            result=result,
-            state=state,
-        )
+        self._state[KEY] = self
+        yield
         self._directories.pop()
-        has_test_failed = self._fails.pop()
+        self._test_failed = self._fails.pop()
         run.waited(time.thread_time() - before)
+
+    def _take_errors(self, result: Result, known: int) -> None:
+        """The errors of a script under test are not those of the test file."""
         self.errors += [fault.text for fault in result.errors[known:]]
         del result.errors[known:]
-        return result.failed or has_test_failed
 
     def run_sequence(self, run: Run, paths: Sequence[str]) -> bool:
         """Run scripts one after the other, as a delivery does; each is carried out before the next."""
         self.errors.clear()
-        scripts = [self._load(path) for path in paths]
-        if None in scripts:
+        scripts = [script for path in paths if (script := self._load(path)) is not None]
+        if len(scripts) < len(paths):
             return False
-        result = Result()
-        message = run.message.snapshot()
-        state: dict[str, object] = {KEY: self}
-        good = True
-        for place, script in enumerate(scripts):
-            mark = len(result.actions)
-            if script is None or self._execute(run, script, message, run.envelope, result, state):
-                good = False
-            message = result.message or message
-            own = result.actions[mark:]
-            is_last = place == len(scripts) - 1 or not good
-            keep = result.implicit_keep
-            if keep is None and not any(one.cancels_keep for one in own):
-                keep = self.host.implicit_keep(message)
-            keeps = keep is not None or any(self.host.is_keep(one) for one in own)
-            if not keeps or is_last:
-                problems = self.postman.carry_out(result, message, run.envelope, keep)
-            else:
-                problems = self.postman.carry_out(result, message, run.envelope, None, hold=True)
-                result.actions = [one for one in result.actions if not self.host.is_keep(one)]
-            self.errors += problems
-            if problems or not keeps or is_last:
-                return good and not problems
-        return good
+        problems: list[str] = []
+
+        def between(result: Result) -> None:
+            edited = result.message or run.message
+            problems.extend(self.postman.carry_out(result, self.received, edited, run.envelope, hold=True))
+
+        running = run_sequence(
+            scripts,
+            run.message.snapshot(),
+            run.envelope,
+            settings=self.settings,
+            environment=ENVIRONMENT,
+            between=between,
+        )
+        with self._nested(run):
+            result = answered(running, self.host)
+        failed = result.failed
+        self._take_errors(result, 0)
+        problems += self.postman.carry_out(result, self.received, result.message or run.message, run.envelope)
+        self.errors += problems
+        return not failed and not problems
 
     # The result
 
@@ -236,6 +239,8 @@ class Session:
         run.state.pop("imap4flags", None)  # the internal variable belongs to a result
         self._result_message = None
         self._run_failed = False
+        self._state = {}
+        run.state.pop(FLAGS, None)
 
     def carry_out(self, run: Run) -> bool:
         """Do what the result says."""
@@ -245,8 +250,11 @@ class Session:
             result.implicit_keep = None
         elif result.implicit_keep is None:
             run.end()
-        message = self._result_message or run.message
-        self.errors += self.postman.carry_out(result, message, run.envelope, result.implicit_keep)
+        edited = self._result_message or run.message
+        self.errors += self.postman.carry_out(result, self.received, edited, run.envelope)
+        for record in result.records:
+            self.host.answer(record)
+        result.records.clear()
         return not self.errors
 
     # Settings
@@ -261,8 +269,22 @@ class Session:
         self.overrides.clear()
 
 
-PER_MESSAGE = frozenset(["body", "mime", "foreverypart", "extlists", "imap4flags", "date"])
-"""What extensions keep in `Run.state` that belongs to one message."""
+PER_MESSAGE = ("body", "foreverypart", "enclose", "extlists")
+"""What extensions keep in `Run.state` of one message."""
+
+FLAGS = "imap4flags"
+"""Where the flags that a script sees are in `Run.state`."""
+
+
+def answered(running: Generator[Request, Any, Result], host: TestHost) -> Result:
+    """The result of a run whose requests `host` answers."""
+    answer: Any = None
+    try:
+        while True:
+            answer = host.answer(running.send(answer))
+    except StopIteration as end:
+        result: Result = end.value
+        return result
 
 
 def session_of(run: Run) -> Session:

@@ -11,6 +11,23 @@ USER = "tester"
 POSTMASTER = "postmaster@example.com"
 """The postmaster's address."""
 
+HOST = "host.example.com"
+"""The name of the host."""
+
+PRODUCT = "Pigeonhole Sieve"
+"""What the implementation calls itself: what files written for the reference implementation ask for."""
+
+ENVIRONMENT = {
+    "location": "MS",
+    "phase": "post",
+    "name": PRODUCT,
+    "host": HOST,
+    "domain": "example.com",
+    "vnd.dovecot.username": USER,
+    "vnd.dovecot.default-mailbox": "INBOX",
+}
+"""Items of the environment (RFC 5183) in a test."""
+
 MESSAGE = b"From: sender@example.com\r\nTo: recipient@example.org\r\nSubject: Frop!\r\n\r\nFriep!\r\n"
 """The message before a test file sets one."""
 
