@@ -25,8 +25,17 @@ _SERVE_OPTIONS = {
 }
 
 
+POSTFIX = ("sendmail", "mailq", "postqueue", "newaliases")
+"""Names under which scripts know a mail server."""
+
+
 def main() -> None:
     """Run the command line and exit."""
+    called = os.path.basename(sys.argv[0])
+    if called in POSTFIX:
+        from mta.sendmail import run as run_as
+
+        sys.exit(run_as(called, sys.argv[1:]))
     options = plain_serve(sys.argv[1:])
     if options is None:
         from mta.commands import run

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 import mta
 from mta.cli import default_configuration
@@ -90,7 +91,13 @@ def _queue_app() -> typer.Typer:
     return make_app(open_queue)
 
 
-SUB_APPS = {"user": _user_app, "mailbox": _mailbox_app, "queue": _queue_app}
+def _sieve_app() -> typer.Typer:
+    from mta.cli_sieve import make_app
+
+    return make_app()
+
+
+SUB_APPS = {"user": _user_app, "mailbox": _mailbox_app, "queue": _queue_app, "sieve": _sieve_app}
 
 
 @app.command()
@@ -198,6 +205,39 @@ def log_level(
 def version() -> None:
     """Show the version."""
     print(f"tamis {mta.__version__}")
+
+
+class _Verbatim(typer.core.TyperCommand):
+    """A command whose words are not ours to read: those of Postfix have no long options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave them alone."""
+        ctx.args = list(args)
+        return []
+
+
+@app.command(cls=_Verbatim, add_help_option=False)
+def sendmail(context: typer.Context) -> None:
+    """Send a message as Sendmail's command does, for scripts: reads standard input."""
+    _as_postfix("sendmail", context)
+
+
+@app.command(cls=_Verbatim, add_help_option=False)
+def mailq(context: typer.Context) -> None:
+    """Show the queue as Postfix's mailq does."""
+    _as_postfix("mailq", context)
+
+
+@app.command(cls=_Verbatim, add_help_option=False)
+def postqueue(context: typer.Context) -> None:
+    """Show the queue (-p, -j) or try all of it now (-f), as Postfix's postqueue does."""
+    _as_postfix("postqueue", context)
+
+
+def _as_postfix(name: str, context: typer.Context) -> NoReturn:
+    from mta.sendmail import run as run_as
+
+    raise typer.Exit(run_as(name, context.args))
 
 
 def control_socket(configuration: str) -> str:

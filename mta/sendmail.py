@@ -1,0 +1,192 @@
+"""`tamis sendmail`, `mailq` and `postqueue`: the names under which scripts and programs call a mail server.
+
+Also when `tamis` itself is called by such a name, as through a symbolic link /usr/sbin/sendmail. `sendmail`
+reads a message from standard input and hands it to the server of this machine over SMTP; what it says is on
+standard error, and its exit status is one of sysexits.h: 0 sent, 64 wrong usage, 65 the message is wrong,
+67 no such user, 69 refused, 75 try again later, 77 not permitted, 78 the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+from mta import config
+from mta.address import NULL, Address
+from mta.cli import default_configuration
+from mta.sendmail_message import RecipientError, cut_at_dot, prepare, read_recipients
+from mta.sendmail_options import Options, UsageError, parse
+from mta.sendmail_submit import (
+    EX_CONFIG,
+    EX_DATAERR,
+    EX_OK,
+    EX_TEMPFAIL,
+    EX_UNAVAILABLE,
+    EX_USAGE,
+    NoListener,
+    Wishes,
+    find_listener,
+    submit,
+)
+
+BLOCK = 256 * 1024
+
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Do what a command of that name does; the exit status."""
+    command = COMMANDS[name]
+    try:
+        return command(arguments)
+    except UsageError as error:
+        return _fail(name, str(error), EX_USAGE)
+    except config.ConfigError as error:
+        return _fail(name, str(error), EX_CONFIG)
+    except KeyboardInterrupt:
+        return EX_TEMPFAIL
+
+
+def sendmail(arguments: Sequence[str]) -> int:
+    """`sendmail`."""
+    options = parse(arguments)
+    match options.mode:
+        case "mailq":
+            return _queue(["-p"], options.configuration)
+        case "flush":
+            return _queue(["-f", options.flush], options.configuration)
+        case "aliases":
+            return EX_OK  # there is no table of aliases to be made
+        case "smtp":
+            from mta.sendmail_session import session
+
+            return session(read_configuration(options.configuration))
+    return _send(options, sys.stdin.buffer)
+
+
+def mailq(arguments: Sequence[str]) -> int:
+    """`mailq`."""
+    return _queue(["-p", *arguments], "")
+
+
+def postqueue(arguments: Sequence[str]) -> int:
+    """`postqueue`."""
+    return _queue(list(arguments), "")
+
+
+def newaliases(arguments: Sequence[str]) -> int:
+    """`newaliases`: there is no table to be made."""
+    return EX_OK
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "sendmail": sendmail,
+    "mailq": mailq,
+    "postqueue": postqueue,
+    "newaliases": newaliases,
+}
+"""By the name under which they are called."""
+
+
+def read_configuration(path: str) -> config.Config:
+    """The configuration without a look at the files that it names, which a user may not read.
+
+    Raises ConfigError.
+    """
+    path = path or default_configuration()
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        from mta.config.problems import Problem
+
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "is no UTF-8"
+        raise config.ConfigError((Problem(path, 0, "", f"cannot be read: {reason}"),)) from error
+    return config.parse(text, path, config.this_machine())
+
+
+def _send(options: Options, stdin: BinaryIO) -> int:
+    settings = read_configuration(options.configuration)
+    origin = settings.identity.postmaster.rpartition("@")[2]
+    octets = read_limited(stdin, settings.message.max_size)
+    if octets is None:
+        return _fail("sendmail", f"the message is larger than {settings.message.max_size} octets", EX_DATAERR)
+    if options.dot_ends:
+        octets = cut_at_dot(octets)
+    user, name = _caller()
+    try:
+        sender = _sender(options, user, origin)
+        message = prepare(
+            octets,
+            options.recipients,
+            from_header=options.from_header,
+            sender=sender,
+            full_name=options.full_name or os.environ.get("NAME", "") or name,
+            origin=origin,
+            hostname=settings.identity.hostname,
+            now=time.time(),
+            entropy=os.urandom,
+        )
+    except RecipientError as error:
+        return _fail("sendmail", str(error), EX_DATAERR if options.from_header else EX_USAGE)
+    if not message.recipients:
+        return _fail("sendmail", "nobody to send it to: name recipients, or use -t", EX_USAGE)
+    try:
+        where, needs_tls = find_listener(settings)
+    except NoListener as error:
+        return _fail("sendmail", str(error), EX_CONFIG)
+    wishes = Wishes(options.envid, options.ret, options.notify, options.body)
+    result = submit(where, needs_tls, settings.identity.hostname, sender, message, wishes)
+    for problem in result.problems:
+        _fail("sendmail", problem, result.status)
+    return result.status
+
+
+def read_limited(stdin: BinaryIO, limit: int) -> bytes | None:
+    """All octets, or None when there are more than `limit`."""
+    blocks = []
+    left = limit
+    while block := stdin.read(BLOCK):
+        left -= len(block)
+        if left < 0:
+            return None
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def _sender(options: Options, user: str, origin: str) -> Address:
+    given = user if options.sender is None else options.sender
+    if not given:
+        return NULL
+    found = read_recipients(given.encode(), origin)
+    if len(found) != 1:
+        raise RecipientError(f"{given}: one address is the sender")
+    return found[0]
+
+
+def _caller() -> tuple[str, str]:
+    """Login name and full name of who runs us."""
+    try:
+        entry = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return f"uid{os.getuid()}", ""
+    return entry.pw_name, entry.pw_gecos.partition(",")[0].replace("&", entry.pw_name.capitalize())
+
+
+def _queue(arguments: list[str], configuration: str) -> int:
+    from mta.sendmail_queue import QueueOptions, parse_queue, run_queue
+
+    options: QueueOptions = parse_queue(arguments)
+    try:
+        return run_queue(options, configuration or options.configuration or default_configuration())
+    except BrokenPipeError:
+        # The reader of our output has left, as `mailq | head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EX_UNAVAILABLE
+
+
+def _fail(name: str, reason: str, status: int) -> int:
+    print(f"{name}: {reason}", file=sys.stderr)
+    return status

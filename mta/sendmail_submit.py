@@ -1,0 +1,223 @@
+"""Hands a message to the server of this machine: one session over loopback, one answer, one exit status.
+
+The server answers when the message is delivered or safe in its queue. Exit statuses are those of sysexits.h,
+by which callers decide whether to try again: 75 when that may help, all others when it does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import smtplib
+import socket
+import ssl
+from dataclasses import dataclass
+
+from mta import config
+from mta.address import Address
+from mta.sendmail_message import Outgoing
+from mta.smtp.xtext import encode_xtext
+
+EX_OK, EX_USAGE, EX_DATAERR, EX_NOUSER = 0, 64, 65, 67
+EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 69, 70, 75, 77, 78
+
+TIMEOUT = 600.0
+"""Seconds for one reply; the server's own deadline is far below it (RFC 5321 section 4.5.3.2.6)."""
+CONNECT_TIMEOUT = 10.0
+"""Seconds until it is clear that the server does not run."""
+
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3}) ")
+
+
+class NoListener(ValueError):
+    """The configuration has no listener that takes mail of this machine without a login."""
+
+
+@dataclass(slots=True, frozen=True)
+class Wishes:
+    """What is asked for beside sender and recipients; where the server does not offer it, it is left out."""
+
+    envid: str = ""
+    ret: str = ""
+    notify: tuple[str, ...] = ()
+    body: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Result:
+    """How it ended."""
+
+    status: int
+    problems: tuple[str, ...] = ()
+    """Lines for standard error."""
+    answer: str = ""
+    """What the server said when it took the message."""
+
+
+def find_listener(settings: config.Config) -> tuple[config.Inet | config.Unix, bool]:
+    """Where to connect to, and whether TLS must come first. Raises NoListener."""
+    found: list[tuple[int, config.Inet | config.Unix, bool]] = []
+    for listener in settings.listener:
+        if listener.protocol == "lmtp" or listener.tls == "implicit" or listener.auth == "required":
+            continue
+        for address in listener.addresses:
+            if isinstance(address, config.Unix):
+                found.append((3, address, listener.tls == "required"))
+            elif isinstance(address, config.Inet):
+                near = _near(address)
+                if near.host not in listener.proxy_protocol_from:
+                    rank = 0 if near.host == "127.0.0.1" else 1 if near.host == "::1" else 2
+                    found.append((rank, near, listener.tls == "required"))
+    if not found:
+        raise NoListener(
+            "no listener of the configuration takes mail of this machine without a login: add one with"
+            ' protocol = "smtp" on 127.0.0.1'
+        )
+    _, where, needs_tls = min(found, key=lambda each: each[0])
+    return where, needs_tls
+
+
+def submit(
+    where: config.Inet | config.Unix,
+    needs_tls: bool,
+    helo: str,
+    sender: Address,
+    message: Outgoing,
+    wishes: Wishes,
+) -> Result:
+    """Send it. Nothing is sent unless all temporary refusals are out of the way: a retry makes no copies."""
+    client = smtplib.SMTP(local_hostname=helo, timeout=TIMEOUT)
+    try:
+        with contextlib.closing(client):
+            return _converse(client, where, needs_tls, sender, message, wishes)
+    except smtplib.SMTPResponseException as error:
+        text = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+        return _refused(error.smtp_code, text, "the server refuses")
+    except (OSError, smtplib.SMTPException) as error:
+        return Result(EX_TEMPFAIL, (f"the server at {where} does not answer: {_text(error)}",))
+
+
+def _converse(
+    client: smtplib.SMTP,
+    where: config.Inet | config.Unix,
+    needs_tls: bool,
+    sender: Address,
+    message: Outgoing,
+    wishes: Wishes,
+) -> Result:
+    client.sock = connect(where)
+    code, text = client.getreply()
+    if code != 220:
+        return _refused(code, text, "the server turns us away")
+    client.ehlo_or_helo_if_needed()
+    if needs_tls:
+        # Over loopback: who could be in between is root here.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        client.starttls(context=context)
+        client.ehlo()
+    code, text = client.mail(_shown(sender, client), _mail_options(client, sender, message, wishes))
+    if code != 250:
+        return _refused(code, text, f"sender {sender.text or '<>'}")
+    options = _rcpt_options(client, wishes)
+    refused: list[tuple[int, Result]] = []
+    for recipient in message.recipients:
+        code, text = client.rcpt(_shown(recipient, client), options)
+        if code not in (250, 251):
+            refused.append((code, _refused(code, text, recipient.text)))
+    problems = tuple(problem for _, result in refused for problem in result.problems)
+    if any(code // 100 == 4 for code, _ in refused):
+        client.docmd("QUIT")
+        return Result(EX_TEMPFAIL, problems)
+    if len(refused) == len(message.recipients):
+        client.docmd("QUIT")
+        return Result(refused[0][1].status, problems)
+    code, text = client.data(message.octets)
+    client.docmd("QUIT")
+    if code != 250:
+        result = _refused(code, text, "the message")
+        return Result(result.status, (*problems, *result.problems))
+    return Result(refused[0][1].status if refused else EX_OK, problems, _decoded(text))
+
+
+def connect(where: config.Inet | config.Unix) -> socket.socket:
+    """A connection to the server. Raises OSError."""
+    if isinstance(where, config.Unix):
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(CONNECT_TIMEOUT)
+            sock.connect(where.path)
+        except OSError:
+            sock.close()
+            raise
+    else:
+        sock = socket.create_connection((where.host, where.port), CONNECT_TIMEOUT)
+    sock.settimeout(TIMEOUT)
+    return sock
+
+
+def _mail_options(client: smtplib.SMTP, sender: Address, message: Outgoing, wishes: Wishes) -> list[str]:
+    options = []
+    if client.has_extn("size"):
+        options.append(f"SIZE={len(message.octets)}")
+    if client.has_extn("8bitmime") and (wishes.body or message.has_8bit):
+        options.append(f"BODY={'8BITMIME' if message.has_8bit else wishes.body}")
+    is_utf8 = message.utf8_header or any(a.is_utf8 for a in (sender, *message.recipients))
+    if is_utf8 and client.has_extn("smtputf8"):
+        client.command_encoding = "utf-8"
+        options.append("SMTPUTF8")
+    if client.has_extn("dsn"):
+        if wishes.ret:
+            options.append(f"RET={wishes.ret}")
+        if wishes.envid:
+            options.append(f"ENVID={encode_xtext(wishes.envid)}")
+    return options
+
+
+def _rcpt_options(client: smtplib.SMTP, wishes: Wishes) -> list[str]:
+    return [f"NOTIFY={','.join(wishes.notify)}"] if wishes.notify and client.has_extn("dsn") else []
+
+
+def _shown(address: Address, client: smtplib.SMTP) -> str:
+    """The address as it is sent: where the server takes no UTF-8, with the domain in A-labels."""
+    if address.is_utf8 and not client.has_extn("smtputf8"):
+        return address.to_ascii().text
+    return address.text
+
+
+def _refused(code: int, text: bytes, what: str) -> Result:
+    reply = f"{code} {_decoded(text)}"
+    return Result(status_of(code, _decoded(text)), (f"{what}: {reply}",))
+
+
+def status_of(code: int, text: str) -> int:
+    """The exit status for a refusal (sysexits.h)."""
+    if code // 100 != 5:
+        return EX_TEMPFAIL
+    match = _ENHANCED.match(text)
+    enhanced = match[1] if match else ""
+    if enhanced.startswith("5.1.") or (not enhanced and code in (550, 551, 553)):
+        return EX_NOUSER
+    if enhanced.startswith("5.7."):
+        return EX_NOPERM
+    if enhanced.startswith("5.6."):
+        return EX_DATAERR
+    return EX_UNAVAILABLE
+
+
+def _decoded(text: bytes) -> str:
+    shown = text.decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else " " for c in shown)
+
+
+def _near(address: config.Inet) -> config.Inet:
+    """Where this machine reaches an address that is listened on."""
+    nearer = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    return config.Inet(nearer.get(address.host, address.host), address.port)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
