@@ -42,7 +42,10 @@ THREADS = 8
 """Threads for waiting on the disk: group commits (a few in flight), bodies, reads."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset(
-    {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+    {
+        *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+        *(errno.ENAMETOOLONG, errno.EOPNOTSUPP, errno.ENOSYS),
+    }
 )
 
 T = TypeVar("T")
