@@ -86,7 +86,8 @@ def run_all(benchmarks: dict[str, Measure], options: Options) -> None:
         except (Missing, Failure) as problem:
             print(f"{name}: {problem}", file=sys.stderr)
             sys.exit(1)
-        print(f"\n{name} ({time.monotonic() - begin:.0f} s)\n\n{comparison(found, 'Postfix')}\n", flush=True)
+        peer = getattr(measure, "peer", "Postfix")
+        print(f"\n{name} ({time.monotonic() - begin:.0f} s)\n\n{comparison(found, peer)}\n", flush=True)
         figures += found
     for figure in figures:
         print(figure.line())
