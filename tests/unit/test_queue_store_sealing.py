@@ -21,7 +21,7 @@ from mailqueue.store.base import SEAL_MARK, StoreError, StoreUnavailable, is_sea
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.replicated import Member, Replicated
 from tests.peers.faultstore import FaultStore, Kind, RandomFaults
-from tests.peers.virtualtime import run_virtual
+from tests.simulation.loop import run as run_virtual
 
 SEEDS = 16
 """Runs of each layout."""
