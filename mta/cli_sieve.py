@@ -1,0 +1,237 @@
+"""`tamis sieve`: check, try, test and lay out Sieve scripts in the terminal. No server is needed.
+
+Exit statuses: 0; 1 when a script is wrong, a test failed, or a run ended in an error; 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from mta.sieve_files import in_folders, library
+from sieve_ext import (
+    Diagnostic,
+    Envelope,
+    Event,
+    InvalidScript,
+    Message,
+    Severity,
+    check,
+    execute,
+    standard_dialect,
+)
+from sieve_ext import compile as compile_script
+from sieve_ext.formatting import format_script
+
+EXIT_FAILED = 1
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scripts, or folders of them.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Library = Annotated[
+    Path | None, typer.Option("--library", metavar="FOLDER", help="Where `include` finds NAME.sieve.")
+]
+
+
+def make_app() -> typer.Typer:
+    """The sub-command."""
+    app = typer.Typer(
+        help="Check, try, test and lay out Sieve scripts.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.command("check")
+    def check_scripts(
+        files: Files,
+        as_json: Json = False,
+        strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
+        where: Library = None,
+    ) -> None:
+        """Report everything that is wrong, as FILE:LINE:COLUMN: for editors."""
+        wrong = False
+        dialect = standard_dialect()
+        for path in in_folders(files, ".sieve", _fail):
+            found = check(_read(path), dialect, store=library(path, where))
+            wrong = wrong or any(strict or one.severity is Severity.ERROR for one in found)
+            for one in found:
+                print(json.dumps({"file": str(path), **_facts(one)}) if as_json else f"{path}:{one}")
+            if not found and not as_json:
+                print(f"{path}: ok")
+        raise typer.Exit(EXIT_FAILED if wrong else 0)
+
+    @app.command()
+    def run(
+        script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="The script.")],
+        message: Annotated[Path, typer.Argument(metavar="MESSAGE", help="A message, - for standard input.")],
+        sender: Annotated[str, typer.Option("--from", metavar="ADDRESS", help="Envelope sender.")] = "",
+        recipient: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="Envelope recipient.")] = "",
+        user: Annotated[str, typer.Option(metavar="NAME", help="The user that sent it.")] = "",
+        show_trace: Annotated[
+            bool, typer.Option("--trace", help="Show every test with its values and its result.")
+        ] = False,
+        show_message: Annotated[bool, typer.Option("--message", help="Print the message as edited.")] = False,
+        as_json: Json = False,
+        where: Library = None,
+    ) -> None:
+        """Run a script on a message and print what would be done; nothing is done."""
+        octets = sys.stdin.buffer.read() if str(message) == "-" else _read(message)
+        octets = octets if b"\r\n" in octets else octets.replace(b"\n", b"\r\n")
+        try:
+            compiled = compile_script(_read(script), standard_dialect(), store=library(script, where))
+        except InvalidScript as invalid:
+            _print_all(script, invalid.diagnostics)
+            raise typer.Exit(EXIT_FAILED) from invalid
+        _print_all(script, compiled.warnings)
+        result = execute(
+            compiled,
+            Message(octets),
+            Envelope(sender, recipient, user=user),
+            trace=_show if show_trace else None,
+        )
+        for fault in result.errors:
+            print(f"{script}:{fault}", file=sys.stderr)
+        actions = list(result.all_actions)
+        if as_json:
+            print(json.dumps({"actions": [_action(action) for action in actions], "failed": result.failed}))
+        else:
+            for action in actions:
+                print(action.describe() + ("  (implicit)" if action is result.implicit_keep else ""))
+            if not actions:
+                print("nothing: the message is discarded")
+        for note in result.notes:
+            print(f"{script}:{note}", file=sys.stderr)
+        if show_message and result.message is not None:
+            for chunk in result.message.chunks():
+                sys.stdout.buffer.write(chunk)
+        raise typer.Exit(EXIT_FAILED if result.failed else 0)
+
+    @app.command()
+    def test(
+        files: Files,
+        expect_failure: Annotated[bool, typer.Option("-X", help="Every test must fail.")] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only what failed.")] = False,
+        show_trace: Annotated[
+            bool, typer.Option("--trace", help="Show every test with its values and its result.")
+        ] = False,
+    ) -> None:
+        """Run policy tests: files in the language vnd.dovecot.testsuite (NAME.svtest)."""
+        from sieve_ext.testsuite import run_file
+
+        passed = failed = 0
+        for path in in_folders(files, ".svtest", _fail):
+            report = run_file(path, expect_failure=expect_failure, trace=_show if show_trace else None)
+            passed, failed = passed + report.passed, failed + (not report.passed)
+            if not report.passed or not quiet:
+                print(report.text())
+            for error in report.errors:
+                print(error, file=sys.stderr)
+        if passed + failed > 1:
+            print(f"{passed} of {passed + failed} files passed")
+        raise typer.Exit(EXIT_FAILED if failed else 0)
+
+    @app.command("format")
+    def format_scripts(
+        files: Files,
+        only_check: Annotated[
+            bool, typer.Option("--check", help="Change nothing; fail if something would change.")
+        ] = False,
+    ) -> None:
+        """Lay scripts out: one command a line, four blanks a block. - is standard input and output."""
+        wrong = False
+        if [str(path) for path in files] == ["-"]:
+            sys.stdout.buffer.write(_laid_out(Path("-"), sys.stdin.buffer.read()))
+            return
+        for path in in_folders(files, ".sieve", _fail):
+            before = _read(path)
+            after = _laid_out(path, before)
+            if after == before:
+                continue
+            wrong = True
+            if only_check:
+                print(f"{path}: would change")
+            else:
+                path.write_bytes(after)
+                print(f"{path}: laid out")
+        raise typer.Exit(EXIT_FAILED if wrong and only_check else 0)
+
+    @app.command()
+    def extensions(as_json: Json = False) -> None:
+        """List what scripts may require, with what specifies it."""
+        capabilities = sorted(standard_dialect().capabilities.values(), key=lambda one: one.name)
+        if as_json:
+            print(json.dumps([{"name": c.name, "specification": c.specification} for c in capabilities]))
+            return
+        table = Table(
+            Column("capability"),
+            Column("specification", overflow="fold"),
+            Column("for"),
+            box=None,
+            pad_edge=False,
+        )
+        for one in capabilities:
+            table.add_row(
+                one.name or "(always there)",
+                one.specification,
+                "trusted scripts" if one.is_privileged else "all",
+            )
+        Console(highlight=False).print(table)
+
+    @app.command("language-server")
+    def language_server() -> None:
+        """Speak to an editor (LSP over standard input and output): errors as you type, layout."""
+        from mta.sieve_lsp import LanguageServer
+
+        raise typer.Exit(LanguageServer(sys.stdin.buffer, sys.stdout.buffer).run())
+
+    return app
+
+
+def _show(event: Event) -> None:
+    """A line of a trace."""
+    parts = [f"{event.script or ''}{event.position.line}:{event.position.column}", event.kind, event.word]
+    if event.values or event.keys:
+        parts.append(f"{list(event.values)} against {list(event.keys)}")
+    if event.kind == "test":
+        parts.append(f"-> {'true' if event.result else 'false'}")
+    print(" ".join(parts), file=sys.stderr)
+
+
+def _action(action: Any) -> dict[str, Any]:
+    return {"action": action.name, "text": action.describe()}
+
+
+def _facts(one: Diagnostic) -> dict[str, Any]:
+    return {**asdict(one), "severity": one.severity.value}
+
+
+def _print_all(path: Path, diagnostics: Iterable[Diagnostic]) -> None:
+    for one in diagnostics:
+        print(f"{path}:{one}", file=sys.stderr)
+
+
+def _laid_out(path: Path, text: bytes) -> bytes:
+    try:
+        return format_script(text)
+    except InvalidScript as invalid:
+        _print_all(path, invalid.diagnostics)
+        raise typer.Exit(EXIT_FAILED) from invalid
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        _fail(f"{path}: {error.strerror or error}")
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"tamis: {reason}", file=sys.stderr)
+    raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,186 @@
+"""`tamis sieve` as a user types it, and the language server as an editor speaks to it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mta.cli_sieve import make_app
+from mta.sieve_lsp import LanguageServer
+
+GOOD = 'require "fileinto";\nif header :contains "subject" "offer" {\n    fileinto "offers";\n}\n'
+BAD = 'require ["fileinto", "nonsense"];\nkep;\n'
+MESSAGE = "From: a@example.org\nSubject: An offer\n\nhello\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "good.sieve").write_text(GOOD)
+    (tmp_path / "bad.sieve").write_text(BAD)
+    (tmp_path / "message").write_text(MESSAGE)
+    return tmp_path
+
+
+def sieve(*words: object, text: str = "") -> Result:
+    result = CliRunner().invoke(make_app(), [str(word) for word in words], input=text)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_check_names_every_mistake_with_its_place(folder: Path) -> None:
+    result = sieve("check", folder / "bad.sieve")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"{folder}/bad.sieve:1:22: error: ")
+    assert "nonsense" in lines[0]
+    assert lines[1].startswith(f"{folder}/bad.sieve:2:1: error: unknown command 'kep'")
+    assert "did you mean 'keep'?" in lines[1]
+
+
+def test_check_a_folder_as_json(folder: Path) -> None:
+    result = sieve("check", "--json", folder)
+    assert result.exit_code == 1
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(Path(one["file"]).name, one["line"], one["severity"]) for one in found] == [
+        ("bad.sieve", 1, "error"),
+        ("bad.sieve", 2, "error"),
+    ]
+
+
+def test_check_a_good_script(folder: Path) -> None:
+    result = sieve("check", folder / "good.sieve")
+    assert (result.exit_code, result.stdout) == (0, f"{folder}/good.sieve: ok\n")
+
+
+def test_warnings_fail_when_strict(folder: Path) -> None:
+    path = folder / "warned.sieve"
+    path.write_text("stop;\nkeep;\n")
+    assert sieve("check", path).exit_code == 0
+    strict = sieve("check", "--strict", path)
+    assert strict.exit_code == 1
+    assert ":2:1: warning: " in strict.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "test", "format"])
+def test_files_that_are_not_there(folder: Path, command: str) -> None:
+    result = sieve(command, folder / "nothing")
+    assert result.exit_code == 1
+    assert "no such file or folder" in result.stderr
+
+
+def test_run_prints_what_would_be_done(folder: Path) -> None:
+    result = sieve("run", folder / "good.sieve", folder / "message")
+    assert (result.exit_code, result.stdout) == (0, "store into 'offers'\n")
+
+
+def test_run_with_trace_from_standard_input(folder: Path) -> None:
+    result = sieve("run", "--trace", folder / "good.sieve", "-", text=MESSAGE.replace("offer", "order"))
+    assert result.exit_code == 0
+    assert result.stdout.endswith("(implicit)\n")
+    assert "2:4 test header ['An order'] against ['offer'] -> false" in result.stderr
+
+
+def test_run_sees_the_envelope(folder: Path) -> None:
+    path = folder / "envelope.sieve"
+    path.write_text('require "envelope"; if envelope "from" "a@example.org" { discard; }')
+    assert "discard" in sieve("run", "--from", "a@example.org", path, folder / "message").stdout
+
+
+def test_run_of_a_script_that_is_wrong(folder: Path) -> None:
+    result = sieve("run", folder / "bad.sieve", folder / "message")
+    assert result.exit_code == 1
+    assert "unknown command" in result.stderr
+
+
+def test_tests_pass_and_fail(folder: Path) -> None:
+    head = 'require "vnd.dovecot.testsuite"; test "one" {{ if not {} {{ test_fail "no"; }} }}\n'
+    (folder / "a.svtest").write_text(head.format("true"))
+    (folder / "b.svtest").write_text(head.format("false"))
+    passed = sieve("test", folder / "a.svtest")
+    assert passed.exit_code == 0
+    assert "1: Test 'one' SUCCEEDED" in passed.stdout
+    both = sieve("test", "-q", folder)
+    assert both.exit_code == 1
+    assert "a.svtest" not in both.stdout
+    assert "FAILED: no" in both.stdout
+    assert both.stdout.endswith("1 of 2 files passed\n")
+
+
+def test_format(folder: Path) -> None:
+    path = folder / "loose.sieve"
+    path.write_text("keep;stop;")
+    checked = sieve("format", "--check", path)
+    assert (checked.exit_code, path.read_text()) == (1, "keep;stop;")
+    assert sieve("format", path).exit_code == 0
+    assert path.read_text() == "keep;\nstop;\n"
+    assert sieve("format", "--check", path).exit_code == 0
+    assert sieve("format", "-", text="keep;").stdout == "keep;\n"
+
+
+def test_extensions(folder: Path) -> None:
+    found = {one["name"]: one["specification"] for one in json.loads(sieve("extensions", "--json").stdout)}
+    assert found["vacation"] == "RFC 5230"
+    assert "vacation" in sieve("extensions").stdout
+
+
+# The language server
+
+
+def speak(*messages: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    source = b"".join(
+        b"Content-Length: %d\r\n\r\n%s" % (len(octets), octets)
+        for octets in (json.dumps({"jsonrpc": "2.0", **message}).encode() for message in messages)
+    )
+    target = io.BytesIO()
+    status = LanguageServer(io.BytesIO(source), target).run()
+    answers = []
+    rest = target.getvalue()
+    while rest:
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        length = int(head.partition(b":")[2])
+        answers.append(json.loads(rest[:length]))
+        rest = rest[length:]
+    return status, answers
+
+
+def test_an_editor_sees_mistakes_as_they_are_typed_and_gets_layout() -> None:
+    uri = "file:///policies/a.sieve"
+    opened = {"textDocument": {"uri": uri, "text": '# \U0001f4ec\nfileinto "\U0001f4ec"; keep'}}
+    changed = {"textDocument": {"uri": uri}, "contentChanges": [{"text": "keep;stop;"}]}
+    status, answers = speak(
+        {"id": 1, "method": "initialize", "params": {}},
+        {"method": "initialized", "params": {}},
+        {"method": "textDocument/didOpen", "params": opened},
+        {"method": "textDocument/didChange", "params": changed},
+        {"id": 2, "method": "textDocument/formatting", "params": {"textDocument": {"uri": uri}}},
+        {"id": 3, "method": "textDocument/hover", "params": {}},
+        {"id": 4, "method": "shutdown"},
+        {"method": "exit"},
+    )
+    assert status == 0
+    first, opening, change, layout, unknown, end = answers
+    assert first["result"]["capabilities"] == {"textDocumentSync": 1, "documentFormattingProvider": True}
+    diagnostics = opening["params"]["diagnostics"]
+    assert diagnostics
+    # Columns count in UTF-16, in which the letter box takes two.
+    assert diagnostics[-1]["range"]["start"]["line"] == 1
+    assert diagnostics[-1]["range"]["start"]["character"] >= 15
+    assert change["params"]["diagnostics"] == []
+    assert layout["result"][0]["newText"] == "keep;\nstop;\n"
+    assert unknown["error"]["code"] == -32601
+    assert end == {"jsonrpc": "2.0", "id": 4, "result": None}
+
+
+def test_wrong_parameters_are_answered_so() -> None:
+    _, answers = speak({"id": 1, "method": "textDocument/formatting", "params": {"textDocument": 3}})
+    assert answers[0]["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize("octets", [b"", b"nonsense\r\n\r\n", b"Content-Length: 5\r\n\r\n{{{{{", b"\r\n"])
+def test_what_is_no_message_ends_the_server(octets: bytes) -> None:
+    assert LanguageServer(io.BytesIO(octets), io.BytesIO()).run() == 1
