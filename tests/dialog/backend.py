@@ -40,7 +40,7 @@ class ScriptedStore:
 
     async def start(self, port: int = 0) -> None:
         """Listen on a free port of 127.0.0.1."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=2**20)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=2**23)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

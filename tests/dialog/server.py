@@ -198,7 +198,12 @@ async def _daemon(
         ports[section.name] = sock.getsockname()[1]
     link = Link()
     daemon = Daemon(settings, sockets, link)
-    await daemon.start()
+    try:
+        await daemon.start()
+    except ValueError:
+        for sock in (sock for some in sockets.values() for sock in some):
+            sock.close()
+        raise
     server = Server(daemon, link, store, ports)
     try:
         yield server
