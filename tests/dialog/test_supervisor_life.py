@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests.peers.running import ROOT, Client, Tamis, alive, children_of, free_port, tamis, until
+from mta.admin.control import MAX_LINE
+from tests.peers.ports import free_port
+from tests.peers.running import ROOT, Client, Tamis, alive, children_of, tamis, until
 
 
 @pytest.fixture
@@ -420,8 +422,8 @@ def test_control_socket_is_private_and_bounded(server: Tamis) -> None:
     assert server.control.stat().st_mode & 0o777 == 0o600
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(server.control))
-        sock.sendall(b"x" * 10_000)
-        assert b"at most 4096 bytes" in sock.recv(1000)
+        sock.sendall(b"x" * (MAX_LINE + 1000))
+        assert b"at most %d bytes" % MAX_LINE in sock.recv(1000)
     os.chmod(server.control, 0o666)
     os.chmod(server.directory, 0o755)
     for parent in (server.directory.parent, server.directory.parent.parent):

@@ -17,7 +17,8 @@ from mta import config
 from mta.supervisor import child, core, generation, planning, slots, staff
 from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
-from tests.peers.running import ROOT, Tamis, alive, free_port
+from tests.peers.ports import free_port
+from tests.peers.running import ROOT, Tamis, alive
 
 TOY = "tests.peers.toy_daemon:ToyDaemon"
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.peers.needs import needs, program
+from tests.peers.ports import free_port
 
 DOMAIN = "example.test"
 PASSWORD = "secret"
@@ -88,17 +89,6 @@ service auth {{
 """
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [int(s.getsockname()[1]) for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
-
-
 class Dovecot:
     """A running Dovecot; use as a context manager."""
 
@@ -108,7 +98,7 @@ class Dovecot:
         # Its own folder: pytest's are closed to the users under which Dovecot runs.
         self.folder = folder = Path(tempfile.mkdtemp(prefix="tamis-dovecot-"))
         folder.chmod(0o755)
-        self.lmtp_port, self.imap_port, self.auth_port = _free_ports(3)
+        self.lmtp_port, self.imap_port, self.auth_port = (free_port() for _ in range(3))
         self.lmtp_path = str(folder / "run" / "lmtp")
         self.auth_path = str(folder / "auth")
         self._conf = folder / "dovecot.conf"

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.peers.needs import needs, program
+from tests.peers.ports import free_port
 
 TOKEN_KEY = b"a key that only the tests know"
 START_TIMEOUT = 20.0
@@ -128,9 +129,7 @@ def dovecot_auth(users: str, *, failure_delay: str = "0") -> Iterator[DovecotAut
     """Run an auth service with these lines of a passwd-file, in a folder that Dovecot's user may enter."""
     needs("dovecot-core", root=True)
     folder = Path(tempfile.mkdtemp(prefix="tamis-dovecot-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder.chmod(0o755)
     keys = folder / "keys" / "default" / "HS256"
     keys.mkdir(parents=True)

@@ -133,7 +133,7 @@ class Session:
         """One reply, its last line."""
         try:
             while True:
-                line = await asyncio.wait_for(self.reader.readline(), PATIENCE * 4)
+                line = await asyncio.wait_for(self.reader.readline(), PATIENCE)
                 if not line.endswith(b"\n"):
                     raise Lost(where)
                 if line[3:4] == b" ":
@@ -232,7 +232,7 @@ class Load:
     async def grow(self, by: int) -> None:
         """Wait until so many more messages have been accepted."""
         wanted = len(self.books.accepted) + by
-        end = time.monotonic() + PATIENCE * 2
+        end = time.monotonic() + PATIENCE
         while len(self.books.accepted) < wanted:
             assert time.monotonic() < end, f"the load stands still: {self.books.results} {self.troubles[-5:]}"
             for task in self._tasks:
@@ -246,7 +246,7 @@ class Load:
         give_up = float("inf")
         while True:
             if self._stopping:
-                give_up = min(give_up, time.monotonic() + PATIENCE * 2)
+                give_up = min(give_up, time.monotonic() + PATIENCE)
                 if not queue or not self._retry or time.monotonic() > give_up:
                     return
             session = Session(self._port)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.peers.needs import needs, program
+from tests.peers.ports import free_port
 
 _MAIN = """\
 compatibility_level = 3.6
@@ -65,12 +66,6 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 def _wait_for(port: int, process: subprocess.Popen[bytes] | None, why: Path | None) -> None:
     limit = time.monotonic() + 15
     while time.monotonic() < limit and (process is None or process.poll() is None):
@@ -89,7 +84,7 @@ class Postfix:
     def __init__(self, folder: Path) -> None:
         """Prepared by `running`."""
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
 
     def log(self) -> str:
         """Its log."""
@@ -137,7 +132,7 @@ def running_postfix(chain: bytes) -> Iterator[Postfix]:
 def running_sink(*options: str) -> Iterator[int]:
     """Start smtp-sink with options (such as "-L" for LMTP); its port."""
     needs("postfix")
-    port = _free_port()
+    port = free_port()
     words = [program("smtp-sink"), "-u", "nobody", *options, f"127.0.0.1:{port}", "100"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

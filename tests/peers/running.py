@@ -14,28 +14,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.peers.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds that a test waits for something that takes a fraction of one on an idle machine."""
 
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:
-    """Return what `probe` gives as soon as it is true."""
+def until(probe: Callable[[], T | None], what: str | Callable[[], str], seconds: float = PATIENCE) -> T:
+    """Return what `probe` gives as soon as it is true; `what` says what did not happen, at the end."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = probe()
         if found:
             return found
         time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds} s")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
 
 
 class Client:
@@ -130,7 +126,7 @@ restart_delay_max = "2s"
                 **popen,
             )
         if wait:
-            until(self._serving, f"start; log: {self.log()}")
+            until(self._serving, lambda: f"start; log: {self.log()}")
 
     def _serving(self) -> bool:
         assert self.process is not None

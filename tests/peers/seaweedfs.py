@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.peers.running import free_port, until
+from tests.peers.ports import free_port
+from tests.peers.running import until
 
 ACCESS_KEY = "tamis-test"
 SECRET_KEY = "not a secret"

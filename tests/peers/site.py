@@ -17,7 +17,8 @@ from pathlib import Path
 from mta.accounts.user import User
 from mta.accounts.usersfile import edit
 from tests.peers.certificates import authority
-from tests.peers.running import ROOT, Tamis, free_port, until
+from tests.peers.ports import free_port
+from tests.peers.running import ROOT, Tamis, until
 
 DOMAIN = "example.test"
 HOSTNAME = "mx.example.test"
@@ -177,7 +178,7 @@ class Site(Tamis):
             found = {name: pid for name, pid in self.workers().items() if name.startswith("worker")}
             return found if len(found) == workers else None
 
-        return until(ready, f"{workers} workers; log: {self.log()}")
+        return until(ready, lambda: f"{workers} workers; log: {self.log()}")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import pytest
 
 from mta.demo import self_signed
 from tests.peers.needs import needs, program
+from tests.peers.ports import free_port
 
 pytestmark = pytest.mark.scenario
 
@@ -115,10 +116,7 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
     # Dovecot's processes run as users of their own; pytest's folders are for root alone.
     for part in (folder, *folder.parents[:2]):
         part.chmod(0o755)
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        ports = one.getsockname()[1], two.getsockname()[1]
+    ports = free_port(), free_port()
     certificate, key = self_signed(datetime.datetime.now(datetime.UTC))
     (folder / "certificate.pem").write_bytes(certificate)
     (folder / "key.pem").write_bytes(key)

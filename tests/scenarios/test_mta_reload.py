@@ -77,7 +77,7 @@ def test_smtp_source_notices_nothing(tmp_path: Path) -> None:
             "-f", f"{name}@example.org", "-t", f"{name}@example.test", f"127.0.0.1:{port}",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE * 8)
+        output, _ = await asyncio.wait_for(process.communicate(), PATIENCE * 2)
         assert process.returncode == 0, output.decode()
 
     async def main() -> None:

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.peers.running import free_port, until
+from tests.peers.ports import free_port
+from tests.peers.running import until
 from tests.peers.site import ALICE, BOB, DOMAIN, PASSWORD, Site, site
 
 OUTSIDER = "you@example.org"

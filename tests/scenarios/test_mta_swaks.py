@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.peers.needs import needs, program
-from tests.peers.running import free_port
+from tests.peers.ports import free_port
 from tests.peers.site import ALICE, BOB, PASSWORD, Site, site
 
 pytestmark = pytest.mark.scenario
