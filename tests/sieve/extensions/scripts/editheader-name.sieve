@@ -1,0 +1,3 @@
+require ["editheader", "variables"];
+set "name" "bad:name";
+addheader "${name}" "v";
