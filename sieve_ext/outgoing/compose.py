@@ -37,9 +37,9 @@ class Header:
         """A field of text, encoded and folded; nothing in it can begin another field."""
         self._lines.append(make_field(name, text).raw)
 
-    def add_address(self, name: str, address: str) -> None:
-        """A field with an address as a script or a message gives it, its display name encoded."""
-        self.add(name, written_address(address))
+    def add_structured(self, name: str, text: str) -> None:
+        """A field whose text has been written for a header already: addresses, identifiers, parameters."""
+        self._lines.append(make_field(name, text, utf8=text.isascii()).raw)
 
     def octets(self) -> bytes:
         """The fields, with the empty line behind them."""

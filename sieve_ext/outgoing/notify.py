@@ -69,11 +69,13 @@ class NotifyAction(MailAction):
             return []
         header = start(origin)
         header.add("Subject", self._subject(origin))
-        header.add("From", origin.postmaster if self.sender is None else written_address(self.sender))
+        header.add_structured(
+            "From", origin.postmaster if self.sender is None else written_address(self.sender)
+        )
         for name, is_copy in (("To", False), ("Cc", True)):
             listed = [written_address(one.text) for one in self.recipients if one.is_copy is is_copy]
             if listed:
-                header.add(name, ", ".join(listed))
+                header.add_structured(name, ", ".join(listed))
         owner = origin.user_email or origin.recipient
         header.add("Auto-Submitted", f'auto-notified; owner-email="{owner}"' if owner else "auto-notified")
         header.add("Precedence", "bulk")

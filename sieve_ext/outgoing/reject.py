@@ -59,8 +59,8 @@ class RejectAction(MailAction):
             return []
         sender = origin.envelope.sender or ""
         header = start(origin)
-        header.add("From", origin.postmaster)
-        header.add("To", f"<{sender}>")
+        header.add_structured("From", origin.postmaster)
+        header.add_structured("To", f"<{sender}>")
         header.add("Subject", "Automatically rejected mail")
         header.add("Auto-Submitted", "auto-replied (rejected)")
         header.add("Precedence", "bulk")

@@ -68,8 +68,8 @@ class ReportAction(MailAction):
     def mails(self, origin: Origin) -> list[Mail]:
         """The report, from the null sender."""
         header = start(origin)
-        header.add("From", self._from(origin))
-        header.add("To", f"<{self.address}>")
+        header.add_structured("From", self._from(origin))
+        header.add_structured("To", f"<{self.address}>")
         subject = origin.message.text("subject")
         header.add("Subject", cut_subject(f"Report: {subject or '(message without subject)'}"))
         header.add("Auto-Submitted", "auto-generated (report)")

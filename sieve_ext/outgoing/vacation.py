@@ -194,15 +194,15 @@ class VacationAction(MailAction):
             return []
         own = self.addressed(origin) or (self.own_addresses(origin) or [""])[0] or origin.recipient
         header = start(origin)
-        header.add("From", self._from(origin, own))
-        header.add("To", named(origin, to))
+        header.add_structured("From", self._from(origin, own))
+        header.add_structured("To", named(origin, to))
         header.add("Subject", self._subject(origin))
         message_id = origin.message.text("message-id") or ""
         references = origin.message.text("references") or ""
         if message_id:
-            header.add("In-Reply-To", message_id)
+            header.add_structured("In-Reply-To", message_id)
         if message_id or references:
-            header.add("References", _last_references(f"{references} {message_id}"))
+            header.add_structured("References", _last_references(f"{references} {message_id}"))
         header.add("Auto-Submitted", "auto-replied (vacation)")
         header.add("Precedence", "bulk")
         header.add("X-Auto-Response-Suppress", "All")
