@@ -21,7 +21,7 @@ Reading needs no more: what fewer than m - (copies - p) + 1 shared stores deny m
 not write a log cannot seal it, as the stores it sees do not prove anything. It is never the default.
 
 A store that is slow delays nobody once there are enough copies: its write goes on in the background, up to
-`PENDING_COUNT` writes and `PENDING_OCTETS`. What it misses for good, `repair` copies later.
+`PENDING_COUNT` writes and `PENDING_OCTETS`. What it misses it gets later (mailqueue.store.catchup).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from mailqueue.store.base import (
     is_seal,
     size_of,
 )
+from mailqueue.store.catchup import CatchUp
 from mailqueue.store.repair import Repaired, repair
 
 COPIED = (LOGS, SNAPSHOTS, BODIES, CORRUPT)
@@ -81,6 +82,8 @@ class Replicated:
     __slots__ = (
         "_alone",
         "_authority",
+        "_catch_up",
+        "_closing",
         "_copies",
         "_members",
         "_needed",
@@ -126,13 +129,19 @@ class Replicated:
         self._pending: dict[int, set[asyncio.Task[bool]]] = {i: set() for i in range(len(members))}
         self._octets: Counter[int] = Counter()
         self._suspect: dict[int, float] = {}
+        self._catch_up = CatchUp(self._members)
+        self._closing = False
         self.missed: Counter[str] = Counter()
-        """Writes that a store did not take, by its name: above 0 means that `repair` has work."""
+        """Writes that a store did not take in time, by its name."""
 
     @property
     def members(self) -> tuple[Store, ...]:
         """The stores."""
         return self._members
+
+    def behind(self) -> dict[str, int]:
+        """How many objects each store still has to be given, by its name."""
+        return {store.name: self._catch_up.waiting(index) for index, store in enumerate(self._members)}
 
     async def put_new(self, key: str, data: bytes | Blob) -> bool:
         """Create an object; True when `copies` stores have it.
@@ -147,7 +156,7 @@ class Replicated:
         for index, member in enumerate(self._members):
             if self._is_behind(index, data):
                 failures.append(StoreUnavailable(member.name, f"writing {key}: it is too far behind"))
-                self.missed[member.name] += 1
+                self._note_miss(index, key)
             else:
                 tasks[self._start(index, key, data)] = index
         try:
@@ -243,6 +252,7 @@ class Replicated:
         """
         some = [check_key(key) for key in keys]
         copied = [key for key in some if _is_copied(key)]
+        self._catch_up.forget(copied)
         if len(copied) < len(some):
             await self._authority.delete([key for key in some if not _is_copied(key)])
         if copied:
@@ -292,6 +302,8 @@ class Replicated:
 
     async def close(self) -> None:
         """Give what is under way a moment, then close all stores."""
+        self._closing = True
+        await self._catch_up.close()
         tasks = set().union(*self._pending.values())
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSING)
@@ -309,10 +321,15 @@ class Replicated:
             self._pending[index].discard(task)
             self._octets[index] -= size
             if task.cancelled() or task.exception() is not None:
-                self.missed[member.name] += 1
+                self._note_miss(index, key)
 
         task.add_done_callback(finished)
         return task
+
+    def _note_miss(self, index: int, key: str) -> None:
+        self.missed[self._members[index].name] += 1
+        if not self._closing:
+            self._catch_up.miss(index, key)
 
     def _is_behind(self, index: int, data: bytes | Blob) -> bool:
         pending = self._pending[index]
