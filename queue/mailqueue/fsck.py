@@ -25,7 +25,7 @@ from mailqueue.keys import (
 from mailqueue.model import CorruptMessage, QueueError, UnknownMessage
 from mailqueue.payload import unpack
 from mailqueue.records import Enq
-from mailqueue.rows import decode_rows, split_blocks
+from mailqueue.rows import count_rows, split_blocks
 from mailqueue.seal import decode_seal
 from mailqueue.snapshot import HEAD_SIZE, CorruptSnapshot, decode_head
 from mailqueue.store.base import MissingKey, Store, is_seal
@@ -118,7 +118,7 @@ def check_snapshot(key: str, data: bytes) -> list[str]:
     blocks = rows = 0
     for block in split_blocks(data, HEAD_SIZE):
         try:
-            rows += sum(1 for _ in decode_rows(block))
+            rows += count_rows(block)
             blocks += 1
         except (ValueError, FormatError) as error:
             problems.append(f"block {blocks}: {error}")

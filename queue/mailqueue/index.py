@@ -246,9 +246,44 @@ class Index:
         self.total_size += self.size[slot]
         return slot
 
-    def change(self, slot: int, recipient: int, state: State) -> None:
-        """A recipient has a new state. Raises IndexError for one that does not exist."""
-        self.set_states(slot, ((recipient, state),))
+    def add_single(
+        self,
+        id: bytes,
+        created: int,
+        expires: int,
+        priority: int,
+        size: int,
+        location: Location,
+        status: int,
+        site: str,
+        due: float,
+        attempts: int,
+        reply: str,
+        last: int,
+    ) -> int:
+        """`add` for one recipient and no large body, with numbers that come from columns: twice as fast,
+        which counts when there are a million."""
+        if not self._free:
+            self._grow()
+        slot = self._free.pop()
+        self.ids[slot * ID_SIZE : slot * ID_SIZE + ID_SIZE] = id
+        self.table.add(id, slot)
+        self.created[slot] = created
+        self.expires[slot] = expires
+        self.priority[slot] = priority
+        self.size[slot] = size
+        self._locate(slot, location)
+        self.count[slot] = 1
+        self.status[slot] = status
+        self.site[slot] = self.sites.take(site)
+        self.due[slot] = due
+        self.attempts[slot] = attempts
+        self.reply[slot] = self.replies.take(reply)
+        self.last[slot] = last
+        self.live_recipients += status <= LIVE_MAX
+        self.messages += 1
+        self.total_size += size
+        return slot
 
     def set_states(self, slot: int, changes: Sequence[tuple[int, State]]) -> None:
         """Recipients have new states. Raises IndexError for one that does not exist."""

@@ -12,7 +12,7 @@ from mailqueue.entry import FIRST_READ, CorruptEntry, Entry, NeedMore, parse
 from mailqueue.ids import id_octets
 from mailqueue.keys import corrupt_key, log_key, log_prefix, number_of, snapshot_prefix
 from mailqueue.replay import Replay
-from mailqueue.rows import BLOCK_ROWS, decode_rows, encode_rows
+from mailqueue.rows import BLOCK_ROWS, encode_rows, enter_rows
 from mailqueue.seal import Seal, decode_seal
 from mailqueue.snapshot import CorruptSnapshot, read_snapshot
 from mailqueue.store.base import MissingKey, Store, is_seal
@@ -101,7 +101,7 @@ class StreamReader:
                 log.entry(entry)
         slots = list(log.index.slots())
         for first in range(0, len(slots), BLOCK_ROWS):
-            newest.add_rows(decode_rows(encode_rows(log.index, slots[first : first + BLOCK_ROWS])))
+            enter_rows(newest.index, encode_rows(log.index, slots[first : first + BLOCK_ROWS]))
         newest.provisional = log.provisional
         self.replay, self.snapshot = newest, number
 

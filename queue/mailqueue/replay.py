@@ -8,12 +8,10 @@ counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from mailqueue.entry import Entry
 from mailqueue.index import Index, Location
 from mailqueue.records import Adopt, Adopted, Cancel, Done, Enq, Outcome, Record
-from mailqueue.rows import Row, decode_rows
+from mailqueue.rows import enter_rows
 
 
 class Provisional:
@@ -87,15 +85,10 @@ class Replay:
         slots: list[int] = []
         for chunk in provisional.chunks:
             try:
-                slots.extend(self.add_rows(decode_rows(chunk)))
+                slots.extend(enter_rows(self.index, chunk))
             except ValueError as error:
                 self.problems.append(f"adopted messages: {error}")
         return slots
-
-    def add_rows(self, rows: Iterable[Row]) -> list[int]:
-        """Enter messages that are not here yet; returns their slots."""
-        index = self.index
-        return [add_row(index, row) for row in rows if index.find(row.id) < 0]
 
     def _adopt(self, record: Adopt) -> None:
         key = record.stream, record.part
@@ -107,17 +100,3 @@ class Replay:
             provisional.complete = record.last
         else:
             self.problems.append(f"a chunk of adopted messages of part {record.part} is missing")
-
-
-def add_row(index: Index, row: Row) -> int:
-    """Enter a message that is not in the index yet; returns its slot."""
-    return index.add(
-        row.id,
-        row.created,
-        row.expires,
-        row.priority,
-        row.size,
-        row.location,
-        row.body,
-        row.states,
-    )

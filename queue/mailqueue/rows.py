@@ -26,7 +26,7 @@ MAGIC = b"MQRW"
 VERSION = 1
 _HEAD = struct.Struct("<4sHHII")
 """Magic, version, reserved, CRC of the frame, length of the frame."""
-BLOCK_ROWS = 16384
+BLOCK_ROWS = 4096
 """Rows of a block: written or read in some tens of milliseconds, between which other tasks run."""
 _T = TypeVar("_T")
 _SWAP = sys.byteorder == "big"
@@ -73,19 +73,6 @@ class _Block(msgspec.Struct, array_like=True, frozen=True):
     last: bytes
     many: list[_Many]
     bodies: list[_Body]
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One message of a block, as `Index.add` takes it."""
-
-    id: bytes
-    created: float
-    expires: float
-    priority: int
-    size: int
-    location: Location
-    body: BodyRef | None
-    states: list[State]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -155,9 +142,20 @@ def encode_rows(index: Index, slots: Sequence[int]) -> bytes:
     return _HEAD.pack(MAGIC, VERSION, 0, crc32(frame), len(frame)) + frame
 
 
-def decode_rows(data: bytes) -> Iterator[Row]:
-    """The messages of a block. Raises ValueError for damage and FormatError for a newer version, both before
-    the first message."""
+def enter_rows(index: Index, data: bytes) -> list[int]:
+    """Enter the messages of a block that the index does not know yet; returns their slots.
+
+    Raises ValueError for damage and FormatError for a newer version, both before the first message.
+    """
+    return _enter(index, _unpack_block(data))
+
+
+def count_rows(data: bytes) -> int:
+    """Messages in a block. Raises as `enter_rows`."""
+    return _unpack_block(data).rows
+
+
+def _unpack_block(data: bytes) -> _Block:
     if len(data) < _HEAD.size:
         raise ValueError("a block of rows is cut off")
     magic, version, _, crc, length = _HEAD.unpack_from(data)
@@ -167,10 +165,9 @@ def decode_rows(data: bytes) -> Iterator[Row]:
     if version > VERSION:
         raise FormatError(f"a block of rows of version {version}")
     try:
-        block = _decode(zstandard.ZstdDecompressor().decompress(frame))
+        return _decode(zstandard.ZstdDecompressor().decompress(frame))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise ValueError(f"a block of rows is damaged: {error}") from error
-    return _rows(block)
 
 
 def split_blocks(data: bytes, at: int) -> Iterator[bytes]:
@@ -181,49 +178,70 @@ def split_blocks(data: bytes, at: int) -> Iterator[bytes]:
         at += _HEAD.size + length
 
 
-def _rows(block: _Block) -> Iterator[Row]:
+def _enter(index: Index, block: _Block) -> list[int]:
     created, expires, size = (
         _unpack("I", block.created),
         _unpack("I", block.expires),
         _unpack("I", block.size),
     )
     priority, stream = _unpack("b", block.priority), _unpack("H", block.stream)
-    number, offset, length = (
-        _unpack("Q", block.number),
-        _unpack("I", block.offset),
-        _unpack("I", block.length),
-    )
-    site, due, attempts = _unpack("I", block.site), _unpack("d", block.due), _unpack("H", block.attempts)
-    reply, last = _unpack("I", block.reply), _unpack("I", block.last)
+    number, offset = _unpack("Q", block.number), _unpack("I", block.offset)
+    length, site, due = _unpack("I", block.length), _unpack("I", block.site), _unpack("d", block.due)
+    attempts, reply, last = _unpack("H", block.attempts), _unpack("I", block.reply), _unpack("I", block.last)
     many = {item.row: item for item in block.many}
     bodies = {item.row: item.body for item in block.bodies}
     sites, replies, streams, ids, status = block.sites, block.replies, block.streams, block.ids, block.status
+    slots: list[int] = []
     for row in range(block.rows):
-        several = many.get(row)
-        if several is not None:
-            states = _states(several, sites, replies)
+        id = ids[row * ID_SIZE : row * ID_SIZE + ID_SIZE]
+        if index.find(id) >= 0:
+            continue
+        place = Location(streams[stream[row]], number[row], offset[row], length[row])
+        if row in many or row in bodies:
+            states = (
+                _states(many[row], sites, replies)
+                if row in many
+                else [
+                    State(
+                        sites[site[row]],
+                        status[row],
+                        due[row] if due[row] != INFINITY else 0.0,
+                        attempts[row],
+                        replies[reply[row]],
+                        last[row],
+                    )
+                ]
+            )
+            slots.append(
+                index.add(
+                    id,
+                    created[row],
+                    expires[row],
+                    priority[row],
+                    size[row],
+                    place,
+                    bodies.get(row),
+                    states,
+                )
+            )
         else:
-            when = due[row]
-            states = [
-                State(
-                    sites[site[row]],
+            slots.append(
+                index.add_single(
+                    id,
+                    created[row],
+                    expires[row],
+                    priority[row],
+                    size[row],
+                    place,
                     status[row],
-                    when if when != INFINITY else 0.0,
+                    sites[site[row]],
+                    due[row],
                     attempts[row],
                     replies[reply[row]],
                     last[row],
                 )
-            ]
-        yield Row(
-            ids[row * ID_SIZE : row * ID_SIZE + ID_SIZE],
-            created[row],
-            expires[row],
-            int(priority[row]),
-            int(size[row]),
-            Location(streams[stream[row]], number[row], offset[row], length[row]),
-            bodies.get(row),
-            states,
-        )
+            )
+    return slots
 
 
 def _states(item: _Many, sites: list[str], replies: list[str]) -> list[State]:

@@ -66,7 +66,7 @@ class QueueSettings:
     `takeover` by more than clock rates can differ, so that an owner has stopped when its messages move."""
     takeover: float = 10.0
     """Seconds without a sign of life after which a stream is taken over."""
-    adopt_rows: int = 16384
+    adopt_rows: int = 4096
     """Messages in one ADOPT record."""
     lease: float = 60.0
     """Seconds after which a claim that came to nothing is overtaken by the next epoch."""

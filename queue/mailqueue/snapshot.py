@@ -17,8 +17,7 @@ from zlib import crc32
 
 from mailqueue.entry import FormatError
 from mailqueue.index import Index
-from mailqueue.replay import add_row
-from mailqueue.rows import BLOCK_ROWS, decode_rows, encode_rows, split_blocks
+from mailqueue.rows import BLOCK_ROWS, encode_rows, enter_rows, split_blocks
 
 MAGIC = b"MQSN"
 VERSION = 1
@@ -76,9 +75,7 @@ async def read_snapshot(data: bytes, index: Index, problem: Callable[[str], None
     count = 0
     for block in split_blocks(data, HEAD_SIZE):
         try:
-            for row in decode_rows(block):
-                if index.find(row.id) < 0:
-                    add_row(index, row)
+            enter_rows(index, block)
             count += 1
         except ValueError as error:
             problem(str(error))

@@ -44,13 +44,12 @@ from mailqueue.model import Fenced
 from mailqueue.opening import Announcement, read_announcement
 from mailqueue.reader import StreamReader
 from mailqueue.records import Adopt, Adopted, encode_record
-from mailqueue.replay import add_row
-from mailqueue.rows import BLOCK_ROWS, decode_rows, encode_rows
+from mailqueue.rows import encode_rows, enter_rows
 from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import MissingKey, Store, StoreError
 
-_GROUP = 4 * BLOCK_ROWS
+_GROUP = 65536
 """Messages that are adopted in one go, unless a part alone has more."""
 
 
@@ -241,9 +240,7 @@ class Watcher:
                 log.append(encode_record(Adopted(reader.stream, part, part in won)), urgent=False)
             for part, rows in blocks:
                 if part in won:
-                    handles.extend(
-                        add_row(self._index, row) for row in decode_rows(rows) if self._index.find(row.id) < 0
-                    )
+                    handles.extend(enter_rows(self._index, rows))
                     await asyncio.sleep(0)
             self._keeper.undecided = False
         if handles:
