@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _RANK = {"[": 1, "]": 1, "(": 2, ")": 2, ";": 3, "{": 4, "}": 4}
 _OPENS = {"]": "[", ")": "(", "}": "{"}
 
+_LIST_GOES_ON = "expecting ',' or end of string list ']'"
+
 _SHOWN = {
     "identifier": "identifier",
     "tag": "tag",
@@ -85,13 +87,21 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         self._place = 0
         self._token = self._tokens[0]
         self._calls = 0
+        self._in_list = 0
+        self._is_broken = False
+        self._unbalanced = 0
+        self._strays = 0
         self.tree = self._commands(0)
         while self._token.kind != "end":
-            self._report(
-                self._token.start, self._token.end, "unexpected",
-                f"unexpected {self._shown()} found at (the presumed) end of file",
-                "no block is open here",
-            )  # fmt: skip
+            # A brace that is missing where an error was found before leaves one over.
+            if self._unbalanced:
+                self._unbalanced -= 1
+            else:
+                self._report(
+                    self._token.start, self._token.end, "unexpected",
+                    f"unexpected {self._shown()} found at (the presumed) end of file",
+                    "no block is open here",
+                )  # fmt: skip
             self._next()
             self.tree += self._commands(0)
         return self.tree
@@ -159,6 +169,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
                     token.start, token.end, "unexpected",
                     f"expected a command name, but found {self._shown()}",
                 )  # fmt: skip
+                self._strays += depth > 0
                 if token.kind != "{":
                     self._next()
                 if token.kind != ";" and self._token.kind != "identifier":
@@ -193,6 +204,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         if self._token.kind not in (";", "{"):
             if report and not self._was_end():
                 self._report_end(call)
+            self._unbalanced += 1
             if not self._recover(";") and self._token.kind != "{":
                 return
         if self._token.kind == ";":
@@ -211,7 +223,10 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         call.block = self._commands(depth + 1)
         if self._token.kind == "}":
             self._next()
+        elif self._strays:
+            self._strays -= 1
         elif not self._tokens_end_reported():
+            self._strays = limits.BLOCK_DEPTH  # the blocks around it lack theirs, too: once is enough
             self._report(
                 self._token.start, self._token.end, "open-block",
                 f"expected end of compound block '}}', but found {self._shown()}",
@@ -277,6 +292,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
                     token.start, token.end, "many-arguments",
                     f"too many arguments for '{call.name}' (max {limits.ARGUMENTS})",
                 )  # fmt: skip
+                self._is_broken = True
                 self._recover(";")
                 return
             add(argument)
@@ -291,7 +307,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
             token = self._token
             if token.kind != "string":
                 expected = "string after '['" if not items else "string after ','"
-                return self._broken_list(start, items, f"expecting {expected} in string list")
+                return self._broken_list(start, items, f"expecting {expected} in string list", again=True)
             if len(items) < limits.LIST_STRINGS:
                 items.append(Text(token.value, token.start, token.end))  # type: ignore[arg-type]
             self._next()
@@ -299,7 +315,7 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
                 self._next()
                 break
             if self._token.kind != ",":
-                return self._broken_list(start, items, "expecting ',' or end of string list ']'")
+                return self._broken_list(start, items, _LIST_GOES_ON)
             self._next()
         if len(items) >= limits.LIST_STRINGS:
             self._report(
@@ -308,12 +324,13 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
             )  # fmt: skip
         return TextList(items, start.start, self._tokens[self._place - 1].end)
 
-    def _broken_list(self, start: Token, items: list[Text], expected: str) -> TextList | None:
-        if not self._was_end():
-            self._report(
-                self._token.start, self._token.end, "bad-list", f"{expected}, but found {self._shown()}"
-            )
+    def _broken_list(
+        self, start: Token, items: list[Text], expected: str, *, again: bool = False
+    ) -> TextList | None:
+        self._report_found("bad-list", expected)
         if not self._recover("]"):
+            if again:
+                self._report_found("bad-list", _LIST_GOES_ON)
             return None
         self._next()
         return TextList(items, start.start, self._tokens[self._place - 1].end)
@@ -335,8 +352,10 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         test.stop = self._tokens[self._place - 1].end
         call.tests.append(test)
 
-    _in_list = 0
-    _is_broken = False
+    def _report_found(self, code: str, expected: str) -> None:
+        if not self._was_end():
+            found = f"{expected}, but found {self._shown()}"
+            self._report(self._token.start, self._token.end, code, found)
 
     def _tests(self, call: Call, depth: int) -> None:
         call.is_list = True
@@ -345,27 +364,21 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
         self._next()
         while True:
             if self._token.kind != "identifier":
-                if not self._was_end():
-                    self._report(
-                        self._token.start, self._token.end, "bad-tests",
-                        f"expecting test identifier after {after} in test list, but found {self._shown()}",
-                    )  # fmt: skip
+                self._report_found("bad-tests", f"expecting test identifier after {after} in test list")
                 break
             self._test(call, depth)
+            if self._is_broken:
+                self._recover(")")
             if self._token.kind == ")":
-                self._next()
-                self._in_list -= 1
-                return
+                break
             if self._token.kind != ",":
-                if not self._was_end():
-                    self._report(
-                        self._token.start, self._token.end, "bad-tests",
-                        f"expecting ',' or end of test list ')', but found {self._shown()}",
-                    )  # fmt: skip
+                self._report_found("bad-tests", "expecting ',' or end of test list ')'")
                 break
             after = "','"
             self._next()
         self._in_list -= 1
-        if self._recover(")"):
+        if self._token.kind == ")" or self._recover(")"):
             self._next()
             self._is_broken = False
+        else:
+            self._is_broken = True

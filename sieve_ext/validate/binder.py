@@ -46,7 +46,7 @@ class Binder:
             node = self._command(call, parent)
             if node is not None:
                 nodes.append(node)
-                checker.previous = node
+            checker.previous = node
         checker.previous = outer
         check_flow(nodes, checker)
         return nodes
@@ -71,7 +71,7 @@ class Binder:
             )
         sound = self._bind(node, call)
         if call.block is None:
-            if node.accept_children:
+            if node.accept_children and (call.tests or not node.takes):
                 self._checker.error(
                     node, "no-block", f"the {node.name} command requires a command block, but it is missing"
                 )
