@@ -1,0 +1,6 @@
+require ["foreverypart", "mime", "fileinto"];
+foreverypart {
+    fileinto "Somewhere";
+    if header :mime "x-test" "AA" { stop; }
+}
+discard;
