@@ -6,15 +6,17 @@ import asyncio
 import hashlib
 import itertools
 import resource
+import shutil
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import uvloop
 
 from mailqueue.store.base import Store, StoreRefused, StoreUnavailable
-from mailqueue.store.memory import MemoryStore
+from mailqueue.store.file import FileStore
 from mailqueue.store.objects import ObjectsStore
 from mailqueue.store.options import Limits, StoreOptions
 from mailqueue.store.probe import CHECKS, probe
@@ -243,11 +245,11 @@ def test_a_server_that_stops_answering_or_is_gone_and_comes_back() -> None:
         run(killed_midway())
 
 
-def test_a_local_store_and_a_remote_one(server: SeaweedFS) -> None:
+def test_a_local_store_and_a_remote_one(server: SeaweedFS, tmp_path: Path) -> None:
     """The plain case of replication: what is acknowledged is in both, and outlives either."""
 
     async def main() -> None:
-        local = MemoryStore("local:")
+        local = FileStore(tmp_path / "queue")
         remote = opened(server, "both")
         both = Replicated([Member(local, private=True), Member(remote)], 2, 1)
         await probe(both)
@@ -258,13 +260,17 @@ def test_a_local_store_and_a_remote_one(server: SeaweedFS) -> None:
         assert await both.put_new("lease/s/0", b"mine")
         assert await local.list_after("") == ["body/1/a", "log/s/0"]
         # Another node, with a disk of its own, takes over.
-        other = Replicated(
-            [Member(MemoryStore("other:"), private=True), Member(opened(server, "both"))], 2, 1
-        )
+        disk, bucket = FileStore(tmp_path / "other"), opened(server, "both")
+        other = Replicated([Member(disk, private=True), Member(bucket)], 2, 1)
         assert await other.list_after("log/s/") == ["log/s/0"]
         assert await other.get("log/s/0") == b"entry"
         assert await other.seal_new("log/s/1", b"SEAL\nother") == (True, b"SEAL\nother")
         assert not await both.put_new("log/s/1", b"late")
         assert await remote.get("log/s/1") == b"SEAL\nother"
+        # A machine that burns takes nothing with it.
+        await both.close()
+        shutil.rmtree(tmp_path / "queue")
+        assert await other.get("body/1/a", 0, 3) == b"xxx"
+        await other.close()
 
     run(main())

@@ -298,6 +298,25 @@ def test_after_an_error_reads_ask_others_first() -> None:
     run(main())
 
 
+def test_a_read_turns_from_a_store_that_hangs_to_another() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        world = World("ab", 2)
+        await world.store.put_new("log/s/0", b"entry")
+        world.faulty[0].faults = ScriptedFaults(("get", "", Fault(before=1000)))
+        assert await world.store.get("log/s/0") == b"entry"
+        assert loop.time() - begun == pytest.approx(replicated.PATIENCE)
+        # Nobody else has it: then the slow one is waited for.
+        world = World("abc", 2)
+        await world.inner[0].put_new("log/s/0", b"entry")
+        slow = Fault(before=30)
+        world.faulty[0].faults = ScriptedFaults(("get", "", slow), ("get", "", slow))
+        assert await world.store.get("log/s/0") == b"entry"
+
+    run(main())
+
+
 def test_lists_are_merged_up_to_the_limit() -> None:
     async def main() -> None:
         world = World("ab", 2)

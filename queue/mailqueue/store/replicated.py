@@ -27,7 +27,7 @@ A store that is slow delays nobody once there are enough copies: its write goes 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -63,8 +63,10 @@ CLOSING = 10.0
 """Seconds for what is under way when the store is closed."""
 SEAL_MAX = 512
 """Octets of the longest seal."""
+PATIENCE = 2.0
+"""Seconds after which a read turns to another store."""
 SUSPECT = 30.0
-"""Seconds for which reads prefer other stores after an error."""
+"""Seconds for which reads prefer other stores after an error, or an answer that did not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +210,19 @@ class Replicated:
         failures: list[StoreError] = []
         denials = 0
         seal: bytes | None = None
-        for index in self._in_order():
+        waiting: deque[tuple[int, float | None]] = deque((index, PATIENCE) for index in self._in_order())
+        while waiting:
+            index, patience = waiting.popleft()
             try:
-                found = await self._members[index].get(key, start, end)
-                sealed = key.startswith(LOGS) and await self._is_seal(index, key, start, end, found)
+                async with asyncio.timeout(patience if waiting else None):
+                    found = await self._members[index].get(key, start, end)
+                    sealed = key.startswith(LOGS) and await self._is_seal(index, key, start, end, found)
             except MissingKey:
                 denials += index in self._shared
+            except TimeoutError:
+                # It is asked again, without haste, when no other store has an answer.
+                self._suspect[index] = asyncio.get_running_loop().time() + SUSPECT
+                waiting.append((index, None))
             except StoreError as error:
                 self._suspect[index] = asyncio.get_running_loop().time() + SUSPECT
                 failures.append(error)
