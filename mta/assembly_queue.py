@@ -97,6 +97,7 @@ def service_settings(
         node=queue.node,
         report=report,
         lifetime=queue.expire,
+        heartbeat=min(2.0, queue.takeover / 5),
         takeover=queue.takeover,
         deliver_for=queue.takeover * 0.6,
         spill_dir=settings.process.spill_directory or None,

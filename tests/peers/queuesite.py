@@ -1,0 +1,99 @@
+"""Sites whose queue matters: what waits in it, and books that must balance in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+from mta.admin.client import NotRunning
+from mta.mailq.rows import QueueRow
+from mta.spool.remote import QueueProblem, RemoteQueue
+from tests.dialog.backend import ScriptedStore
+from tests.peers.load import Books, copies
+from tests.peers.running import PATIENCE, children_of, until
+from tests.peers.site import Site
+
+QUICK = 'retry = ["1s"]\n'
+"""Tries every second."""
+NEVER = 'takeover = "1h"\n'
+"""Whoever waited for the silence of another process would wait too long for any test."""
+SHORT = 'takeover = "3s"\n'
+
+
+def rows(server: Site, *words: str) -> list[QueueRow]:
+    """The messages in the queues of all workers that a filter means; empty as long as nobody answers."""
+    try:
+        return list(RemoteQueue(str(server.control)).rows(words))
+    except (QueueProblem, NotRunning, OSError):
+        return []
+
+
+def waiting(server: Site) -> int | None:
+    """How many messages the queues of all workers have; None while one of them cannot tell."""
+    try:
+        stats = RemoteQueue(str(server.control)).rows(())
+        return sum(1 for _ in stats)
+    except (QueueProblem, NotRunning, OSError):
+        return None
+
+
+def flush(server: Site) -> None:
+    """Try now what waits, as far as somebody answers."""
+    try:
+        RemoteQueue(str(server.control)).flush("")
+    except (QueueProblem, NotRunning, OSError):
+        return
+
+
+async def drained(*servers: Site, seconds: float = 2 * PATIENCE) -> None:
+    """Wait until nothing waits in any of these servers, with a push now and then."""
+
+    def empty() -> bool:
+        for server in servers:
+            flush(server)
+        return all(waiting(server) == 0 for server in servers)
+
+    def what() -> str:
+        return "\n".join(f"{[row.id for row in rows(s)]}\n{s.log()[-3000:]}" for s in servers)
+
+    try:
+        await asyncio.to_thread(until, empty, "an empty queue", seconds)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {what()}") from error
+
+
+def kill_all(server: Site) -> None:
+    """kill -9 of the supervisor and all its children, as by a power cut."""
+    process = server.process
+    assert process is not None
+    # The supervisor must not see its children die.
+    process.send_signal(signal.SIGSTOP)
+    for pid in children_of(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+
+
+def kill_worker(server: Site, turn: int) -> None:
+    """kill -9 of one worker, another one each turn."""
+    mine = sorted(pid for name, pid in server.workers().items() if name.startswith("worker"))
+    os.kill(mine[turn % len(mine)], signal.SIGKILL)
+
+
+def balance(
+    books: Books, sink: ScriptedStore, may_be_double: Callable[[str], bool] = lambda name: False
+) -> int:
+    """All that was answered 250 is in the sink, once; returns how many are there more than once.
+
+    Twice may be what the client itself had to repeat without knowing, and what `may_be_double` says.
+    """
+    assert books.pending == [], books.results
+    stored = copies(sink)
+    assert books.accepted - stored.keys() == set(), f"{len(books.accepted - stored.keys())} lost"
+    double = Counter({name: number - 1 for name, number in stored.items() if number > 1})
+    wrong = [name for name in double if not books.may_be_double(name) and not may_be_double(name)]
+    assert wrong == [], f"{len(wrong)} twice without reason: {[(n, books.tries[n]) for n in wrong[:5]]}"
+    return sum(double.values())
