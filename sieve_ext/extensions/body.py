@@ -35,20 +35,16 @@ def type_filter(wanted: str) -> Callable[[str], bool]:
 
 
 def around(part: Part) -> Iterator[str]:
-    """The prologue and the epilogue of a multipart, those that are not empty."""
+    """The prologue of a multipart, which may be empty, and the epilogue where there is one."""
     line = b"--" + part.parameters.get("boundary", "").rstrip(" ").encode("utf-8", "replace")
     head = part.octets(part.start, part.parts[0].start)
-    if not head.startswith(line):
-        found = head.find(b"\n" + line)
-        prologue = head[: max(found, 0)].removesuffix(b"\r")
-        if prologue:
-            yield prologue.decode("utf-8", "replace")
+    found = 0 if head.startswith(line) else head.find(b"\n" + line)
+    yield head[: max(found, 0)].removesuffix(b"\r").decode("utf-8", "replace")
     tail = part.octets(part.parts[-1].end, part.end)
     found = tail.find(line + b"--")
-    if found >= 0:
-        epilogue = tail[found:].partition(b"\n")[2]
-        if epilogue.strip():
-            yield epilogue.decode("utf-8", "replace")
+    epilogue = tail[found:].partition(b"\n")[2] if found >= 0 else b""
+    if epilogue.strip():
+        yield epilogue.decode("utf-8", "replace")
 
 
 def part_values(part: Part) -> list[str]:
@@ -58,7 +54,10 @@ def part_values(part: Part) -> list[str]:
     if part.parts:
         header = b"".join(field.raw for field in part.parts[0].header.fields)
         return [header.decode("utf-8", "replace")]
-    return [part.text(part.size)]
+    text = part.text(part.size)
+    if part.content_type in ("message/rfc822", "message/global"):  # encoded, so that it was not looked into
+        return [text.replace("\r\n", "\n").partition("\n\n")[0]]
+    return [text]
 
 
 class _Texts:

@@ -16,7 +16,7 @@ TEXT_OCTETS = 1024 * 1024
 
 def part_text(part: Part) -> str:
     """What one reads of a part."""
-    if part.is_multipart or part.parts:
+    if part.is_multipart or part.parts or part.content_type in ("message/rfc822", "message/global"):
         return ""
     text = part.text(min(part.size, TEXT_OCTETS))
     return html_text(text) if part.content_type in ("text/html", "application/xhtml+xml") else text

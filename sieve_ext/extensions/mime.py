@@ -2,8 +2,9 @@
 
 With :mime a test looks at the header of the part that a foreverypart loop is at, outside of loops at that of
 the message; with :anychild at those of all parts within, too. :type, :subtype, :contenttype and :param take
-the value of a structured field apart. The subtype of Content-Disposition is the empty string; so is the
-parameter of a field that has none of those asked for, as in Pigeonhole.
+the value of Content-Type or Content-Disposition apart. Empty strings are the subtype of Content-Disposition,
+what they find in other fields and in a type without subtype, and, as in Pigeonhole, the parameter of a field
+that has none of those asked for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 WORDS = ("header", "address", "exists")
 """The tests that take :mime."""
+
+STRUCTURED = ("content-type", "content-disposition")
+"""The fields that have a type, lower case."""
 
 
 class MimeTag(Tag):
@@ -84,8 +88,10 @@ class ValuePart(NeedsMime):
         place = given.tag
 
         def part(run: Run, field: Field) -> list[str]:
-            whole = parse_parameters(field.unfolded).value
-            main, _, sub = whole.partition("/")
+            whole = parse_parameters(field.unfolded).value if field.key in STRUCTURED else ""
+            main, slash, sub = whole.partition("/")
+            if not slash and field.key == "content-type":
+                return [""]
             return [whole if place == ":contenttype" else main if place == ":type" else sub]
 
         return part

@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 from html import unescape
 
+_INSIDE = r"""(?:[^<>=]|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>?"""
 _markup = re.compile(
-    r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)|<(/?)(blockquote)\b[^<>]*>?|<[A-Za-z/!?][^<>]*>?",
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)|<(/?)(blockquote)\b"
+    + _INSIDE
+    + r"|<[A-Za-z/!?]"
+    + _INSIDE,
     re.DOTALL | re.IGNORECASE,
 )
 
