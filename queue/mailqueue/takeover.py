@@ -49,6 +49,8 @@ from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import MissingKey, Store, StoreError
 
+_TURN = 20000
+"""Messages looked at before other tasks get a turn."""
 _GROUP = 65536
 """Messages that are adopted in one go, unless a part alone has more."""
 
@@ -152,7 +154,7 @@ class Watcher:
         await self._decide(reader)
         for problem in (*reader.problems, *reader.replay.problems):
             self._settings.report("corrupt", {"stream": stream, "problem": problem})
-        slots = _by_part(reader.replay.index)
+        slots = await _by_part(reader.replay.index)
         if not any(slots):
             parts = await self._open_parts(stream)
         total = 0
@@ -261,11 +263,13 @@ class Watcher:
         return int.from_bytes(self._random(4), "big") / 4294967296.0
 
 
-def _by_part(index: Index) -> list[list[int]]:
+async def _by_part(index: Index) -> list[list[int]]:
     parts: list[list[int]] = [[] for _ in range(PARTS)]
     ids = index.ids
-    for slot in index.slots():
+    for count, slot in enumerate(index.slots()):
         parts[ids[slot * ID_SIZE + 15] & 15].append(slot)
+        if count % _TURN == _TURN - 1:
+            await asyncio.sleep(0)
     return parts
 
 
