@@ -31,6 +31,8 @@ LONGEST_FILE = 400
 LONG_FILES: dict[str, str] = {}
 STANDARD_NAMES = {
     "mta/admin/http.py": "always imported as mta.admin.http, never from its own folder",
+    "queue/mailqueue/inspect.py": "always imported as mailqueue.inspect",
+    "queue/mailqueue/queue.py": "what the package is about; always imported as mailqueue.queue",
     "sieve_ext/extensions/copy.py": "the name of the capability; always imported from the package",
     "sieve_ext/extensions/mailbox.py": "the name of the capability; always imported from the package",
     "sieve_ext/message/html.py": "always imported as sieve_ext.message.html",
