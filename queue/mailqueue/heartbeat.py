@@ -19,6 +19,8 @@ import asyncio
 import msgspec
 
 from mailqueue.clock import Clock
+from mailqueue.ids import id_text
+from mailqueue.index import Index
 from mailqueue.keys import heartbeat_key
 from mailqueue.log import Log
 from mailqueue.model import Fenced
@@ -44,15 +46,13 @@ class Beat(msgspec.Struct, array_like=True, frozen=True):
 class Heartbeat:
     """The heartbeat of our stream."""
 
-    def __init__(self, store: Store, stream: str, settings: QueueSettings, clock: Clock, log: Log) -> None:
+    def __init__(self, store: Store, index: Index, log: Log, settings: QueueSettings, clock: Clock) -> None:
         """Nothing is written yet."""
-        self._store, self._key = store, heartbeat_key(stream)
+        self._store, self._key, self._index = store, heartbeat_key(id_text(index.own)), index
         self._settings, self._clock, self._log = settings, clock, log
         self._count = 0
         self._fresh_from = float("-inf")
         """Start of the last heartbeat that was taken, in boot time."""
-        self.messages = 0
-        """Live messages, to be told."""
 
     def is_fresh(self) -> bool:
         """True while nobody can have taken us for dead."""
@@ -62,7 +62,7 @@ class Heartbeat:
         """Write one; returns when it began. Raises StoreError."""
         began = self._clock.boottime()
         self._count += 1
-        beat = Beat(self._count, self._log.committed, self._clock.wall(), self.messages, closed)
+        beat = Beat(self._count, self._log.committed, self._clock.wall(), len(self._index), closed)
         await self._store.put(self._key, msgspec.msgpack.encode(beat))
         return began
 

@@ -77,6 +77,8 @@ class Watcher:
         self._store, self._index, self._log, self._keeper = store, index, log, keeper
         self._settings, self._clock, self._on_adopted, self._random = settings, clock, on_adopted, random
         self._name = id_text(index.own)
+        self._every = min(settings.heartbeat, settings.takeover / 4)
+        """Seconds between looks."""
         self._seen: dict[str, tuple[bytes, float]] = {}
         """The heartbeat of each stream and when we first knew of it, in boot time."""
         self._leases: dict[str, float] = {}
@@ -85,7 +87,6 @@ class Watcher:
 
     async def run(self) -> None:
         """Watch until our own stream is taken over."""
-        every = min(self._settings.heartbeat, self._settings.takeover / 4)
         while not self._log.fenced:
             try:
                 await self.look()
@@ -93,7 +94,7 @@ class Watcher:
                 self._settings.report("watching other streams", {"error": str(error)})
             except Fenced:
                 return
-            await asyncio.sleep(every * (0.9 + 0.2 * self._chance()))
+            await asyncio.sleep(self._every * (0.9 + 0.2 * self._chance()))
 
     async def look(self) -> None:
         """Look at all streams once, and take over what is dead. Raises StoreError, Fenced."""
@@ -161,6 +162,9 @@ class Watcher:
         while parts:
             for group in _groups(parts, slots):
                 total += await self._adopt(reader, group, slots)
+            if alive > 1:
+                # The others look no less often than we do: leave them their share.
+                await asyncio.sleep(1.5 * self._every)
             parts = await self._claim(stream, alive)
         self._settings.report("stream adopted", {"stream": stream, "messages": total})
 

@@ -1,0 +1,330 @@
+"""Takeover, one decision at a time; `tests/simulation` does the same with everything at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mailqueue.heartbeat import read_beat
+from mailqueue.ids import id_octets, part_of
+from mailqueue.inspect import Inspection, list_streams
+from mailqueue.keys import lease_key, log_key, retired_key
+from mailqueue.model import Change, Status
+from mailqueue.process import ProcessIdentity, start_ticks
+from mailqueue.queue import MailQueue
+from mailqueue.records import Adopt, encode_record
+from mailqueue.rows import encode_rows
+from mailqueue.seal import Seal, encode_seal
+from mailqueue.store.base import Blob
+from mailqueue.store.memory import MemoryStore
+from tests.simulation.loop import run
+from tests.simulation.queues import LoopClock, crash, message, open_queue, settings, until
+
+DONE = Change(0, Status.DELIVERED, attempted=1.0)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def dead_stream(store: MemoryStore, count: int, **changes: Any) -> tuple[str, list[str]]:
+    """A stream of a process that has just died, with messages."""
+    queue = await open_queue(store, **changes)
+    ids = list(await asyncio.gather(*(queue.enqueue(message(b"%d" % n)) for n in range(count))))
+    crash(queue)
+    return queue.stream, ids
+
+
+def live_ids(*queues: MailQueue) -> list[str]:
+    return sorted(queue.live.id_of(handle) for queue in queues for handle in queue.live.handles())
+
+
+def test_survivors_share_what_the_dead_left() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        survivors = [await open_queue(store, node=f"n{n}") for n in range(3)]
+        await asyncio.sleep(3)
+        _, ids = await dead_stream(store, 400)
+        await until(lambda: sum(len(queue.live) for queue in survivors) == 400)
+        assert live_ids(*survivors) == sorted(ids)
+        counts = [len(queue.live) for queue in survivors]
+        assert min(counts) > 60, counts
+        for queue in survivors:
+            id = live_ids(queue)[0]
+            await queue.settle(id, [DONE], urgent=True)
+            await queue.close()
+
+    run(work())
+
+
+def test_a_living_stream_is_left_alone() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        first, second = await open_queue(store), await open_queue(store)
+        id = await first.enqueue(message())
+        await asyncio.sleep(120)
+        assert live_ids(first) == [id]
+        assert len(second.live) == 0
+        assert not first.fenced
+        assert await store.list_after("lease/") == []
+        await first.close()
+        await second.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("change", "waits"),
+    [
+        ({}, True),
+        ({"ticks": 1}, False),
+        ({"pid": 4_000_000}, False),
+        ({"namespace": "pid:[other]", "pid": 4_000_000}, True),
+        ({"boot": "another"}, False),
+        ({"boot": "another", "machine": "another"}, True),
+        ({"node": "other", "pid": 4_000_000}, True),
+    ],
+    ids=["lives", "number used again", "gone", "another container", "restarted", "cloned", "another node"],
+)
+def test_only_a_process_that_is_provably_gone_needs_no_waiting(change: dict[str, Any], waits: bool) -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        me = ProcessIdentity.current()._replace(machine="m")
+        node = change.get("node", "n")
+        identity = me._replace(**{key: value for key, value in change.items() if key != "node"})
+        await dead_stream(store, 1, identity=identity, node=node)
+        began = now()
+        queue = await open_queue(store, identity=me, node="n")
+        await until(lambda: len(queue.live) == 1)
+        assert (now() - began > 9) == waits
+        await queue.close()
+
+    run(work())
+
+
+def test_this_process_lives() -> None:
+    me = ProcessIdentity.current()
+    assert me.ticks > 0
+    assert start_ticks(me.pid) == me.ticks
+    assert not me.is_gone(me)
+
+
+class Slept(MemoryStore):
+    """The first seal attempt finds the owner awake again."""
+
+    before_seal: Callable[[], Any] | None = None
+
+    async def seal_new(self, key: str, seal: bytes) -> Any:
+        if self.before_seal is not None:
+            call, self.before_seal = self.before_seal, None
+            await call()
+        return await super().seal_new(key, seal)
+
+
+def test_an_entry_that_lands_before_the_seal_counts() -> None:
+    async def work() -> None:
+        store = Slept()
+        stream, ids = await dead_stream(store, 3)
+        late = await open_queue(MemoryStore())
+        await late.enqueue(message(b"late"))
+        # An entry that was under way when its owner died, now at the number that the taker wants to seal.
+        other = MemoryStore()
+        twin = await MailQueue.open(other, settings(), LoopClock(), random=lambda count: bytes(count))
+        del twin
+        octets = store._objects[log_key(stream, 0)]
+        data = bytearray(octets)
+        data[24:32] = (1).to_bytes(8, "little")
+        from zlib import crc32
+
+        data[60:64] = crc32(bytes(data[:60])).to_bytes(4, "little")
+
+        async def land() -> None:
+            await store.put_new(log_key(stream, 1), bytes(data))
+
+        store.before_seal = land
+        queue = await open_queue(store)
+        await until(lambda: len(queue.live) == 3)
+        assert live_ids(queue) == sorted(ids)
+        assert log_key(stream, 2) in store._objects
+        for handle in queue.live.handles():
+            assert queue._index.location(handle).number == 1, "the later ENQ of an id counts"
+        await queue.close()
+        await late.close()
+
+    run(work())
+
+
+async def half_adopted(
+    store: MemoryStore, chunks: int, of: int, *, sealed: bool = True
+) -> tuple[str, str, list[str]]:
+    """A stream with messages of one part, and the stream of a taker that died while it adopted them."""
+    owner = await open_queue(store)
+    ids: list[str] = []
+    while len(ids) < of:
+        id = owner.new_id()
+        if part_of(id_octets(id)) == 5:
+            ids.append(await owner.enqueue(message(id=id)))
+    taker = await open_queue(store)
+    for task in (*owner._tasks, *taker._tasks):
+        task.cancel()
+    await asyncio.sleep(0)
+    if sealed:
+        number = owner._log.committed + 1
+        seal = Seal(1, owner._index.own, number, taker._index.own, 0.0, b"")
+        await store.seal_new(log_key(owner.stream, number), encode_seal(seal))
+    slots = list(owner._index.slots())
+    for chunk in range(chunks):
+        rows = encode_rows(owner._index, slots[chunk : chunk + 1])
+        record = Adopt(owner._index.own, 5, chunk, chunk == of - 1, rows)
+        taker._log.append(encode_record(record), urgent=True)
+    await taker._log.barrier()
+    crash(owner)
+    crash(taker)
+    return owner.stream, taker.stream, ids
+
+
+@pytest.mark.parametrize(
+    ("chunks", "retired", "by_taker"),
+    [
+        (3, None, None),
+        (3, "taker", True),
+        (3, "another", False),
+        (2, None, False),
+        (0, None, False),
+    ],
+    ids=["complete", "decided", "lost", "incomplete", "not begun"],
+)
+def test_what_a_dead_taker_had_begun(chunks: int, retired: str | None, by_taker: bool | None) -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        stream, taker, ids = await half_adopted(store, chunks, 3)
+        other = None
+        if retired == "taker":
+            await store.put_new(retired_key(stream, 5), taker.encode())
+        elif retired == "another":
+            other = await open_queue(store, takeover=1e9)
+            await store.put_new(retired_key(stream, 5), other.stream.encode())
+        queue = await open_queue(store)
+        if other is None:
+            await until(lambda: len(queue.live) == 3)
+            assert live_ids(queue) == sorted(ids)
+        await asyncio.sleep(30)
+        winner = (await store.get(retired_key(stream, 5))).decode()
+        # When it is complete and nobody has decided, either way is right.
+        assert by_taker is None or (winner == taker) == by_taker
+        if other is not None:
+            assert winner == other.stream
+            assert len(queue.live) == 0, "they are another's"
+            crash(other)
+        for info in await list_streams(store):
+            if info.name in (stream, taker):
+                assert info.is_retired
+        await queue.close()
+
+    run(work())
+
+
+def test_a_claim_that_comes_to_nothing_is_overtaken() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        stream, ids = await dead_stream(store, 200)
+        for part in range(0, 16, 2):
+            await store.put_new(lease_key(stream, part, 1), b"somebody who died")
+        began = now()
+        queue = await open_queue(store)
+        await until(lambda: 60 < len(queue.live) < 140)
+        assert now() - began < 15
+        await until(lambda: len(queue.live) == 200, 120)
+        assert 60 < now() - began < 90
+        assert live_ids(queue) == sorted(ids)
+        await queue.close()
+
+    run(work())
+
+
+def test_two_takers_of_one_part_agree_who_has_it() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        # Leases that hold nobody back: all takers adopt everything at once.
+        takers = [await open_queue(store, lease=0.0, node=f"n{n}") for n in range(4)]
+        await asyncio.sleep(2)
+        _, ids = await dead_stream(store, 100)
+        await until(lambda: sum(len(queue.live) for queue in takers) >= 100)
+        await asyncio.sleep(30)
+        assert live_ids(*takers) == sorted(ids)
+        for queue in takers:
+            await queue.close()
+
+    run(work())
+
+
+def test_an_interrupted_adoption_is_not_hidden_by_a_snapshot() -> None:
+    async def work() -> None:
+        class Stuck(MemoryStore):
+            stuck = False
+
+            async def put_new(self, key: str, data: bytes | Blob) -> bool:
+                if self.stuck and key.startswith("retired/"):
+                    # It takes effect, and the answer never comes.
+                    await super().put_new(key, data)
+                    await asyncio.sleep(1e6)
+                return await super().put_new(key, data)
+
+        store = Stuck()
+        _, ids = await dead_stream(store, 50)
+        store.stuck = True
+        first = await open_queue(store)
+        await asyncio.sleep(20)
+        assert len(first.live) == 0
+        assert await store.list_after("retired/") != []
+        await first.close()
+        store.stuck = False
+        second = await open_queue(store)
+        await until(lambda: len(second.live) == 50)
+        assert live_ids(second) == sorted(ids)
+        await second.close()
+
+    run(work())
+
+
+def test_messages_go_from_hand_to_hand_with_their_octets() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        stream, ids = await dead_stream(store, 30)
+        seen: Counter[str] = Counter()
+        for life in range(4):
+            queue = await open_queue(store, cache_max=0)
+            await until(lambda: len(queue.live) == 30)  # noqa: B023
+            for id in ids:
+                found = await queue.load(id)
+                seen[b"".join((await found.body.fetch()).chunks()).decode()] += 1
+            if life % 2:
+                crash(queue)
+            else:
+                await queue.close()
+        assert seen == Counter({str(n): 4 for n in range(30)})
+        assert log_key(stream, 0) in store._objects, "the payloads are still where they were written"
+        assert len(await Inspection.open(store)) == 30
+
+    run(work())
+
+
+def test_heartbeats_say_who_lives_and_how_far_it_is() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        queue = await open_queue(store)
+        await queue.enqueue(message())
+        await asyncio.sleep(5)
+        _, beat = await read_beat(store, queue.stream)
+        assert beat is not None
+        assert (beat.committed, beat.closed, beat.messages) == (0, False, 1)
+        await queue.close()
+        _, beat = await read_beat(store, queue.stream)
+        assert beat is not None
+        assert beat.closed
+
+    run(work())
