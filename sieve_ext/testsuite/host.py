@@ -63,10 +63,7 @@ class TestHost:
         return self._store.by_identity(request.mailbox_id) is not None
 
     def _special_use_exists(self, request: SpecialUseExists) -> bool:
-        if not request.mailbox:
-            return self._store.by_special_use(request.attribute) is not None
-        folder = self._store.find(request.mailbox)
-        return folder is not None and request.attribute.lower() in folder.special_uses
+        return self._store.has_special_use(request.mailbox, request.attribute)
 
     def _mailbox_metadata(self, request: MailboxMetadata) -> str | None:
         folder = self._store.find(request.mailbox)

@@ -8,7 +8,7 @@ from sieve_ext.runtime.envelope import Envelope
 USER = "tester"
 """The user whose scripts are run."""
 
-POSTMASTER = "postmaster@example.com"
+POSTMASTER = "Postmaster <postmaster@example.com>"
 """The postmaster's address."""
 
 HOST = "host.example.com"

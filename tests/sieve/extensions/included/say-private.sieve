@@ -1,0 +1,1 @@
+require ["include", "variables"]; set "private" "theirs"; set "global.shared" "${private}";

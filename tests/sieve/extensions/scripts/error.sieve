@@ -1,0 +1,1 @@
+require "ihave"; error "not today";

@@ -1,0 +1,3 @@
+require ["imap4flags", "fileinto", "mailbox"];
+setflag "\\Draft";
+fileinto :create "Flags";

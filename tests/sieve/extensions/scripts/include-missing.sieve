@@ -1,0 +1,1 @@
+require ["include"]; include "none"; include :global "none"; include :optional "none";
