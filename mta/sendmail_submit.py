@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from mta import config
 from mta.address import Address
+from mta.net.limits import Networks
 from mta.sendmail_message import Outgoing
 from mta.smtp.xtext import encode_xtext
 
@@ -66,7 +67,7 @@ def find_listener(settings: config.Config) -> tuple[config.Inet | config.Unix, b
                 found.append((3, address, listener.tls == "required"))
             elif isinstance(address, config.Inet):
                 near = _near(address)
-                if near.host not in listener.proxy_protocol_from:
+                if not Networks(listener.proxy_protocol_from).contain_text(near.host):
                     rank = 0 if near.host == "127.0.0.1" else 1 if near.host == "::1" else 2
                     found.append((rank, near, listener.tls == "required"))
     if not found:

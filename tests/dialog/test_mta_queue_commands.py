@@ -1,0 +1,286 @@
+"""`tamis queue`, `mailq` and `postqueue` against a real server, while it runs and when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import smtplib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mta.cli_queue import make_app
+from mta.queue_access import open_queue
+from mta.sendmail import run
+from tests.peers.running import until
+from tests.peers.site import ALICE, BOB, PASSWORD, Site, site
+
+DEAD = 'backend = "b"\n[backends.b]\naddresses = ["127.0.0.1:9"]\n'
+"""A mail store that nobody is."""
+
+TAKEOVER = 10.0
+"""Seconds after which a heartbeat that stands still is a death: whoever is faster has not waited for it."""
+
+
+class Desk:
+    """A site with a dead mail store, and its command line in this process."""
+
+    def __init__(self, server: Site, running: bool) -> None:
+        self.server = server
+        self.running = running
+
+    def tamis(self, *words: str, status: int = 0) -> str:
+        """`tamis queue` with these words; what it prints on standard output."""
+        result: Result = CliRunner().invoke(
+            make_app(open_queue), [words[0], "-c", str(self.server.path), *words[1:]]
+        )
+        assert result.exit_code == status, result.output + result.stderr
+        assert "Traceback" not in result.output
+        self.error = result.stderr
+        return result.stdout_bytes.decode()
+
+    def rows(self, *words: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.tamis("list", "--json", *words).splitlines()]
+
+    def ids(self, *words: str) -> list[str]:
+        return [row["id"] for row in self.rows(*words)]
+
+    def postfix(self, name: str, *words: str) -> int:
+        os.environ["TAMIS_CONFIG"] = str(self.server.path)
+        try:
+            return run(name, words)
+        finally:
+            del os.environ["TAMIS_CONFIG"]
+
+
+def send(server: Site, subject: str, *recipients: str, body: str = "hi\r\n") -> str:
+    """Have a message queued; its id."""
+    with smtplib.SMTP("localhost", server.submission) as client:
+        client.starttls(context=server.trust())
+        client.login(ALICE, PASSWORD)
+        client.mail(ALICE)
+        for recipient in recipients or (ALICE, BOB):
+            client.rcpt(recipient)
+        code, text = client.data(f"From: {ALICE}\r\nSubject: {subject}\r\n\r\n{body}".encode())
+    assert code == 250, text
+    return text.decode().split()[-1]
+
+
+@pytest.fixture(params=[True, False], ids=["running", "stopped"])
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    with site(tmp_path, backend=DEAD, recipients="all") as server:
+        for number in range(3):
+            send(server, f"message {number}")
+        send(server, "large", ALICE, body="x" * 78 + "\r\n" + "0123456789abcdef\r\n" * 20_000)
+        if not request.param:
+            server.stop()
+        yield Desk(server, request.param)
+        if request.param:
+            server.stop()
+
+
+def test_look(desk: Desk) -> None:
+    rows = desk.rows()
+    assert len(rows) == 4
+    assert {row["sender"] for row in rows} == {ALICE}
+    assert {row["node"] for row in rows} == {"mx.example.test"}
+    assert [r["status"] for r in rows[0]["recipients"]][:1] == ["deferred"]
+    assert "451 4.4.1" in rows[0]["recipients"][0]["reply"]
+    table = desk.tamis("list")
+    assert table.count("bob@example.test") == 3
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert table.splitlines()[-1].startswith("4 messages, ")
+    assert desk.tamis("list", "recipient=nobody@example.test") == "The queue is empty.\n"
+    assert len(desk.ids(f"recipient={BOB}")) == 3
+    assert "-- " in desk.tamis("list", "--mailq").splitlines()[-1]
+    stats = json.loads(desk.tamis("stats", "--json"))
+    assert sum(stats["domains"]["example.test"]) == 7
+    assert "example.test" in desk.tamis("stats")
+
+
+def test_show(desk: Desk) -> None:
+    large = max(desk.rows(), key=lambda row: int(row["size"]))
+    facts = json.loads(desk.tamis("show", "--json", large["id"]))
+    assert facts["recipients"][0]["attempts"] == 1
+    assert facts["envelope"]["vouching"] == "login"
+    assert "Subject: large\r\n" in facts["header"]
+    assert "To <alice@example.test>: deferred, tried 1 time" in desk.tamis("show", large["id"])
+    assert desk.tamis("show", "--headers", large["id"]).endswith("Subject: large\n\n")
+    raw = desk.tamis("show", "--raw", large["id"])
+    assert raw.count("0123456789abcdef") == 20_000
+    desk.tamis("show", "01M8FKJGP6GAXE8R6EWXSWWB0P", status=1)
+    assert "01M8FKJGP6GAXE8R6EWXSWWB0P" in desk.error
+
+
+def test_act(desk: Desk) -> None:
+    first, second, third, large = desk.ids()
+    assert desk.tamis("hold", first, large) == "hold: 2 messages\n"
+    assert sorted(desk.ids("status=held")) == sorted([first, large])
+    assert json.loads(desk.tamis("release", "--json", large)) == {"action": "release", "done": [large]}
+    assert desk.ids("status=held") == [first]
+    assert desk.tamis("delete", "--filter", "status=held") == "delete: 1 message\n"
+    desk.tamis("delete", first, status=1)
+    assert desk.error == f"tamis: nothing to delete of {first}\n"
+    assert desk.tamis("redirect", "--to", "carol@example.test", second) == "redirect: 1 message\n"
+    (moved,) = desk.rows("recipient=carol@example.test")
+    assert moved["id"] != second
+    assert [r["address"] for r in moved["recipients"]] == ["carol@example.test"]
+    assert desk.tamis("bounce", third) == "bounce: 1 message\n"
+    (report,) = desk.rows("sender=<>")
+    assert [r["address"] for r in report["recipients"]] == [ALICE]
+    assert "returned by an administrator" in desk.tamis("show", "--raw", report["id"])
+    assert desk.tamis("flush").endswith("will be tried now\n")
+    assert desk.tamis("retry", "--all").startswith("retry: ")
+    desk.tamis("delete", status=2)
+    desk.tamis("delete", "--filter", "recipient=nobody", status=2)
+    desk.tamis("redirect", "--to", "nonsense", large, status=1)
+    assert "no address" in desk.error
+
+
+def test_export_and_import(desk: Desk, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    before = {name: json.loads(desk.tamis("show", "--json", name)) for name in desk.ids()}
+    assert desk.tamis("export", "--all", "--to", str(folder)) == f"export: 4 messages in {folder}\n"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        f"{name}.{ending}" for name in before for ending in ("eml", "json")
+    )
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert desk.tamis("import", str(folder)) == "import: 0 messages, 4 were in the queue before\n"
+    desk.tamis("delete", "--all")
+    assert desk.tamis("import", str(folder)) == "import: 4 messages\n"
+    found = until(lambda: ids if len(ids := desk.ids()) == 4 else None, "messages that were imported")
+    assert set(found) == set(before)
+    for name, facts in before.items():
+        again = json.loads(desk.tamis("show", "--json", name))
+        for key in ("header", "envelope", "origin", "expires", "priority", "tags"):
+            assert again[key] == facts[key]
+        assert [r["reply"] for r in again["row"]["recipients"]] == [
+            r["reply"] for r in facts["row"]["recipients"]
+        ]
+        content = (folder / f"{name}.eml").read_bytes()
+        assert desk.tamis("show", "--raw", name).encode() == content
+    desk.tamis("export", "01M8FKJGP6GAXE8R6EWXSWWB0P", "--to", str(folder), status=1)
+    assert "01M8FKJGP6GAXE8R6EWXSWWB0P" in desk.error
+    desk.tamis("export", "--to", str(folder), status=2)
+
+
+def test_import_of_what_is_no_message(desk: Desk, tmp_path: Path) -> None:
+    for name, text in (("a", "{"), ("b", '{"format": 9, "sender": "", "recipients": []}')):
+        (tmp_path / f"{name}.json").write_text(text)
+        (tmp_path / f"{name}.eml").write_text("Subject: x\n\nx\n")
+    (tmp_path / "c.json").write_text('{"format": 1, "sender": "", "recipients": [{"address": "x"}]}')
+    (tmp_path / "d.json").write_text(
+        '{"format": 1, "sender": "", "recipients": [{"address": "new@example.test"}]}'
+    )
+    (tmp_path / "d.eml").write_text("Subject: by hand\n\nhello\n")
+    files = [str(tmp_path / f"{name}.json") for name in "abcd"]
+    assert desk.tamis("import", *files, status=1) == "import: 1 message\n"
+    problems = desk.error.splitlines()
+    assert len(problems) == 3
+    assert "format 9" in problems[1]
+    assert "c.eml" in problems[2]
+    (name,) = until(lambda: desk.ids("recipient=new@example.test"), "the good one")
+    assert desk.tamis("show", "--raw", name) == "Subject: by hand\r\n\r\nhello\r\n"
+    (tmp_path / "alone.eml").write_text("Subject: x\n\n")
+    desk.tamis("import", str(tmp_path / "alone.eml"), status=1)
+    assert "alone.json" in desk.error
+    desk.tamis("import", str(tmp_path / "nothing"), status=1)
+
+
+def test_stores(desk: Desk) -> None:
+    facts = [json.loads(line) for line in desk.tamis("streams", "--json").splitlines()]
+    assert sum(stream["messages"] for stream in facts) == 4
+    assert {stream["state"] for stream in facts} == {"alive" if desk.running else "closed"}
+    assert "process " in desk.tamis("streams")
+    assert desk.tamis("probe").splitlines()[-1].endswith(": ok")
+    assert desk.tamis("fsck").rstrip().endswith("4 messages, 1 bodies: ok")
+
+
+def test_damage_is_found(desk: Desk) -> None:
+    if desk.running:
+        desk.server.stop()
+        desk.running = False
+    (body,) = (desk.server.directory / "state" / "queue" / "body").glob("*/*")
+    octets = bytearray(body.read_bytes())
+    octets[len(octets) // 2] ^= 1
+    body.chmod(0o600)
+    body.write_bytes(octets)
+    found = desk.tamis("fsck", status=4)
+    assert f"body/{body.parent.name}/{body.name}" in found
+    assert "(a message is lost)" in found
+    report = json.loads(desk.tamis("fsck", "--json", status=4))
+    assert [finding["lost"] for finding in report["findings"]] == [True]
+    desk.server.start()
+    desk.running = True
+
+
+def test_names_of_postfix(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.postfix("mailq") == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].startswith("----Queue ID---")
+    assert text.splitlines()[-1].endswith(" Kbytes in 4 Requests.")
+    assert desk.postfix("sendmail", "-bp") == 0
+    assert capsys.readouterr().out == text
+    assert desk.postfix("postqueue", "-j") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 4
+    assert desk.postfix("postqueue", "-f") == 0
+    assert desk.postfix("sendmail", "-q") == 0
+    assert desk.postfix("postqueue", "-i", lines[0]["queue_id"]) == 0
+    assert desk.postfix("postqueue", "-s", "example.test") == 0
+    assert desk.postfix("postqueue", "-i", "01M8FKJGP6GAXE8R6EWXSWWB0P") == 69
+    assert desk.postfix("postqueue") == 64
+
+
+def test_a_server_that_starts_has_what_was_changed(tmp_path: Path) -> None:
+    with site(tmp_path, backend=DEAD, recipients="all") as server:
+        desk = Desk(server, True)
+        kept, deleted = send(server, "kept"), send(server, "deleted")
+        server.stop()
+        desk.tamis("delete", deleted)
+        desk.tamis("hold", kept)
+        server.start()
+        began = time.monotonic()
+        until(lambda: desk.ids() == [kept], "the message that is left")
+        assert time.monotonic() - began < TAKEOVER
+        assert desk.ids("status=held") == [kept]
+        server.stop()
+
+
+def test_a_killed_server_is_worked_on_at_once(tmp_path: Path) -> None:
+    with site(tmp_path, backend=DEAD, recipients="all") as server:
+        desk = Desk(server, True)
+        name = send(server, "left behind")
+        server.end()
+        began = time.monotonic()
+        assert desk.tamis("hold", name) == "hold: 1 message\n"
+        assert time.monotonic() - began < TAKEOVER
+        assert desk.ids("status=held") == [name]
+
+
+def test_no_queue(tmp_path: Path) -> None:
+    with site(tmp_path, backend=DEAD, recipients="all", queue="enabled = false") as server:
+        desk = Desk(server, True)
+        desk.tamis("list", status=1)
+        assert "queue.enabled" in desk.error
+        server.stop()
+        desk.tamis("list", status=1)
+        assert "queue.enabled" in desk.error
+
+
+def test_stores_that_cannot_be_read(tmp_path: Path) -> None:
+    server = Site(tmp_path)
+    server.set_up(backend=DEAD, recipients="all")
+    desk = Desk(server, False)
+    for words in (["list"], ["show", "01M8FKJGP6GAXE8R6EWXSWWB0P"], ["flush"], ["streams"], ["fsck"]):
+        desk.tamis(*words, status=1)
+        assert desk.error.endswith("there is no queue yet\n")
+    (tmp_path / "state" / "queue").write_text("no folder")
+    desk.tamis("list", status=78)
+    assert "is no folder" in desk.error
+    server.path.write_text("[queue]\nretries = 3\n")
+    desk.tamis("list", status=78)

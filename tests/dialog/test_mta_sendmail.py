@@ -1,0 +1,137 @@
+"""`sendmail` as scripts call it, through a symbolic link, against a real server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.ports import free_port
+from tests.peers.running import ROOT
+from tests.peers.site import ALICE, BOB, Site, site
+
+MESSAGE = b"To: Alice <alice@example.test>\nBcc: bob@example.test\nSubject: from a script\n\nhello\n"
+
+
+class Script:
+    """A folder with links as an administrator makes them."""
+
+    def __init__(self, server: Site, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        folder.mkdir()
+        for name in ("sendmail", "mailq"):
+            program = folder / name
+            program.write_text(
+                f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+                f"for part in ('queue', 'milter'): sys.path.append({str(ROOT)!r} + '/' + part)\n"
+                "from mta.cli import main\nmain()\n"
+            )
+            program.chmod(0o755)
+
+    def run(self, name: str, *words: str, octets: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [str(self.folder / name), *words],
+            input=octets,
+            env={**os.environ, "TAMIS_CONFIG": str(self.server.path)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+    def sendmail(self, *words: str, octets: bytes = MESSAGE, status: int = 0) -> str:
+        """What it says on standard error."""
+        done = self.run("sendmail", *words, octets=octets)
+        said = done.stderr.decode()
+        assert done.returncode == status, said
+        assert "Traceback" not in said
+        return said
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Script]:
+    folder = tmp_path_factory.mktemp("sendmail")
+    with site(folder) as server:
+        yield Script(server, folder / "bin")
+
+
+def test_recipients_of_the_header(script: Script) -> None:
+    assert script.sendmail("-t", "-oi") == ""
+    for user in (ALICE, BOB):
+        message = script.server.message(user, "from a script")
+        assert b"Bcc" not in message
+        assert b"\r\nhello\r\n" in message.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        assert b"Date: " in message
+        assert b"Message-ID: " in message
+
+
+def test_sender_and_name(script: Script) -> None:
+    octets = b"Subject: who am i\n\nx\n.\nnot read\n"
+    assert script.sendmail("-f", "cron@example.test", "-F", "The Clock", "alice", octets=octets) == ""
+    message = script.server.message(ALICE, "who am i")
+    assert b"Return-Path: <cron@example.test>" in message
+    assert b'From: "The Clock" <cron@example.test>' in message
+    assert b"not read" not in message
+
+
+def test_null_sender(script: Script) -> None:
+    script.sendmail("-i", "-f", "<>", "-B8BITMIME", ALICE, octets="Subject: nobody\n\n.\nhäh\n".encode())
+    message = script.server.message(ALICE, "Subject: nobody")
+    assert b"Return-Path: <>" in message
+    assert "\nhäh".encode() in message
+
+
+def test_some_recipients_do_not_exist(script: Script) -> None:
+    octets = b"Subject: some\n\nx\n"
+    said = script.sendmail(ALICE, "nobody@example.test", octets=octets, status=67)
+    assert said == "sendmail: nobody@example.test: 550 5.1.1 User unknown\n"
+    script.server.message(ALICE, "Subject: some")
+    said = script.sendmail("nobody@example.test", octets=octets, status=67)
+    assert len(script.server.messages(ALICE, "Subject: some")) == 1
+
+
+def test_refusals(script: Script) -> None:
+    assert "relaying denied" in script.sendmail("x@example.net", status=77)
+    assert "nobody to send it to" in script.sendmail(status=64)
+    assert "nobody to send it to" in script.sendmail("-t", octets=b"Subject: x\n\nx\n", status=64)
+    assert "no mail address" in script.sendmail("-t", octets=b"To: a b c@\n\nx\n", status=65)
+    assert "tamis serve" in script.sendmail("-bd", status=64)
+    assert "larger than" in script.sendmail(ALICE, octets=b"x" * (50 * 1024 * 1024 + 1), status=65)
+
+
+def test_session(script: Script) -> None:
+    done = script.run(
+        "sendmail", "-bs", octets=b"HELO x\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<alice@example.test>\r\n"
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"220 mx.example.test ")
+
+
+def test_queue(script: Script) -> None:
+    assert script.run("mailq").stdout == b"Mail queue is empty\n"
+    assert script.run("sendmail", "-bp").stdout == b"Mail queue is empty\n"
+    assert script.run("sendmail", "-q").returncode == 0
+    assert script.run("sendmail", "-bi").returncode == 0
+
+
+def test_server_away(tmp_path: Path) -> None:
+    server = Site(tmp_path)
+    server.set_up()
+    script = Script(server, tmp_path / "bin")
+    assert "does not answer: Connection refused" in script.sendmail(ALICE, status=75)
+    server.path.write_text("[identity]\nhostnam = 3\n")
+    assert "hostnam" in script.sendmail(ALICE, status=78)
+    server.path.unlink()
+    assert "No such file" in script.sendmail(ALICE, status=78)
+
+
+def test_temporary_refusal_sends_nothing(tmp_path: Path) -> None:
+    backend = f'backend = "b"\n[backends.b]\naddresses = ["127.0.0.1:{free_port()}"]\n'
+    with site(tmp_path, backend=backend, recipients="ask", queue="enabled = false") as server:
+        script = Script(server, tmp_path / "bin")
+        assert "451 4.4.1" in script.sendmail(ALICE, status=75)
+        server.stop()

@@ -1,0 +1,97 @@
+"""Messages of the queue as files, and streams as they are shown; no queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailqueue.heartbeat import Beat
+from mailqueue.inspect import StreamInfo
+from mta.cli_queue_stores import stream_facts, stream_lines
+from mta.queue_export import ExportError, export
+from mta.queue_import import ImportProblem, find_files, split
+
+NOW = 1_795_776_400.0
+
+
+@pytest.mark.parametrize(
+    ("octets", "header", "body"),
+    [
+        (b"A: b\r\n\r\nx\r\n", b"A: b\r\n\r\n", b"x\r\n"),
+        (b"A: b\n\nx\ny", b"A: b\r\n\r\n", b"x\r\ny"),
+        (b"A: b\r\n", b"A: b\r\n\r\n", b""),
+        (b"A: b", b"A: b\r\n\r\n", b""),
+        (b"\nx", b"\r\n", b"x"),
+        (b"", b"\r\n\r\n", b""),
+    ],
+)
+def test_split(octets: bytes, header: bytes, body: bytes) -> None:
+    assert split(octets) == (header, body)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_what_was_exported_is_split_where_it_was(header: bytes, body: bytes) -> None:
+    whole = b"A: " + header.replace(b"\r", b"").replace(b"\n", b"") + b"\r\n\r\n"
+    body = body.replace(b"\r", b"").replace(b"\n", b"\r\n")
+    assert split(whole + body) == (whole, body)
+
+
+def test_files_are_found(tmp_path: Path) -> None:
+    for name in ("b.json", "b.eml", "a.json", "a.eml", "other.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_files([tmp_path, tmp_path / "a.eml"])] == ["a.json", "b.json"]
+    with pytest.raises(ImportProblem, match=r"other\.json"):
+        find_files([tmp_path / "other.txt"])
+    with pytest.raises(ImportProblem, match="no such file"):
+        find_files([tmp_path / "none.json"])
+
+
+class Source:
+    """A queue with one message."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+
+    def show(self, name: str) -> dict[str, Any]:
+        return self.facts
+
+    def octets(self, name: str) -> Any:
+        yield b"A: b\r\n\r\n"
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    row = {"id": "X", "sender": "", "recipients": [], "arrived": NOW}
+    facts = {"row": row, "recipients": [], "expires": NOW, "priority": 0, "tags": [], "envelope": {}}
+    with pytest.raises(ExportError, match="No such file"):
+        export(Source(**facts), "X", tmp_path / "none")
+    with pytest.raises(ExportError, match="unreadable"):
+        export(Source(problem="the envelope is unreadable", **facts), "X", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    export(Source(**facts), "X", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["X.eml", "X.json"]
+
+
+@pytest.mark.parametrize(
+    ("age", "closed", "retired", "state"),
+    [
+        (1.0, False, 0, "alive"),
+        (11.0, False, 0, "silent"),
+        (11.0, True, 3, "closed"),
+        (-5.0, False, 0, "alive"),
+        (None, False, 0, "silent"),
+        (11.0, True, 16, "adopted"),
+    ],
+)
+def test_streams(age: float | None, closed: bool, retired: int, state: str) -> None:
+    beat = None if age is None else Beat(3, 7, NOW - age, 0, closed)
+    stream = StreamInfo("S", None, beat, 8, 7, 5, dict.fromkeys(range(retired), "T"), {2: 1})
+    facts = stream_facts(stream, 4, NOW, 10.0)
+    assert (facts["state"], facts["lag"], facts["messages"]) == (state, 2, 4)
+    lines = stream_lines(facts)
+    assert lines[0].split()[1] == state
+    assert (f"    {retired} of 16 parts adopted by T" in lines) is (retired > 0)
+    assert max(map(len, lines)) <= 80

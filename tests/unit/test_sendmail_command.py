@@ -1,0 +1,286 @@
+"""`sendmail`: its options, what it makes of a message, where it sends it and how it ends; no server."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta import config
+from mta.address import NULL, parse_address
+from mta.sendmail import read_limited
+from mta.sendmail_message import (
+    Outgoing,
+    RecipientError,
+    crlf,
+    cut_at_dot,
+    from_field,
+    prepare,
+    read_recipients,
+    with_header_end,
+)
+from mta.sendmail_options import Options, UsageError, parse
+from mta.sendmail_queue import QueueOptions, parse_queue
+from mta.sendmail_submit import NoListener, find_listener, status_of
+from sieve_ext.message import Message
+
+SENDER = parse_address("root@example.org")
+
+
+def made(octets: bytes, *recipients: str, **changes: Any) -> Outgoing:
+    given: dict[str, Any] = {"from_header": False, "sender": SENDER, "full_name": "Charlie Root"} | changes
+    return prepare(
+        octets, recipients, origin="example.org", hostname="mx.example.org", now=1_795_776_400.0,
+        entropy=bytes, **given,
+    )  # fmt: skip
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", Options()),
+        ("bob@x.test", Options(recipients=["bob@x.test"])),
+        ("-t", Options(from_header=True)),
+        ("-ti", Options(from_header=True, dot_ends=False)),
+        ("-oi", Options(dot_ends=False)),
+        ("-oem -odb -om -n -v -U -G -m", Options()),
+        ("-f a@b.test x@y.test", Options(sender="a@b.test", recipients=["x@y.test"])),
+        ("x@y.test -fa@b.test", Options(sender="a@b.test", recipients=["x@y.test"])),
+        ("-r <>", Options(sender="")),
+        ("-F Me -- -t", Options(full_name="Me", recipients=["-t"])),
+        ("-V id -R hdrs -N success,DELAY", Options(envid="id", ret="HDRS", notify=("SUCCESS", "DELAY"))),
+        ("-N never -B 8bitmime", Options(notify=("NEVER",), body="8BITMIME")),
+        ("-bp", Options(mode="mailq")),
+        ("-bs", Options(mode="smtp")),
+        ("-bi", Options(mode="aliases")),
+        ("-I", Options(mode="aliases")),
+        ("-bm -h 3 -L label -X log -A c -p proto -O Timeout=1 -d8.1", Options()),
+        ("-q", Options(mode="flush")),
+        ("-qI01ABC", Options(mode="flush", flush="I01ABC")),
+        ("-qRexample.net", Options(mode="flush", flush="Rexample.net")),
+        ("-C /etc/x.toml", Options(configuration="/etc/x.toml")),
+    ],
+)
+def test_options(line: str, expected: Options) -> None:
+    assert parse(line.split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("-Z", "-Z"),
+        ("-f", "requires argument"),
+        ("-bd", "tamis serve"),
+        ("-bx", "no such mode"),
+        ("-bv", "not verified"),
+        ("-q15m", "by itself"),
+        ("-qX", "no such choice"),
+        ("-R all", "full or hdrs"),
+        ("-N never,delay", "never"),
+        ("-N often", "success"),
+        ("-B binary", "8BITMIME"),
+    ],
+)
+def test_wrong_options(line: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        parse(line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-p", QueueOptions("text")),
+        ("-j -c /etc/tamis.toml", QueueOptions("json", configuration="/etc/tamis.toml")),
+        ("-vf", QueueOptions("flush")),
+        ("-i 01ABC", QueueOptions("retry", "01ABC")),
+        ("-s example.net", QueueOptions("site", "example.net")),
+        ("-f Rexample.net", QueueOptions("recipient", "example.net")),
+    ],
+)
+def test_options_of_postqueue(line: str, expected: QueueOptions) -> None:
+    assert parse_queue(line.split()) == expected
+
+
+@pytest.mark.parametrize("line", ["", "-p -j", "-p x", "-Z"])
+def test_wrong_options_of_postqueue(line: str) -> None:
+    with pytest.raises(UsageError):
+        parse_queue(line.split())
+
+
+# The message
+
+
+@pytest.mark.parametrize(
+    ("octets", "expected"),
+    [
+        (b"a\n.\nb\n", b"a\n"),
+        (b"a\r\n.\r\nb", b"a\r\n"),
+        (b"a\n.", b"a\n"),
+        (b".\na", b""),
+        (b".", b""),
+        (b"a\n..\nb\n", b"a\n..\nb\n"),
+        (b"a.\nb\n", b"a.\nb\n"),
+        (b"", b""),
+    ],
+)
+def test_dot_ends_the_message(octets: bytes, expected: bytes) -> None:
+    assert cut_at_dot(octets) == expected
+
+
+@pytest.mark.parametrize(
+    ("octets", "expected"),
+    [
+        (b"Subject: a\r\n\r\nbody\r\n", b"Subject: a\r\n\r\nbody\r\n"),
+        (b"Subject: a\r\n b\r\nbody\r\n", b"Subject: a\r\n b\r\n\r\nbody\r\n"),
+        (b"hello\r\n", b"\r\nhello\r\n"),
+        (b" indented\r\n", b"\r\n indented\r\n"),
+        (b"From root Fri Nov 27\r\nSubject: a\r\n\r\nx\r\n", b"Subject: a\r\n\r\nx\r\n"),
+        (b"Subject: a\r\n", b"Subject: a\r\n\r\n"),
+        (b"", b"\r\n"),
+        (b"\r\nbody\r\n", b"\r\nbody\r\n"),
+    ],
+)
+def test_end_of_the_header(octets: bytes, expected: bytes) -> None:
+    assert with_header_end(octets) == expected
+
+
+@given(st.binary(max_size=300))
+def test_line_ends(octets: bytes) -> None:
+    fixed = crlf(octets)
+    assert fixed.replace(b"\r\n", b"").count(b"\n") == fixed.replace(b"\r\n", b"").count(b"\r") == 0
+    assert crlf(fixed) == fixed
+    assert fixed.replace(b"\r\n", b"") == octets.replace(b"\r", b"").replace(b"\n", b"")
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_every_input_becomes_a_message_or_is_refused(octets: bytes, from_header: bool) -> None:
+    try:
+        message = made(octets, "bob@example.net", from_header=from_header)
+    except RecipientError:
+        assert from_header
+        return
+    read = Message(message.octets)
+    assert read.has_header_end
+    assert {"from", "date", "message-id"} <= set(read.keys())
+
+
+def test_missing_fields_are_added() -> None:
+    message = made(b"Subject: x\n\nhi\n", "bob@example.net")
+    assert (
+        message.octets
+        == (
+            b'From: "Charlie Root" <root@example.org>\r\n'
+            b"Date: " + Message(message.octets).get("date").value.strip() + b"\r\n"  # type: ignore[union-attr]
+            b"Message-ID: <20261127104640.000000000000000000000000@mx.example.org>\r\n"
+            b"Subject: x\r\n\r\nhi\r\n"
+        )
+    )
+    whole = b"From: a@b.test\r\nDate: Fri, 27 Nov 2026 10:46:40 +0000\r\nMessage-ID: <x@y>\r\n\r\nhi\r\n"
+    assert made(whole, "bob@example.net").octets == whole
+    assert b"From:" not in made(b"\nhi\n", "bob@example.net", sender=NULL).octets
+
+
+def test_recipients_of_the_header() -> None:
+    octets = (
+        b"To: Bob <bob@example.net>, carol\nCc: team: dave@example.net;\nbcc: eve@example.net,\n frank\n"
+        b"Subject: x\n\nBcc: stays\n"
+    )
+    message = made(octets, "bob@EXAMPLE.net", from_header=True)
+    texts = [address.text for address in message.recipients]
+    assert texts == [
+        "bob@example.net", "carol@example.org", "dave@example.net", "eve@example.net", "frank@example.org",
+    ]  # fmt: skip
+    header, _, body = message.octets.partition(b"\r\n\r\n")
+    assert b"eve" not in header
+    assert b"frank" not in header
+    assert b"To: Bob" in header
+    assert body == b"Bcc: stays\r\n"
+    assert b"bcc: eve" in made(octets, "bob@example.net").octets
+
+
+def test_resent_recipients_go_before() -> None:
+    octets = b"Resent-To: new@example.net\nResent-Bcc: hidden@example.net\nTo: old@example.net\n\nx\n"
+    message = made(octets, from_header=True)
+    assert [address.text for address in message.recipients] == ["new@example.net", "hidden@example.net"]
+    assert b"hidden" not in message.octets
+
+
+@pytest.mark.parametrize("text", ["bob@", "a b@c.test", "<>", "bob@-x-.test", "bob@exa mple.test", ""])
+def test_wrong_recipients(text: str) -> None:
+    if text:
+        with pytest.raises(RecipientError):
+            read_recipients(text.encode(), "example.org")
+    else:
+        assert read_recipients(b"", "example.org") == []
+
+
+def test_what_is_not_ascii() -> None:
+    plain = made("Subject: x\n\nhällo\n".encode(), "bob@example.net")
+    assert (plain.has_8bit, plain.utf8_header) == (True, False)
+    header = made("Subject: hällo\n\nx\n".encode(), "bob@example.net")
+    assert (header.has_8bit, header.utf8_header) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("", b"From: root@example.org\r\n"),
+        ('A "B" \\', b'From: "A \\"B\\" \\\\" <root@example.org>\r\n'),
+        ("J\u00f6rg\n evil: x", b"From: =?utf-8?b?SsO2cmcgZXZpbDogeA==?= <root@example.org>\r\n"),
+    ],
+)
+def test_from(name: str, field: bytes) -> None:
+    assert from_field(SENDER, name) == field
+
+
+def test_size_is_bounded() -> None:
+    assert read_limited(io.BytesIO(b"x" * 1000), 1000) == b"x" * 1000
+    assert read_limited(io.BytesIO(b"x" * 1001), 1000) is None
+
+
+# The server, and how it ends
+
+
+@pytest.mark.parametrize(
+    ("listeners", "where"),
+    [
+        ('addresses = ["0.0.0.0:25", "[::]:25"]', "127.0.0.1:25"),
+        ('addresses = ["192.0.2.1:25", "[::1]:2525"]', "[::1]:2525"),
+        ('addresses = ["192.0.2.1:25"]', "192.0.2.1:25"),
+        ('addresses = ["unix:/run/tamis/smtp"]', "unix:/run/tamis/smtp"),
+        ('proxy_protocol_from = ["127.0.0.1"]\naddresses = ["0.0.0.0:25", "[::]:26"]', "[::1]:26"),
+    ],
+)
+def test_listener(listeners: str, where: str) -> None:
+    settings = config.parse(f'[domains."example.org"]\n[store]\nenabled = true\n[[listener]]\n{listeners}\n')
+    assert str(find_listener(settings)[0]) == where
+
+
+def test_no_listener() -> None:
+    text = '[domains."example.org"]\n[store]\nenabled = true\n[[listener]]\nprotocol = "lmtp"\n'
+    with pytest.raises(NoListener, match=r"127\.0\.0\.1"):
+        find_listener(config.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "status"),
+    [
+        (421, "4.3.2 stopping", 75),
+        (451, "4.4.1 away", 75),
+        (550, "5.1.1 no such user", 67),
+        (550, "no such user", 67),
+        (550, "5.7.1 relaying denied", 77),
+        (550, "5.6.0 bare LF", 65),
+        (552, "5.2.2 mailbox full", 69),
+        (554, "5.4.6 looping", 69),
+        (354, "odd", 75),
+    ],
+)
+def test_exit_statuses(code: int, text: str, status: int) -> None:
+    assert status_of(code, text) == status
