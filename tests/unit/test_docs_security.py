@@ -63,6 +63,7 @@ NO_LIMITS = {
     "mta.unacknowledged.DIGEST_SIZE": "the length of a digest",
     "*.FOLD_COLUMNS": "layout",
     "sieve_ext.message.words.WORD_OCTETS": "layout",
+    "sieve_ext.*._LONG": "what counts as one operation",
 }
 
 FROM_CONFIGURATION = {
