@@ -84,7 +84,7 @@ def full_name(name: str) -> str | None:
     """The name of a list in full, None if it is none."""
     if name.startswith(":"):
         name = PREFIX + name[1:]
-    if not _is_name(name):
+    if not _is_name(name) or name.endswith(":"):
         return None
     scheme, colon, rest = name.partition(":")
     return name.lower() if name.lower().startswith(PREFIX) else f"{scheme.lower()}{colon}{rest}"

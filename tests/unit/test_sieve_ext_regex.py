@@ -1,0 +1,76 @@
+"""Regular expressions (draft-ietf-sieve-regex)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sieve_ext import Envelope, InvalidScript, Result, compile, execute, standard_dialect
+from sieve_ext.extensions.regex import compiled, quote_regex
+
+
+def run(test: str, message: bytes = b"Subject: x\r\n\r\n") -> Result:
+    text = f'require ["regex", "variables", "fileinto"]; if {test} {{ fileinto "${{0}}|${{1}}|${{2}}"; }}'
+    return execute(compile(text, standard_dialect()), message, Envelope())
+
+
+def matched(test: str, message: bytes = b"Subject: x\r\n\r\n") -> str | None:
+    result = run(test, message)
+    assert not result.errors
+    return result.actions[0].describe().split("'")[1] if result.actions else None
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "expected"),
+    [
+        ("abcd12", "b(.)(.)", "bcd|c|d"),
+        ("abcd12", "B(.)", "bc|c|"),
+        ("abcd12", "(x)?abcd", "abcd||"),
+        ("abcd12", "[[:digit:]]+", "12||"),
+        ("abcd12", "\\\\d\\\\b", "2||"),
+        ("abcd12", "^b", None),
+        ("häß", "ä(.)", "äß|ß|"),
+        ("a" * 30, "(a|aa)+$", "a" * 30 + "|a|"),
+    ],
+)
+def test_matches(value: str, pattern: str, expected: str | None) -> None:
+    assert matched(f'string :regex "{value}" "{pattern}"') == expected
+
+
+def test_half_a_surrogate_pair_is_no_failure() -> None:
+    assert matched('header :regex "subject" "x(.)y"', b"Subject: x=?utf-7?q?+2AA-?=y\r\n\r\n") is not None
+
+
+@pytest.mark.parametrize("pattern", ["(a", "[a", "*a", "a{2,1}", "(a)\\\\1", "a(?=b)", "a{100000}", "\\\\"])
+def test_what_is_no_expression_is_reported(pattern: str) -> None:
+    with pytest.raises(InvalidScript) as caught:
+        run(f'string :regex "a" "{pattern}"')
+    first, closing = caught.value.errors
+    assert first.code == "bad-regex"
+    assert "invalid regular expression" in first.text
+    assert closing.text == "validation failed"
+
+
+def test_only_comparators_of_text() -> None:
+    text = 'require ["regex", "comparator-i;ascii-numeric"];'
+    text += 'if header :regex :comparator "i;ascii-numeric" "subject" "(" { stop; }'
+    with pytest.raises(InvalidScript) as caught:
+        compile(text, standard_dialect())
+    assert [one.code for one in caught.value.errors] == ["regex-comparator", "validation-failed"]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_what_is_quoted_matches_itself(text: str) -> None:
+    found = compiled(f"^{quote_regex(text)}$", True).search(text)
+    assert found is not None
+    assert found.group(0) == text
+
+
+def test_it_takes_linear_time() -> None:
+    message = b"Subject: " + b"a" * 200_000 + b"!\r\n\r\n"
+    before = time.process_time()
+    assert matched('header :regex "subject" "^((a*)*|(a|aa)+)*$"', message) is None
+    assert time.process_time() - before < 3.0
