@@ -65,8 +65,8 @@ def address_values(part: AddressPart) -> FieldValues:
             for mailbox in mailboxes
             if mailbox.domain and (value := of(run, mailbox.local, mailbox.domain)) is not None
         ]
-        if not found and part.tag == ":all" and (text := field.text):
-            found.append(text)
+        if not found and part.tag == ":all" and (octets := field.unfolded):
+            found.append(octets.decode("utf-8", "replace"))
         return found
 
     return values
