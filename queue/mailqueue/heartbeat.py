@@ -64,6 +64,7 @@ class Heartbeat:
         self._count += 1
         beat = Beat(self._count, self._log.committed, self._clock.wall(), len(self._index), closed)
         await self._store.put(self._key, msgspec.msgpack.encode(beat))
+        self._log.heard()
         return began
 
     async def start(self) -> None:

@@ -111,7 +111,7 @@ class Log:
         self._timer_at = 0.0
         self._next = 0
         self._last_start = float("-inf")
-        self._last_answer = clock.boottime()
+        self._last_contact = clock.boottime()
         self.committed = -1
         """Number of the last committed entry."""
         self.octets = 0
@@ -202,6 +202,17 @@ class Log:
         if not self._waiting and not self.fenced:
             self._waiting.append(Batch(self._loop.time()))
         await self.barrier()
+
+    def heard(self) -> bool:
+        """The store has answered, or is about to be asked. False, and fenced, when that did not happen for so
+        long that a taker's seal may have been forgotten already."""
+        now = self._clock.boottime()
+        if now - self._last_contact > self._settings.retired_keep / 2:
+            self.fence()
+            return False
+        if self.failing is None:
+            self._last_contact = now
+        return True
 
     def fence(self) -> None:
         """The stream is not ours any more."""
@@ -312,9 +323,7 @@ class Log:
     async def _put(self, batch: Batch) -> None:
         key, wait = log_key(self._name, batch.number), FIRST_RETRY
         while True:
-            if self._clock.boottime() - self._last_answer > self._settings.retired_keep / 2:
-                # So long without an answer that our seal may have been forgotten already.
-                self.fence()
+            if not self.heard():
                 return
             try:
                 ours = await self._store.put_new(key, batch.octets)
@@ -324,7 +333,6 @@ class Log:
             await asyncio.sleep(wait)
             wait = min(wait * 2, LAST_RETRY)
         self.failing = None
-        self._last_answer = self._clock.boottime()
         if not ours:
             self.fence()
             return

@@ -115,6 +115,7 @@ class MailQueue:
         await queue._heartbeat.start()
         for work in (queue._heartbeat.run, queue._keeper.run, queue._watcher.run):
             task = queue._loop.create_task(work())
+            task.add_done_callback(queue._ended)
             queue._tasks.add(task)
         return queue
 
@@ -242,6 +243,13 @@ class MailQueue:
             raise Fenced(f"stream {self.stream} was taken over")
         if self._closed:
             raise QueueUnavailable("the queue is closed")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # Only a bug of ours gets here with an exception: it must be heard, for without this task the queue is
+        # half dead (and, as its heartbeat stops, soon in other hands).
+        if not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": "a task of the queue has failed", "exception": error, "task": task}
+            self._loop.call_exception_handler(context)
 
     def _taken_over(self) -> None:
         for call in self._fenced_calls:

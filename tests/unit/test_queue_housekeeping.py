@@ -1,0 +1,236 @@
+"""Snapshots, compaction, deletion; and damage of what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mailqueue.fsck import fsck
+from mailqueue.inspect import Inspection, list_streams
+from mailqueue.keys import log_key, log_prefix, snapshot_prefix
+from mailqueue.model import Change, CorruptMessage, Status
+from mailqueue.queue import MailQueue
+from mailqueue.store.memory import MemoryStore
+from tests.simulation.loop import run
+from tests.simulation.queues import crash, message, open_queue, until
+
+DONE = Change(0, Status.DELIVERED, attempted=1.0)
+QUICK = {"snapshot_every": 10.0, "housekeeping": 5.0, "compact_after": 60.0, "cache_max": 0}
+
+
+async def fill(queue: MailQueue, count: int, size: int = 200) -> list[str]:
+    """Messages, one entry each."""
+    ids = []
+    for number in range(count):
+        ids.append(await queue.enqueue(message(b"%d" % number + b"x" * size)))
+        await asyncio.sleep(0.1)
+    return ids
+
+
+async def body_of(queue: MailQueue | Inspection, id: str) -> bytes:
+    found = await queue.load(id)
+    return b"".join((await found.body.fetch()).chunks())
+
+
+def test_the_log_does_not_grow_with_what_is_delivered() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        queue = await open_queue(store, **QUICK)
+        kept = await fill(queue, 3)
+        for _ in range(30):
+            for id in await fill(queue, 10):
+                await queue.settle(id, [DONE], urgent=True)
+        await asyncio.sleep(60)
+        assert queue.stats().entries > 300
+        assert len(await store.list_after(log_prefix(queue.stream))) < 40
+        assert len(await store.list_after(snapshot_prefix(queue.stream))) == 2
+        assert [await body_of(queue, id) for id in kept] == [b"%d" % n + b"x" * 200 for n in range(3)]
+        await queue.close()
+
+    run(work())
+
+
+def test_what_stays_long_moves_together_and_keeps_its_state() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        queue = await open_queue(store, **QUICK)
+        ids = await fill(queue, 40)
+        later = Change(0, Status.DEFERRED, 3e9, "451 4.4.1 timeout", 5.0)
+        await queue.settle(ids[0], [later], urgent=False)
+        await queue.settle(ids[1], [Change(0, Status.HELD)], urgent=False)
+        await asyncio.sleep(120)
+        places = {queue._index.location(handle).number for handle in queue.live.handles()}
+        assert len(places) == 1
+        entries = await store.list_after(log_prefix(queue.stream))
+        for _ in range(4):
+            await fill(queue, 1)
+            await asyncio.sleep(60)
+        assert places <= {queue._index.location(queue.live.handle_of(id)).number for id in ids}, "only once"
+        assert len(entries) < 40
+        crash(queue)
+        second = await open_queue(store, **QUICK)
+        await until(lambda: len(second.live) == 44)
+        for number, id in enumerate(ids):
+            assert await body_of(second, id) == b"%d" % number + b"x" * 200
+        assert second.live.recipients(second.live.handle_of(ids[0]))[0].reply == "451 4.4.1 timeout"
+        assert second.live.row(second.live.handle_of(ids[1])).status is Status.HELD
+        await second.close()
+
+    run(work())
+
+
+def test_a_retired_stream_is_collected_when_nobody_needs_it_any_more() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        first = await open_queue(store, **QUICK)
+        ids = await fill(first, 5)
+        crash(first)
+        second = await open_queue(store, **QUICK, retired_keep=1000.0)
+        await until(lambda: len(second.live) == 5)
+        await asyncio.sleep(30)
+        assert len(await store.list_after(log_prefix(first.stream))) == 6
+        assert await store.list_after("uses/") == [f"uses/{first.stream}/{second.stream}"]
+        await asyncio.sleep(120)
+        assert await store.list_after("uses/") == []
+        assert await store.list_after(log_prefix(first.stream)) == [log_key(first.stream, 5)], "the seal"
+        assert [await body_of(second, id) for id in ids] == [b"%d" % n + b"x" * 200 for n in range(5)]
+        await asyncio.sleep(1100)
+        assert [info.name for info in await list_streams(store)] == [second.stream]
+        assert not [key for key in await store.list_after("") if first.stream in key]
+        await second.close()
+
+    run(work())
+
+
+def test_bodies_go_with_their_day_unless_somebody_still_has_them() -> None:
+    async def work() -> None:
+        day = 86400.0
+        store = MemoryStore()
+        times = {"lifetime": 2 * day, "body_keep": 2 * day, "compact_after": 1e9, "housekeeping": 1800.0}
+        queue = await open_queue(store, **times, snapshot_every=3600.0, heartbeat=900.0, takeover=4000.0)
+        gone = await queue.enqueue(message(b"gone" * 100_000))
+        held = await queue.enqueue(message(b"held" * 100_000))
+        await queue.settle(gone, [DONE], urgent=True)
+        await queue.settle(held, [Change(0, Status.HELD)], urgent=True)
+        before = await store.list_after("body/")
+        assert len(before) == 2
+        await asyncio.sleep(2.9 * day)
+        assert await store.list_after("body/") == before
+        await asyncio.sleep(8 * day)
+        after = await store.list_after("body/")
+        assert len(after) in (1, 2)
+        assert not set(after) & set(before)
+        assert await body_of(queue, held) == b"held" * 100_000
+        await queue.close()
+
+    run(work(), limit=2e6)
+
+
+# Damage
+
+
+def flip(store: MemoryStore, key: str, at: int) -> None:
+    octets = bytearray(store._objects[key])
+    octets[at] ^= 0x10
+    store._objects[key] = bytes(octets)
+
+
+@pytest.mark.parametrize(
+    "at", [2, 30, 62, 66, 80, -20], ids=["magic", "number", "crc", "length", "record", "payload"]
+)
+def test_a_damaged_entry_is_told_by_its_key_and_the_rest_flows(at: int) -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        queue = await open_queue(store)
+        ids = await fill(queue, 5)
+        crash(queue)
+        key = log_key(queue.stream, 2)
+        flip(store, key, at)
+        report = await fsck(store)
+        assert {finding.key for finding in report.findings} >= {key}
+        assert report.entries == 5
+
+        told: list[dict[str, Any]] = []
+
+        def tell(event: str, fields: dict[str, object]) -> None:
+            if event == "corrupt":
+                told.append(fields)
+
+        second = await open_queue(store, report=tell, cache_max=0)
+        await until(lambda: len(second.live) >= 4)
+        await asyncio.sleep(2)
+        for id in (*ids[:2], *ids[3:]):
+            assert len(await body_of(second, id)) > 200
+        if at == -20:
+            with pytest.raises(CorruptMessage, match=key):
+                await second.load(ids[2])
+        else:
+            assert any(key in str(fields["problem"]) for fields in told)
+            assert await store.list_after("corrupt/") == [f"corrupt/{queue.stream}/{2:016d}"]
+        await second.enqueue(message())
+        await second.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("damage", ["newest", "both", "heads", "gone"])
+def test_damaged_snapshots_lose_nothing(damage: str) -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        queue = await open_queue(store, **QUICK | {"compact_after": 1e9})
+        ids = await fill(queue, 30)
+        for id in ids[:10]:
+            await queue.settle(id, [DONE], urgent=True)
+        await asyncio.sleep(30)
+        ids += await fill(queue, 10)
+        await asyncio.sleep(30)
+        crash(queue)
+        snapshots = await store.list_after(snapshot_prefix(queue.stream))
+        assert len(snapshots) == 2
+        if damage == "gone":
+            await store.delete(snapshots[1:])
+        for key in () if damage == "gone" else snapshots[1:] if damage == "newest" else snapshots:
+            flip(store, key, 10 if damage == "heads" else 100)
+        if damage != "gone":
+            assert not (await fsck(store)).is_sound
+        second = await open_queue(store)
+        await until(lambda: len(second.live) >= 30)
+        live = {second.live.id_of(handle) for handle in second.live.handles()}
+        assert live >= set(ids[10:])
+        if damage in ("newest", "gone"):
+            assert live == set(ids[10:]), "the older snapshot and the log behind it have it all"
+        await second.close()
+
+    run(work())
+
+
+def test_a_sound_store_is_sound() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        assert not (await fsck(store)).is_sound
+        queue = await open_queue(store, **QUICK)
+        await fill(queue, 20)
+        await asyncio.sleep(15)
+        await queue.enqueue(message(b"x" * 400_000, recipients=3))
+        await asyncio.sleep(30)
+        steps: list[tuple[int, int]] = []
+        report = await fsck(store, progress=lambda done, of: steps.append((done, of)))
+        assert report.findings == []
+        assert (report.messages, report.bodies, report.snapshots) == (21, 1, 2)
+        assert steps[-1][0] == steps[-1][1] == report.entries + report.snapshots
+        (body,) = await store.list_after("body/")
+        flip(store, body, 5)
+        (finding,) = (await fsck(store)).findings
+        assert (finding.key, finding.lost) == (body, True)
+        await store.delete([body])
+        assert [finding.key for finding in (await fsck(store)).findings] == [body]
+        (first, *_) = await store.list_after(log_prefix(queue.stream))
+        flip(store, first, 70)
+        before = len(await store.list_after(""))
+        assert not (await fsck(store, quarantine=True)).is_sound
+        assert len(await store.list_after("")) == before + 1
+        await queue.close()
+
+    run(work())
