@@ -116,7 +116,7 @@ def make_app() -> typer.Typer:
     @app.command()
     def test(
         files: Files,
-        expect_failure: Annotated[bool, typer.Option("-X", help="Every test must fail.")] = False,
+        expect_failure: Annotated[bool, typer.Option("-F", "-X", help="Every test must fail.")] = False,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only what failed.")] = False,
         show_trace: Annotated[
             bool, typer.Option("--trace", help="Show every test with its values and its result.")
