@@ -31,11 +31,11 @@ recipients = "{recipients}"
 addresses = ["127.0.0.1:{store}"]
 failure_delay = "0.1s"
 {backend}
+[queue]
+{queue}
 [process]
 state_directory = "{folder}"
 runtime_directory = "{folder}"
-[queue]
-{queue}
 {more}
 """
 

@@ -20,6 +20,7 @@ from mta.net.counters import create
 from mta.net.limits import ClientLimits, Limits, LimitSettings
 from mta.net.overload import Level, OverloadSettings
 from tests.peers.greeter import LOOPS, Greeter, Guest, House, bound, run, until
+from tests.peers.needs import needs_ipv6
 
 both_loops = pytest.mark.parametrize("loop", LOOPS)
 
@@ -74,6 +75,7 @@ def test_accepted_sockets_have_the_options_of_the_listening_one(loop: str) -> No
     [(1, "::1", "::1"), (0, "::1", "::1"), (0, "127.0.0.1", "127.0.0.1")],
 )
 def test_a_client_over_ipv6(loop: str, v6only: int, connect_to: str, expected: str) -> None:
+    needs_ipv6()
     sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
     sock.bind(("::1" if v6only else "::", 0))
@@ -106,9 +108,14 @@ def test_a_client_over_a_unix_socket(loop: str, tmp_path: Path) -> None:
 
 
 @both_loops
-def test_several_sockets(loop: str) -> None:
+@pytest.mark.parametrize("other", [socket.AF_INET, socket.AF_INET6])
+def test_several_sockets(loop: str, other: socket.AddressFamily) -> None:
+    if other is socket.AF_INET6:
+        needs_ipv6()
+
     async def main() -> None:
-        async with House([bound(), bound(socket.AF_INET6, ("::1", 0))]) as house:
+        host = "::1" if other is socket.AF_INET6 else "127.0.0.1"
+        async with House([bound(), bound(other, (host, 0))]) as house:
             for address in house.listener.addresses:
                 guest = Guest(*await asyncio.open_connection(*address[:2]))
                 assert (await guest.greeting())["server"] == [address[0], address[1]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,22 @@ def needs(*packages: str, root: bool = False) -> None:
     if os.environ.get("CI"):
         pytest.fail(text)
     pytest.skip(text)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has ::1; many containers have none."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def needs_ipv6() -> None:
+    """Skip the test where there is no ::1, in CI too: no package brings it."""
+    if not has_ipv6():
+        pytest.skip("needs IPv6 on loopback")
 
 
 def program(name: str) -> str:

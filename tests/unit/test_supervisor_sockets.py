@@ -14,6 +14,7 @@ import pytest
 
 from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, UnixPath
 from mta.supervisor.sockets import ListenError, ListeningSockets, inherited_sockets
+from tests.peers.needs import needs_ipv6
 
 
 def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
@@ -39,6 +40,7 @@ def connects(family: socket.AddressFamily, address: object) -> bool:
 
 
 def test_ipv4_and_ipv6_wildcards_of_one_port_live_together(book: ListeningSockets) -> None:
+    needs_ipv6()
     port = free_port(socket.AF_INET6)
     opened = book.prepare([listen(Inet("0.0.0.0", port), Inet("::", port))])
     assert len(opened.of("worker")["smtp"]) == 2
