@@ -1,7 +1,8 @@
 """ihave (RFC 5463): the test ihave and the command error. Status: complete.
 
 What is known of the capabilities is decided when the script is loaded: where they are all known they are
-enabled from there on, else the block is not looked at, whatever it contains (section 4).
+enabled from there on, else the block is not looked at, whatever it contains (section 4). As Pigeonhole has
+it, the other branch of a test that holds is checked as any.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class IhaveTest(Test):
                 checker.enable(name)
 
     def constant(self, checker: Checker) -> bool | None:
-        """Known once it is checked."""
-        return self.holds
+        """False where one is missing. Else it is not told: the other branch is to be checked, too."""
+        return None if self.holds else False
 
     @property
     def is_probe(self) -> bool:

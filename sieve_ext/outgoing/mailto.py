@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -25,7 +26,9 @@ RESERVED = frozenset(
 """Fields that a URI may not set (RFC 5436 section 2.7), and those that the notification has already."""
 
 _bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
-_bad_character = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;:@/?%\x80-\U0010ffff]").search
+_in_address = re.compile(r"[^A-Za-z0-9\-._~!$&'*+,@%/]").search
+_in_field = re.compile(r"[^A-Za-z0-9\-._~!$'()*+,;:@=%]").search
+"""What may not stand as it is in the address, and in names and values of fields (RFC 6068 section 2)."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,15 +70,14 @@ def parse_mailto(uri: str) -> Mailto:
 
 
 def _read(rest: str, found: Mailto) -> None:
-    rest = rest.partition("#")[0]
     to, _, query = rest.partition("?")
-    _add_recipients(_decode(to, "'to' part"), False, found)
+    _add_recipients(_decode(to, "'to' part", _in_address), False, found)
     for part in query.split("&") if query else []:
         name, _, value = part.partition("=")
         key = _decode(name, "header field name part").lower()
         text = _decode(value, "header field value part")
         if not key:
-            raise ValueError("empty header field name part")
+            continue
         if not is_field_name(key):
             raise ValueError(f"invalid header field name '{key[:100]}'")
         _add_field(key, text, found)
@@ -125,10 +127,10 @@ def _split(text: str) -> list[str]:
     return [piece for piece in re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+', text) if piece.strip()]
 
 
-def _decode(text: str, where: str) -> str:
+def _decode(text: str, where: str, forbidden: Callable[[str], re.Match[str] | None] = _in_field) -> str:
     if _bad_escape(text):
         raise ValueError("invalid % encoding")
-    wrong = _bad_character(text)
+    wrong = forbidden(text)
     if wrong is not None:
         raise ValueError(f"invalid character '{wrong[0]}' in {where}")
     return unquote_to_bytes(text.encode("utf-8", "replace")).decode("utf-8", "replace")

@@ -10,7 +10,7 @@ RUN = [
     # section 4: capabilities that are there can be used from here on
     ('if ihave "fileinto" { fileinto "a"; }', ["store"]),
     ('if ihave ["fileinto", "copy"] { fileinto :copy "a"; }', ["store"]),
-    ('if not ihave "fileinto" { nonsense :x 3; } else { fileinto "a"; }', ["store"]),
+    ('if not ihave "fileinto" { discard; } else { fileinto "a"; }', ["store"]),
     # what is not there is not looked at
     ('if ihave "vnd.example.none" { nonsense :x 3; } else { discard; }', ["discard"]),
     ('if ihave ["fileinto", "vnd.example.none"] { nonsense; }', []),
@@ -48,6 +48,8 @@ WRONG = [
         ["1:4 error the ihave test requires 1 positional argument(s), but 0 is/are specified"],
     ),
     ('if not ihave "none" { nonsense; }', ["1:23 error unknown command 'nonsense'"]),
+    ('if ihave "fileinto" { keep; } else { nonsense; }', ["1:38 error unknown command 'nonsense'"]),
+    ('if not ihave "fileinto" { nonsense; }', ["1:27 error unknown command 'nonsense'"]),
     ('if ihave "fileinto" { nonsense; }', ["1:23 error unknown command 'nonsense'"]),
     ('error "x"; keep;', ["1:12 warning the keep command is never reached: error stands before it"]),
 ]
