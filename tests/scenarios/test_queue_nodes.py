@@ -1,0 +1,196 @@
+"""Two nodes on one store, a shared folder or a bucket: one dies or sleeps, the other delivers its mail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dialog.backend import ScriptedStore
+from tests.peers.load import Load, copies, run, sink_backend, sinking
+from tests.peers.queuesite import QUICK, SHORT, balance, drained, flush, kill_all, waiting
+from tests.peers.running import children_of, until
+from tests.peers.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS, running_seaweedfs
+from tests.peers.site import Site, site
+
+pytestmark = pytest.mark.scenario
+
+BUCKET = "queue"
+
+
+@pytest.fixture(scope="module")
+def weed() -> Iterator[SeaweedFS]:
+    with running_seaweedfs() as server:
+        server.make_bucket(BUCKET)
+        yield server
+
+
+def bucket(folder: Path, weed: SeaweedFS, space: str, more: str = "") -> str:
+    """A place of its own in the bucket."""
+    secret = folder / "secret"
+    secret.write_text(SECRET_KEY + "\n")
+    secret.chmod(0o600)
+    return f"""[queue_stores.shared]
+url = "s3://{BUCKET}/{space}"
+endpoints = ["{weed.endpoint}"]
+region = "us-east-1"
+access_key = "{ACCESS_KEY}"
+secret_file = "{secret}"
+allow_http = true
+{more}"""
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The store of both nodes."""
+    if request.param == "folder":
+        return f'[queue_stores.shared]\nurl = "file:{tmp_path}/shared"\n'
+    return bucket(tmp_path, request.getfixturevalue("weed"), request.node.originalname)
+
+
+@contextlib.contextmanager
+def node(folder: Path, name: str, shared: str, sink: ScriptedStore, queue: str = QUICK) -> Iterator[Site]:
+    """One of the nodes, with one worker to spare the machine."""
+    (folder / name).mkdir()
+    words = f'{queue}{SHORT}node = "{name}"\nstores = ["shared"]\n'
+    with site(
+        folder / name, queue=words, backend=sink_backend(sink), recipients="all", workers=1, more=shared
+    ) as server:
+        yield server
+
+
+def send_all(server: Site, number: signal.Signals) -> None:
+    """A signal to the supervisor and all its children: to stop them, the supervisor first."""
+    process = server.process
+    assert process is not None
+    pids = [process.pid, *children_of(process.pid)]
+    for pid in pids if number is signal.SIGSTOP else reversed(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, shared: str) -> None:
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            with node(tmp_path, "a", shared, sink) as a, node(tmp_path, "b", shared, sink) as b:
+                await sink.stop()
+                load = Load(a.smtp, clients=6, messages_per_session=5)
+                async with load:
+                    await load.grow(100)
+                await asyncio.to_thread(kill_all, a)
+                accepted = len(load.books.accepted)
+                await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
+                await sink.start(port)
+                await drained(b)
+                assert balance(load.books, sink) == 0
+                await asyncio.to_thread(b.stop)
+
+    run(main)
+
+
+def test_both_nodes_die_and_one_comes_back(tmp_path: Path, shared: str) -> None:
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            with node(tmp_path, "a", shared, sink) as a, node(tmp_path, "b", shared, sink) as b:
+                await sink.stop()
+                loads = [Load(server.smtp, clients=4, prefix=name) for name, server in (("a", a), ("b", b))]
+                async with loads[0], loads[1]:
+                    for load in loads:
+                        await load.grow(40)
+                await asyncio.to_thread(kill_all, a)
+                await asyncio.to_thread(kill_all, b)
+                await sink.start(port)
+                await asyncio.to_thread(b.start)
+                everything = loads[0].books.accepted | loads[1].books.accepted
+
+                def all_there() -> bool:
+                    flush(b)
+                    return copies(sink).keys() >= everything
+
+                await asyncio.to_thread(until, all_there, "the mail of both nodes")
+                await drained(b)
+                assert sum(copies(sink).values()) == len(everything)
+                await asyncio.to_thread(b.stop)
+
+    run(main)
+
+
+def test_a_node_sleeps_and_wakes(tmp_path: Path, shared: str) -> None:
+    """It was taken over meanwhile: it opens a new stream by itself. Nothing is lost, nothing comes twice."""
+
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            with node(tmp_path, "a", shared, sink) as a, node(tmp_path, "b", shared, sink) as b:
+                await sink.stop()
+                load = Load(a.smtp, clients=6, messages_per_session=5)
+                async with load:
+                    await load.grow(80)
+                accepted = len(load.books.accepted)
+                await asyncio.to_thread(send_all, a, signal.SIGSTOP)
+                await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the sleeper")
+                await sink.start(port)
+                await asyncio.to_thread(flush, b)
+                await asyncio.to_thread(send_all, a, signal.SIGCONT)
+                await asyncio.to_thread(
+                    until, lambda: "the queue is opened anew" in a.log() and waiting(a) == 0, "the sleeper"
+                )
+                await drained(a, b)
+                assert balance(load.books, sink) == 0
+                # It works like any other node again.
+                await sink.stop()
+                again = Load(a.smtp, clients=3, prefix="again")
+                async with again:
+                    await again.grow(20)
+                assert await asyncio.to_thread(waiting, a) == len(again.books.accepted)
+                await sink.start(port)
+                await drained(a, b)
+                balance(again.books, _only(sink, "again"))
+                await asyncio.to_thread(a.stop)
+                await asyncio.to_thread(b.stop)
+
+    run(main)
+
+
+def _only(sink: ScriptedStore, prefix: str) -> ScriptedStore:
+    mark = f"X-Load: {prefix}".encode()
+    return ScriptedStore(delivered=[d for d in sink.delivered if mark in d.octets])
+
+
+def test_a_bucket_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    """4xx with a reason meanwhile, mail that can be delivered flows, and nothing that was kept is lost."""
+
+    async def main() -> None:
+        with running_seaweedfs() as weed:
+            weed.make_bucket(BUCKET)
+            shared = bucket(tmp_path, weed, "one", 'request_timeout = "1s"\n')
+            async with sinking() as sink:
+                port = sink.port
+                with node(tmp_path, "a", shared, sink, QUICK + 'max_latency = "1s"\n') as a:
+                    await sink.stop()
+                    load = Load(a.smtp, clients=6, messages_per_session=5, retry=True, pause=0.01)
+                    async with load:
+                        await load.grow(60)
+                        await asyncio.to_thread(weed.kill)
+
+                        def refused() -> bool:
+                            return any(result.startswith(("451", "452")) for result in load.books.results)
+
+                        await asyncio.to_thread(until, refused, "temporary answers")
+                        await sink.start(port)
+                        await load.grow(30)
+                        await asyncio.to_thread(weed.start)
+                        await load.grow(30)
+                    assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
+                    await drained(a)
+                    balance(load.books, sink)
+                    await asyncio.to_thread(a.stop)
+
+    run(main)
