@@ -8,44 +8,18 @@ Original-From. Of the header that :mime brings for the whole message only Conten
 
 from __future__ import annotations
 
-import binascii
-
 from sieve_ext.extend import STRING, Act, Capability, Compiler, Run, Step, string, tag
 from sieve_ext.message import Message, parse_addresses
+from sieve_ext.runtime.entity import replace_message, text_entity
 from sieve_ext.runtime.parts import edit_body, loops_of, part_at_hand, replace_part, replaced_whole
 
 MAILBOXES_SHOWN = 100
 """Addresses that :from may have."""
 
 
-def text_entity(text: str) -> bytes:
-    """A MIME entity of plain text: header, empty line, content."""
-    text = text.replace("\r\n", "\n").replace("\n", "\r\n")
-    octets = text.encode("utf-8", "replace")
-    encoding = "7bit"
-    if not octets.isascii() or any(len(line) > 998 for line in octets.split(b"\r\n")):
-        encoding = "quoted-printable"
-        octets = binascii.b2a_qp(octets, istext=True).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    head = f"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-    return head.encode("ascii") + octets
-
-
 def line_ends(text: str) -> bytes:
     """A MIME entity as a script has it, with the line ends of the wire."""
     return text.replace("\r\n", "\n").replace("\n", "\r\n").encode("utf-8", "replace")
-
-
-def replace_message(message: Message, entity: bytes) -> None:
-    """Give a message another body, and the fields that describe it."""
-    new = Message(entity)
-    message.remove(
-        [one for one in message.fields if one.key.startswith("content-") or one.key == "mime-version"]
-    )
-    message.add_raw("MIME-Version", b"1.0")
-    for field in new.fields:
-        if field.key.startswith("content-"):
-            message.add_raw(field.name, field.unfolded)
-    message.replace_body(b"".join(new.body_chunks()))
 
 
 def rename(message: Message, name: str, text: str) -> None:

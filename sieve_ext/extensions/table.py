@@ -15,6 +15,7 @@ from sieve_ext.language.dialect import Dialect
 MODULES = (
     "body",
     "comparators",
+    "convert",
     "copy",
     "date",
     "duplicate",
