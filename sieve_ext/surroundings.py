@@ -12,7 +12,7 @@ CONFIGURED = "vnd.dovecot.config."
 
 
 def environment_item(run: Run, name: str, knows_dovecot: bool) -> str | None:
-    """The value of an item, "" where it is known to have none, None where it is not known."""
+    """The value of an item, None where it is not known."""
     name = name.lower()
     if name.startswith(DOVECOT) and not knows_dovecot:
         return None
@@ -27,8 +27,8 @@ def environment_item(run: Run, name: str, knows_dovecot: bool) -> str | None:
             return "Tamis Sieve"
         case "version":
             return _version()
-        case "remote-host" | "remote-ip":
-            return ""
+        case "domain":
+            return run.environment.get("host", "").partition(".")[2] or None
         case "vnd.dovecot.default-mailbox":
             return "INBOX"
     return None

@@ -193,8 +193,8 @@ class Words(TemplateList):
 
 
 def _words(keys: Iterable[str]) -> tuple[str, ...]:
-    """Each word; a key without any stays as it is, for `:contains ""`."""
-    return tuple(word for key in keys for word in (key.split() or [key]))
+    """Each word of the keys; an empty key has none."""
+    return tuple(word for key in keys for word in key.split())
 
 
 class HasflagTest(Test):

@@ -78,7 +78,8 @@ class VacationCommand(Act):
                 period = min(period, most)
             source = None if sender is None else sender.expand(run)
             if source is not None and (problem := from_address(source)) is not None:
-                run.fail(problem)
+                run.note(f"vacation action: {problem}; the user's address is used")
+                source = None
             return VacationAction(
                 reason=reason.expand(run),
                 subject=None if subject is None else subject.expand(run),

