@@ -51,7 +51,7 @@ def warn_of_wildcards(node: Node, checker: Checker) -> None:
     given = node.tags.get("match-type")
     if given is not None and given.tag != ":is":
         return
-    for text in checker.constants(node.value("keys")):
+    for text in checker.constants(node.keys):
         if len(text.value) > 1 and (text.value.startswith("*") or text.value.endswith("*")):
             checker.warn(
                 text, "wildcard-with-is", f"'*' in '{text.value}' stands for itself with :is",

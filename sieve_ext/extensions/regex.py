@@ -32,9 +32,6 @@ from sieve_ext.extend import (
 COMPARATORS = frozenset(["i;octet", "i;ascii-casemap"])
 """The comparators that :regex works with; of i;ascii-casemap it takes that case does not matter."""
 
-KEYS = ("keys", "value-patterns")
-"""What words call the argument that has the expressions."""
-
 MEMORY = 4 * 1024 * 1024
 """Octets that one compiled expression and its matching may take."""
 
@@ -72,16 +69,15 @@ def check_regex(node: Node, given: GivenTag, comparator: Comparator, checker: Ch
             "regex match type only supports i;octet and i;ascii-casemap comparators",
         )  # fmt: skip
         return
-    for name in KEYS:
-        for text in texts(node.value(name)):
-            pattern = checker.constant(text)
-            if pattern is None:
-                continue
-            try:
-                compiled(pattern, comparator.name == "i;octet")
-            except ValueError as error:
-                checker.error(text, "bad-regex", str(error))
-                return
+    for text in texts(node.keys):
+        pattern = checker.constant(text)
+        if pattern is None:
+            continue
+        try:
+            compiled(pattern, comparator.name == "i;octet")
+        except ValueError as error:
+            checker.error(text, "bad-regex", str(error))
+            return
 
 
 def compile_regex(compiler: Compiler, node: Node, comparator: Comparator, keys: TemplateList) -> Match:

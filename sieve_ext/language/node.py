@@ -125,6 +125,11 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
             return self.tags[name].value
         return found
 
+    @property
+    def keys(self) -> Value | None:
+        """What a word with a match type compares with: its last positional argument, whatever its name."""
+        return self.given.get(self.positionals[-1]["name"]) if self.positionals else None
+
     # What a word defines
 
     def check(self, checker: Checker) -> None:

@@ -275,7 +275,14 @@ def load_unit(
     nodes: list[Node] = checked.nodes
     checker = checked.checker
     compiler = Compiler(dialect, parser.source, checker.enabled, checker.scope, unit, tracing=unit.tracing)
-    step = compiler.block(nodes)
+    try:
+        step = compiler.block(nodes)
+    except ValueError as error:
+        # A word that finds only now that it cannot be compiled: refused, like all that is wrong.
+        fault = parser.source.diagnostic(0, 0, "internal", f"internal error: {error}")
+        return None, _closed(
+            [*checked.diagnostics, fault], parser.source, VALIDATION_FAILED, "validation failed"
+        )
     script = Script(
         step,
         text=parser.source.octets,

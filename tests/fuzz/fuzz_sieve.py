@@ -36,6 +36,7 @@ def check_text(text: bytes) -> Script | None:
         assert one.text
         assert one.code
     errors = [one for one in found if one.severity is Severity.ERROR]
+    assert not any(one.code == "internal" for one in errors), text
     try:
         script = compile(text, standard_dialect())
     except InvalidScript as error:
