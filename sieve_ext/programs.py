@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sieve_ext.closures.strings import TemplateList
 from sieve_ext.language.node import Node
 from sieve_ext.message import Message
+from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.run import Run
 from sieve_ext.validate.checker import Checker, texts
@@ -50,10 +51,20 @@ class RunProgram(Request):
     input: Message | bytes | None
     """What it reads: the message as it stands, text, or nothing."""
     wants_output: bool
+    envelope: Envelope
 
     def unanswered(self) -> ProgramResult:
         """There are no programs."""
         return ProgramResult(is_missing=True)
+
+
+def program_environment(envelope: Envelope) -> dict[str, str]:
+    """What a program finds in its environment about the message, as Pigeonhole's programs do."""
+    return {
+        "SENDER": envelope.sender or "",
+        "RECIPIENT": envelope.recipient,
+        "ORIG_RECIPIENT": envelope.original_recipient or envelope.recipient,
+    }
 
 
 def program_name(text: str) -> str | None:

@@ -72,9 +72,8 @@ def compile_execute(node: Node, compiler: Compiler) -> Step:
         data: Message | bytes | None = run.message if pipes else None
         if given is not None:
             data = given.expand(run).encode("utf-8", "replace")
-        found = yield RunProgram(
-            "execute", name, program_arguments(node.word, arguments, run), data, write is not None
-        )
+        given_arguments = program_arguments(node.word, arguments, run)
+        found = yield RunProgram("execute", name, given_arguments, data, write is not None, run.envelope)
         if found.is_missing:
             if not is_test:
                 run.fail(f"execute action: program '{name}' not found")

@@ -39,7 +39,7 @@ def compile_filter(node: Node, compiler: Compiler) -> Step:
     def filtered(run: Run) -> Generator[Request, Any, bool]:
         name = program.expand(run)
         found = yield RunProgram(
-            "filter", name, program_arguments(node.word, arguments, run), run.message, True
+            "filter", name, program_arguments(node.word, arguments, run), run.message, True, run.envelope
         )
         if found.is_missing:
             if not is_test:

@@ -142,7 +142,7 @@ class Postman:
         """`pipe`."""
         if not isinstance(action, PipeAction):
             return
-        done = run_program(self.settings, "pipe", action.program, action.arguments, message)
+        done = run_program(self.settings, "pipe", action.program, action.arguments, message, origin.envelope)
         if not done.succeeded and not action.is_try:
             why = "not found" if done.is_missing else "failed"
             raise DeliveryFailed(f"failed to pipe message to program '{action.program}': {why}")

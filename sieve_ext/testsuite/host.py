@@ -73,7 +73,14 @@ class TestHost:
         return self._store.annotations.get(request.annotation)
 
     def _run_program(self, request: RunProgram) -> ProgramResult:
-        return run_program(self._settings, request.kind, request.program, request.arguments, request.input)
+        return run_program(
+            self._settings,
+            request.kind,
+            request.program,
+            request.arguments,
+            request.input,
+            request.envelope,
+        )
 
     # Lists
 

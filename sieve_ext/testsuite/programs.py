@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 from sieve_ext.message import Message
-from sieve_ext.programs import ProgramResult
+from sieve_ext.programs import ProgramResult, program_environment
+from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.settings import Settings
 
 SECONDS = 10.0
@@ -14,7 +16,12 @@ SECONDS = 10.0
 
 
 def run_program(
-    settings: Settings, kind: str, name: str, arguments: tuple[str, ...], given: Message | bytes | None
+    settings: Settings,
+    kind: str,
+    name: str,
+    arguments: tuple[str, ...],
+    given: Message | bytes | None,
+    envelope: Envelope,
 ) -> ProgramResult:
     """Run the program `name` of a kind ("pipe", "filter", "execute") with `given` as its input."""
     directory = settings.text(f"sieve_{kind}_bin_dir")
@@ -31,6 +38,7 @@ def run_program(
             input=octets,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", os.defpath), **program_environment(envelope)},
             timeout=settings.period(f"sieve_{kind}_exec_timeout", SECONDS),
             check=False,
         )
