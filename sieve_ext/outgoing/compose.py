@@ -38,8 +38,11 @@ class Header:
         self._lines.append(make_field(name, text).raw)
 
     def add_structured(self, name: str, text: str) -> None:
-        """A field whose text has been written for a header already: addresses, identifiers, parameters."""
-        self._lines.append(make_field(name, text, utf8=text.isascii()).raw)
+        """A field whose text has been written for a header already: addresses, identifiers, parameters.
+
+        What is beyond ASCII in it, in addresses themselves, stays as it is (RFC 6532).
+        """
+        self._lines.append(make_field(name, text, utf8=True).raw)
 
     def octets(self) -> bytes:
         """The fields, with the empty line behind them."""
@@ -68,7 +71,7 @@ def phrase(name: str) -> str:
 def start(origin: Origin) -> Header:
     """The fields that every mail begins with."""
     header = Header()
-    header.add("X-Sieve", f"{origin.product} Sieve")
+    header.add("X-Sieve", origin.product)
     header.add("Message-ID", new_message_id(origin))
     header.add("Date", written_date(origin.now))
     return header
@@ -97,6 +100,12 @@ def original_header(origin: Origin) -> bytes:
     """The header of the message as received, with CRLF, without the empty line."""
     lines = origin.message.render_header().replace(b"\r\n", b"\n")
     return lines.replace(b"\n", b"\r\n")
+
+
+def identifiers(origin: Origin, name: str) -> str:
+    """A field of Message-IDs as it stands in the message, unfolded; "" if there is none."""
+    field = origin.message.get(name)
+    return "" if field is None else field.unfolded.decode("utf-8", "replace")
 
 
 def cut_subject(text: str) -> str:

@@ -36,7 +36,7 @@ class Origin:
     """Where mail to the administrator goes, with or without a display name."""
     host: str
     """The name of this host, for Message-ID and boundaries."""
-    product: str = "Tamis"
+    product: str = "Tamis Sieve"
     """What calls itself the author, with its version if that is to be told."""
     names: dict[str, str] = field(default_factory=dict)
     """Identifiers to use instead of random ones, for tests: "message-id", "boundary"."""

@@ -70,7 +70,7 @@ class NotifyAction(MailAction):
         header = start(origin)
         header.add("Subject", self._subject(origin))
         header.add_structured(
-            "From", origin.postmaster if self.sender is None else written_address(self.sender)
+            "From", written_address(origin.postmaster if self.sender is None else self.sender)
         )
         for name, is_copy in (("To", False), ("Cc", True)):
             listed = [written_address(one.text) for one in self.recipients if one.is_copy is is_copy]

@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sieve_ext.outgoing.action import MailAction
-from sieve_ext.outgoing.compose import crlf, multipart, new_boundary, original_header, start
+from sieve_ext.outgoing.compose import (
+    crlf,
+    identifiers,
+    multipart,
+    new_boundary,
+    original_header,
+    start,
+    written_address,
+)
 from sieve_ext.outgoing.mail import Mail, Origin
 from sieve_ext.runtime.actions import Action
 
@@ -59,7 +67,7 @@ class RejectAction(MailAction):
             return []
         sender = origin.envelope.sender or ""
         header = start(origin)
-        header.add_structured("From", origin.postmaster)
+        header.add_structured("From", written_address(origin.postmaster))
         header.add_structured("To", f"<{sender}>")
         header.add("Subject", "Automatically rejected mail")
         header.add("Auto-Submitted", "auto-replied (rejected)")
@@ -88,7 +96,7 @@ class RejectAction(MailAction):
             f"Original-Recipient: rfc822; {origin.original_recipient}",
             f"Final-Recipient: rfc822; {origin.recipient}",
         ]
-        message_id = origin.message.text("message-id")
+        message_id = identifiers(origin, "message-id")
         if message_id:
             lines.append(f"Original-Message-ID: {message_id}")
         lines += ["Disposition: automatic-action/MDN-sent-automatically; deleted", ""]

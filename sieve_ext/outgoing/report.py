@@ -15,6 +15,7 @@ from sieve_ext.outgoing.compose import (
     original_header,
     start,
     text_type,
+    written_address,
 )
 from sieve_ext.outgoing.mail import Mail, Origin
 from sieve_ext.outgoing.sender import source_address
@@ -85,9 +86,9 @@ class ReportAction(MailAction):
     def _from(self, origin: Origin) -> str:
         key = "sieve_report_from"
         if origin.settings.text(key, "postmaster").lower() == "postmaster":
-            return origin.postmaster
+            return written_address(origin.postmaster)
         address = source_address(origin, key, "postmaster")
-        return f"<{address}>" if address else origin.postmaster
+        return f"<{address}>" if address else written_address(origin.postmaster)
 
     def _explanation(self) -> bytes:
         body = crlf(self.text)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sieve_ext.message import is_field_name
 from sieve_ext.outgoing.action import MailAction
-from sieve_ext.outgoing.compose import crlf, cut_subject, phrase, start, written_address
+from sieve_ext.outgoing.compose import crlf, cut_subject, identifiers, phrase, start, written_address
 from sieve_ext.outgoing.mail import Mail, Origin
 from sieve_ext.outgoing.sender import postmaster
 from sieve_ext.runtime.actions import Action
@@ -197,8 +197,8 @@ class VacationAction(MailAction):
         header.add_structured("From", self._from(origin, own))
         header.add_structured("To", named(origin, to))
         header.add("Subject", self._subject(origin))
-        message_id = origin.message.text("message-id") or ""
-        references = origin.message.text("references") or ""
+        message_id = identifiers(origin, "message-id")
+        references = identifiers(origin, "references")
         if message_id:
             header.add_structured("In-Reply-To", message_id)
         if message_id or references:
