@@ -6,6 +6,8 @@ A branch whose test is always false, or which follows one that is always true, i
 
 from __future__ import annotations
 
+import sievelib.commands  # type: ignore[import-untyped]
+
 from sieve_ext.closures.compiler import Compiler
 from sieve_ext.language.arguments import subtest
 from sieve_ext.language.node import Control
@@ -68,7 +70,7 @@ class Branch(Control):
         return None
 
 
-class IfCommand(Branch):
+class IfCommand(Branch, sievelib.commands.IfCommand):  # type: ignore[misc]
     """The first branch."""
 
     word = "if"

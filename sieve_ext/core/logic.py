@@ -6,6 +6,8 @@ is checked, and what a constant settles is not checked further (RFC 5463 section
 
 from __future__ import annotations
 
+import sievelib.commands  # type: ignore[import-untyped]
+
 from sieve_ext.closures.compiler import Compiler
 from sieve_ext.language.arguments import subtest, subtests
 from sieve_ext.language.node import Test
@@ -32,7 +34,7 @@ class TrueTest(Test):
         return _true
 
 
-class FalseTest(Test):
+class FalseTest(Test, sievelib.commands.FalseCommand):  # type: ignore[misc]
     """Never holds."""
 
     word = "false"

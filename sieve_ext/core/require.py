@@ -5,6 +5,8 @@ Capabilities are enabled while the script is checked, so that everything behind 
 
 from __future__ import annotations
 
+import sievelib.commands  # type: ignore[import-untyped]
+
 from sieve_ext.closures.compiler import Compiler
 from sieve_ext.language.arguments import strings
 from sieve_ext.language.node import Control
@@ -12,7 +14,7 @@ from sieve_ext.syntax.suggest import suggest
 from sieve_ext.validate.checker import Checker, texts
 
 
-class RequireCommand(Control):
+class RequireCommand(Control, sievelib.commands.RequireCommand):  # type: ignore[misc]
     """Lets the script use capabilities."""
 
     word = "require"

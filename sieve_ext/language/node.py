@@ -215,6 +215,11 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
 
     def tosieve(self, indentlevel: int = 0, target: TextIO = sys.stdout) -> None:
         """Write it as Sieve, indented by `indentlevel` blanks; a test without line end."""
+        if (self.is_skipped or self.is_dead) and self.source is not None:
+            # It was not looked at, so it is written as it stands.
+            octets = self.source.octets[self.call.start : self.call.stop]
+            target.write(" " * indentlevel + octets.decode("utf-8", "replace") + "\n")
+            return
         is_test = self.get_type() == "test"
         target.write(("" if is_test else " " * indentlevel) + self.name)
         for given in self.tags.values():

@@ -80,6 +80,8 @@ class Lexer(sievelib.parser.Lexer):  # type: ignore[misc]
     def __init__(self, definitions: list[tuple[bytes, bytes]] | None = None) -> None:
         """`definitions` are rules as in sievelib; by default `RULES`."""
         super().__init__(RULES if definitions is None else definitions)
+        self.comments: list[tuple[int, bytes]] = []
+        """The comments to the end of their line that the last script has, with where they begin."""
         self.regexp = re.compile(self.regexpString, re.DOTALL)
 
     def scan(self, text: bytes) -> Iterator[tuple[str, bytes]]:
@@ -97,6 +99,7 @@ class Lexer(sievelib.parser.Lexer):  # type: ignore[misc]
     def tokens(self, text: bytes, report: Report) -> list[Token]:
         """All tokens without blanks and comments, the last of kind "end"."""
         found: list[Token] = []
+        self.comments = []
         add = found.append
         match = self.regexp.match
         position = 0
@@ -127,7 +130,9 @@ class Lexer(sievelib.parser.Lexer):  # type: ignore[misc]
                 add(_number(text[position:end], position, end, report))
             elif kind == "multiline":
                 add(self._multiline(text, position, end, report))
-            elif kind != "blank" and b"\0" in token.group():
+            elif kind == "hash_comment":
+                self.comments.append((position, text[position:end].rstrip(b"\r")))
+            if "comment" in kind and b"\0" in text[position:end]:
                 report(position, end, "nul", "encountered NUL character in comment")
             position = end
         add(Token("end", "", size, size))

@@ -64,11 +64,20 @@ class Parser(sievelib.parser.Parser):  # type: ignore[misc]
             checked = validate(self.tree, self.source, self.dialect)
             self.result = checked.nodes
             self.diagnostics = checked.diagnostics
+            self._hang_comments()
         first = next((one for one in self.diagnostics if one.severity.value == "error"), None)
         if first is not None:
             self.error = f"line {first.line}: {first.text}"
             self.error_pos = (first.line, first.column, first.length)
         return first is None
+
+    def _hang_comments(self) -> None:
+        """Give each command of the top level the comments before it, where sievelib has names of filters."""
+        comments = list(self.lexer.comments)
+        for node in self.result:
+            count = sum(start < node.start for start, _ in comments)
+            node.hash_comments = [octets for _, octets in comments[:count]]
+            comments = [one for one in comments[count:] if one[0] >= node.call.stop]
 
     def read(self, text: bytes | str, name: str = "") -> list[Call]:
         """The tree of a script as far as it can be read; `diagnostics` has the errors of its grammar."""

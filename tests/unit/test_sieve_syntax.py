@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from sievelib.factory import FiltersSet  # type: ignore[import-untyped]
 
 from sieve_ext import InvalidScript, check, compile, standard_dialect
 from sieve_ext.syntax import Lexer, Parser, limits
@@ -176,6 +177,31 @@ def test_parser_is_sievelibs() -> None:
     for node in again.result:
         node.tosieve(target=second)
     assert second.getvalue() == out.getvalue()
+
+
+def test_tree_is_a_set_of_filters_for_sievelib() -> None:
+    parser = Parser(standard_dialect())
+    assert parser.parse(
+        'require ["fileinto", "copy"];\n'
+        "# Filter: first rule\n"
+        "# Description: what it does\n"
+        'if anyof (header :contains "subject" "a") { # inside\n'
+        '    fileinto :copy "x";\n'
+        "}\n"
+        "# Filter: off\n"
+        "if false { keep; unknown; }\n"
+    )
+    filters = FiltersSet("test")
+    filters.from_parser_result(parser)
+    found = [(one["name"], one["description"], one["enabled"]) for one in filters.filters]
+    assert found == [("first rule", "what it does", True), ("off", "", False)]
+    assert filters.requires == ["fileinto", "copy"]
+    out = io.StringIO()
+    filters.tosieve(target=out)
+    assert "if false { keep; unknown; }" in out.getvalue()
+    again = Parser(standard_dialect())
+    assert again.parse(out.getvalue())
+    assert [node.name for node in again.result] == ["require", "if", "if"]
 
 
 def test_parser_reports_as_sievelib_does() -> None:
