@@ -98,6 +98,9 @@ class Spool(Protocol):
     def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> bool:
         """False in the usual case, in which everything is delivered and nobody asked for a report."""
 
+    def refuses(self, session: Session) -> Reply | None:
+        """Why nothing of this session would be kept now, such as a full queue; None when it would."""
+
     async def keep(self, parcel: Parcel) -> tuple[list[Outcome], bool]:
         """Keep what waits. Returns the outcomes after it, durable by then, and whether refusals are reported.
 
@@ -110,6 +113,9 @@ class Gate(Protocol):
 
     def enter(self, next_hop: NextHop) -> Reply | None:
         """Begin a try now, or say why not."""
+
+    def is_dead(self, next_hop: NextHop) -> bool:
+        """True when a next hop is known not to answer."""
 
     def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
         """The try is over; no outcomes when it was given up."""
@@ -157,6 +163,17 @@ class Transactions:
     def new_content(self) -> MessageBuffer:
         """A buffer for the message of a new transaction."""
         return MessageBuffer(self.settings.spill_directory)
+
+    def foresee(self, session: Session, envelope: Envelope, recipient: Recipient) -> Reply | None:
+        """Why a message for this recipient would be refused for now, before the client sends it in vain.
+
+        That is when its next hop is known not to answer and the queue takes nothing. None otherwise.
+        """
+        if self._spool is None or self._gate is None:
+            return None
+        hop = self.policy.route(session, envelope, recipient)
+        dead = isinstance(hop, NextHop) and self._gate.is_dead(hop)
+        return self._spool.refuses(session) if dead else None
 
     def refused(
         self, session: Session, envelope: Envelope, transaction: str, size: int, reply: Reply

@@ -40,6 +40,10 @@ class Gate:
             return Reply(451, "4.4.5", "The next server gets no more messages at the moment", "rate")
         return None
 
+    def is_dead(self, next_hop: NextHop) -> bool:
+        """True when a next hop is known not to answer."""
+        return self._dispatcher.dead(site_of(next_hop), self._now()) is not None
+
     def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
         """The try is over."""
         tokens = self._tokens.get(next_hop)

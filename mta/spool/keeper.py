@@ -31,8 +31,7 @@ from mta.spool.stored import Tail
 from mta.transaction import HAS_IT_ALREADY, Parcel
 
 NOT_YET = Reply(451, "4.3.0", "the message waits for its time", "future release")
-MAX_HOLD = 30 * 86400.0
-"""Seconds that FUTURERELEASE may keep a message (RFC 4865); announced by EHLO."""
+NOT_READY = Reply(451, "4.3.0", "the queue is not ready", "no queue at the moment")
 
 
 @dataclass(slots=True, frozen=True)
@@ -98,6 +97,11 @@ class Keeper:
             envelope.deliver_by is not None or any(recipient.notify is not None for recipient in recipients)
         )
 
+    def refuses(self, session: Session) -> Reply | None:
+        """Why nothing of this session would be kept now."""
+        queue = self._queue()
+        return NOT_READY if queue is None or queue.fenced else self._full(queue, self.vouching(session))
+
     async def keep(self, parcel: Parcel) -> tuple[list[Outcome], bool]:
         """See `mta.transaction.Spool.keep`."""
         vouching = self.vouching(parcel.session)
@@ -137,7 +141,7 @@ class Keeper:
     async def _enqueue(self, queue: MailQueue | None, parcel: Parcel, vouching: Vouching) -> str | Reply:
         """Keep the message; its queue id, or why not."""
         if queue is None or queue.fenced:
-            return Reply(451, "4.3.0", "the queue is not ready", "no queue at the moment")
+            return NOT_READY
         full = self._full(queue, vouching)
         if full is not None:
             return full

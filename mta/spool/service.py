@@ -137,6 +137,11 @@ class QueueService:
         running = self._running
         return running.gate.enter(next_hop) if running is not None else None
 
+    def is_dead(self, next_hop: NextHop) -> bool:
+        """True when a next hop is known not to answer (`mta.transaction.Gate`)."""
+        running = self._running
+        return running is not None and running.gate.is_dead(next_hop)
+
     def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
         """A first try is over (`mta.transaction.Gate`)."""
         running = self._running

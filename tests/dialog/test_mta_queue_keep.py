@@ -343,6 +343,30 @@ def test_high_water_marks(tmp_path: Path, queue: str, reply: str) -> None:
     run(main)
 
 
+def test_what_cannot_be_delivered_nor_kept_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    store = MailStore()
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="max_messages = 4", store=store) as server:
+            await store.stop()
+            client = await client_of(server)
+            # The limit is shared out to workers, and a next hop is known not to answer after some failures.
+            assert QUEUED.match(await send(client, "bob"))
+            for _ in range(10):
+                assert (await client.say("MAIL FROM:<a@x.test>")).startswith("250 ")
+                answer = await client.say("RCPT TO:<bob@example.test>")
+                if answer == "452 4.3.1 too many messages are queued\r\n":
+                    break
+                assert answer.startswith("250 ")
+                assert (await client.say("DATA")).startswith("354 ")
+                assert (await client.say("Subject: x\r\n\r\n.")).startswith(("250 ", "452 4.3.1 "))
+            else:
+                pytest.fail("a recipient was taken whose message could neither be delivered nor kept")
+            assert len(queue_of(server).live) <= 4
+
+    run(main)
+
+
 def test_a_store_that_is_too_slow(tmp_path: Path) -> None:
     store = MailStore(bob=BUSY)
 

@@ -224,6 +224,10 @@ class Dispatcher:
         if waiting is not None:
             self._rotation.extend(waiting)
 
+    def dead(self, site: str, now: float) -> Dead | None:
+        """Whether a site is known not to answer, without asking for anything."""
+        return self._sites.dead(site, now)
+
     # Administration
 
     def cancel(self, handle: int) -> list[tuple[str, Sequence[int]]]:
