@@ -32,7 +32,7 @@ from sieve_ext.extend import (
     tag,
     texts,
 )
-from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, Script, load_unit
+from sieve_ext.runtime.script import HOOKS, PARSE_FAILED, VALIDATION_FAILED, Script, load_unit
 
 STATE = "include"
 """Where this extension keeps things in the state of units, checkers and runs."""
@@ -236,7 +236,8 @@ def _swap(run: Run, script: Script) -> Before:
     run.match_values = ()
     run.script = script.name
     # What its capabilities do with actions they do to the end of the run, as to the implicit keep.
-    run.hooks = tuple(dict.fromkeys((*run.hooks, *script.hooks)))
+    if script.hooks:
+        run.hooks = run.state[HOOKS] = tuple(dict.fromkeys((*run.hooks, *script.hooks)))
     return before
 
 

@@ -37,6 +37,10 @@ Running = Generator[Request, Any, Result]
 """A run: yields requests, is sent their answers, returns the result."""
 
 
+HOOKS = "on_action"
+"""Where the state that goes from script to script has the functions that see each action."""
+
+
 class Script:
     """A valid script of a dialect."""
 
@@ -160,6 +164,12 @@ class Script:
         if result is None:
             result = Result()
         result.failed = result.cancels_keep = False
+        hooks = self._hooks
+        if state is None:
+            state = {}
+        elif hooks or HOOKS in state:
+            # What an earlier script's capabilities have begun, as flags, concerns this one's actions, too.
+            hooks = state[HOOKS] = tuple(dict.fromkeys((*state.get(HOOKS, ()), *hooks)))
         return Run(
             message,
             envelope if envelope is not None else Envelope(),
@@ -167,9 +177,9 @@ class Script:
             environment if environment is not None else {},
             now,
             result,
-            state if state is not None else {},
+            state,
             self.variables,
-            self._hooks,
+            hooks,
             trace,
         )
 

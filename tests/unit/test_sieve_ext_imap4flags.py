@@ -101,6 +101,9 @@ def test_flags_go_on_to_the_next_script() -> None:
     execute(load('require "imap4flags"; setflag "a";', dialect), message, state=state)
     result = execute(load('require "imap4flags"; addflag "b"; keep;', dialect), message, state=state)
     assert result.actions[0].options["flags"] == ("a", "b")
+    # also to one that knows nothing of flags
+    result = execute(load('require "fileinto"; fileinto "x";', dialect), message, state=state)
+    assert result.actions[0].options["flags"] == ("a", "b")
 
 
 WRONG = [
