@@ -1,8 +1,8 @@
 """date (RFC 5260 sections 4 and 5): the tests date and currentdate. Status: complete.
 
-Every field of the name counts; one whose value is no date is left out. A date stands behind the last ";" of
-the value, so that Received can be tested. Without :zone or :originalzone dates are compared in the zone of
-the host. A part or a zone that is none is warned of; nothing matches such a part.
+Of several fields of the name the first counts, unless :index says otherwise, as in Pigeonhole. A date stands
+behind the last ";" of the value, so that Received can be tested. Without :zone or :originalzone dates are
+compared in the zone of the host. A part or a zone that is none is warned of; nothing matches such a part.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ PARTS: dict[str, Callable[[datetime], str]] = {
     "minute": lambda at: f"{at.minute:02d}",
     "second": lambda at: f"{at.second:02d}",
     "time": lambda at: f"{at.hour:02d}:{at.minute:02d}:{at.second:02d}",
-    "iso8601": lambda at: f"{at.replace(tzinfo=None, microsecond=0).isoformat()}{written_zone(at, ':')}",
+    "iso8601": lambda at: (
+        at.replace(tzinfo=None, microsecond=0).isoformat()
+        + (written_zone(at, ":") if at.utcoffset() else "Z")
+    ),
     "std11": lambda at: (
         f"{DAYS[at.weekday()]}, {at.day:02d} {MONTHS[at.month - 1].capitalize()} {at.year:04d}"
         f" {at.hour:02d}:{at.minute:02d}:{at.second:02d} {written_zone(at)}"
@@ -172,15 +175,15 @@ class DateTest(_DateWord):
     )
 
     def compile(self, compiler: Compiler) -> Step:
-        """Compare a part of the dates of all fields of the name."""
+        """Compare a part of the date of the field."""
         name = compiler.text(self.given["header-name"])
         find = compiler.fields(self)
         read = self.reader(compiler)
 
         def values(run: Run) -> list[str]:
             fields: list[Field] = find(run, name.expand(run).lower())
-            run.spend(len(fields))
-            return read(run, [at for field in fields if (at := read_date(field.text)) is not None])
+            found = read_date(fields[0].text) if fields else None
+            return [] if found is None else read(run, [found])
 
         return compiler.match(self, values)
 
