@@ -61,7 +61,7 @@ class _Segment:
 class Glob:
     """A pattern, taken apart."""
 
-    __slots__ = ("_first", "_last", "_middle", "is_plain")
+    __slots__ = ("_first", "_last", "_middle")
 
     def __init__(self, pattern: str, fold: Callable[[str], str]) -> None:
         """`fold` is applied to the literals."""
@@ -93,8 +93,6 @@ class Glob:
         self._first = made[0]
         self._middle = made[1:-1]
         self._last = made[-1] if len(made) > 1 else None
-        self.is_plain = self._last is None and not self._first.marks
-        """It has no wildcard."""
 
     def match(self, text: str, spend: Callable[[int], None]) -> list[Span] | None:
         """What each wildcard matches in the folded `text`; None when the pattern does not match."""

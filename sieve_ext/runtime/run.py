@@ -157,10 +157,6 @@ class Run:
         """The thread has spent `seconds` of processor time outside of the run, while an answer was sought."""
         self._waited += seconds
 
-    def start_clock(self) -> None:
-        """Begin to count processor time."""
-        self._cpu_start = time.thread_time()
-
     def limit_value(self, value: str) -> str:
         """`value` cut to the longest that a variable may have, at a character (RFC 5229 section 5)."""
         most = self.settings.limits.variable_octets

@@ -83,7 +83,6 @@ class Binder:
                 )  # fmt: skip
         elif not sound or node.enters_block(self._checker):
             node.children = self._inner(call, node)
-            node.leave_block(self._checker)
         else:
             node.is_dead = True
         return node
