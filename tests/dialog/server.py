@@ -44,7 +44,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a test's coroutine on uvloop, with an end."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await main()
 
     uvloop.run(bounded())

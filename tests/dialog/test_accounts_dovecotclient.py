@@ -369,7 +369,7 @@ def test_a_new_connection_takes_over_and_the_old_one_ends_with_its_exchanges() -
         assert client.connection not in (None, old)
         assert not old.closed.done()
         exchange.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await old.closed
         await asyncio.sleep(0.5)
         assert len(client._open) <= 2

@@ -79,7 +79,7 @@ def unused_port() -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 3
+    limit = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < limit
         await asyncio.sleep(0.005)

@@ -42,7 +42,7 @@ def certificates(ca: Authority) -> str:
 
 async def gone(server: Server) -> None:
     """Wait until the server knows of no session any more, nor do the limits."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(server.daemon._connections) or server.daemon._limits.sessions:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert server.daemon.snapshot()["sessions_open"] == {"smtp": 0.0}
@@ -104,7 +104,7 @@ def test_a_command_line_in_drips_is_no_way_to_stay(tmp_path: Path) -> None:
             client = await server.connect()
             await client.hello()
             talk = asyncio.create_task(drip(client, b"N", 0.2))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert (await client.read_reply()).startswith("421 4.4.2")
             talk.cancel()
 
@@ -128,7 +128,7 @@ def test_a_client_that_sends_and_never_reads_fills_no_memory_and_is_cut(tmp_path
             talk = asyncio.create_task(flood(client))
             (connection,) = server.daemon._connections._open
             most = 0
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while len(server.daemon._connections):
                     most = max(most, connection._smtp.buffered)
                     await asyncio.sleep(0.05)
@@ -149,7 +149,7 @@ def test_a_client_that_reads_late_gets_all_replies(tmp_path: Path) -> None:
             client.writer.write(b"RSET\r\n" * number)
             await asyncio.sleep(0.5)
             client.reader._transport.resume_reading()  # type: ignore[attr-defined]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await client.reader.readexactly(len(b"250 2.0.0 ok\r\n") * number)
             assert (await client.say("NOOP")).startswith("250 ")
 
@@ -190,7 +190,7 @@ def test_a_client_that_leaves_within_a_message_leaves_no_file_and_no_object(tmp_
             await client.envelope("bob@example.test")
             await client.say("DATA")
             client.writer.write(b"Subject: x\r\n\r\n" + b"0123456789\r\n" * 200_000)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not spilled(tmp_path):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             gc.collect()
@@ -334,7 +334,7 @@ def test_a_handshake_does_not_hold_up_the_end(tmp_path: Path) -> None:
             await asyncio.sleep(0.1)
             idle = await server.connect()
             await idle.hello()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):
                 await server.daemon.drain(0.5)
             assert (await idle.read_reply()).startswith("421 4.3.2")
             assert await silent.reader.read() == b""

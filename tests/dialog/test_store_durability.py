@@ -25,7 +25,7 @@ from mta.store.settings import StoreSettings
 from tests.peers.needs import needs, program
 from tests.peers.store import RawClient
 
-STARTUP = 15.0
+STARTUP = 60.0
 """Seconds; under strace, on a busy machine."""
 ANSWER = '"250 2.0.0 Stored'
 TRACED = "openat,mkdir,mkdirat,write,writev,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2"

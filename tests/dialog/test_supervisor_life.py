@@ -502,7 +502,7 @@ def test_systemd_passes_sockets_and_is_told_what_happens(server: Tamis, tmp_path
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
     ):
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(15)
+        manager.settimeout(60)
         server.port = passed.getsockname()[1]
         server.configure(addresses=["fd:smtp"])
         server.environment = {

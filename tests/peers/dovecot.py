@@ -149,7 +149,7 @@ class Dovecot:
     def start(self) -> None:
         """Start it and wait until it answers. Raises RuntimeError with its log when it does not."""
         self._command(check=True)
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 60
         while time.monotonic() < limit:
             try:
                 with socket.create_connection(("127.0.0.1", self.lmtp_port), 1) as s:
@@ -163,7 +163,7 @@ class Dovecot:
         """Stop it and wait until it is gone."""
         self._command("stop", check=False)
         master = self.folder / "run" / "master.pid"
-        limit = time.monotonic() + 5
+        limit = time.monotonic() + 30
         while master.exists() and time.monotonic() < limit:
             time.sleep(0.02)
 

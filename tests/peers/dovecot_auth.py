@@ -25,7 +25,7 @@ from tests.peers.needs import needs, program
 from tests.peers.ports import free_port
 
 TOKEN_KEY = b"a key that only the tests know"
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 """Seconds for a start that takes a fraction of one on an idle machine."""
 
 _CONFIGURATION = """\

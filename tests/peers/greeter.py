@@ -26,7 +26,7 @@ def run(loop: str, main: Coroutine[Any, Any, T]) -> T:
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
 
     async def bounded() -> T:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             return await main
 
     with asyncio.Runner(loop_factory=factory) as runner:

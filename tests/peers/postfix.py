@@ -67,7 +67,7 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes] | None, why: Path | None) -> None:
-    limit = time.monotonic() + 15
+    limit = time.monotonic() + 60
     while time.monotonic() < limit and (process is None or process.poll() is None):
         try:
             with socket.create_connection(("127.0.0.1", port), 2) as s:

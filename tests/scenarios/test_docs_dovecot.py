@@ -27,7 +27,7 @@ pytestmark = pytest.mark.scenario
 PAGE = Path(__file__).parents[2] / "docs" / "dovecot.md"
 UID = 20_000
 """Owner of the mail; it needs no entry in passwd."""
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 
 BASE = """\
 base_dir = {folder}/run
