@@ -52,8 +52,8 @@ class Header:
 def written_address(address: str) -> str:
     """An address as it stands in a header field: `local@domain`, with its display name if any."""
     found = read_address(address)
-    if isinstance(found, str):
-        return address
+    if isinstance(found, str) or address.isascii():
+        return address.strip()
     if not found.name:
         return found.address
     return f"{phrase(found.name)} <{found.address}>"
@@ -111,7 +111,7 @@ def identifiers(origin: Origin, name: str) -> str:
 def cut_subject(text: str) -> str:
     """A subject without line ends, cut to `SUBJECT`."""
     text = " ".join(text.split("\n")).replace("\r", "")
-    return text if len(text) <= SUBJECT else text[: SUBJECT - 3] + "..."
+    return text if len(text) <= SUBJECT else text[: SUBJECT - 1] + "\u2026"
 
 
 def multipart(boundary: str, parts: list[bytes]) -> bytes:

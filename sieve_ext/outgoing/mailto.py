@@ -21,6 +21,7 @@ RESERVED = frozenset(
         *("auto-submitted", "received", "message-id", "date", "bcc", "from", "sender", "return-path"),
         *("mime-version", "content-type", "content-transfer-encoding", "precedence", "x-sieve"),
         *("x-priority", "importance", "resent-from", "resent-to", "resent-cc", "resent-bcc"),
+        *("in-reply-to", "references"),
     ]
 )
 """Fields that a URI may not set (RFC 5436 section 2.7), and those that the notification has already."""

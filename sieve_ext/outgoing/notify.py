@@ -96,7 +96,7 @@ class NotifyAction(MailAction):
         text = self.text if self.text is not None else self.mailto.subject
         if text is None:
             old = origin.message.text("subject")
-            text = f"Notification: {old}" if old else "Notification: (no subject)"
+            text = "Notification: (no subject)" if old is None else f"Notification: {old}"
         return cut_subject(text)
 
     def _envelope_from(self, origin: Origin) -> str:

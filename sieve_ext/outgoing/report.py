@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from sieve_ext.outgoing.action import MailAction
 from sieve_ext.outgoing.compose import (
     crlf,
-    cut_subject,
     multipart,
     new_boundary,
     original_header,
@@ -72,9 +71,8 @@ class ReportAction(MailAction):
         header.add_structured("From", self._from(origin))
         header.add_structured("To", f"<{self.address}>")
         subject = origin.message.text("subject")
-        header.add("Subject", cut_subject(f"Report: {subject or '(message without subject)'}"))
+        header.add("Subject", f"Report: {'(message without subject)' if subject is None else subject}")
         header.add("Auto-Submitted", "auto-generated (report)")
-        header.add("Precedence", "bulk")
         header.add("MIME-Version", "1.0")
         boundary = new_boundary(origin)
         header.add(

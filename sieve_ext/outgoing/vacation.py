@@ -70,7 +70,7 @@ class VacationAction(MailAction):
     reason: str = ""
     """What to say: text, or with `is_mime` an entity with its header."""
     subject: str | None = None
-    """None for the one that is made of the message's."""
+    """None, or empty, for the one that is made of the message's."""
     sender: str | None = None
     """The address of :from, perhaps with a display name; None for the user's."""
     addresses: tuple[str, ...] = ()
@@ -219,7 +219,7 @@ class VacationAction(MailAction):
         return f"<{own}>" if own else f"<{postmaster(origin)}>"
 
     def _subject(self, origin: Origin) -> str:
-        if self.subject is not None:
+        if self.subject:
             return cut_subject(self.subject)
         settings = origin.settings
         old = origin.message.text("subject")
