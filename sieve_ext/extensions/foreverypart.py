@@ -15,6 +15,7 @@ from sieve_ext.extend import (
     Compiler,
     Control,
     Leave,
+    Node,
     Run,
     Step,
     asks,
@@ -24,6 +25,12 @@ from sieve_ext.runtime.parts import enter, leave, loops_around, parts_to_visit
 
 NESTING = 4
 """Loops within loops, the outermost counted."""
+
+
+def loop_name(node: Node) -> str | None:
+    """The name given with :name, as it stands there: it tells loops apart when the script is loaded."""
+    given = node.text("name")
+    return None if given is None else given.value
 
 
 class LoopEnded(Leave):
@@ -52,7 +59,7 @@ class ForeverypartCommand(Control):
 
     def compile(self, compiler: Compiler) -> Step:
         """Do the block for each part."""
-        name = compiler.text(self.value("name")).constant if self.has_tag("name") else None
+        name = loop_name(self)
         block = compiler.block(self.children)
 
         def is_ended(ended: LoopEnded) -> bool:
@@ -104,8 +111,8 @@ class BreakCommand(Control):
             if not around:
                 checker.error(self, "no-loop", "the break command is not placed inside a foreverypart loop")
             return
-        name = checker.constant(self.value("name"))
-        if name is None or not any(checker.constant(loop.value("name")) == name for loop in around):
+        name = loop_name(self)
+        if not any(loop_name(loop) == name for loop in around):
             checker.error(
                 self, "no-loop", f"the break command is not placed inside a foreverypart loop named '{name}'"
             )
@@ -116,7 +123,7 @@ class BreakCommand(Control):
 
     def compile(self, compiler: Compiler) -> Step:
         """Leave the loop."""
-        name = compiler.text(self.value("name")).constant if self.has_tag("name") else None
+        name = loop_name(self)
 
         def leave_loop(run: Run) -> None:
             raise LoopEnded(name)
