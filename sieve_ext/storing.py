@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from sieve_ext.language.arguments import Check
 from sieve_ext.language.capability import Tag
 from sieve_ext.language.node import GivenTag, Node
 from sieve_ext.validate.checker import Checker
@@ -26,6 +27,16 @@ class StoreTag(Tag):
                 given, "needs-fcc",
                 f"the {self.tag} tag for the {node.name} command can only be used together with :fcc", hint,
             )  # fmt: skip
+
+
+def prefixed(where: str, check: Check) -> Check:
+    """`check`, saying where it found something wrong: "metadata test"."""
+
+    def checked(text: str) -> str | None:
+        problem = check(text)
+        return None if problem is None else f"{where}: {problem}"
+
+    return checked
 
 
 def annotation_name(text: str) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sieve_ext.extend import MATCHING, Capability, Compiler, Request, Run, Step, Test, string, strings
-from sieve_ext.storing import annotation_name
+from sieve_ext.storing import annotation_name, prefixed
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class MetadataTest(Test):
     args_definition = (
         *MATCHING,
         string("mailbox"),
-        string("annotation-name", warn=annotation_name),
+        string("annotation-name", warn=prefixed("metadata test", annotation_name)),
         strings("keys"),
     )
 
@@ -54,7 +54,10 @@ class MetadataExistsTest(Test):
     """metadataexists <mailbox: string> <annotation-names: string-list> (section 4.2)."""
 
     word = "metadataexists"
-    args_definition = (string("mailbox"), strings("annotation-names", warn=annotation_name))
+    args_definition = (
+        string("mailbox"),
+        strings("annotation-names", warn=prefixed("metadataexists test", annotation_name)),
+    )
 
     def compile(self, compiler: Compiler) -> Step:
         """All annotations have a value."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sieve_ext.extend import MATCHING, Capability, Compiler, Request, Run, Step, Test, string, strings
-from sieve_ext.storing import annotation_name
+from sieve_ext.storing import annotation_name, prefixed
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,11 @@ class ServerMetadataTest(Test):
     """servermetadata [MATCH-TYPE] [COMPARATOR] <annotation-name> <keys: string-list> (section 5.1)."""
 
     word = "servermetadata"
-    args_definition = (*MATCHING, string("annotation-name", warn=annotation_name), strings("keys"))
+    args_definition = (
+        *MATCHING,
+        string("annotation-name", warn=prefixed("servermetadata test", annotation_name)),
+        strings("keys"),
+    )
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare the value."""
@@ -43,7 +47,9 @@ class ServerMetadataExistsTest(Test):
     """servermetadataexists <annotation-names: string-list> (section 5.2)."""
 
     word = "servermetadataexists"
-    args_definition = (strings("annotation-names", warn=annotation_name),)
+    args_definition = (
+        strings("annotation-names", warn=prefixed("servermetadataexists test", annotation_name)),
+    )
 
     def compile(self, compiler: Compiler) -> Step:
         """All annotations have a value."""

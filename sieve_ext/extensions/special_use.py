@@ -27,7 +27,7 @@ from sieve_ext.extend import (
     string,
     strings,
 )
-from sieve_ext.storing import COPIERS, StoreTag
+from sieve_ext.storing import COPIERS, StoreTag, prefixed
 
 _is_attribute = re.compile(r"\\[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|~}]+").fullmatch
 
@@ -59,7 +59,10 @@ class SpecialUseExistsTest(Test):
     """specialuse_exists [<mailbox: string>] <special-use-attrs: string-list> (section 3)."""
 
     word = "specialuse_exists"
-    args_definition = (string("mailbox", required=False), strings("special-use-attrs", check=attribute))
+    args_definition = (
+        string("mailbox", required=False),
+        strings("special-use-attrs", check=prefixed("specialuse_exists test", attribute)),
+    )
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask for each of the uses; with a mailbox, it must have all of them."""
@@ -115,7 +118,14 @@ CAPABILITIES = (
     Capability(
         "special-use",
         words=(SpecialUseExistsTest,),
-        tags=(SpecialUse(":specialuse", ("fileinto", *COPIERS), value=STRING, check=attribute),),
+        tags=(
+            SpecialUse(
+                ":specialuse",
+                ("fileinto", *COPIERS),
+                value=STRING,
+                check=prefixed("specialuse tag", attribute),
+            ),
+        ),
         specification="RFC 8579",
     ),
 )

@@ -110,17 +110,38 @@ def test_options_by_variables() -> None:
 WRONG = [
     ('fileinto :create :create "a";', "1:18 error encountered duplicate CREATE argument"),
     ("keep :create;", "1:6 error unknown tagged argument ':create' for the keep command"),
-    ('if specialuse_exists "Junk" { keep; }', "1:22 error invalid special-use flag 'Junk' specified"),
-    ('if specialuse_exists "Foo\\\\" { keep; }', "1:22 error invalid special-use flag 'Foo\\' specified"),
-    ('fileinto :specialuse "\\\\ju nk" "a";', "1:22 error invalid special-use flag '\\ju nk' specified"),
+    (
+        'if specialuse_exists "Junk" { keep; }',
+        "1:22 error specialuse_exists test: invalid special-use flag 'Junk' specified",
+    ),
+    (
+        'if specialuse_exists "Foo\\\\" { keep; }',
+        "1:22 error specialuse_exists test: invalid special-use flag 'Foo\\' specified",
+    ),
+    (
+        'fileinto :specialuse "\\\\ju nk" "a";',
+        "1:22 error specialuse tag: invalid special-use flag '\\ju nk' specified",
+    ),
     (
         'fileinto :specialuse "\\\\Junk" :mailboxid "x" "a";',
         "1:10 error conflicting :specialuse and :mailboxid arguments",
     ),
-    ('if metadata "a" "/priv/x" "" { keep; }', "1:17 warning specified annotation name '/priv/x' is invalid"),
-    ('if metadataexists "a" "/private/x/" { keep; }', "1:23 warning specified annotation name"),
-    ('if servermetadata "/private//x" "" { keep; }', "1:19 warning specified annotation name"),
-    ('if servermetadataexists "/shared/*" { keep; }', "1:25 warning specified annotation name"),
+    (
+        'if metadata "a" "/priv/x" "" { keep; }',
+        "1:17 warning metadata test: specified annotation name '/priv/x' is invalid",
+    ),
+    (
+        'if metadataexists "a" "/private/x/" { keep; }',
+        "1:23 warning metadataexists test: specified annotation name",
+    ),
+    (
+        'if servermetadata "/private//x" "" { keep; }',
+        "1:19 warning servermetadata test: specified annotation name",
+    ),
+    (
+        'if servermetadataexists "/shared/*" { keep; }',
+        "1:25 warning servermetadataexists test: specified annotation name",
+    ),
     ("if mailboxexists { keep; }", "1:4 error the mailboxexists test requires 1 positional argument(s)"),
     (
         'if metadata "a" "/private/x" { keep; }',
