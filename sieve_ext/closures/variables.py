@@ -27,7 +27,8 @@ MATCH_VALUES = 32
 is_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 """True of what may be a variable's name (RFC 5229 section 3)."""
 
-_reference = re.compile(r"\$\{((?:[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)|[0-9]+)\}")
+# A name that is too long is no name, so the text stays.
+_reference = re.compile(r"\$\{((?:[A-Za-z_][A-Za-z0-9_]{0,31}(?:\.[A-Za-z0-9_]+)*)|[0-9]+)\}")
 
 
 class Reference(NamedTuple):

@@ -64,6 +64,8 @@ class Binder:
             node.is_sound = False
         elif node.skips(self._checker):
             node.is_skipped = True
+            if not node.takes:
+                self._tests(node, call)  # reports "else if"
             return node
         if node.only_top and self._checker.depth:
             self._checker.error(

@@ -10,7 +10,10 @@ import re
 from sieve_ext.message import Mailbox, is_field_name, parse_addresses
 
 _ascii_local = re.compile(r"[\x21-\x7e ]+", re.ASCII).fullmatch
-_domain = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"]+|\[[^\x00-\x20\x7f\[\]\\]+\]").fullmatch
+_domain = re.compile(
+    r"[^\x00-\x20\x7f()<>\[\]:;@\\,\".]+(?:\.[^\x00-\x20\x7f()<>\[\]:;@\\,\".]+)*"
+    r"|\[[^\x00-\x20\x7f\[\]\\]+\]"
+).fullmatch
 
 ADDRESS_OCTETS = 320
 """Longest address: 64 for the local part, 255 for the domain (RFC 5321 section 4.5.3.1), one for the "@"."""
@@ -45,8 +48,8 @@ def read_address(text: str) -> Mailbox | str:
         return f"invalid or lonely local part '{mailbox.local}' (expecting '@')"
     if not _ascii_local(mailbox.local):
         return "invalid local part"
-    if not _domain(mailbox.domain):
-        return "invalid domain"
+    if not _domain(mailbox.domain) or text.rstrip(" \t\r\n>").endswith("."):
+        return "invalid or missing domain"
     return mailbox
 
 

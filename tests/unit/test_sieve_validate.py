@@ -104,6 +104,8 @@ FAULTS = [
     # Never reached, always the same
     ("stop; keep;", ["(1:7 unreachable)"]),
     ("if true { stop; keep; }", ["(1:17 unreachable)"]),
+    ("if true { keep; } else if true { keep; }", ["1:19 tests", "(1:19 dead-block)"]),
+    ('redirect "a@b..c"; redirect "a@b."; redirect "a@.b";', [f"1:{n} bad-value" for n in (10, 29, 46)]),
     ("if true { keep; } else { foo; }", ["(1:19 dead-block)"]),
     ("if false { foo; bar; }", ["(1:1 dead-block)"]),
     ("if false { } elsif foo { }", ["1:20 unknown-test", "(1:1 dead-block)"]),
