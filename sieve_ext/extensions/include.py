@@ -66,6 +66,10 @@ class Library:
     scripts: dict[tuple[str, str], Included | None] = field(default_factory=dict)
     """By location and name; None for what does not exist."""
     variables: set[str] = field(default_factory=set)
+    count: int = 0
+    """Scripts that were found."""
+    is_full: bool = False
+    """It has been reported that there are too many."""
 
 
 @dataclass(eq=False)
@@ -138,15 +142,10 @@ class IncludeCommand(Control):
 
     def _read(self, location: str, name: str, checker: Checker) -> None:
         unit, value = checker.unit, self.given["value"]
-        known = library(unit).scripts
+        shared = library(unit)
+        known = shared.scripts
         most = unit.settings.number("sieve_include_max_includes", 255)
         deepest = unit.settings.number("sieve_include_max_nesting_depth", 10)
-        if len(known) >= most:
-            checker.error(
-                self, "too-many-includes",
-                f"failed to include script '{name}': no more than {most} includes allowed",
-            )  # fmt: skip
-            return
         if unit.depth >= deepest:
             checker.error(self, "deep-include", f"cannot nest includes deeper than {deepest} levels")
             return
@@ -161,7 +160,16 @@ class IncludeCommand(Control):
         if text is None:
             known[location, name] = None
             return
+        if shared.count >= most:
+            if not shared.is_full:
+                shared.is_full = True
+                checker.error(
+                    self, "too-many-includes",
+                    f"failed to include script '{name}': no more than {most} includes allowed",
+                )  # fmt: skip
+            return
         included = known[location, name] = Included(location, name)
+        shared.count += 1
         unit.depth += 1
         try:
             included.script, found = load_unit(text, checker.dialect, unit, name)
