@@ -15,8 +15,8 @@ from sieve_ext.language.dialect import Dialect
 from sieve_ext.runtime.script import Script, load
 from sieve_ext.runtime.settings import Settings
 
-OCTETS = 16 * 1024 * 1024
-"""Text of all scripts that are kept. A compiled script takes some twenty times its text."""
+OCTETS = 2 * 1024 * 1024
+"""Text of all scripts that are kept: some thousand of users. A compiled script takes fifty times its text."""
 
 
 class ScriptCache:
