@@ -35,6 +35,7 @@ from mailqueue.model import (
     UnknownMessage,
 )
 from mailqueue.opening import announce, check_format
+from mailqueue.recipients import LIVE_MAX
 from mailqueue.records import BodyRef, Delta, Done, Outcome, State, encode_record
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import Blob, Store, StoreError
@@ -144,6 +145,8 @@ class MailQueue:
         follow: Sequence[NewMessage] = (),
     ) -> list[str]:
         """Record what became of recipients; the message leaves the queue when none of them is live.
+        Recipients that are settled already stay as they are: of two who settle one, the first counts. When
+        that leaves nothing to record, `follow` is not queued either.
 
         Seen in `live` at once. `urgent`: written at once, and durable on return, unless the store does not
         take it in `commit_timeout`: then it is written when the store is back. Not urgent (deferrals):
@@ -167,6 +170,8 @@ class MailQueue:
 
         urgent = urgent or bool(prepared)
         record = self._change(slot, changes)
+        if record is None:
+            return []
         with self._log.together(len(record) + sum(len(p.payload) for p in prepared)):
             self._log.append(record, urgent=urgent, on_commit=committed)
             for one in prepared:
@@ -277,8 +282,8 @@ class MailQueue:
         except StoreError as error:
             raise QueueUnavailable(str(error)) from error
 
-    def _change(self, slot: int, changes: Sequence[Change]) -> bytes:
-        # Changes the index; returns the record that says so.
+    def _change(self, slot: int, changes: Sequence[Change]) -> bytes | None:
+        # Changes the index; returns the record that says so, None when nothing has changed.
         index = self._index
         states = index.states(slot)
         deltas = []
@@ -286,6 +291,8 @@ class MailQueue:
             if not 0 <= change.recipient < len(states):
                 raise IndexError(f"recipient {change.recipient} of {len(states)}")
             old = states[change.recipient]
+            if old.status > LIVE_MAX:
+                continue
             deltas.append(
                 Delta(
                     change.recipient,
@@ -300,6 +307,8 @@ class MailQueue:
                 )
             )
             states[change.recipient] = deltas[-1].state
+        if not deltas:
+            return None
         id = index.id_of(slot)
         index.set_states(slot, [(delta.recipient, delta.state) for delta in deltas])
         if index.live_in(slot):

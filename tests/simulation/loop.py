@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import inspect
 from asyncio import events
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from itertools import count
+from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 
@@ -139,9 +142,16 @@ class Timeline:
         """Free everything."""
         for process in self.processes:
             process.kill()
-            for task in asyncio.all_tasks(process.loop):
-                task.get_coro().close()
+            while tasks := [task for task in asyncio.all_tasks(process.loop) if _is_open(task)]:
+                for task in tasks:
+                    # What cleans up with an await cannot: nothing ever happens again.
+                    with suppress(RuntimeError):
+                        task.get_coro().close()
             process.loop.close()
+
+
+def _is_open(task: asyncio.Task[Any]) -> bool:
+    return inspect.getcoroutinestate(cast("CoroutineType[Any, Any, Any]", task.get_coro())) != "CORO_CLOSED"
 
 
 T = TypeVar("T")

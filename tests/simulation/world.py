@@ -27,8 +27,9 @@ from mailqueue.model import (
 from mailqueue.process import ProcessIdentity
 from mailqueue.queue import MailQueue
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import StoreError
+from mailqueue.store.base import Store, StoreError
 from mailqueue.store.memory import MemoryStore
+from mailqueue.store.replicated import Member, Replicated
 from tests.simulation.loop import Process, Timeline
 from tests.simulation.store import Line, RemoteStore
 
@@ -102,7 +103,7 @@ class Machine:
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
         self.clock = MachineClock(world.timeline, world.chance.uniform(-50, 50))
-        self.line = Line()
+        self.lines = [Line() for _ in world.memories]
         self.process: Process | None = None
         self.queue: MailQueue | None = None
         self.draining = False
@@ -116,7 +117,13 @@ class Machine:
         Identity.running.add(world.pids)
         self.pid = world.pids
         self.draining, self.drained = False, asyncio.Event()
-        store = RemoteStore(world.memory, world.timeline, process, self.line, world.chance)
+        stores = [
+            RemoteStore(memory, world.timeline, process, line, world.chance)
+            for memory, line in zip(world.memories, self.lines, strict=True)
+        ]
+        store: Store = stores[0]
+        if len(stores) > 1:
+            store = Replicated([Member(one) for one in stores], world.copies, 0)
         settings = world.settings(self.name, identity)
         process.start(self._life(store, settings, self.clock))
 
@@ -138,7 +145,7 @@ class Machine:
         if self.process is not None:
             self.process.stopped = not self.process.stopped
 
-    async def _life(self, store: RemoteStore, settings: QueueSettings, clock: Clock) -> None:
+    async def _life(self, store: Store, settings: QueueSettings, clock: Clock) -> None:
         while not self.draining:
             due: set[int] = set()
             try:
@@ -236,11 +243,22 @@ class Machine:
 class World:
     """One run."""
 
-    def __init__(self, seed: int, machines: int = 3, *, clients: int = 1, rate: float = 0.5) -> None:
+    def __init__(
+        self,
+        seed: int,
+        machines: int = 3,
+        *,
+        clients: int = 1,
+        rate: float = 0.5,
+        stores: int = 1,
+        copies: int = 0,
+    ) -> None:
+        """`copies` of several stores must have what is accepted; the first is the authority."""
         Identity.running = set()
         self.chance = Random(seed)
         self.timeline = Timeline()
-        self.memory = MemoryStore()
+        self.memories = [MemoryStore(f"memory:{number}") for number in range(stores)]
+        self.copies = copies
         self.ledger = Ledger()
         self.bodies: dict[str, bytes] = {}
         self.quiet = False
@@ -278,7 +296,8 @@ class World:
         chance, timeline = self.chance, self.timeline
         latency = chance.choice((0.01, 0.01, 0.1, 0.6))
         for machine in self.machines:
-            machine.line.latency = latency
+            for line in machine.lines:
+                line.latency = latency
             machine.boot()
         end = timeline.now + seconds
         while timeline.now < end:
@@ -286,7 +305,8 @@ class World:
             self.strike(chance.choice(self.machines))
         self.quiet = True
         for machine in self.machines:
-            machine.line.cut, machine.line.faults, machine.line.fuse = False, 0.0, -1
+            for line in machine.lines:
+                line.cut, line.faults, line.fuse = False, 0.0, -1
             if machine.process is None:
                 machine.boot()
             else:
@@ -296,12 +316,12 @@ class World:
     def strike(self, machine: Machine) -> None:
         """One thing goes wrong, or is repaired."""
         chance = self.chance
-        match chance.randrange(9):
+        line = chance.choice(machine.lines)
+        match chance.randrange(10):
             case 0:
                 machine.kill()
             case 8:
                 # Right at a request to come, in the middle of whatever is done then.
-                line = machine.line
                 line.fuse = chance.randint(1, 60)
                 line.blow = chance.choice((machine.kill, machine.pause, machine.drain))
             case 1 | 2:
@@ -310,9 +330,15 @@ class World:
             case 3:
                 machine.pause()
             case 4:
-                machine.line.cut = not machine.line.cut
+                line.cut = not line.cut
+            case 9:
+                # A whole store is down, or back, for everybody.
+                number = chance.randrange(len(self.memories))
+                down = not any(other.lines[number].cut for other in self.machines)
+                for other in self.machines:
+                    other.lines[number].cut = down
             case 5:
-                machine.line.faults = chance.choice((0.0, 0.05, 0.3))
+                line.faults = chance.choice((0.0, 0.05, 0.3))
             case 6:
                 machine.clock.offset += chance.choice((-86400.0, -60.0, 60.0, 86400.0))
             case _:

@@ -88,7 +88,10 @@ def test_states_change_until_nobody_is_live() -> None:
         states = queue.live.recipients(row.handle)
         assert states[1].reply == "451 4.4.1 timeout"
         assert (states[1].attempts, states[1].last, states[1].due) == (1, 77.0, 1.9e9)
-        await queue.settle(id, [Change(2, Status.HELD)], urgent=False)
+        await queue.settle(id, [Change(0, Status.QUEUED), Change(2, Status.HELD)], urgent=False)
+        assert queue.live.recipients(row.handle)[0].status is Status.DELIVERED, "settled is settled"
+        assert await queue.settle(id, [Change(0, Status.FAILED)], urgent=True, follow=[message()]) == []
+        assert len(queue.live) == 1
         assert queue.live.recipients(row.handle)[2].attempts == 0
         await queue.settle(id, [done(1), Change(2, Status.CANCELLED)], urgent=True)
         assert len(queue.live) == 0
