@@ -1,7 +1,7 @@
 """vnd.dovecot.pipe (Pigeonhole's specification): pipe hands the message to a program. Status: complete.
 
-For scripts of administrators only. The host runs the program when it carries the result out; where that
-fails the message is kept, unless :try was given, when it is kept as if there had been no such command.
+For scripts of administrators only. The host runs the program when it carries the result out. Where that
+fails the message is kept: with an error, or with :try as if there had been no such command.
 """
 
 from __future__ import annotations

@@ -66,6 +66,8 @@ class Postman:
                 problems.append(str(failed))
             else:
                 action.executed = True
+        if result.actions and not any(one.cancels_keep for one in result.actions):
+            result.implicit_keep = result.implicit_keep or Keep(implicit=True)
         keep = None if hold else result.implicit_keep
         is_kept = any(one.executed and is_keep(one) for one in result.actions)
         if problems and keep is None and not is_kept:
@@ -143,9 +145,13 @@ class Postman:
         if not isinstance(action, PipeAction):
             return
         done = run_program(self.settings, "pipe", action.program, action.arguments, message, origin.envelope)
-        if not done.succeeded and not action.is_try:
-            why = "not found" if done.is_missing else "failed"
-            raise DeliveryFailed(f"failed to pipe message to program '{action.program}': {why}")
+        if done.succeeded:
+            return
+        if action.is_try:
+            action.copy = True  # as if there had been no such command
+            return
+        why = "not found" if done.is_missing else "failed"
+        raise DeliveryFailed(f"failed to pipe message to program '{action.program}': {why}")
 
     def send(self, sender: str, recipients: tuple[str, ...], octets: bytes) -> None:
         """Put a message into the outbox, an entry a recipient."""

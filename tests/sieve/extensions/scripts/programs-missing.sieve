@@ -1,0 +1,1 @@
+require "vnd.dovecot.filter"; filter "none";

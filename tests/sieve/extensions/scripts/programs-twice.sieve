@@ -1,0 +1,1 @@
+require "vnd.dovecot.pipe"; pipe "a"; pipe "a" "b";
