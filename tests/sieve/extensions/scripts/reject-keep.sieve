@@ -1,1 +1,1 @@
-require "reject"; reject "x"; keep;
+require "reject"; keep; reject "no";

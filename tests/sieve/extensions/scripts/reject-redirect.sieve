@@ -1,1 +1,1 @@
-require ["reject", "copy"]; redirect :copy "a@example.org"; reject "x";
+require "reject"; redirect "a@example.net"; reject "no";

@@ -1,1 +1,1 @@
-require "reject"; reject "x"; reject "y";
+require ["reject", "ereject"]; reject "no"; ereject "no";

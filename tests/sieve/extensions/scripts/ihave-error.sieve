@@ -1,0 +1,3 @@
+require "ihave";
+if not ihave "frop" { error "this is the end"; }
+discard;

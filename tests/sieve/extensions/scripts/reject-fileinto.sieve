@@ -1,0 +1,1 @@
+require ["reject", "fileinto"]; reject "no"; fileinto "x";
