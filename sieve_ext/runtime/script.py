@@ -278,7 +278,9 @@ def load_unit(
     parser = Parser()
     tree = parser.read(text, name)
     if parser.diagnostics:
-        return None, _closed(parser.diagnostics, parser.source, PARSE_FAILED, "parse failed")
+        # The lexer has gone through all of it before the parser began.
+        found = sorted(parser.diagnostics, key=lambda one: (one.line, one.column))
+        return None, _closed(found, parser.source, PARSE_FAILED, "parse failed")
     checked = validate(tree, parser.source, dialect, unit)
     if checked.checker.has_errors:
         return None, _closed(checked.diagnostics, parser.source, VALIDATION_FAILED, "validation failed")
@@ -309,5 +311,4 @@ def load_unit(
 
 def _closed(found: list[Diagnostic], source: Source, code: str, text: str) -> list[Diagnostic]:
     end = source.position(len(source.octets))
-    found = sorted(found, key=lambda one: (one.line, one.column))
     return [*found, Diagnostic(end.line, end.column, 0, Severity.ERROR, code, text, "", source.name)]
