@@ -274,10 +274,10 @@ class Binder:
             return None
         given = node.tags.get(spec.name)
         if given is not None:
-            text = (
-                f"encountered duplicate {spec.name.upper()} argument ({spec.tag})"
-                f" for the {node.name} {node.kind}"
-            )
+            kind = f"{spec.name.upper()} argument ({spec.tag})"
+            if spec.tag == ":" + spec.name:
+                kind = f"{spec.tag} argument"
+            text = f"encountered duplicate {kind} for the {node.name} {node.kind}"
             if given.tag != spec.tag:
                 text += f": exactly one of '{given.tag}' and '{spec.tag}' may be specified"
             checker.error(where, "duplicate-tag", text)
