@@ -158,6 +158,8 @@ class Session:
         """A whole transaction; the reply."""
         last = await self.begin(recipient)
         if not last.startswith("354"):
+            if not last.startswith("421"):
+                await self.say("RSET", "commands")
             return last
         self.writer.write(message + b".\r\n")
         try:

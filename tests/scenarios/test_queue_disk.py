@@ -1,0 +1,198 @@
+"""The disk under the queue: full, read-only, with bits that have turned."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailqueue.entry import HEAD_SIZE
+from mailqueue.inspect import Inspection
+from mailqueue.keys import log_key
+from mailqueue.live import Live
+from mailqueue.store.file import FileStore
+from tests.peers.load import Load, copies, name_in, run, sink_backend, sinking
+from tests.peers.needs import needs
+from tests.peers.queuesite import NEVER, QUICK, balance, drained, flush, kill_all, rows, waiting
+from tests.peers.running import until
+from tests.peers.site import Site, site
+
+pytestmark = pytest.mark.scenario
+
+DISK_SIZE, ROOM = 2 * 1024 * 1024, 200 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with little room."""
+    needs(root=True)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "none", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+SMALL = 'stores = ["small"]\nmax_latency = "1s"\n'
+
+
+def store_on(disk: Path) -> str:
+    return f'[queue_stores.small]\nurl = "file:{disk}/queue"\n'
+
+
+def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
+    """What it takes is kept, what it does not take stays with the client; when there is room all flows."""
+
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            with site(
+                tmp_path,
+                queue=QUICK + NEVER + SMALL,
+                backend=sink_backend(sink),
+                recipients="all",
+                more=store_on(small_disk),
+            ) as server:
+                await sink.stop()
+                (small_disk / "filler").write_bytes(bytes(DISK_SIZE - ROOM))
+                load = Load(server.smtp, clients=4, messages_per_session=5, retry=True)
+                async with load:
+
+                    def full() -> bool:
+                        return any(result.startswith("45") for result in load.books.results)
+
+                    await asyncio.to_thread(until, full, "refusals")
+                    kept = len(load.books.accepted)
+                    assert kept > 10
+                    await sink.start(port)
+                    await load.grow(20)  # what can be delivered at once is
+                    (small_disk / "filler").unlink()
+                    await load.grow(20)
+                assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
+                await drained(server)
+                balance(load.books, sink)
+                await asyncio.to_thread(server.stop)
+
+    run(main)
+
+
+def test_a_disk_that_becomes_read_only(tmp_path: Path, small_disk: Path) -> None:
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            with site(
+                tmp_path,
+                queue=QUICK + NEVER + SMALL,
+                backend=sink_backend(sink),
+                recipients="all",
+                more=store_on(small_disk),
+            ) as server:
+                await sink.stop()
+                load = Load(server.smtp, clients=4, messages_per_session=5, retry=True)
+                async with load:
+                    await load.grow(30)
+                    await asyncio.to_thread(remount, small_disk, "ro")
+
+                    def refused() -> bool:
+                        return any(result.startswith("45") for result in load.books.results)
+
+                    await asyncio.to_thread(until, refused, "refusals")
+                    await sink.start(port)
+                    await load.grow(20)  # what can be delivered at once is
+                    await asyncio.to_thread(remount, small_disk, "rw")
+                    await load.grow(20)
+                assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
+                await drained(server)
+                balance(load.books, sink)
+                await asyncio.to_thread(server.stop)
+
+    run(main)
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+
+
+def test_a_disk_that_is_read_only_at_the_start(tmp_path: Path, small_disk: Path) -> None:
+    """The server says what is wrong and does not start: nobody could queue anything."""
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    server = Site(tmp_path)
+    server.set_up(queue='stores = ["small"]\n', more=store_on(small_disk))
+    try:
+        server.start(wait=False)
+        assert server.wait() != 0
+        assert re.search(r"queue.*(read-only|Read-only)|not.*writ", server.log()), server.log()
+        assert "Traceback" not in server.log()
+    finally:
+        server.end()
+
+
+def test_bits_that_have_turned(tmp_path: Path) -> None:
+    """One entry is damaged while nobody runs: it is reported and kept aside, all the rest flows."""
+
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            queue, backend = 'retry = ["1h"]\n' + NEVER, sink_backend(sink)
+            with site(tmp_path, queue=queue, backend=backend, recipients="all", workers=1) as server:
+                await sink.stop()
+                load = Load(server.smtp, clients=1, messages_per_session=100)
+                async with load:
+                    await load.grow(40)
+                await asyncio.to_thread(kill_all, server)
+                broken = await flip(tmp_path / "state" / "queue")
+                await asyncio.to_thread(server.start)
+                await asyncio.to_thread(
+                    until,
+                    lambda: (waiting(server) or 0) >= len(load.books.accepted) - len(broken),
+                    "the mail",
+                )
+                await sink.start(port)
+
+                def all_but_broken() -> bool:
+                    flush(server)
+                    return copies(sink).keys() >= load.books.accepted - broken
+
+                await asyncio.to_thread(until, all_but_broken, "what is whole")
+                assert max(copies(sink).values()) == 1
+                assert not broken & copies(sink).keys()
+                log = server.log()
+                assert "corrupt" in log or "unreadable" in log
+                held = await asyncio.to_thread(rows, server)
+                assert all(row.held for row in held)
+                await asyncio.to_thread(server.stop)
+
+    run(main)
+
+
+async def flip(folder: Path) -> set[str]:
+    """Turn a bit in the text of one message and in the record of another; their names."""
+    store = FileStore(str(folder))
+    broken: set[str] = set()
+    try:
+        inspection = await Inspection.open(store)
+        for reader in inspection.readers():
+            index = reader.replay.index
+            places = {index.location(slot).number: (slot, index.location(slot)) for slot in index.slots()}
+            alone = [number for number in places if number % 7 == 3][:2]
+            for number, in_text in zip(alone, (True, False), strict=False):
+                slot, place = places[number]
+                for other in index.slots():
+                    if index.location(other).number == number:
+                        message = await inspection.load(Live(index).id_of(other))
+                        if in_text is False or other == slot:
+                            broken.add(name_in(message.header))
+                path = folder / log_key(reader.name, number)
+                octets = bytearray(path.read_bytes())
+                octets[place.offset + place.length // 2 if in_text else HEAD_SIZE + 20] ^= 16
+                path.write_bytes(octets)
+    finally:
+        await store.close()
+    assert len(broken) >= 2
+    return broken
