@@ -31,7 +31,7 @@ def test_implicit_keep(kept: bool, script: str, names: list[str]) -> None:
 WRONG = [
     ("keep :copy;", ["1:6 error unknown tagged argument ':copy' for the keep command"]),
     ("discard :copy;", ["1:9 error unknown tagged argument ':copy' for the discard command"]),
-    ('redirect :copy :copy "a@b.c";', ["1:16 error encountered duplicate COPY argument"]),
+    ('redirect :copy :copy "a@b.c";', ["1:16 error encountered duplicate :copy argument"]),
 ]
 
 

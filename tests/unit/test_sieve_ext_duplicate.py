@@ -79,12 +79,12 @@ def test_periods(test: str, settings: dict[str, str], seconds: int) -> None:
 
 
 WRONG = [
-    ('if duplicate :handle "a" :handle "b" { keep; }', "1:26 error encountered duplicate HANDLE argument"),
+    ('if duplicate :handle "a" :handle "b" { keep; }', "1:26 error encountered duplicate :handle argument"),
     ('if duplicate :header "a" :uniqueid "b" { keep; }', "1:4 error conflicting :header and :uniqueid"),
     ('if duplicate :header "a:" { keep; }', "1:22 warning specified header field name 'a:' is invalid"),
     ('if duplicate :header ["a"] { keep; }', "1:22 error the :header tag for the duplicate test requires"),
     ('if duplicate :seconds "a" { keep; }', "1:23 error the :seconds tag for the duplicate test requires a"),
-    ("if duplicate :last :last { keep; }", "1:20 error encountered duplicate LAST argument"),
+    ("if duplicate :last :last { keep; }", "1:20 error encountered duplicate :last argument"),
     ('if duplicate "x" { keep; }', "1:14 error the duplicate test requires 0 positional argument(s), but 1"),
 ]
 

@@ -166,7 +166,7 @@ WRONG = [
     ),
     (
         'notify :message "a" :message "b" "mailto:a@b.c";',
-        ["1:21 error encountered duplicate MESSAGE argument"],
+        ["1:21 error encountered duplicate :message argument"],
     ),
     (
         'if notify_method_capability "mailto:a@b.c" "online" { keep; }',

@@ -40,7 +40,7 @@ WRONG = [
     ),
     ('notify :flags "a" "mailto:a@b.c";', "1:8 error the :flags tag for the notify command can only be used"),
     ('vacation :fcc "" "x";', "1:15 error mailbox name is empty"),
-    ('vacation :fcc "a" :fcc "b" "x";', "1:19 error encountered duplicate FCC argument"),
+    ('vacation :fcc "a" :fcc "b" "x";', "1:19 error encountered duplicate :fcc argument"),
     ('redirect :fcc "a" "a@b.c";', "1:10 error unknown tagged argument ':fcc' for the redirect command"),
     ('vacation :fcc ["a"] "x";', "1:15 error the :fcc tag for the vacation command requires a string"),
 ]

@@ -108,7 +108,7 @@ def test_options_by_variables() -> None:
 
 
 WRONG = [
-    ('fileinto :create :create "a";', "1:18 error encountered duplicate CREATE argument"),
+    ('fileinto :create :create "a";', "1:18 error encountered duplicate :create argument"),
     ("keep :create;", "1:6 error unknown tagged argument ':create' for the keep command"),
     (
         'if specialuse_exists "Junk" { keep; }',
