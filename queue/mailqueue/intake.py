@@ -170,7 +170,12 @@ class Intake:
             raise
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """Whoever still waits hears that it could not be kept; if it was, that is a window the package
+        names."""
+        for ticket in self._tickets:
+            if not ticket.future.done():
+                ticket.future.set_exception(QueueUnavailable("the queue is closed"))
+        self._tickets.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

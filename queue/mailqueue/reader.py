@@ -17,6 +17,8 @@ from mailqueue.seal import Seal, decode_seal
 from mailqueue.snapshot import CorruptSnapshot, read_snapshot
 from mailqueue.store.base import MissingKey, Store, is_seal
 
+_PAGE = 10000
+"""Keys of one listing."""
 _AT_ONCE = 16
 """Entries fetched at the same time."""
 
@@ -60,7 +62,7 @@ class StreamReader:
         """Read on from `next`, as far as there are entries. Raises as `load`."""
         while not self.sealed:
             after = log_key(self.name, self.next - 1) if self.next else ""
-            keys = await self._store.list_after(log_prefix(self.name), after, 1000)
+            keys = await self._store.list_after(log_prefix(self.name), after, _PAGE)
             wanted: list[int] = []
             for key in keys:
                 if number_of(key) != self.next + len(wanted):
@@ -74,7 +76,7 @@ class StreamReader:
                         return
                     self.replay.entry(entry)
                     self.next = entry.number + 1
-            if len(wanted) < 1000:
+            if len(wanted) < _PAGE:
                 return
 
     async def _snapshot(self, key: str) -> tuple[Replay, bool]:

@@ -9,6 +9,7 @@ counts.
 from __future__ import annotations
 
 from mailqueue.entry import Entry
+from mailqueue.ids import id_text
 from mailqueue.index import Index, Location
 from mailqueue.records import Adopt, Adopted, Cancel, Done, Enq, Outcome, Record
 from mailqueue.rows import enter_rows
@@ -17,12 +18,18 @@ from mailqueue.rows import enter_rows
 class Provisional:
     """ADOPT records of one part of a dead stream, as far as they are in the log."""
 
-    __slots__ = ("chunks", "complete")
+    __slots__ = ("chunks", "count")
 
     def __init__(self) -> None:
         """No chunk yet."""
-        self.chunks: list[bytes] = []
-        self.complete = False
+        self.chunks: dict[int, bytes] = {}
+        self.count = -1
+        """How many there are in all; -1: not known yet."""
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing is missing."""
+        return len(self.chunks) == self.count
 
 
 class Replay:
@@ -83,7 +90,9 @@ class Replay:
         if provisional is None or not won:
             return []
         slots: list[int] = []
-        for chunk in provisional.chunks:
+        if not provisional.complete:
+            self.problems.append(f"some of what was adopted of part {part} of {id_text(stream)} is missing")
+        for chunk in provisional.chunks.values():
             try:
                 slots.extend(enter_rows(self.index, chunk))
             except ValueError as error:
@@ -95,8 +104,6 @@ class Replay:
         provisional = self.provisional.get(key)
         if provisional is None or record.chunk == 0:
             provisional = self.provisional[key] = Provisional()
-        if record.chunk == len(provisional.chunks) and not provisional.complete:
-            provisional.chunks.append(record.rows)
-            provisional.complete = record.last
-        else:
-            self.problems.append(f"a chunk of adopted messages of part {record.part} is missing")
+        provisional.chunks[record.chunk] = record.rows
+        if record.last:
+            provisional.count = record.chunk + 1

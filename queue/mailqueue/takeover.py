@@ -42,13 +42,18 @@ from mailqueue.keys import (
 from mailqueue.log import FIRST_RETRY, LAST_RETRY, Log
 from mailqueue.model import Fenced
 from mailqueue.opening import Announcement, read_announcement
-from mailqueue.reader import StreamReader
+from mailqueue.reader import StreamReader, read_retired
 from mailqueue.records import Adopt, Adopted, encode_record
 from mailqueue.rows import encode_rows, enter_rows
 from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import MissingKey, Store, StoreError
+from mailqueue.store.base import Store, StoreError
 
+_LIST_EVERY = 5
+"""Looks for which a list of the streams is good enough, unless somebody has died: listing costs as much as
+writing, and most of the time nothing begins or ends."""
+_NEWER = 60.0
+"""Seconds until a stream that a newer version wrote is looked at again: a newer node will take it."""
 _TURN = 20000
 """Messages looked at before other tasks get a turn."""
 _GROUP = 65536
@@ -79,6 +84,11 @@ class Watcher:
         self._name = id_text(index.own)
         self._every = min(settings.heartbeat, settings.takeover / 4)
         """Seconds between looks."""
+        self._open: list[str] = []
+        """Other streams that are not adopted whole, as of `_listed`."""
+        self._listed = float("-inf")
+        self._not_before: dict[str, float] = {}
+        """When to try again what could not be taken over."""
         self._seen: dict[str, tuple[bytes, float]] = {}
         """The heartbeat of each stream and when we first knew of it, in boot time."""
         self._leases: dict[str, float] = {}
@@ -90,7 +100,7 @@ class Watcher:
         while not self._log.fenced:
             try:
                 await self.look()
-            except (StoreError, FormatError) as error:
+            except StoreError as error:
                 self._settings.report("watching other streams", {"error": str(error)})
             except Fenced:
                 return
@@ -98,23 +108,35 @@ class Watcher:
 
     async def look(self) -> None:
         """Look at all streams once, and take over what is dead. Raises StoreError, Fenced."""
-        streams = {last_segment(key) for key in await self._store.list_after(STREAMS)} - {self._name}
-        retired = by_stream(await self._store.list_after(RETIRED))
-        open_ = sorted(stream for stream in streams if not is_whole(retired.get(stream, set())))
-        for known in set(self._seen) - set(open_):
-            del self._seen[known]
-            self._announced.pop(known, None)
-        dead = [stream for stream in open_ if await self._is_dead(stream)]
-        alive = 1 + len(open_) - len(dead)
+        if self._clock.boottime() - self._listed >= _LIST_EVERY * self._every:
+            await self._list()
+        dead = [stream for stream in self._open if await self._is_dead(stream)]
+        alive = 1 + len(self._open) - len(dead)
+        if dead:
+            self._listed = float("-inf")
         self._keeper.nothing_to_adopt = not dead
         for stream in dead:
+            if self._clock.boottime() < self._not_before.get(stream, 0.0):
+                continue
             try:
                 await self._take(stream, alive)
             except _Alive:
                 continue
-            except MissingKey as error:
-                # The owner, or whoever collects what is left of it, deletes while we read: look again later.
+            except (StoreError, FormatError) as error:
+                # A missing key is the owner, or whoever collects what is left, deleting while we read.
                 self._settings.report("takeover", {"stream": stream, "error": str(error)})
+                wait = _NEWER if isinstance(error, FormatError) else self._every
+                self._not_before[stream] = self._clock.boottime() + wait
+
+    async def _list(self) -> None:
+        began = self._clock.boottime()
+        streams = {last_segment(key) for key in await self._store.list_after(STREAMS)} - {self._name}
+        retired = by_stream(await self._store.list_after(RETIRED))
+        self._open = sorted(stream for stream in streams if not is_whole(retired.get(stream, set())))
+        for known in set(self._seen).difference(self._open):
+            del self._seen[known]
+            self._announced.pop(known, None)
+        self._listed = began
 
     # --- who is dead -------------------------------------------------------------------------------
 
@@ -219,9 +241,12 @@ class Watcher:
         """Finish what the owner of this stream had begun to adopt itself."""
         replay = reader.replay
         for (of, part), provisional in list(replay.provisional.items()):
-            won = provisional.complete and await self._store.put_new(
-                retired_key(id_text(of), part), reader.name.encode()
-            )
+            key = retired_key(id_text(of), part)
+            if provisional.complete:
+                won = await self._store.put_new(key, reader.name.encode())
+            else:
+                # Not the end of its log, but damage to it, if it has won all the same.
+                won = await read_retired(self._store, key) == reader.name
             replay.resolve(of, part, won)
 
     async def _adopt(self, reader: StreamReader, parts: list[int], slots: list[list[int]]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -250,6 +251,48 @@ def test_what_was_refused_is_not_kept(keeps: bool) -> None:
         crash(queue)
         assert len(await Inspection.open(store)) == 1
         await asyncio.sleep(0)
+
+    run(work())
+
+
+def test_who_waits_when_the_queue_is_closed_hears_of_it() -> None:
+    async def work() -> None:
+        store = Moody()
+        queue = await open_queue(store)
+        store.down = True
+        waiting = asyncio.create_task(queue.enqueue(message()))
+        await asyncio.sleep(1)
+        await queue.close()
+        with pytest.raises(QueueUnavailable):
+            await waiting
+        await queue.close()
+
+    run(work())
+
+
+def test_a_stream_of_a_newer_version_holds_nobody_up() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        first = await open_queue(store)
+        await first.enqueue(message())
+        second = await open_queue(store)
+        id = await second.enqueue(message())
+        crash(first)
+        crash(second)
+        newer, older = sorted((first, second), key=lambda queue: queue.stream)
+        id = older.live.id_of(next(older.live.handles()))
+        key = f"log/{newer.stream}/{1:016d}"
+        data = bytearray(store._objects[key[:-1] + "0"])
+        data[4] = 9
+        data[24] = 1
+        data[60:64] = crc32(bytes(data[:60])).to_bytes(4, "little")
+        await store.put_new(key, bytes(data))
+        queue = await open_queue(store)
+        await until(lambda: len(queue.live) == 1)
+        assert queue.live.handle_of(id) in queue.live
+        await asyncio.sleep(100)
+        assert not await store.list_after(f"retired/{newer.stream}/")
+        await queue.close()
 
     run(work())
 
