@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sieve_ext.testsuite import Report, run_file
 
@@ -250,3 +253,32 @@ test "pipe" {
     report = run_file(file)
     assert report.passed, report.text() + "\n".join(report.errors)
     assert b"Subject: Frop!\r\n" in (tmp_path / "piped").read_bytes()
+
+
+fragments = st.sampled_from(
+    [
+        'test "a" { ', "} ", "test_fail \"x\"; ", 'test_set "message" "Subject: x"; ', "keep; ",
+        "discard; ",
+        'test_set "envelope.from" "<>"; ', "if test_result_execute { ", "test_result_reset; ",
+        'fileinto "A"; ',
+        'test_message :folder "INBOX" 0; ', "test_message :smtp 0; ", 'redirect "a@b.c"; ', "stop; ",
+        'if not test_error :count "eq" "0" { ', 'test_mailbox_create "A"; ', "test_result_print; ",
+        'if test_script_compile "s.sieve" { ', "if test_script_run { ", "if test_script_run :append_result { ",
+        'if test_multiscript ["s.sieve", "s.sieve"] { ', 'test_binary_save "b"; ', 'test_binary_load "b"; ',
+        "test_message_print; ", "test_config_reload; ", 'test_config_set "sieve_max_actions" "1"; ', '"',
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(fragments, max_size=25).map("".join))
+def test_any_file_gives_a_report(text: str) -> None:
+    with TemporaryDirectory() as folder:
+        report = run(
+            Path(folder),
+            text + "}" * (text.count("{") - text.count("}")),
+            s='require ["fileinto", "editheader"]; addheader "X" "1"; fileinto "A"; keep;',
+        )
+    assert report.text()
+    assert not [error for error in report.errors if "internal error" in error]
+    assert not [line for line in report.outcomes if "internal error" in line.reason]
