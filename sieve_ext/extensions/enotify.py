@@ -29,6 +29,7 @@ from sieve_ext.extend import (
     tag,
     texts,
 )
+from sieve_ext.language.arguments import Check
 from sieve_ext.outgoing.mailto import Mailto, parse_mailto
 from sieve_ext.outgoing.notify import NotifyAction
 
@@ -70,25 +71,35 @@ class NotifyCommand(Act):
 
     word = "notify"
     args_definition = (
-        tag("from", ":from", value=STRING, check=from_address),
-        tag("importance", ":importance", value=STRING, check=importance),
+        tag("from", ":from", value=STRING),
+        tag("importance", ":importance", value=STRING),
         tag("options", ":options", value=STRINGS),
         tag("message", ":message", value=STRING),
         string("method"),
     )
 
     def check(self, checker: Checker) -> None:
-        """The method is one, and so are the options."""
+        """The arguments are what they should be; the first that is not is reported."""
+        if not self._is_good("importance", importance, checker):
+            return
         method = self.given["method"]
         uri = checker.constant(method)
-        if uri is not None:
-            found = read_method(uri)
-            if isinstance(found, str):
-                checker.error(method, "bad-method", f"notify command: {found}")
-            else:
-                for warning in found.warnings:
-                    checker.warn(method, "method", f"notify command: mailto URI: {warning}")
-        self._check_options(self.value("options"), checker)
+        found = None if uri is None else read_method(uri)
+        if isinstance(found, str):
+            checker.error(method, "bad-method", f"notify command: {found}")
+            return
+        for warning in found.warnings if found is not None else ():
+            checker.warn(method, "method", f"notify command: mailto URI: {warning}")
+        if self._is_good("from", from_address, checker):
+            self._check_options(self.value("options"), checker)
+
+    def _is_good(self, name: str, problem_of: Check, checker: Checker) -> bool:
+        value = self.value(name)
+        text = checker.constant(value)
+        problem = None if text is None else problem_of(text)
+        if value is not None and problem is not None:
+            checker.error(value, "bad-value", problem)
+        return problem is None
 
     def _check_options(self, value: Value | None, checker: Checker) -> None:
         for text in texts(value):

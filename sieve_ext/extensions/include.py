@@ -292,18 +292,18 @@ class GlobalCommand(Control):
             name = checker.constant(text)
             if name is None or not is_name(name) or len(name) > NAME:
                 checker.error(text, "bad-variable", f"invalid variable identifier '{text.value[:100]}'")
-                continue
+                return
             name = name.lower()
             if name not in declared and checker.scope.is_known(name):
                 checker.error(
                     text, "local-variable",
                     f"declaration of new global variable '{name}' conflicts with earlier local use",
                 )  # fmt: skip
-                continue
+                return
             problem = _declare(shared, name)
             if problem is not None:
                 checker.error(text, "too-many-variables", problem)
-                continue
+                return
             declared.add(name)
             checker.scope.declare(name, _reference(name))
 

@@ -6,7 +6,18 @@ goes to one address only once.
 
 from __future__ import annotations
 
-from sieve_ext.extend import Act, Capability, Compiler, Run, Step, normal_address, read_address, string, tag
+from sieve_ext.extend import (
+    Act,
+    Capability,
+    Checker,
+    Compiler,
+    Run,
+    Step,
+    normal_address,
+    read_address,
+    string,
+    tag,
+)
 from sieve_ext.outgoing.report import ReportAction, feedback_type
 
 
@@ -24,10 +35,19 @@ class ReportCommand(Act):
     word = "report"
     args_definition = (
         tag("headers-only", ":headers_only"),
-        string("feedback-type", check=feedback_type),
+        string("feedback-type"),
         string("message"),
-        string("address", check=report_address),
+        string("address"),
     )
+
+    def check(self, checker: Checker) -> None:
+        """The type is one, and so is the address; the first that is not is reported."""
+        for name, problem_of in (("feedback-type", feedback_type), ("address", report_address)):
+            text = checker.constant(self.given[name])
+            problem = None if text is None else problem_of(text)
+            if problem is not None:
+                checker.error(self.given[name], "bad-value", problem)
+                return
 
     def compile(self, compiler: Compiler) -> Step:
         """Add the action."""

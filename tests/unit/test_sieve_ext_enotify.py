@@ -145,7 +145,7 @@ WRONG = [
         ],
     ),
     (
-        'notify :importance "4" "mailto:a@b.c";',
+        'notify :importance "4" :from "bad" :options "x" "y";',
         ["1:20 error invalid :importance value for notify command: 4"],
     ),
     (
