@@ -218,7 +218,8 @@ class Watcher:
         return [part for (part, _), ours in zip(wanted, won, strict=True) if ours]
 
     async def _seal(self, reader: StreamReader) -> None:
-        while not reader.sealed:
+        while True:
+            # Also when a seal was read: with several stores it may be on too few of them yet.
             number = reader.next
             seal = Seal(
                 SEAL_VERSION,
@@ -233,8 +234,9 @@ class Watcher:
             if result.sealed:
                 reader.sealed = True
                 return
+            reader.sealed = False
             await reader.follow()
-            if reader.next == number and not reader.sealed:
+            if reader.next == number:
                 await asyncio.sleep(FIRST_RETRY)
 
     async def _decide(self, reader: StreamReader) -> None:

@@ -21,6 +21,7 @@ from mailqueue.rows import encode_rows
 from mailqueue.seal import Seal, encode_seal
 from mailqueue.store.base import Blob
 from mailqueue.store.memory import MemoryStore
+from mailqueue.store.replicated import Member, Replicated
 from tests.simulation.loop import run
 from tests.simulation.queues import LoopClock, crash, message, open_queue, settings, until
 
@@ -329,5 +330,26 @@ def test_heartbeats_say_who_lives_and_how_far_it_is() -> None:
         _, beat = await read_beat(store, queue.stream)
         assert beat is not None
         assert beat.closed
+
+    run(work())
+
+
+def test_a_seal_that_is_on_too_few_stores_is_completed() -> None:
+    async def work() -> None:
+        stores = [MemoryStore(f"memory:{n}") for n in range(3)]
+        store = Replicated([Member(one) for one in stores], 2, 0)
+        owner = await open_queue(store)
+        await owner.enqueue(message())
+        await asyncio.sleep(1)
+        crash(owner)
+        # A taker died when it had sealed one store of the two that it takes.
+        seal = Seal(1, owner._index.own, 1, bytes(16), 0.0, b"n")
+        await stores[0].seal_new(log_key(owner.stream, 1), encode_seal(seal))
+        queue = await open_queue(store)
+        await until(lambda: len(queue.live) == 1)
+        sealed = [one for one in stores if log_key(owner.stream, 1) in one._objects]
+        assert len(sealed) >= 2
+        await queue.close()
+        await store.close()
 
     run(work())
