@@ -1,0 +1,130 @@
+"""A message as milters edit it: header fields with their exact octets, a body in pieces, an envelope.
+
+Positions are Postfix's, which are Sendmail's: the MTA's own trace field on top is not shown to filters
+(`own`); changing and deleting counts the fields that are shown, inserting counts all of them. So an insertion
+at 0 comes above the MTA's own "Received:", at 1 below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from mailmilter.values import (
+    AddHeader,
+    AddRecipient,
+    ChangeHeader,
+    ChangeSender,
+    DeleteHeader,
+    DeleteRecipient,
+    Edit,
+    InsertHeader,
+    Quarantine,
+    ReplaceBody,
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Field:
+    """A header field: `name`, the colon with blanks before it, and all up to the final CRLF."""
+
+    name: bytes
+    value: bytes
+    """With its leading space; CRLF inside where it is folded."""
+    colon: bytes = b":"
+    own: bool = False
+    """True for the MTA's own "Received:" and what else filters do not see."""
+
+    def render(self) -> bytes:
+        """The octets of the field."""
+        return b"%s%s%s\r\n" % (self.name, self.colon, self.value)
+
+
+def split_fields(head: bytes) -> list[Field]:
+    """The fields of a header section (CRLF line ends, without the empty line).
+
+    A line that is no field is kept as the continuation of the one before; at the top it is passed over, as
+    there is no field to show a filter.
+    """
+    fields: list[Field] = []
+    for line in head.split(b"\r\n"):
+        if not line:
+            continue
+        name, colon, value = line.partition(b":")
+        stripped = name.rstrip(b" \t")
+        if line[:1] not in b" \t" and colon and stripped:
+            fields.append(Field(stripped, value, name[len(stripped) :] + b":"))
+        elif fields:
+            last = fields[-1]
+            fields[-1] = Field(last.name, last.value + b"\r\n" + line, last.colon)
+    return fields
+
+
+@dataclass(slots=True)
+class Message:
+    """What a chain of milters works on; edits change it in place."""
+
+    fields: list[Field]
+    body: Callable[[], Iterable[bytes]]
+    """Gives the body from its beginning, once for each milter."""
+    sender: bytes = b""
+    sender_parameters: bytes = b""
+    recipients: list[AddRecipient] = field(default_factory=list)
+    """The recipients that stand, each with the parameters a milter gave it."""
+    quarantine: list[str] = field(default_factory=list)
+    """Reasons for holding it; empty: do not."""
+    body_replaced: bool = False
+
+    def shown(self) -> Iterator[Field]:
+        """The fields that filters see."""
+        return (one for one in self.fields if not one.own)
+
+    def octets(self) -> Iterator[bytes]:
+        """The message as it stands."""
+        for one in self.fields:
+            yield one.render()
+        yield b"\r\n"
+        yield from self.body()
+
+    def apply(self, edits: Iterable[Edit]) -> None:
+        """Carry out the edits of one milter, in order."""
+        for edit in edits:
+            self._apply(edit)
+
+    def _apply(self, edit: Edit) -> None:
+        if isinstance(edit, AddHeader):
+            self.fields.append(Field(edit.name, edit.value))
+        elif isinstance(edit, InsertHeader):
+            self.fields.insert(edit.index, Field(edit.name, edit.value))
+        elif isinstance(edit, ChangeHeader):
+            at = self._find(edit.name, edit.index)
+            if at is None:
+                self.fields.append(Field(edit.name, edit.value))
+            else:
+                self.fields[at] = Field(edit.name, edit.value)
+        elif isinstance(edit, DeleteHeader):
+            at = self._find(edit.name, edit.index)
+            if at is not None:
+                del self.fields[at]
+        elif isinstance(edit, AddRecipient):
+            if all(one.address != edit.address for one in self.recipients):
+                self.recipients.append(edit)
+        elif isinstance(edit, DeleteRecipient):
+            self.recipients = [one for one in self.recipients if one.address != edit.address]
+        elif isinstance(edit, ChangeSender):
+            self.sender, self.sender_parameters = edit.address, edit.parameters
+        elif isinstance(edit, ReplaceBody):
+            chunks = edit.chunks
+            self.body = lambda: chunks
+            self.body_replaced = True
+        elif isinstance(edit, Quarantine):
+            self.quarantine.append(edit.reason)
+
+    def _find(self, name: bytes, index: int) -> int | None:
+        wanted = name.lower()
+        for at, one in enumerate(self.fields):
+            if not one.own and one.name.lower() == wanted:
+                index -= 1
+                if index == 0:
+                    return at
+        return None
