@@ -73,6 +73,10 @@ def bad_value(text: str) -> str | None:
     return f"specified value '{text[:80]}' is invalid: it has control characters"
 
 
+def _of(word: str, problem: str | None) -> str | None:
+    return None if problem is None else f"{word} command: {problem}"
+
+
 def _warn(checker: Checker, word: Control | Act, what: str) -> None:
     name = checker.constant(word.given["field-name"])
     if name is not None and is_forbidden(checker.unit.settings, name, what):
@@ -90,8 +94,8 @@ class AddheaderCommand(Act):
     word = "addheader"
     args_definition = (
         tag("last", ":last"),
-        string("field-name", check=bad_name),
-        string("value", check=bad_value),
+        string("field-name", check=lambda text: _of("addheader", bad_name(text))),
+        string("value", check=lambda text: _of("addheader", bad_value(text))),
     )
 
     def check(self, checker: Checker) -> None:
@@ -131,7 +135,7 @@ class DeleteheaderCommand(Act):
         tag("index", ":index", value=NUMBER),
         tag("last", ":last"),
         *MATCHING,
-        string("field-name", check=bad_name),
+        string("field-name", check=lambda text: _of("deleteheader", bad_name(text))),
         strings("value-patterns", required=False),
     )
 

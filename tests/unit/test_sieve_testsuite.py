@@ -257,17 +257,35 @@ test "pipe" {
 
 fragments = st.sampled_from(
     [
-        'test "a" { ', "} ", "test_fail \"x\"; ", 'test_set "message" "Subject: x"; ', "keep; ",
+        'test "a" { ',
+        "} ",
+        'test_fail "x"; ',
+        'test_set "message" "Subject: x"; ',
+        "keep; ",
         "discard; ",
-        'test_set "envelope.from" "<>"; ', "if test_result_execute { ", "test_result_reset; ",
+        'test_set "envelope.from" "<>"; ',
+        "if test_result_execute { ",
+        "test_result_reset; ",
         'fileinto "A"; ',
-        'test_message :folder "INBOX" 0; ', "test_message :smtp 0; ", 'redirect "a@b.c"; ', "stop; ",
-        'if not test_error :count "eq" "0" { ', 'test_mailbox_create "A"; ', "test_result_print; ",
-        'if test_script_compile "s.sieve" { ', "if test_script_run { ", "if test_script_run :append_result { ",
-        'if test_multiscript ["s.sieve", "s.sieve"] { ', 'test_binary_save "b"; ', 'test_binary_load "b"; ',
-        "test_message_print; ", "test_config_reload; ", 'test_config_set "sieve_max_actions" "1"; ', '"',
+        'test_message :folder "INBOX" 0; ',
+        "test_message :smtp 0; ",
+        'redirect "a@b.c"; ',
+        "stop; ",
+        'if not test_error :count "eq" "0" { ',
+        'test_mailbox_create "A"; ',
+        "test_result_print; ",
+        'if test_script_compile "s.sieve" { ',
+        "if test_script_run { ",
+        "if test_script_run :append_result { ",
+        'if test_multiscript ["s.sieve", "s.sieve"] { ',
+        'test_binary_save "b"; ',
+        'test_binary_load "b"; ',
+        "test_message_print; ",
+        "test_config_reload; ",
+        'test_config_set "sieve_max_actions" "1"; ',
+        '"',
     ]
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)
