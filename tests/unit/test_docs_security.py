@@ -64,6 +64,13 @@ NO_LIMITS = {
     "*.FOLD_COLUMNS": "layout",
     "sieve_ext.message.words.WORD_OCTETS": "layout",
     "sieve_ext.*._LONG": "what counts as one operation",
+    "sieve_ext.*.DAY": "how long a day is",
+    "sieve_ext.*.HIGHEST": "the scale of RFC 5235",
+    "sieve_ext.formatting.WIDTH": "layout",
+    "sieve_ext.runtime.scan.ROUNDING": "how numbers are rounded",
+    "mta.sieve_lsp.FULL": "a number of the protocol",
+    "mta.sieve_lsp.UNKNOWN_METHOD": "a number of the protocol",
+    "mta.sieve_lsp.WRONG_PARAMETERS": "a number of the protocol",
 }
 
 FROM_CONFIGURATION = {
