@@ -1,0 +1,150 @@
+"""The line of a message and the counters that it moves."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from mta import metrics
+from mta.address import parse_address
+from mta.delivery.fold import fold
+from mta.delivery.outcome import Outcome
+from mta.envelope import Envelope, Recipient
+from mta.journal import LogJournal
+from mta.log import Logger
+from mta.reply import Reply
+from mta.session import Session, TlsInfo
+from mta.transaction import HAS_IT_ALREADY, Completed
+
+
+class Lines:
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def __getattr__(self, level: str) -> Any:
+        return lambda event, **fields: self.lines.append({"level": level, "event": event, **fields})
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def stats() -> metrics.Stats:
+    return metrics.Stats()
+
+
+@pytest.fixture
+def journal(lines: Lines, stats: metrics.Stats) -> LogJournal:
+    return LogJournal(cast(Logger, lines), stats)
+
+
+def session(**more: Any) -> Session:
+    return Session("s1", "smtp", "smtp", "192.0.2.1", helo="client.test", **more)
+
+
+def outcome(name: str, reply: Reply, peer: str = "store:24", **more: Any) -> Outcome:
+    return Outcome(Recipient(parse_address(f"{name}@example.test")), reply, peer, **more)
+
+
+def complete(journal: LogJournal, who: Session, *outcomes: Outcome) -> None:
+    envelope = Envelope(parse_address("a@x.test"), [each.recipient for each in outcomes])
+    result = Completed(fold(outcomes, per_recipient=False), list(outcomes), "<1@x.test>", 1234, 0.01234)
+    journal.completed(who, envelope, "s1.1", result)
+
+
+def test_one_line_says_who_sent_what_to_whom_and_what_came_of_it(journal: LogJournal, lines: Lines) -> None:
+    kept = Reply(250, "2.0.0", "kept")
+    full = Reply(552, "5.2.2", "full", cause="quota of 5 MB")
+    complete(journal, session(), outcome("b", kept), outcome("c", full))
+    (line,) = lines.lines
+    reply = line.pop("reply")
+    assert reply.startswith("55")
+    assert "not delivered to" in reply
+    assert line == {
+        "level": "info",
+        "event": "message",
+        "id": "s1.1",
+        "result": "mixed",
+        "client": "192.0.2.1",
+        "helo": "client.test",
+        "sender": "a@x.test",
+        "message_id": "<1@x.test>",
+        "size": 1234,
+        "recipients": [
+            {"to": "b@example.test", "reply": "250 2.0.0 kept", "peer": "store:24"},
+            {"to": "c@example.test", "reply": "552 5.2.2 full", "peer": "store:24", "cause": "quota of 5 MB"},
+        ],
+        "seconds": 0.0123,
+    }
+
+
+def test_a_single_recipients_reply_is_said_once(journal: LogJournal, lines: Lines) -> None:
+    complete(journal, session(), outcome("b", Reply(250, "2.0.0", "kept")))
+    assert "reply" not in lines.lines[0]
+
+
+def test_login_tls_and_origin_stand_in_the_line(journal: LogJournal, lines: Lines) -> None:
+    who = session(user="a@x.test", tls=TlsInfo("TLSv1.3", "X", 256), forwarded={"ADDR": "198.51.100.9"})
+    complete(journal, who, outcome("b", Reply(250, "2.0.0", "kept")))
+    line = lines.lines[0]
+    assert (line["user"], line["tls"], line["origin"]) == ("a@x.test", "TLSv1.3", "198.51.100.9")
+
+
+def test_counters(journal: LogJournal, stats: metrics.Stats) -> None:
+    complete(
+        journal,
+        session(),
+        outcome("b", Reply(250, "2.0.0", "kept")),
+        outcome("c", Reply(452, "4.2.2", "full"), "other:24"),
+        outcome("d", Reply(550, "5.1.1", "unknown")),
+        outcome("e", HAS_IT_ALREADY, ""),
+        outcome("f", Reply(250, "2.0.0", "queued"), "", queue_id="q1"),
+    )
+    snapshot = stats.snapshot()
+
+    def count(name: str, *labels: str) -> float:
+        return metrics.value(snapshot, name, *labels)
+
+    assert count("messages", "mixed", "smtp") == 1
+    assert count("message_bytes", "smtp") == 1234
+    assert count("recipients", "delivered", "store:24") == 1
+    assert count("recipients", "temporary", "other:24") == 1
+    assert count("recipients", "permanent", "store:24") == 1
+    assert count("recipients", "delivered", "") == 1
+    assert count("recipients", "queued", "") == 1
+    assert count("repeats_answered") == 1
+    assert sum(snapshot["answer_seconds"]["smtp"]["counts"]) == 1
+
+
+def test_sessions_refusals_and_logins_are_counted(journal: LogJournal, stats: metrics.Stats) -> None:
+    who = session(auth_mechanism="PLAIN", tls=TlsInfo("TLSv1.3", "X", 256))
+    journal.connected(who)
+    journal.connected(session())
+    journal.tls_started(who)
+    journal.logged_in(who)
+    journal.login_failed(who, "PLAIN", Reply(535, "5.7.8", "no"))
+    journal.login_failed(who, "PLAIN", Reply(454, "4.7.0", "away"))
+    journal.login_failed(who, "PLAIN", Reply(421, "4.7.0", "enough", close=True))
+    journal.refused(who, "RCPT", Reply(550, "5.1.1", "unknown"), None, "b@example.test")
+    journal.unacknowledged(who, "s1.1", 2)
+    journal.closed(who, None)
+    snapshot = stats.snapshot()
+    found = {
+        (name, *labels): metrics.value(snapshot, name, *labels)
+        for name, *labels in (
+            ("sessions", "smtp"),
+            ("sessions_open", "smtp"),
+            ("tls_sessions", "TLSv1.3", "smtp"),
+            ("auth", "success", "PLAIN"),
+            ("auth", "failure", "PLAIN"),
+            ("auth", "temporary", "PLAIN"),
+            ("refusals", "rcpt", "smtp"),
+            ("unacknowledged",),
+        )
+    }
+    assert list(found.values()) == [2, 1, 1, 1, 2, 1, 1, 2]
