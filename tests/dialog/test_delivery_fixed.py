@@ -336,6 +336,29 @@ def test_stale_connection_is_repeated_once_on_a_fresh_one(offers: tuple[str, ...
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("idle", "expected"),
+    [
+        pytest.param(0.0, "250 2.0.0", id="idle for long: nothing is sent before the server has said a word"),
+        pytest.param(60.0, "451 4.4.2 sent", id="used just now: sent at once, so it may have been delivered"),
+    ],
+)
+def test_a_message_is_sent_ahead_only_where_the_server_was_just_heard(
+    monkeypatch: pytest.MonkeyPatch, idle: float, expected: str
+) -> None:
+    monkeypatch.setattr("mta.delivery.fixed.EAGER_IDLE", idle)
+
+    async def main() -> None:
+        first = Script({"MAIL": ["250 ok", CLOSE]}, offers=CHUNK)
+        async with ScriptedServer(first, Script(offers=CHUNK)) as server:
+            to = transport(server.port)
+            assert short(await deliver(to)) == ["250 2.0.0"]
+            assert short(await deliver(to)) == [expected]
+            await to.close()
+
+    run(main())
+
+
 def test_stale_twice_is_a_failure() -> None:
     async def main() -> None:
         async with ScriptedServer(Script({"MAIL": ["250 ok", CLOSE]}), Script({"MAIL": CLOSE})) as server:
