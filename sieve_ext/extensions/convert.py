@@ -3,8 +3,8 @@
 A command and a test; the test is false when a conversion failed. In a foreverypart loop the part at hand is
 converted, if it is of the type; elsewhere all parts that are, or none where one conversion fails.
 
-converted, if it is of the type; elsewhere all parts that are, or none of them where one conversion fails.
-may say just that). Everything else is asked of the host (`Conversion`); without an answer it fails.
+Text becomes plain text in UTF-8 here (a parameter may say just that). Everything else is asked of the host
+(`Conversion`); without an answer it fails.
 """
 
 from __future__ import annotations
