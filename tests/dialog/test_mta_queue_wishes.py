@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from mta.dsn.decide import Kind
 from mta.spool.record import decode_record
 from tests.dialog.queueing import QUEUED, STRANGERS, MailStore, eventually, flush, queue_of, waiting
 from tests.dialog.server import Client, Server, run, serving
+from tests.peers.certificates import authority
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
 BUSY = "451 4.2.0 busy"
@@ -231,15 +233,28 @@ def test_a_time_to_deliver_by_survives(tmp_path: Path) -> None:
 
 
 def test_tls_that_was_required_is_required_later(tmp_path: Path) -> None:
-    """REQUIRETLS: the record keeps it, and a next hop without verified TLS does not get the message."""
-    from mta.address import parse_address
-    from mta.dsn.decide import Vouching
-    from mta.envelope import Envelope
-    from mta.spool.record import encode_record, make_record
+    """REQUIRETLS: a relay that is back, without TLS, gets neither the message nor a report that quotes it."""
+    ca = authority(tmp_path)
+    ca.issue("main", "mx.test")
+    more = f'[certificates.main]\nchain = "{tmp_path}/main.pem"\nkey = "{tmp_path}/main.key"\n'
+    store = MailStore()
 
-    envelope = Envelope(parse_address(ALICE), require_tls=True)
-    octets = encode_record(make_record(envelope, None, 0.0, vouching=Vouching.LOGIN))
-    assert decode_record(octets).envelope(ALICE, 1.0).require_tls
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store, more=more, backend=RELAY) as server:
+            await store.stop()
+            client = await client_of(server)
+            await client.starttls(ssl.create_default_context(cafile=ca.file), "mx.test")
+            assert "REQUIRETLS" in await client.say("EHLO client.test")
+            assert QUEUED.match(await send(client, f"<{ALICE}> REQUIRETLS", f"<{BOB}>"))
+            (kept,) = await waiting(server)
+            assert decode_record(kept.envelope).require_tls
+            await store.start(store.port)
+            flush(server)
+            await eventually(lambda: len(queue_of(server).live) == 0)
+            assert store.sessions > 0
+            assert store.delivered == []
+
+    run(main)
 
 
 @asynccontextmanager
