@@ -55,8 +55,9 @@ if TYPE_CHECKING:
 
 SWEEP = 1.0
 """Seconds between two looks at the timeouts of all sessions."""
-LAST_TRIES = 5.0
-"""Seconds for tries of queued messages at the end of a drain; what is given up is tried again later."""
+LAST_TRIES = 3.0
+"""Seconds for tries of queued messages at the end of a drain; what is given up is tried again later. With the
+last answers it stays under the time after which the supervisor kills (`mta.supervisor.child.LEAVE_GRACE`)."""
 LAST_ANSWERS = 1.0
 """Seconds for clients to take their 421 at the end of a drain."""
 
