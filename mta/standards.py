@@ -50,8 +50,8 @@ _ENGINE = "in the engine; the server runs no scripts yet"
 TABLE: dict[str, tuple[Standard, ...]] = {
     "SMTP, submission, LMTP": (
         S("RFC 5321", "Simple Mail Transfer Protocol", "partial",
-          "both sides. Missing: the queue (4.5.4), MX lookup (5) and notices of non-delivery (6.1); what "
-          "cannot be delivered now is answered 4xx",
+          "both sides, with queue (4.5.4) and notices of non-delivery (6.1). Missing: MX lookup (5), so mail "
+          "to other domains needs a relay",
           "mta.smtp.server mta.smtp.state mta.smtp.syntax mta.smtp.wire mta.smtp.mailing mta.trace"),
         S("RFC 2821", "Simple Mail Transfer Protocol (2001)", "no",
           "superseded by RFC 5321; what its clients still do is borne: source routes, blanks after the "
@@ -96,24 +96,24 @@ TABLE: dict[str, tuple[Standard, ...]] = {
         S("RFC 3207", "SMTP over TLS (STARTTLS)", "yes",
           "on both sides; nothing said before TLS counts after it",
           "mta.smtp.server mta.smtp.state mta.smtp.opening mta.receiver"),
-        S("RFC 3461", "Delivery Status Notifications (DSN)", "partial",
-          "the engine reads it and passes it on, and what is owed is decided and written, but it is not "
-          "offered yet (555 5.5.4): there is no queue that sends reports",
+        S("RFC 3461", "Delivery Status Notifications (DSN)", "yes",
+          "offered where the queue is on; passed on to next hops that offer it too",
           "mta.smtp.parameters mta.smtp.xtext mta.envelope mta.dsn.decide mta.dsn.render"),
         S("RFC 8689", "REQUIRETLS", "partial",
           "offered inside TLS; passed on over verified TLS to servers that offer it too, and to no others "
           "(550 5.7.30). Missing: the header field TLS-Required", "mta.smtp.parameters mta.smtp.relaying"),
-        S("RFC 2852", "Deliver By (DELIVERBY)", "partial",
-          "the engine reads it and passes it on, but it is not offered yet (555 5.5.4)",
+        S("RFC 2852", "Deliver By (DELIVERBY)", "yes",
+          "offered where the queue is on; mode R goes to no server without it",
           "mta.smtp.parameters mta.smtp.relaying"),
-        S("RFC 4865", "Future Message Release (FUTURERELEASE)", "partial",
-          "the engine reads it and passes it on, but it is not offered yet (555 5.5.4)",
-          "mta.smtp.parameters mta.smtp.extensions"),
+        S("RFC 4865", "Future Message Release (FUTURERELEASE)", "yes",
+          "offered to users, on submission, where the queue is on: up to 30 days, or a year by HOLDUNTIL",
+          "mta.smtp.parameters mta.smtp.extensions mta.spool.record mta.assembly_queue"),
         S("RFC 6710", "Message Transfer Priorities (MT-PRIORITY)", "partial",
-          "the engine reads it and passes it on, but it is not offered yet (555 5.5.4)",
-          "mta.smtp.parameters"),
+          "offered to users, on submission, where the queue is on; it orders the queue and is passed on. "
+          "Missing: the clause PRIORITY in Received",
+          "mta.smtp.parameters mta.assembly_queue"),
         S("RFC 1985", "Remote Message Queue Starting (ETRN)", "partial",
-          "the engine reads it, but it is not offered before there is a queue (502)",
+          "the engine reads it, but it is not offered (502): `tamis queue flush` does it for administrators",
           "mta.smtp.syntax mta.smtp.extensions"),
         S("RFC 9422", "LIMITS", "yes",
           "RCPTMAX and MAILMAX are announced; a next hop's, and its RCPTDOMAINMAX, are kept",
@@ -326,6 +326,9 @@ TABLE: dict[str, tuple[Standard, ...]] = {
     "Used in passing": (
         S("RFC 3339", "Date and Time on the Internet", "yes", "HOLDUNTIL", "mta.smtp.parameters"),
         S("RFC 9112", "HTTP/1.1", "partial", "GET and HEAD, for metrics and health", "mta.admin.http"),
+        S("RFC 9110", "HTTP Semantics", "partial", "ranges of objects in the queue's stores",
+          "mailqueue.store.answers"),
+        S("RFC 8878", "Zstandard", "no", "used by way of a library, for what the queue stores"),
         S("RFC 2369", "List header fields", "partial", "mail with them gets no vacation",
           "sieve_ext.outgoing.vacation"),
         S("RFC 2919", "List-Id", "partial", "mail with it gets no vacation", "sieve_ext.outgoing.vacation"),
@@ -363,7 +366,8 @@ def page() -> str:
 
 def module_path(module: str) -> str:
     """The file of a module of ours, from the root of the source tree."""
-    path = Path(*module.split("."))
+    folder = {"mailqueue": "queue", "mailmilter": "milter"}.get(module.partition(".")[0], "")
+    path = Path(folder, *module.split("."))
     return str(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mta.address import parse_address
+from mta.config import Queue
 from mta.dsn import fields, returned
 from mta.dsn.decide import Vouching, Why, decide, sort_out
 from mta.dsn.render import Reporter, render
@@ -101,8 +102,8 @@ def test_table_is_what_is_decided(row: str) -> None:
 
 
 def test_numbers_on_the_page() -> None:
-    assert returned.MAX_MESSAGE == 100 * 1024
+    assert Queue().report_size == 50 * 1024
     assert returned.MAX_HEADER == 32 * 1024
     assert fields.MAX_REPLY == 2000
-    for words in ("100 KiB", "32 KiB", "2,000 characters", f"`{Why.UNVOUCHED}`"):
+    for words in ("50 KiB", "32 KiB", "2,000 characters", f"`{Why.UNVOUCHED}`"):
         assert words in PAGE
