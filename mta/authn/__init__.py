@@ -1,0 +1,1 @@
+"""Who sent this? SPF, DKIM, DMARC, ARC: methods of sender authentication, and their results as values."""

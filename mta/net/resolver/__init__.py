@@ -1,0 +1,1 @@
+"""Asking the DNS through local validating resolvers: answers that say how far they can be trusted."""
