@@ -72,12 +72,14 @@ class MilterSession:
     """One connection to one filter; see the module."""
 
     __slots__ = (
+        "_abort_due",
         "_body",
         "_body_octets",
         "_bounds",
         "_default",
         "_edit_octets",
         "_edits",
+        "_ended",
         "_holding",
         "_on_body",
         "_out",
@@ -113,6 +115,8 @@ class MilterSession:
         self._reader = PacketReader(MAX_PACKET)
         self._out: list[bytes] = []
         self._requests: Iterator[Request] = iter(())
+        self._ended = False
+        self._abort_due = False
         self._waiting_for = 0
         self._skipped = 0
         self._holding: tuple[Outcome, bool] | None = None
@@ -137,9 +141,12 @@ class MilterSession:
 
     @property
     def reusable(self) -> bool:
-        """True when QUIT_REUSE may be sent: version 6, every stage answered, no verdict on the session."""
-        held = self._holding is not None and self._holding[1]
-        return self._version >= 6 and self.outcome is not None and not held and not self._reader.waiting
+        """True when QUIT_REUSE may be sent: version 6, and the last answer was "continue" to the end of a
+        message.
+
+        libmilter takes it in no other state: it passes over it, and over the CONNECT that follows.
+        """
+        return self._version >= 6 and self._ended and self._holding is None and not self._reader.waiting
 
     @property
     def _version(self) -> int:
@@ -171,6 +178,10 @@ class MilterSession:
         if self._holding is not None:
             self.outcome = self._holding[0]
             return
+        if self._abort_due:
+            self._abort_due = False
+            self._out.append(packet(Command.ABORT))
+        self._ended = False
         self._requests = iter(requests)
         self._advance()
 
@@ -186,7 +197,11 @@ class MilterSession:
         self._holding = None
         self.in_message = False
         self._skipped = 0
-        self._out.append(packet(Command.ABORT))
+        if self._ended:
+            # Nothing for libmilter to abort; sent with what comes next, for after it QUIT_REUSE is void.
+            self._abort_due = True
+        else:
+            self._out.append(packet(Command.ABORT))
 
     def quit(self, *, reuse: bool = False) -> None:
         """End the session; `reuse` (only when `reusable`) keeps the connection for another one."""
@@ -194,9 +209,8 @@ class MilterSession:
             if not self.failed:
                 self._out.append(packet(Command.QUIT))
             return
-        if self.in_message:
-            self.abort()
         self._out.append(packet(Command.QUIT_REUSE))
+        self._ended = self._abort_due = False
         self._holding = None
         self._skipped = 0
         self.in_message = False
@@ -289,7 +303,10 @@ class MilterSession:
             return
         if code == _CONTINUE and not data:
             self._waiting_for = 0
-            self._advance()
+            if waiting == Command.END_OF_MESSAGE:
+                self._finish(CONTINUE, waiting)
+            else:
+                self._advance()
             return
         if code == Response.PROGRESS:
             if data or self._progress >= self._bounds.progress:
@@ -368,3 +385,4 @@ class MilterSession:
             self._holding = (Outcome(verdict), False)
         if command == Command.END_OF_MESSAGE or verdict.ruling in (Ruling.ACCEPT, Ruling.DISCARD):
             self.in_message = False
+        self._ended = command == Command.END_OF_MESSAGE and verdict.ruling is Ruling.CONTINUE

@@ -19,8 +19,12 @@ _PROOF = {
     "dovecot-sieve": "/usr/lib/dovecot/modules/lib90_sieve_plugin.so",
     "libnet-ssleay-perl": "/usr/lib/*/perl5/*/Net/SSLeay.pm",
     "msmtp": "msmtp",
+    "opendkim": "opendkim",
     "openssl": "openssl",
     "postfix": "smtp-source",
+    "postfix-policyd-spf-python": "policyd-spf",
+    "postgrey": "postgrey",
+    "python3-milter": "/usr/lib/python3/dist-packages/Milter/__init__.py",
     "strace": "strace",
     "swaks": "swaks",
 }

@@ -102,8 +102,11 @@ def _control(folder: Path, verb: str, *, check: bool) -> None:
 
 
 @contextmanager
-def running_postfix(chain: bytes) -> Iterator[Postfix]:
-    """Start Postfix with a TLS key and chain (PEM). Raises RuntimeError when it does not answer."""
+def running_postfix(chain: bytes, settings: str = "", services: str = "") -> Iterator[Postfix]:
+    """Start Postfix with a TLS key and chain (PEM). Raises RuntimeError when it does not answer.
+
+    `settings` are lines for main.cf, the last of a name counts; `services` are lines for master.cf.
+    """
     needs("postfix", root=True)
     folder = Path(tempfile.mkdtemp(prefix="tamis-postfix-"))
     folder.chmod(0o755)
@@ -117,8 +120,8 @@ def running_postfix(chain: bytes) -> Iterator[Postfix]:
         if source.exists():
             shutil.copy(source, etc / name)
     (folder / "chain.pem").write_bytes(chain)
-    (etc / "main.cf").write_text(_MAIN.format(dir=folder))
-    (etc / "master.cf").write_text(_MASTER.format(port=server.port))
+    (etc / "main.cf").write_text(_MAIN.format(dir=folder) + settings)
+    (etc / "master.cf").write_text(_MASTER.format(port=server.port) + services)
     try:
         _control(folder, "start", check=True)
         _wait_for(server.port, None, folder / "mail.log")

@@ -1,0 +1,104 @@
+"""Real milters and policy servers in other processes: libmilter's, opendkim, postgrey, policyd-spf."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.peers.needs import needs, program
+from tests.peers.running import until
+
+_RECORDER = Path(__file__).with_name("recording_milter.py")
+
+
+class Recorder:
+    """The recording milter; `endpoint` is for Postfix and for us, `lines` what it was told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.endpoint = f"unix:{folder}/socket"
+        self._log = folder / "log"
+
+    def lines(self) -> list[tuple[str, list[str], dict[str, str]]]:
+        """Callback, arguments, macros; and forget them."""
+        text = self._log.read_text() if self._log.exists() else ""
+        self._log.write_text("")
+        return [tuple(json.loads(line)) for line in text.splitlines()]
+
+    def until(self, callback: str, times: int = 1) -> list[tuple[str, list[str], dict[str, str]]]:
+        """Wait until it was called so often; then `lines`."""
+        word = f'["{callback}",'
+        until(lambda: self._log.exists() and self._log.read_text().count(word) >= times, callback)
+        return self.lines()
+
+
+@contextmanager
+def running_recorder() -> Iterator[Recorder]:
+    """Start the recording milter."""
+    needs("python3-milter")
+    with _folder() as folder:
+        recorder = Recorder(folder)
+        words = ["/usr/bin/python3", str(_RECORDER), recorder.endpoint, str(folder / "log")]
+        with _running(words, folder / "socket"):
+            yield recorder
+
+
+@contextmanager
+def running_opendkim(domain: str, key: Path) -> Iterator[str]:
+    """Start opendkim, signing for one domain with a key (PEM, readable by its owner only); its endpoint."""
+    needs("opendkim")
+    with _folder() as folder:
+        endpoint = f"local:{folder}/socket"
+        (folder / "conf").write_text(
+            f"Socket {endpoint}\nDomain {domain}\nSelector s1\nKeyFile {key}\nMode s\n"
+            "Canonicalization relaxed/simple\nInternalHosts 127.0.0.1\nUMask 0\n"
+        )
+        words = [program("opendkim"), "-f", "-x", str(folder / "conf")]
+        with _running(words, folder / "socket"):
+            yield endpoint
+
+
+@contextmanager
+def running_postgrey(delay: int) -> Iterator[str]:
+    """Start postgrey with a delay in seconds; its endpoint."""
+    needs("postgrey")
+    with _folder() as folder:
+        shutil.chown(folder, "postgrey", "postgrey")
+        words = [program("postgrey"), f"--unix={folder}/socket", f"--delay={delay}", f"--dbdir={folder}"]
+        with _running([*words, f"--pidfile={folder}/pid", "--user=postgrey"], folder / "socket"):
+            yield f"unix:{folder}/socket"
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="tamis-milter-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(words: list[str], path: Path) -> Iterator[None]:
+    output = path.with_name("output")
+    with output.open("wb") as file:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    try:
+        until(lambda: process.poll() is not None or _listens(path), f"{words[0]} listens", 20)
+        assert process.poll() is None, output.read_text()
+        yield
+    finally:
+        process.kill()  # libmilter takes five seconds to heed SIGTERM
+        process.wait()
+
+
+def _listens(path: Path) -> Any:
+    with socket.socket(socket.AF_UNIX) as one:
+        return path.exists() and one.connect_ex(str(path)) == 0
