@@ -169,10 +169,11 @@ class Keeper:
             "R" if record.deliver_by is not None and record.deliver_by[1] == "R" else "N",
         )
         offset = parcel.message.body_offset
+        chance = random.random()  # one for all recipients, so that they stay together
         small = content.size <= MEMORY_LIMIT
         return NewMessage(
             envelope.sender.text,
-            [self._recipient(parcel, outcome, deadlines, now) for outcome in parcel.outcomes],
+            [self._recipient(parcel, outcome, deadlines, now, chance) for outcome in parcel.outcomes],
             header_block(parcel.prefix, content, offset, has_end=parcel.message.has_header_end),
             content.head[offset:] if small else Tail(content, offset),
             encode_record(record),
@@ -182,7 +183,7 @@ class Keeper:
         )
 
     def _recipient(
-        self, parcel: Parcel, outcome: Outcome, deadlines: Deadlines, now: float
+        self, parcel: Parcel, outcome: Outcome, deadlines: Deadlines, now: float, chance: float
     ) -> QueuedRecipient:
         recipient, reply = outcome.recipient, outcome.reply
         address = recipient.address.text
@@ -194,7 +195,7 @@ class Keeper:
         data = encode_recipient(recipient)
         if reply is NOT_YET:
             return QueuedRecipient(address, site, Status.QUEUED, deadlines.start, data=data)
-        step = next_step(self._settings.retry, deadlines, 1, now, random.random)
+        step = next_step(self._settings.retry, deadlines, 1, now, lambda: chance)
         return QueuedRecipient(address, site, Status.DEFERRED, step.at, 1, kept_text(reply), now, data)
 
     async def _report(

@@ -68,6 +68,7 @@ def consequences(
     """
     result = Consequences()
     warn = warns_at(policy, deadlines)
+    chance = random()  # one for all: what failed in one transaction is tried again in one
     for position, state, outcome in states:
         reply = outcome.reply
         text = kept_text(reply)
@@ -83,7 +84,7 @@ def consequences(
             result.changes.append(Change(position, Status.FAILED, reply=text, attempted=now))
             result.events.append(Event(recipient, Result.FAILED, reply, outcome.peer, now))
             continue
-        step = next_step(policy, deadlines, state.attempts + 1, now, random)
+        step = next_step(policy, deadlines, state.attempts + 1, now, lambda: chance)
         if step.action != "retry":
             result.changes.append(Change(position, Status.FAILED, reply=text, attempted=now))
             result.events.append(_given_up(recipient, reply, outcome.peer, now, late=step.action != "expire"))

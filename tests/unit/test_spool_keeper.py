@@ -10,6 +10,7 @@ import pytest
 
 from mailqueue.model import Fenced, NewMessage, QueueUnavailable, Status
 from mailqueue.queue import MailQueue
+from mailqueue.schedule import RetryPolicy
 from mailqueue.store.memory import MemoryStore
 from mta.address import NULL, parse_address
 from mta.content import MEMORY_LIMIT, MessageBuffer
@@ -185,6 +186,12 @@ def test_what_waits_is_queued_with_what_is_done() -> None:
     assert new.expires - new.created == RETRY.expire
     assert decode_record(new.envelope).message_id == "<1@x>"
     assert new.recipients[1].due - new.created == RETRY.delay(1)
+
+
+def test_recipients_stay_together() -> None:
+    spread = KeepSettings(RetryPolicy(delays=(100.0,), jitter=0.5))
+    _, _, (new,), _ = kept(people(LATER, DOWN, LATER), spread)
+    assert len({person.due for person in new.recipients}) == 1
 
 
 def test_a_message_for_later() -> None:

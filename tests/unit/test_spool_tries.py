@@ -81,6 +81,15 @@ def test_one_recipient(
             assert each.retry_until == START + 500
 
 
+def test_what_failed_together_is_tried_again_together() -> None:
+    """The jitter spreads messages, not the recipients of one."""
+    policy = RetryPolicy(delays=(100.0,), jitter=0.5)
+    numbers = iter([0.9, 0.1, 0.5])
+    states = [(p, QueuedRecipient(f"u{p}@example.test"), Outcome(BOB, LATER, "")) for p in range(3)]
+    found = consequences(policy, USUAL, states, START, lambda: next(numbers), is_final=FINAL)
+    assert {change.due for change in found.changes} == {START + 140.0}
+
+
 def test_what_the_next_hop_took_over() -> None:
     state = QueuedRecipient("bob@example.test")
     outcome = Outcome(BOB, OK, "mx:25", took_dsn=True)
