@@ -241,7 +241,8 @@ def stream_lines(facts: dict[str, Any]) -> list[str]:
     if facts["state"] != "adopted":
         words.append(f"{facts['messages']} message{'' if facts['messages'] == 1 else 's'}")
         words.append(f"{facts['lag']} of {facts['entries']} log entries since the snapshot")
-    lines.append(f"    {', '.join(words)}")
+    if words:
+        lines.append(f"    {', '.join(words)}")
     for taker, parts in facts["adopted_by"].items():
         lines.append(f"    {parts} of 16 parts adopted by {taker}")
     if facts["leases"] and facts["state"] != "adopted":
