@@ -15,15 +15,18 @@ import hashlib
 import os
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from mailqueue.keys import BODIES, body_key, body_prefix
 from mailqueue.model import BytesBlob, CorruptMessage
 from mailqueue.records import BodyRef
-from mailqueue.store.base import CHUNK, Blob, MissingKey, Store
+from mailqueue.store.base import CHUNK, Blob, MissingKey, Store, StoreRefused
 
 _IN_LOOP = 1024 * 1024
 """Octets in memory that are hashed without a thread: a millisecond."""
+_KNOWN = 1000
+"""Bodies of which a process remembers that it has stored them."""
 _RANGE = 4 * 1024 * 1024
 """Octets of one range request."""
 
@@ -67,16 +70,31 @@ class FileBlob:
             os.close(self._fd)
 
 
-async def store_body(store: Store, body: bytes | Blob, day: str) -> BodyRef:
-    """Have a body in the bucket of `day`, unless it is there. Raises StoreError."""
-    digest = await _digest(body)
-    size = len(body) if isinstance(body, bytes) else body.size
-    key = body_key(day, digest)
-    try:
-        await store.get(key, 0, 1)
-    except MissingKey:
-        await store.put_new(key, body)
-    return BodyRef(day, digest, size)
+class StoredBodies:
+    """Stores bodies, and remembers which it has stored: equal ones of one process are sent once.
+
+    That an object is there does not say that it is durable: with several stores it may be on too few of them.
+    Only `put_new` tells, so nothing is skipped but what this process has put itself.
+    """
+
+    __slots__ = ("_known", "_store")
+
+    def __init__(self, store: Store) -> None:
+        """Nothing is known yet."""
+        self._store = store
+        self._known: OrderedDict[BodyRef, None] = OrderedDict()
+
+    async def put(self, body: bytes | Blob, day: str) -> BodyRef:
+        """Have a body in the bucket of `day`, durably. Raises StoreError."""
+        ref = BodyRef(day, await _digest(body), len(body) if isinstance(body, bytes) else body.size)
+        if ref not in self._known:
+            key = body_key(day, ref.digest)
+            if not await self._store.put_new(key, body):
+                raise StoreRefused(self._store.name, f"{key} is damaged: it has not the octets of its name")
+            self._known[ref] = None
+            if len(self._known) > _KNOWN:
+                self._known.popitem(last=False)
+        return ref
 
 
 async def fetch_body(store: Store, ref: BodyRef, spill_dir: str | None) -> Blob:
@@ -107,7 +125,7 @@ async def fetch_body(store: Store, ref: BodyRef, spill_dir: str | None) -> Blob:
 async def restore_body(store: Store, ref: BodyRef, day: str, spill_dir: str | None) -> BodyRef:
     """Have a stored body in a newer bucket too. Raises as `fetch_body`."""
     body = await fetch_body(store, ref, spill_dir)
-    return await store_body(store, body.data if isinstance(body, BytesBlob) else body, day)
+    return await StoredBodies(store).put(body.data if isinstance(body, BytesBlob) else body, day)
 
 
 async def delete_buckets(store: Store, before: str) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mailqueue.bodies import day_of, store_body
+from mailqueue.bodies import StoredBodies, day_of
 from mailqueue.cache import PayloadCache
 from mailqueue.clock import Clock, SystemClock
 from mailqueue.heartbeat import Heartbeat
@@ -84,6 +84,7 @@ class MailQueue:
         self._index = Index(stream)
         self.live = Live(self._index)
         """The messages, by handle."""
+        self._bodies = StoredBodies(store)
         self._cache = PayloadCache(settings.cache_max)
         self._loader = Loader(store, self._index, self._cache, settings.spill_dir)
         self._fenced_calls: list[Callable[[], None]] = []
@@ -276,7 +277,7 @@ class MailQueue:
     async def _store_body(self, body: bytes | Blob, now: float) -> BodyRef:
         try:
             async with asyncio.timeout(self._settings.body_timeout):
-                return await store_body(self._store, body, day_of(now))
+                return await self._bodies.put(body, day_of(now))
         except TimeoutError:
             raise QueueUnavailable("the store takes too long for the body") from None
         except StoreError as error:

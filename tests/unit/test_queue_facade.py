@@ -25,6 +25,7 @@ from mailqueue.queue import MailQueue
 from mailqueue.store.base import StoreUnavailable
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
+from mailqueue.store.replicated import Member, Replicated
 from tests.simulation.loop import run
 from tests.simulation.queues import HEADER, crash, message, open_queue, settings, until
 
@@ -428,5 +429,24 @@ def test_a_store_of_a_newer_version_is_left_alone() -> None:
         await store.put_new("format", msgspec.msgpack.encode(StoreFormat("mailqueue", 99, b"c")))
         with pytest.raises(FormatError, match="99"):
             await MailQueue.open(store, settings())
+
+    run(work())
+
+
+def test_a_body_that_is_on_too_few_stores_is_completed() -> None:
+    async def work() -> None:
+        stores = [MemoryStore(f"memory:{n}") for n in range(2)]
+        store = Replicated([Member(one) for one in stores], 2, 0)
+        queue = await open_queue(store)
+        await queue.enqueue(message(b"b" * 300_000))
+        (key,) = await store.list_after("body/")
+        await queue.close()
+        await stores[1].delete([key])
+        queue = await open_queue(store)
+        await until(lambda: len(queue.live) == 1)
+        await queue.enqueue(message(b"b" * 300_000))
+        assert key in stores[1]._objects
+        await queue.close()
+        await store.close()
 
     run(work())
