@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from mailqueue.keys import BODIES, body_key, body_prefix
 from mailqueue.model import BytesBlob, CorruptMessage
 from mailqueue.records import BodyRef
-from mailqueue.store.base import CHUNK, Blob, MissingKey, Store, StoreRefused
+from mailqueue.store.base import CHUNK, Blob, MissingKey, Store
 
 _IN_LOOP = 1024 * 1024
 """Octets in memory that are hashed without a thread: a millisecond."""
@@ -85,12 +85,13 @@ class StoredBodies:
         self._known: OrderedDict[BodyRef, None] = OrderedDict()
 
     async def put(self, body: bytes | Blob, day: str) -> BodyRef:
-        """Have a body in the bucket of `day`, durably. Raises StoreError."""
+        """Have a body in the bucket of `day`, durably. Raises StoreError, and CorruptMessage when something
+        else is stored under its name."""
         ref = BodyRef(day, await _digest(body), len(body) if isinstance(body, bytes) else body.size)
         if ref not in self._known:
             key = body_key(day, ref.digest)
             if not await self._store.put_new(key, body):
-                raise StoreRefused(self._store.name, f"{key} is damaged: it has not the octets of its name")
+                raise CorruptMessage(f"{key}: what is stored there has not the octets of its name")
             self._known[ref] = None
             if len(self._known) > _KNOWN:
                 self._known.popitem(last=False)

@@ -26,7 +26,7 @@ from mailqueue.log import Batch, Log
 from mailqueue.model import CorruptMessage
 from mailqueue.records import BodyRef, Enq, encode_record
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import MissingKey, Store, StoreRefused
+from mailqueue.store.base import MissingKey, Store
 
 _PASS_BYTES = 64 * 1024 * 1024
 """Octets moved in one look, so that other work is not crowded out."""
@@ -147,7 +147,7 @@ class Compaction:
                     bodies[moving.id] = await restore_body(
                         self._store, moving.body, today, self._settings.spill_dir
                     )
-                except (CorruptMessage, StoreRefused) as error:
+                except CorruptMessage as error:
                     self._settings.report("body lost", {"id": id_text(moving.id), "error": str(error)})
         index, log = self._index, self._log
         count = 0

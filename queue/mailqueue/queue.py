@@ -280,7 +280,7 @@ class MailQueue:
                 return await self._bodies.put(body, day_of(now))
         except TimeoutError:
             raise QueueUnavailable("the store takes too long for the body") from None
-        except StoreError as error:
+        except (StoreError, CorruptMessage) as error:
             raise QueueUnavailable(str(error)) from error
 
     def _change(self, slot: int, changes: Sequence[Change]) -> bytes | None:

@@ -446,6 +446,12 @@ def test_a_body_that_is_on_too_few_stores_is_completed() -> None:
         await until(lambda: len(queue.live) == 1)
         await queue.enqueue(message(b"b" * 300_000))
         assert key in stores[1]._objects
+        for one in stores:
+            one._objects[key] = b"damaged"
+        second = await open_queue(store)
+        with pytest.raises(QueueUnavailable, match=key):
+            await second.enqueue(message(b"b" * 300_000))
+        await second.close()
         await queue.close()
         await store.close()
 
