@@ -1,0 +1,1 @@
+require ["editheader", "imap4flags"]; addheader "X-Edited" "yes"; addflag "seenbyfirst";

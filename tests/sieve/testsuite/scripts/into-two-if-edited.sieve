@@ -1,0 +1,1 @@
+require ["fileinto", "imap4flags"]; if header "x-edited" "yes" { fileinto "Two"; }
