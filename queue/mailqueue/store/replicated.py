@@ -49,6 +49,7 @@ from mailqueue.store.base import (
     size_of,
 )
 from mailqueue.store.catchup import CatchUp
+from mailqueue.store.certainty import certainty
 from mailqueue.store.repair import Repaired, repair
 
 COPIED = (LOGS, SNAPSHOTS, BODIES, CORRUPT)
@@ -110,22 +111,10 @@ class Replicated:
         self._private = tuple(index for index, member in enumerate(members) if member.private)
         self._shared = tuple(index for index, member in enumerate(members) if not member.private)
         self.name = " + ".join(store.name for store in self._members)
-        if len(members) < 2:
-            raise ValueError("replication needs two stores or more")
-        if not 1 <= copies <= len(members):
-            raise ValueError(f"copies: {copies}; expected 1 to {len(members)}, the number of stores")
+        proof = certainty(len(self._shared), len(self._private), copies, lossy=lossy)
         if authority not in self._shared:
             raise ValueError("the authority has to be a store that all nodes share")
-        certain = copies - len(self._private)
-        if not lossy and (copies == 1 or certain < 1):
-            least = max(2, len(self._private) + 1)
-            raise ValueError(
-                f"copies: {copies}; expected at least {least}: what was accepted has to outlive a machine"
-            )
-        self._alone = certain < 1
-        """True when an acknowledged entry may be on private stores only."""
-        self._needed = min(len(self._shared), len(self._shared) - certain + 1)
-        """Shared stores that have to be asked before something is certain."""
+        self._alone, self._needed = proof.alone, proof.needed
         self._copies = copies
         self._authority = self._members[authority]
         self._pending: dict[int, set[asyncio.Task[bool]]] = {i: set() for i in range(len(members))}
