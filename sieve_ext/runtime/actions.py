@@ -79,8 +79,8 @@ class StoreAction(Action):
         """Into one mailbox only once; the later one's options win (RFC 5228 section 2.10.3)."""
         if not isinstance(later, StoreAction) or mailbox_key(later.target) != mailbox_key(self.target):
             return False
-        if self.executed:
-            return False
+        if self.executed:  # by a script before; a keep is for the last one to decide
+            return mailbox_key(self.target) != "INBOX"
         self.options.update(later.options)
         self.copy = self.copy and later.copy
         return True
