@@ -21,7 +21,7 @@ from mta.sendmail_message import Outgoing
 from mta.smtp.xtext import encode_xtext
 
 EX_OK, EX_USAGE, EX_DATAERR, EX_NOUSER = 0, 64, 65, 67
-EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 69, 70, 75, 77, 78
+EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 69, 75, 77, 78
 
 TIMEOUT = 600.0
 """Seconds for one reply; the server's own deadline is far below it (RFC 5321 section 4.5.3.2.6)."""

@@ -29,7 +29,7 @@ PAGE = ROOT / "docs" / "security.md"
 
 NO_LIMITS = {
     "mta.*.EXIT_*": "an exit status",
-    "mta.*.EX_CONFIG": "an exit status",
+    "mta.*.EX_*": "an exit status",
     "mta.commands.FAILED": "an exit status",
     "mta.cli_mailbox.POLL": "how often a command looks",
     "mta.cli_user.GENERATED_LENGTH": "the length of a password that is made, not of one that is taken",
@@ -42,7 +42,31 @@ NO_LIMITS = {
     "mta.accounts.usersfile.MODE": "permissions",
     "mta.config.problems.SHOWN": "layout",
     "mta.config.reference.WIDTH": "layout",
+    "mta.cli_progress.EVERY": "how often something is shown",
     "mta.daemon.SWEEP": "how often something is looked at",
+    "mta.dsn.render.ENTROPY": "random octets that are used",
+    "mta.dsn.wording._WIDTH": "layout",
+    "mta.mailq.listing._INDENT": "layout",
+    "mta.mailq.postqueue.*": "layout",
+    "mta.queue_export.FORMAT": "a version",
+    "mta.queue_stream.LOOK": "how often something is looked at",
+    "mailqueue.*VERSION": "a version",
+    "mailqueue.*.HEAD_SIZE": "a number of the format",
+    "mailqueue.ids.*": "numbers of the format",
+    "mailqueue.idtable._*": "numbers of a table in memory",
+    "mailqueue.index.*": "numbers of a table in memory",
+    "mailqueue.log._SMOOTHING": "how a figure is smoothed",
+    "mailqueue.model.MIN_PRIORITY": "the other end of a scale",
+    "mailqueue.payload.LEVEL": "how hard is compressed",
+    "mailqueue.recipients.*": "numbers of the format",
+    "mailqueue.schedule.timetable.LEVELS": "the shape of a timing wheel",
+    "mailqueue.schedule.timetable.SLOTS": "the shape of a timing wheel",
+    "mailqueue.schedule.timetable._*": "the shape of a timing wheel",
+    "mailqueue.settings.?IB": "a unit",
+    "mailqueue.store.disk._KEEP_LEVELS": "a number of the format",
+    "mailqueue.store.folders.FLAGS": "flags of open(2)",
+    "mailqueue.store.folders.MODE": "permissions",
+    "mailqueue.store.replicated.SEAL_MAX": "a number of the format",
     "mta.log.sink.ATOMIC": "a property of pipes",
     "mta.metrics.stats._PAGE_SIZE": "a property of the kernel",
     "mta.net.counters._*": "where something lies in the shared memory",
@@ -74,6 +98,13 @@ NO_LIMITS = {
 }
 
 FROM_CONFIGURATION = {
+    "mailqueue.schedule.limits.Limits.concurrency": "backends.max_connections",
+    "mailqueue.schedule.limits.Limits.initial": "queue.concurrency_initial",
+    "mailqueue.settings.QueueSettings.lifetime": "queue.expire",
+    "mailqueue.settings.QueueSettings.takeover": "queue.takeover",
+    "mailqueue.store.options.Limits.request": "queue_stores.request_timeout",
+    "mta.spool.keeper.KeepSettings.max_latency": "queue.max_latency",
+    "mta.spool.reports.ReportSettings.lifetime": "queue.expire_reports",
     "mta.accounts.limiter.LimiterSettings.delay": "auth.failure_delay",
     "mta.accounts.limiter.LimiterSettings.failures_per_client": "auth.failures_per_client",
     "mta.accounts.limiter.LimiterSettings.failures_per_session": "auth.failures_per_session",
@@ -124,6 +155,8 @@ FROM_CONFIGURATION = {
 """Defaults that the server never uses: the configuration sets them."""
 
 NAMED_ELSEWHERE = {
+    "mta.dsn.returned.Limits.header": "mta.dsn.returned.MAX_HEADER",
+    "mta.dsn.returned.Limits.message": "mta.dsn.returned.MAX_MESSAGE",
     "mta.trace.HeaderLimits.fields": "sieve_ext.message.limits.HEADER_FIELDS",
 }
 """Defaults that are a constant."""
