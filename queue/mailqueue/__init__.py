@@ -27,7 +27,9 @@ States of a stream
       +     "closed"      +      -          handed over by its owner
       +     any           +      some       being shared out, part by part
       +     any           +      all 16     retired; its log stays while uses/<stream>/ has holders
-      +     any      seal only   all 16 and "collected"    collected; forgotten after `retired_keep`
+      +     any      seal only   all 16 and "collected"    collected
+      -      -       seal only   "collected"               collected an hour ago; forgotten after
+      `retired_keep`
 
 Order of writes: what is durable before what
 --------------------------------------------

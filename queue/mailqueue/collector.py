@@ -5,7 +5,9 @@ write: whoever adopts messages whose payloads are in a log says so under `uses/`
 and takes that back only when it has none left there. A holder that is itself adopted whole has passed its
 messages on to others, who said so before. So an empty `uses/` of a retired stream stays empty.
 
-The seal and who adopted what stay for `retired_keep`, so that an owner that slept meets them when it wakes.
+Who adopted what stays for another hour, for takers that are slow; then one mark is enough to say that nothing
+is left. The seal stays for `retired_keep`, so that an owner that slept meets it when it wakes. As wall clocks
+may be wrong, nothing is forgotten that this process has not known as collected for an hour.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from mailqueue.keys import (
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import SEAL_MARK, Store, is_seal
 
+_HOUR = 3600.0
 _TAIL = 64
 """Entries at the end of a log among which the seal is: more than any owner has under way."""
 
@@ -41,14 +44,17 @@ class Collector:
     def __init__(self, store: Store, settings: QueueSettings, clock: Clock) -> None:
         """Nothing was looked at yet."""
         self._store, self._settings, self._clock = store, settings, clock
+        self._known: dict[str, float] = {}
+        """Since when we have known a stream as collected, in boot time."""
 
     async def run(self) -> None:
         """Delete what can be deleted. Raises StoreError."""
         retired = by_stream(await self._store.list_after(RETIRED))
+        self._known = {stream: since for stream, since in self._known.items() if stream in retired}
         whole = {stream for stream, names in retired.items() if is_whole(names)}
         for stream in sorted(whole):
             if COLLECTED in retired[stream]:
-                await self._forget(stream)
+                await self._forget(stream, retired[stream])
             elif await self._is_unused(stream, whole):
                 await self._collect(stream)
 
@@ -73,15 +79,19 @@ class Collector:
         await store.delete(await store.list_after(snapshot_prefix(stream)))
         await store.put_new(collected_key(stream), str(int(self._clock.wall())).encode())
 
-    async def _forget(self, stream: str) -> None:
-        store = self._store
-        at = await store.get(collected_key(stream))
-        if not at.isdigit() or self._clock.wall() - int(at) < self._settings.retired_keep:
+    async def _forget(self, stream: str, names: set[str]) -> None:
+        store, now = self._store, self._clock.boottime()
+        if now - self._known.setdefault(stream, now) < _HOUR:
             return
-        for prefix in (log_prefix(stream), lease_prefix(stream)):
-            await store.delete(await store.list_after(prefix))
-        await store.delete([heartbeat_key(stream), stream_key(stream)])
-        await store.delete(await store.list_after(retired_prefix(stream)))
+        if len(names) > 1:
+            await store.delete(await store.list_after(lease_prefix(stream)))
+            await store.delete([heartbeat_key(stream), stream_key(stream)])
+            marks = await store.list_after(retired_prefix(stream))
+            await store.delete([key for key in marks if last_segment(key) != COLLECTED])
+        at = await store.get(collected_key(stream))
+        if at.isdigit() and self._clock.wall() - int(at) >= self._settings.retired_keep:
+            await store.delete(await store.list_after(log_prefix(stream)))
+            await store.delete([collected_key(stream)])
 
 
 def by_stream(keys: list[str]) -> dict[str, set[str]]:
@@ -95,4 +105,4 @@ def by_stream(keys: list[str]) -> dict[str, set[str]]:
 
 def is_whole(names: set[str]) -> bool:
     """True when all parts of a stream are retired."""
-    return all(f"{part:02d}" in names for part in range(PARTS))
+    return COLLECTED in names or all(f"{part:02d}" in names for part in range(PARTS))

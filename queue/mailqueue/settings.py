@@ -82,7 +82,7 @@ class QueueSettings:
     housekeeping: float = 30.0
     """Seconds between looks at what can be deleted or moved."""
     retired_keep: float = 7 * 86400.0
-    """Seconds that the seal of a stream is kept after the last of it was adopted: longer than any process can
+    """Seconds that the seal of a stream is kept after its log was deleted: longer than any process can
     sleep through and still have a request under way."""
     body_keep: float = 2 * 86400.0
     """Seconds beyond `lifetime` after which a day's bodies are deleted."""

@@ -87,7 +87,7 @@ def test_a_retired_stream_is_collected_when_nobody_needs_it_any_more() -> None:
         first = await open_queue(store, **QUICK)
         ids = await fill(first, 5)
         crash(first)
-        second = await open_queue(store, **QUICK, retired_keep=1000.0)
+        second = await open_queue(store, **QUICK, retired_keep=10_000.0)
         await until(lambda: len(second.live) == 5)
         await asyncio.sleep(30)
         assert len(await store.list_after(log_prefix(first.stream))) == 6
@@ -96,8 +96,11 @@ def test_a_retired_stream_is_collected_when_nobody_needs_it_any_more() -> None:
         assert await store.list_after("uses/") == []
         assert await store.list_after(log_prefix(first.stream)) == [log_key(first.stream, 5)], "the seal"
         assert [await body_of(second, id) for id in ids] == [b"%d" % n + b"x" * 200 for n in range(5)]
-        await asyncio.sleep(1100)
+        await asyncio.sleep(3600)
         assert [info.name for info in await list_streams(store)] == [second.stream]
+        left = [key for key in await store.list_after("") if first.stream in key]
+        assert left == [log_key(first.stream, 5), f"retired/{first.stream}/collected"]
+        await asyncio.sleep(7000)
         assert not [key for key in await store.list_after("") if first.stream in key]
         await second.close()
 
