@@ -3,7 +3,7 @@
 :raw is the whole body as it was transferred; an empty one has no value. :content looks at each MIME part of a
 wanted type, decoded and in Unicode: of a multipart at its prologue and its epilogue, of a message within the
 message at its header (section 5.2). :text, the default, looks at the parts of type text, markup taken out of
-HTML. A match sets no match values (section 6).
+HTML. A part of an unknown transfer encoding is empty. A match sets no match values (section 6).
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def part_values(part: Part) -> list[str]:
     if part.parts:
         header = b"".join(field.raw for field in part.parts[0].header.fields)
         return [header.decode("utf-8", "replace")]
+    if not part.is_decodable:
+        return [""]
     text = part.text(part.size)
     if part.content_type in ("message/rfc822", "message/global"):  # encoded, so that it was not looked into
         return [text.replace("\r\n", "\n").partition("\n\n")[0]]

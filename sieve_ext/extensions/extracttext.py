@@ -1,7 +1,8 @@
 """extracttext (RFC 5703 section 7): the text of a part into a variable. Status: complete.
 
-Of HTML it is what one reads; a part that is no text gives its octets as far as they are text, a multipart or
-a message nothing. :first counts characters and comes before the modifiers.
+Of HTML it is what one reads; a part that is no text gives its octets as far as they are text. A multipart, a
+message and a part of an unknown transfer encoding give nothing. :first counts characters and comes before the
+modifiers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ TEXT_OCTETS = 1024 * 1024
 def part_text(part: Part) -> str:
     """What one reads of a part."""
     if part.is_multipart or part.parts or part.content_type in ("message/rfc822", "message/global"):
+        return ""
+    if not part.is_decodable:
         return ""
     text = part.text(min(part.size, TEXT_OCTETS))
     return html_text(text) if part.content_type in ("text/html", "application/xhtml+xml") else text

@@ -91,6 +91,12 @@ class Part:
         return parse_parameters(field.unfolded).value if field else "7bit"
 
     @property
+    def is_decodable(self) -> bool:
+        """False for a transfer encoding that is not known: what is inside cannot be read as its type says
+        (RFC 2045 section 6.4)."""
+        return self.transfer_encoding in ("", "7bit", "8bit", "binary", "quoted-printable", "base64")
+
+    @property
     def description(self) -> str:
         """Content-Description decoded, "" if none."""
         field = self.header.get("content-description")

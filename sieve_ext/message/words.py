@@ -33,29 +33,26 @@ def decode_words(value: bytes) -> str:
         return _raw_text(value)
     out: list[str] = []
     pending: list[bytes] = []  # octets of adjacent words of one charset
-    pending_words: list[bytes] = []
+    written: list[bytes] = []  # these words, a blank before those that do not touch the one before
     charset = b""
     position = 0
     for match in _word.finditer(value):
         between = value[position : match.start()]
         label, encoding, text = match.groups()
         label = label.partition(b"*")[0].lower()
-        if pending_words and not between.strip(b" \t\r\n"):
-            if label != charset:
-                out.append(_word_text(pending, pending_words, charset))
-                pending, pending_words = [], []
-        else:
-            if pending_words:
-                out.append(_word_text(pending, pending_words, charset))
-                pending, pending_words = [], []
-            if between:
+        touches = bool(pending) and not between.strip(b" \t\r\n")
+        if not touches or label != charset:
+            if pending:
+                out.append(_word_text(pending, written, charset))
+                pending, written = [], []
+            if between and not touches:
                 out.append(_raw_text(between))
         charset = label
         pending.append(_q_octets(text) if encoding in b"qQ" else decode_base64(text))
-        pending_words.append(match.group())
+        written.append(b" " + match.group() if written and between else match.group())
         position = match.end()
-    if pending_words:
-        out.append(_word_text(pending, pending_words, charset))
+    if pending:
+        out.append(_word_text(pending, written, charset))
     if position < len(value):
         out.append(_raw_text(value[position:]))
     return "".join(out)
@@ -67,14 +64,14 @@ def _q_octets(text: bytes) -> bytes:
     return binascii.a2b_qp(text, header=True)
 
 
-def _word_text(parts: list[bytes], words: list[bytes], charset: bytes) -> str:
+def _word_text(parts: list[bytes], written: list[bytes], charset: bytes) -> str:
     octets = b"".join(parts) if len(parts) > 1 else parts[0]
     text = decode_charset(octets, charset.decode("latin-1"))
     if text is None:
         try:
             return octets.decode("utf-8")
         except UnicodeDecodeError:
-            return _raw_text(b" ".join(words))
+            return _raw_text(b"".join(written))
     return text
 
 
