@@ -22,8 +22,6 @@ from mailqueue.records import BodyRef, State
 
 FREE = 255
 """Status of a slot without a message."""
-_SEVERAL = 0xFFFFFFFF
-"""Site of a message whose live recipients have several."""
 _U32, _U16 = 0xFFFFFFFF, 0xFFFF
 _GROWTH = 1024
 _REST = 1024
@@ -144,10 +142,14 @@ class Index:
             self.streams[self.stream[slot]], self.number[slot], self.offset[slot], self.length[slot]
         )
 
-    def site_of(self, slot: int) -> str:
-        """The destination, "" when there are several."""
-        number = self.site[slot]
-        return "" if number == _SEVERAL else self.sites.text(number)
+    def summary(self, slot: int) -> tuple[int, float, str]:
+        """Status, due time and site of a message as a whole, as `mailqueue.model.Row` has them. Of one with
+        many recipients all are looked at."""
+        many = self.many.get(slot)
+        if many is None:
+            return self.status[slot], self.due[slot], self.sites.text(self.site[slot])
+        site = many.common_site()
+        return many.status_of_all(), many.due_of_all(), self.sites.text(site) if site >= 0 else ""
 
     def live_in(self, slot: int) -> int:
         """Recipients that are live."""
@@ -156,30 +158,31 @@ class Index:
 
     def states(self, slot: int) -> list[State]:
         """All recipients of a message, in order."""
+        return [self.state(slot, recipient) for recipient in range(self.count[slot])]
+
+    def state(self, slot: int, recipient: int) -> State:
+        """One recipient of a message. Raises IndexError for one that does not exist."""
+        if not 0 <= recipient < self.count[slot]:
+            raise IndexError(f"recipient {recipient} of {self.count[slot]}")
         many = self.many.get(slot)
-        text, reply = self.sites.text, self.replies.text
         if many is None:
-            return [
-                State(
-                    text(self.site[slot]),
-                    self.status[slot],
-                    self.due[slot] if self.due[slot] != INFINITY else 0.0,
-                    self.attempts[slot],
-                    reply(self.reply[slot]),
-                    float(self.last[slot]),
-                )
-            ]
-        return [
-            State(
-                text(many.site[i]),
-                many.status[i],
-                many.due[i],
-                many.attempts[i],
-                reply(many.reply[i]),
-                float(many.last[i]),
+            due = self.due[slot]
+            return State(
+                self.sites.text(self.site[slot]),
+                self.status[slot],
+                due if due != INFINITY else 0.0,
+                self.attempts[slot],
+                self.replies.text(self.reply[slot]),
+                float(self.last[slot]),
             )
-            for i in range(len(many))
-        ]
+        return State(
+            self.sites.text(many.site[recipient]),
+            many.status[recipient],
+            many.due[recipient],
+            many.attempts[recipient],
+            self.replies.text(many.reply[recipient]),
+            float(many.last[recipient]),
+        )
 
     def frozen(self) -> Index:
         """The messages as they are now, to be written while this index changes. It finds no ids."""
@@ -240,7 +243,8 @@ class Index:
                     take_reply(state.reply),
                     _seconds(state.last),
                 )
-            self._summarize(slot, many)
+            # The columns of one recipient say nothing of this message.
+            self.status[slot] = self.site[slot] = self.reply[slot] = 0
             self.live_recipients += many.live()
         self.messages += 1
         self.total_size += self.size[slot]
@@ -311,8 +315,6 @@ class Index:
                 many.status[recipient], many.due[recipient] = state.status, state.due
                 many.attempts[recipient], many.last[recipient] = attempts, last
             self.live_recipients += (state.status <= LIVE_MAX) - (before <= LIVE_MAX)
-        if many is not None:
-            self._summarize(slot, many)
 
     def move(self, slot: int, location: Location, body: BodyRef | None) -> None:
         """The payload of a message is somewhere else now."""
@@ -378,12 +380,6 @@ class Index:
         self.streams.append(stream)
         self.uses.append({})
         return len(self.streams) - 1
-
-    def _summarize(self, slot: int, many: Recipients) -> None:
-        self.status[slot] = many.status_of_all()
-        self.due[slot] = many.due_of_all()
-        site = many.common_site()
-        self.site[slot] = site if site >= 0 else _SEVERAL
 
     def _grow(self) -> None:
         first = len(self.status)

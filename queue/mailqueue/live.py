@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailqueue.ids import id_octets, id_text
-from mailqueue.index import INFINITY, Index
+from mailqueue.index import Index
 from mailqueue.model import RecipientState, Row, Status, UnknownMessage
 
 
@@ -57,19 +57,19 @@ class Live:
     def row(self, handle: int) -> Row:
         """The message at a glance. Raises UnknownMessage."""
         slot, index = self.resolve(handle), self._index
-        status = Status(index.status[slot])
+        status, due, site = index.summary(slot)
         return Row(
             slot,
             id_text(index.id_of(slot)),
-            index.due[slot] if status is not Status.HELD else INFINITY,
-            index.site_of(slot),
+            due,
+            site,
             index.priority[slot],
             index.size[slot],
             float(index.created[slot]),
             float(index.expires[slot]),
             index.count[slot],
             index.live_in(slot),
-            status,
+            Status(status),
         )
 
     def recipients(self, handle: int) -> list[RecipientState]:

@@ -286,34 +286,25 @@ class MailQueue:
     def _change(self, slot: int, changes: Sequence[Change]) -> bytes | None:
         # Changes the index; returns the record that says so, None when nothing has changed.
         index = self._index
-        states = index.states(slot)
-        deltas = []
+        changed: dict[int, State] = {}
         for change in changes:
-            if not 0 <= change.recipient < len(states):
-                raise IndexError(f"recipient {change.recipient} of {len(states)}")
-            old = states[change.recipient]
+            old = changed.get(change.recipient) or index.state(slot, change.recipient)
             if old.status > LIVE_MAX:
                 continue
-            deltas.append(
-                Delta(
-                    change.recipient,
-                    State(
-                        old.site if change.site is None else change.site,
-                        int(change.status),
-                        change.due,
-                        old.attempts + (change.attempted > 0),
-                        old.reply if change.reply is None else change.reply,
-                        change.attempted or old.last,
-                    ),
-                )
+            changed[change.recipient] = State(
+                old.site if change.site is None else change.site,
+                int(change.status),
+                change.due,
+                old.attempts + (change.attempted > 0),
+                old.reply if change.reply is None else change.reply,
+                change.attempted or old.last,
             )
-            states[change.recipient] = deltas[-1].state
-        if not deltas:
+        if not changed:
             return None
         id = index.id_of(slot)
-        index.set_states(slot, [(delta.recipient, delta.state) for delta in deltas])
+        index.set_states(slot, list(changed.items()))
         if index.live_in(slot):
-            return encode_record(Outcome(id, deltas))
+            return encode_record(Outcome(id, [Delta(*item) for item in changed.items()]))
         index.remove(slot)
         self._cache.drop(id)
         return encode_record(Done(id, self._clock.wall()))

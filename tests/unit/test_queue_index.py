@@ -94,9 +94,9 @@ def test_the_index_is_a_dictionary(steps: list[Any]) -> None:
         live += sum(s.status <= LIVE_MAX for s in states)
         due = [s.due for s in states if s.status < HELD]
         if any(s.status <= LIVE_MAX for s in states):
-            assert index.due[slot] == min(due, default=float("inf"))
             sites = {s.site for s in states if s.status <= LIVE_MAX}
-            assert index.site_of(slot) == (sites.pop() if len(sites) == 1 else "")
+            site = sites.pop() if len(sites) == 1 else ""
+            assert index.summary(slot)[1:] == (min(due, default=float("inf")), site)
     found = {
         (stream, entry): count
         for stream, entries in zip(index.streams, index.uses, strict=True)
@@ -132,7 +132,7 @@ def test_a_list_of_ten_thousand_costs_little_more_than_its_columns() -> None:
     tracemalloc.stop()
     assert size < 10_000 * 32 + 200_000
     assert index.live_in(slot) == 10_000
-    assert index.site_of(slot) == ""
+    assert index.summary(slot) == (Status.QUEUED, 1.0, "")
 
 
 def test_slots_rest_before_they_are_used_again() -> None:
