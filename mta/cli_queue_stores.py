@@ -324,9 +324,9 @@ def _with_stores(settings: configuration.Config, work: Callable[[Any], Any], *, 
 
 
 def _settings(config: str) -> configuration.Config:
-    from mta import config as configuration
+    from mta.queue_stores import read_configuration
 
-    return configuration.load(config)
+    return read_configuration(config)
 
 
 def _count(names: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ def open_queue(configuration: str) -> Access:
 
 def _offline(configuration: str) -> Access:
     # Imported here: a running server is asked without all of this.
-    from mta import config
     from mta.queue_offline import OfflineQueue
+    from mta.queue_stores import read_configuration
 
-    return OfflineQueue(config.load(configuration), time.time)
+    return OfflineQueue(read_configuration(configuration), time.time)

@@ -18,6 +18,23 @@ from mta.spool.stores import open_stores
 from mta.supervisor.privileges import Account, UnknownAccount, drop_privileges, find_account
 
 
+def read_configuration(path: str) -> config.Config:
+    """The configuration without a look at the files that it names.
+
+    Somebody may ask for the queue who may not read the keys, or while a certificate is wrong. Raises
+    ConfigError.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        from mta.config.problems import Problem
+
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "is no UTF-8"
+        raise config.ConfigError((Problem(path, 0, "", f"cannot be read: {reason}"),)) from error
+    return config.parse(text, path, config.this_machine())
+
+
 def become_server_user(settings: config.Config) -> None:
     """Leave root for the user that the server runs as. Raises QueueProblem."""
     account = server_account(settings)
@@ -62,8 +79,14 @@ async def opened_stores(settings: config.Config, *, new: bool = False) -> AsyncI
 def _require_folders(settings: config.Config) -> None:
     for name in settings.queue.stores:
         url = settings.queue_stores[name].url
-        if url.startswith("file:") and not os.path.lexists(url.removeprefix("file:")):
-            raise QueueProblem(f"{url}: there is no queue yet")
+        if not url.startswith("file:"):
+            continue
+        try:
+            os.stat(url.removeprefix("file:"))
+        except FileNotFoundError:
+            raise QueueProblem(f"{url}: there is no queue yet") from None
+        except OSError as error:
+            raise QueueProblem(_explained(f"{url}: {error.strerror}")) from error
 
 
 async def require_queue(store: Store) -> None:

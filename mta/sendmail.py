@@ -18,6 +18,7 @@ from typing import BinaryIO
 from mta import config
 from mta.address import NULL, Address
 from mta.cli import default_configuration
+from mta.queue_stores import read_configuration
 from mta.sendmail_message import RecipientError, cut_at_dot, prepare, read_recipients
 from mta.sendmail_options import Options, UsageError, parse
 from mta.sendmail_submit import (
@@ -62,7 +63,7 @@ def sendmail(arguments: Sequence[str]) -> int:
         case "smtp":
             from mta.sendmail_session import session
 
-            return session(read_configuration(options.configuration))
+            return session(read_configuration(options.configuration or default_configuration()))
     return _send(options, sys.stdin.buffer)
 
 
@@ -90,25 +91,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 """By the name under which they are called."""
 
 
-def read_configuration(path: str) -> config.Config:
-    """The configuration without a look at the files that it names, which a user may not read.
-
-    Raises ConfigError.
-    """
-    path = path or default_configuration()
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        from mta.config.problems import Problem
-
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "is no UTF-8"
-        raise config.ConfigError((Problem(path, 0, "", f"cannot be read: {reason}"),)) from error
-    return config.parse(text, path, config.this_machine())
-
-
 def _send(options: Options, stdin: BinaryIO) -> int:
-    settings = read_configuration(options.configuration)
+    settings = read_configuration(options.configuration or default_configuration())
     origin = settings.identity.postmaster.rpartition("@")[2]
     octets = read_limited(stdin, settings.message.max_size)
     if octets is None:

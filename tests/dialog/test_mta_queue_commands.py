@@ -280,7 +280,35 @@ def test_stores_that_cannot_be_read(tmp_path: Path) -> None:
         desk.tamis(*words, status=1)
         assert desk.error.endswith("there is no queue yet\n")
     (tmp_path / "state" / "queue").write_text("no folder")
-    desk.tamis("list", status=78)
-    assert "is no folder" in desk.error
+    desk.tamis("list", status=1)
+    assert "Not a directory" in desk.error
+    desk.tamis("probe", status=1)
+    assert "Not a directory" in desk.error
+    # What is wrong elsewhere does not keep anybody from the queue.
+    (tmp_path / "state" / "queue").unlink()
+    (tmp_path / "main.key").unlink()
+    desk.tamis("list", status=1)
+    assert desk.error.endswith("there is no queue yet\n")
     server.path.write_text("[queue]\nretries = 3\n")
     desk.tamis("list", status=78)
+
+
+def test_messages_of_a_node_that_lives_are_left_alone(tmp_path: Path) -> None:
+    shared = f'[queue_stores.shared]\nurl = "file:{tmp_path}/shared"\n'
+    (tmp_path / "mx1").mkdir()
+    (tmp_path / "mx2").mkdir()
+    queue = 'stores = ["shared"]\nnode = "{}"\n'
+    with site(
+        tmp_path / "mx1", backend=DEAD, recipients="all", queue=queue.format("mx1"), more=shared
+    ) as alive:
+        name = send(alive, "theirs")
+        stopped = Site(tmp_path / "mx2")
+        stopped.set_up(backend=DEAD, recipients="all", queue=queue.format("mx2"), more=shared)
+        desk = Desk(stopped, False)
+        assert [(row["id"], row["node"]) for row in desk.rows()] == [(name, "mx1")]
+        desk.tamis("delete", name, status=1)
+        assert f"message {name} is with node mx1" in desk.error
+        assert desk.tamis("delete", "--all") == "delete: 0 messages\n"
+        assert desk.tamis("export", "--all", "--to", str(tmp_path / "out")).startswith("export: 1 message ")
+        assert Desk(alive, True).ids() == [name]
+        alive.stop()
