@@ -524,3 +524,54 @@ def test_a_message_without_a_body(tmp_path: Path) -> None:
             assert any(text.endswith(b"\r\n\r\nonly a body\r\n") for text in texts)
 
     run(main)
+
+
+def test_a_bug_in_the_loop_that_works_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that nobody works is opened anew, with all that is in it."""
+    store = MailStore(bob=BUSY)
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store) as server:
+            client = await client_of(server)
+            for _ in range(3):
+                assert QUEUED.match(await send(client, "bob"))
+            service = server.daemon._queue
+            assert service is not None
+            assert service.runner is not None
+            old = queue_of(server)
+
+            def broken(now: float) -> bool:
+                raise RuntimeError("a bug")
+
+            monkeypatch.setattr(service.runner, "_start", broken)
+            service.runner.nudge()
+            await eventually(lambda: service.queue is not None and service.queue is not old)
+            await eventually(lambda: len(queue_of(server).live) == 3)
+            store.heal()
+            flush(server)
+            await eventually(lambda: len(store.got("bob")) == 3)
+
+    run(main)
+
+
+def test_a_daemon_that_stops_in_the_middle_of_a_try(tmp_path: Path) -> None:
+    """The try is given time to end; what it delivered is not delivered again by the next daemon."""
+    store = MailStore(bob=BUSY)
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store) as server:
+            client = await client_of(server)
+            assert QUEUED.match(await send(client, "bob"))
+            store.heal()
+            store.final_delay = 1.0
+            store.data_seen.clear()
+            flush(server)
+            await store.data_seen.wait()
+        assert len(store.got("bob")) == 1
+        again = MailStore()
+        async with serving(tmp_path, queue="", store=again) as server:
+            await asyncio.sleep(1)
+            assert len(queue_of(server).live) == 0
+            assert again.delivered == []
+
+    run(main)

@@ -21,6 +21,8 @@ from tests.peers.site import Site, site
 pytestmark = pytest.mark.scenario
 
 BUCKET = "queue"
+CONNECTIONS = 10
+"""Of a node to the back end, at most."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,12 @@ def node(folder: Path, name: str, shared: str, sink: ScriptedStore, queue: str =
     (folder / name).mkdir()
     words = f'{queue}{SHORT}node = "{name}"\nstores = ["shared"]\n'
     with site(
-        folder / name, queue=words, backend=sink_backend(sink), recipients="all", workers=1, more=shared
+        folder / name,
+        queue=words,
+        backend=f"{sink_backend(sink)}max_connections = {CONNECTIONS}\n",
+        recipients="all",
+        workers=1,
+        more=shared,
     ) as server:
         yield server
 
@@ -153,6 +160,43 @@ def test_a_node_sleeps_and_wakes(tmp_path: Path, shared: str) -> None:
                 await sink.start(port)
                 await drained(a, b)
                 balance(again.books, _only(sink, "again"))
+                await asyncio.to_thread(a.stop)
+                await asyncio.to_thread(b.stop)
+
+    run(main)
+
+
+def test_a_node_falls_asleep_while_it_delivers(tmp_path: Path, shared: str) -> None:
+    """Twice comes at most what it had under way: that was sent, and could not be written down."""
+
+    async def main() -> None:
+        async with sinking(final_delay=0.2) as sink:
+            port = sink.port
+            with node(tmp_path, "a", shared, sink) as a, node(tmp_path, "b", shared, sink) as b:
+                await sink.stop()
+                load = Load(a.smtp, clients=8, messages_per_session=10, pause=0.0)
+                async with load:
+                    await load.grow(200)
+                await sink.start(port)
+
+                def delivered() -> bool:
+                    flush(a)
+                    return len(sink.delivered) >= 20
+
+                await asyncio.to_thread(until, delivered, "deliveries")
+                await asyncio.to_thread(send_all, a, signal.SIGSTOP)
+                left = len(load.books.accepted) - len(copies(sink))
+                assert left > 20, "it fell asleep too late to show anything"
+
+                def the_rest() -> bool:
+                    flush(b)
+                    return copies(sink).keys() >= load.books.accepted
+
+                await asyncio.to_thread(until, the_rest, "the mail of the sleeper")
+                await asyncio.to_thread(send_all, a, signal.SIGCONT)
+                await asyncio.to_thread(until, lambda: "the queue is opened anew" in a.log(), "the sleeper")
+                await drained(a, b)
+                assert balance(load.books, sink, lambda name: True) <= 2 * CONNECTIONS
                 await asyncio.to_thread(a.stop)
                 await asyncio.to_thread(b.stop)
 
