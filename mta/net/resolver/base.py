@@ -35,7 +35,7 @@ class Answer:
     records: tuple[Rdata, ...] = ()
     """Records of the type that was asked for, at the end of any CNAMEs; empty if there are none."""
     ttl: float = 0.0
-    """Seconds for which the answer may be kept, from the moment it was given."""
+    """Seconds for which the DNS lets the answer be kept, as of when it was fetched."""
     reason: str = ""
     """For the log: why there is no usable answer (timeout, return code, extended error); else empty."""
     exists: bool = True
