@@ -1,8 +1,8 @@
 """docs/security.md names every limit of the code and of the configuration, with its value.
 
 A limit of the code is every module-level number in capitals, and every number that is the default of a field
-of a settings class (`...Settings`, `...Limits`, `...Timeouts`). A limit of the configuration is every number,
-duration and size of the schema. What is no limit stands here with its reason.
+of a settings class (see `SETTINGS`). A limit of the configuration is every number, duration and size of the
+schema. What is no limit stands here with its reason.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from mta.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "security.md"
+
+SETTINGS = re.compile("(Settings|Limits|Timeouts|Bounds|Pool|PolicyService)$")
+"""Names of dataclasses whose numbers are limits."""
 
 NO_LIMITS = {
     "mta.*.EXIT_*": "an exit status",
@@ -56,12 +59,47 @@ NO_LIMITS = {
     "mailqueue.idtable._*": "numbers of a table in memory",
     "mailqueue.index.*": "numbers of a table in memory",
     "mailqueue.log._SMOOTHING": "how a figure is smoothed",
-    "mailqueue.model.MIN_PRIORITY": "the other end of a scale",
+    "mailqueue.model.*_PRIORITY": "the scale of RFC 6710, which MAIL is held to",
     "mailqueue.payload.LEVEL": "how hard is compressed",
     "mailqueue.recipients.*": "numbers of the format",
     "mailqueue.schedule.timetable.LEVELS": "the shape of a timing wheel",
     "mailqueue.schedule.timetable.SLOTS": "the shape of a timing wheel",
     "mailqueue.schedule.timetable._*": "the shape of a timing wheel",
+    "mailqueue.schedule.timetable.PORTION": "how work is cut up; nothing is refused",
+    "mailqueue.schedule.ready.SPARE": "when a table in memory is swept",
+    "mailqueue.bodies._IN_LOOP": "what is done in a thread",
+    "mailqueue.bodies._RANGE": "how work is cut up; nothing is refused",
+    "mailqueue.collector._TAIL": "more than can be there",
+    "mailqueue.compaction._SCAN": "how work is cut up; nothing is refused",
+    "mailqueue.entry.FIRST_READ": "how work is cut up; nothing is refused",
+    "mailqueue.housekeeping._*": "how often something is done",
+    "mailqueue.reader._*": "how work is cut up; nothing is refused",
+    "mailqueue.rows.BLOCK_ROWS": "how work is cut up; nothing is refused",
+    "mailqueue.settings.QueueSettings.adopt_rows": "how work is cut up; nothing is refused",
+    "mailqueue.settings.QueueSettings.compact_bytes": "how work is cut up; nothing is refused",
+    "mailqueue.settings.QueueSettings.housekeeping": "how often something is looked at",
+    "mailqueue.store.base.CHUNK": "how work is cut up; nothing is refused",
+    "mailqueue.store.objects.LIST_PAGE": "how work is cut up; nothing is refused",
+    "mailqueue.store.objects.PART": "how work is cut up; nothing is refused",
+    "mailqueue.store.probe.RAC*": "how stores are tried",
+    "mailqueue.takeover._GROUP": "how work is cut up; nothing is refused",
+    "mailqueue.takeover._LIST_EVERY": "how often something is looked at",
+    "mailqueue.takeover._TURN": "how work is cut up; nothing is refused",
+    "mta.queue_import.TOGETHER*": "how work is cut up; nothing is refused",
+    "mta.queue_offline.BATCH": "how work is cut up; nothing is refused",
+    "mta.sendmail*.BLOCK": "how much is read at a time; nothing is refused",
+    "mta.spool.desk.BUDGET": "how an answer is cut up; who asks goes on",
+    "mta.spool.desk.PAGE": "how an answer is cut up; who asks goes on",
+    "mta.spool.desk.READ": "how an answer is cut up; who asks goes on",
+    "mta.spool.runner.BURST": "how work is cut up; nothing is refused",
+    "mta.spool.stored.TAIL_CHUNK": "how work is cut up; nothing is refused",
+    "mailmilter.*._READ": "how much is read at a time; nothing is refused",
+    "mailmilter.constants.*": "numbers of the protocol",
+    "mailmilter.negotiation._SIZES": "numbers of the protocol",
+    "mailmilter.packets._COMPACT": "when a buffer is swept",
+    "mailmilter.responses.NEGOTIATION": "a number of the protocol",
+    "mailmilter.session._BATCH": "how work is cut up; nothing is refused",
+    "mailmilter.session._CONTINUE": "a number of the protocol",
     "mailqueue.settings.?IB": "a unit",
     "mailqueue.store.disk._KEEP_LEVELS": "a number of the format",
     "mailqueue.store.folders.FLAGS": "flags of open(2)",
@@ -98,11 +136,11 @@ NO_LIMITS = {
 }
 
 FROM_CONFIGURATION = {
-    "mailqueue.schedule.limits.Limits.concurrency": "backends.max_connections",
     "mailqueue.schedule.limits.Limits.initial": "queue.concurrency_initial",
     "mailqueue.settings.QueueSettings.lifetime": "queue.expire",
     "mailqueue.settings.QueueSettings.takeover": "queue.takeover",
     "mailqueue.store.options.Limits.request": "queue_stores.request_timeout",
+    "mta.dsn.returned.MAX_MESSAGE": "queue.report_size",
     "mta.spool.keeper.KeepSettings.max_latency": "queue.max_latency",
     "mta.spool.reports.ReportSettings.lifetime": "queue.expire_reports",
     "mta.accounts.limiter.LimiterSettings.delay": "auth.failure_delay",
@@ -210,7 +248,7 @@ def defaults(module: ModuleType) -> Iterator[tuple[str, float]]:
     """The numbers that settings of a module have by default; 0 is: no limit."""
     for name, cls in vars(module).items():
         ours = isinstance(cls, type) and cls.__module__ == module.__name__
-        if not (ours and dataclasses.is_dataclass(cls) and re.search("(Settings|Limits|Timeouts)$", name)):
+        if not (ours and dataclasses.is_dataclass(cls) and SETTINGS.search(name)):
             continue
         for field in dataclasses.fields(cls):
             value = field.default
