@@ -152,11 +152,7 @@ class MilterConnection(asyncio.Protocol):
     def _pump(self) -> None:
         session = self.session
         while not self._paused and self._transport is not None:
-            try:
-                data = session.bytes_to_send()
-            except OSError as error:  # the body comes from a file of the caller's
-                session.fail(f"the message could not be read: {error.strerror}")
-                return
+            data = session.bytes_to_send()
             if not data:
                 return
             self._transport.write(data)

@@ -262,7 +262,11 @@ class MilterSession:
         flags = agreement.protocol.value
         made = 0
         while made < _BATCH:
-            request = next(self._requests, None)
+            try:
+                request = next(self._requests, None)
+            except OSError as error:  # the body comes from a file of the caller's
+                self.fail(f"the message could not be read: {error.strerror}")
+                return
             if request is None:
                 self._finish(CONTINUE)
                 return
