@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 
 from mailqueue.bodies import day_of, delete_buckets
 from mailqueue.clock import Clock
@@ -23,12 +24,14 @@ from mailqueue.model import Fenced
 from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
 from mailqueue.settings import QueueSettings
 from mailqueue.snapshot import encode_snapshot
-from mailqueue.store.base import MissingKey, Store, StoreError
+from mailqueue.store.base import Store, StoreError
 
 _SHARE = 16
 """A snapshot is written again only when the log has grown by this share of it, or after `_LONGEST`."""
 _LONGEST = 10
 """Times `snapshot_every`."""
+_STEP = 1.0
+"""Seconds between snapshots at least."""
 _BODIES_EVERY = 3600.0
 """Seconds between looks for old bodies, and from the start to the first."""
 
@@ -68,15 +71,19 @@ class Housekeeping:
         step = min(self._settings.housekeeping, self._settings.snapshot_every)
         look_at = self._clock.boottime() + self._settings.housekeeping
         while not self._log.fenced:
-            await asyncio.sleep(step / 4)
+            self._log.mark = self._octets + self._settings.snapshot_bytes
+            self._log.grown.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(step / 4):
+                    await self._log.grown.wait()
+                # A snapshot that fails is not tried again and again.
+                await asyncio.sleep(_STEP)
             try:
                 if self._is_snapshot_due():
                     await self.snapshot()
                 if self._clock.boottime() >= look_at:
                     look_at = self._clock.boottime() + self._settings.housekeeping
                     await self.look()
-            except MissingKey as error:
-                self._settings.report("housekeeping", {"error": str(error)})
             except StoreError as error:
                 self._settings.report("housekeeping", {"error": str(error)})
             except Fenced:
@@ -101,8 +108,8 @@ class Housekeeping:
             if number < 0 or number in self._snapshots or self._log.fenced or self.undecided:
                 return
             data = await encode_snapshot(self._index, number, self._clock.wall())
-            if not await self._store.put_new(snapshot_key(self._name, number), data):
-                raise StoreError(self._store.name, f"{snapshot_key(self._name, number)} is somebody else's")
+            # Nobody else writes here: what is there already is ours, of an attempt whose answer was lost.
+            await self._store.put_new(snapshot_key(self._name, number), data)
             self._snapshots.append(number)
             self._octets, self._size, self._at = octets, len(data), self._clock.boottime()
             old = self._snapshots[:-2]

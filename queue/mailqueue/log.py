@@ -118,6 +118,9 @@ class Log:
         """Octets of all committed entries."""
         self.pending = 0
         """Octets not committed yet."""
+        self.mark = 0
+        """`grown` is set when `octets` reach this."""
+        self.grown = asyncio.Event()
         self.latency = 0.0
         """Seconds from handing over to the answer, smoothed."""
         self.failing: StoreError | None = None
@@ -347,6 +350,8 @@ class Log:
     def _commit(self, batch: Batch) -> None:
         self.committed = batch.number
         self.octets += batch.base + batch.payload_size
+        if self.octets >= self.mark:
+            self.grown.set()
         self.pending -= batch.size
         for call in batch.on_commit:
             call(batch)

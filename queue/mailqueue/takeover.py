@@ -136,6 +136,10 @@ class Watcher:
         for known in set(self._seen).difference(self._open):
             del self._seen[known]
             self._announced.pop(known, None)
+            self._not_before.pop(known, None)
+        if self._leases:
+            names = set(self._open)
+            self._leases = {k: since for k, since in self._leases.items() if k.split("/")[1] in names}
         self._listed = began
 
     # --- who is dead -------------------------------------------------------------------------------

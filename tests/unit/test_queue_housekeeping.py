@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from mailqueue.inspect import Inspection, list_streams
 from mailqueue.keys import log_key, log_prefix, snapshot_prefix
 from mailqueue.model import Change, CorruptMessage, Status
 from mailqueue.queue import MailQueue
+from mailqueue.store.base import Blob, StoreUnavailable
 from mailqueue.store.memory import MemoryStore
 from tests.simulation.loop import run
 from tests.simulation.queues import crash, message, open_queue, until
@@ -234,6 +236,44 @@ def test_a_sound_store_is_sound() -> None:
         before = len(await store.list_after(""))
         assert not (await fsck(store, quarantine=True)).is_sound
         assert len(await store.list_after("")) == before + 1
+        await queue.close()
+
+    run(work())
+
+
+def test_a_snapshot_whose_answer_was_lost_is_ours() -> None:
+    async def work() -> None:
+        class Forgetful(MemoryStore):
+            lose = True
+
+            async def put_new(self, key: str, data: bytes | Blob) -> bool:
+                found = await super().put_new(key, data)
+                if key.startswith("snap/") and self.lose:
+                    self.lose = False
+                    raise StoreUnavailable(self.name, "no answer")
+                return found
+
+        store = Forgetful()
+        told: list[str] = []
+        queue = await open_queue(store, **QUICK, report=lambda event, fields: told.append(event))
+        await fill(queue, 3)
+        await asyncio.sleep(60)
+        assert told == ["housekeeping"]
+        assert len(await store.list_after(snapshot_prefix(queue.stream))) == 1
+        await queue.close()
+
+    run(work())
+
+
+def test_a_flood_is_covered_by_snapshots_soon() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        queue = await open_queue(store, snapshot_bytes=100_000)
+        for _ in range(20):
+            await asyncio.gather(*(queue.enqueue(message(random.randbytes(2000))) for _ in range(50)))
+            await asyncio.sleep(1.1)
+        (info,) = await list_streams(store)
+        assert info.lag <= 6, "no more than about two seconds of log"
         await queue.close()
 
     run(work())
