@@ -45,7 +45,7 @@ from tests.peers.ports import free_port
 
 T = TypeVar("T")
 CLIENT = Client("client.example", Family.INET, 4711, "192.0.2.1")
-QUICK = Timeouts(connect=1.0, command=0.15, content=0.15, total=0.5)
+QUICK = Timeouts(connect=2.0, command=0.25, content=0.25, total=0.6)
 Log = list[str]
 
 
