@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mta.admin.client import NotRunning
 from mta.mailq.rows import QueueRow
@@ -48,16 +48,24 @@ def flush(server: Site) -> None:
         return
 
 
-async def drained(*servers: Site, seconds: float = 2 * PATIENCE) -> None:
-    """Wait until nothing waits in any of these servers, with a push now and then."""
+async def drained(
+    *servers: Site, books: Sequence[Books], sink: ScriptedStore, seconds: float = 2 * PATIENCE
+) -> None:
+    """Wait until all that was accepted has arrived and nothing waits anywhere, with a push now and then.
+
+    An empty queue alone says little: what a dead process had may not have been adopted yet.
+    """
+    wanted = set().union(*(each.accepted for each in books))
 
     def empty() -> bool:
         for server in servers:
             flush(server)
-        return all(waiting(server) == 0 for server in servers)
+        return copies(sink).keys() >= wanted and all(waiting(server) == 0 for server in servers)
 
     def what() -> str:
-        return "\n".join(f"{[row.id for row in rows(s)]}\n{s.log()[-3000:]}" for s in servers)
+        missing = sorted(wanted - copies(sink).keys())
+        here = "\n".join(f"{[row.id for row in rows(s)][:20]}\n{s.log()[-3000:]}" for s in servers)
+        return f"{len(missing)} missing: {missing[:20]}\n{here}"
 
     try:
         await asyncio.to_thread(until, empty, "an empty queue", seconds)

@@ -33,7 +33,7 @@ def test_workers_killed_while_mail_is_queued(tmp_path: Path) -> None:
                     await load.grow(40)
                 assert set(load.books.results) <= {"250 2.0.0", "lost: answer", "lost: commands"}
                 await sink.start(port)
-                await drained(server)
+                await drained(server, books=[load.books], sink=sink)
                 balance(load.books, sink)
                 await asyncio.to_thread(server.stop)
 
@@ -57,7 +57,7 @@ def test_everything_killed_while_mail_is_queued(tmp_path: Path) -> None:
                         await asyncio.to_thread(server.start)
                     await load.grow(40)
                 await sink.start(port)
-                await drained(server)
+                await drained(server, books=[load.books], sink=sink)
                 balance(load.books, sink)
                 await asyncio.to_thread(server.stop)
 
@@ -89,7 +89,7 @@ def test_killed_while_draining(tmp_path: Path) -> None:
                 await asyncio.to_thread(kill_all, server)
                 assert len(copies(sink)) < len(load.books.accepted), "killed too late to show anything"
                 await asyncio.to_thread(server.start)
-                await drained(server)
+                await drained(server, books=[load.books], sink=sink)
                 double = balance(load.books, sink, lambda name: True)
                 assert double <= 3 * 20
                 await asyncio.to_thread(server.stop)
@@ -117,7 +117,7 @@ def test_reloads_while_mail_is_queued_and_drained(tmp_path: Path) -> None:
                     await asyncio.to_thread(server.reload)
                     await load.grow(30)
                 assert set(load.books.results) == {"250 2.0.0"}
-                await drained(server)
+                await drained(server, books=[load.books], sink=sink)
                 assert balance(load.books, sink) == 0
                 await asyncio.to_thread(server.stop)
 
@@ -143,7 +143,7 @@ def test_a_stop_under_load_and_the_next_life(tmp_path: Path) -> None:
                 await asyncio.to_thread(until, lambda: waiting(server) == len(accepted), "the old mail")
                 assert all(row.deferred for row in await asyncio.to_thread(rows, server))
                 await sink.start(port)
-                await drained(server)
+                await drained(server, books=[load.books], sink=sink)
                 assert copies(sink).keys() == accepted
                 assert max(copies(sink).values()) == 1
                 await asyncio.to_thread(server.stop)
@@ -180,7 +180,7 @@ def test_a_back_end_that_dies_again_and_again_while_draining(tmp_path: Path) -> 
                 # What the sink has and had no time to say is in both.
                 assert len(load.books.accepted) <= settled + left <= len(load.books.accepted) + deaths * 60
                 await sink.start(port)
-                await drained(server)
+                await drained(server, books=[load.books], sink=sink)
                 double = balance(load.books, sink, lambda name: True)
                 assert double <= deaths * 60
                 await asyncio.to_thread(server.stop)

@@ -94,7 +94,7 @@ def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, shared: st
                 accepted = len(load.books.accepted)
                 await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
                 await sink.start(port)
-                await drained(b)
+                await drained(b, books=[load.books], sink=sink)
                 assert balance(load.books, sink) == 0
                 await asyncio.to_thread(b.stop)
 
@@ -122,7 +122,7 @@ def test_both_nodes_die_and_one_comes_back(tmp_path: Path, shared: str) -> None:
                     return copies(sink).keys() >= everything
 
                 await asyncio.to_thread(until, all_there, "the mail of both nodes")
-                await drained(b)
+                await drained(b, books=[each.books for each in loads], sink=sink)
                 assert sum(copies(sink).values()) == len(everything)
                 await asyncio.to_thread(b.stop)
 
@@ -149,7 +149,7 @@ def test_a_node_sleeps_and_wakes(tmp_path: Path, shared: str) -> None:
                 await asyncio.to_thread(
                     until, lambda: "the queue is opened anew" in a.log() and waiting(a) == 0, "the sleeper"
                 )
-                await drained(a, b)
+                await drained(a, b, books=[load.books], sink=sink)
                 assert balance(load.books, sink) == 0
                 # It works like any other node again.
                 await sink.stop()
@@ -158,7 +158,7 @@ def test_a_node_sleeps_and_wakes(tmp_path: Path, shared: str) -> None:
                     await again.grow(20)
                 assert await asyncio.to_thread(waiting, a) == len(again.books.accepted)
                 await sink.start(port)
-                await drained(a, b)
+                await drained(a, b, books=[load.books, again.books], sink=sink)
                 balance(again.books, _only(sink, "again"))
                 await asyncio.to_thread(a.stop)
                 await asyncio.to_thread(b.stop)
@@ -195,7 +195,7 @@ def test_a_node_falls_asleep_while_it_delivers(tmp_path: Path, shared: str) -> N
                 await asyncio.to_thread(until, the_rest, "the mail of the sleeper")
                 await asyncio.to_thread(send_all, a, signal.SIGCONT)
                 await asyncio.to_thread(until, lambda: "the queue is opened anew" in a.log(), "the sleeper")
-                await drained(a, b)
+                await drained(a, b, books=[load.books], sink=sink)
                 assert balance(load.books, sink, lambda name: True) <= 2 * CONNECTIONS
                 await asyncio.to_thread(a.stop)
                 await asyncio.to_thread(b.stop)
@@ -233,7 +233,7 @@ def test_a_bucket_that_goes_away_and_comes_back(tmp_path: Path) -> None:
                         await asyncio.to_thread(weed.start)
                         await load.grow(30)
                     assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
-                    await drained(a)
+                    await drained(a, books=[load.books], sink=sink)
                     balance(load.books, sink)
                     await asyncio.to_thread(a.stop)
 
