@@ -159,9 +159,10 @@ class Compiler:
     # Matching
 
     def comparator(self, node: Node) -> Comparator:
-        """The comparator given with a test, by default i;ascii-casemap (RFC 5228 section 2.7.3)."""
+        """The comparator given with a test, or the test's default."""
         given = node.tags.get("comparator")
-        name = given.value.value if given is not None and isinstance(given.value, Text) else "i;ascii-casemap"
+        text = given.value if given is not None else None
+        name = text.value if isinstance(text, Text) else node.default_comparator
         return self.dialect.comparators[name][0]
 
     def matcher(self, node: Node, keys: TemplateList) -> Match:

@@ -58,6 +58,8 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
     """Names of which one must stand right before it."""
     only_top: ClassVar[bool] = False
     """It may not stand in a block."""
+    default_comparator: ClassVar[str] = "i;ascii-casemap"
+    """How it compares where no comparator is given (RFC 5228 section 2.7.3)."""
 
     # Filled in by the dialect.
     tag_table: ClassVar[Mapping[str, TagSpec]] = MappingProxyType({})

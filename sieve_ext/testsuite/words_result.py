@@ -9,12 +9,10 @@ from sieve_ext.extend import (
     NUMBER,
     Compiler,
     Control,
-    GivenTag,
     Node,
     Run,
     Step,
     Test,
-    Text,
     strings,
     tag,
 )
@@ -22,12 +20,8 @@ from sieve_ext.testsuite.session import session_of
 
 
 def match_one_or_all(node: Node, compiler: Compiler, values: Callable[[Run], list[str]]) -> Step:
-    """A test of values that :index (from 1) may pick one of; i;octet unless another comparator is given."""
+    """A test of values that :index (from 1) may pick one of."""
     index = node.number("index")
-    if "comparator" not in node.tags:
-        spec = node.tag_table[":comparator"]
-        given = Text("i;octet", node.start, node.end)
-        node.tags["comparator"] = GivenTag(":comparator", given, spec, node.start, node.end)
 
     def picked(run: Run) -> list[str]:
         found = values(run)
@@ -47,6 +41,7 @@ class TestResultActionTest(Test):
     __test__ = False
     word = "test_result_action"
     args_definition = ARGUMENTS
+    default_comparator = "i;octet"
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare the names of actions."""
@@ -61,6 +56,7 @@ class TestErrorTest(Test):
     __test__ = False
     word = "test_error"
     args_definition = ARGUMENTS
+    default_comparator = "i;octet"
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare the errors."""

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from sieve_ext.language.node import Node
     from sieve_ext.validate.checker import Checker
 
-DEFAULT = "i;ascii-casemap"
-"""The comparator of a test that names none."""
-
 
 def check_matching(node: Node, checker: Checker) -> None:
     """Report a comparator that is not there, or one that the match type cannot work with."""
@@ -38,7 +35,7 @@ def check_matching(node: Node, checker: Checker) -> None:
 def _comparator(node: Node, checker: Checker) -> Comparator | None:
     given = node.tags.get("comparator")
     if given is None or not isinstance(given.value, Text):
-        return checker.dialect.comparators[DEFAULT][0]
+        return checker.dialect.comparators[node.default_comparator][0]
     name = checker.constant(given.value)
     if name is None:
         checker.error(given.value, "dynamic-comparator", "the comparator must be a constant string")
