@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import subprocess
 from collections.abc import Iterator
@@ -17,12 +18,13 @@ from mailqueue.live import Live
 from mailqueue.store.file import FileStore
 from tests.peers.load import Load, copies, name_in, run, sink_backend, sinking
 from tests.peers.needs import needs
-from tests.peers.queuesite import NEVER, QUICK, balance, drained, flush, kill_all, rows, waiting
+from tests.peers.queuesite import NEVER, QUICK, SHORT, balance, drained, flush, kill_all, rows, waiting
 from tests.peers.running import until
 from tests.peers.site import Site, site
 
 pytestmark = pytest.mark.scenario
 
+SILENCE = 2.5
 DISK_SIZE, ROOM = 2 * 1024 * 1024, 200 * 1024
 
 
@@ -75,11 +77,52 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
                     (small_disk / "filler").unlink()
                     await load.grow(20)
                 assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
-                await drained(server)
+                await drained(server, books=[load.books], sink=sink)
                 balance(load.books, sink)
                 await asyncio.to_thread(server.stop)
 
     run(main)
+
+
+def test_a_disk_without_any_room_is_drained(tmp_path: Path, small_disk: Path) -> None:
+    """What waits is delivered although not even a sign of life finds room: that is the way to get some."""
+
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            with site(
+                tmp_path,
+                queue=QUICK + SHORT + SMALL,
+                backend=sink_backend(sink),
+                recipients="all",
+                more=store_on(small_disk),
+            ) as server:
+                await sink.stop()
+                load = Load(server.smtp, clients=4, messages_per_session=5)
+                async with load:
+                    await load.grow(20)
+                await asyncio.to_thread(fill, small_disk)
+                await asyncio.sleep(SILENCE)  # longer than an owner may deliver without a sign of life
+                await sink.start(port)
+
+                def delivered() -> bool:
+                    flush(server)
+                    return copies(sink).keys() >= load.books.accepted
+
+                await asyncio.to_thread(until, delivered, "what waits")
+                (small_disk / "filler").unlink()
+                await drained(server, books=[load.books], sink=sink)
+                assert max(copies(sink).values()) == 1
+                await asyncio.to_thread(server.stop)
+
+    run(main)
+
+
+def fill(disk: Path) -> None:
+    """Leave no room at all."""
+    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def test_a_disk_that_becomes_read_only(tmp_path: Path, small_disk: Path) -> None:
@@ -108,7 +151,7 @@ def test_a_disk_that_becomes_read_only(tmp_path: Path, small_disk: Path) -> None
                     await asyncio.to_thread(remount, small_disk, "rw")
                     await load.grow(20)
                 assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
-                await drained(server)
+                await drained(server, books=[load.books], sink=sink)
                 balance(load.books, sink)
                 await asyncio.to_thread(server.stop)
 

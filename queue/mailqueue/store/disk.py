@@ -15,6 +15,7 @@ Files have mode 0600, folders 0700. All functions block and raise OSError; sever
 
 from __future__ import annotations
 
+import errno
 import heapq
 import os
 import re
@@ -27,6 +28,8 @@ from mailqueue.store.base import CHUNK, SEGMENT, Blob, Comparison, pieces
 from mailqueue.store.folders import ATTEMPTS, FLAGS, Folders
 from mailqueue.store.scratch import Scratch
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that say that there is no room."""
 _NAME = re.compile(SEGMENT)
 _KEEP_LEVELS = 1
 """Folders at this depth stay when they are empty ("log", "body", ...)."""
@@ -80,7 +83,12 @@ class Disk:
                 os.unlink(temporary, dir_fd=self._scratch.fd)
 
     def replace(self, key: str, data: bytes) -> None:
-        """Create or overwrite an object, all at once; not flushed."""
+        """Create or overwrite an object, all at once; not flushed.
+
+        On a full disk an object that exists is overwritten in place, which needs no room: a reader may see
+        part of the old octets then. For these are signs of life, and an owner that cannot give one may not
+        deliver, so that the disk would stay full.
+        """
         self._check()
         path, _, name = key.rpartition("/")
         temporary = self._scratch.next()
@@ -95,9 +103,26 @@ class Disk:
                     self._folders.forget(path)
                     if attempt == ATTEMPTS - 1:
                         raise
+        except OSError as error:
+            if error.errno not in FULL or not self._overwrite(key, data):
+                raise
         finally:
             with suppress(OSError):  # it is gone, or what led here is what the caller must see
                 os.unlink(temporary, dir_fd=self._scratch.fd)
+
+    def _overwrite(self, key: str, data: bytes) -> bool:
+        # False when that does not work either.
+        try:
+            fd = os.open(key, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._root)
+        except OSError:
+            return False
+        try:
+            os.ftruncate(fd, len(data))
+            return os.pwrite(fd, data, 0) == len(data)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
 
     def read(self, key: str, start: int, end: int | None) -> bytes:
         """Octets of an object. Raises FileNotFoundError."""

@@ -36,11 +36,10 @@ from mailqueue.store.base import (
     check_prefix,
     seal_alone,
 )
-from mailqueue.store.disk import Disk
+from mailqueue.store.disk import FULL, Disk
 
 THREADS = 8
 """Threads for waiting on the disk: group commits (a few in flight), bodies, reads."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset(
     {
         *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
@@ -134,7 +133,7 @@ class FileStore:
 
     def _translated(self, error: OSError, what: str) -> StoreError:
         kind: type[StoreError] = StoreUnavailable
-        if error.errno in _FULL:
+        if error.errno in FULL:
             kind = StoreFull
         elif error.errno in _REFUSED:
             kind = StoreRefused
