@@ -17,10 +17,12 @@ from msgspec import structs
 
 from mailqueue.collector import by_stream, is_whole
 from mailqueue.heartbeat import read_beat
-from mailqueue.keys import RETIRED, STREAMS, last_segment
+from mailqueue.ids import PARTS
+from mailqueue.keys import RETIRED, STREAMS, last_segment, retired_key
 from mailqueue.model import QueuedMessage, UnknownMessage
 from mailqueue.opening import read_announcement
 from mailqueue.queue import MailQueue
+from mailqueue.reader import read_retired
 from mailqueue.schedule import Dispatcher
 from mailqueue.store.base import Store
 from mta import assembly_queue, config
@@ -67,8 +69,17 @@ async def opened_stream(
 
     Raises StoreError, FormatError and QueueError.
     """
-    service = assembly_queue.service_settings(settings, 1, _report)
+    adopted: set[str] = set()
+
+    def report(event: str, fields: dict[str, object]) -> None:
+        if event == "stream adopted":
+            adopted.add(str(fields["stream"]))
+        else:
+            print(f"tamis: {event}: {', '.join(map(str, fields.values()))}", file=sys.stderr)
+
+    service = assembly_queue.service_settings(settings, 1, report)
     route = route_of(settings)
+    wanted = await _left_behind(store, settings.queue.node) if adopt else {}
     queue = await MailQueue.open(store, service.queue)
     try:
         reports = Reports(assembly_queue.report_settings(settings), route, _count, now=now)
@@ -83,8 +94,7 @@ async def opened_stream(
             warn_after=None,
             now=now,
         )  # fmt: skip
-        if adopt:
-            await _adopt(store, queue, settings.queue)
+        await _wait_for(wanted, adopted, store, queue.stream, settings.queue.takeover)
         yield Stream(store, queue, Acts(queue, runner, runner.attempts, route, now), route)
     finally:
         await queue.close()
@@ -97,28 +107,36 @@ def route_of(settings: config.Config) -> Route:
     return build_policy(structs.replace(settings, domains=domains), {}, _no_users, None, print).route
 
 
-async def _adopt(store: Store, queue: MailQueue, settings: config.Queue) -> None:
-    """Wait until what the processes of this node have left is ours, as far as they are dead."""
+async def _wait_for(
+    wanted: dict[str, bytes], adopted: set[str], store: Store, ours: str, takeover: float
+) -> None:
+    """Wait until these streams are adopted, as far as they are dead; `adopted` are those that we are done
+    with."""
     loop = asyncio.get_running_loop()
-    wanted = await _left_behind(store, queue.stream, settings.node)
     # The queue itself decides who is dead; a stream that does not move for that long will be ours.
-    until = loop.time() + settings.takeover * 1.5 + 5.0
+    until = loop.time() + takeover * 1.5 + 5.0
     while wanted and loop.time() < until:
         await asyncio.sleep(LOOK)
         retired = by_stream(await store.list_after(RETIRED))
         for stream, beat in list(wanted.items()):
-            is_alive = (await read_beat(store, stream))[0] != beat
-            if is_alive or is_whole(retired.get(stream, set())):
+            parts = retired.get(stream, set())
+            if is_whole(parts):
+                takers = [await read_retired(store, retired_key(stream, part)) for part in range(PARTS)]
+                # What is decided for us is not in memory at the same moment.
+                is_done = stream in adopted or ours not in takers
+            else:
+                is_done = (await read_beat(store, stream))[0] != beat
+            if is_done:
                 del wanted[stream]
 
 
-async def _left_behind(store: Store, ours: str, node: str) -> dict[str, bytes]:
+async def _left_behind(store: Store, node: str) -> dict[str, bytes]:
     """Streams that closed in order, or are this node's, with their last heartbeat."""
     retired = by_stream(await store.list_after(RETIRED))
     found = {}
     for key in await store.list_after(STREAMS):
         stream = last_segment(key)
-        if stream == ours or is_whole(retired.get(stream, set())):
+        if is_whole(retired.get(stream, set())):
             continue
         beat, read = await read_beat(store, stream)
         announced = await read_announcement(store, stream)
@@ -153,11 +171,6 @@ _SILENT = _Silent()
 
 def _count(why: Why) -> None:
     """Nobody reads the counters of a command."""
-
-
-def _report(event: str, fields: dict[str, object]) -> None:
-    if event != "stream adopted":
-        print(f"tamis: {event}: {', '.join(map(str, fields.values()))}", file=sys.stderr)
 
 
 def _no_users() -> NoReturn:
