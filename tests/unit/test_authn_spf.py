@@ -320,8 +320,35 @@ def test_number_of_questions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.queries <= 150
 
 
-PIECES = """a mx ptr exists: include: ip4: redirect= exp= %{d} %{p} % { } : / // = . - + 99 é good.test down.test
-d.test 192.0.2.1 all""".split()
+PIECES = [
+    "a",
+    "mx",
+    "ptr",
+    "exists:",
+    "include:",
+    "ip4:",
+    "redirect=",
+    "exp=",
+    "%{d}",
+    "%{p}",
+    "%",
+    "{",
+    "}",
+    ":",
+    "/",
+    "//",
+    "=",
+    ".",
+    "-",
+    "+",
+    "99",
+    "é",
+    "good.test",
+    "down.test",
+    "d.test",
+    "192.0.2.1",
+    "all",
+]
 
 
 @settings(max_examples=150, deadline=None)
