@@ -87,6 +87,9 @@ _METHODS = {
     Command.BODY: "body",
 }
 
+_ENVELOPE = frozenset({Command.CONNECT, Command.HELO, Command.MAIL, Command.RCPT})
+"""Always heard, for the context; without an answer, where the MTA can do that, when not overridden."""
+
 
 def overridden(kind: type[Milter], name: str) -> bool:
     """True when the class has a callback of its own."""
@@ -99,7 +102,7 @@ def answer_to(kind: type[Milter], offered: Offer) -> Agreement | None:
         return None
     protocol = Protocol(0)
     for command, name in _METHODS.items():
-        mine = overridden(kind, name)
+        mine = overridden(kind, name) or command in _ENVELOPE
         if command == Command.HEADER:
             mine = mine or overridden(kind, "end_of_headers") or overridden(kind, "end_of_message")
         if not mine:
