@@ -27,7 +27,7 @@ from mta.config.schema import Config
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "security.md"
 
-SETTINGS = re.compile("(Settings|Limits|Timeouts|Bounds|Pool|PolicyService)$")
+SETTINGS = re.compile("(Settings|Limits|Timeouts|Bounds|Options|Pool|PolicyService)$")
 """Names of dataclasses whose numbers are limits."""
 
 NO_LIMITS = {
@@ -43,6 +43,9 @@ NO_LIMITS = {
     "mta.accounts.limiter.MAX_CLIENTS": "of a counter for one process; the server counts in shared memory",
     "mta.accounts.usersfile.CHECK_INTERVAL": "how often something is looked at",
     "mta.accounts.usersfile.MODE": "permissions",
+    "mta.authn.dkimcanon.BLOCK": "how work is cut up; nothing is refused",
+    "mta.authn.dkimkeys.UNSAFE_MODE": "permissions",
+    "mta.authn.dkimsign.COLUMNS": "layout",
     "mta.config.problems.SHOWN": "layout",
     "mta.config.reference.WIDTH": "layout",
     "mta.cli_progress.EVERY": "how often something is shown",
@@ -199,6 +202,7 @@ FROM_CONFIGURATION = {
 """Defaults that the server never uses: the configuration sets them."""
 
 NAMED_ELSEWHERE = {
+    "mta.authn.dkim.Options.max_signatures": "mta.authn.dkim.MAX_SIGNATURES",
     "mta.dsn.returned.Limits.header": "mta.dsn.returned.MAX_HEADER",
     "mta.dsn.returned.Limits.message": "mta.dsn.returned.MAX_MESSAGE",
     "mta.trace.HeaderLimits.fields": "sieve_ext.message.limits.HEADER_FIELDS",
