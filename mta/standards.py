@@ -44,6 +44,7 @@ class Standard:
 S = Standard
 
 _ENGINE = "in the engine; the server runs no scripts yet"
+_AUTHN = "the code is there, the server does not use it yet"
 _RESOLVER = "the resolver is there, the server asks it nothing yet"
 
 # One entry, a few lines: a table is read in columns, so the formatter leaves it alone.
@@ -254,14 +255,24 @@ TABLE: dict[str, tuple[Standard, ...]] = {
           "reports to senders are marked as automatic", "mta.dsn.render"),
     ),
     "Who sent this": (
-        S("RFC 7208", "Sender Policy Framework (SPF)", "no", "planned"),
-        S("RFC 6376", "DomainKeys Identified Mail (DKIM)", "no", "planned: verifying and signing"),
-        S("RFC 8301", "DKIM: Algorithms and Key Usage", "no", "planned"),
-        S("RFC 8463", "DKIM: Ed25519", "no", "planned"),
+        S("RFC 7208", "Sender Policy Framework (SPF)", "partial",
+          f"pyspf knows the language, what it does otherwise is replaced; {_AUTHN}",
+          "mta.authn.spf mta.authn.spfengine"),
+        S("RFC 8616", "Email Authentication for Internationalised Mail", "partial",
+          f"local parts beyond ASCII in SPF; {_AUTHN}", "mta.authn.spfengine"),
+        S("RFC 6376", "DomainKeys Identified Mail (DKIM)", "partial", f"verifying and signing: {_AUTHN}",
+          "mta.authn.dkim mta.authn.dkimsign mta.authn.dkimkey"),
+        S("RFC 8301", "DKIM: Algorithms and Key Usage", "partial",
+          f"no rsa-sha1, no RSA key under 1024 bits; {_AUTHN}", "mta.authn.dkim mta.authn.dkimkey"),
+        S("RFC 8463", "DKIM: Ed25519", "partial", _AUTHN, "mta.authn.dkim"),
         S("RFC 9989", "DMARC", "no", "planned"),
         S("RFC 7489", "DMARC (2015)", "no", "planned, as an option"),
-        S("RFC 8617", "Authenticated Received Chain (ARC)", "no", "planned: validating and sealing"),
-        S("RFC 8601", "Authentication-Results", "no", "planned"),
+        S("RFC 8617", "Authenticated Received Chain (ARC)", "partial", f"validating and sealing: {_AUTHN}",
+          "mta.authn.arc mta.authn.arcset mta.authn.arcseal"),
+        S("RFC 8601", "Authentication-Results", "partial", f"the results and their properties; {_AUTHN}",
+          "mta.authn.results mta.authn.dkim"),
+        S("RFC 6008", "Authentication-Results for Differentiating among Signatures", "partial", _AUTHN,
+          "mta.authn.dkim"),
         S("RFC 7372", "Status Codes for Email Authentication", "no", "planned"),
         S("RFC 5782", "DNS Blacklists and Whitelists", "no", "planned, as a Sieve test"),
         S("RFC 6647", "Email Greylisting", "no", "planned, as a Sieve test"),
