@@ -63,7 +63,7 @@ class PolicyRequest:
     ccert_pubkey_fingerprint: str = ""
     encryption_protocol: str = ""
     encryption_cipher: str = ""
-    encryption_keysize: str = ""
+    encryption_keysize: str = "0"
     policy_context: str = ""
     """Names the place in the policy that asks."""
     compatibility_level: str = "3.9"
