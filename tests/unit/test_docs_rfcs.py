@@ -71,7 +71,7 @@ def test_notes_say_what_is_missing(entry: Standard) -> None:
 @pytest.mark.parametrize("path", [*CODE, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_rfc_that_is_named_stands_in_the_table(path: Path) -> None:
     missing = named(path.read_text(encoding="utf-8")) - ENTRIES.keys()
-    assert not missing, f"add to mta/standards.py: {', '.join(sorted(missing))}"
+    assert not missing, f"add to mta/standards: {', '.join(sorted(missing))}"
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS, ids=lambda extension: extension.keyword)

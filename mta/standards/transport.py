@@ -1,0 +1,168 @@
+"""How mail travels: SMTP and its extensions, login, TLS, the DNS."""
+
+from __future__ import annotations
+
+from mta.standards.entry import Standard
+
+S = Standard
+
+_RESOLVER = "the resolver is there, the server asks it nothing yet"
+
+# One entry, a few lines: a table is read in columns, so the formatter leaves it alone.
+# fmt: off
+SMTP: tuple[Standard, ...] = (
+    S("RFC 5321", "Simple Mail Transfer Protocol", "partial",
+      "both sides, with queue (4.5.4) and notices of non-delivery (6.1). Missing: MX lookup (5), so mail "
+      "to other domains needs a relay",
+      "mta.smtp.server mta.smtp.state mta.smtp.syntax mta.smtp.wire mta.smtp.mailing mta.trace"),
+    S("RFC 2821", "Simple Mail Transfer Protocol (2001)", "no",
+      "superseded by RFC 5321; what its clients still do is borne: source routes, blanks after the "
+      "colon, a path without angle brackets"),
+    S("RFC 821", "Simple Mail Transfer Protocol (1982)", "no",
+      "superseded; SEND, SOML, SAML and TURN are answered 502", "mta.smtp.state"),
+    S("RFC 1123", "Requirements for Internet Hosts", "partial",
+      "the syntax of host names (2.1); its chapter on mail is superseded", "mta.config.notation"),
+    S("RFC 5598", "Internet Mail Architecture", "yes", "its words are used throughout"),
+    S("RFC 6409", "Message Submission for Mail", "partial",
+      "login, sender check, Date and Message-ID added, From required. Missing: domains in the envelope "
+      "that are not fully qualified are passed on (4.2)", "mta.trace mta.transaction mta.config.inbound"),
+    S("RFC 2033", "Local Mail Transfer Protocol", "yes",
+      "as a server, as a client, and in the embedded store",
+      "mta.smtp.server mta.smtp.mailing mta.store.lmtp"),
+    S("RFC 2142", "Mailbox Names for Common Services", "partial",
+      "postmaster and abuse are always accepted; others by configuration", "mta.config.outbound"),
+    S("RFC 7504", "SMTP 521 and 556 Reply Codes", "no", "never sent; understood as permanent refusals"),
+    S("RFC 7505", "A Null MX Resource Record", "no", "planned, with MX lookup"),
+    S("RFC 2645", "On-Demand Mail Relay (ATRN)", "no", "answered 502"),
+    S("RFC 1845", "Checkpoint/Restart", "no", "in use nowhere"),
+    S("RFC 4468", "Message Submission BURL Extension", "no", "in use nowhere"),
+    S("RFC 3865", "No Soliciting", "no", "in use nowhere"),
+)
+EXTENSIONS: tuple[Standard, ...] = (
+    S("RFC 1870", "Message Size Declaration (SIZE)", "yes",
+      "", "mta.smtp.parameters mta.smtp.capabilities mta.smtp.relaying"),
+    S("RFC 2034", "Enhanced Error Codes", "yes",
+      "in every reply but those that must not have one; a next hop's reply without one gets x.0.0",
+      "mta.smtp.replies mta.delivery.fixed mta.store.lmtp"),
+    S("RFC 3463", "Enhanced Mail System Status Codes", "yes", "", "mta.reply mta.smtp.server_replies"),
+    S("RFC 5248", "Registry of Enhanced Status Codes", "yes", "only registered codes are used"),
+    S("RFC 2920", "Command Pipelining", "yes",
+      "enforced: a client that pipelines what it may not is sent away (554 5.5.0)",
+      "mta.smtp.server mta.smtp.state mta.smtp.mailing"),
+    S("RFC 3030", "Large and Binary Messages (CHUNKING, BINARYMIME)", "partial",
+      "CHUNKING on both sides. The engine reads BINARYMIME and passes it on, but it is not offered yet "
+      "(555 5.5.4)", "mta.smtp.inbound_message mta.smtp.mailing mta.smtp.extensions"),
+    S("RFC 6152", "8-bit MIME Transport (8BITMIME)", "partial",
+      "offered and declared to next hops. Missing: nothing is converted; a next hop without it gets "
+      "8-bit content as it is", "mta.smtp.parameters mta.smtp.relaying"),
+    S("RFC 3207", "SMTP over TLS (STARTTLS)", "yes",
+      "on both sides; nothing said before TLS counts after it",
+      "mta.smtp.server mta.smtp.state mta.smtp.opening mta.receiver"),
+    S("RFC 3461", "Delivery Status Notifications (DSN)", "yes",
+      "offered where the queue is on; passed on to next hops that offer it too",
+      "mta.smtp.parameters mta.smtp.xtext mta.envelope mta.dsn.decide mta.dsn.render"),
+    S("RFC 8689", "REQUIRETLS", "partial",
+      "offered inside TLS; passed on over verified TLS to servers that offer it too, and to no others "
+      "(550 5.7.30). Missing: the header field TLS-Required", "mta.smtp.parameters mta.smtp.relaying"),
+    S("RFC 2852", "Deliver By (DELIVERBY)", "yes",
+      "offered where the queue is on; mode R goes to no server without it",
+      "mta.smtp.parameters mta.smtp.relaying"),
+    S("RFC 4865", "Future Message Release (FUTURERELEASE)", "yes",
+      "offered to users, on submission, where the queue is on: up to 30 days, or a year by HOLDUNTIL",
+      "mta.smtp.parameters mta.smtp.extensions mta.spool.record mta.assembly_queue"),
+    S("RFC 6710", "Message Transfer Priorities (MT-PRIORITY)", "partial",
+      "offered to users, on submission, where the queue is on; it orders the queue and is passed on. "
+      "Missing: the clause PRIORITY in Received",
+      "mta.smtp.parameters mta.assembly_queue"),
+    S("RFC 1985", "Remote Message Queue Starting (ETRN)", "partial",
+      "the engine reads it, but it is not offered (502): `tamis queue flush` does it for administrators",
+      "mta.smtp.syntax mta.smtp.extensions"),
+    S("RFC 9422", "LIMITS", "yes",
+      "RCPTMAX and MAILMAX are announced; a next hop's, and its RCPTDOMAINMAX, are kept",
+      "mta.smtp.extensions mta.smtp.capabilities mta.delivery.fixed mta.net.pool"),
+    S("RFC 3848", "ESMTP and LMTP Transmission Types", "yes", "in Received", "mta.trace"),
+    S("draft-hall-prdr", "Per-Recipient Data Responses (PRDR)", "yes",
+      "on both sides", "mta.smtp.extensions mta.smtp.mailing"),
+    S("XCLIENT_README", "XCLIENT, an extension of Postfix", "partial",
+      "from trusted clients: ADDR, NAME, PORT, DESTADDR, DESTPORT and LOGIN count, PROTO and HELO are "
+      "accepted without effect. To a back end where `xclient` says so",
+      "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
+    S("XFORWARD_README", "XFORWARD, an extension of Postfix", "partial",
+      "from trusted clients about the next message: for the log, and a back end where `xforward` says so",
+      "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
+    S("PROXY protocol", "Header of load balancers, versions 1 and 2 (HAProxy)", "yes",
+      "required where configured, refused elsewhere", "mta.net.proxyproto"),
+)
+LOGIN: tuple[Standard, ...] = (
+    S("RFC 4954", "SMTP Service Extension for Authentication (AUTH)", "yes",
+      "on both sides, LOGIN and XOAUTH2 included, which have no RFC",
+      "mta.smtp.auth mta.smtp.verbs mta.smtp.opening mta.accounts.authenticator"),
+    S("RFC 2554", "AUTH (1999)", "no",
+      "superseded by RFC 4954; a server's `AUTH=` line is understood", "mta.smtp.capabilities"),
+    S("RFC 4422", "Simple Authentication and Security Layer (SASL), EXTERNAL", "yes",
+      "", "mta.smtp.auth mta.smtp.authserver mta.smtp.authclient"),
+    S("RFC 4616", "PLAIN", "yes", "inside TLS", "mta.smtp.authserver mta.smtp.authclient"),
+    S("RFC 5802", "SCRAM-SHA-1", "yes", "", "mta.smtp.scram mta.smtp.authclient"),
+    S("RFC 7677", "SCRAM-SHA-256", "yes", "", "mta.smtp.scram mta.smtp.authclient"),
+    S("RFC 5929", "Channel Bindings for TLS", "yes",
+      "`tls-unique` (TLS 1.2), `tls-server-end-point`", "mta.net.tlsinfo mta.smtp.auth"),
+    S("RFC 9266", "Channel Bindings for TLS 1.3", "partial",
+      "SCRAM can; Python does not give `tls-exporter` out yet, so -PLUS is not offered under TLS 1.3 by "
+      "itself", "mta.net.tlsinfo mta.smtp.scram"),
+    S("RFC 7628", "OAUTHBEARER", "partial",
+      "passed to Dovecot, which verifies the token; a relay's token cannot be configured yet",
+      "mta.smtp.authserver mta.smtp.authclient"),
+    S("RFC 6750", "OAuth 2.0 Bearer Token Usage", "partial",
+      "the token is passed on as it is", "mta.smtp.auth"),
+    S("RFC 4013", "SASLprep", "yes", "", "mta.smtp.saslprep mta.accounts.passwords"),
+    S("RFC 3454", "Stringprep", "yes", "as far as SASLprep needs it", "mta.smtp.saslprep"),
+    S("RFC 8265", "Usernames and Passwords (PRECIS)", "no", "SASLprep is what clients of SCRAM use"),
+    S("RFC 2195", "CRAM-MD5", "no", "it needs passwords in clear on the server"),
+)
+TLS: tuple[Standard, ...] = (
+    S("RFC 8314", "Cleartext Considered Obsolete", "yes",
+      "implicit TLS on port 465; passwords inside TLS only", "mta.net.reception mta.config.inbound"),
+    S("RFC 8996", "Deprecating TLS 1.0 and TLS 1.1", "yes", "TLS 1.2 is the least", "mta.net.tls"),
+    S("RFC 6066", "TLS Extensions", "partial",
+      "the server name (SNI) selects the certificate", "mta.net.tls mta.net.certificates"),
+    S("RFC 6125", "Service Identity in TLS", "yes",
+      "names of certificates, ours and those of next hops",
+      "mta.net.certificates mta.config.certificates"),
+    S("RFC 7817", "TLS Server Identity Check for Email", "no",
+      "a relay's certificate must have its host name; SRV names are not looked for"),
+    S("RFC 7435", "Opportunistic Security", "yes",
+      'the level `tls = "may"` towards next hops', "mta.net.connect"),
+    S("RFC 7672", "SMTP Security via Opportunistic DANE", "no", "planned, with MX lookup"),
+    S("RFC 7671", "Updates to DANE", "no", "planned, with MX lookup"),
+    S("RFC 6698", "DANE TLSA", "no", "planned, with MX lookup"),
+    S("RFC 8461", "MTA-STS", "no", "planned, with MX lookup"),
+    S("RFC 8460", "SMTP TLS Reporting", "no", "planned, with MX lookup"),
+)
+DNS: tuple[Standard, ...] = (
+    S("RFC 1035", "Domain Names", "partial", f"the limits of names; questions and replies: {_RESOLVER}",
+      "mta.address mta.trace mta.net.resolver.names mta.net.resolver.wire"),
+    S("RFC 2181", "Clarifications to the DNS", "partial", f"times to live; {_RESOLVER}",
+      "mta.net.resolver.wire"),
+    S("RFC 2308", "Negative Caching", "partial", _RESOLVER, "mta.net.resolver.wire"),
+    S("RFC 8020", "NXDOMAIN: There Really Is Nothing Underneath", "partial",
+      f"no such name is told from no such record, what is below it is asked all the same; {_RESOLVER}",
+      "mta.net.resolver.base"),
+    S("RFC 9520", "Negative Caching of Resolution Failures", "partial", _RESOLVER,
+      "mta.net.resolver.cache"),
+    S("RFC 6891", "Extension Mechanisms for DNS (EDNS(0))", "partial", _RESOLVER,
+      "mta.net.resolver.wire"),
+    S("RFC 7766", "DNS over TCP", "partial", f"for what does not fit, a connection each; {_RESOLVER}",
+      "mta.net.resolver.server"),
+    S("RFC 5452", "Resilience against Forged Answers", "partial",
+      f"random ids and changing ports; {_RESOLVER}", "mta.net.resolver.server"),
+    S("RFC 8914", "Extended DNS Errors", "partial", f"for the log; {_RESOLVER}", "mta.net.resolver.wire"),
+    S("RFC 4033", "DNS Security (with RFC 4034 and RFC 4035)", "no",
+      "a validating resolver on this machine does it"),
+    S("RFC 4034", "Resource Records for DNSSEC", "no", "as above"),
+    S("RFC 4035", "Protocol Modifications for DNSSEC", "partial",
+      f"as a stub: AD counts over loopback, CD tells what does not validate; {_RESOLVER}",
+      "mta.net.resolver.base mta.net.resolver.wire"),
+    S("RFC 6840", "Clarifications for DNSSEC", "partial", f"AD is asked for; {_RESOLVER}",
+      "mta.net.resolver.wire"),
+)
+# fmt: on
