@@ -47,6 +47,11 @@ class Client:
         return strings((name,)) + bytes((self.family,)) + port + strings((_octets(self.address),))
 
 
+LOCAL = Client("localhost", Family.INET, 0, "127.0.0.1")
+"""The client of mail that comes from no SMTP session: what Postfix tells its non_smtpd_milters, with
+"localhost" for HELO too."""
+
+
 def connect(client: Client, macro: bytes) -> Request:
     """The session begins."""
     return Request(Command.CONNECT, client.encode(), macro)

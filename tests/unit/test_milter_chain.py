@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from itertools import cycle
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
+import uvloop
 
 from mailmilter.chain import MilterChain
 from mailmilter.connection import Milter, MilterPool, Timeouts
@@ -33,6 +34,7 @@ from mailmilter.filter import Milter as Filter
 from mailmilter.message import Message, split_fields
 from mailmilter.negotiation import offer
 from mailmilter.packets import packet
+from mailmilter.requests import LOCAL
 from mailmilter.values import (
     CONTINUE,
     AddHeader,
@@ -581,3 +583,53 @@ def test_results_collect_the_edits(world: World) -> None:
             chain.close()
 
     run(main())
+
+
+class Choosy(Filter):
+    symbols: ClassVar = {Stage.CONNECT: ("{daemon_name}",), Stage.MAIL: ("auth_authen", "nothing")}
+    heard: ClassVar[list[dict[int, dict[str, str]]]] = []
+
+    async def data(self, ctx: Context) -> Answer | None:
+        self.heard.append({int(key): dict(value) for key, value in ctx.stage_macros.items()})
+        return None
+
+
+def test_a_filter_chooses_its_macros(world: World) -> None:
+    async def main() -> None:
+        world.values |= {
+            "daemon_name": "d",
+            "auth_authen": "alice",
+            "rcpt_addr": "c@d",
+            "tls_version": "TLSv1.3",
+        }
+        server = await serve(Choosy, f"unix:{world.folder}/choosy")
+        chain = world.chain(world.milter("choosy"))
+        await until_mail(chain, b"c@d")
+        await chain.data()
+        chain.close()
+        await server.close()
+
+    run(main())
+    assert Choosy.heard == [
+        {
+            Command.CONNECT: {"daemon_name": "d"},
+            Command.HELO: {"tls_version": "TLSv1.3"},
+            Command.MAIL: {"auth_authen": "alice"},
+            Command.RCPT: {"i": "Q1", "rcpt_addr": "c@d"},
+            Command.DATA: {"i": "Q1"},
+        }
+    ]
+
+
+def test_uvloop(world: World) -> None:
+    async def main() -> None:
+        async with world.filters(a={}):
+            chain = world.chain(world.milter("a", reuse=True))
+            await until_mail(chain, b"c@d")
+            assert not (await chain.message(message())).failures
+            chain.close()
+            missing = world.chain(world.milter("none"))
+            assert "none" in (await missing.connect(LOCAL)).failures[0]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -151,6 +151,8 @@ def test_recipients_that_the_filter_refuses_are_not_in_the_context() -> None:
     wire.say(Command.MAIL, b"<a@b>\0")
     assert wire.say(Command.RCPT, b"<bad@d>\0") == [("r", b"")]
     assert wire.say(Command.RCPT, b"<good@d>\0N=1\0") == [("c", b"")]
+    wire.say(Command.MACRO, b"R{rcpt_mailer}\0error\0")
+    assert wire.say(Command.RCPT, b"<refused-by-the-mta@d>\0") == [("c", b"")]
     wire.say(Command.DATA)
     assert seen == [[b"good@d"]]
 

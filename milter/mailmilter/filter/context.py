@@ -33,7 +33,7 @@ class Context:
     """Without brackets; empty for the null sender."""
     sender_parameters: tuple[bytes, ...] = ()
     recipients: list[bytes] = field(default_factory=list)
-    """Those that this filter has not refused."""
+    """Those that neither this filter nor the MTA has refused."""
     fields: list[Field] = field(default_factory=list)
     """The header fields so far, when the filter hears of headers."""
     stage_macros: dict[int, dict[str, str]] = field(default_factory=dict)

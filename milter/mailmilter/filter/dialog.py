@@ -107,7 +107,8 @@ class FilterDialog:
         self._open = True
         arguments = self._arguments(ctx, command, data)
         answer = await self._call(getattr(self._milter, name), ctx, *arguments)
-        if command is Command.RCPT and answer in (CONTINUE, ACCEPT):
+        refused = answer not in (CONTINUE, ACCEPT) or ctx.macro("rcpt_mailer") == "error"
+        if command is Command.RCPT and not refused:
             ctx.recipients.append(events.parse_envelope(data)[0])
         if ctx.agreement.protocol & UNANSWERED[command]:
             return
