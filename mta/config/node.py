@@ -92,4 +92,4 @@ class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Messages that a user may store if the users file says nothing. 0: no limit."""
     over_quota: Literal["reject", "defer"] = "reject"
     """A full mailbox answers 552 5.2.2, so that the sender knows at once (`reject`), or 452 4.2.2, so that
-    the sender tries again for days (`defer`)."""
+    it is tried again for days (`defer`)."""

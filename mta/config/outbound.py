@@ -144,8 +144,9 @@ class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Handing the message on while the client waits for the answer."""
 
     deadline: Annotated[Duration, Meta(ge=1, le=300)] = 20.0
-    """Time for the whole answer to a message. What is not delivered by then is answered 4xx. RFC 5321
-    gives clients ten minutes, real ones give up after 60 seconds: stay well under that."""
+    """Time for the whole answer to a message. What is not delivered by then is queued, or answered 4xx where
+    it cannot be. RFC 5321 gives clients ten minutes, real ones give up after 60 seconds: stay well under
+    that."""
     unacknowledged_ttl: Annotated[Duration, Meta(ge=0)] = 4 * 3600.0
     """How long a message is remembered that was delivered while the client went away before it could be
     told: its retry is answered 250 without a second copy. 0s: not at all."""
