@@ -1,0 +1,115 @@
+"""Who the author claims to be: the one domain in From, or why there is none (RFC 9989 section 5.3.1).
+
+DMARC protects the domain that a reader of the mail is shown. So From is only read where every program that
+shows it reads the same: one field, well-formed, no control characters (encoded ones neither), the domain
+literally behind its "@". What RFC 5322 allows as obsolete (comments and blanks inside an address, routes) and
+what RFC 2047 forbids (encoded words inside an address) is refused here: nobody writes it but to be read in
+two ways. Sender, Reply-To and display names have no say; domains that a display name puts before the reader's
+eyes are told apart in `Author.shown`, for a policy to judge.
+
+Linear in the length of the header; nothing raises.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mta.address import AddressError, domain_key
+from sieve_ext.message import Field, Mailbox
+from sieve_ext.message.header import Header
+
+MAX_DOMAINS = 8
+"""Different domains of one From that are told."""
+
+_bare_cr_from = re.compile(r"\r[ \t]*from[ \t]*:", re.IGNORECASE).search
+_control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+_control_text = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]").search
+_route = re.compile(rb"<[ \t]*@").search
+_not_visible = re.compile(r"[^!-9;-~]").sub
+_name_domain = re.compile(r"@((?:[a-z0-9_-]{1,63}\.)+[a-z0-9-]{2,63})", re.IGNORECASE).findall
+
+
+@dataclass(slots=True, frozen=True)
+class Author:
+    """What From says."""
+
+    domain: str = ""
+    """The author domain in A-labels and lower case, "" when there is not exactly one."""
+    reason: str = ""
+    """Why there is none, without a word of the message."""
+    domains: tuple[str, ...] = ()
+    """All domains of a From that could be read."""
+    shown: tuple[str, ...] = ()
+    """Domains of addresses in display names that are none of `domains`."""
+
+
+def find_author(header: Header) -> Author:
+    """Read From of a message."""
+    fields = header.all("from")
+    if not fields:
+        lines = sum(1 for key in header.keys() if _not_visible("", key) == "from")  # noqa: SIM118
+        return Author(reason="something like From" if lines else "no From")
+    if len(fields) > 1:
+        return Author(reason="several From")
+    for key in header.keys():  # noqa: SIM118
+        if key != "from" and len(key) < 64 and _not_visible("", key) == "from":
+            return Author(reason="something like a second From")
+    if any("\r" in field.line and _bare_cr_from(field.line) for field in header.fields):
+        return Author(reason="a second From behind a bare CR")
+    return read_author(fields[0])
+
+
+def read_author(field: Field) -> Author:
+    """Read one From field."""
+    value = field.unfolded
+    if _control(value):
+        return Author(reason="control characters in From")
+    if _route(value):
+        return Author(reason="a source route in From")
+    mailboxes, is_broken = field.addresses
+    if is_broken:
+        return Author(reason="From cannot be read for certain")
+    if not mailboxes:
+        return Author(reason="no address in From")
+    domains: list[str] = []
+    shown: list[str] = []
+    for mailbox in mailboxes:
+        domain, reason = _domain(mailbox, value)
+        if reason:
+            return Author(reason=reason)
+        if domain not in domains:
+            domains.append(domain)
+        for name in _name_domain(mailbox.name.lower()):
+            if len(shown) < MAX_DOMAINS and name not in shown:
+                shown.append(name)
+    found = tuple(domains[:MAX_DOMAINS])
+    apart = tuple(name for name in shown if name not in domains)
+    if len(domains) > 1:
+        return Author(reason="several domains in From", domains=found, shown=apart)
+    return Author(domains[0], domains=found, shown=apart)
+
+
+def _domain(mailbox: Mailbox, value: bytes) -> tuple[str, str]:
+    """The domain of one mailbox, or why it has none."""
+    if not mailbox.domain:
+        return "", "an address without a domain in From"
+    if mailbox.domain.startswith("["):
+        return "", "an address literal in From"
+    if _control_text(mailbox.name) or _control_text(mailbox.group):
+        return "", "control characters in From"
+    if "=?" in mailbox.local or "=?" in mailbox.domain:
+        return "", "an encoded word inside an address in From"
+    if _control_text(mailbox.local):
+        return "", "control characters in From"
+    if f"@{mailbox.domain}".encode() not in value:
+        return "", "a domain in From that is not written in one piece"
+    if '"' in mailbox.local or "@" in mailbox.local or "<" in mailbox.local:
+        return "", "an address inside a local part in From"
+    try:
+        key = domain_key(mailbox.domain)
+    except AddressError:
+        return "", "not a domain in From"
+    if "." not in key:
+        return "", "a domain of one label in From"
+    return key, ""
