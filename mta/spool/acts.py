@@ -6,6 +6,8 @@ recipients may still get it, so nothing is done to them.
 
 from __future__ import annotations
 
+import asyncio
+from array import array
 from collections.abc import Callable, Sequence
 
 from mailqueue.model import Change, NewMessage, QueuedRecipient, Status, UnknownMessage
@@ -17,7 +19,7 @@ from mta.spool.attempt import Attempts
 from mta.spool.hops import site_of
 from mta.spool.record import decode_record, encode_recipient
 from mta.spool.reports import Route
-from mta.spool.runner import Runner
+from mta.spool.runner import BURST, Runner
 
 ACTIONS = ("retry", "hold", "release", "delete", "bounce", "redirect")
 
@@ -52,24 +54,37 @@ class Acts:
         self._runner.changed(handle)
         return done
 
-    def flush(self, site: str) -> int:
-        """Look for dead next hops now, and let what waits for them be due; how many messages."""
+    async def flush(self, site: str) -> int:
+        """Look for dead next hops now, and let what waits for them be due; how many messages.
+
+        Others get their turn meanwhile: a sign of life must not wait until a million messages were looked at.
+        """
         now, live = self._now(), self._queue.live
         sites: set[str] = set()
-        due: list[tuple[int, list[int]]] = []
-        for handle in live.handles():
-            waiting = [
-                state
-                for state in live.recipients(handle)
-                if state.status in (Status.QUEUED, Status.DEFERRED) and site in ("", state.site)
-            ]
-            if waiting:
-                sites.update(state.site for state in waiting)
-                due.append((handle, [state.position for state in waiting]))
-        self._runner.flush(sorted(sites))
-        for handle, _ in due:
+        count = 0
+        for number, handle in enumerate(array("Q", live.handles())):
+            if number % BURST == 0:
+                await asyncio.sleep(0)
+            waits_for = self._waits_for(handle) if handle in live else set()
+            if not waits_for or (site and site not in waits_for):
+                continue
+            new = ({site} if site else waits_for) - sites
+            if new:
+                sites |= new
+                self._runner.flush(sorted(new))
             self._runner.due_now(handle, now)
-        return len(due)
+            count += 1
+        return count
+
+    def _waits_for(self, handle: int) -> set[str]:
+        """The next hops that a message waits for."""
+        row = self._queue.live.row(handle)
+        if row.status is Status.HELD:
+            return set()
+        if row.recipients == 1:
+            return {row.site}
+        states = self._queue.live.recipients(handle)
+        return {state.site for state in states if state.status in (Status.QUEUED, Status.DEFERRED)}
 
     async def _do(self, action: str, name: str, handle: int, busy: Sequence[int], to: str) -> bool:
         states = [

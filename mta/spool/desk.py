@@ -70,7 +70,7 @@ class QueueDesk:
                 case "act":
                     return await self._act(queue, question)
                 case "flush":
-                    return self._flush(str(question.get("site", "")))
+                    return await self._flush(str(question.get("site", "")))
                 case other:
                     raise ValueError(f"the queue cannot be asked for {other!r}")
         except UnknownMessage as error:
@@ -211,9 +211,9 @@ class QueueDesk:
                 names.append(row.id)
         return {"done": names, "cursor": self._keep(cursor, handles[looked:])}
 
-    def _flush(self, site: str) -> dict[str, Any]:
+    async def _flush(self, site: str) -> dict[str, Any]:
         acts = self._service.acts
-        return {"messages": 0 if acts is None else acts.flush(site)}
+        return {"messages": 0 if acts is None else await acts.flush(site)}
 
 
 def _filter(question: dict[str, Any]) -> Filter:

@@ -85,12 +85,12 @@ def queue_of(server: Server) -> MailQueue:
     return service.queue
 
 
-def flush(server: Server) -> int:
+async def flush(server: Server) -> int:
     """Try now what waits."""
     service = server.daemon._queue
     assert service is not None
     assert service.acts is not None
-    return service.acts.flush("")
+    return await service.acts.flush("")
 
 
 async def waiting(server: Server) -> list[QueuedMessage]:

@@ -62,7 +62,7 @@ def test_all_temporary_is_queued_and_durable(tmp_path: Path, strangers: bool) ->
                 ("carol@example.test", Status.DEFERRED, "452 4.2.2 full", 1),
             ]
             store.heal()
-            assert flush(server) == 1
+            assert await flush(server) == 1
             await eventually(lambda: len(store.delivered) == 2)
             (octets,) = {delivered.octets for delivered in store.delivered}
             assert octets.endswith(b"Subject: hi\r\n\r\nhello\r\n")
@@ -83,7 +83,7 @@ def test_a_back_end_that_is_down(tmp_path: Path) -> None:
             client = await client_of(server)
             assert QUEUED.match(await send(client, "bob"))
             await store.start(store.port)
-            flush(server)
+            await flush(server)
             await eventually(lambda: len(store.got("bob")) == 1)
 
     run(main)
@@ -100,7 +100,7 @@ def test_a_large_message_with_eight_bits_and_dots(tmp_path: Path) -> None:
             stuffed = body.replace("\r\n.", "\r\n..")
             assert QUEUED.match(await send(client, "bob", body=stuffed, parameters=" BODY=8BITMIME"))
             store.heal()
-            flush(server)
+            await flush(server)
             await eventually(lambda: store.got("bob"))
             assert store.got("bob")[0].endswith(body.encode())
             assert any("BODY=8BITMIME" in command for command in store.commands[-8:])
@@ -214,7 +214,7 @@ def test_at_the_deadline_it_is_queued(tmp_path: Path) -> None:
             assert QUEUED.match(await send(client, "bob"))
             assert asyncio.get_running_loop().time() - before < 2.5
             store.rcpt_delay = 0.0
-            flush(server)
+            await flush(server)
             await eventually(lambda: store.got("bob"))
 
     run(main)
@@ -335,7 +335,7 @@ def test_high_water_marks(tmp_path: Path, queue: str, reply: str) -> None:
             assert 0 < kept == len(queue_of(server).live) < 40
             assert await send(client, "carol") == "250 2.0.0 kept\r\n"
             store.heal()
-            flush(server)
+            await flush(server)
             await eventually(lambda: len(queue_of(server).live) == 0)
             store.replies["bob@example.test"] = BUSY
             assert QUEUED.match(await send(client, "bob"))
@@ -481,7 +481,7 @@ def test_the_next_daemon_goes_on(tmp_path: Path) -> None:
         second = MailStore()
         async with serving(tmp_path, queue="", store=second) as server:
             await eventually(lambda: len(queue_of(server).live) == 5)
-            flush(server)
+            await flush(server)
             await eventually(lambda: len(second.got("bob")) == 5)
 
     run(main)
@@ -516,7 +516,7 @@ def test_a_message_without_a_body(tmp_path: Path) -> None:
                 reply = await send(client, "bob", body=body)
                 assert QUEUED.match(reply), reply
             store.heal()
-            flush(server)
+            await flush(server)
             await eventually(lambda: len(store.got("bob")) == 3)
             texts = store.got("bob")
             assert any(b"Subject: no end of the header\r\n" in text for text in texts)
@@ -548,7 +548,7 @@ def test_a_bug_in_the_loop_that_works_the_queue(tmp_path: Path, monkeypatch: pyt
             await eventually(lambda: service.queue is not None and service.queue is not old)
             await eventually(lambda: len(queue_of(server).live) == 3)
             store.heal()
-            flush(server)
+            await flush(server)
             await eventually(lambda: len(store.got("bob")) == 3)
 
     run(main)
@@ -565,7 +565,7 @@ def test_a_daemon_that_stops_in_the_middle_of_a_try(tmp_path: Path) -> None:
             store.heal()
             store.final_delay = 1.0
             store.data_seen.clear()
-            flush(server)
+            await flush(server)
             await store.data_seen.wait()
         assert len(store.got("bob")) == 1
         again = MailStore()

@@ -78,7 +78,7 @@ def test_who_asks_hears_of_success(tmp_path: Path, later: bool) -> None:
                 assert "queued for 1 as" in reply
                 assert store.got("alice") == []
                 store.heal()
-                flush(server)
+                await flush(server)
             await eventually(lambda: store.got("alice"))
             (report,) = store.got("alice")
             assert b"Original-Envelope-Id: QQ+314159\r\n" in report
@@ -108,7 +108,7 @@ def test_a_next_hop_that_reports_gets_the_duty(tmp_path: Path, later: bool) -> N
             assert (await send(client, mail, rcpt)).startswith("250 ")
             if later:
                 store.heal()
-                flush(server)
+                await flush(server)
             await eventually(lambda: store.got("bob"))
             assert "RET=FULL" in commands(store, "MAIL")[-1]
             assert "ENVID=abc" in commands(store, "MAIL")[-1]
@@ -132,7 +132,7 @@ def test_a_next_hop_that_does_not_report_is_reported_as_a_relay(tmp_path: Path, 
             assert (await send(client, f"<{ALICE}>", f"<{BOB}> NOTIFY=SUCCESS")).startswith("250 ")
             if later:
                 store.heal()
-                flush(server)
+                await flush(server)
             await eventually(lambda: store.got("alice"))
             assert b"Action: relayed\r\n" in store.got("alice")[0]
             assert not any("NOTIFY" in command for command in store.commands)
@@ -166,7 +166,7 @@ def test_failures_that_nobody_hears_of(tmp_path: Path, sender: str, notify: str)
             client = await client_of(server)
             assert QUEUED.match(await send(client, f"<{sender}>", f"<{BOB}>{notify}"))
             store.replies[BOB] = "550 5.1.1 no such user"
-            flush(server)
+            await flush(server)
             await eventually(lambda: len(queue_of(server).live) == 0)
             assert store.delivered == []
 
@@ -181,7 +181,7 @@ def test_a_refusal_after_queueing_is_reported(tmp_path: Path) -> None:
             client = await client_of(server)
             assert QUEUED.match(await send(client, f"<{ALICE}> ENVID=xyz", f"<{BOB}>"))
             store.replies[BOB] = "552 5.2.2 over quota"
-            flush(server)
+            await flush(server)
             await eventually(lambda: store.got("alice"))
             (report,) = store.got("alice")
             assert b"Status: 5.2.2\r\n" in report
@@ -202,14 +202,14 @@ def test_a_report_that_cannot_be_delivered_waits_too(tmp_path: Path) -> None:
             client = await client_of(server)
             assert QUEUED.match(await send(client, f"<{ALICE}>", f"<{BOB}>"))
             store.replies[BOB] = "550 5.1.1 no such user"
-            flush(server)
+            await flush(server)
             await eventually(lambda: any(b"x" for _ in commands(store, "MAIL FROM:<>")))
             await eventually(lambda: len(queue_of(server).live) == 1)
             (report,) = await waiting(server)
             assert report.sender == ""
             assert decode_record(report.envelope).kind == Kind.REPORT.value
             store.replies[ALICE] = "550 5.1.1 gone too"
-            flush(server)
+            await flush(server)
             await eventually(lambda: store.got("postmaster"))
             assert b"gone too" in store.got("postmaster")[0]
             await eventually(lambda: len(queue_of(server).live) == 0)
@@ -249,7 +249,7 @@ def test_tls_that_was_required_is_required_later(tmp_path: Path) -> None:
             (kept,) = await waiting(server)
             assert decode_record(kept.envelope).require_tls
             await store.start(store.port)
-            flush(server)
+            await flush(server)
             await eventually(lambda: len(queue_of(server).live) == 0)
             assert store.sessions > 0
             assert store.delivered == []
@@ -351,7 +351,7 @@ def test_utf8_envelopes(tmp_path: Path) -> None:
                 await send(client, f"<{ALICE}> SMTPUTF8 BODY=8BITMIME", "<jörg@example.test>")
             )
             store.heal()
-            flush(server)
+            await flush(server)
             await eventually(lambda: store.got("jörg"))
             assert "SMTPUTF8" in commands(store, "MAIL")[-1]
 

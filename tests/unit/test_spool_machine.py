@@ -88,7 +88,7 @@ async def interfere(work: Work, chance: random.Random, ledger: Ledger) -> None:
             if await work.acts.act("delete", name):
                 ledger.cancelled.update(message.recipients[p].address for p in before - busy)
         case "flush":
-            work.acts.flush("")
+            await work.acts.flush("")
         case "hold":
             if await work.acts.act("hold", name):
                 await asyncio.sleep(chance.random() * 60)
