@@ -1,4 +1,4 @@
-"""The public suite of ARC, 171 validations and 17 seals, where it is; `test_authn_arc.py` has our own cases."""
+"""The public suite of ARC, 171 validations and 17 seals, where it is. Our own cases: `test_authn_arc.py`."""
 
 from __future__ import annotations
 
