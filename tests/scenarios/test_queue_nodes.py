@@ -101,6 +101,38 @@ def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, shared: st
     run(main)
 
 
+def test_two_survivors_share_what_a_third_leaves(tmp_path: Path) -> None:
+    """Both take over at once; each message ends with one of them."""
+
+    async def main() -> None:
+        shared = f'[queue_stores.shared]\nurl = "file:{tmp_path}/shared"\n'
+        async with sinking() as sink:
+            port = sink.port
+            with (
+                node(tmp_path, "a", shared, sink) as a,
+                node(tmp_path, "b", shared, sink) as b,
+                node(tmp_path, "c", shared, sink) as c,
+            ):
+                await sink.stop()
+                load = Load(a.smtp, clients=8, messages_per_session=5, pause=0.0)
+                async with load:
+                    await load.grow(200)
+                await asyncio.to_thread(kill_all, a)
+                accepted = len(load.books.accepted)
+
+                def taken() -> bool:
+                    return (waiting(b) or 0) + (waiting(c) or 0) == accepted
+
+                await asyncio.to_thread(until, taken, "the mail of the dead node")
+                await sink.start(port)
+                await drained(b, c, books=[load.books], sink=sink)
+                assert balance(load.books, sink) == 0
+                await asyncio.to_thread(b.stop)
+                await asyncio.to_thread(c.stop)
+
+    run(main)
+
+
 def test_both_nodes_die_and_one_comes_back(tmp_path: Path, shared: str) -> None:
     async def main() -> None:
         async with sinking() as sink:
