@@ -1,0 +1,35 @@
+"""The invariants of the fuzzers of both protocols, with generated octets."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailmilter.constants import Command, Response
+from mailmilter.packets import packet
+from tests.fuzz import fuzz_milter, fuzz_policyserver
+
+words = st.lists(
+    st.sampled_from([b"X-A", b"v", b"a@b", b"", b"a\nb", b"<a@b>", b"550 5.7.1 x"]), max_size=3
+).map(lambda found: b"".join(one + b"\0" for one in found))
+indexed = st.tuples(st.integers(0, 3), words).map(lambda found: found[0].to_bytes(4, "big") + found[1])
+data = st.one_of(st.just(b""), words, indexed, st.binary(max_size=12))
+packets = st.lists(
+    st.builds(packet, st.sampled_from([*Response, *Command]), data) | st.binary(max_size=8), max_size=8
+).map(b"".join)
+
+
+@given(st.binary(min_size=5, max_size=5), packets)
+@settings(max_examples=200, deadline=None)
+def test_the_invariant_of_the_milter_fuzzer(way: bytes, stream: bytes) -> None:
+    fuzz_milter.check(way + stream)
+
+
+known = st.sampled_from([b"action=REJECT 5.1.1 no", b"x=1", b"", b"action=450", b"=", b"\r", b"junk"])
+lines = st.lists(known | st.binary(max_size=9), max_size=6).map(b"\n".join)
+
+
+@given(st.binary(min_size=1, max_size=1), lines)
+@settings(max_examples=150, deadline=None)
+def test_the_invariant_of_the_policy_fuzzer(way: bytes, stream: bytes) -> None:
+    fuzz_policyserver.check(way + stream)
