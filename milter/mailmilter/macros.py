@@ -6,7 +6,8 @@ may replace the list of a stage in the negotiation; a macro without a value is n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from mailmilter.constants import Command, Stage
@@ -47,14 +48,20 @@ def bare(name: str) -> str:
     return name[1:-1] if name.startswith("{") and name.endswith("}") else name
 
 
-def encode(command: Command, names: Iterable[str], values: Values) -> bytes:
+@lru_cache(maxsize=256)
+def _prepared(names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+    """Names to look up, and as they are sent: the lists are few, and used for every command."""
+    return tuple((bare(name), braced(name).encode()) for name in names)
+
+
+def encode(command: Command, names: tuple[str, ...], values: Values) -> bytes:
     """The macro packet that goes before `command`; empty when no macro has a value, as with Postfix.
 
     Text that is not ASCII goes out as UTF-8.
     """
     words: list[bytes] = []
-    for name in names:
-        value = values.get(bare(name))
+    for name, sent in _prepared(names):
+        value = values.get(name)
         if value is not None:
-            words += (braced(name).encode(), value.encode("utf-8", "surrogateescape"))
+            words += (sent, value.encode("utf-8", "surrogateescape"))
     return packet(Command.MACRO, bytes((command,)) + strings(words)) if words else b""

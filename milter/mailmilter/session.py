@@ -144,9 +144,13 @@ class MilterSession:
         """True when QUIT_REUSE may be sent: version 6, and the last answer was "continue" to the end of a
         message.
 
-        libmilter takes it in no other state: it passes over it, and over the CONNECT that follows.
+        libmilter takes it in no other state: it passes over it, and over the CONNECT that follows. A filter
+        that wants no CONNECT would not notice the new session.
         """
-        return self._version >= 6 and self._ended and self._holding is None and not self._reader.waiting
+        agreement = self.agreement
+        if agreement is None or agreement.version < 6 or agreement.protocol & Protocol.NO_CONNECT:
+            return False
+        return self._ended and self._holding is None and not self._reader.waiting
 
     @property
     def _version(self) -> int:

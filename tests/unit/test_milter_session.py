@@ -492,11 +492,16 @@ def test_misuse_is_an_error_of_the_program() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "version", "reusable"),
-    [(CONTINUE, 6, True), (CONTINUE, 4, False), (packet(Response.ACCEPT), 6, False)],
+    ("answer", "version", "flags", "reusable"),
+    [
+        (CONTINUE, 6, 0, True),
+        (CONTINUE, 4, 0, False),
+        (CONTINUE, 6, Protocol.NO_CONNECT, False),
+        (packet(Response.ACCEPT), 6, 0, False),
+    ],
 )
-def test_quit_and_reuse(answer: bytes, version: int, reusable: bool) -> None:
-    session = opened(version=version)
+def test_quit_and_reuse(answer: bytes, version: int, flags: int, reusable: bool) -> None:
+    session = opened(flags, version=version)
     before = session.reusable
     at_end(session)
     session.receive(answer)
