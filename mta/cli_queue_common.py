@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
@@ -41,6 +41,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 
 class Access(Protocol):
     """A queue, wherever it is."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Makes many reads in a row cheap."""
 
     def rows(self, words: Sequence[str]) -> Iterator[QueueRow]:
         """The messages that a filter means."""

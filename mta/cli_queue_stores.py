@@ -70,7 +70,8 @@ def _export_command(open_queue: Open) -> Callable[..., None]:
             _prepare_folder(folder, config)
             queue = open_queue(config)
             names = list(ids or ()) or [row.id for row in queue.rows(wanted)]
-            done, missing = _each(queue, names, lambda name: export(queue, name, folder), ExportError)
+            with queue.reading():
+                done, missing = _each(queue, names, lambda name: export(queue, name, folder), ExportError)
             if as_json:
                 print(json.dumps({"folder": str(folder), "done": done, "problems": missing}))
             else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from mailqueue.entry import FormatError
@@ -30,7 +30,7 @@ from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.remote import QueueProblem
 
 BATCH = 100
-"""Messages that are read from a store at the same time."""
+"""Messages that are read from a store, or changed there, at the same time."""
 
 T = TypeVar("T")
 
@@ -42,7 +42,20 @@ class OfflineQueue:
         """Nothing is opened yet. `now` is seconds of the epoch. Raises QueueProblem."""
         self._settings = settings
         self._now = now
+        self._open: tuple[asyncio.Runner, _Look] | None = None
         become_server_user(settings)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Look once for all that is read in the context."""
+        with asyncio.Runner() as runner:
+            look = self._look()
+            self._open = runner, runner.run(_entered(look))
+            try:
+                yield
+            finally:
+                self._open = None
+                runner.run(_left(look))
 
     def rows(self, words: Sequence[str]) -> Iterator[QueueRow]:
         """The messages that a filter means, of all nodes that share the stores."""
@@ -93,9 +106,11 @@ class OfflineQueue:
                     row.id async for row in self._own_rows(stream.queue) if wanted.matches(row, self._now())
                 ]
             done = []
-            for name in names:
-                if await stream.acts.act(action, name, to):
-                    done.append(name)
+            for start in range(0, len(names), BATCH):
+                some = names[start : start + BATCH]
+                # Together they share the writes of the log.
+                worked = await asyncio.gather(*(stream.acts.act(action, name, to) for name in some))
+                done += [name for name, did in zip(some, worked, strict=True) if did]
             return done
 
         yield from self._change(act)
@@ -124,7 +139,10 @@ class OfflineQueue:
             async with self._look() as look:
                 return await work(look)
 
-        return asyncio.run(run())
+        if self._open is None:
+            return asyncio.run(run())
+        runner, look = self._open
+        return runner.run(_awaited(work(look)))
 
     def _change(self, work: Callable[[Stream], Awaitable[T]]) -> T:
         async def run() -> T:
@@ -184,6 +202,7 @@ class _Look:
     def __init__(self, store: Store, inspection: Inspection) -> None:
         self._store = store
         self._nodes: dict[str, str] = {}
+        self._streams: dict[str, str] = {}
         self.inspection = inspection
 
     async def rows(self, found: Sequence[tuple[str, Row]]) -> list[QueueRow]:
@@ -192,10 +211,10 @@ class _Look:
 
     async def node_of(self, name: str) -> str:
         """The node that has a message."""
-        for stream, row in self.inspection.messages():
-            if row.id == name.upper():
-                return await self._node(stream)
-        return ""
+        if not self._streams:
+            self._streams = {row.id: stream for stream, row in self.inspection.messages()}
+        stream = self._streams.get(name.upper())
+        return "" if stream is None else await self._node(stream)
 
     async def _row(self, stream: str, row: Row) -> QueueRow:
         node = await self._node(stream)
@@ -216,6 +235,21 @@ class _Look:
             if reader.name == stream:
                 return Live(reader.replay.index)
         raise LookupError(stream)
+
+
+async def _entered(look: AbstractAsyncContextManager[_Look]) -> _Look:
+    return await look.__aenter__()
+
+
+async def _left(look: AbstractAsyncContextManager[_Look]) -> None:
+    await look.__aexit__(None, None, None)
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    try:
+        return await work
+    except QueueError as error:
+        raise QueueProblem(str(error)) from error
 
 
 async def _next(pages: AsyncIterator[list[QueueRow]]) -> list[QueueRow] | None:

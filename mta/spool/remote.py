@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -29,6 +30,10 @@ class RemoteQueue:
         if not answer.ok or answer.result is None:
             raise QueueProblem(answer.error)
         self._workers: list[str] = answer.result["workers"]
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Nothing has to be opened for it."""
+        return nullcontext()
 
     def rows(self, words: Sequence[str]) -> Iterator[QueueRow]:
         """The messages that a filter means."""
