@@ -125,6 +125,8 @@ def _send(options: Options, stdin: BinaryIO) -> int:
     result = submit(where, needs_tls, settings.identity.hostname, sender, message, wishes)
     for problem in result.problems:
         _fail("sendmail", problem, result.status)
+    if options.is_verbose and result.answer:
+        print(result.answer)
     return result.status
 
 

@@ -61,6 +61,8 @@ class Options:
     """Of -q: "" for all, "I" and an id, or "R" or "S" and what must occur in an address."""
     configuration: str = ""
     """-C."""
+    is_verbose: bool = False
+    """-v: say what the server has answered."""
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -93,6 +95,8 @@ def _take(options: Options, letter: str, value: str) -> None:
         case "o":
             if value == "i":
                 options.dot_ends = False
+        case "v":
+            options.is_verbose = True
         case "f" | "r":
             options.sender = value.strip().removeprefix("<").removesuffix(">")
         case "F":

@@ -36,7 +36,7 @@ class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: str = ""
     """Group to run as. Default: the user's."""
     state_directory: Path = "/var/lib/tamis"
-    """What must survive a restart of the machine: the embedded store."""
+    """What must survive a restart of the machine: the queue, and the embedded store."""
     runtime_directory: Path = "/run/tamis"
     """Sockets; made when it is missing."""
     spill_directory: Path = ""

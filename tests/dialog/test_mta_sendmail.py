@@ -118,6 +118,11 @@ def test_queue(script: Script) -> None:
     assert script.run("sendmail", "-bi").returncode == 0
 
 
+def test_verbose(script: Script) -> None:
+    done = script.run("sendmail", "-v", ALICE, octets=b"Subject: loud\n\nx\n")
+    assert done.stdout.startswith(b"2.0.0 Stored as ")
+
+
 def test_server_away(tmp_path: Path) -> None:
     server = Site(tmp_path)
     server.set_up()
