@@ -7,6 +7,7 @@ at 0 comes above the MTA's own "Received:", at 1 below it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -60,6 +61,33 @@ def split_fields(head: bytes) -> list[Field]:
     return fields
 
 
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+def crlf(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """A body from a filter with CRLF at every line end, the last line's too.
+
+    Postfix takes LF and CRLF from filters; a lone CR becomes CRLF as well, as it may not go out over SMTP.
+    """
+    held = b""
+    last = b"\n"
+    for chunk in chunks:
+        data = held + chunk
+        held = b"\r" if data.endswith(b"\r") else b""
+        data = _LINE_END.sub(b"\r\n", data[: len(data) - len(held)])
+        if data:
+            last = data[-1:]
+            yield data
+    if held or last != b"\n":
+        yield b"\r\n"
+
+
+def _key(address: bytes) -> bytes:
+    """What makes two addresses the same recipient: the domain counts without regard to case."""
+    local, at, domain = address.rpartition(b"@")
+    return local + at + domain.lower()
+
+
 @dataclass(slots=True)
 class Message:
     """What a chain of milters works on; edits change it in place."""
@@ -107,14 +135,15 @@ class Message:
             if at is not None:
                 del self.fields[at]
         elif isinstance(edit, AddRecipient):
-            if all(one.address != edit.address for one in self.recipients):
+            if all(_key(one.address) != _key(edit.address) for one in self.recipients):
                 self.recipients.append(edit)
         elif isinstance(edit, DeleteRecipient):
-            self.recipients = [one for one in self.recipients if one.address != edit.address]
+            gone = _key(edit.address)
+            self.recipients = [one for one in self.recipients if _key(one.address) != gone]
         elif isinstance(edit, ChangeSender):
             self.sender, self.sender_parameters = edit.address, edit.parameters
         elif isinstance(edit, ReplaceBody):
-            chunks = edit.chunks
+            chunks = tuple(crlf(edit.chunks))
             self.body = lambda: chunks
             self.body_replaced = True
         elif isinstance(edit, Quarantine):

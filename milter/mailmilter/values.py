@@ -119,7 +119,7 @@ class ChangeSender:
 
 @dataclass(slots=True, frozen=True)
 class ReplaceBody:
-    """Replace the body with these pieces, joined; CRLF line ends as the milter sent them."""
+    """Replace the body with these pieces, joined, as the milter sent them (`message.crlf` for line ends)."""
 
     chunks: tuple[bytes, ...]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailmilter.constants import Action, Command, Protocol, Response, Stage
+from mailmilter.constants import CHUNK, CHUNK_1M, CHUNK_256K, Action, Command, Protocol, Response, Stage
 from mailmilter.filter import (
     ACCEPT,
     REJECT,
@@ -95,6 +95,20 @@ def test_what_is_overridden_decides(
     assert agreement.actions == Action(actions)
     assert agreement.version == version
     assert agreement.symbols == ({Stage.MAIL: ("i",)} if kind is Listener and version == 6 else {})
+
+
+@pytest.mark.parametrize(
+    ("max_data", "size"),
+    [(CHUNK, Protocol(0)), (CHUNK_256K, Protocol.SIZE_256K), (CHUNK_1M, Protocol.SIZE_1M)],
+)
+def test_large_pieces(max_data: int, size: Protocol) -> None:
+    class Kind(Milter):
+        large_pieces = True
+
+    agreement = answer_to(Kind, offer(6, max_data=max_data))
+    assert agreement is not None
+    assert agreement.protocol & (Protocol.SIZE_256K | Protocol.SIZE_1M) == size
+    assert agreement.chunk == max_data
 
 
 def test_an_mta_that_lacks_what_is_required() -> None:

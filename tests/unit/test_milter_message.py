@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailmilter.message import Field, Message, split_fields
+from mailmilter.message import Field, Message, crlf, split_fields
 from mailmilter.responses import header_value, wire_value
 from mailmilter.values import (
     AddHeader,
@@ -79,16 +79,17 @@ def test_the_envelope_the_body_and_quarantine() -> None:
             AddRecipient(b"n@x", b"NOTIFY=NEVER"),
             AddRecipient(b"n@x"),
             AddRecipient(b"r@x"),
-            DeleteRecipient(b"r@x"),
+            DeleteRecipient(b"r@X"),
+            DeleteRecipient(b"N@x"),
             DeleteRecipient(b"nobody@x"),
-            ReplaceBody((b"a", b"b")),
+            ReplaceBody((b"a\nb\r", b"\nc\r", b"d")),
             Quarantine("one"),
             Quarantine("two"),
         ]
     )
     assert (message.sender, message.sender_parameters) == (b"", b"RET=HDRS")
     assert message.recipients == [AddRecipient(b"n@x", b"NOTIFY=NEVER")]
-    assert b"".join(message.body()) == b"".join(message.body()) == b"ab"
+    assert b"".join(message.body()) == b"".join(message.body()) == b"a\r\nb\r\nc\r\nd\r\n"
     assert message.body_replaced
     assert message.quarantine == ["one", "two"]
 
@@ -132,3 +133,16 @@ def test_a_value_sent_back_unchanged_is_unchanged(lines: list[bytes], leading: b
     value = b"\r\n\t".join(lines)
     back = header_value(wire_value(value, leading_space=leading), leading_space=leading)
     assert back == value or (not leading and back == b" " + value)
+
+
+@given(st.lists(st.text("a\r\n", max_size=6).map(str.encode), max_size=6))
+def test_a_new_body_has_crlf_everywhere_however_it_is_cut(chunks: list[bytes]) -> None:
+    body = b"".join(crlf(chunks))
+    assert body == b"".join(crlf([b"".join(chunks)]))
+    rest = body.replace(b"\r\n", b"")
+    assert b"\r" not in rest
+    assert b"\n" not in rest
+    assert not body or body.endswith(b"\r\n")
+    assert b"".join(crlf([body])) == body
+    joined = b"".join(chunks).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    assert body.replace(b"\r\n", b"\n").removesuffix(b"\n") == joined.removesuffix(b"\n")

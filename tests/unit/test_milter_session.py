@@ -576,3 +576,13 @@ def test_strings_with_nul_cannot_make_another_string() -> None:
     assert session.agreement is not None
     session.begin(requests.content(session.agreement, message.shown(), (), {}))
     assert sent(session)[0] == ("L", b"A\0x y\0")
+
+
+@pytest.mark.parametrize(("data", "good"), [(b"\0\0\0\1i\0", True), (b"\0\0\0\1i", False)])
+def test_a_symbol_list_after_the_negotiation_is_read_and_changes_nothing(data: bytes, good: bool) -> None:
+    session = opened()
+    session.begin([Request(Command.MAIL)])
+    session.receive(packet(Response.SET_SYMBOLS, data) + CONTINUE)
+    assert session.failed is not good
+    assert session.agreement is not None
+    assert session.agreement.symbols == {}

@@ -35,6 +35,8 @@ class Milter:
     """Macros that it wants, by stage, in place of the MTA's own list (`("i", "{auth_authen}")`)."""
     leading_space: ClassVar[bool] = False
     """See and set header values with the blanks after the colon."""
+    large_pieces: ClassVar[bool] = False
+    """Take pieces of the body of up to 1 MiB, when the MTA offers them."""
     rejected_recipients: ClassVar[bool] = False
     """Hear of recipients that the MTA has refused too (macro `rcpt_mailer` is "error")."""
 
@@ -114,6 +116,9 @@ def answer_to(kind: type[Milter], offered: Offer) -> Agreement | None:
         protocol |= Protocol.LEADING_SPACE
     if kind.rejected_recipients:
         protocol |= Protocol.REJECTED_RCPT
+    if kind.large_pieces:
+        large = Protocol.SIZE_1M if Protocol.SIZE_1M in offered.protocol else Protocol.SIZE_256K
+        protocol |= large
     actions = kind.actions & offered.actions
     symbols = kind.symbols if offered.actions & Action.SET_SYMBOLS else {}
     return Agreement(min(offered.version, 6), actions, protocol & offered.protocol, symbols)
