@@ -97,7 +97,23 @@ def _sieve_app() -> typer.Typer:
     return make_app()
 
 
-SUB_APPS = {"user": _user_app, "mailbox": _mailbox_app, "queue": _queue_app, "sieve": _sieve_app}
+def _dkim_app() -> typer.Typer:
+    from mta.cli_dkim import make_app
+
+    chosen = [default_configuration()]
+    keys = make_app(lambda: Path(configured_path(chosen[0], default="dkim")))
+
+    @keys.callback()
+    def options(config: Config) -> None:
+        """Manage the keys of DKIM."""
+        chosen[0] = config
+
+    return keys
+
+
+SUB_APPS = {
+    "user": _user_app, "mailbox": _mailbox_app, "queue": _queue_app, "sieve": _sieve_app, "dkim": _dkim_app,
+}  # fmt: skip
 
 
 @app.command()

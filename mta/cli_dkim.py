@@ -1,0 +1,361 @@
+"""`tamis dkim`: keys for signatures, from their making to their end.
+
+    tamis dkim new example.org       makes keys and prints the records to publish
+    tamis dkim rotate example.org    goes as far as the DNS allows; to be run again until all is done
+    tamis dkim test                  compares all keys with the DNS; exit status 1 when one is wrong
+
+Exit codes: 0, 1 when something is wrong or the DNS does not answer, 2 for wrong usage, 78 when the files of
+the keys cannot be used (EX_CONFIG of sysexits.h). Errors go to standard error; `--json` is for programs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mta.authn.dkim import DkimResult, verify
+from mta.authn.dkimfolder import KeyFolder, check_domain
+from mta.authn.dkimkey import MAX_RSA_BITS, fetch_keys
+from mta.authn.dkimkeys import ALGORITHMS, DEFAULT_RSA_BITS, KeyFileError, SigningKey, check_selector
+from mta.authn.dkimrecord import Comparison, Published, compare, record_name, record_text, zone_line
+from mta.authn.dkimrotate import SETTLE, KeyEntry, KeyState, Step, advance, is_resting, types_to_renew
+from mta.authn.dkimsign import sign
+from mta.net.resolver.base import Resolver
+from mta.net.resolver.server import Address
+from mta.net.resolver.stub import Stub
+from sieve_ext.message import Message
+
+EXIT_REFUSED = 1
+EXIT_CONFIG = 78
+TIMEOUT = 10.0
+"""Seconds for all questions of a command together."""
+RESOLV_CONF = "/etc/resolv.conf"
+SMALLEST_RSA = 2048
+"""Bits that a new RSA key has at least (RFC 8301 section 3.2: signers should)."""
+
+T = TypeVar("T")
+
+FolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys", metavar="DIR", help="The folder of the keys; default: dkim beside the configuration."
+    ),
+]
+DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain that signs.")]
+ResolverOption = Annotated[
+    str,
+    typer.Option(
+        "--resolver", metavar="ADDRESS[:PORT]", help="The DNS server to ask; default: those of the system."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
+    """The sub-command; `default_folder` names the folder when no --keys is given."""
+    app = typer.Typer(help="Manage the keys of DKIM.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+    def locate(folder: Path | None) -> KeyFolder:
+        return KeyFolder(folder if folder is not None else default_folder())
+
+    @app.command()
+    def new(
+        domain: DomainArgument,
+        keys: FolderOption = None,
+        kind: Annotated[
+            str, typer.Option("--type", metavar="TYPE", help="rsa, ed25519, or both: one key of each.")
+        ] = "both",
+        selector: Annotated[
+            str, typer.Option(help="The name of the key; default: today's date and the type.")
+        ] = "",
+        bits: Annotated[int, typer.Option(help="Size of an RSA key.")] = DEFAULT_RSA_BITS,
+    ) -> None:
+        """Make keys, readable by their owner only, and print the records to publish."""
+        name = _domain(domain)
+        kinds = _kinds(kind)
+        if selector and len(kinds) > 1:
+            _refuse("a selector is the name of one key: give --type too", 2)
+        if not SMALLEST_RSA <= bits <= MAX_RSA_BITS:
+            _refuse(f"an RSA key has from {SMALLEST_RSA} to {MAX_RSA_BITS} bits", 2)
+        folder = locate(keys)
+        with _Files():
+            made = folder.create(name, kinds, _selector(selector) if selector else "", bits, time.time())
+            for entry in made:
+                typer.echo(zone_line(folder.key(name, entry)))
+        typer.echo(f"publish this, then: tamis dkim rotate {name}", err=True)
+
+    @app.command("list")
+    def list_keys(
+        domain: Annotated[str, typer.Argument(metavar="[DOMAIN]", help="One domain only.")] = "",
+        keys: FolderOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Show all keys and where they are in their life."""
+        folder = locate(keys)
+        rows = []
+        with _Files():
+            for name in [_domain(domain)] if domain else folder.domains():
+                rows += [(name, entry) for entry in folder.entries(name)]
+        if as_json:
+            typer.echo(json.dumps([_facts(name, entry) for name, entry in rows], indent=2))
+            return
+        table = Table("Domain", "Selector", "Type", "State", "Since (UTC)")
+        for name, entry in rows:
+            table.add_row(name, entry.selector, entry.type, entry.state.value, _moment(entry.since))
+        Console().print(table)
+
+    @app.command()
+    def record(
+        domain: DomainArgument,
+        selector: Annotated[str, typer.Argument(metavar="[SELECTOR]", help="One key only.")] = "",
+        keys: FolderOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Print the DNS records of a domain's keys as lines of a zone file."""
+        folder, name = locate(keys), _domain(domain)
+        with _Files():
+            chosen = _chosen(folder, name, selector)
+            if as_json:
+                facts = [
+                    {"name": record_name(name, one.selector), "type": "TXT", "text": record_text(one)}
+                    for one in chosen
+                ]
+                typer.echo(json.dumps(facts, indent=2))
+                return
+            for one in chosen:
+                typer.echo(zone_line(one))
+
+    @app.command()
+    def rotate(
+        domain: DomainArgument,
+        keys: FolderOption = None,
+        resolver: ResolverOption = "",
+        at_once: Annotated[
+            bool, typer.Option("--at-once", help="Sign with a new key as soon as its record is seen.")
+        ] = False,
+    ) -> None:
+        """Begin to replace a domain's keys, or go on with that as far as the DNS allows."""
+        folder, name = locate(keys), _domain(domain)
+        with _Files():
+            entries = folder.entries(name)
+            if not entries:
+                _refuse(f"{name} has no keys; make some with: tamis dkim new {name}")
+            if is_resting(entries):
+                made = folder.create(name, types_to_renew(entries), "", DEFAULT_RSA_BITS, time.time())
+                typer.echo("new keys are made; publish this:", err=True)
+                for entry in made:
+                    typer.echo(zone_line(folder.key(name, entry)))
+                return
+            with folder.locked(name):
+                step = _advance(folder, name, resolver, settle=0 if at_once else SETTLE)
+                folder.write(name, step.entries, step.gone)
+            for event in step.events:
+                typer.echo(event)
+            for entry in step.entries:
+                if entry.state is KeyState.NEW:
+                    typer.echo(zone_line(folder.key(name, entry)))
+        if not step.events:
+            typer.echo("nothing to do now")
+        if step.problem:
+            raise typer.Exit(EXIT_REFUSED)
+
+    @app.command()
+    def test(
+        domains: Annotated[
+            list[str] | None, typer.Argument(metavar="[DOMAIN]...", help="Default: all domains.")
+        ] = None,
+        keys: FolderOption = None,
+        resolver: ResolverOption = "",
+        as_json: JsonOption = False,
+    ) -> None:
+        """Compare keys with what is published, and verify a signature of each that signs."""
+        folder = locate(keys)
+        with _Files():
+            names = [_domain(each) for each in domains] if domains else folder.domains()
+            found = [one for name in names for one in _tested(folder, name, resolver)]
+        if domains and not found:
+            _refuse("there are no keys")
+        if as_json:
+            typer.echo(json.dumps(found, indent=2))
+        else:
+            for one in found:
+                typer.echo(_line(one))
+        if any(one["wrong"] for one in found):
+            raise typer.Exit(EXIT_REFUSED)
+
+    return app
+
+
+def system_resolvers(path: str = RESOLV_CONF) -> list[Address]:
+    """The DNS servers of this machine; a resolver on loopback where it says nothing (resolv.conf(5))."""
+    found = []
+    try:
+        lines = Path(path).read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            found.append(Address(words[1].partition("%")[0]))
+    return found or [Address("127.0.0.1")]
+
+
+def _asked(resolver: str, keys: Sequence[SigningKey]) -> dict[str, Comparison]:
+    """What the DNS has of `keys`, by selector."""
+
+    async def ask(dns: Resolver) -> dict[str, Comparison]:
+        deadline = asyncio.get_running_loop().time() + TIMEOUT
+        names = [record_name(key.domain, key.selector) for key in keys]
+        answers = await fetch_keys(names, dns, deadline)
+        return {key.selector: compare(key, answers[name]) for key, name in zip(keys, names, strict=True)}
+
+    return _with_resolver(resolver, ask)
+
+
+def _with_resolver(resolver: str, work: Callable[[Resolver], Awaitable[T]]) -> T:
+    servers = [_address(resolver)] if resolver else system_resolvers()
+
+    async def run() -> T:
+        try:
+            stub = Stub(servers)
+        except ValueError as error:
+            _refuse(f"--resolver: {error}", 2)
+        try:
+            return await work(stub)
+        finally:
+            stub.close()
+
+    return asyncio.run(run())
+
+
+def _advance(folder: KeyFolder, domain: str, resolver: str, settle: int) -> Step:
+    entries = folder.entries(domain)
+    found = _asked(resolver, [folder.key(domain, entry) for entry in entries])
+    return advance(domain, entries, found, time.time(), settle=settle)
+
+
+def _tested(folder: KeyFolder, domain: str, resolver: str) -> list[dict[str, Any]]:
+    entries = folder.entries(domain)
+    keys = [folder.key(domain, entry) for entry in entries]
+    found = _asked(resolver, keys) if keys else {}
+    active = [key for key, entry in zip(keys, entries, strict=True) if entry.state is KeyState.ACTIVE]
+    signatures: dict[str, DkimResult] = {}
+    if active:
+        text = Message(f"From: test@{domain}\r\nSubject: test\r\n\r\ntest\r\n".encode())
+        text.prepend(sign(text, active, now=time.time()))
+        for one in _with_resolver(resolver, lambda dns: verify(text, dns)):
+            if one.signature is not None:
+                signatures[one.signature.selector] = one
+    facts = []
+    for entry in entries:
+        seen = found[entry.selector]
+        signed = signatures.get(entry.selector)
+        # A key that nobody signs with yet, or no longer, may be unpublished.
+        matters = entry.state is KeyState.ACTIVE or seen.state in (Published.WRONG, Published.UNKNOWN)
+        facts.append(
+            {
+                **_facts(domain, entry),
+                "published": seen.state.value,
+                "reason": seen.reason,
+                "warnings": list(seen.warnings),
+                "dnssec": seen.secure,
+                "signature": signed.result.value if signed is not None else "",
+                "wrong": (matters and seen.state is not Published.OK)
+                or (signed is not None and not signed.passed),
+            }
+        )
+    return facts
+
+
+def _line(one: dict[str, Any]) -> str:
+    text = f"{record_name(one['domain'], one['selector'])} ({one['state']}): {one['published']}"
+    details = [one["reason"], *one["warnings"]]
+    if one["signature"]:
+        details.append(f"its signature: {one['signature']}")
+    if one["dnssec"]:
+        details.append("secure")
+    details = [detail for detail in details if detail]
+    return f"{text}; {', '.join(details)}" if details else text
+
+
+def _facts(domain: str, entry: KeyEntry) -> dict[str, Any]:
+    return {
+        "domain": domain,
+        "selector": entry.selector,
+        "type": entry.type,
+        "state": entry.state.value,
+        "created": entry.created,
+        "since": entry.since,
+    }
+
+
+def _chosen(folder: KeyFolder, domain: str, selector: str) -> list[SigningKey]:
+    entries = [
+        entry for entry in folder.entries(domain) if not selector or entry.selector == selector.lower()
+    ]
+    if not entries:
+        _refuse(f"{domain} has no key {selector}" if selector else f"{domain} has no keys")
+    return [folder.key(domain, entry) for entry in entries]
+
+
+def _address(text: str) -> Address:
+    host, port = text, ""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+        _refuse(f"--resolver: {port!r} is no port", 2)
+    return Address(host, int(port) if port else 53)
+
+
+def _domain(text: str) -> str:
+    try:
+        return check_domain(text)
+    except ValueError as error:
+        _refuse(str(error), 2)
+
+
+def _selector(text: str) -> str:
+    try:
+        return check_selector(text)
+    except ValueError as error:
+        _refuse(str(error), 2)
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    if text == "both":
+        return ALGORITHMS
+    if text not in ALGORITHMS:
+        _refuse(f"--type: {text!r} is neither rsa nor ed25519 nor both", 2)
+    return (text,)
+
+
+def _moment(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+
+
+class _Files:
+    """Turns what is wrong with the files of keys into an error of the command."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Refuse when a file could not be used."""
+        if isinstance(error, KeyFileError):
+            _refuse(str(error), EXIT_CONFIG)
+
+
+def _refuse(text: str, code: int = EXIT_REFUSED) -> NoReturn:
+    typer.echo(f"error: {text}", err=True)
+    raise typer.Exit(code)
