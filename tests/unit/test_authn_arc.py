@@ -1,3 +1,5 @@
+"""ARC: chains of our own, chains with one defect each, and what may be added to them."""
+
 from __future__ import annotations
 
 import asyncio

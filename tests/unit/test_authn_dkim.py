@@ -1,3 +1,5 @@
+"""DKIM: what passes, what is refused and with which result, and what would take forever."""
+
 from __future__ import annotations
 
 import asyncio

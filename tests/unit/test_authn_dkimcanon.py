@@ -1,3 +1,5 @@
+"""Canonical forms of header and body: tables, any division into pieces, and dkimpy as oracle."""
+
 from __future__ import annotations
 
 from itertools import pairwise

@@ -1,3 +1,5 @@
+"""Signing: we and dkimpy verify each other's signatures; keys, names and fields that are refused."""
+
 from __future__ import annotations
 
 import asyncio
