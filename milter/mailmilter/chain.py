@@ -156,7 +156,8 @@ class MilterChain:
     async def rejected_rcpt(self, address: bytes, parameters: Sequence[bytes] = ()) -> Result:
         """RCPT that the MTA refuses, for the milters that want to know; their verdict is of no effect.
 
-        The macros should have `rcpt_mailer` "error", `rcpt_host` the enhanced code and `rcpt_addr` the text.
+        As with Postfix the macros should have `rcpt_mailer` "error", `rcpt_host` the enhanced code and
+        `rcpt_addr` the text of the reply, without the address that Postfix's replies begin with.
         """
         envelope = _Envelope(address, tuple(parameters))
         macros = self._macros(Stage.RCPT)

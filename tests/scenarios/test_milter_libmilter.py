@@ -303,3 +303,27 @@ def test_a_milter_that_joins_late_hears_what_was(recorder: Recorder) -> None:
     names = [name for name, _, _ in lines if name != "header"]
     assert " ".join(names) == "connect hello envfrom envrcpt envrcpt data eoh body eom close"
     assert "i" not in lines[2][2], "the macros are those of their time"
+
+
+@pytest.mark.parametrize(
+    ("client", "arguments"),
+    [
+        (Client("h.test", Family.INET, 4711, "192.0.2.1"), ["'h.test'", "2", "('192.0.2.1', 4711)"]),
+        (
+            Client("", Family.INET6, 4711, "2001:db8::1"),
+            ["'[2001:db8::1]'", "10", "('2001:db8::1', 4711, 0, 0)"],
+        ),
+        (Client("localhost", Family.UNIX, 0, "/run/s"), ["'localhost'", "1", "'/run/s'"]),
+        (Client("localhost"), ["'localhost'", "0", "None"]),
+    ],
+)
+def test_clients_as_libmilter_reads_them(recorder: Recorder, client: Client, arguments: list[str]) -> None:
+    recorder.lines()
+
+    async def ours() -> None:
+        session = Session(recorder)
+        assert not (await session.chain.connect(client)).failures
+        session.chain.close()
+
+    run(ours())
+    assert recorder.until("close")[0][1] == arguments

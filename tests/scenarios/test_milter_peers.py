@@ -48,6 +48,7 @@ Heard = list[tuple[str, str]]
 class Editing(Milter):
     """Edits in every way; its answers are in the local part of the sender."""
 
+    rejected_recipients = True
     heard: Heard
 
     def note(self, name: str, text: object = "") -> None:
@@ -68,7 +69,8 @@ class Editing(Milter):
         return {b"tempfail": TEMPFAIL, b"crash": None}.get(address.partition(b"@")[0])
 
     async def rcpt(self, ctx: Context, address: bytes, parameters: tuple[bytes, ...]) -> Answer | None:
-        self.note("rcpt", f"{address.decode()} {ctx.macro('rcpt_addr')}")
+        words = [ctx.macro(name) for name in ("rcpt_mailer", "rcpt_host", "rcpt_addr")]
+        self.note("rcpt", " ".join([address.decode(), *(words if words[0] == "error" else words[2:])]))
         if ctx.sender.startswith(b"crash"):
             raise KeyError("a mistake of the filter's author")
         return None
@@ -281,3 +283,10 @@ def test_opendkim_signs_through_our_chain(tmp_path: Path) -> None:
     octets = b"".join(relaxed(one) + b"\r\n" for one in signed) + relaxed(bare)
     made = base64.b64decode(tags["b"].replace(" ", ""))
     key.public_key().verify(made, octets, padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_refused_recipients_as_postfix_tells_of_them(postfix: Postfix, heard: Heard) -> None:
+    found = submit(postfix, "a@sender.test", b"", b"x\r\n", "x@refused.test")
+    assert found[0] == 554
+    text = "x@refused.test error 5.7.1 Recipient address rejected: not here"
+    assert ("rcpt", text) in heard

@@ -509,6 +509,26 @@ def test_an_idle_connection_that_the_filter_gave_up_is_replaced(world: World) ->
     assert world.connections == 2
 
 
+@pytest.mark.parametrize("version", [2, 3, 4, 5, 6])
+def test_every_version(world: World, version: int) -> None:
+    async def main() -> Message:
+        async with world.filters(a={}):
+            chain = world.chain(world.milter("a", version=version))
+            await until_mail(chain, b"c@d")
+            await chain.unknown(b"FOO")
+            await chain.data()
+            one = message()
+            assert not (await chain.message(one)).failures
+            chain.close()
+            return one
+
+    one = run(main())
+    assert [field.name for field in one.fields][:2] == [b"Received", b"X-a"]
+    heard = {line.split()[1] for line in world.log}
+    assert ("unknown" in heard, "data" in heard) == (version >= 3, version >= 4)
+    assert heard >= {"connect", "helo", "mail", "rcpt", "header", "body", "eom", "close"}
+
+
 @pytest.mark.parametrize("address", ["inet:127.0.0.1:{}", "inet6:[::1]:{}"])
 def test_tcp(world: World, address: str) -> None:
     async def main() -> None:
