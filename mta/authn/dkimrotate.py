@@ -96,7 +96,8 @@ def advance(
     for entry in after:
         if entry.state is KeyState.ACTIVE:
             best = newest.get(entry.type)
-            if best is None or (entry.since, entry.created) > (best.since, best.created):
+            # Within one second the order counts: new keys are put at the end.
+            if best is None or (entry.since, entry.created) >= (best.since, best.created):
                 newest[entry.type] = entry
     kept = []
     for entry in after:
