@@ -17,8 +17,9 @@ from mta.net.resolver import wire
 from mta.net.resolver.base import Answer, Status
 from mta.net.resolver.server import Server, Ticket
 
-RESEND = 2.0
-"""Seconds without an answer after which the next server is asked, or the same again."""
+RESEND = 1.0
+"""Seconds without an answer after which the next server is asked, or the same again: a burst may overflow a
+server's buffer. A resolver that is still looking is not disturbed by it."""
 RESENDS = 4
 """Times that one server is asked at the most; what is not answered then waits for its deadline."""
 MALFORMED = "malformed reply"

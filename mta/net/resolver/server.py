@@ -25,6 +25,8 @@ LONGEST_DATAGRAM = 4096
 """Octets read of a datagram; we ask for 1,232 at the most."""
 DRAIN = 32
 """Datagrams read at once from one socket before others get their turn."""
+RECEIVE_BUFFER = 1 << 20
+"""Octets of replies that may wait in a socket; the system may allow less."""
 SUSPECT = 3
 """Queries without an answer in a row after which a server is asked last."""
 REST = 5.0
@@ -67,6 +69,7 @@ class _Port:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             self.socket.connect((address.host, address.port))
         except OSError:
             self.socket.close()

@@ -171,6 +171,13 @@ def _read(message: bytes, asked: bytes) -> Reply:
     return Reply(rcode, authenticated, False, tuple(records), min(lowest), canonical, error)
 
 
+def _ede_words(number: int) -> str:
+    for code in EDECode:
+        if code == number:
+            return code.name.lower().replace("_", " ")
+    return f"extended error {number}"
+
+
 def _extended_error(options: bytes) -> str:
     """The first extended error among EDNS options, with the text that came with it, printable only."""
     position = 0
@@ -180,10 +187,7 @@ def _extended_error(options: bytes) -> str:
         data = options[position + 4 : position + 4 + length]
         if code == _EDE and len(data) >= 2:
             number = int.from_bytes(data[:2], "big")
-            try:
-                words = EDECode(number).name.lower().replace("_", " ")
-            except ValueError:
-                words = f"extended error {number}"
+            words = _ede_words(number)
             text = data[2:].decode("utf-8", "replace")
             text = "".join(c if c.isprintable() else " " for c in text[:200]).strip()
             return f"{words}: {text}" if text else words
