@@ -19,7 +19,7 @@ from mailmilter import requests
 from mailmilter.connection import Milter, MilterConnection, MilterPool, run_stage
 from mailmilter.constants import Command, Protocol, Stage
 from mailmilter.macros import Values
-from mailmilter.message import Message
+from mailmilter.message import BodyStore, Message
 from mailmilter.requests import Client, macro_packet
 from mailmilter.session import Request
 from mailmilter.values import CONTINUE, Edit, Outcome, Verdict
@@ -173,13 +173,18 @@ class MilterChain:
         """A command that the MTA does not know."""
         return await self._all(lambda _member: requests.unknown(line, b""))
 
-    async def message(self, message: Message) -> Result:
-        """The content, from headers to end of message; edits are applied to `message`."""
+    async def message(self, message: Message, new_store: Callable[[], BodyStore] | None = None) -> Result:
+        """The content, from headers to end of message; edits are applied to `message`.
+
+        With `new_store`, which is called for each milter, replaced bodies are written there as they come, and
+        the edits say only that there is one; without it they are held in memory.
+        """
         answers: list[Answer] = []
         for member in list(self._members):
-            outcome = await self._content(member, message)
+            store = new_store() if new_store is not None else None
+            outcome = await self._content(member, message, store)
             answers.append(Answer(member.milter.name, outcome))
-            message.apply(outcome.edits)
+            message.apply(outcome.edits, store)
             if not outcome.verdict.goes_on:
                 return Result(outcome.verdict, member.milter.name, tuple(answers))
         return Result(answers=tuple(answers))
@@ -271,7 +276,7 @@ class MilterChain:
         connection.fresh = True
         return outcome
 
-    async def _content(self, member: _Member, message: Message) -> Outcome:
+    async def _content(self, member: _Member, message: Message, store: BodyStore | None) -> Outcome:
         connection = await self._connection(member)
         if connection is None:
             assert member.down is not None
@@ -282,7 +287,8 @@ class MilterChain:
             stage: macro_packet(command, stage, agreement, self._macros(stage)) for command, stage in _CONTENT
         }
         wanted = requests.content(agreement, message.shown(), message.body(), macros)
-        return await run_stage(connection, member.milter, wanted, content=True)
+        keep = store.write if store is not None else None
+        return await run_stage(connection, member.milter, wanted, content=True, on_body=keep)
 
     async def _connection(self, member: _Member) -> MilterConnection | None:
         if member.connection is None and member.down is None:

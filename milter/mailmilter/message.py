@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mailmilter.values import (
     AddHeader,
@@ -88,6 +89,16 @@ def _key(address: bytes) -> bytes:
     return local + at + domain.lower()
 
 
+class BodyStore(Protocol):
+    """Where a replaced body is kept, outside of memory if the caller likes."""
+
+    def write(self, piece: bytes, /) -> None:
+        """Take the next piece. Raises OSError when it cannot: the milter's default action holds then."""
+
+    def chunks(self) -> Iterable[bytes]:
+        """All pieces from the beginning; may be asked several times."""
+
+
 @dataclass(slots=True)
 class Message:
     """What a chain of milters works on; edits change it in place."""
@@ -114,10 +125,12 @@ class Message:
         yield b"\r\n"
         yield from self.body()
 
-    def apply(self, edits: Iterable[Edit]) -> None:
-        """Carry out the edits of one milter, in order."""
+    def apply(self, edits: Iterable[Edit], store: BodyStore | None = None) -> None:
+        """Carry out the edits of one milter, in order; a new body is in `store` when there is one."""
         for edit in edits:
             self._apply(edit)
+            if store is not None and isinstance(edit, ReplaceBody):
+                self.body = lambda: crlf(store.chunks())
 
     def _apply(self, edit: Edit) -> None:
         if isinstance(edit, AddHeader):

@@ -54,7 +54,7 @@ class Bounds:
     edit_octets: int = 4 * 1024 * 1024
     """Of header and envelope edits of one message."""
     body_octets: int = 64 * 1024 * 1024
-    """Of a replaced body; `on_body` gets the pieces as they come and holds what it likes."""
+    """Of a replaced body, whether it is held here or handed to `on_body` piece by piece."""
     progress: int = 10_000
     """Progress reports before one answer."""
 
@@ -255,6 +255,8 @@ class MilterSession:
                 self._take(*found)
         except MilterProtocolError as error:
             self.fail(f"protocol error: {error}")
+        except OSError as error:  # `on_body` writes to a file of the caller's
+            self.fail(f"the new body could not be kept: {error.strerror}")
 
     # The dialog.
 

@@ -41,6 +41,7 @@ from mailmilter.values import (
     AddRecipient,
     DefaultAction,
     Quarantine,
+    ReplaceBody,
     Ruling,
 )
 from tests.peers.ports import free_port
@@ -575,6 +576,58 @@ def test_a_large_message_goes_through_with_back_pressure_and_large_packets(world
     assert b"".join(one.body()) == bytes(200_000) + b"\r\n"
     assert one.recipients == [AddRecipient(b"new@x", b"NOTIFY=NEVER")]
     assert one.quarantine == ["large"]
+
+
+class Store:
+    def __init__(self, room: int = 1000) -> None:
+        self.pieces: list[bytes] = []
+        self.room = room
+
+    def write(self, piece: bytes) -> None:
+        if sum(map(len, self.pieces)) + len(piece) > self.room:
+            raise OSError(28, "No space left on device")
+        self.pieces.append(piece)
+
+    def chunks(self) -> list[bytes]:
+        return self.pieces
+
+
+@pytest.mark.parametrize("room", [1000, 10])
+def test_a_new_body_goes_to_a_store(world: World, room: int) -> None:
+    seen: list[bytes] = []
+    stores: list[Store] = []
+
+    class Changing(Filter):
+        async def body(self, ctx: Context, piece: bytes) -> Answer | None:
+            seen.append(piece)
+            return None
+
+        async def end_of_message(self, ctx: Context) -> Answer | None:
+            ctx.replace_body(b"new from here\n")
+            return None
+
+    def new_store() -> Store:
+        stores.append(Store(room))
+        return stores[-1]
+
+    async def main() -> None:
+        server = await serve(Changing, f"unix:{world.folder}/changing")
+        chain = world.chain(world.milter("changing"), Milter("again", world.milter("changing").endpoint))
+        await until_mail(chain)
+        one = message()
+        result = await chain.message(one, new_store)
+        if room < 20:
+            assert result.failures == ["changing: the new body could not be kept: No space left on device"]
+            assert not one.body_replaced
+        else:
+            assert result.edits == [ReplaceBody(()), ReplaceBody(())]
+            assert [store.pieces for store in stores] == [[b"new from here\n"]] * 2
+            assert seen == [b"x\r\n" * 3, b"new from here\r\n"]
+            assert list(one.body()) == list(one.body()) == [b"new from here\r\n"]
+        chain.close()
+        await server.close()
+
+    run(main())
 
 
 def test_a_body_that_cannot_be_read_is_a_failure(world: World) -> None:
