@@ -102,8 +102,8 @@ def application() -> Any:
     """The command line with all its parts, a new one each time."""
     app = typer.Typer()
     app.registered_commands = list(commands.app.registered_commands)
-    for name, make in commands.SUB_APPS.items():
-        app.add_typer(make(), name=name)
+    for name, sub_app in commands.SUB_APPS.items():
+        app.add_typer(sub_app(), name=name)
     return typer.main.get_command(app)
 
 
