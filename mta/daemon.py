@@ -37,8 +37,8 @@ from mta.net.listener import Listener
 from mta.net.noise import quieten
 from mta.net.overload import Level
 from mta.net.tls import CertificateError, Reload, ServerTls
-from mta.policy.builtin import BuiltinPolicy
 from mta.policy.recipients import TableError
+from mta.policy.verdict import Policy
 from mta.receiver import Receiver
 from mta.reception import Reception
 from mta.smtp.server import ServerSession
@@ -274,7 +274,7 @@ class Daemon:
     def _dovecot_changed(self, there: bool, text: str) -> None:
         (self._log.info if there else self._log.warning)("dovecot auth", available=there, reason=text)
 
-    def _build_policy(self, authenticator: SessionAuthenticator | None) -> BuiltinPolicy:
+    def _build_policy(self, authenticator: SessionAuthenticator | None) -> Policy:
         return build_policy(
             self._config,
             self._transports,

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mta import config
+from mta import config, log
 from mta.address import Address, domain_key, parse_address
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop
 from mta.net.limits import Networks
 from mta.policy.builtin import BuiltinPolicy, DomainRule, Owns, PolicySettings
 from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientSource, Table
+from mta.policy.verdict import SCRIPT_FAILED, Policy
 
 if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
@@ -25,11 +26,36 @@ def build_policy(
     users_file: Callable[[], UsersFile],
     owns: Owns | None,
     complain: Callable[[str], None],
-) -> BuiltinPolicy:
-    """The built-in policy. `owns` tells who may send as whom, None when nobody can log in.
+) -> Policy:
+    """The policy: the built-in one, behind the scripts if there are any.
 
-    `complain` is told when a table cannot be read. Raises TableError, and what `users_file` raises.
+    `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot be
+    read. Raises TableError, what `users_file` raises, and ValueError and OSError for scripts.
     """
+    builtin = _build_builtin(settings, transports, users_file, owns, complain)
+    if not settings.policy.scripts:
+        return builtin
+    # Here, for the Sieve engine is a part of the start that a server without scripts need not pay.
+    from mta.policy.sieve.loading import load_policy
+    from mta.policy.sieve.policy import SievePolicy, Site
+
+    site = Site(settings.identity.hostname, networks(settings.policy.trusted_networks))
+    return SievePolicy(load_policy(settings), builtin, site, _tell)
+
+
+def _tell(what: str, session: str, text: str) -> None:
+    """What scripts have to say: a failure is for the administrator to mend, the rest is to be known."""
+    logger = log.get("policy")
+    (logger.error if what == SCRIPT_FAILED else logger.warning)(what, session=session, reason=text)
+
+
+def _build_builtin(
+    settings: config.Config,
+    transports: Mapping[str, FixedTransport],
+    users_file: Callable[[], UsersFile],
+    owns: Owns | None,
+    complain: Callable[[str], None],
+) -> BuiltinPolicy:
     policy = settings.policy
     asks: dict[str, AskBackend] = {}
 

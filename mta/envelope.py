@@ -47,6 +47,8 @@ class Recipient:
     address: Address
     notify: frozenset[str] | None = None
     original: OriginalRecipient | None = None
+    route: str = ""
+    """Name of the transport that a policy has chosen, "" for the usual way."""
 
 
 @dataclass(slots=True)

@@ -8,18 +8,19 @@ did what it should has none but at level debug.
 from __future__ import annotations
 
 from mta.envelope import Envelope
+from mta.handover import Completed
 from mta.log import Logger
 from mta.metrics import Stats
 from mta.net.tlsinfo import failure_class
 from mta.reply import Reply
 from mta.session import Session
-from mta.transaction import HAS_IT_ALREADY, Completed
+from mta.transaction import HAS_IT_ALREADY
 
 _CLASSES = {2: "delivered", 4: "temporary", 5: "permanent"}
 
 
 class LogJournal:
-    """`mta.receiver.Journal` and `mta.transaction.Record` of a worker."""
+    """`mta.receiver.Journal` and `mta.handover.Record` of a worker."""
 
     def __init__(self, log: Logger, stats: Stats) -> None:
         """Write to `log` and count in `stats`."""
@@ -38,6 +39,8 @@ class LogJournal:
         for outcome in result.outcomes:
             reply = outcome.reply
             kind = "queued" if outcome.queue_id else _CLASSES[reply.code // 100]
+            if answer.result == "discarded":
+                kind = answer.result
             stats.recipients[kind, outcome.peer] += 1
             if reply is HAS_IT_ALREADY:
                 stats.repeats_answered += 1

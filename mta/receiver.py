@@ -29,11 +29,10 @@ from mta.session import Session
 from mta.smtp import events as ev
 from mta.smtp.server import ServerSession
 from mta.trace import ReceivedTemplate
-from mta.transaction import OUR_FAULT
+from mta.transaction import DISK_FULL, OUR_FAULT
 
 UNSURE = 2.0
 """Seconds after an answer within which a broken connection means that the client may not have read it."""
-DISK_FULL = Reply(452, "4.3.1", "no space for the message, try again later")
 
 
 @dataclass(slots=True)

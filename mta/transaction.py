@@ -21,15 +21,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from mta.content import Content, MessageBuffer, Rendered
+from mta.content import Content, MessageBuffer, Rendered, SpillError
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
-from mta.policy.verdict import Policy, Verdict
+from mta.handover import Completed, Gate, Parcel, Record, Spool
+from mta.ordering import all_outcomes, fold_ordered, held, ordered_content, ordered_envelope
+from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from mta.smtp.relaying import client_attributes
@@ -42,6 +44,7 @@ DIGEST_AT_ONCE = 256 * 1024
 
 HAS_IT_ALREADY = Reply(250, "2.0.0", "already delivered")
 NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured")
+DISK_FULL = Reply(452, "4.3.1", "no space for the message, try again later")
 OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
 
 
@@ -56,79 +59,6 @@ class TransactionSettings:
     submission_header: HeaderLimits = field(default_factory=lambda: HeaderLimits(require_from=True))
     """For our users, whose programs we may ask to do it right (RFC 6409)."""
     spill_directory: str | None = None
-
-
-@dataclass(slots=True, frozen=True)
-class Completed:
-    """What a transaction came to: the answer, and the facts for log and metrics."""
-
-    answer: Answer
-    outcomes: Sequence[Outcome]
-    message_id: str
-    """The message's own, or the one that we gave it; "" without one."""
-    size: int
-    seconds: float
-    """From the end of the data to the answer."""
-
-
-@dataclass(slots=True, frozen=True)
-class Parcel:
-    """A message after its first try: what the queue needs to go on with it."""
-
-    session: Session
-    envelope: Envelope
-    transaction: str
-    outcomes: list[Outcome]
-    """One for each recipient of the envelope, in order."""
-    prefix: bytes
-    """The header fields that we put in front of it."""
-    content: MessageBuffer
-    message: Message
-    message_id: str
-    per_recipient: bool
-    """The client reads a reply for each recipient, so that it needs no report of a refusal."""
-
-
-class Spool(Protocol):
-    """Keeps what could not be delivered now."""
-
-    def postpones(self, envelope: Envelope) -> Reply | None:
-        """Why a message must not be tried yet (FUTURERELEASE), None when it may be."""
-
-    def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> bool:
-        """False in the usual case, in which everything is delivered and nobody asked for a report."""
-
-    def refuses(self, session: Session) -> Reply | None:
-        """Why nothing of this session would be kept now, such as a full queue; None when it would."""
-
-    async def keep(self, parcel: Parcel) -> tuple[list[Outcome], bool]:
-        """Keep what waits. Returns the outcomes after it, durable by then, and whether refusals are reported.
-
-        What is kept has a 250 of ours; what could not be kept has its temporary reply still.
-        """
-
-
-class Gate(Protocol):
-    """The limits of next hops, which first tries and the queue have in common."""
-
-    def enter(self, next_hop: NextHop) -> Reply | None:
-        """Begin a try now, or say why not."""
-
-    def is_dead(self, next_hop: NextHop) -> bool:
-        """True when a next hop is known not to answer."""
-
-    def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
-        """The try is over; no outcomes when it was given up."""
-
-
-class Record(Protocol):
-    """Told about every transaction (log and metrics)."""
-
-    def completed(self, session: Session, envelope: Envelope, transaction: str, result: Completed) -> None:
-        """A message was answered."""
-
-    def unacknowledged(self, session: Session, transaction: str, recipients: int) -> None:
-        """Recipients have a message that the client does not know of."""
 
 
 class Transactions:
@@ -199,6 +129,8 @@ class Transactions:
         started = self._clock()
         message = _message(content)
         outcomes: list[Outcome]
+        given, received = envelope, content  # what the client knows of, whatever the policy orders
+        orders: Orders | None = None
         added_id = ""
         reported = False
         limits = settings.submission_header if session.protocol == "submission" else settings.header
@@ -209,9 +141,21 @@ class Transactions:
                 verdict = await verdict
             if verdict.delay:
                 await asyncio.sleep(verdict.delay)
-            refusal = verdict.reply
+            refusal, orders = verdict.reply, verdict.orders
+            if orders is not None and refusal is None:
+                envelope = ordered_envelope(given, orders)
+                if orders.message is not None:
+                    try:
+                        content = await ordered_content(received, orders.message, settings.spill_directory)
+                    except SpillError as error:
+                        refusal = replace(DISK_FULL, cause=str(error))
+                    else:
+                        message = _message(content)
         if refusal is not None:
-            outcomes = _same(envelope, refusal)
+            orders = None
+            outcomes = _same(given, refusal)
+        elif not envelope.recipients:
+            outcomes = []
         else:
             recipients = envelope.recipients
             now = self._now()
@@ -226,26 +170,35 @@ class Transactions:
                 prefix += fields
             spool = self._spool
             postponed = spool.postpones(envelope) if spool is not None else None
-            if postponed is not None:
+            if orders is not None and orders.held:
+                outcomes = held(envelope, orders)
+            elif postponed is not None:
                 outcomes = _same(envelope, postponed)
             else:
                 outcomes = await self._deliver(
-                    session, envelope, Rendered(prefix, content, alive), content, started + settings.deadline
-                )
+                    session, envelope, Rendered(prefix, content, alive), started + settings.deadline,
+                    (given, received),
+                )  # fmt: skip
             if spool is not None and spool.concerns(envelope, outcomes) and alive():
                 each = _reads_each(session, envelope)
                 name = added_id or message.text("message-id") or ""
                 outcomes, reported = await spool.keep(
-                    Parcel(session, envelope, transaction, outcomes, prefix, content, message, name, each)
+                    Parcel(
+                        session, envelope, transaction, outcomes, prefix, content, message, name, each, orders
+                    )
                 )
         seconds = self._clock() - started
         name = added_id or message.text("message-id") or ""
-        answer = self._end(session, envelope, transaction, name, content.size, seconds, outcomes, reported)
+        if orders is not None:
+            outcomes = all_outcomes(given, orders, outcomes)
+        answer = self._end(
+            session, given, transaction, name, content.size, seconds, outcomes, reported, orders
+        )
         gone = not alive()
         if gone or answer.remember:
             delivered = range(len(outcomes)) if gone else answer.remember
             await self.remember(
-                session, envelope, content, transaction,
+                session, given, received, transaction,
                 [outcomes[index].recipient for index in delivered if outcomes[index].reply.is_positive],
                 retried=not gone,
             )  # fmt: skip
@@ -275,8 +228,14 @@ class Transactions:
             self._unacknowledged.remember(identity, [recipient.address for recipient in recipients])
 
     async def _deliver(
-        self, session: Session, envelope: Envelope, rendered: Rendered, content: Content, deadline: float
+        self,
+        session: Session,
+        envelope: Envelope,
+        rendered: Rendered,
+        deadline: float,
+        received: tuple[Envelope, Content],
     ) -> list[Outcome]:
+        """Try once; `received` is what the client sent, by which a retry is known."""
         recipients = envelope.recipients
         if len(recipients) == 1 and not self._unacknowledged:  # the usual case, without lists of positions
             hop = self.policy.route(session, envelope, recipients[0])
@@ -285,7 +244,7 @@ class Transactions:
             return await self._try(session, hop, recipients, envelope, rendered, deadline)
         outcomes: list[Outcome | None] = [None] * len(recipients)
         if self._unacknowledged:
-            identity = await _digest(envelope, content)
+            identity = await _digest(*received)
             for index, recipient in enumerate(recipients):
                 if self._unacknowledged.knows(identity, recipient.address):
                     outcomes[index] = Outcome(recipient, HAS_IT_ALREADY, "")
@@ -346,8 +305,14 @@ class Transactions:
         seconds: float,
         outcomes: list[Outcome],
         reported: bool = False,
+        orders: Orders | None = None,
     ) -> Answer:
-        answer = fold(outcomes, per_recipient=_reads_each(session, envelope), reported=reported)
+        each = _reads_each(session, envelope)
+        if orders is None:
+            answer = fold(outcomes, per_recipient=each, reported=reported)
+        else:
+            count = len(envelope.recipients)
+            answer = fold_ordered(outcomes, count, orders, per_recipient=each, reported=reported)
         self._record.completed(
             session, envelope, transaction, Completed(answer, outcomes, message_id, size, seconds)
         )

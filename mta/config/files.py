@@ -114,6 +114,10 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     for index, listener in enumerate(config.listener):
         if listener.client_ca:
             _authorities(files, ("listener", index, "client_ca"), listener.client_ca)
+    if config.policy.scripts:
+        from mta.config.policies import check_policies
+
+        check_policies(config, files)
     if config.certificates:
         from mta.config.certificates import check_certificates
 

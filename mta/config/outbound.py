@@ -24,6 +24,7 @@ from mta.config.notation import (
     Recipients,
     RecipientSource,
 )
+from mta.config.places import FilePath
 
 TlsLevel = Literal["none", "may", "encrypt", "verify"]
 
@@ -132,6 +133,9 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     always_accept: tuple[LocalPart, ...] = ("postmaster", "abuse")
     """Local parts that are accepted in each of our domains whether or not the recipient exists (RFC 5321
     4.5.1, RFC 2142); if the back end refuses it, the mail goes to identity.postmaster."""
+    scripts: tuple[FilePath, ...] = ()
+    """Policy files in Sieve, asked in this order before the built-in policy: they refuse, change and route,
+    and never let pass what it refuses (docs/policy). Default: none."""
     recipient_cache_positive: Duration = 600.0
     """How long an existing recipient is remembered, for recipients = "ask"."""
     recipient_cache_negative: Duration = 60.0

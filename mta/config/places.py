@@ -1,4 +1,4 @@
-"""How the places of the queue are written in the configuration: its stores and the names of nodes.
+"""How places are written in the configuration: files that must be there, stores of the queue, nodes.
 
 As `mta.config.notation`, on which it builds.
 """
@@ -13,6 +13,13 @@ from mta.config.notation import Notation, parse_name, parse_path
 def parse_node_name(text: str, folder: str) -> str:
     """The name of a node, "" for none. Raises ValueError."""
     return parse_name(text, folder) if text else ""
+
+
+def parse_file_path(text: str, folder: str) -> str:
+    """A path that must be given, as `parse_path`. Raises ValueError."""
+    if not text:
+        raise ValueError("the path is empty")
+    return parse_path(text, folder)
 
 
 def parse_store_url(text: str, folder: str) -> str:
@@ -37,6 +44,9 @@ NodeName = Annotated[
     str, Notation("name", "a name of letters, digits, hyphens, dots and underscores", parse_node_name)
 ]
 """The name of a machine, "" for the default."""
+
+FilePath = Annotated[str, Notation("path", "a path, relative to the folder of this file", parse_file_path)]
+"""An absolute path, never empty."""
 
 StoreUrl = Annotated[
     str,

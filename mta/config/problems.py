@@ -33,9 +33,12 @@ class Problem:
     suggestion: str = ""
     """What was probably meant, as it should be written."""
     warning: bool = False
+    column: int = 0
+    """From 1, in a policy file; 0 where the line is enough."""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
+        column = f"{self.column}:" if self.column else ""
+        place = f"{self.file}:{self.line}:{column} " if self.line else f"{self.file}: "
         text = (
             place + ("warning: " if self.warning else "") + (f"{self.key}: " if self.key else "") + self.found
         )

@@ -272,6 +272,10 @@ def _next_hop(config: Config, path: KeyPath, hop: NextHopLimits, findings: Findi
 def _policy(config: Config, findings: Findings) -> None:
     if config.policy.relay:
         _reference(findings, ("policy", "relay"), config.policy.relay, config.relays, "relays")
+    scripts = config.policy.scripts
+    for index, script in enumerate(scripts):
+        if script in scripts[:index] and findings.is_sound(("policy", "scripts", index)):
+            findings.add(("policy", "scripts", index), f'found "{script}" again', "each file once")
     if not findings.is_sound(("policy", "trusted_networks")):
         return
     for index, text in enumerate(config.policy.trusted_networks):

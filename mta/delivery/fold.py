@@ -31,7 +31,8 @@ class Answer:
     each: list[Reply]
     """A reply per recipient, in order."""
     result: str
-    """ "delivered", "queued" (all of them), "temporary", "permanent" or "mixed": for log and metrics."""
+    """ "delivered", "queued" (all of them), "temporary", "permanent", "mixed" or, by the policy's order,
+    "discarded": for log and metrics."""
     remember: tuple[int, ...] = ()
     """Indexes of delivered recipients that a client without per-recipient replies will try again."""
 

@@ -6,10 +6,11 @@ a task per command would double the cost of a message.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from mta.address import Address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
@@ -18,13 +19,41 @@ from sieve_ext.message import Message
 
 
 @dataclass(slots=True, frozen=True)
+class Orders:
+    """What is to be done with a message that is not refused. Causes say who ordered it, for the log."""
+
+    message: Message | None = None
+    """The message with an edited header; None leaves it as it is."""
+    discarded: str = ""
+    """The cause of answering 250 and giving it to nobody; "" delivers it."""
+    held: str = ""
+    """The cause of queueing it without a try; "" tries at once."""
+    sender: Address | None = None
+    """Another sender, None for the one of MAIL."""
+    added: tuple[Recipient, ...] = ()
+    """Recipients that the client does not know of."""
+    removed: Mapping[int, str] | None = None
+    """Positions in the envelope of recipients that do not get it, with the causes."""
+    priority: int | None = None
+    """MT-PRIORITY in place of the client's, -9 to 9."""
+    lifetime: float = 0.0
+    """Seconds after which the queue gives it up; 0: those of the configuration."""
+    tags: tuple[str, ...] = ()
+    """Words that the queue keeps with it."""
+
+
+@dataclass(slots=True, frozen=True)
 class Verdict:
     """Go on (`reply` is None) or answer the stage with `reply`; `delay` seconds first (tarpit)."""
 
     reply: Reply | None = None
     delay: float = 0.0
+    orders: Orders | None = None
+    """At the end of the data, for a message that is not refused."""
 
 
+SCRIPT_FAILED = "script failed"
+"""What a policy with scripts calls that in the log."""
 CONTINUE = Verdict()
 """The stage is passed."""
 

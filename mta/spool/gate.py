@@ -16,7 +16,7 @@ from mta.spool.hops import learned, site_of
 
 
 class Gate:
-    """`mta.transaction.Gate` over a dispatcher."""
+    """`mta.handover.Gate` over a dispatcher."""
 
     def __init__(self, dispatcher: Dispatcher, now: Callable[[], float], learnt: Callable[[], None]) -> None:
         """`now` is the dispatcher's time; `learnt` is called when a session came back."""

@@ -21,6 +21,7 @@ from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
 from mta.dsn.values import Event, Result
 from mta.envelope import Envelope
+from mta.handover import Parcel
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool.hops import site_of
@@ -28,7 +29,8 @@ from mta.spool.record import encode_recipient, encode_record, make_record
 from mta.spool.replies import kept_text
 from mta.spool.reports import Reports, Route
 from mta.spool.stored import Tail
-from mta.transaction import HAS_IT_ALREADY, Parcel
+from mta.spool.tries import with_lifetime
+from mta.transaction import HAS_IT_ALREADY
 
 NOT_YET = Reply(451, "4.3.0", "the message waits for its time", "future release")
 NOT_READY = Reply(451, "4.3.0", "the queue is not ready", "no queue at the moment")
@@ -48,7 +50,7 @@ class KeepSettings:
 
 
 class Keeper:
-    """`mta.transaction.Spool` of a worker."""
+    """`mta.handover.Spool` of a worker."""
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class Keeper:
         return NOT_READY if queue is None or queue.fenced else self._full(queue, self.vouching(session))
 
     async def keep(self, parcel: Parcel) -> tuple[list[Outcome], bool]:
-        """See `mta.transaction.Spool.keep`."""
+        """See `mta.handover.Spool.keep`."""
         vouching = self.vouching(parcel.session)
         queue = self._queue()
         outcomes = parcel.outcomes
@@ -161,6 +163,7 @@ class Keeper:
             envelope, parcel.session, now,
             vouching=vouching, transaction=parcel.transaction, message_id=parcel.message_id,
             has_8bit=content.has_8bit or not parcel.prefix.isascii(), plain=content.plain,
+            lifetime=parcel.orders.lifetime if parcel.orders is not None else 0.0,
         )  # fmt: skip
         deadlines = Deadlines(
             now,
@@ -169,21 +172,29 @@ class Keeper:
             "R" if record.deliver_by is not None and record.deliver_by[1] == "R" else "N",
         )
         offset = parcel.message.body_offset
+        retry = with_lifetime(self._settings.retry, record.lifetime)
         chance = random.random()  # one for all recipients, so that they stay together
         small = content.size <= MEMORY_LIMIT
         return NewMessage(
             envelope.sender.text,
-            [self._recipient(parcel, outcome, deadlines, now, chance) for outcome in parcel.outcomes],
+            [self._recipient(parcel, outcome, deadlines, now, retry, chance) for outcome in parcel.outcomes],
             header_block(parcel.prefix, content, offset, has_end=parcel.message.has_header_end),
             content.head[offset:] if small else Tail(content, offset),
             encode_record(record),
             now,
-            expires_at(self._settings.retry, deadlines)[0],
+            expires_at(retry, deadlines)[0],
             envelope.priority or 0,
+            parcel.orders.tags if parcel.orders is not None else (),
         )
 
     def _recipient(
-        self, parcel: Parcel, outcome: Outcome, deadlines: Deadlines, now: float, chance: float
+        self,
+        parcel: Parcel,
+        outcome: Outcome,
+        deadlines: Deadlines,
+        now: float,
+        retry: RetryPolicy,
+        chance: float,
     ) -> QueuedRecipient:
         recipient, reply = outcome.recipient, outcome.reply
         address = recipient.address.text
@@ -193,9 +204,12 @@ class Keeper:
         hop = self._route(parcel.session, parcel.envelope, recipient)
         site = "" if isinstance(hop, Reply) else site_of(hop)
         data = encode_recipient(recipient)
+        if parcel.orders is not None and parcel.orders.held:
+            held = f"held by the policy: {parcel.orders.held}"
+            return QueuedRecipient(address, site, Status.HELD, deadlines.start, reply=held, data=data)
         if reply is NOT_YET:
             return QueuedRecipient(address, site, Status.QUEUED, deadlines.start, data=data)
-        step = next_step(self._settings.retry, deadlines, 1, now, lambda: chance)
+        step = next_step(retry, deadlines, 1, now, lambda: chance)
         return QueuedRecipient(address, site, Status.DEFERRED, step.at, 1, kept_text(reply), now, data)
 
     async def _report(

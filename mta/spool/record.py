@@ -63,6 +63,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     """Not to be tried before (seconds of the epoch); 0: at once."""
     priority: int | None = None
     origin: Origin = Origin()
+    lifetime: float = 0.0
+    """Seconds after which a policy wants it given up; 0: as the configuration says."""
 
     def envelope(self, sender: str, now: float) -> Envelope:
         """The envelope as it is sent at the time `now`, without recipients. Raises RecordError."""
@@ -85,6 +87,8 @@ class _Wishes(msgspec.Struct, omit_defaults=True):
 
     notify: list[str] | None = None
     original: tuple[str, str] | None = None
+    route: str = ""
+    """The transport that a policy has chosen."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -103,6 +107,7 @@ def make_record(
     message_id: str = "",
     has_8bit: bool = False,
     plain: bool = False,
+    lifetime: float = 0.0,
 ) -> Record:
     """Write down an envelope that came in at `now`; `session` is None for what we made ourselves."""
     by = envelope.deliver_by
@@ -134,6 +139,7 @@ def make_record(
         release_time(envelope, now),
         envelope.priority,
         origin,
+        lifetime,
     )
 
 
@@ -163,12 +169,12 @@ def decode_record(octets: bytes) -> Record:
 
 def encode_recipient(recipient: Recipient) -> bytes:
     """What a recipient asked for, as octets; its address is kept by the queue."""
-    if recipient.notify is None and recipient.original is None:
+    if recipient.notify is None and recipient.original is None and not recipient.route:
         return b""
     notify = None if recipient.notify is None else sorted(recipient.notify)
     original = recipient.original
     kept = None if original is None else (original.address_type, original.address)
-    return _encode(_Wishes(notify, kept))
+    return _encode(_Wishes(notify, kept, recipient.route))
 
 
 def decode_recipient(address: str, octets: bytes) -> Recipient:
@@ -181,6 +187,7 @@ def decode_recipient(address: str, octets: bytes) -> Recipient:
             raise RecordError(f"a recipient is unreadable: {error}") from error
         recipient.notify = None if wishes.notify is None else frozenset(wishes.notify)
         recipient.original = None if wishes.original is None else OriginalRecipient(*wishes.original)
+        recipient.route = wishes.route
     return recipient
 
 

@@ -133,17 +133,17 @@ class QueueService:
             running.runner.added(name)
 
     def enter(self, next_hop: NextHop) -> Reply | None:
-        """Begin a first try (`mta.transaction.Gate`)."""
+        """Begin a first try (`mta.handover.Gate`)."""
         running = self._running
         return running.gate.enter(next_hop) if running is not None else None
 
     def is_dead(self, next_hop: NextHop) -> bool:
-        """True when a next hop is known not to answer (`mta.transaction.Gate`)."""
+        """True when a next hop is known not to answer (`mta.handover.Gate`)."""
         running = self._running
         return running is not None and running.gate.is_dead(next_hop)
 
     def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
-        """A first try is over (`mta.transaction.Gate`)."""
+        """A first try is over (`mta.handover.Gate`)."""
         running = self._running
         if running is not None:
             running.gate.leave(next_hop, outcomes)

@@ -7,7 +7,7 @@ and what the sender may want to hear (`Event`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mailqueue.model import Change, QueuedMessage, QueuedRecipient, Status
 from mailqueue.schedule import Deadlines, RetryPolicy, next_step
@@ -50,7 +50,12 @@ def deadlines_of(message: QueuedMessage, record: Record) -> Deadlines:
 
 def policy_for(record: Record, usual: RetryPolicy, reports: RetryPolicy) -> RetryPolicy:
     """The schedule of a message: reports are not tried as long, and nobody is warned about them."""
-    return usual if record.kind == Kind.MESSAGE.value else reports
+    return with_lifetime(usual, record.lifetime) if record.kind == Kind.MESSAGE.value else reports
+
+
+def with_lifetime(policy: RetryPolicy, seconds: float) -> RetryPolicy:
+    """The schedule with another end, which is never later; 0 leaves it."""
+    return replace(policy, expire=min(policy.expire, seconds)) if seconds else policy
 
 
 def consequences(

@@ -1,0 +1,91 @@
+"""What a transaction hands to others when a message has been tried once: to the queue, to log and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mta.content import MessageBuffer
+from mta.delivery.fold import Answer
+from mta.delivery.outcome import NextHop, Outcome
+from mta.envelope import Envelope
+from mta.policy.verdict import Orders
+from mta.reply import Reply
+from mta.session import Session
+from sieve_ext.message import Message
+
+
+@dataclass(slots=True, frozen=True)
+class Completed:
+    """What a transaction came to: the answer, and the facts for log and metrics."""
+
+    answer: Answer
+    outcomes: Sequence[Outcome]
+    message_id: str
+    """The message's own, or the one that we gave it; "" without one."""
+    size: int
+    seconds: float
+    """From the end of the data to the answer."""
+
+
+@dataclass(slots=True, frozen=True)
+class Parcel:
+    """A message after its first try: what the queue needs to go on with it."""
+
+    session: Session
+    envelope: Envelope
+    transaction: str
+    outcomes: list[Outcome]
+    """One for each recipient of the envelope, in order."""
+    prefix: bytes
+    """The header fields that we put in front of it."""
+    content: MessageBuffer
+    message: Message
+    message_id: str
+    per_recipient: bool
+    """The client reads a reply for each recipient, so that it needs no report of a refusal."""
+    orders: Orders | None = None
+    """What the policy wants done with it."""
+
+
+class Spool(Protocol):
+    """Keeps what could not be delivered now."""
+
+    def postpones(self, envelope: Envelope) -> Reply | None:
+        """Why a message must not be tried yet (FUTURERELEASE), None when it may be."""
+
+    def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> bool:
+        """False in the usual case, in which everything is delivered and nobody asked for a report."""
+
+    def refuses(self, session: Session) -> Reply | None:
+        """Why nothing of this session would be kept now, such as a full queue; None when it would."""
+
+    async def keep(self, parcel: Parcel) -> tuple[list[Outcome], bool]:
+        """Keep what waits. Returns the outcomes after it, durable by then, and whether refusals are reported.
+
+        What is kept has a 250 of ours; what could not be kept has its temporary reply still.
+        """
+
+
+class Gate(Protocol):
+    """The limits of next hops, which first tries and the queue have in common."""
+
+    def enter(self, next_hop: NextHop) -> Reply | None:
+        """Begin a try now, or say why not."""
+
+    def is_dead(self, next_hop: NextHop) -> bool:
+        """True when a next hop is known not to answer."""
+
+    def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
+        """The try is over; no outcomes when it was given up."""
+
+
+class Record(Protocol):
+    """Told about every transaction (log and metrics)."""
+
+    def completed(self, session: Session, envelope: Envelope, transaction: str, result: Completed) -> None:
+        """A message was answered."""
+
+    def unacknowledged(self, session: Session, transaction: str, recipients: int) -> None:
+        """Recipients have a message that the client does not know of."""

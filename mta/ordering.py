@@ -1,0 +1,101 @@
+"""What the policy has ordered about a message, carried out on what is delivered.
+
+The client's envelope and octets stay as they are: the answer has a reply for each recipient that the client
+named, and a retry is known by what the client sent. Delivery and queue get an envelope and a buffer of their
+own, so that size, 8-bit facts, reports and the queue all speak of the same message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mta.content import MEMORY_LIMIT, MessageBuffer
+from mta.delivery.fold import Answer, fold
+from mta.delivery.outcome import Outcome
+from mta.envelope import Envelope
+from mta.policy.verdict import Orders
+from mta.reply import Reply
+from sieve_ext.message import Message
+
+DISCARDED = Reply(250, "2.0.0", "accepted")
+REMOVED = Reply(250, "2.1.5", "accepted")
+HELD = Reply(451, "4.3.0", "the message is held by the policy")
+"""For recipients of a message that is queued without a try; the queue's 250 takes its place."""
+NOT_TO_ALL = Reply(451, "4.3.0", "the message is not delivered to everybody yet, try again later")
+
+
+def ordered_envelope(envelope: Envelope, orders: Orders) -> Envelope:
+    """The envelope that is delivered, as ordered; without recipients when nobody is to get it."""
+    removed = orders.removed or {}
+    recipients = [one for position, one in enumerate(envelope.recipients) if position not in removed]
+    return replace(
+        envelope,
+        sender=envelope.sender if orders.sender is None else orders.sender,
+        recipients=[] if orders.discarded else [*recipients, *orders.added],
+        priority=envelope.priority if orders.priority is None else orders.priority,
+    )
+
+
+async def ordered_content(content: MessageBuffer, message: Message, spill: str | None) -> MessageBuffer:
+    """The octets of an edited message in a buffer of their own. Raises SpillError."""
+    if content.size <= MEMORY_LIMIT:
+        return _copy(content, message, spill)
+    return await asyncio.to_thread(_copy, content, message, spill)
+
+
+def _copy(content: MessageBuffer, message: Message, spill: str | None) -> MessageBuffer:
+    edited = MessageBuffer(spill)
+    for chunk in message.chunks():
+        edited.append(chunk)
+    header = message.render_header()
+    edited.plain = content.plain and not header.startswith(b".") and b"\n." not in header
+    return edited
+
+
+def all_outcomes(envelope: Envelope, orders: Orders, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The client's recipients in order, those that were removed too; then the added ones."""
+    if orders.discarded:
+        reply = replace(DISCARDED, cause=f"discarded: {orders.discarded}")
+        return [Outcome(recipient, reply, "") for recipient in envelope.recipients]
+    made = iter(outcomes)
+    found: list[Outcome] = []
+    for position, recipient in enumerate(envelope.recipients):
+        cause = (orders.removed or {}).get(position)
+        if cause is None:
+            found.append(next(made))
+        else:
+            found.append(Outcome(recipient, replace(REMOVED, cause=f"removed: {cause}"), ""))
+    return [*found, *made]
+
+
+def fold_ordered(
+    outcomes: Sequence[Outcome], count: int, orders: Orders, *, per_recipient: bool, reported: bool
+) -> Answer:
+    """As `fold`, for the first `count` recipients, which are the client's.
+
+    Added recipients that refuse are in the log only: the client does not know of them. One that can neither
+    be reached nor be kept has the client try again, and those who have the message are remembered.
+    """
+    answer = fold(outcomes[:count], per_recipient=per_recipient, reported=reported)
+    if _reaches_nobody(orders, count):
+        return replace(answer, result="discarded")
+    waiting = [outcome for outcome in outcomes[count:] if outcome.reply.is_temporary]
+    if not waiting or all(outcome.reply.is_permanent for outcome in outcomes[:count]):
+        return answer
+    reply = replace(NOT_TO_ALL, cause=f"{waiting[0].recipient.address}: {waiting[0].reply}")
+    each = [one if one.is_permanent else reply for one in answer.each]
+    done = tuple(index for index, outcome in enumerate(outcomes) if outcome.reply.is_positive)
+    return Answer(reply, each, "mixed" if done else "temporary", done)
+
+
+def _reaches_nobody(orders: Orders, count: int) -> bool:
+    """True when the orders leave no recipient."""
+    return bool(orders.discarded) or (len(orders.removed or {}) == count and not orders.added)
+
+
+def held(envelope: Envelope, orders: Orders) -> list[Outcome]:
+    """Outcomes of a message that is not tried because it is on hold."""
+    reply = replace(HELD, cause=f"held: {orders.held}")
+    return [Outcome(recipient, reply, "") for recipient in envelope.recipients]

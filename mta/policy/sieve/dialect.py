@@ -1,0 +1,56 @@
+"""What policy files may say: a part of the standard language, and the words of `vnd.tamis.*`.
+
+What belongs to users' scripts, as fileinto and vacation, is not there, nor what changes the body; `HINTS`
+says what to write instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+from mta.policy.sieve import envelope, net, queue, reply, route, stages
+from sieve_ext import Capability, Dialect, all_capabilities
+
+STANDARD = frozenset(
+    (
+        "", "body", "date", "editheader", "encoded-character", "envelope", "environment", "foreverypart",
+        "ihave", "index", "mime", "regex", "relational", "subaddress", "variables",
+    )
+)  # fmt: skip
+"""Capabilities of the standard that a policy may require, beside comparators; "" is the language itself."""
+
+OWN = (stages, net, reply, envelope, route, queue)
+
+_REFUSE = "that is for users' scripts in the mail store"
+HINTS = {
+    "copy": "use add_recipient of vnd.tamis.envelope",
+    "duplicate": _REFUSE,
+    "enclose": "a policy does not change the body",
+    "enotify": _REFUSE,
+    "extlists": "tables are not there yet",
+    "fileinto": f"{_REFUSE}; route of vnd.tamis.route sends mail to another back end",
+    "imap4flags": f"{_REFUSE}; addheader marks a message for it",
+    "include": "list the files in policy.scripts",
+    "replace": "a policy does not change the body",
+    "spamtest": "no filter feeds it yet",
+    "vacation": _REFUSE,
+    "virustest": "no filter feeds it yet",
+}
+"""What to say of capabilities of the standard that a policy does not have, by name."""
+
+
+@cache
+def policy_dialect() -> Dialect:
+    """The language of policy files."""
+    own = {one.name: one for module in OWN for one in module.CAPABILITIES}
+    found = []
+    for one in all_capabilities():
+        if one.name in own or not (one.name in STANDARD or one.name.startswith("comparator-")):
+            continue
+        found.append(replace(one, envelope_parts=envelope.PARTS) if one.name == "envelope" else one)
+    return Dialect(map(_staged, [*found, *own.values()]))
+
+
+def _staged(capability: Capability) -> Capability:
+    return replace(capability, words=tuple(stages.staged(word) for word in capability.words))

@@ -1,0 +1,194 @@
+"""vnd.tamis.envelope: who gets the message, and from whom. Status: complete for what is listed.
+
+    rewrite_recipient <address>            stage rcpt: another address in place of the client's
+    add_recipient <address: string-list>   stage data
+    remove_recipient <address: string-list>
+    set_sender <address>                   stages mail and data; "" is the null sender
+
+The built-in policy sees rewritten and added recipients as if the client had named them, so that no script
+makes an open relay. The null sender is never changed: a report must not come back.
+
+This module also has what the test `envelope` knows at the stages: "to" is every recipient in stage data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mta.address import NULL, Address, AddressError, parse_address
+from mta.policy.sieve.facts import DATA, RCPT
+from mta.policy.sieve.reply import PolicyAction
+from sieve_ext.extend import Act, Capability, Compiler, Envelope, EnvelopePart, Run, Step, string, strings
+
+MAIL_OR_DATA = frozenset(("mail", "data"))
+ADDED_MOST = 100
+"""Recipients that the policy may add to one message."""
+
+
+@dataclass(eq=False)
+class RewriteRecipient(PolicyAction):
+    """Another address in place of the recipient's."""
+
+    address: Address
+    name = "rewrite_recipient"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"rewrite_recipient {self.address}"
+
+
+@dataclass(eq=False)
+class AddRecipients(PolicyAction):
+    """More recipients."""
+
+    addresses: tuple[Address, ...]
+    name = "add_recipient"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"add_recipient {', '.join(map(str, self.addresses))}"
+
+
+@dataclass(eq=False)
+class RemoveRecipients(PolicyAction):
+    """Recipients that do not get it."""
+
+    addresses: tuple[Address, ...]
+    name = "remove_recipient"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"remove_recipient {', '.join(map(str, self.addresses))}"
+
+
+@dataclass(eq=False)
+class SetSender(PolicyAction):
+    """Another sender."""
+
+    address: Address
+    name = "set_sender"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"set_sender <{self.address}>"
+
+
+def bad_address(text: str) -> str | None:
+    """What is wrong with an address of a recipient."""
+    try:
+        parse_address(text)
+    except AddressError as error:
+        return f"'{text[:200]}' is no address: {error}"
+    return None
+
+
+def bad_sender(text: str) -> str | None:
+    """What is wrong with an address of a sender."""
+    return bad_address(text) if text else None
+
+
+def _read(run: Run, text: str) -> Address:
+    """An address that was put together from variables; fails the run when it is none."""
+    problem = bad_address(text)
+    if problem is not None:
+        run.fail(problem)
+    return parse_address(text)
+
+
+class RewriteRecipientCommand(Act):
+    """rewrite_recipient <address: string>."""
+
+    word = "rewrite_recipient"
+    stages = RCPT
+    args_definition = (string("address", check=bad_address),)
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        text = compiler.text(self.given["address"])
+        return compiler.action(self, lambda run: RewriteRecipient(_read(run, text.expand(run))))
+
+
+class AddRecipientCommand(Act):
+    """add_recipient <addresses: string-list>."""
+
+    word = "add_recipient"
+    stages = DATA
+    args_definition = (strings("addresses", check=bad_address),)
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        addresses = compiler.texts(self.given["addresses"])
+
+        def make(run: Run) -> AddRecipients:
+            found = addresses.expand(run)
+            run.spend(len(found))
+            return AddRecipients(tuple(_read(run, text) for text in found))
+
+        return compiler.action(self, make)
+
+
+class RemoveRecipientCommand(Act):
+    """remove_recipient <addresses: string-list>."""
+
+    word = "remove_recipient"
+    stages = DATA
+    elsewhere = 'refuse it there with reply, or remove it in stage "data"'
+    args_definition = (strings("addresses", check=bad_address),)
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        addresses = compiler.texts(self.given["addresses"])
+
+        def make(run: Run) -> RemoveRecipients:
+            found = addresses.expand(run)
+            run.spend(len(found))
+            return RemoveRecipients(tuple(_read(run, text) for text in found))
+
+        return compiler.action(self, make)
+
+
+class SetSenderCommand(Act):
+    """set_sender <address: string>."""
+
+    word = "set_sender"
+    stages = MAIL_OR_DATA
+    args_definition = (string("address", check=bad_sender),)
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        text = compiler.text(self.given["address"])
+
+        def make(run: Run) -> SetSender:
+            address = text.expand(run)
+            return SetSender(_read(run, address) if address else NULL)
+
+        return compiler.action(self, make)
+
+
+def _sender(envelope: Envelope) -> list[str]:
+    return [] if envelope.sender is None else [envelope.sender]
+
+
+def _extra(name: str) -> EnvelopePart:
+    return EnvelopePart(name, lambda envelope: list(envelope.extra.get(name, ())), is_address=True)
+
+
+def _user(envelope: Envelope) -> list[str]:
+    return [envelope.user] if envelope.user else []
+
+
+PARTS = (
+    EnvelopePart("from", _sender, is_address=True),
+    _extra("to"),
+    _extra("orig_to"),
+    EnvelopePart("auth", _user),
+)
+"""What `envelope` knows in a policy: of recipients there may be many."""
+
+CAPABILITIES = (
+    Capability(
+        "vnd.tamis.envelope",
+        words=(RewriteRecipientCommand, AddRecipientCommand, RemoveRecipientCommand, SetSenderCommand),
+        specification="docs/policy/envelope.md",
+    ),
+)

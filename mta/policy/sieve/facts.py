@@ -1,0 +1,179 @@
+"""What a script may know of a session: the items of the environment (RFC 5183), stage by stage.
+
+An item that a session does not have, as the TLS version without TLS, is the empty string; what can be said
+with yes or no is "yes" or "no". Items are made when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mta.envelope import Envelope, Recipient
+from mta.session import Session
+from sieve_ext.message import Message
+
+STAGES = ("connect", "helo", "mail", "rcpt", "data")
+"""In the order of a session."""
+ALWAYS = frozenset(STAGES)
+FROM_HELO = frozenset(("helo", "mail", "rcpt", "data"))
+FROM_MAIL = frozenset(("mail", "rcpt", "data"))
+RCPT = frozenset(("rcpt",))
+DATA = frozenset(("data",))
+
+PREFIX = "vnd.tamis."
+
+
+@dataclass(slots=True, frozen=True)
+class Facts:
+    """What is known at a stage."""
+
+    stage: str
+    session: Session
+    hostname: str
+    is_trusted: Callable[[str], bool]
+    """Tells whether a client address may relay without logging in."""
+    envelope: Envelope | None = None
+    """From stage "mail" on."""
+    recipient: Recipient | None = None
+    """In stage "rcpt"; it is not in the envelope yet."""
+    message: Message | None = None
+    """In stage "data"."""
+
+
+@dataclass(slots=True, frozen=True)
+class Item:
+    """One item of the environment."""
+
+    stages: frozenset[str]
+    """Where it is known."""
+    of: Callable[[Facts], str]
+    meaning: str
+    """For the documentation."""
+
+
+def _answer(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _tls(name: str) -> Callable[[Facts], str]:
+    def of(facts: Facts) -> str:
+        tls = facts.session.tls
+        return "" if tls is None else str(getattr(tls, name))
+
+    return of
+
+
+def _session(name: str) -> Callable[[Facts], str]:
+    return lambda facts: str(getattr(facts.session, name))
+
+
+def _envelope(make: Callable[[Envelope], str]) -> Callable[[Facts], str]:
+    return lambda facts: "" if facts.envelope is None else make(facts.envelope)
+
+
+def _message(make: Callable[[Message], str]) -> Callable[[Facts], str]:
+    return lambda facts: "" if facts.message is None else make(facts.message)
+
+
+def _priority(envelope: Envelope) -> str:
+    return "" if envelope.priority is None else str(envelope.priority)
+
+
+ITEMS: dict[str, Item] = {
+    "host": Item(ALWAYS, lambda facts: facts.hostname, "name of this server (`identity.hostname`)"),
+    "location": Item(ALWAYS, lambda facts: "MTA", "`MTA`"),
+    "phase": Item(ALWAYS, lambda facts: "pre", "`pre`: before delivery"),
+    "remote-host": Item(
+        ALWAYS, _session("client_name"), "name of the client, if a trusted peer has told it by XCLIENT"
+    ),
+    "remote-ip": Item(ALWAYS, _session("client_address"), "address of the client; `unix` for a Unix socket"),
+    "vnd.tamis.stage": Item(ALWAYS, lambda facts: facts.stage, "name of the stage"),
+    "vnd.tamis.listener": Item(ALWAYS, _session("listener"), "name of the listener"),
+    "vnd.tamis.protocol": Item(ALWAYS, _session("protocol"), "`smtp`, `submission` or `lmtp`"),
+    "vnd.tamis.session": Item(ALWAYS, _session("id"), "identifier of the session, as in the log"),
+    "vnd.tamis.client-port": Item(ALWAYS, _session("client_port"), "port of the client"),
+    "vnd.tamis.server-address": Item(ALWAYS, _session("server_address"), "address that it connected to"),
+    "vnd.tamis.server-port": Item(ALWAYS, _session("server_port"), "port that it connected to"),
+    "vnd.tamis.proxied": Item(
+        ALWAYS, lambda facts: _answer(facts.session.proxied), "`yes` if a proxy or XCLIENT told the address"
+    ),
+    "vnd.tamis.trusted": Item(
+        ALWAYS,
+        lambda facts: _answer(facts.is_trusted(facts.session.client_address)),
+        "`yes` for a client in `policy.trusted_networks`",
+    ),
+    "vnd.tamis.tls.version": Item(ALWAYS, _tls("version"), "`TLSv1.3`, `TLSv1.2`, empty without TLS"),
+    "vnd.tamis.tls.cipher": Item(ALWAYS, _tls("cipher"), "name of the cipher"),
+    "vnd.tamis.tls.bits": Item(ALWAYS, _tls("bits"), "bits of its key"),
+    "vnd.tamis.tls.sni": Item(ALWAYS, _tls("sni"), "server name that the client asked for"),
+    "vnd.tamis.tls.peer": Item(ALWAYS, _tls("peer_subject"), "name in a verified client certificate"),
+    "vnd.tamis.tls.fingerprint": Item(
+        ALWAYS, _tls("peer_fingerprint"), "SHA-256 of the client certificate in hexadecimal"
+    ),
+    "vnd.tamis.errors": Item(ALWAYS, _session("errors"), "commands refused in this session"),
+    "vnd.tamis.transactions": Item(ALWAYS, _session("transactions"), "messages begun, this one included"),
+    "vnd.tamis.helo": Item(FROM_HELO, _session("helo"), "argument of EHLO, HELO or LHLO"),
+    "vnd.tamis.esmtp": Item(FROM_HELO, lambda facts: _answer(facts.session.esmtp), "`no` after HELO"),
+    "vnd.tamis.auth-user": Item(FROM_HELO, _session("user"), "user who has logged in, empty if none"),
+    "vnd.tamis.auth-mechanism": Item(FROM_HELO, _session("auth_mechanism"), "how the user logged in"),
+    "vnd.tamis.declared-size": Item(
+        FROM_MAIL, _envelope(lambda envelope: str(envelope.size)), "SIZE of MAIL in octets, `0` without"
+    ),
+    "vnd.tamis.body": Item(
+        FROM_MAIL, _envelope(lambda envelope: envelope.body.value), "BODY of MAIL: `7BIT` or `8BITMIME`"
+    ),
+    "vnd.tamis.smtputf8": Item(
+        FROM_MAIL, _envelope(lambda envelope: _answer(envelope.smtputf8)), "`yes` with SMTPUTF8"
+    ),
+    "vnd.tamis.priority": Item(FROM_MAIL, _envelope(_priority), "MT-PRIORITY of MAIL, empty without"),
+    "vnd.tamis.envelope-id": Item(
+        FROM_MAIL, _envelope(lambda envelope: envelope.envid or ""), "ENVID of MAIL, empty without"
+    ),
+    "vnd.tamis.recipients": Item(
+        FROM_MAIL,
+        _envelope(lambda envelope: str(len(envelope.recipients))),
+        "recipients that were accepted so far",
+    ),
+    "vnd.tamis.size": Item(
+        DATA, _message(lambda message: str(message.original_size)), "octets of the message as received"
+    ),
+    "vnd.tamis.8bit": Item(
+        DATA, _message(lambda message: _answer(message.has_8bit)), "`yes` if it has octets over 127"
+    ),
+}
+"""By lower-case name."""
+
+_VARIABLES = {
+    name.removeprefix(PREFIX).replace("-", "_").replace(".", "_"): name
+    for name in reversed(ITEMS)
+    if not name.endswith("8bit")
+} | {"is_8bit": "vnd.tamis.8bit"}
+"""Names of variables may not begin with a digit."""
+
+
+def item_name(variable: str) -> str | None:
+    """The item that `${env.variable}` stands for: "tls_version", "remote_ip"; None if there is none."""
+    return _VARIABLES.get(variable.lower())
+
+
+class Surroundings(Mapping[str, str]):
+    """The items of one stage of a session, made when they are asked for."""
+
+    __slots__ = ("_facts",)
+
+    def __init__(self, facts: Facts) -> None:
+        """Of what is known."""
+        self._facts = facts
+
+    def __getitem__(self, name: str) -> str:
+        item = ITEMS[name]
+        if self._facts.stage not in item.stages:
+            raise KeyError(name)
+        return item.of(self._facts)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, item in ITEMS.items() if self._facts.stage in item.stages)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,28 @@
+"""From the configuration to a program: which files there are, and what they may refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mta.config.schema import Config
+from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
+
+
+def source_of(path: str) -> tuple[str, bytes]:
+    """A file as `load` takes it; one that is too large is read a little further only. Raises OSError."""
+    with open(path, "rb") as file:
+        return path, file.read(SCRIPT_OCTETS + 1)
+
+
+def load_for(config: Config, sources: Sequence[tuple[str, bytes]]) -> tuple[Program | None, list[Found]]:
+    """The program that `sources` are for this configuration, None if there is an error; and all mistakes."""
+    routes = [*(f"backend:{name}" for name in config.backends), *(f"relay:{name}" for name in config.relays)]
+    return load(sources, settings_for(routes, has_queue=config.queue.enabled))
+
+
+def load_policy(config: Config) -> Program:
+    """The program of policy.scripts. Raises ValueError, with a line a mistake, and OSError."""
+    program, found = load_for(config, [source_of(path) for path in config.policy.scripts])
+    if program is None:
+        raise ValueError("\n".join(str(one) for one in found if not one.is_warning))
+    return program

@@ -1,0 +1,266 @@
+"""`SievePolicy`: the scripts are asked at each stage, and then the built-in policy.
+
+A script can refuse, change and route; what the built-in policy refuses stays refused, also for recipients
+that a script has rewritten or added. A stage that no script has is the built-in policy's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from mta.address import Address
+from mta.delivery.outcome import NextHop
+from mta.envelope import Envelope, OriginalRecipient, Recipient
+from mta.policy.sieve.decision import Decision, decide
+from mta.policy.sieve.facts import Facts, Surroundings
+from mta.policy.sieve.program import Outcome, Program
+from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
+from mta.reply import Reply
+from mta.session import Session
+from sieve_ext import Envelope as ScriptEnvelope
+from sieve_ext.message import Message
+
+LARGE = 256 * 1024
+"""Octets from which scripts that read the body run in a thread of their own."""
+NO_REPORTS = frozenset(("NEVER",))
+"""NOTIFY of added recipients: the sender does not know of them."""
+
+Complain = Callable[[str, str, str], None]
+"""Told what scripts have to say: what it is (`SCRIPT_FAILED`, "note"...), the session, the text."""
+
+
+@dataclass(slots=True, frozen=True)
+class Site:
+    """What the policy knows of the server."""
+
+    hostname: str
+    is_trusted: Callable[[str], bool]
+    """Tells whether a client address may relay without logging in."""
+
+
+class SievePolicy:
+    """`mta.policy.verdict.Policy` with scripts."""
+
+    def __init__(self, program: Program, builtin: Policy, site: Site, complain: Complain) -> None:
+        """`builtin` decides about what the scripts let pass."""
+        self._program = program
+        self._builtin = builtin
+        self._site = site
+        self._complain = complain
+
+    def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """A client has connected."""
+        if not self._program.has("connect"):
+            return self._builtin.connect(session)
+        decision = self._ask("connect", session)
+        return _refusal(decision) or _then(decision, self._builtin.connect(session))
+
+    def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """EHLO, HELO or LHLO."""
+        if not self._program.has("helo"):
+            return self._builtin.helo(session)
+        decision = self._ask("helo", session)
+        return _refusal(decision) or _then(decision, self._builtin.helo(session))
+
+    def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
+        """MAIL; the built-in policy judges the sender that the client gave, then a script may change it."""
+        if not self._program.has("mail"):
+            return self._builtin.mail(session, envelope)
+        decision = self._ask("mail", session, envelope)
+        refusal = _refusal(decision)
+        if refusal is not None:
+            return refusal
+        sender = decision.sender
+
+        def passed() -> None:
+            if sender is not None and not envelope.sender.is_null:
+                envelope.sender = sender
+
+        return _then(decision, self._builtin.mail(session, envelope), passed)
+
+    def rcpt(
+        self, session: Session, envelope: Envelope, recipient: Recipient
+    ) -> Verdict | Awaitable[Verdict]:
+        """RCPT; the built-in policy judges the recipient as rewritten."""
+        if not self._program.has("rcpt"):
+            return self._builtin.rcpt(session, envelope, recipient)
+        decision = self._ask("rcpt", session, envelope, recipient)
+        refusal = _refusal(decision)
+        if refusal is not None:
+            return refusal
+        if decision.rewritten is not None:
+            if recipient.original is None:  # what reports are to name (RFC 3461 section 5.2.1)
+                recipient.original = OriginalRecipient("rfc822", recipient.address.text)
+            recipient.address = decision.rewritten
+        recipient.route = decision.route
+        return _then(decision, self._builtin.rcpt(session, envelope, recipient))
+
+    def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """The message is complete."""
+        if not self._program.has("data"):
+            return self._builtin.data(session, envelope, message)
+        if self._program.reads_body and message.original_size > LARGE:
+            return self._data_aside(session, envelope, message)
+        decision = self._ask("data", session, envelope, message=message)
+        return self._conclude(decision, session, envelope, message)
+
+    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
+        """Where a script has said, else where the built-in policy says."""
+        if recipient.route:
+            return NextHop(recipient.route)
+        return self._builtin.route(session, envelope, recipient)
+
+    # --- running -------------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        stage: str,
+        session: Session,
+        envelope: Envelope | None = None,
+        recipient: Recipient | None = None,
+        message: Message | None = None,
+    ) -> Decision:
+        facts = Facts(
+            stage, session, self._site.hostname, self._site.is_trusted, envelope, recipient, message
+        )
+        seen = script_envelope(session, envelope, recipient)
+        return self._heard(session, self._program.run(stage, Surroundings(facts), seen, message))
+
+    def _heard(self, session: Session, outcome: Outcome) -> Decision:
+        if outcome.fault:
+            self._complain(SCRIPT_FAILED, session.id, outcome.fault)
+        for note in outcome.notes:
+            self._complain("note", session.id, note)
+        return decide(outcome)
+
+    async def _data_aside(self, session: Session, envelope: Envelope, message: Message) -> Verdict:
+        facts = Facts("data", session, self._site.hostname, self._site.is_trusted, envelope, message=message)
+        seen = script_envelope(session, envelope, None)
+        outcome = await asyncio.to_thread(
+            self._program.run, "data", Surroundings(facts), seen, message, aside=True
+        )
+        verdict = self._conclude(self._heard(session, outcome), session, envelope, message)
+        return verdict if isinstance(verdict, Verdict) else await verdict
+
+    # --- the end of the data -------------------------------------------------------------------------
+
+    def _conclude(
+        self, decision: Decision, session: Session, envelope: Envelope, message: Message
+    ) -> Verdict | Awaitable[Verdict]:
+        refusal = _refusal(decision)
+        if refusal is not None:
+            return refusal
+        verdict = self._builtin.data(session, envelope, message)
+        if isinstance(verdict, Verdict) and not decision.added:
+            return verdict if verdict.reply is not None else self._ordered(verdict, decision, envelope, ())
+        return self._conclude_later(verdict, decision, session, envelope)
+
+    async def _conclude_later(
+        self,
+        verdict: Verdict | Awaitable[Verdict],
+        decision: Decision,
+        session: Session,
+        envelope: Envelope,
+    ) -> Verdict:
+        if not isinstance(verdict, Verdict):
+            verdict = await verdict
+        if verdict.reply is not None:
+            return verdict
+        added = await self._added(decision, session, envelope)
+        return self._ordered(verdict, decision, envelope, added)
+
+    async def _added(self, decision: Decision, session: Session, envelope: Envelope) -> tuple[Recipient, ...]:
+        """The recipients to be added that the built-in policy does not refuse for good."""
+        known = {recipient.address.key for recipient in envelope.recipients}
+        added: list[Recipient] = []
+        for place, address in decision.added:
+            recipient = Recipient(address, NO_REPORTS)
+            verdict = self._builtin.rcpt(session, envelope, recipient)
+            if not isinstance(verdict, Verdict):
+                verdict = await verdict
+            if verdict.reply is not None and verdict.reply.is_permanent:
+                text = f"{place}: {address} is not added: {verdict.reply}"
+                self._complain("recipient not added", session.id, text)
+            elif recipient.address.key not in known:
+                known.add(recipient.address.key)
+                added.append(recipient)
+        return tuple(added)
+
+    def _ordered(
+        self, verdict: Verdict, decision: Decision, envelope: Envelope, added: tuple[Recipient, ...]
+    ) -> Verdict:
+        if decision.route:
+            for recipient in (*envelope.recipients, *added):
+                recipient.route = decision.route
+        orders = Orders(
+            decision.message,
+            decision.discarded,
+            decision.held,
+            None if envelope.sender.is_null else decision.sender,
+            added,
+            _positions(envelope, decision.removed),
+            decision.priority,
+            decision.lifetime,
+            decision.tags,
+        )
+        return verdict if orders == _NO_ORDERS else replace(verdict, orders=orders)
+
+
+_NO_ORDERS = Orders()
+
+
+def _positions(envelope: Envelope, removed: list[tuple[str, Address]]) -> dict[int, str] | None:
+    """Which recipients are removed, and by what; None when none is."""
+    causes = {address.key: place for place, address in reversed(removed)}
+    found = {
+        position: causes[recipient.address.key]
+        for position, recipient in enumerate(envelope.recipients)
+        if recipient.address.key in causes
+    }
+    return found or None
+
+
+def _refusal(decision: Decision) -> Verdict | None:
+    return None if decision.reply is None else Verdict(decision.reply, decision.delay)
+
+
+def _then(
+    decision: Decision,
+    verdict: Verdict | Awaitable[Verdict],
+    passed: Callable[[], None] = lambda: None,
+) -> Verdict | Awaitable[Verdict]:
+    """What the built-in policy says, as late as the scripts want it; `passed` is called if it agrees."""
+    if not isinstance(verdict, Verdict):
+        return _then_later(decision, verdict, passed)
+    if verdict.reply is None:
+        passed()
+    if not decision.delay:
+        return verdict
+    return replace(verdict, delay=max(verdict.delay, decision.delay))
+
+
+async def _then_later(decision: Decision, awaited: Awaitable[Verdict], passed: Callable[[], None]) -> Verdict:
+    verdict = _then(decision, await awaited, passed)
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+def script_envelope(
+    session: Session, envelope: Envelope | None, recipient: Recipient | None
+) -> ScriptEnvelope:
+    """The envelope that a script sees: in stage rcpt with the recipient alone, at the end with all."""
+    if envelope is None:
+        return ScriptEnvelope(None, user=session.user)
+    recipients = envelope.recipients if recipient is None else [recipient]
+    addresses = tuple(one.address.text for one in recipients)
+    originals = tuple(
+        one.address.text if one.original is None else one.original.address for one in recipients
+    )
+    return ScriptEnvelope(
+        envelope.sender.text,
+        addresses[0] if addresses else "",
+        user=session.user,
+        extra={"to": addresses, "orig_to": originals},
+    )

@@ -1,0 +1,201 @@
+"""The policy files as one program: loaded with all their errors, run stage by stage.
+
+Files are in order, and so are the blocks of a stage in each. `accept` ends a stage for all of them, `stop`
+for the file that it stands in. A run that fails ends the stage. Edits of the message are seen by the files
+after.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mta.policy.sieve.dialect import HINTS, policy_dialect
+from mta.policy.sieve.facts import STAGES
+from mta.policy.sieve.queue import QUEUE
+from mta.policy.sieve.reply import Accept
+from mta.policy.sieve.route import ROUTES
+from mta.policy.sieve.stages import KEY
+from sieve_ext import Action, Diagnostic, Envelope, Message, Script, Settings, Severity
+from sieve_ext.closures.unit import Unit
+from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, load_unit
+
+CPU_SECONDS = 0.05
+"""Processor time of a run on the event loop, which serves every session of the worker meanwhile."""
+CPU_ASIDE = 2.0
+"""Processor time of a run in a thread of its own."""
+OPERATIONS = 500_000
+"""Values compared and commands done in a run."""
+SCRIPT_OCTETS = 1024 * 1024
+"""Octets of the largest policy file."""
+READS_BODY = frozenset(("body", "mime", "foreverypart"))
+"""Capabilities whose tests read more than the header."""
+
+
+@dataclass(slots=True, frozen=True)
+class File:
+    """A policy file that is ready to run."""
+
+    name: str
+    """For people: the name, with its folder where two files have the same."""
+    script: Script
+    stages: frozenset[str]
+
+
+@dataclass(slots=True, frozen=True)
+class Found:
+    """Something that is wrong with a policy file."""
+
+    path: str
+    diagnostic: Diagnostic
+
+    @property
+    def is_warning(self) -> bool:
+        """False: the file cannot be used."""
+        return self.diagnostic.severity is Severity.WARNING
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.diagnostic}"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the scripts of a stage came to."""
+
+    actions: list[tuple[str, Action]] = field(default_factory=list)
+    """With the place of their commands, as "policy.sieve:12"; in order."""
+    fault: str = ""
+    """Why a script failed, with file and line."""
+    notes: list[str] = field(default_factory=list)
+    message: Message | None = None
+    """The edited message, None when nobody has edited it."""
+
+
+class Program:
+    """Policy files, by stage."""
+
+    def __init__(self, files: Sequence[File], settings: Settings) -> None:
+        """`settings` are those that the files were loaded with."""
+        self.files = files
+        self._stages = {
+            stage: tuple(one for one in files if stage in one.stages)
+            for stage in STAGES
+            if any(stage in one.stages for one in files)
+        }
+        self._usual = settings
+        self._aside = _limited(settings, CPU_ASIDE)
+        self.reads_body = any(one.script.enabled & READS_BODY for one in self._stages.get("data", ()))
+        """A run for a large message takes long."""
+
+    def has(self, stage: str) -> bool:
+        """True when there is something to do in the stage."""
+        return stage in self._stages
+
+    def run(
+        self,
+        stage: str,
+        environment: Mapping[str, str],
+        envelope: Envelope,
+        message: Message | None = None,
+        *,
+        aside: bool = False,
+    ) -> Outcome:
+        """Do the blocks of a stage; never raises. `aside` says that this is not the event loop's thread."""
+        outcome = Outcome()
+        current = NO_MESSAGE if message is None else message
+        settings = self._aside if aside else self._usual
+        for file in self._stages.get(stage, ()):
+            result = file.script.run_plain(
+                current, envelope, settings=settings, environment=environment, state={KEY: stage}
+            )
+            outcome.notes += [f"{file.name}:{note}" for note in result.notes]
+            outcome.actions += [(f"{file.name}:{one.position.line}", one) for one in result.actions]
+            if result.failed:
+                outcome.fault = f"{file.name}:{result.errors[-1]}"
+                break
+            if result.message is not None and result.message is not current:
+                outcome.message = current = result.message
+            if any(isinstance(one, Accept) for one in result.actions):
+                break
+        return outcome
+
+
+NO_MESSAGE = Message(b"")
+"""What scripts see as the message before there is one; no word that reads it is legal then."""
+
+
+def settings_for(routes: Sequence[str], *, has_queue: bool) -> Settings:
+    """What the configuration says to the words: next hops as "relay:NAME", and whether there is a queue."""
+    return _limited(
+        Settings(
+            {
+                ROUTES: " ".join(routes),
+                QUEUE: "yes" if has_queue else "no",
+                "sieve_max_operations": str(OPERATIONS),
+                "sieve_max_actions": "100",
+            }
+        ),
+        CPU_SECONDS,
+    )
+
+
+def _limited(settings: Settings, seconds: float) -> Settings:
+    values = {key: settings.text(key) for key in settings.keys()}  # noqa: SIM118 - not a mapping
+    return Settings({**values, "sieve_max_cpu_time": f"{round(seconds * 1000)}ms"})
+
+
+def load(sources: Sequence[tuple[str, bytes]], settings: Settings) -> tuple[Program | None, list[Found]]:
+    """Load files, given as path and octets: the program, None if there is an error; and all that is wrong."""
+    dialect = policy_dialect()
+    files: list[File] = []
+    found: list[Found] = []
+    ended: dict[str, str] = {}
+    names = display_names([path for path, _ in sources])
+    for (path, octets), name in zip(sources, names, strict=True):
+        if len(octets) > SCRIPT_OCTETS:
+            found.append(_found(path, Severity.ERROR, "too-large", "the file is larger than 1 MiB"))
+            continue
+        unit = Unit(settings)
+        script, diagnostics = load_unit(octets, dialect, unit)
+        found += [
+            Found(path, _hinted(one))
+            for one in diagnostics
+            if one.code not in (PARSE_FAILED, VALIDATION_FAILED)
+        ]
+        if script is None:
+            continue
+        stages: dict[str, bool] = unit.state.get(KEY, {})
+        files.append(File(name, script, frozenset(stages)))
+        if not stages:
+            found.append(
+                _found(path, Severity.WARNING, "no-stage", "there is no stage in this file: it does nothing")
+            )
+        for stage, ends in stages.items():
+            if stage in ended:
+                text = f"stage '{stage}' of this file is never reached: {ended[stage]} ends it with accept"
+                found.append(_found(path, Severity.WARNING, "dead-stage", text))
+            elif ends:
+                ended[stage] = name
+    if any(not one.is_warning for one in found):
+        return None, found
+    return Program(files, settings), found
+
+
+def display_names(paths: Sequence[str]) -> list[str]:
+    """What to call files: by their last part, but by the whole path where that is not enough."""
+    short = [os.path.basename(path) for path in paths]
+    return [name if short.count(name) == 1 else path for name, path in zip(short, paths, strict=True)]
+
+
+def _found(path: str, severity: Severity, code: str, text: str) -> Found:
+    return Found(path, Diagnostic(1, 1, 0, severity, code, text))
+
+
+def _hinted(diagnostic: Diagnostic) -> Diagnostic:
+    """Say what to write instead of a capability that a policy does not have."""
+    if diagnostic.code == "unknown-capability":
+        for name, hint in HINTS.items():
+            if f"'{name}'" in diagnostic.text:
+                return replace(diagnostic, hint=hint)
+    return diagnostic

@@ -1,0 +1,199 @@
+"""vnd.tamis.stage: blocks of commands for a stage of the session, and what is legal in which.
+
+Status: complete for the stages in `STAGES`.
+
+    stage "rcpt" { ... }
+
+At top level stand only `require` and `stage`. Blocks of one stage are done in order. A word knows its stages
+by its attribute `stages`, words of the standard by `WORDS`; one that is out of place is an error when the
+script is loaded. `${env.item}` is an item of the environment, hyphens and dots written as underscores.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mta.policy.sieve.facts import DATA, FROM_MAIL, ITEMS, RCPT, STAGES, item_name
+from sieve_ext.extend import (
+    Capability,
+    Checker,
+    Compiler,
+    Control,
+    Namespace,
+    Node,
+    Reference,
+    Run,
+    Step,
+    choice,
+    string,
+    suggest,
+    texts,
+)
+
+KEY = "vnd.tamis.stage"
+"""Where the stage of a run is in `Run.state`, and the stages of a script in the state of its unit."""
+
+TOP_LEVEL = frozenset(("require", "stage"))
+FOLLOWING = frozenset(("elsif", "else"))
+"""Commands that are wrong where the command before them is: one message is enough."""
+
+WITH_MESSAGE = 'the message is there in stage "data"'
+NOWHERE: frozenset[str] = frozenset()
+
+WORDS: dict[str, tuple[frozenset[str], str]] = {
+    **dict.fromkeys(
+        ("address", "body", "date", "exists", "foreverypart", "header", "addheader", "deleteheader"),
+        (DATA, WITH_MESSAGE),
+    ),
+    "size": (DATA, f'{WITH_MESSAGE}; before, environment "vnd.tamis.declared-size" is what MAIL said'),
+    "discard": (DATA, 'the whole message is discarded, in stage "data"; to refuse, write reply'),
+    "envelope": (FROM_MAIL, 'there is an envelope from stage "mail" on'),
+    "keep": (NOWHERE, "leave it out: what is not refused goes on; accept ends the scripts of a stage"),
+    "redirect": (NOWHERE, 'write rewrite_recipient in stage "rcpt", or add_recipient in stage "data"'),
+}
+"""Words of the standard that are not legal in every stage: where they are, and what to do elsewhere."""
+
+LATER_PARTS = frozenset(("to", "orig_to"))
+"""Parts of the envelope that stage "mail" does not know yet."""
+
+
+class StageCommand(Control):
+    """stage <name: string> { ... }."""
+
+    word = "stage"
+    accept_children = True
+    only_top = True
+    args_definition = (string("name"),)
+    stage = ""
+
+    def check(self, checker: Checker) -> None:
+        """The name is one of `STAGES`, and no block before has ended the stage."""
+        where = self.given["name"]
+        name = checker.constant(where)
+        if name not in STAGES:
+            known = ", ".join(f'"{one}"' for one in STAGES)
+            checker.error(
+                where, "unknown-stage", f"there is no stage '{name or '${...}'}'",
+                suggest(name or "", STAGES) or f"the stages are {known}",
+            )  # fmt: skip
+            return
+        self.stage = name
+        earlier: dict[str, list[StageCommand]] = checker.state.setdefault(KEY, {})
+        for block in earlier.setdefault(name, []):
+            if (end := block.last_word()) is not None:
+                checker.warn(
+                    self, "dead-stage",
+                    f"this block of stage '{name}' is never reached: {end} ends the stage before it",
+                )  # fmt: skip
+                break
+        earlier[name].append(self)
+
+    def last_word(self) -> str | None:
+        """The command that ends the stage in any case, None if none does."""
+        return next((node.name for node in self.children if node.ends_block()), None)
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Do the block in runs for its stage only."""
+        name = self.stage
+        ends = self.last_word() == "accept"
+        stages: dict[str, bool] = compiler.unit.state.setdefault(KEY, {})
+        stages[name] = stages.get(name, False) or ends
+        return choice(((lambda run: run.state.get(KEY) == name, compiler.block(self.children)),), None)
+
+
+def staged(word: type[Node]) -> type[Node]:
+    """The word, checked for its place too."""
+
+    class Staged(word):  # type: ignore[valid-type, misc]
+        def check(self, checker: Checker) -> None:
+            word.check(self, checker)
+            _check_place(self, checker)
+
+    Staged.__name__ = word.__name__
+    Staged.__doc__ = word.__doc__
+    return Staged
+
+
+def _check_place(node: Node, checker: Checker) -> None:
+    if node.parent is None:
+        if node.name not in TOP_LEVEL | FOLLOWING:
+            checker.error(
+                node, "no-stage", f"the {node.name} {node.kind} stands outside of a stage",
+                'put it into a block such as stage "rcpt" { ... }',
+            )  # fmt: skip
+        return
+    stage = stage_of(node)
+    if not stage:
+        return
+    legal, hint = WORDS.get(node.name, (None, ""))
+    legal = getattr(node, "stages", legal)
+    if legal is not None and stage not in legal:
+        checker.error(
+            node, "wrong-stage", f"the {node.name} {node.kind} is not possible in stage '{stage}'",
+            getattr(node, "elsewhere", "") or hint or _places(legal),
+        )  # fmt: skip
+    elif node.name == "envelope" and stage == "mail":
+        for text in texts(node.given["envelope-part"]):
+            if text.value.lower() in LATER_PARTS:
+                checker.error(
+                    text, "wrong-stage", f"envelope part '{text.value}' is not known in stage 'mail'",
+                    'recipients are there from stage "rcpt" on',
+                )  # fmt: skip
+    elif node.name == "environment":
+        _check_item(node, stage, checker)
+
+
+def _check_item(node: Node, stage: str, checker: Checker) -> None:
+    where = node.given["name"]
+    name = checker.constant(where)
+    if name is None:
+        return
+    item = ITEMS.get(name.lower())
+    if item is None:
+        if name.lower() not in ("name", "version", "domain"):
+            checker.error(
+                where, "unknown-item", f"there is no item '{name}' of the environment", suggest(name, ITEMS)
+            )
+    elif stage not in item.stages:
+        checker.error(
+            where, "wrong-stage", f"item '{name}' is not known in stage '{stage}'", _places(item.stages)
+        )
+
+
+def _places(legal: frozenset[str]) -> str:
+    return "possible in " + ", ".join(f'stage "{one}"' for one in STAGES if one in legal)
+
+
+def stage_of(node: Node) -> str:
+    """The stage whose block a node stands in, "" outside of any, and in one that does not exist."""
+    above = node.parent
+    while above is not None:
+        if isinstance(above, StageCommand):
+            return above.stage
+        above = above.parent
+    return ""
+
+
+def _variable(scope: Any, name: str) -> Reference | str:
+    """How `${env.name}` is read: an item that the session does not have is the empty string."""
+    item = item_name(name)
+    if item is None:
+        return f"there is no item of the environment for '${{env.{name}}}'"
+
+    def read(run: Run) -> str:
+        return run.environment.get(item) or ""
+
+    return Reference(read)
+
+
+CAPABILITIES = (
+    Capability(
+        KEY,
+        words=(StageCommand,),
+        namespaces=(Namespace("env", _variable),),
+        brings=("environment",),
+        specification="docs/policy/stage.md",
+    ),
+)
+
+__all__ = ["CAPABILITIES", "DATA", "FROM_MAIL", "KEY", "RCPT", "STAGES", "StageCommand", "stage_of", "staged"]
