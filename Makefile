@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BENCH ?= all
 
-.PHONY: demo test lint bench fuzz format clean
+.PHONY: demo test lint bench fuzz simulate format clean
 
 demo: $(READY)  ## Run the MTA with its embedded mail store and show how to send and read mail
 	$(BIN)/python -m mta.demo
@@ -29,6 +29,9 @@ bench: $(READY)  ## Measure against Postfix: make bench BENCH=throughput
 fuzz: $(READY)  ## Fuzz wire, syntax and messages for a minute each
 	$(BIN)/python -m pip install --quiet --group fuzz
 	set -e; for target in tests/fuzz/fuzz_*.py; do $(BIN)/python $$target -max_total_time=60 -print_final_stats=1; done
+
+simulate: $(READY)  ## Ten thousand seeded runs of a cluster of queues in which everything fails (hours)
+	SIMULATION_RUNS=10000 $(BIN)/python -m pytest -q tests/simulation
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
