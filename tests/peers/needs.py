@@ -20,6 +20,7 @@ _PROOF = {
     "libnet-ssleay-perl": "/usr/lib/*/perl5/*/Net/SSLeay.pm",
     "msmtp": "msmtp",
     "opendkim": "opendkim",
+    "nsd": "nsd",
     "openssl": "openssl",
     "postfix": "smtp-source",
     "postfix-policyd-spf-python": "policyd-spf",
@@ -27,6 +28,7 @@ _PROOF = {
     "python3-milter": "/usr/lib/python3/dist-packages/Milter/__init__.py",
     "strace": "strace",
     "swaks": "swaks",
+    "unbound": "unbound",
 }
 """A program, or a file, that proves that the package is installed."""
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"

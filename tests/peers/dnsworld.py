@@ -1,0 +1,243 @@
+"""A DNS of our own on loopback: signed zones under a root of our own, served by nsd, validated by Unbound.
+
+    with running_dnsworld({"more.test": Zone('@ 300 TXT "x"')}) as world:
+        stub = Stub([world.resolver])
+
+Zones that are always there: `good.test` (signed), `unsigned.test` (no DS), `nods.test` (signed, no DS),
+`bogus.test` (its MX and the TLSA of its host have a wrong signature, the rest is good), `expired.test`,
+`stripped.test` (DS, but not signed). Each has an MX, a host `mx`, a TLSA and what its text adds. nsd and
+Unbound run in the foreground, need no root, and are ended with the block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dns.dnssec
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.query
+import dns.rdataclass
+import dns.rdataset
+import dns.rdatatype
+import dns.zone
+from cryptography.hazmat.primitives.asymmetric import ec
+from dns.rdtypes.ANY.DNSKEY import DNSKEY
+
+from bench.workplace import program
+from mta.net.resolver.server import Address
+from tests.peers.ports import free_port
+
+START_TIMEOUT = 20.0
+"""Seconds for a start that takes half of one on an idle machine."""
+DAY = 86400
+# Unbound bears a day of skew.
+_APEX = "@ 300 IN SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n@ 300 IN NS ns.test.\n"
+_MAIL = "@ 300 MX 10 mx\nmx 300 A 127.0.1.1\n_25._tcp.mx 300 TLSA 3 1 1 " + "ab" * 32 + "\n"
+_KEY = tuple[ec.EllipticCurvePrivateKey, DNSKEY]
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """What one zone holds, and what is wrong with it."""
+
+    text: str = ""
+    """More lines of its file; names without a final dot are below its origin."""
+    signed: bool = True
+    delegated: bool = True
+    """The parent has a DS record for it."""
+    expired: bool = False
+    """Its signatures are over."""
+    tampered: tuple[tuple[str, str], ...] = ()
+    """Names (relative to the origin, "@") and types whose signatures are wrong."""
+
+
+ZONES: Mapping[str, Zone] = {
+    "good.test": Zone(
+        '@ 300 TXT "v=spf1 ip4:192.0.2.1 mx -all exp=why.good.test"\n'
+        'why 300 TXT "%{i} may not send for %{d}"\n'
+        '_dmarc 300 TXT "v=DMARC1; p=reject; np=quarantine"\n'
+        "alias 300 CNAME mx\nfar 300 CNAME mx.unsigned.test.\n*.wild 300 A 127.0.1.9\n"
+        + "".join(f'big 300 TXT "{n} {"x" * 240}"\n' for n in range(40))
+    ),
+    "unsigned.test": Zone('@ 300 TXT "v=spf1 -all"\n', signed=False, delegated=False),
+    "nods.test": Zone(delegated=False),
+    "bogus.test": Zone(
+        '@ 300 TXT "v=spf1 +all"\n_dmarc 300 TXT "v=DMARC1; p=none"\n',
+        tampered=(("@", "MX"), ("@", "TXT"), ("_dmarc", "TXT"), ("_25._tcp.mx", "TLSA")),
+    ),
+    "expired.test": Zone(expired=True),
+    "stripped.test": Zone(signed=False),
+}
+
+_NSD = """\
+server:
+  ip-address: 127.0.0.1@{port}
+  server-count: 1
+  username: ""
+  chroot: ""
+  zonesdir: "{place}"
+  pidfile: "{place}/nsd.pid"
+  database: ""
+  zonelistfile: "{place}/zone.list"
+  xfrdfile: "{place}/xfrd.state"
+  xfrdir: "{place}"
+  cookie-secret-file: "{place}/cookie"
+  logfile: "{place}/nsd.log"
+remote-control:
+  control-enable: no
+"""
+# Priming a stub zone for the root would lead back to port 53, so the root is forwarded; test. is blocked by
+# default; a bogus answer is kept for a second only.
+_UNBOUND = """\
+server:
+  interface: 127.0.0.1
+  port: {port}
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: "{place}"
+  pidfile: "{place}/unbound.pid"
+  logfile: "{place}/unbound.log"
+  use-syslog: no
+  ede: yes
+  num-threads: 1
+  so-reuseport: no
+  do-ip6: no
+  access-control: 127.0.0.0/8 allow
+  do-not-query-localhost: no
+  module-config: "validator iterator"
+  trust-anchor-file: "{place}/anchor.key"
+  local-zone: "test." nodefault
+  local-zone: "127.in-addr.arpa." nodefault
+  qname-minimisation: no
+  msg-cache-size: 4m
+  rrset-cache-size: 8m
+  infra-host-ttl: 5
+  val-bogus-ttl: 1
+  val-max-restart: 0
+remote-control:
+  control-enable: no
+forward-zone:
+  name: "."
+  forward-addr: 127.0.0.1@{nsd}
+"""
+
+
+@dataclass
+class DnsWorld:
+    """Both servers, running."""
+
+    folder: Path
+    resolver: Address
+    """Where the validating resolver listens."""
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    """ "nsd" and "unbound"."""
+
+    def pause(self, name: str) -> None:
+        """Stop one of them (SIGSTOP)."""
+        self.processes[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let it go on."""
+        self.processes[name].send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def running_dnsworld(zones: Mapping[str, Zone] | None = None) -> Iterator[DnsWorld]:
+    """Run it with `ZONES` and `zones`. Raises `bench.workplace.Missing` without the programs."""
+    programs = {name: program(name, name) for name in ("nsd", "unbound")}
+    with tempfile.TemporaryDirectory(prefix="tamis-dns-") as name:
+        place = Path(name)
+        nsd, port = free_port(), free_port()
+        entries = _write_zones(place, {**ZONES, **(zones or {})})
+        (place / "nsd.conf").write_text(_NSD.format(place=place, port=nsd) + entries)
+        (place / "unbound.conf").write_text(_UNBOUND.format(place=place, port=port, nsd=nsd))
+        world = DnsWorld(place, Address("127.0.0.1", port))
+        try:
+            for server, path in programs.items():
+                with (place / f"{server}.out").open("wb") as out:
+                    command = [path, "-d", "-c", str(place / f"{server}.conf")]
+                    world.processes[server] = subprocess.Popen(command, stdout=out, stderr=out, cwd=place)
+            _wait(world)
+            yield world
+        finally:
+            for process in world.processes.values():
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+            for process in world.processes.values():
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def _wait(world: DnsWorld) -> None:
+    query = dns.message.make_query("good.test.", "MX")
+    query.flags |= dns.flags.AD
+    until = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < until:
+        for name, process in world.processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended:\n{(world.folder / f'{name}.out').read_text()}")
+        with contextlib.suppress(OSError, dns.exception.DNSException):
+            reply = dns.query.udp(query, world.resolver.host, port=world.resolver.port, timeout=0.5)
+            if reply.flags & dns.flags.AD:
+                return
+        time.sleep(0.02)
+    logs = "\n".join(path.read_text(errors="replace") for path in world.folder.glob("*.log"))
+    raise RuntimeError(f"the resolver does not validate:\n{logs}")
+
+
+def _new_key() -> _KEY:
+    private = ec.generate_private_key(ec.SECP256R1())
+    return private, dns.dnssec.make_dnskey(private.public_key(), "ECDSAP256SHA256", flags=257)
+
+
+def _ds(origin: str, key: _KEY) -> str:
+    return dns.dnssec.make_ds(dns.name.from_text(origin), key[1], "SHA256").to_text()
+
+
+def _write_zones(place: Path, zones: Mapping[str, Zone]) -> str:
+    """Sign and write all zone files and the trust anchor; returns nsd's entries for them."""
+    delegations = "ns.test. 300 A 127.0.0.1\n"
+    entries = ""
+    for origin, zone in zones.items():
+        key = _new_key()
+        entries += _write(place, f"{origin}.", _APEX + _MAIL + zone.text, zone, key)
+        delegations += f"{origin}. 300 NS ns.test.\n"
+        if zone.delegated:
+            delegations += f"{origin}. 300 DS {_ds(origin, key)}\n"
+    top, root = _new_key(), _new_key()
+    entries += _write(place, "test.", _APEX + delegations, Zone(), top)
+    below = f"test. 300 NS ns.test.\nns.test. 300 A 127.0.0.1\ntest. 300 DS {_ds('test', top)}\n"
+    entries += _write(place, ".", _APEX + below, Zone(), root)
+    (place / "anchor.key").write_text(f". 300 IN DNSKEY {root[1].to_text()}\n")
+    return entries
+
+
+def _write(place: Path, origin: str, text: str, zone: Zone, key: _KEY) -> str:
+    made = dns.zone.from_text(text, origin=origin, relativize=False)
+    if zone.signed:
+        now = int(time.time())
+        begin, end = (now - 40 * DAY, now - 3 * DAY) if zone.expired else (now - 3600, now + 30 * DAY)
+        dns.dnssec.sign_zone(made, keys=[key], inception=begin, expiration=end)
+    for name, rdtype in zone.tampered:
+        node = made[dns.name.from_text(name, dns.name.from_text(origin)) if name != "@" else made.origin]
+        good = node.get_rdataset(dns.rdataclass.IN, dns.rdatatype.RRSIG, dns.rdatatype.from_text(rdtype))
+        assert good is not None, (origin, name, rdtype)
+        bad = [one.replace(signature=bytes((one.signature[0] ^ 1,)) + one.signature[1:]) for one in good]
+        node.replace_rdataset(dns.rdataset.from_rdata_list(good.ttl, bad))
+    path = place / f"{origin.strip('.') or 'root'}.zone"
+    made.to_file(str(path), relativize=False)
+    return f'zone:\n  name: "{origin}"\n  zonefile: "{path}"\n'
