@@ -240,33 +240,31 @@ def _only(sink: ScriptedStore, prefix: str) -> ScriptedStore:
     return ScriptedStore(delivered=[d for d in sink.delivered if mark in d.octets])
 
 
-def test_a_bucket_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+def test_a_bucket_that_goes_away_and_comes_back(tmp_path: Path, weed: SeaweedFS) -> None:
     """4xx with a reason meanwhile, mail that can be delivered flows, and nothing that was kept is lost."""
 
     async def main() -> None:
-        with running_seaweedfs() as weed:
-            weed.make_bucket(BUCKET)
-            shared = bucket(tmp_path, weed, "one", 'request_timeout = "1s"\n')
-            async with sinking() as sink:
-                port = sink.port
-                with node(tmp_path, "a", shared, sink, QUICK + 'max_latency = "1s"\n') as a:
-                    await sink.stop()
-                    load = Load(a.smtp, clients=6, messages_per_session=5, retry=True, pause=0.01)
-                    async with load:
-                        await load.grow(60)
-                        await asyncio.to_thread(weed.kill)
+        shared = bucket(tmp_path, weed, "one", 'request_timeout = "1s"\n')
+        async with sinking() as sink:
+            port = sink.port
+            with node(tmp_path, "a", shared, sink, QUICK + 'max_latency = "1s"\n') as a:
+                await sink.stop()
+                load = Load(a.smtp, clients=2, messages_per_session=5, retry=True, pause=0.1)
+                async with load:
+                    await load.grow(20)
+                    await asyncio.to_thread(weed.kill)
 
-                        def refused() -> bool:
-                            return any(result.startswith(("451", "452")) for result in load.books.results)
+                    def refused() -> bool:
+                        return any(result.startswith(("451", "452")) for result in load.books.results)
 
-                        await asyncio.to_thread(until, refused, "temporary answers")
-                        await sink.start(port)
-                        await load.grow(30)
-                        await asyncio.to_thread(weed.start)
-                        await load.grow(30)
-                    assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
-                    await drained(a, books=[load.books], sink=sink)
-                    balance(load.books, sink)
-                    await asyncio.to_thread(a.stop)
+                    await asyncio.to_thread(until, refused, "temporary answers")
+                    await sink.start(port)
+                    await load.grow(10)
+                    await asyncio.to_thread(weed.start)
+                    await load.grow(10)
+                assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
+                await drained(a, books=[load.books], sink=sink)
+                balance(load.books, sink)
+                await asyncio.to_thread(a.stop)
 
     run(main)
