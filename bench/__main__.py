@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import cold_start, cpu, latency, memory, queue, queue_s3, sieve, start, takeover, throughput
+from bench import cold_start, cpu, dkim, latency, memory, queue, queue_s3, sieve, start, takeover, throughput
 from bench.command import Measure, parse, run_all
 
 BENCHMARKS: dict[str, Measure] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Measure] = {
     "takeover": takeover.measure,
     "sieve": sieve.measure,
     "cold_start": cold_start.measure,
+    "dkim": dkim.measure,
 }
 
 
