@@ -192,7 +192,7 @@ class Transactions:
         if orders is not None:
             outcomes = all_outcomes(given, orders, outcomes)
         answer = self._end(
-            session, given, transaction, name, content.size, seconds, outcomes, reported, orders
+            session, given, transaction, name, received.size, seconds, outcomes, reported, orders
         )
         gone = not alive()
         if gone or answer.remember:
