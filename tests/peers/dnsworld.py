@@ -40,7 +40,6 @@ from tests.peers.ports import free_port
 START_TIMEOUT = 20.0
 """Seconds for a start that takes half of one on an idle machine."""
 DAY = 86400
-# Unbound bears a day of skew.
 _APEX = "@ 300 IN SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n@ 300 IN NS ns.test.\n"
 _MAIL = "@ 300 MX 10 mx\nmx 300 A 127.0.1.1\n_25._tcp.mx 300 TLSA 3 1 1 " + "ab" * 32 + "\n"
 _KEY = tuple[ec.EllipticCurvePrivateKey, DNSKEY]
@@ -230,6 +229,7 @@ def _write(place: Path, origin: str, text: str, zone: Zone, key: _KEY) -> str:
     made = dns.zone.from_text(text, origin=origin, relativize=False)
     if zone.signed:
         now = int(time.time())
+        # Unbound bears a day of skew.
         begin, end = (now - 40 * DAY, now - 3 * DAY) if zone.expired else (now - 3600, now + 30 * DAY)
         dns.dnssec.sign_zone(made, keys=[key], inception=begin, expiration=end)
     for name, rdtype in zone.tampered:

@@ -92,8 +92,11 @@ def test_reason_of_a_bogus_answer() -> None:
     """Unbound knows it when it has just validated; from its cache it says "bogus" only."""
     needs("nsd", "unbound")
     with running_dnsworld() as world:
-        assert "signature expired" in ask(world, "expired.test", "MX").reason
-        assert "dnskey missing" in ask(world, "stripped.test", "MX").reason
+        # Which of the two it finds first has changed between its versions.
+        assert ask(world, "expired.test", "MX").reason.startswith(
+            ("SERVFAIL (signature expired", "SERVFAIL (dnskey missing")
+        )
+        assert ask(world, "stripped.test", "MX").reason.startswith("SERVFAIL (dnskey missing")
 
 
 def spf(world: DnsWorld, sender: str, client: str) -> SpfResult:
