@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Measure] = {
     "queue_s3": queue_s3.measure,
     "takeover": takeover.measure,
     "sieve": sieve.measure,
+    "dns": dns.measure,
     "cold_start": cold_start.measure,
     "dkim": dkim.measure,
 }
