@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from bench import cold_start, cpu, dkim, latency, memory, queue, queue_s3, sieve, start, takeover, throughput
+from bench import (
+    cold_start,
+    cpu,
+    dkim,
+    dns,
+    latency,
+    memory,
+    queue,
+    queue_s3,
+    sieve,
+    start,
+    takeover,
+    throughput,
+)
 from bench.command import Measure, parse, run_all
 
 BENCHMARKS: dict[str, Measure] = {
