@@ -190,10 +190,11 @@ class Receiver:
             refusal = arrival.limits.refuse_recipient(arrival.client)
             if refusal is not None:
                 return self._decide(Verdict(refusal), "rcpt", envelope, text)
-        foreseen = self._reception.transactions.foresee(self.session, envelope, recipient)
-        if foreseen is not None:
-            return self._decide(Verdict(foreseen), "rcpt", envelope, text)
         verdict = self._reception.policy.rcpt(self.session, envelope, recipient)
+        if isinstance(verdict, Verdict) and verdict.reply is None:
+            foreseen = self._reception.transactions.foresee(self.session, envelope, recipient)
+            if foreseen is not None:
+                verdict = Verdict(foreseen, verdict.delay)
         return self._decide(verdict, "rcpt", envelope, text)
 
     def _data_start(self, event: ev.DataStart) -> None:
