@@ -6,9 +6,11 @@ failed login has been delayed, counted and turned into a 421 by the authenticato
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from mta.net.connection import Work
+from mta.policy.verdict import Verdict
 from mta.reply import Reply
 from mta.session import Session
 from mta.smtp.auth import Authenticator, Challenge, Login, ServerExchange, Step
@@ -16,17 +18,29 @@ from mta.smtp.server import ServerSession
 
 Told = Callable[[str, Reply | None], None]
 """Called with the mechanism and None for a login, or the reply that refuses it."""
+Admit = Callable[[Session], Verdict | Awaitable[Verdict]]
+"""What the policy says to a user whose password was right."""
 
 
 class LoginDialog:
     """The AUTH commands of one session (RFC 4954)."""
 
-    __slots__ = ("_authenticator", "_bindings", "_exchange", "_mechanism", "_session", "_smtp", "_tell")
+    __slots__ = (
+        "_admit",
+        "_authenticator",
+        "_bindings",
+        "_exchange",
+        "_mechanism",
+        "_session",
+        "_smtp",
+        "_tell",
+    )
 
     def __init__(
-        self, authenticator: Authenticator, session: Session, smtp: ServerSession, tell: Told
+        self, authenticator: Authenticator, session: Session, smtp: ServerSession, tell: Told, admit: Admit
     ) -> None:
-        """Log `session` in; its answers go to `smtp`."""
+        """Log `session` in, if `admit` agrees; its answers go to `smtp`."""
+        self._admit = admit
         self._authenticator = authenticator
         self._session = session
         self._smtp = smtp
@@ -68,26 +82,50 @@ class LoginDialog:
     def _step(self, step: Step | Awaitable[Step]) -> Work | None:
         if isinstance(step, Awaitable):
             return self._later(step)
-        self._apply(step)
-        return None
+        return self._apply(step)
 
     async def _later(self, step: Awaitable[Step]) -> None:
-        self._apply(await step)
+        work = self._apply(await step)
+        if work is not None:
+            await work
 
-    def _apply(self, step: Step) -> None:
+    def _apply(self, step: Step) -> Work | None:
         if isinstance(step, Challenge):
             self._smtp.challenge(step.data)
-            return
+            return None
         self._exchange = None
-        if isinstance(step, Login):
-            session = self._session
-            session.user = step.user
-            session.auth_mechanism = step.mechanism
-            session.addresses = step.addresses
-            self._tell(step.mechanism, None)
-            self._smtp.answer()
-        else:
+        if not isinstance(step, Login):
             self._refuse(step.reply)
+            return None
+        session = self._session
+        session.user = step.user
+        session.auth_mechanism = step.mechanism
+        session.addresses = step.addresses
+        verdict = self._admit(session)
+        if isinstance(verdict, Verdict) and not verdict.delay:
+            self._conclude(verdict)
+            return None
+        return self._conclude_later(verdict)
+
+    async def _conclude_later(self, verdict: Verdict | Awaitable[Verdict]) -> None:
+        if not isinstance(verdict, Verdict):
+            verdict = await verdict
+        if verdict.delay:
+            await asyncio.sleep(verdict.delay)
+        self._conclude(verdict)
+
+    def _conclude(self, verdict: Verdict) -> None:
+        session = self._session
+        reply = verdict.reply
+        if reply is None or reply.is_positive:
+            self._tell(session.auth_mechanism, None)
+            self._smtp.answer()
+            return
+        mechanism = session.auth_mechanism
+        session.user = session.auth_mechanism = ""
+        session.addresses = ()
+        self._tell(mechanism, reply)
+        self._smtp.answer(reply)
 
     def _refuse(self, reply: Reply) -> None:
         self._tell(self._mechanism, reply)

@@ -93,7 +93,9 @@ class Receiver:
             trusted_xforward=reception.trusts_xforward(address),
         )
         if reception.authenticator is not None:
-            self._login = LoginDialog(reception.authenticator, self.session, self._smtp, self._logged_in)
+            self._login = LoginDialog(
+                reception.authenticator, self.session, self._smtp, self._logged_in, reception.policy.auth
+            )
         reception.journal.connected(self.session)
         if ssl_object is not None:
             self.tls_started(ssl_object)

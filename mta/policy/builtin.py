@@ -77,6 +77,10 @@ class BuiltinPolicy:
         """Any name will do: too many honest clients have bad ones."""
         return CONTINUE
 
+    def auth(self, session: Session) -> Verdict:
+        """Who has proved who it is may log in."""
+        return CONTINUE
+
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """Login where it is needed, and the sender must be the user's; may change `envelope.auth`."""
         settings = self._settings

@@ -59,13 +59,16 @@ CONTINUE = Verdict()
 
 
 class Policy(Protocol):
-    """Decides at each stage of a session (design: `connect helo auth mail rcpt data route`)."""
+    """Decides at each stage of a session."""
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected; nothing has been said yet."""
 
     def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """EHLO, HELO or LHLO; its argument is in the session."""
+
+    def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """A user has proved who it is: the session has its name; refused, it has not."""
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """MAIL: sender and parameters are in the envelope."""

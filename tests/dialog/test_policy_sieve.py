@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from pathlib import Path
 
 import pytest
 
 from mta import log
+from mta.accounts.user import User
+from mta.accounts.usersfile import edit
 from tests.dialog.policies import FIRST, REQUIRE, STRANGERS, greeted, policed
 from tests.dialog.server import run, serving
 
@@ -234,3 +237,37 @@ def test_a_broken_script_refuses_the_start(tmp_path: Path) -> None:
     path = tmp_path / "policy.sieve"
     texts = str(caught.value).splitlines()
     assert [text.partition(" ")[0] for text in texts] == [f"{path}:{FIRST}:16:", f"{path}:{FIRST + 1}:19:"]
+
+
+def test_login_may_be_refused_and_leaves_no_user(tmp_path: Path, lines: Lines) -> None:
+    script = """
+stage "auth" {
+    if environment "vnd.tamis.auth-user" "bob@example.test" {
+        tarpit 1;
+        reply :code 535 :enhanced "5.7.8" "${env.auth_mechanism} is not for you";
+    }
+}
+stage "mail" { if environment "vnd.tamis.auth-user" "" { reply "nobody"; } }
+"""
+    more = f'[auth]\nbackend = "users"\nusers_file = "{tmp_path}/users"\nrequire_tls = false'
+    with edit(tmp_path / "users") as table:
+        for name in ("alice@example.test", "bob@example.test"):
+            table.put(User(name).with_password("secret"))
+
+    def plain(name: str) -> str:
+        return base64.b64encode(f"\0{name}@example.test\0secret".encode()).decode()
+
+    async def main() -> None:
+        async with policed(tmp_path, script, more=more, listener='auth = "optional"') as server:
+            client = await greeted(server)
+            started = time.monotonic()
+            refused = await client.say(f"AUTH PLAIN {plain('bob')}")
+            assert refused == "535 5.7.8 PLAIN is not for you\r\n"
+            assert time.monotonic() - started > 0.9
+            assert await client.say("MAIL FROM:<a@x.test>") == "550 5.7.1 nobody\r\n"
+            assert (await client.say(f"AUTH PLAIN {plain('alice')}")).startswith("235 2.7.0")
+            assert (await client.say("MAIL FROM:<alice@example.test>")).startswith("250")
+
+    run(main)
+    assert lines.of("login failed")[0]["cause"] == f"policy.sieve:{FIRST + 4}"
+    assert [one["user"] for one in lines.of("login")] == ["alice@example.test"]

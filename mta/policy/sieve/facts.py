@@ -13,10 +13,10 @@ from mta.envelope import Envelope, Recipient
 from mta.session import Session
 from sieve_ext.message import Message
 
-STAGES = ("connect", "helo", "mail", "rcpt", "data")
-"""In the order of a session."""
+STAGES = ("connect", "helo", "auth", "mail", "rcpt", "data")
+"""In the order of a session; auth only where somebody logs in."""
 ALWAYS = frozenset(STAGES)
-FROM_HELO = frozenset(("helo", "mail", "rcpt", "data"))
+FROM_HELO = ALWAYS - {"connect"}
 FROM_MAIL = frozenset(("mail", "rcpt", "data"))
 RCPT = frozenset(("rcpt",))
 DATA = frozenset(("data",))

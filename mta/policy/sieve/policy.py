@@ -64,6 +64,13 @@ class SievePolicy:
         decision = self._ask("helo", session)
         return _refusal(decision) or _then(decision, self._builtin.helo(session))
 
+    def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """A user has proved who it is."""
+        if not self._program.has("auth"):
+            return self._builtin.auth(session)
+        decision = self._ask("auth", session)
+        return _refusal(decision) or _then(decision, self._builtin.auth(session))
+
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """MAIL; the built-in policy judges the sender that the client gave, then a script may change it."""
         if not self._program.has("mail"):
