@@ -20,7 +20,7 @@ import spf  # type: ignore[import-untyped]
 from mta.net.resolver.base import Answer
 from mta.net.resolver.names import wire_name
 
-MAX_RECORD = 8192
+MAX_RECORD = 4096
 """Octets of a record that is evaluated; RFC 7208 section 3.4 wants to see no more than 512."""
 MAX_TERM = 512
 """Octets of one term and of an explanation: a name has 253, macros included or not."""
@@ -140,13 +140,22 @@ class Engine(spf.query):  # type: ignore[misc]
         shift = self.cidrmax - n
         wanted = int(self.ipaddr) >> shift
         for text in ipaddrs:
+            version, number = self._number(text)
+            if number >> shift == wanted and version == self.ipaddr.version:
+                return True
+        return False
+
+    def _number(self, text: str) -> tuple[int, int]:
+        """IP version and address as a number."""
+        key = "address", text
+        found: tuple[int, int] | None = self.memory.read.get(key)
+        if found is None:
             try:
                 address = ipaddress.ip_address(text)
             except ValueError as error:
                 raise PERM_ERROR("not an IP address") from error
-            if address.version == self.ipaddr.version and int(address) >> shift == wanted:
-                return True
-        return False
+            found = self.memory.read[key] = address.version, int(address)
+        return found
 
     def validate_mechanism(self, mech: str) -> Any:
         """The parts of a term, read once."""

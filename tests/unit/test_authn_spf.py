@@ -119,8 +119,8 @@ TABLE = [
     ("v=spf1 " + "a:nowhere.test " * 3 + "-all", Result.PERMERROR),
     ("v=spf1 " + "a:mx1.d.test " * 10 + "-all", Result.FAIL),
     ("v=spf1 " + "a:mx1.d.test " * 11 + "-all", Result.PERMERROR),
-    ("v=spf1 " + "ip4:198.51.100.1 " * 400 + "-all", Result.FAIL),
-    ("v=spf1 " + "ip4:198.51.100.1 " * 600 + "-all", Result.PERMERROR),
+    ("v=spf1 " + "ip4:198.51.100.1 " * 200 + "-all", Result.FAIL),
+    ("v=spf1 " + "ip4:198.51.100.1 " * 300 + "-all", Result.PERMERROR),
 ]
 
 
@@ -303,7 +303,7 @@ def test_long_terms_take_no_time(term: str) -> None:
 
 
 def test_large_record_of_legal_terms_takes_no_time() -> None:
-    terms = " ".join(f"exists:.{'a' * 480}!{n}" for n in range(16))
+    terms = " ".join(f"exists:.{'a' * 480}!{n}" for n in range(8))
     dns = zone("v=spf1 include:good2.test " + terms + " -all")
     began = time.process_time()
     check(dns)
@@ -312,12 +312,13 @@ def test_large_record_of_legal_terms_takes_no_time() -> None:
 
 def test_number_of_questions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spf, "MAX_LOOKUP", 10_000)
-    dns = zone("v=spf1 " + " ".join(f"a:h{n}.d.test" for n in range(400)) + " -all")
-    for n in range(400):
+    dns = zone("v=spf1 " + " ".join(f"a:h{n}.d.test" for n in range(200)) + " -all")
+    for n in range(200):
         dns.add(f"h{n}.d.test", "A", "198.51.100.1")
     found = check(dns)
     assert found.result.result is Result.PERMERROR
-    assert found.queries <= 150
+    assert found.result.reason == "too many DNS lookups"
+    assert found.queries == 150
 
 
 PIECES = [
