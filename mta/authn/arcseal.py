@@ -18,11 +18,11 @@ from collections.abc import Iterable, Sequence
 
 from mta.authn.arc import Chain
 from mta.authn.arcset import MAX_INSTANCE
-from mta.authn.dkim import INLINE_OCTETS
+from mta.authn.dkim import INLINE_OCTETS, MAX_SIGNATURES
 from mta.authn.dkimcanon import relaxed_field, relaxed_text
 from mta.authn.dkimhash import HeaderForms, body_digests
 from mta.authn.dkimkeys import SigningKey
-from mta.authn.dkimsign import SigningError, signed_names
+from mta.authn.dkimsign import COLUMNS, folded_names, signed_names
 from mta.authn.results import Result
 from sieve_ext.message import Field, Message
 
@@ -46,7 +46,8 @@ def seal(
 
     `chain` is what `validate` found in the message as it came, `payload` the value of our
     Authentication-Results for it (RFC 8601), with its identifier, `names` what the message signature covers,
-    by default what DKIM signs. Raises SigningError, and what reading the body raises.
+    by default what DKIM signs and its signatures. Raises SigningError of `mta.authn.dkimsign`, and what
+    reading the body raises.
     """
     if chain.result is Result.TEMPERROR or chain.ended or len(chain.sets) >= MAX_INSTANCE:
         return b""
@@ -59,13 +60,16 @@ def seal(
     results = _line("ARC-Authentication-Results", f"i={instance}; {_octets(one_line(payload))}")
 
     body = body_digests(message.body_chunks(), [(True, None)])[True, None]
-    listed = ":".join(names or signed_names(message))
+    covered = tuple(names) or (*signed_names(message), *_signatures(message))
+    listed = ":".join(covered)
+    if len(listed) > COLUMNS:
+        listed = folded_names(covered)[2:-1]
     tags = {
         "a": key.algorithm, "b": "", "bh": base64.b64encode(body.digest).decode(), "c": "relaxed/relaxed",
         "d": key.domain, "h": listed, "i": str(instance), "s": key.selector, "t": str(seconds),
     }  # fmt: skip
     digest = hashlib.sha256()
-    for form in HeaderForms(message).select(listed.split(":"), True):
+    for form in HeaderForms(message).select(covered, True):
         digest.update(form)
     signature = _signed("ARC-Message-Signature", tags, key, digest)
 
@@ -109,6 +113,11 @@ def _octets(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
+def _signatures(message: Message) -> tuple[str, ...]:
+    """The signatures that came with the message: who comes after us sees with which it reached us."""
+    return ("dkim-signature",) * min(message.count("dkim-signature"), MAX_SIGNATURES)
+
+
 def _earlier(chain: Chain) -> Iterable[bytes]:
     for one in chain.sets:
         yield relaxed_field(one.results)
@@ -127,6 +136,3 @@ def _signed(name: str, tags: dict[str, str], key: SigningKey, digest: hashlib._H
     digest.update(relaxed_text(unsigned)[:-2].encode("latin-1"))
     tags = {**tags, "b": base64.b64encode(key.sign(digest.digest())).decode()}
     return _line(name, "; ".join(f"{tag}={value}" for tag, value in sorted(tags.items())))
-
-
-__all__ = ["SigningError", "merged_results", "one_line", "seal", "seal_message"]

@@ -28,8 +28,8 @@ MIN_RSA_BITS = 1024
 MAX_RSA_BITS = 4096
 LARGEST_RECORD = 8 * 1024
 """Octets of a key record that are read: RSA-4096 takes 800."""
-KEY_CACHE = 4096
-"""Parsed records that are kept, about 1 kB each."""
+KEY_CACHE = 1024
+"""Parsed records that are kept, about 1 kB each, 10 kB when strangers fill them up."""
 PARALLEL = 10
 """Keys of one message that are asked for at the same time."""
 

@@ -13,7 +13,7 @@ from mta.authn.arc import Chain, validate
 from mta.authn.arcseal import merged_results, seal, seal_message
 from mta.authn.arcset import MAX_INSTANCE
 from mta.authn.dkimkeys import SigningKey
-from mta.authn.dkimsign import SigningError
+from mta.authn.dkimsign import SigningError, sign
 from mta.authn.results import Result
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
@@ -193,6 +193,21 @@ def test_a_large_message_is_sealed_in_a_thread() -> None:
     message = MESSAGE + b"x" * 400_000 + b"\r\n"
     chain = chain_of(message)
     fields = asyncio.run(seal_message(Message(message), chain, PAYLOAD, ED25519, now=NOW))
+    assert chain_of(fields + message).result is Result.PASS
+
+
+def test_signatures_that_came_are_covered() -> None:
+    message = sealed(sign(Message(MESSAGE), [RSA, ED25519], now=NOW) + MESSAGE)
+    assert chain_of(message).result is Result.PASS
+    for key in (b"s=rsa", b"s=ed"):
+        broken = message[::-1].replace(key[::-1], b"x=s", 1)[::-1]  # the last one is in a DKIM-Signature
+        assert chain_of(broken).reason == "message signature 1: the header is not what was signed"
+
+
+def test_no_line_is_too_long() -> None:
+    message = b"List-Id: x\r\n" * 120 + MESSAGE
+    fields = sealed(message).removesuffix(message)
+    assert max(map(len, fields.split(b"\r\n"))) < 400
     assert chain_of(fields + message).result is Result.PASS
 
 
