@@ -37,8 +37,8 @@ from mta.net.listener import Listener
 from mta.net.noise import quieten
 from mta.net.overload import Level
 from mta.net.tls import CertificateError, Reload, ServerTls
-from mta.policy.recipients import TableError
 from mta.policy.verdict import Policy
+from mta.policy.watched import TableError
 from mta.receiver import Receiver
 from mta.reception import Reception
 from mta.smtp.server import ServerSession

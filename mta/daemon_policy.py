@@ -40,13 +40,17 @@ def build_policy(
     from mta.policy.sieve.policy import SievePolicy, Site
 
     site = Site(settings.identity.hostname, networks(settings.policy.trusted_networks))
-    return SievePolicy(load_policy(settings), builtin, site, _tell)
+    return SievePolicy(load_policy(settings, _tell_of_table), builtin, site, _tell)
 
 
 def _tell(what: str, session: str, text: str) -> None:
     """What scripts have to say: a failure is for the administrator to mend, the rest is to be known."""
     logger = log.get("policy")
     (logger.error if what == SCRIPT_FAILED else logger.warning)(what, session=session, reason=text)
+
+
+def _tell_of_table(text: str) -> None:
+    log.get("policy").error("table", reason=text)
 
 
 def _build_builtin(

@@ -114,6 +114,8 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     for index, listener in enumerate(config.listener):
         if listener.client_ca:
             _authorities(files, ("listener", index, "client_ca"), listener.client_ca)
+    for name, table in config.tables.items():
+        files.read(("tables", name, "file"), table.file, limit=0)
     if config.policy.scripts:
         from mta.config.policies import check_policies
 

@@ -144,6 +144,14 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Recipients that a worker remembers (about 200 octets each); the oldest make room."""
 
 
+class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A list that policy files look up by `:list`, as "table:NAME"."""
+
+    file: FilePath
+    """File with a key a line: an address, a domain, a word. Blank lines and lines that begin with # are
+    skipped. It is read again when it has changed."""
+
+
 class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Handing the message on while the client waits for the answer."""
 

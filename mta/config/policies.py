@@ -27,6 +27,8 @@ def check_policies(config: Config, files: FileCheck) -> None:
             sources.append(source_of(path))
     if len(sources) < len(config.policy.scripts):
         return
+    if not findings.is_sound(("tables",)):
+        return
     _, found = load_for(config, sources)
     for one in found:
         diagnostic = one.diagnostic

@@ -32,6 +32,7 @@ EXAMPLES = {
     ("certificates", "key"): '"/etc/letsencrypt/live/mail.example.org/privkey.pem"',
     ("backends", "addresses"): '["unix:/run/dovecot/lmtp"]',
     ("relays", "host"): '"smtp.example.net"',
+    ("tables", "file"): '"vip"',
     ("queue_stores", "url"): '"s3://mail-queue/tamis"',
 }
 """Values for options without a default."""
@@ -41,6 +42,7 @@ NAMES = {
     "domains": '"example.org"',
     "backends": "dovecot",
     "relays": "smarthost",
+    "tables": "vip",
     "queue_stores": "shared",
 }
 """Example names of sections that have one each."""

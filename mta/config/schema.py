@@ -13,7 +13,7 @@ from msgspec import Struct
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import DomainName, Name
-from mta.config.outbound import Backend, Delivery, Domain, Policy, Relay
+from mta.config.outbound import Backend, Delivery, Domain, Policy, PolicyTable, Relay
 from mta.config.queueing import Queue, QueueStore
 
 
@@ -29,6 +29,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backends: dict[Name, Backend] = {}
     relays: dict[Name, Relay] = {}
     policy: Policy = Policy()
+    tables: dict[Name, PolicyTable] = {}
     message: Message = Message()
     delivery: Delivery = Delivery()
     queue: Queue = Queue()

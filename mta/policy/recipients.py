@@ -6,12 +6,12 @@ when somebody else has to be asked. The caller has removed the subaddress from t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
 from mta.address import NULL, Address, AddressError, parse_address
+from mta.policy.watched import INTERVAL, TableError, Watched
 from mta.reply import Reply
 
 NO_SUCH_USER = Reply(550, "5.1.1", "no such user")
@@ -46,15 +46,10 @@ class Directory:
         return None if self._exists(address.key) else NO_SUCH_USER
 
 
-class TableError(Exception):
-    """A recipient table cannot be used: file, line and reason (the administrator's to mend)."""
-
-
 class Table:
     """recipients = "table:FILE": one address, or one local part for every domain that uses it, a line.
 
-    Blank lines and lines that begin with "#" are skipped. A changed file is read again, looked at most
-    once in `interval` seconds; when it cannot be read the old content stays in force.
+    Blank lines and lines that begin with "#" are skipped.
     """
 
     def __init__(
@@ -62,42 +57,16 @@ class Table:
         path: Path,
         clock: Callable[[], float],
         *,
-        interval: float = 1.0,
+        interval: float = INTERVAL,
         complain: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Read `path`. Raises TableError. `complain` hears about a bad file later on."""
-        self._path = path
-        self._clock = clock
-        self._interval = interval
-        self._complain = complain
-        self._stamp = self._look()
-        self._keys = read_table(path)
-        self._next_look = clock() + interval
+        self._keys = Watched(path, read_table, clock, interval=interval, complain=complain)
 
     def find(self, address: Address) -> Existence:
         """Look address and local part up."""
-        if self._clock() >= self._next_look:
-            self._refresh()
-        keys = self._keys
+        keys = self._keys.content()
         return None if address.key in keys or address.local.lower() in keys else NO_SUCH_USER
-
-    def _refresh(self) -> None:
-        self._next_look = self._clock() + self._interval
-        stamp = self._look()
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._keys = read_table(self._path)
-        except TableError as error:
-            self._complain(str(error))
-
-    def _look(self) -> tuple[int, int, int]:
-        try:
-            stat = os.stat(self._path)
-        except OSError:
-            return (0, 0, 0)
-        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 def read_table(path: Path) -> frozenset[str]:

@@ -10,7 +10,8 @@ from typing import Any
 from tests.dialog.server import Client, Server, serving
 
 REQUIRE = """require ["vnd.tamis.stage", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope",
-    "vnd.tamis.route", "vnd.tamis.queue", "envelope", "editheader", "variables", "body", "reject"];
+    "vnd.tamis.route", "vnd.tamis.queue", "envelope", "editheader", "variables", "body", "reject",
+    "extlists"];
 """
 FIRST = REQUIRE.count("\n") + 1
 """The line of the first line after `REQUIRE`."""

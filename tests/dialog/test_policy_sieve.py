@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from pathlib import Path
@@ -271,3 +272,30 @@ stage "mail" { if environment "vnd.tamis.auth-user" "" { reply "nobody"; } }
     run(main)
     assert lines.of("login failed")[0]["cause"] == f"policy.sieve:{FIRST + 4}"
     assert [one["user"] for one in lines.of("login")] == ["alice@example.test"]
+
+
+def test_tables_are_looked_up_and_read_again(tmp_path: Path) -> None:
+    script = """
+stage "mail" { if envelope :list "from" "table:blocked" { reply "${0} is blocked"; } }
+stage "rcpt" { if not envelope :domain :list "to" "table:open" { defer; } }
+"""
+    (tmp_path / "blocked").write_text("# who\nSpammer@X.test\n")
+    (tmp_path / "open").write_text("example.test\n")
+    more = '[tables.blocked]\nfile = "blocked"\n[tables.open]\nfile = "open"'
+
+    async def main() -> None:
+        async with policed(tmp_path, script, more=more) as server:
+            client = await greeted(server)
+            assert await client.say("MAIL FROM:<spammer@x.test>") == "550 5.7.1 spammer@x.test is blocked\r\n"
+            assert (await client.send("b@example.test")).startswith("250")
+            (tmp_path / "open").write_text("# nobody\n")
+            await client.say("MAIL FROM:<a@x.test>")
+            reply = ""
+            for _ in range(30):
+                reply = await client.say("RCPT TO:<b@example.test>")
+                if reply.startswith("451"):
+                    break
+                await asyncio.sleep(0.1)
+            assert reply == "451 4.7.1 try again later\r\n"
+
+    run(main)

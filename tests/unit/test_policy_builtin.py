@@ -12,8 +12,9 @@ from mta.address import NULL, Address, parse_address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.policy.builtin import BuiltinPolicy, DomainRule, PolicySettings
-from mta.policy.recipients import AskBackend, Directory, Everybody, Table, TableError
+from mta.policy.recipients import AskBackend, Directory, Everybody, Table
 from mta.policy.verdict import Verdict
+from mta.policy.watched import TableError
 from mta.reply import Reply
 from mta.session import Session
 

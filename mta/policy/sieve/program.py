@@ -8,7 +8,7 @@ after.
 from __future__ import annotations
 
 import os.path
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mta.policy.sieve.dialect import HINTS, policy_dialect
@@ -17,7 +17,8 @@ from mta.policy.sieve.queue import QUEUE
 from mta.policy.sieve.reply import Accept
 from mta.policy.sieve.route import ROUTES
 from mta.policy.sieve.stages import KEY
-from sieve_ext import Action, Diagnostic, Envelope, Message, Script, Settings, Severity
+from mta.policy.sieve.tables import TABLES
+from sieve_ext import Action, Diagnostic, Envelope, Host, Message, NoHost, Script, Settings, Severity, execute
 from sieve_ext.closures.unit import Unit
 from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, load_unit
 
@@ -78,6 +79,8 @@ class Program:
     def __init__(self, files: Sequence[File], settings: Settings) -> None:
         """`settings` are those that the files were loaded with."""
         self.files = files
+        self.host: Host = NoHost()
+        """Who answers at once what scripts ask."""
         self._stages = {
             stage: tuple(one for one in files if stage in one.stages)
             for stage in STAGES
@@ -106,8 +109,14 @@ class Program:
         current = NO_MESSAGE if message is None else message
         settings = self._aside if aside else self._usual
         for file in self._stages.get(stage, ()):
-            result = file.script.run_plain(
-                current, envelope, settings=settings, environment=environment, state={KEY: stage}
+            result = execute(
+                file.script,
+                current,
+                envelope,
+                self.host,
+                settings=settings,
+                environment=environment,
+                state={KEY: stage},
             )
             outcome.notes += [f"{file.name}:{note}" for note in result.notes]
             outcome.actions += [(f"{file.name}:{one.position.line}", one) for one in result.actions]
@@ -125,12 +134,13 @@ NO_MESSAGE = Message(b"")
 """What scripts see as the message before there is one; no word that reads it is legal then."""
 
 
-def settings_for(routes: Sequence[str], *, has_queue: bool) -> Settings:
-    """What the configuration says to the words: next hops as "relay:NAME", and whether there is a queue."""
+def settings_for(routes: Iterable[str], tables: Iterable[str] = (), *, has_queue: bool) -> Settings:
+    """What the configuration says to the words: next hops as "relay:NAME", names of tables, a queue."""
     return _limited(
         Settings(
             {
                 ROUTES: " ".join(routes),
+                TABLES: " ".join(tables),
                 QUEUE: "yes" if has_queue else "no",
                 "sieve_max_operations": str(OPERATIONS),
                 "sieve_max_actions": "100",
