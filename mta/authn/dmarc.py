@@ -170,8 +170,9 @@ class _Evaluation:
             "spf_aligned": any(not one.is_dkim for one in aligned),
             "dkim_aligned": tuple(one.domain for one in aligned if one.is_dkim),
         }
+        published = f"p={record.p} at {policy.policy_domain}"
         if aligned:
-            return end(Result.PASS, "", **known)
+            return end(Result.PASS, published, **known)
         if waiting or error:
             return end(Result.TEMPERROR, error or "SPF or DKIM of an aligned domain: temperror", **known)
         exists = True
@@ -183,7 +184,9 @@ class _Evaluation:
         wanted = record.policy_for(inherited=policy.inherited, exists=exists)
         lowered = self.draw >= record.percent if self.settings.public_suffixes else record.testing
         disposition = wanted.lowered if lowered else wanted
-        return end(Result.FAIL, self.failure(), policy=wanted, disposition=disposition, **known)
+        return end(
+            Result.FAIL, f"{published}: {self.failure()}", policy=wanted, disposition=disposition, **known
+        )
 
     async def align(
         self, domain: str, record: DmarcRecord

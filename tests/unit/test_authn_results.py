@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.authn.authresults import FIELD, claimed_id, claims, forged, render
 from mta.authn.results import MethodResult, Result
 from sieve_ext.message import HeaderIndex
 from sieve_ext.message.header import Header
+from tests.fuzz import fuzz_authn
 
 ID = "mx.example.org"
 
@@ -202,3 +203,9 @@ def _outline(value: str) -> list[str]:
     assert not depth
     assert not quoted
     return [" ".join(part.split()) for part in out]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=120))
+def test_fuzz_target(octets: bytes) -> None:
+    fuzz_authn.check(octets)

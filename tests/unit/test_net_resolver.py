@@ -353,6 +353,30 @@ def test_cancelled_question_is_forgotten() -> None:
     with_servers(lambda query: None, act=act)
 
 
+def test_cancelled_questions_do_not_blame_a_server() -> None:
+    async def act(stub: Stub, servers: list[Nameserver]) -> None:
+        tasks = [asyncio.create_task(ask(stub, f"n{n}.test")) for n in range(10)]
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await ask(stub, seconds=0.02)
+        assert len(servers[0].asked) == 11
+        assert servers[1].asked == []
+
+    with_servers(lambda query: None, lambda query: None, act=act)
+
+
+def test_servers_that_keep_silent_are_asked_last() -> None:
+    async def act(stub: Stub, servers: list[Nameserver]) -> None:
+        for n in range(3):
+            await ask(stub, f"n{n}.test", seconds=0.02)
+        await ask(stub)
+        assert (len(servers[0].asked), len(servers[1].asked)) == (3, 1)
+
+    with_servers(lambda query: None, lambda query: records(query, A), act=act)
+
+
 def test_too_many_questions() -> None:
     async def act(stub: Stub, servers: list[Nameserver]) -> None:
         tasks = [asyncio.create_task(ask(stub, f"n{n}.test", seconds=0.1)) for n in range(10)]

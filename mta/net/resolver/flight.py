@@ -82,11 +82,12 @@ class Flight:
         """Ask the first server."""
         self._ask_next()
 
-    def abandon(self) -> None:
-        """Nobody waits any more: forget the query; servers that did not answer lose by it."""
+    def abandon(self, *, late: bool) -> None:
+        """Nobody waits any more: forget the query. `late`: servers had their time, and lose by it."""
         if not self.done:
-            for server, _ in self._tickets:
-                server.failed()
+            if late:
+                for server, _ in self._tickets:
+                    server.failed()
             self._clean()
 
     def _clean(self) -> None:

@@ -104,7 +104,7 @@ class Stub:
     def close(self) -> None:
         """Answer all who wait with FAIL and close the sockets."""
         for flight in list(self._flights.values()):
-            flight.abandon()
+            flight.abandon(late=False)
             self._landed(flight, Answer(Status.FAIL, reason="the resolver is closed"), 0)
         for server in self._servers:
             server.close()
@@ -133,6 +133,6 @@ class Stub:
     def _leave(self, flight: Flight, future: asyncio.Future[Answer]) -> None:
         flight.waiters.discard(future)
         if not flight.waiters and not flight.done:
-            flight.abandon()
+            flight.abandon(late=not future.cancelled())
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
