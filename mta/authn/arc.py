@@ -45,6 +45,11 @@ class Chain:
     """DNSSEC vouches for all keys."""
 
     @property
+    def passed(self) -> bool:
+        """True for a good chain."""
+        return self.result is Result.PASS
+
+    @property
     def sealers(self) -> tuple[str, ...]:
         """The domains that sealed, the first of them first, in lower case and A-labels."""
         return tuple(one.seal.domain for one in self.sets)

@@ -126,8 +126,12 @@ def _earlier(chain: Chain) -> Iterable[bytes]:
 
 
 def _line(name: str, value: str) -> str:
-    """A field folded after semicolons, which relaxed canonicalisation does not see."""
-    return f"{name}: {value.replace('; ', ';' + chr(13) + chr(10) + chr(9))}" + "\r\n"
+    """A field folded after semicolons, which relaxed canonicalisation does not see.
+
+    The lines go on with a blank: dkimpy looks for " i=1;" and would not find it after a tab.
+    """
+    folded = value.replace("; ", ";\r\n ")
+    return f"{name}: {folded}\r\n"
 
 
 def _signed(name: str, tags: dict[str, str], key: SigningKey, digest: hashlib._Hash) -> str:

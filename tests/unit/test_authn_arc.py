@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
+import dkim  # type: ignore[import-untyped]
 import pytest
 
 from mta.authn.arc import Chain, validate
@@ -18,7 +19,7 @@ from mta.authn.results import Result
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
 from sieve_ext.message import Message
-from tests.unit.dkim_kit import ED25519, HEAD, MESSAGE, NOW, RSA, dns_with
+from tests.unit.dkim_kit import ED25519, HEAD, MESSAGE, NOW, RSA, dns_with, record
 
 PAYLOAD = (
     'mx.example.org;\r\n\tspf=pass smtp.mailfrom=a@example.net;\r\n dkim=pass (a "good" key) header.d=b.c'
@@ -47,6 +48,20 @@ def test_chains_of_our_own(key: SigningKey, times: int) -> None:
     assert [re.findall(rb"cv=(\w+)", field.unfolded) for field in seals] == [[b"pass"]] * (times - 1) + [
         [b"none"]
     ]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_dkimpy_validates_our_chains(times: int) -> None:
+    message = sealed(MESSAGE, times)
+
+    def validated(octets: bytes) -> bytes:
+        cv, _, reason = dkim.arc_verify(octets, dnsfunc=lambda name, timeout=5: record(RSA).encode())
+        assert reason
+        return bytes(cv)
+
+    assert validated(message) == b"pass"
+    assert validated(message.replace(b"weekly", b"daily")) == b"fail"
+    assert validated(message.replace(b"mx.example.org", b"mx.example.com")) == b"fail"
 
 
 def test_no_chain() -> None:
@@ -83,12 +98,12 @@ def again(name: bytes) -> Edit:
 DEFECTS: list[tuple[str, Edit, Result, str]] = [
     ("nothing", lambda message: message, Result.PASS, ""),
     ("another Received", lambda message: b"Received: x\r\n" + message, Result.PASS, ""),
-    ("folded anew", replacing(b"ARC-Seal: a=rsa-sha256;\r\n\tb", b"arc-seal :\r\n a=rsa-sha256;  b"),
+    ("folded anew", replacing(b"ARC-Seal: a=rsa-sha256;\r\n b", b"arc-seal :\r\n\ta=rsa-sha256;  b"),
      Result.PASS, ""),
     ("the body", lambda message: message + b"more\r\n", Result.FAIL, "the body"),
     ("the subject", replacing(b"weekly", b"daily"), Result.FAIL, "message signature 2: the header"),
-    ("an older AAR", replacing(b"i=1;\r\n\tmx.example.org", b"i=1; mx.evil.example"), Result.FAIL, "seal 1"),
-    ("the newest AAR", replacing(b"i=2;\r\n\tmx.example.org", b"i=2; mx.evil.example"),
+    ("an older AAR", replacing(b"i=1;\r\n mx.example.org", b"i=1; mx.evil.example"), Result.FAIL, "seal 1"),
+    ("the newest AAR", replacing(b"i=2;\r\n mx.example.org", b"i=2; mx.evil.example"),
      Result.FAIL, "seal 2"),
     ("no AAR", without(RESULTS), Result.FAIL, "not whole"),
     ("no AMS", without(b"ARC-Message-Signature"), Result.FAIL, "not whole"),

@@ -19,6 +19,7 @@ from mta.authn.dkimsignature import read_signature, unsigned_line
 from mta.authn.results import Result
 from mta.net.resolver.fake import FakeResolver
 from sieve_ext.message import Message
+from tests.fuzz import fuzz_dkim
 from tests.unit.dkim_kit import ED25519, MESSAGE, NOW, dns_with, forge, record
 
 PIECES = [
@@ -99,6 +100,12 @@ def test_chains(message: bytes) -> None:
     chain = asyncio.run(validate(Message(message), dns_with(ED25519), now=NOW))
     assert chain.result in (Result.NONE, Result.PASS, Result.FAIL)
     assert chain.reason.isprintable()
+
+
+@settings(max_examples=60)
+@given(octets | mutated(GOOD))
+def test_the_invariant_of_the_fuzzer(data: bytes) -> None:
+    fuzz_dkim.check(data)
 
 
 @given(st.binary(max_size=300))
