@@ -6,7 +6,7 @@ from mta.standards.entry import Standard
 
 S = Standard
 
-_ENGINE = "in the engine; the server runs no scripts yet"
+_ENGINE = "in the engine; the server runs policies in it, no scripts of users"
 
 # One entry, a few lines: a table is read in columns, so the formatter leaves it alone.
 # fmt: off

@@ -1,3 +1,5 @@
+"""Keys for signatures and their records: comparisons, each step of a rotation, and a whole one."""
+
 from __future__ import annotations
 
 import asyncio

@@ -121,6 +121,8 @@ NO_LIMITS = {
     "mta.net.resolver.wire.NOERROR": "a number of the protocol",
     "mta.net.resolver.wire.NXDOMAIN": "a number of the protocol",
     "mta.net.resolver.wire.SERVFAIL": "a number of the protocol",
+    "mta.policy.sieve.decision.NOT_NOW": "a code of a reply",
+    "mta.policy.watched.INTERVAL": "how often something is looked at",
     "mta.smtp.dotstuff._*": "characters",
     "mta.store.maildir.FOLDER_FLAGS": "flags of open(2)",
     "mta.store.quota.LOCK_POLL_*": "how often something is looked at",

@@ -31,6 +31,7 @@ LONGEST_FILE = 400
 LONG_FILES: dict[str, str] = {}
 STANDARD_NAMES = {
     "mta/admin/http.py": "always imported as mta.admin.http, never from its own folder",
+    "mta/policy/sieve/queue.py": "what the capability is about; always imported as mta.policy.sieve.queue",
     "queue/mailqueue/inspect.py": "always imported as mailqueue.inspect",
     "queue/mailqueue/queue.py": "what the package is about; always imported as mailqueue.queue",
     "sieve_ext/extensions/copy.py": "the name of the capability; always imported from the package",
