@@ -17,7 +17,7 @@ from typing import Any
 from mta.policy.watched import TableError, Watched
 from sieve_ext.extend import Capability, Checker, Comparator, GivenTag, Node, Request, suggest, texts
 from sieve_ext.extensions.extlists import CAPABILITIES as STANDARD
-from sieve_ext.extensions.extlists import ListKnown, ListLookup, check_list
+from sieve_ext.extensions.extlists import ListKnown, ListLookup, bad_list, check_list
 
 TABLES = "tamis_tables"
 """The setting that lists the names of the tables, with blanks between."""
@@ -65,7 +65,7 @@ def _check(node: Node, given: GivenTag, comparator: Comparator, checker: Checker
     known = [SCHEME + name for name in checker.unit.settings.text(TABLES).split()]
     for text in texts(node.keys):
         name = checker.constant(text)
-        if name is not None and name not in known:
+        if name is not None and name not in known and bad_list(name) is None:
             hint = suggest(name, known) or (f"there are: {', '.join(known)}" if known else "there is none")
             checker.error(text, "unknown-table", f"'{name}' is no table of tamis.toml", hint)
 

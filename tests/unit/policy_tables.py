@@ -1,0 +1,93 @@
+"""What the tables of policy tests have in common: a script's decision for a session, and what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mta.address import NULL, parse_address
+from mta.envelope import Envelope, Recipient
+from mta.policy.sieve.decision import Decision, decide
+from mta.policy.sieve.facts import STAGES, Facts, Surroundings
+from mta.policy.sieve.policy import script_envelope
+from mta.policy.sieve.program import Found, Program, load, settings_for
+from mta.policy.sieve.tables import Tables
+from mta.session import Session, TlsInfo
+from sieve_ext.message import Message
+
+REQUIRE = (
+    'require ["vnd.tamis.stage", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope", "vnd.tamis.route",'
+    ' "vnd.tamis.queue", "envelope", "editheader", "variables", "extlists", "reject", "ereject", "body",'
+    ' "date", "relational", "comparator-i;ascii-numeric", "ihave"];\n'
+)
+ROUTES = ("backend:store", "relay:out")
+TABLES = ("vip",)
+MESSAGE = b"From: Ann <a@x.test>\r\nTo: b@example.test\r\nSubject: Frop!\r\n\r\nFriep!\r\n"
+
+
+@dataclass
+class Case:
+    """A session as a script sees it."""
+
+    session: Session = field(default_factory=lambda: session())
+    sender: str = "a@x.test"
+    recipients: tuple[str, ...] = ("b@example.test",)
+    message: bytes = MESSAGE
+
+
+def session() -> Session:
+    """A client with everything."""
+    made = Session("abcdefghijk", "smtp", "smtp", "192.0.2.7", 40000, "198.51.100.1", 25)
+    made.helo = "client.x.test"
+    made.esmtp = True
+    made.tls = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mx.test", "peer.x.test")
+    made.transactions = 1
+    return made
+
+
+def read(*scripts: str, queue: bool = True) -> tuple[Program | None, list[Found]]:
+    """Load scripts, which have no `require` of their own yet, as files a.sieve, b.sieve..."""
+    sources = [(f"/p/{chr(97 + n)}.sieve", (REQUIRE + text).encode()) for n, text in enumerate(scripts)]
+    return load(sources, settings_for(ROUTES, TABLES, has_queue=queue))
+
+
+def faults(*scripts: str, queue: bool = True) -> list[str]:
+    """What is wrong as "line:column code", 1 the first line behind `require`; warnings in parentheses."""
+    out = []
+    for one in read(*scripts, queue=queue)[1]:
+        text = f"{one.diagnostic.line - 1}:{one.diagnostic.column} {one.diagnostic.code}"
+        out.append(f"({text})" if one.is_warning else text)
+    return out
+
+
+def program(*scripts: str, folder: Path | None = None) -> Program:
+    """A program without errors; table "vip" is the file of that name in `folder`."""
+    made, found = read(*scripts)
+    assert made is not None, [str(one) for one in found]
+    if folder is not None:
+        made.host = Tables({"vip": folder / "vip"}, lambda: 0.0, lambda text: None)
+    return made
+
+
+def decision(script: str, stage: str = "", case: Case | None = None, folder: Path | None = None) -> Decision:
+    """What the script decides; `stage` is by default the first one that it has."""
+    made = program(script, folder=folder)
+    stage = stage or next(one for one in STAGES if made.has(one))
+    case = case or Case()
+    sender = parse_address(case.sender) if case.sender else NULL
+    envelope = Envelope(sender, [Recipient(parse_address(one)) for one in case.recipients])
+    seen = envelope if stage in ("mail", "rcpt", "data") else None
+    recipient = envelope.recipients[0] if stage == "rcpt" else None
+    message = Message(case.message) if stage == "data" else None
+    facts = Facts(
+        stage, case.session, "mx.test", lambda address: address == "192.0.2.7", seen, recipient, message
+    )
+    outcome = made.run(stage, Surroundings(facts), script_envelope(case.session, seen, recipient), message)
+    return decide(outcome)
+
+
+def holds(test: str, stage: str = "data", case: Case | None = None, folder: Path | None = None) -> bool:
+    """Whether a test holds at a stage."""
+    found = decision(f'stage "{stage}" {{ if {test} {{ reply "yes"; }} }}', stage, case, folder)
+    assert found.reply is None or found.reply.text == "yes", found.reply
+    return found.reply is not None
