@@ -160,6 +160,15 @@ def test_hosts_of_one_mx_without_ipv6_are_one_void_lookup() -> None:
     assert check(dns, CLIENT6).passed
 
 
+def test_reverse_dns_that_fails_does_not_match() -> None:
+    """RFC 7208 section 5.5: no error of the check; the macro is "unknown" then (section 7.3)."""
+    dns = FakeResolver()
+    dns.text("d.test", "v=spf1 ptr:d.test exists:%{p}.d.test -all")
+    dns.fail("1.2.0.192.in-addr.arpa")
+    assert check(dns).result.result is Result.FAIL
+    assert ("unknown.d.test", "A") in dns.asked
+
+
 def test_two_records_are_an_error() -> None:
     dns = zone("v=spf1 -all")
     dns.text("d.test", "v=spf1 +all")
@@ -251,6 +260,13 @@ def test_local_part_beyond_ascii_matches_nothing() -> None:
     dns.add("xn--mller-kva.d.test", "A", "127.0.0.1")
     assert check(dns, local="müller").result.result is Result.FAIL
     assert ("xn--mller-kva.d.test", "A") not in dns.asked
+
+
+def test_long_names_lose_labels_from_the_left() -> None:
+    """RFC 7208 section 7.3: down to 253 characters."""
+    dns = zone("v=spf1 exists:" + "%{l}." * 6 + "d.test -all")
+    dns.add(f"{'x' * 60}." * 4 + "d.test", "A", "127.0.0.1")
+    assert check(dns, local="x" * 60).passed
 
 
 def test_time_is_over() -> None:

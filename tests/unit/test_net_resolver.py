@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Any
 
 import dns.edns
@@ -130,6 +131,12 @@ def test_insecure_answer() -> None:
 )
 def test_only_loopback_vouches(host: str, trusted: bool) -> None:
     assert Address(host).is_loopback is trusted
+
+
+def test_what_came_from_elsewhere_is_never_secure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Address, "is_loopback", False)
+    answer, _ = asking(lambda query: records(query, A, flags=AD))
+    assert answer.status is Status.INSECURE
 
 
 @pytest.mark.parametrize("rcode", [0, 3])
@@ -453,11 +460,12 @@ def test_dead_server_is_asked_last() -> None:
 def test_server_that_comes_back_is_used() -> None:
     async def run() -> None:
         port = free_port()
-        stub = Stub([Address("127.0.0.1", port)], NO_CACHE)
-        assert (await ask(stub)).reason == "connection refused"
+        stub = Stub([Address("127.0.0.1", port)])
+        for n in range(10):
+            assert (await ask(stub, f"n{n}.test")).reason == "connection refused"
         async with Nameserver(lambda query: records(query, A), port=port):
-            for _ in range(10):
-                assert (await ask(stub)).usable
+            for n in range(10):
+                assert (await ask(stub, f"n{n}.test")).usable
         stub.close()
 
     asyncio.run(run())
@@ -483,6 +491,19 @@ def test_sockets_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(set(servers[0].sources)) > 20
 
     with_servers(lambda query: records(query, A), act=act, settings=NO_CACHE)
+
+
+def test_ids_on_their_way_are_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = Random(1)
+    few = [bytes((random.randrange(4) for _ in range(512))) for _ in range(100)]
+    monkeypatch.setattr("mta.net.resolver.server.os.urandom", lambda count: few.pop())
+
+    async def act(stub: Stub, servers: list[Nameserver]) -> None:
+        answers = await asyncio.gather(*(ask(stub, f"n{n}.test", seconds=2) for n in range(30)))
+        assert all(answer.usable for answer in answers)
+        assert stub.counters["resent"] == 0
+
+    with_servers(lambda query: records(query), act=act)
 
 
 def test_many_questions_at_once() -> None:

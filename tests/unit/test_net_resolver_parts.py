@@ -109,6 +109,14 @@ def test_records_as_dnspython_reads_them(rdtype: str, values: list[str]) -> None
     assert (found.rcode, found.ttl, found.truncated, found.authenticated) == (0, 60, False, False)
 
 
+def test_records_of_other_classes_do_not_count() -> None:
+    octets = reply("A", "192.0.2.1")
+    place = octets.index(b"\0\x01\0\0\0\x3c")
+    assert len(wire.read_reply(octets, asked()).records) == 1
+    other = octets[:place] + b"\0\3" + octets[place + 2 :]
+    assert wire.read_reply(other, asked()).records == ()
+
+
 def test_return_codes_beyond_15() -> None:
     message = dns.message.make_response(dns.message.make_query("d.test", "A", use_edns=0))
     message.set_rcode(dns.rcode.BADVERS)
