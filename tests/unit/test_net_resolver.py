@@ -495,7 +495,7 @@ def test_sockets_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ids_on_their_way_are_not_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     random = Random(1)
-    few = [bytes((random.randrange(4) for _ in range(512))) for _ in range(100)]
+    few = [bytes(random.randrange(4) for _ in range(512)) for _ in range(100)]
     monkeypatch.setattr("mta.net.resolver.server.os.urandom", lambda count: few.pop())
 
     async def act(stub: Stub, servers: list[Nameserver]) -> None:
