@@ -1,0 +1,216 @@
+"""`SievePolicy` around another policy: what is refused stays refused, at once or later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mta.address import NULL, parse_address
+from mta.delivery.outcome import NextHop
+from mta.envelope import Envelope, OriginalRecipient, Recipient
+from mta.policy.sieve.policy import SievePolicy, Site
+from mta.policy.verdict import CONTINUE, Policy, Verdict
+from mta.reply import Reply
+from mta.session import Session
+from sieve_ext.message import Message
+from tests.unit.policy_tables import MESSAGE, program, session
+
+NO = Verdict(Reply(550, "5.1.1", "builtin"))
+LATER = Verdict(Reply(451, "4.4.1", "builtin"))
+
+
+class Fake:
+    """A built-in policy that says what the test wants, at once or later, and notes what it is asked."""
+
+    def __init__(self, verdict: Verdict = CONTINUE, *, late: bool = False) -> None:
+        self.verdict = verdict
+        self.late = late
+        self.asked: list[str] = []
+
+    def _say(self, what: str) -> Any:
+        self.asked.append(what)
+        return _later(self.verdict) if self.late else self.verdict
+
+    def connect(self, session: Session) -> Any:
+        return self._say("connect")
+
+    def helo(self, session: Session) -> Any:
+        return self._say("helo")
+
+    def auth(self, session: Session) -> Any:
+        return self._say("auth")
+
+    def mail(self, session: Session, envelope: Envelope) -> Any:
+        return self._say(f"mail {envelope.sender.text}")
+
+    def rcpt(self, session: Session, envelope: Envelope, recipient: Recipient) -> Any:
+        return self._say(f"rcpt {recipient.address.text}")
+
+    def data(self, session: Session, envelope: Envelope, message: Message) -> Any:
+        return self._say("data")
+
+    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop:
+        return NextHop("usual")
+
+
+async def _later(verdict: Verdict) -> Verdict:
+    await asyncio.sleep(0)
+    return verdict
+
+
+def policy(script: str, builtin: Policy) -> tuple[SievePolicy, list[tuple[str, str, str]]]:
+    told: list[tuple[str, str, str]] = []
+    made = SievePolicy(
+        program(script), builtin, Site("mx.test", lambda address: False), lambda *words: told.append(words)
+    )
+    return made, told
+
+
+def settle(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
+    if isinstance(verdict, Verdict):
+        return verdict
+
+    async def wait() -> Verdict:
+        return await verdict
+
+    return asyncio.run(wait())
+
+
+def envelope(*recipients: str, sender: str = "a@x.test") -> Envelope:
+    people = [Recipient(parse_address(one)) for one in recipients or ("b@example.test",)]
+    return Envelope(parse_address(sender) if sender else NULL, people)
+
+
+def ask(made: Policy, stage: str, given: Envelope | None = None) -> Verdict:
+    given = given or envelope()
+    match stage:
+        case "mail":
+            return settle(made.mail(session(), given))
+        case "rcpt":
+            return settle(made.rcpt(session(), given, given.recipients[0]))
+        case "data":
+            return settle(made.data(session(), given, Message(MESSAGE)))
+    return settle(getattr(made, stage)(session()))
+
+
+STAGES = ("connect", "helo", "auth", "mail", "rcpt", "data")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_refusal_of_the_builtin_policy_stands(stage: str, late: bool) -> None:
+    fake = Fake(NO, late=late)
+    made, _ = policy(f'stage "{stage}" {{ accept; }}', fake)
+    assert ask(made, stage) == NO
+    assert len(fake.asked) == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_script_refuses_is_not_asked_further(stage: str) -> None:
+    fake = Fake()
+    made, _ = policy(f'stage "{stage}" {{ reply "no"; }}', fake)
+    assert str(ask(made, stage).reply) == "550 5.7.1 no"
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_without_a_script_is_the_builtin_policys(stage: str) -> None:
+    other = "mail" if stage == "rcpt" else "rcpt"
+    made, _ = policy(f'stage "{other}" {{ reply "no"; }}', Fake(replace(NO, delay=3.0)))
+    assert ask(made, stage) == replace(NO, delay=3.0)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_delays(late: bool) -> None:
+    made, _ = policy('stage "rcpt" { tarpit 5; }', Fake(replace(NO, delay=3.0), late=late))
+    assert ask(made, "rcpt") == replace(NO, delay=5.0)
+    made, _ = policy('stage "rcpt" { tarpit 2; }', Fake(replace(CONTINUE, delay=3.0), late=late))
+    assert ask(made, "rcpt").delay == 3.0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_sender_is_changed_after_it_was_judged(late: bool) -> None:
+    fake = Fake(late=late)
+    made, _ = policy('stage "mail" { set_sender "new@x.test"; }', fake)
+    given = envelope()
+    ask(made, "mail", given)
+    assert (fake.asked, given.sender.text) == (["mail a@x.test"], "new@x.test")
+    fake.verdict = NO
+    given = envelope()
+    ask(made, "mail", given)
+    assert given.sender.text == "a@x.test"
+    fake.verdict = CONTINUE
+    given = envelope(sender="")
+    ask(made, "mail", given)
+    assert given.sender.is_null
+
+
+def test_a_rewritten_recipient_is_judged_as_rewritten_and_keeps_its_name() -> None:
+    fake = Fake()
+    made, _ = policy('stage "rcpt" { rewrite_recipient "new@x.test"; route :to "relay:out"; }', fake)
+    given = envelope()
+    ask(made, "rcpt", given)
+    (recipient,) = given.recipients
+    assert fake.asked == ["rcpt new@x.test"]
+    assert recipient.original == OriginalRecipient("rfc822", "b@example.test")
+    assert made.route(session(), given, recipient) == NextHop("relay:out")
+    assert made.route(session(), given, Recipient(NULL)) == NextHop("usual")
+    recipient.original = OriginalRecipient("rfc822", "first@x.test")
+    ask(made, "rcpt", given)
+    assert recipient.original.address == "first@x.test"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_added_recipients_are_judged(late: bool) -> None:
+    fake = Fake(late=late)
+    made, told = policy('stage "data" { add_recipient ["c@x.test", "b@example.test", "c@x.test"]; }', fake)
+    orders = ask(made, "data").orders
+    assert orders is not None
+    assert [(one.address.text, one.notify) for one in orders.added] == [("c@x.test", frozenset({"NEVER"}))]
+    assert told == []
+
+
+def test_added_recipients_that_are_refused() -> None:
+    class OnlyMessages(Fake):
+        def rcpt(self, session: Session, envelope: Envelope, recipient: Recipient) -> Any:
+            return NO if recipient.address.local == "no" else LATER
+
+    made, told = policy('stage "data" { add_recipient ["no@x.test", "later@x.test"]; }', OnlyMessages())
+    orders = ask(made, "data").orders
+    assert orders is not None
+    assert [one.address.text for one in orders.added] == ["later@x.test"]
+    assert told == [
+        ("recipient not added", "abcdefghijk", "a.sieve:2: no@x.test is not added: 550 5.1.1 builtin")
+    ]
+
+
+def test_no_orders_where_nothing_is_ordered() -> None:
+    made, _ = policy('stage "data" { remove_recipient "nobody@x.test"; }', Fake())
+    assert ask(made, "data") is CONTINUE
+    given = envelope(sender="")
+    made, _ = policy('stage "data" { set_sender "a@x.test"; }', Fake())
+    assert ask(made, "data", given).orders is None
+
+
+def test_removed_recipients_and_route_of_all() -> None:
+    made, _ = policy('stage "data" { remove_recipient "B@EXAMPLE.test"; route :to "relay:out"; }', Fake())
+    given = envelope("a@example.test", "b@example.test")
+    orders = ask(made, "data", given).orders
+    assert orders is not None
+    assert orders.removed == {1: "a.sieve:2"}
+    assert {one.route for one in given.recipients} == {"relay:out"}
+
+
+def test_failures_are_told() -> None:
+    made, told = policy('stage "data" { set "a" "x"; add_recipient "${a}"; }', Fake())
+    reply = ask(made, "data").reply
+    assert reply is not None
+    assert (reply.code, reply.enhanced) == (451, "4.3.5")
+    assert told == [("script failed", "abcdefghijk", reply.cause)]
+    made, told = policy('stage "data" { deleteheader "Received"; }', Fake())
+    assert ask(made, "data").reply is None
+    assert [what for what, _, _ in told] == ["note"]
