@@ -2,6 +2,7 @@
 
     tamis dkim new example.org       makes keys and prints the records to publish
     tamis dkim rotate example.org    goes as far as the DNS allows; to be run again until all is done
+    tamis dkim rotate example.org --begin    makes new keys to replace those that sign
     tamis dkim test                  compares all keys with the DNS; exit status 1 when one is wrong
 
 Exit codes: 0, 1 when something is wrong or the DNS does not answer, 2 for wrong usage, 78 when the files of
@@ -138,17 +139,25 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
         domain: DomainArgument,
         keys: FolderOption = None,
         resolver: ResolverOption = "",
+        begin: Annotated[
+            bool, typer.Option("--begin", help="Make new keys to replace those that sign.")
+        ] = False,
         at_once: Annotated[
             bool, typer.Option("--at-once", help="Sign with a new key as soon as its record is seen.")
         ] = False,
     ) -> None:
-        """Begin to replace a domain's keys, or go on with that as far as the DNS allows."""
+        """Move a domain's keys on as far as the DNS allows; with --begin, begin to replace them."""
         folder, name = locate(keys), _domain(domain)
         with _Files():
             entries = folder.entries(name)
             if not entries:
                 _refuse(f"{name} has no keys; make some with: tamis dkim new {name}")
-            if is_resting(entries):
+            if begin and not is_resting(entries):
+                _refuse("keys are being replaced already; go on without --begin")
+            if is_resting(entries) and not begin:
+                typer.echo("nothing to do: all keys sign; --begin replaces them")
+                return
+            if begin:
                 made = folder.create(name, types_to_renew(entries), "", DEFAULT_RSA_BITS, time.time())
                 typer.echo("new keys are made; publish this:", err=True)
                 for entry in made:

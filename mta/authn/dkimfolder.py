@@ -21,6 +21,7 @@ import msgspec
 
 from mta.address import AddressError, domain_key
 from mta.authn.dkimkeys import (
+    ALGORITHMS,
     KeyFileError,
     SigningKey,
     check_selector,
@@ -187,6 +188,8 @@ def _read_state(path: Path) -> tuple[KeyEntry, ...]:
         with open(path, "rb") as file:
             state = msgspec.json.decode(file.read(LARGEST_STATE), type=StateFile)
         for entry in state.keys:
+            if entry.type not in ALGORITHMS:
+                raise ValueError(f"the type {entry.type!r} is none of {', '.join(ALGORITHMS)}")
             if check_selector(entry.selector) != entry.selector:
                 raise ValueError(f"the selector {entry.selector!r} is not in lower case")
     except OSError as error:

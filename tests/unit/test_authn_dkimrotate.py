@@ -213,6 +213,7 @@ def test_the_folder(tmp_path: Path) -> None:
         ('{"keys": 5}', "Expected `array`"),
         ('{"kyes": []}', "unknown field"),
         ('{"keys": [{"selector": "../../x", "type": "rsa", "created": 1}]}', "cannot be a selector"),
+        ('{"keys": [{"selector": "x", "type": "dsa", "created": 1}]}', "none of rsa, ed25519"),
         ('{"keys": [], "version": 2}', "later Tamis"),
     ],
 )

@@ -107,8 +107,12 @@ def test_from_the_first_key_to_a_rotation(terminal: Terminal, zone: Zone) -> Non
     assert tested.exit_code == 0, tested.output
     assert tested.stdout.count("(active): ok; its signature: pass, secure") == 2
 
-    zone.publish(terminal.run("rotate", DOMAIN, "--resolver", zone.address).stdout)
+    assert "nothing to do" in terminal.run("rotate", DOMAIN, "--resolver", zone.address).stdout
+    assert terminal.states == old
+    zone.publish(terminal.run("rotate", DOMAIN, "--begin").stdout)
     assert len(terminal.states) == 4
+    again = terminal.run("rotate", DOMAIN, "--begin")
+    assert (again.exit_code, "already" in again.stderr) == (1, True)
     assert "60 minutes" in terminal.run("rotate", DOMAIN, "--resolver", zone.address).stdout
     terminal.run("rotate", DOMAIN, "--resolver", zone.address, "--at-once")
     assert {name: terminal.states[name] for name in old} == dict.fromkeys(old, "retired")
@@ -139,8 +143,7 @@ def test_the_dns_does_not_answer(terminal: Terminal, zone: Zone) -> None:
     terminal.run("rotate", DOMAIN, "--resolver", zone.address)
     assert set(terminal.states.values()) == {"active"}
     zone.broken = True
-    rotated = terminal.run("rotate", DOMAIN, "--resolver", zone.address)
-    assert rotated.exit_code == 0  # this one begins a rotation and asks nobody
+    assert terminal.run("rotate", DOMAIN, "--begin").exit_code == 0  # asks nobody
     for command in ("rotate", "test"):
         result = terminal.run(command, DOMAIN, "--resolver", zone.address)
         assert result.exit_code == 1
