@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -350,6 +352,28 @@ def test_a_large_message_comes_in_pieces_and_does_not_hold_up_the_loop() -> None
     assert passed
     assert reads == 1
     assert worst < 0.2, "the loop stood still"
+
+
+def test_a_large_message_is_never_in_memory() -> None:
+    head = HEAD + b"\r\n"
+    line = b"a line of text with some words in it, about seventy columns wide\r\n" * 1000
+
+    def message(head: bytes) -> Message:
+        def chunks() -> Iterator[bytes]:
+            yield head
+            yield from itertools.repeat(line, 100)
+
+        return Message(head, len(head) + 100 * len(line), chunks)
+
+    tracemalloc.start()
+    try:
+        fields = sign(message(head), [ED25519], now=NOW)
+        found = asyncio.run(verify(message(fields + head), dns_with(ED25519), now=NOW))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found[0].passed
+    assert peak < 1_000_000
 
 
 def test_what_we_sign_we_verify() -> None:
