@@ -1,0 +1,65 @@
+"""The examples of docs/policy: each script in a server, and the dialog beside it word for word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.dialog.backend import ScriptedStore
+from tests.dialog.server import Client, run, serving
+from tests.unit.test_docs_policy import PAGES, blocks
+
+NAMES = [name for name in PAGES if name != "README.md"]
+
+
+async def play(client: Client, dialog: str) -> None:
+    """Say the lines behind "C:", and compare the last line of each reply with that behind "S:"."""
+    assert (await client.read_reply()).startswith("220 ")
+    said: list[str] = []
+    for line in dialog.splitlines():
+        who, _, text = line.partition(":")
+        if who == "C":
+            said.append(text.removeprefix(" "))
+            continue
+        assert who == "S", line
+        reply = (await client.say("\r\n".join(said))).rstrip("\r\n").rpartition("\r\n")[2]
+        said.clear()
+        wanted = text.removeprefix(" ").replace("example.org", "example.test")
+        if wanted.endswith(" ..."):
+            assert reply.startswith(wanted.removesuffix("...")), (line, reply)
+        else:
+            assert reply == wanted, line
+    assert not said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example(name: str, tmp_path: Path) -> None:
+    (script,) = blocks(PAGES[name], "sieve")
+    (dialog,) = blocks(PAGES[name], "smtp")
+    (tmp_path / "policy.sieve").write_text(script.replace("example.org", "example.test"))
+    (tmp_path / "blocked").write_text("# domains\nspam.example\n")
+    archive = ScriptedStore()
+
+    async def main() -> None:
+        await archive.start()
+        more = f"""
+[policy]
+scripts = ["policy.sieve"]
+[tables.blocked]
+file = "blocked"
+[backends.archive]
+addresses = ["127.0.0.1:{archive.port}"]
+"""
+        try:
+            async with serving(tmp_path, more=more, queue="enabled = true") as server:
+                client = await server.connect()
+                await play(client, dialog.replace("example.org", "example.test"))
+                assert len(archive.delivered) == (1 if name == "route.md" else 0)
+                if name == "envelope.md":
+                    found = [one.recipient for one in server.store.delivered]
+                    assert found == ["bob@example.test", "archive@example.test"]
+        finally:
+            await archive.stop()
+
+    run(main)
