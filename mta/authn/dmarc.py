@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mta.address import AddressError, domain_key
 from mta.authn.dmarcauthor import Author, find_author
 from mta.authn.dmarcrecord import DmarcRecord, Policy
 from mta.authn.dmarcwalk import Walk, lookup, organizational_by_list, walk
@@ -106,12 +107,20 @@ def _identifiers(spf: SpfResult | None, dkim: Sequence[MethodResult]) -> list[_I
     found: dict[_Identifier, None] = {}
     usable = (Result.PASS, Result.TEMPERROR)
     if spf is not None and spf.identity == "mailfrom" and spf.result.result in usable:
-        found[_Identifier(spf.domain, spf.result.result, False)] = None
+        found[_Identifier(_key(spf.domain), spf.result.result, False)] = None
     for one in dkim:
-        domain = one.properties.get("header.d", "").lower().rstrip(".")
+        domain = _key(one.properties.get("header.d", ""))
         if domain and one.result in usable and len(found) <= MAX_IDENTIFIERS:
             found[_Identifier(domain, one.result, True)] = None
     return list(found)
+
+
+def _key(domain: str) -> str:
+    """A domain in the form of author domains, "" for none."""
+    try:
+        return domain_key(domain)
+    except AddressError:
+        return ""
 
 
 def _badness(found: DmarcResult) -> tuple[int, int]:

@@ -235,6 +235,8 @@ CASES: list[tuple[dict[str, str], str, SpfResult | None, list[MethodResult], Res
     ({"d_test": "p=reject", "m_d_test": "!"}, "a@d.test", spf("m.d.test"), dkim("d.test"), PASS, "none"),
     ({"xn--bcher-kva_test": "p=reject"}, "a@bücher.test", spf("xn--bcher-kva.test"), [], PASS, "none"),
     ({"xn--bcher-kva_test": "p=reject"}, "a@bücher.test", None, [], FAIL, "reject"),
+    ({"xn--bcher-kva_test": "p=reject"}, "a@bücher.test", None, dkim("m.Bücher.test"), PASS, "none"),
+    (D, "a@d.test", spf(""), dkim("", "..", "d.test\0"), FAIL, "reject"),
     (D, "", spf("d.test"), [], PERM, "none"),
     (D, "a@d.test <b@d.test>", spf("d.test"), [], PERM, "none"),
     (D, "a@[192.0.2.1]", spf("d.test"), [], PERM, "none"),

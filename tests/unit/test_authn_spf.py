@@ -169,6 +169,14 @@ def test_reverse_dns_that_fails_does_not_match() -> None:
     assert ("unknown.d.test", "A") in dns.asked
 
 
+def test_clients_own_zone_cannot_break_a_record() -> None:
+    dns = FakeResolver()
+    dns.text("d.test", "v=spf1 ptr:d.test -all")
+    dns.add("1.2.0.192.in-addr.arpa", "PTR", "many.d.test.")
+    dns.add("many.d.test", "A", *(f"10.0.{n // 250}.{n % 250}" for n in range(600)))
+    assert check(dns).result.result is Result.FAIL
+
+
 def test_two_records_are_an_error() -> None:
     dns = zone("v=spf1 -all")
     dns.text("d.test", "v=spf1 +all")
