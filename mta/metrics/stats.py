@@ -170,7 +170,8 @@ class Stats:
     messages: Annotated[
         Counts,
         counter(
-            "Messages answered after their data, by result: delivered, queued, mixed, temporary, permanent.",
+            "Messages answered after their data, by result: delivered, queued, mixed, temporary, "
+            "permanent, discarded (by the policy).",
             "result",
             "listener",
         ),
@@ -179,8 +180,8 @@ class Stats:
     recipients: Annotated[
         Counts,
         counter(
-            "Recipients of answered messages, by outcome (delivered, queued, temporary, permanent) and "
-            "next hop.",
+            "Recipients of answered messages, by outcome (delivered, queued, temporary, permanent, "
+            "discarded) and next hop.",
             "outcome",
             "next_hop",
         ),
