@@ -28,8 +28,8 @@ NOT_TO_ALL = Reply(451, "4.3.0", "the message is not delivered to everybody yet,
 
 def ordered_envelope(envelope: Envelope, orders: Orders) -> Envelope:
     """The envelope that is delivered, as ordered; without recipients when nobody is to get it."""
-    removed = orders.removed or {}
-    recipients = [one for position, one in enumerate(envelope.recipients) if position not in removed]
+    left_out = {*(orders.removed or ()), *(orders.repeated or ())}
+    recipients = [one for position, one in enumerate(envelope.recipients) if position not in left_out]
     return replace(
         envelope,
         sender=envelope.sender if orders.sender is None else orders.sender,
@@ -63,10 +63,13 @@ def all_outcomes(envelope: Envelope, orders: Orders, outcomes: Sequence[Outcome]
     found: list[Outcome] = []
     for position, recipient in enumerate(envelope.recipients):
         cause = (orders.removed or {}).get(position)
-        if cause is None:
-            found.append(next(made))
-        else:
+        first = (orders.repeated or {}).get(position)
+        if cause is not None:
             found.append(Outcome(recipient, replace(REMOVED, cause=f"removed: {cause}"), ""))
+        elif first is not None:
+            found.append(replace(found[first], recipient=recipient))
+        else:
+            found.append(next(made))
     return [*found, *made]
 
 

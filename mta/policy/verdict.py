@@ -34,6 +34,9 @@ class Orders:
     """Recipients that the client does not know of."""
     removed: Mapping[int, str] | None = None
     """Positions in the envelope of recipients that do not get it, with the causes."""
+    repeated: Mapping[int, int] | None = None
+    """Positions of recipients that are, once rewritten, the one at an earlier position: it gets one copy, and
+    both have its reply."""
     priority: int | None = None
     """MT-PRIORITY in place of the client's, -9 to 9."""
     lifetime: float = 0.0

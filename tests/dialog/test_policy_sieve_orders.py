@@ -288,3 +288,19 @@ def test_rewritten_recipient_is_named_as_the_client_knows_it(tmp_path: Path) -> 
             assert kept.original == ("rfc822", "old@example.test")
 
     run(main)
+
+
+def test_recipients_that_become_one_get_one_copy(tmp_path: Path) -> None:
+    script = 'stage "rcpt" { if envelope "to" "old@example.test" { rewrite_recipient "b@example.test"; } }'
+    store = MailStore(b="550 5.2.1 no")
+
+    async def main() -> None:
+        async with policed(tmp_path, script, store=store) as server:
+            client = await greeted(server)
+            people = ("b@example.test", "old@example.test", "c@example.test")
+            assert (await send(client, "b@example.test", "old@example.test")).startswith("550 5.2.1")
+            store.heal()
+            assert (await send(client, *people)).startswith("250")
+            assert [len(store.got(name)) for name in ("b", "c")] == [1, 1]
+
+    run(main)

@@ -53,6 +53,14 @@ def test_outcomes_are_those_of_the_client_in_order_and_then_the_added_ones() -> 
     ]
 
 
+def test_a_recipient_that_comes_twice_gets_one_copy_and_both_have_its_reply() -> None:
+    orders = Orders(repeated={1: 0}, removed={2: "p:1"})
+    assert ordered_envelope(given(), orders).recipients == [A]
+    found = all_outcomes(given(), orders, [Outcome(A, OK, "x", queue_id="Q")])
+    assert found[:2] == [Outcome(A, OK, "x", queue_id="Q"), Outcome(B, OK, "x", queue_id="Q")]
+    assert found[2].reply.cause == "removed: p:1"
+
+
 @pytest.mark.parametrize("per_recipient", [False, True])
 def test_added_recipients_in_the_answer(per_recipient: bool) -> None:
     orders = Orders(added=(ADDED,))

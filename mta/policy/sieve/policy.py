@@ -107,7 +107,9 @@ class SievePolicy:
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
         if not self._program.has("data"):
-            return self._builtin.data(session, envelope, message)
+            if _repeated(envelope) is None:
+                return self._builtin.data(session, envelope, message)
+            return self._conclude(Decision(), session, envelope, message)
         if self._program.reads_body and message.original_size > LARGE:
             return self._data_aside(session, envelope, message)
         decision = self._ask("data", session, envelope, message=message)
@@ -208,6 +210,7 @@ class SievePolicy:
             None if envelope.sender.is_null else decision.sender,
             added,
             _positions(envelope, decision.removed),
+            _repeated(envelope),
             decision.priority,
             decision.lifetime,
             decision.tags,
@@ -226,6 +229,20 @@ def _positions(envelope: Envelope, removed: list[tuple[str, Address]]) -> dict[i
         for position, recipient in enumerate(envelope.recipients)
         if recipient.address.key in causes
     }
+    return found or None
+
+
+def _repeated(envelope: Envelope) -> dict[int, int] | None:
+    """Which recipients are the same as one before, None when none is: rewriting may have made them so."""
+    recipients = envelope.recipients
+    if len(recipients) < 2:
+        return None
+    first: dict[tuple[str, str], int] = {}
+    found: dict[int, int] = {}
+    for position, recipient in enumerate(recipients):
+        known = first.setdefault((recipient.address.local, recipient.address.domain), position)
+        if known != position:
+            found[position] = known
     return found or None
 
 
