@@ -167,9 +167,9 @@ class Tamis:
 
 
 @contextlib.contextmanager
-def tamis(place: Path, sink: Sink) -> Iterator[System]:
-    """Run a private Tamis that delivers to the sink."""
-    instance = Tamis(place, sink)
+def tamis(place: Path, sink: Sink, more: str = "") -> Iterator[System]:
+    """Run a private Tamis that delivers to the sink, with `more` at the end of its configuration."""
+    instance = Tamis(place, sink, more)
     instance.start()
     try:
         instance.wait()

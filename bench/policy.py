@@ -1,0 +1,86 @@
+"""What policy in Sieve costs: Tamis with scripts beside Tamis without any.
+
+`policy_overhead` is the processor time of a message with conf/policy.sieve, everything in it switched on,
+over that without scripts; `policy_throughput` are the messages a second of both. `policy_rules` is the first
+of these with 1,000 rules about the header, `policy_table` with a table of 1,000,000 keys that is asked three
+times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from functools import partial
+from pathlib import Path
+
+from bench import workplace
+from bench.command import Options, run
+from bench.cpu import cost
+from bench.figures import Figure
+from bench.load import Load, rate, warm_rate
+from bench.rounds import in_turns, middle
+from bench.side_by_side import wait_until_idle
+from bench.sink import sink
+from bench.tamis import tamis
+
+EXAMPLE = Path(__file__).parents[1] / "conf" / "policy.sieve"
+LOAD = Load(4096, 20)
+RULES = 1000
+KEYS = 1_000_000
+ASKED = """require ["vnd.tamis.stage", "vnd.tamis.reply", "envelope", "extlists"];
+stage "mail" { if envelope :list "from" "table:blocked" { defer; } }
+stage "rcpt" { if envelope :list "to" "table:blocked" { defer; } }
+stage "data" { if address :list "from" "table:blocked" { defer; } }
+"""
+
+
+def everything() -> str:
+    """conf/policy.sieve with all that it only suggests."""
+    return re.sub(r"^(\s*)#(?! )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def many_rules() -> str:
+    """Rules that are all looked at, none of which is met."""
+    rules = "".join(
+        f'if header :contains "subject" "offer {number}" {{ reply "no"; }}\n' for number in range(RULES)
+    )
+    return f'require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "data" {{\n{rules}}}\n'
+
+
+def measure(options: Options) -> list[Figure]:
+    """Measure all policies, each in turns with none."""
+    figures = _measure("policy_overhead", everything(), 1, options)
+    if not options.quick:
+        figures += _measure("policy_rules", many_rules(), 1, options)[:1]
+        figures += _measure("policy_table", ASKED, KEYS, options)[:1]
+    return figures
+
+
+def _measure(name: str, script: str, keys: int, options: Options) -> list[Figure]:
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(workplace.folder(options.folder))
+        (place / "policy.sieve").write_text(script)
+        (place / "blocked").write_text("".join(f"nobody{number}@example.net\n" for number in range(keys)))
+        more = f'[policy]\nscripts = ["{place}/policy.sieve"]\n[tables.blocked]\nfile = "{place}/blocked"\n'
+        first, second = (stack.enter_context(sink(place, name)) for name in ("with", "without"))
+        systems = (
+            stack.enter_context(tamis(place / "with", first, more)),
+            stack.enter_context(tamis(place / "without", second)),
+        )
+        for system in systems:
+            wait_until_idle(system)
+        count = LOAD.count(min(warm_rate(system, LOAD) for system in systems), options.seconds)
+        ours, theirs = systems
+        costs = in_turns(partial(cost, ours, LOAD, count), partial(cost, theirs, LOAD, count), options.rounds)
+        rates = in_turns(partial(rate, ours, LOAD, count), partial(rate, theirs, LOAD, count), options.rounds)
+    return [
+        Figure(name, middle(costs).quotient, "times"),
+        Figure.of_rounds(f"{name}_cpu", costs, "us"),
+        Figure.of_rounds("policy_throughput", rates, "messages/s", rate=True),
+    ]
+
+
+measure.peer = "none"  # type: ignore[attr-defined]
+
+if __name__ == "__main__":
+    run("policy", measure)
