@@ -26,8 +26,26 @@ _bare_cr_from = re.compile(r"\r[ \t]*from[ \t]*:", re.IGNORECASE).search
 _control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _control_text = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]").search
 _route = re.compile(rb"<[ \t]*@").search
+_mark = re.compile(rb'"(?:[^"\\]|\\.)*"|[()\\"]', re.DOTALL).search
+_comment_mark = re.compile(rb"[()]|\\.", re.DOTALL).finditer
 _not_visible = re.compile(r"[^!-9;-~]").sub
 _name_domain = re.compile(r"@((?:[a-z0-9_-]{1,63}\.)+[a-z0-9-]{2,63})", re.IGNORECASE).findall
+
+# Pieces of address lists (RFC 5322 section 3.4) without comments. From the obsolete forms only what people
+# really write: dots in display names, more than one dot or a last one in local parts. Nothing follows the
+# repetitions, so none is taken back; possessive groups are left alone, Python had them wrong until 3.11.5.
+_ATOM = rb'[^\x00-\x20()<>\[\]:;@\\,".\x7f]++'
+_QUOTED = rb'"(?:[^"\\]|\\.)*"'
+_blanks = re.compile(rb"[ \t]*").match
+_phrase = re.compile(
+    rb"(?:%(atom)s|%(quoted)s)(?:[ \t]*+(?:%(atom)s|%(quoted)s|\.))*" % {b"atom": _ATOM, b"quoted": _QUOTED},
+    re.DOTALL,
+).match
+_address = re.compile(
+    rb"(?:%(atom)s(?:\.++%(atom)s)*\.*|%(quoted)s)@%(atom)s(?:\.%(atom)s)*"
+    % {b"atom": _ATOM, b"quoted": _QUOTED},
+    re.DOTALL,
+).match
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,11 +101,83 @@ def read_author(field: Field) -> Author:
         for name in _name_domain(mailbox.name.lower()):
             if len(shown) < MAX_DOMAINS and name not in shown:
                 shown.append(name)
+    if not _is_address_list(value):
+        return Author(reason="From is not written as the standard says")
     found = tuple(domains[:MAX_DOMAINS])
     apart = tuple(name for name in shown if name not in domains)
     if len(domains) > 1:
         return Author(reason="several domains in From", domains=found, shown=apart)
     return Author(domains[0], domains=found, shown=apart)
+
+
+def _is_address_list(value: bytes) -> bool:
+    """Whether every part of an unfolded value is a mailbox or a group, with commas between them."""
+    bare = _without_comments(value)
+    if bare is None:
+        return False
+    position = 0
+    in_group = False
+    while True:
+        position = _skip(bare, position)
+        address = _address(bare, position)
+        if address is not None:
+            position = address.end()
+        else:
+            name = _phrase(bare, position)
+            position = _skip(bare, name.end()) if name is not None else position
+            if bare.startswith(b":", position) and name is not None and not in_group:
+                in_group = True
+                position = _skip(bare, position + 1)
+                if not bare.startswith(b";", position):
+                    continue
+            elif bare.startswith(b"<", position):
+                address = _address(bare, _skip(bare, position + 1))
+                position = _skip(bare, address.end()) if address is not None else position
+                if not bare.startswith(b">", position):
+                    return False
+                position += 1
+            else:
+                return False
+        position = _skip(bare, position)
+        if in_group and bare.startswith(b";", position):
+            in_group = False
+            position = _skip(bare, position + 1)
+        if position == len(bare):
+            return not in_group
+        if not bare.startswith(b",", position):
+            return False
+        position += 1
+
+
+def _skip(value: bytes, position: int) -> int:
+    """The place behind blanks."""
+    blanks = _blanks(value, position)
+    return blanks.end() if blanks is not None else position
+
+
+def _without_comments(value: bytes) -> bytes | None:
+    """The value with a blank for each comment; None when one does not end, or for a stray backslash."""
+    parts: list[bytes] = []
+    position = 0
+    while (mark := _mark(value, position)) is not None:
+        token = mark.group()
+        if token.startswith(b'"') and len(token) > 1:
+            parts.append(value[position : mark.end()])
+            position = mark.end()
+            continue
+        if token != b"(":
+            return None
+        parts.append(value[position : mark.start()] + b" ")
+        depth = 0
+        for inner in _comment_mark(value, mark.start()):
+            depth += {b"(": 1, b")": -1}.get(inner.group(), 0)
+            if not depth:
+                position = inner.end()
+                break
+        else:
+            return None
+    parts.append(value[position:])
+    return b"".join(parts)
 
 
 def _domain(mailbox: Mailbox, value: bytes) -> tuple[str, str]:
