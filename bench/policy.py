@@ -36,7 +36,8 @@ stage "data" { if address :list "from" "table:blocked" { defer; } }
 
 def everything() -> str:
     """conf/policy.sieve with all that it only suggests."""
-    return re.sub(r"^(\s*)#(?! )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text, require, rules = EXAMPLE.read_text(encoding="utf-8").partition("\nrequire ")
+    return text + require + re.sub(r"^#(?! \S)", "", rules, flags=re.MULTILINE)
 
 
 def many_rules() -> str:

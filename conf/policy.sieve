@@ -1,8 +1,8 @@
 # A policy for Tamis, in Sieve: what happens at each stage of a session, before the built-in policy.
 #
 # As it stands it does nothing: the built-in policy alone accepts mail for your domains, refuses relaying for
-# strangers and lets users send as themselves. Take the "#" away before what you want (lines that begin with
-# "# " are text), name the file in tamis.toml, and see what `tamis check-config` says:
+# strangers and lets users send as themselves. Take the "#" away before the rules that you want ("# " before a
+# word is text), name the file in tamis.toml, and see what `tamis check-config` says:
 #
 #     [policy]
 #     scripts = ["policy.sieve"]

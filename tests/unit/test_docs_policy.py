@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.policy import everything as example_in_full
 from mta import config
 from mta.policy.sieve import envelope, net, queue, reply, route, stages, tables
 from mta.policy.sieve.dialect import OWN, STANDARD, policy_dialect
@@ -103,9 +104,11 @@ def test_every_error_that_a_page_names_exists() -> None:
 def test_the_example_file_loads_as_it_is_and_with_everything_on() -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     assert mistakes(text) == []
-    everything = re.sub(r"^(\s*)#(?! )", r"\1", text, flags=re.MULTILINE)
-    assert everything != text
+    everything = example_in_full()
     assert mistakes(everything) == []
+    assert not re.search(r"^#(?! \S)", everything.partition("\nrequire ")[2], re.MULTILINE)
+    for word in ("ip_in", "rewrite_recipient", "addheader", "hold", "add_recipient", "tarpit"):
+        assert re.search(rf"^ .*\b{word}\b", everything, re.MULTILINE), word
 
 
 def test_a_configuration_with_the_example_file(tmp_path: Path) -> None:

@@ -219,3 +219,4 @@ def test_a_program_knows_its_stages_and_whether_bodies_are_read() -> None:
     only, _ = load([("/p", header)], settings_for((), has_queue=True))
     assert only is not None
     assert not only.reads_body
+    assert [sorted(one.stages) for one in made.files] == [["rcpt"], ["data"]]

@@ -18,7 +18,7 @@ from mta.policy.sieve.envelope import (
     RewriteRecipient,
     SetSender,
 )
-from mta.policy.sieve.program import Outcome
+from mta.policy.sieve.program import NOTHING, Outcome
 from mta.policy.sieve.queue import TAGS_MOST, Expire, Hold, Priority, SetTags
 from mta.policy.sieve.reply import TARPIT_MOST, Answer, Disconnect, Tarpit
 from mta.policy.sieve.route import Route
@@ -60,6 +60,8 @@ class Decision:
 
 def decide(outcome: Outcome) -> Decision:
     """What `outcome` of a stage comes to."""
+    if outcome is NOTHING:
+        return PASSED
     decision = Decision(message=outcome.message)
     if outcome.fault:
         decision.reply = replace(FAULT, cause=outcome.fault)
@@ -87,6 +89,10 @@ def decide(outcome: Outcome) -> Decision:
     else:
         decision.reply = strongest
     return decision
+
+
+PASSED = Decision()
+"""Of a stage where scripts have nothing to say; never changed."""
 
 
 def _strongest(refusals: Sequence[tuple[str, Reply]], fault: Reply | None) -> Reply | None:

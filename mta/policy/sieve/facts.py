@@ -24,7 +24,7 @@ DATA = frozenset(("data",))
 PREFIX = "vnd.tamis."
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Facts:
     """What is known at a stage."""
 

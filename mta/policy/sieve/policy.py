@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from mta.address import Address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
-from mta.policy.sieve.decision import Decision, decide
+from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.program import Outcome, Program
 from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
@@ -109,7 +109,7 @@ class SievePolicy:
         if not self._program.has("data"):
             if _repeated(envelope) is None:
                 return self._builtin.data(session, envelope, message)
-            return self._conclude(Decision(), session, envelope, message)
+            return self._conclude(PASSED, session, envelope, message)
         if self._program.reads_body and message.original_size > LARGE:
             return self._data_aside(session, envelope, message)
         decision = self._ask("data", session, envelope, message=message)
@@ -163,7 +163,9 @@ class SievePolicy:
             return refusal
         verdict = self._builtin.data(session, envelope, message)
         if isinstance(verdict, Verdict) and not decision.added:
-            return verdict if verdict.reply is not None else self._ordered(verdict, decision, envelope, ())
+            if verdict.reply is not None or (decision is PASSED and _repeated(envelope) is None):
+                return verdict
+            return self._ordered(verdict, decision, envelope, ())
         return self._conclude_later(verdict, decision, session, envelope)
 
     async def _conclude_later(
@@ -278,13 +280,17 @@ def script_envelope(
     if envelope is None:
         return ScriptEnvelope(None, user=session.user)
     recipients = envelope.recipients if recipient is None else [recipient]
-    addresses = tuple(one.address.text for one in recipients)
-    originals = tuple(
-        one.address.text if one.original is None else one.original.address for one in recipients
-    )
+    if not recipients:
+        return ScriptEnvelope(envelope.sender.text, user=session.user)
+    addresses = tuple([one.address.text for one in recipients])
+    originals = addresses
+    if any(one.original is not None for one in recipients):
+        originals = tuple(
+            [one.address.text if one.original is None else one.original.address for one in recipients]
+        )
     return ScriptEnvelope(
         envelope.sender.text,
-        addresses[0] if addresses else "",
+        addresses[0],
         user=session.user,
         extra={"to": addresses, "orig_to": originals},
     )

@@ -16,10 +16,11 @@ from mta.policy.sieve.facts import STAGES
 from mta.policy.sieve.queue import QUEUE
 from mta.policy.sieve.reply import Accept
 from mta.policy.sieve.route import ROUTES
-from mta.policy.sieve.stages import KEY
+from mta.policy.sieve.stages import KEY, Blocks
 from mta.policy.sieve.tables import TABLES
 from sieve_ext import Action, Diagnostic, Envelope, Host, Message, NoHost, Script, Settings, Severity, execute
 from sieve_ext.closures.unit import Unit
+from sieve_ext.extend import sequence
 from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, load_unit
 
 CPU_SECONDS = 0.05
@@ -40,8 +41,8 @@ class File:
 
     name: str
     """For people: the name, with its folder where two files have the same."""
-    script: Script
-    stages: frozenset[str]
+    stages: Mapping[str, Script]
+    """What it does at each stage, of those that it has."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,13 +83,13 @@ class Program:
         self.host: Host = NoHost()
         """Who answers at once what scripts ask."""
         self._stages = {
-            stage: tuple(one for one in files if stage in one.stages)
+            stage: tuple((one.name, one.stages[stage]) for one in files if stage in one.stages)
             for stage in STAGES
             if any(stage in one.stages for one in files)
         }
         self._usual = settings
         self._aside = _limited(settings, CPU_ASIDE)
-        self.reads_body = any(one.script.enabled & READS_BODY for one in self._stages.get("data", ()))
+        self.reads_body = any(script.enabled & READS_BODY for _, script in self._stages.get("data", ()))
         """A run for a large message takes long."""
 
     def has(self, stage: str) -> bool:
@@ -105,31 +106,35 @@ class Program:
         aside: bool = False,
     ) -> Outcome:
         """Do the blocks of a stage; never raises. `aside` says that this is not the event loop's thread."""
-        outcome = Outcome()
+        outcome = NOTHING
         current = NO_MESSAGE if message is None else message
         settings = self._aside if aside else self._usual
-        for file in self._stages.get(stage, ()):
-            result = execute(
-                file.script,
-                current,
-                envelope,
-                self.host,
-                settings=settings,
-                environment=environment,
-                state={KEY: stage},
-            )
-            outcome.notes += [f"{file.name}:{note}" for note in result.notes]
-            outcome.actions += [(f"{file.name}:{one.position.line}", one) for one in result.actions]
+        for name, script in self._stages.get(stage, ()):
+            if script.asks:
+                result = execute(
+                    script, current, envelope, self.host, settings=settings, environment=environment
+                )
+            else:
+                result = script.run_plain(current, envelope, settings=settings, environment=environment)
+            edited = result.message
+            if not (result.actions or result.notes or result.failed) and edited is current:
+                continue
+            if outcome is NOTHING:
+                outcome = Outcome()
+            outcome.notes += [f"{name}:{note}" for note in result.notes]
+            outcome.actions += [(f"{name}:{one.position.line}", one) for one in result.actions]
             if result.failed:
-                outcome.fault = f"{file.name}:{result.errors[-1]}"
+                outcome.fault = f"{name}:{result.errors[-1]}"
                 break
-            if result.message is not None and result.message is not current:
-                outcome.message = current = result.message
+            if edited is not None and edited is not current:
+                outcome.message = current = edited
             if any(isinstance(one, Accept) for one in result.actions):
                 break
         return outcome
 
 
+NOTHING = Outcome()
+"""The outcome where scripts have nothing to say, which is the usual case; never changed."""
 NO_MESSAGE = Message(b"")
 """What scripts see as the message before there is one; no word that reads it is legal then."""
 
@@ -175,21 +180,36 @@ def load(sources: Sequence[tuple[str, bytes]], settings: Settings) -> tuple[Prog
         ]
         if script is None:
             continue
-        stages: dict[str, bool] = unit.state.get(KEY, {})
-        files.append(File(name, script, frozenset(stages)))
+        stages: dict[str, Blocks] = unit.state.get(KEY, {})
+        files.append(File(name, {stage: _part(script, blocks) for stage, blocks in stages.items()}))
         if not stages:
             found.append(
                 _found(path, Severity.WARNING, "no-stage", "there is no stage in this file: it does nothing")
             )
-        for stage, ends in stages.items():
+        for stage, blocks in stages.items():
             if stage in ended:
                 text = f"stage '{stage}' of this file is never reached: {ended[stage]} ends it with accept"
                 found.append(_found(path, Severity.WARNING, "dead-stage", text))
-            elif ends:
+            elif blocks.ends:
                 ended[stage] = name
     if any(not one.is_warning for one in found):
         return None, found
     return Program(files, settings), found
+
+
+def _part(script: Script, blocks: Blocks) -> Script:
+    """What a file does at one stage."""
+    return Script(
+        sequence(blocks.placed),
+        text=script.text,
+        name=script.name,
+        dialect=script.dialect,
+        enabled=script.enabled,
+        variables=script.variables,
+        warnings=(),
+        has_includes=False,
+        traced=None,
+    )
 
 
 def display_names(paths: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ script is loaded. `${env.item}` is an item of the environment, hyphens and dots 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from mta.policy.sieve.facts import DATA, FROM_MAIL, ITEMS, RCPT, STAGES, item_name
@@ -21,17 +22,17 @@ from sieve_ext.extend import (
     Control,
     Namespace,
     Node,
+    Position,
     Reference,
     Run,
     Step,
-    choice,
     string,
     suggest,
     texts,
 )
 
 KEY = "vnd.tamis.stage"
-"""Where the stage of a run is in `Run.state`, and the stages of a script in the state of its unit."""
+"""Where a checker's state has the stages of a script, and its unit's their `Blocks`, by name."""
 
 TOP_LEVEL = frozenset(("require", "stage"))
 FOLLOWING = frozenset(("elsif", "else"))
@@ -55,6 +56,16 @@ WORDS: dict[str, tuple[frozenset[str], str]] = {
 
 LATER_PARTS = frozenset(("to", "orig_to"))
 """Parts of the envelope that stage "mail" does not know yet."""
+
+
+@dataclass(slots=True)
+class Blocks:
+    """The blocks of one stage in one file, compiled."""
+
+    placed: list[tuple[Position, Step]] = field(default_factory=list)
+    """In order, each with its place."""
+    ends: bool = False
+    """One of them accepts in any case."""
 
 
 class StageCommand(Control):
@@ -92,13 +103,12 @@ class StageCommand(Control):
         """The command that ends the stage in any case, None if none does."""
         return next((node.name for node in self.children if node.ends_block()), None)
 
-    def compile(self, compiler: Compiler) -> Step:
-        """Do the block in runs for its stage only."""
-        name = self.stage
-        ends = self.last_word() == "accept"
-        stages: dict[str, bool] = compiler.unit.state.setdefault(KEY, {})
-        stages[name] = stages.get(name, False) or ends
-        return choice(((lambda run: run.state.get(KEY) == name, compiler.block(self.children)),), None)
+    def compile(self, compiler: Compiler) -> None:
+        """Put the block with those of its stage; at top level nothing is left to be done."""
+        blocks: dict[str, Blocks] = compiler.unit.state.setdefault(KEY, {})
+        stage = blocks.setdefault(self.stage, Blocks())
+        stage.placed.append((compiler.position(self), compiler.block(self.children)))
+        stage.ends |= self.last_word() == "accept"
 
 
 def staged(word: type[Node]) -> type[Node]:
