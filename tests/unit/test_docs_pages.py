@@ -17,7 +17,7 @@ from mta import commands, config
 from mta.demo import make
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 IDS = [str(path.relative_to(ROOT)) for path in PAGES]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SOURCE = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "mta").rglob("*.py")))

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 CODE = sorted(
     path for folder in ("mta", "sieve_ext", "queue", "milter") for path in (ROOT / folder).rglob("*.py")
 )
-PAGES = [*sorted((ROOT / "conf").rglob("*.*")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+PAGES = [*sorted((ROOT / "conf").rglob("*.*")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 ENTRIES = {entry.name: entry for entry in standards()}
 
 NO_ONE_PLACE = {
