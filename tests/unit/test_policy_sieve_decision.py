@@ -84,6 +84,12 @@ def test_orders() -> None:
     assert found.discarded == "a.sieve:7"
 
 
+def test_domains_are_sent_as_a_labels() -> None:
+    found = decision('stage "rcpt" { rewrite_recipient "a@b\u00fccher.test"; }')
+    assert found.rewritten is not None
+    assert found.rewritten.text == "a@xn--bcher-kva.test"
+
+
 def test_the_null_sender() -> None:
     found = decision('stage "mail" { set_sender ""; }')
     assert found.sender is not None

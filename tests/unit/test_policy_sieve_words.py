@@ -72,6 +72,8 @@ WRONG = [
     (["1:43 bad-value"], 'stage "data" { add_recipient ["a@x.test", "b c@x.test"]; }'),
     (["1:27 bad-value"], 'stage "mail" { set_sender "<a@x.test>"; }'),
     ([], 'stage "mail" { set_sender ""; }'),
+    (["1:34 bad-value"], 'stage "rcpt" { rewrite_recipient "\u00fc@x.test"; }'),
+    ([], 'stage "rcpt" { rewrite_recipient "a@\u00fc.test"; }'),
     # route
     (["1:16 wrong-stage"], 'stage "mail" { route :to "relay:out"; }'),
     (["1:26 unknown-route"], 'stage "rcpt" { route :to "relay:nix"; }'),

@@ -6,7 +6,8 @@
     set_sender <address>                   stages mail and data; "" is the null sender
 
 The built-in policy sees rewritten and added recipients as if the client had named them, so that no script
-makes an open relay. The null sender is never changed: a report must not come back.
+makes an open relay. The null sender is never changed: a report must not come back. Local parts are ASCII, for
+a message that came in without SMTPUTF8 cannot be sent to others.
 
 This module also has what the test `envelope` knows at the stages: "to" is every recipient in stage data.
 """
@@ -76,7 +77,7 @@ class SetSender(PolicyAction):
 def bad_address(text: str) -> str | None:
     """What is wrong with an address of a recipient."""
     try:
-        parse_address(text)
+        parse_address(text).to_ascii()
     except AddressError as error:
         return f"'{text[:200]}' is no address: {error}"
     return None
@@ -92,7 +93,7 @@ def _read(run: Run, text: str) -> Address:
     problem = bad_address(text)
     if problem is not None:
         run.fail(problem)
-    return parse_address(text)
+    return parse_address(text).to_ascii()
 
 
 class RewriteRecipientCommand(Act):
