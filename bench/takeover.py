@@ -8,7 +8,6 @@ Postfix keeps its queue for itself.
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
@@ -73,8 +72,7 @@ def filling(url: str, count: int) -> Iterator[subprocess.Popen[str]]:
 
 def _waiting(tamis: Tamis) -> int:
     """Messages in the queue of a node."""
-    status = json.loads(tamis.command("status", "--json"))
-    return int(status["metrics"]["queue_messages"][""])
+    return int(tamis.status()["metrics"]["queue_messages"][""])
 
 
 def _until(is_there: Callable[[], bool], begin: float) -> float:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.processes import tree
 from bench.sink import Destination, Sink
@@ -139,6 +140,10 @@ class Tamis:
         """Id of the supervisor."""
         assert self._process is not None
         return self._process.pid
+
+    def status(self) -> dict[str, Any]:
+        """What its control socket says of it. Raises NotRunning and Unreachable."""
+        return ask(str(self._place / "run/control"), Request("status")).result or {}
 
     def flush(self) -> None:
         """Let all that is queued be tried now."""
