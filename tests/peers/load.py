@@ -123,11 +123,14 @@ class Session:
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError as error:
             raise Lost(f"connect: {error}") from error
-        greeting = await self.reply("greeting")
-        if not greeting.startswith("220 "):
+        try:
+            greeting = await self.reply("greeting")
+            if not greeting.startswith("220 "):
+                raise Lost(f"greeting: {greeting}")
+            await self.say(f"EHLO {self._name}", "commands")
+        except Lost:
             self.cut()
-            raise Lost(f"greeting: {greeting}")
-        await self.say(f"EHLO {self._name}", "commands")
+            raise
 
     async def reply(self, where: str) -> str:
         """One reply, its last line."""

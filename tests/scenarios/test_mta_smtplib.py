@@ -168,16 +168,16 @@ def test_a_full_mailbox(server: Site) -> None:
     server.command("user", "add", f"full@{DOMAIN}", "--quota", "20K", "--generate", "--no-scram")
     sent = message(to=f"full@{DOMAIN}")
     sent.set_content("x" * 60 + "\n", cte="7bit")
-    with plain(server) as client:
-        # The server looks at the users file once a second.
-        def known() -> bool:
+
+    # The server looks at the users file once a second, and ends a session with too many refusals.
+    def known() -> bool:
+        with plain(server) as client:
             client.ehlo()
             client.mail(OUTSIDER)
-            code = client.rcpt(f"full@{DOMAIN}")[0]
-            client.rset()
-            return bool(code == 250)
+            return bool(client.rcpt(f"full@{DOMAIN}")[0] == 250)
 
-        until(known, "the new user")
+    until(known, "the new user")
+    with plain(server) as client:
         client.send_message(sent)
         big = message(to=f"full@{DOMAIN}")
         big.set_content("0123456789\n" * 5000)
