@@ -3,7 +3,8 @@
 A stream is dead when its heartbeat has stood still for `takeover` seconds of our own clock, when it says that
 it closed cleanly, or when its process is provably gone from this machine. Its messages are shared out in 16
 parts of the id space: each taker claims some parts with a lease, which only keeps takers out of each other's
-way.
+way. Its first claim is an equal share of all parts, and what is left when everybody has had the time to claim
+one goes to those who did.
 
 What keeps messages safe is the order of writes. First the log is *sealed*: from then on its owner can commit
 nothing, so what is read up to the seal is everything that it ever acknowledged. Then, part by part, the live
@@ -84,6 +85,8 @@ class Watcher:
         self._name = id_text(index.own)
         self._every = min(settings.heartbeat, settings.takeover / 4)
         """Seconds between looks."""
+        self._hesitation = min(0.5, settings.takeover / 20)
+        """Seconds at most between seeing that a stream is dead and claiming parts of it."""
         self._open: list[str] = []
         """Other streams that are not adopted whole, as of `_listed`."""
         self._listed = float("-inf")
@@ -171,8 +174,9 @@ class Watcher:
     # --- taking over -------------------------------------------------------------------------------
 
     async def _take(self, stream: str, alive: int) -> None:
-        await asyncio.sleep(self._chance() * min(0.5, self._settings.takeover / 20))
-        parts = await self._claim(stream, alive)
+        await asyncio.sleep(self._chance() * self._hesitation)
+        # The same share whoever comes first: those who were here before have had theirs.
+        parts = await self._claim(await self._unclaimed(stream), -(-PARTS // alive))
         if not parts:
             return
         reader = StreamReader(self._store, stream, keep_corrupt=True)
@@ -188,10 +192,16 @@ class Watcher:
         while parts:
             for group in _groups(parts, slots):
                 total += await self._adopt(reader, group, slots)
+            if not await self._unclaimed(stream):
+                break
             if alive > 1:
-                # The others look no less often than we do: leave them their share.
-                await asyncio.sleep(1.5 * self._every)
-            parts = await self._claim(stream, alive)
+                # The others look no less often than we do: they may have seen the last heartbeat a look after
+                # us, and that it has stood still for too long another look later. Leave them their share.
+                await asyncio.sleep(2.5 * self._every + self._hesitation)
+                # Who has not come until now may have more to do, or be dead as well.
+                alive = -(-alive // 2)
+            left = await self._unclaimed(stream)
+            parts = await self._claim(left, -(-len(left) // alive))
         self._settings.report("stream adopted", {"stream": stream, "messages": total})
 
     async def _open_parts(self, stream: str) -> list[int]:
@@ -200,26 +210,32 @@ class Watcher:
         # Each taker begins somewhere else.
         return [part for part in ((first + n) % PARTS for n in range(PARTS)) if f"{part:02d}" not in names]
 
-    async def _claim(self, stream: str, alive: int) -> list[int]:
-        """Claim our share of the parts that nobody has adopted or is about to."""
+    async def _unclaimed(self, stream: str) -> list[tuple[int, str]]:
+        """The parts that nobody has adopted or is about to, and the keys of their next leases."""
         now = self._clock.boottime()
         epochs: dict[int, int] = {}
         for key in await self._store.list_after(lease_prefix(stream)):
             self._leases.setdefault(key, now)
             number, last = key.split("/")[2:]
             epochs[int(number)] = int(last)
-        open_ = await self._open_parts(stream)
-        share = -(-len(open_) // alive)
-        wanted: list[tuple[int, str]] = []
-        for part in open_:
+        unclaimed: list[tuple[int, str]] = []
+        for part in await self._open_parts(stream):
             epoch = epochs.get(part, 0)
             if epoch and now - self._leases[lease_key(stream, part, epoch)] < self._settings.lease:
                 continue
-            wanted.append((part, lease_key(stream, part, epoch + 1)))
-        wanted = wanted[:share]
+            unclaimed.append((part, lease_key(stream, part, epoch + 1)))
+        return unclaimed
+
+    async def _claim(self, unclaimed: list[tuple[int, str]], share: int) -> list[int]:
+        """Claim so many parts, or as many as there are."""
         claim = self._name.encode() + b" " + self._random(8).hex().encode()
-        won = await asyncio.gather(*(self._store.put_new(key, claim) for _, key in wanted))
-        return [part for (part, _), ours in zip(wanted, won, strict=True) if ours]
+        ours: list[int] = []
+        while unclaimed and len(ours) < share:
+            # Another may be faster: then there are others to be had.
+            wanted, unclaimed = unclaimed[: share - len(ours)], unclaimed[share - len(ours) :]
+            won = await asyncio.gather(*(self._store.put_new(key, claim) for _, key in wanted))
+            ours += [part for (part, _), is_ours in zip(wanted, won, strict=True) if is_ours]
+        return ours
 
     async def _seal(self, reader: StreamReader) -> None:
         while True:

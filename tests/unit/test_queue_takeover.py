@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from mailqueue.heartbeat import read_beat
-from mailqueue.ids import id_octets, part_of
+from mailqueue.ids import PARTS, id_octets, part_of
 from mailqueue.inspect import Inspection, list_streams
 from mailqueue.keys import lease_key, log_key, retired_key
 from mailqueue.model import Change, Status
 from mailqueue.process import ProcessIdentity, start_ticks
 from mailqueue.queue import MailQueue
+from mailqueue.reader import read_retired
 from mailqueue.records import Adopt, encode_record
 from mailqueue.rows import encode_rows
 from mailqueue.seal import Seal, encode_seal
@@ -44,19 +45,42 @@ def live_ids(*queues: MailQueue) -> list[str]:
     return sorted(queue.live.id_of(handle) for queue in queues for handle in queue.live.handles())
 
 
+async def parts_of(store: MemoryStore, dead: str, *queues: MailQueue) -> list[int]:
+    """How many parts of a dead stream each has taken over."""
+    takers = Counter([await read_retired(store, retired_key(dead, part)) for part in range(PARTS)])
+    assert set(takers) <= {queue.stream for queue in queues}
+    return [takers[queue.stream] for queue in queues]
+
+
 def test_survivors_share_what_the_dead_left() -> None:
     async def work() -> None:
         store = MemoryStore()
         survivors = [await open_queue(store, node=f"n{n}") for n in range(3)]
         await asyncio.sleep(3)
-        _, ids = await dead_stream(store, 400)
+        dead, ids = await dead_stream(store, 400)
         await until(lambda: sum(len(queue.live) for queue in survivors) == 400)
         assert live_ids(*survivors) == sorted(ids)
-        counts = [len(queue.live) for queue in survivors]
-        assert min(counts) > 60, counts
+        # Whichever of them looks first, or twice before another has looked once.
+        assert sorted(await parts_of(store, dead, *survivors)) == [4, 6, 6]
         for queue in survivors:
-            id = live_ids(queue)[0]
-            await queue.settle(id, [DONE], urgent=True)
+            for id in live_ids(queue)[:1]:
+                await queue.settle(id, [DONE], urgent=True)
+            await queue.close()
+
+    run(work())
+
+
+def test_the_share_of_a_survivor_that_takes_nothing_goes_to_the_others() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        takers = [await open_queue(store, node=f"n{n}") for n in range(2)]
+        idle = [await open_queue(store, node=f"n{n}", takeover=1e9) for n in range(2, 5)]
+        await asyncio.sleep(3)
+        dead, ids = await dead_stream(store, 400)
+        await until(lambda: sum(len(queue.live) for queue in takers) == 400, 40)
+        assert live_ids(*takers) == sorted(ids)
+        assert min(await parts_of(store, dead, *takers)) >= 4, "their own shares at least"
+        for queue in (*takers, *idle):
             await queue.close()
 
     run(work())
