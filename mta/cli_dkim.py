@@ -32,13 +32,13 @@ from mta.authn.dkimsign import sign
 from mta.net.resolver.base import Resolver
 from mta.net.resolver.server import Address
 from mta.net.resolver.stub import Stub
+from mta.net.resolver.system import system_resolvers
 from sieve_ext.message import Message
 
 EXIT_REFUSED = 1
 EXIT_CONFIG = 78
 TIMEOUT = 10.0
 """Seconds for all questions of a command together."""
-RESOLV_CONF = "/etc/resolv.conf"
 SMALLEST_RSA = 2048
 """Bits that a new RSA key has at least (RFC 8301 section 3.2: signers should)."""
 
@@ -201,20 +201,6 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
             raise typer.Exit(EXIT_REFUSED)
 
     return app
-
-
-def system_resolvers(path: str = RESOLV_CONF) -> list[Address]:
-    """The DNS servers of this machine; a resolver on loopback where it says nothing (resolv.conf(5))."""
-    found = []
-    try:
-        lines = Path(path).read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver":
-            found.append(Address(words[1].partition("%")[0]))
-    return found or [Address("127.0.0.1")]
 
 
 def _asked(resolver: str, keys: Sequence[SigningKey]) -> dict[str, Comparison]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mta import assembly, config, log
 from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.accounts.limiter import FailureLimiter
+from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_policy, networks
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
@@ -52,6 +53,7 @@ from mta.unacknowledged import Unacknowledged
 if TYPE_CHECKING:
     from mta.accounts.dovecotclient import DovecotClient
     from mta.accounts.usersfile import UsersFile
+    from mta.net.resolver.stub import Stub
 
 SWEEP = 1.0
 """Seconds between two looks at the timeouts of all sessions."""
@@ -85,6 +87,7 @@ class Daemon:
         self._journal = LogJournal(log.get("smtp"), self._stats)
         self._dovecot: DovecotClient | None = None
         self._backend: Backend | None = None
+        self._resolver: Stub | None = None
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
         self._queue_journal = QueueJournal(log.get("queue"), self._stats)
@@ -132,6 +135,8 @@ class Daemon:
             await transport.close()
         if self._backend is not None:
             await self._backend.close()
+        if self._resolver is not None:
+            self._resolver.close()
         self._limits.close()
 
     def snapshot(self) -> dict[str, Any]:
@@ -162,6 +167,7 @@ class Daemon:
         self._limits.overload.start()
         loop = asyncio.get_running_loop()
         self._connections = Connections(loop, self._timeouts)
+        self._resolver = build_resolver(settings)
         self._build_transports()
         authenticator = await self._build_authenticator()
         policy = self._build_policy(authenticator)

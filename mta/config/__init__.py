@@ -7,8 +7,8 @@
 
 The steps, one module each: `read` converts (with `notation`, `units`, `suggest`), `locate` knows the lines,
 `settle` fills in what depends on other settings, `rules` checks what belongs together, `files` and
-`certificates` look at the machine. The schema is in `inbound`, `outbound`,
-`queueing` and `node`, put together in `schema`.
+`certificates` look at the machine. The schema is in `inbound`, `dns`,
+`outbound`, `queueing` and `node`, put together in `schema`.
 
 A worker gets a configuration that is checked already (`from_json`) and starts without all of the former:
 names of `loading`, `problems` and `settle` are imported when they are first used.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mta.config.dns import Dns, DnsServer
 from mta.config.inbound import (
     Auth,
     Certificate,
@@ -49,6 +50,8 @@ __all__ = [
     "ConfigError",
     "Control",
     "Delivery",
+    "Dns",
+    "DnsServer",
     "Domain",
     "Identity",
     "Inet",

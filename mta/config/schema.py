@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from mta.config.dns import Dns
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import DomainName, Name
@@ -25,6 +26,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     certificates: dict[Name, Certificate] = {}
     tls: Tls = Tls()
     auth: Auth = Auth()
+    dns: Dns = Dns()
     domains: dict[DomainName, Domain] = {}
     backends: dict[Name, Backend] = {}
     relays: dict[Name, Relay] = {}

@@ -19,8 +19,9 @@ from typer.testing import CliRunner, Result
 from mta.authn import dkimrotate
 from mta.authn.dkimfolder import KeyFolder
 from mta.authn.dkimrotate import KeyState
-from mta.cli_dkim import EXIT_CONFIG, make_app, system_resolvers
+from mta.cli_dkim import EXIT_CONFIG, make_app
 from mta.net.resolver.server import Address
+from mta.net.resolver.system import system_resolvers
 
 DOMAIN = "example.org"
 

@@ -39,6 +39,7 @@ def test_a_worker_pays_for_logins_and_proxies_only_when_they_are_configured() ->
         "mta.accounts.usersfile",
         "mta.accounts.dovecotclient",
         "mta.smtp.scram",
+        "dns",
     }
     assert found & {*TERMINAL, *optional, "cryptography"} == set()
 

@@ -61,6 +61,11 @@ class Stub:
         """For metrics; they only grow."""
 
     @property
+    def servers(self) -> tuple[str, ...]:
+        """Who is asked, in order."""
+        return tuple(str(server.address) for server in self._servers)
+
+    @property
     def in_flight(self) -> int:
         """Questions on their way."""
         return len(self._flights)

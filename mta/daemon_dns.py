@@ -1,0 +1,33 @@
+"""The resolver of a worker: one object, which everybody in the worker that asks the DNS is given.
+
+dnspython is a tenth of a worker's start, so it is imported only where a resolver is configured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mta import config
+
+if TYPE_CHECKING:
+    from mta.net.resolver.stub import Stub
+
+
+def build_resolver(settings: config.Config) -> Stub | None:
+    """The resolver that `[dns]` describes, None when it names none: then nothing may be asked.
+
+    Needs a running loop; opens no socket yet. `close` it at the end. Raises ValueError for an address in
+    /etc/resolv.conf that is none.
+    """
+    dns = settings.dns
+    if not dns.resolvers:
+        return None
+    from mta.net.resolver.cache import CacheSettings
+    from mta.net.resolver.server import Address
+    from mta.net.resolver.stub import Stub, StubSettings
+    from mta.net.resolver.system import system_resolvers
+
+    servers: list[Address] = []
+    for resolver in dns.resolvers:
+        servers += [Address(resolver.host, resolver.port)] if resolver.host else system_resolvers()
+    return Stub(servers, StubSettings(CacheSettings(entries=dns.cache_entries)))
