@@ -38,9 +38,11 @@ def build_policy(
     # Here, for the Sieve engine is a part of the start that a server without scripts need not pay.
     from mta.policy.sieve.loading import load_policy
     from mta.policy.sieve.policy import SievePolicy, Site
+    from mta.policy_services import build_services
 
     site = Site(settings.identity.hostname, networks(settings.policy.trusted_networks))
-    return SievePolicy(load_policy(settings, _tell_of_table), builtin, site, _tell)
+    services = build_services(settings, _tell_of_table)
+    return SievePolicy(load_policy(settings), builtin, site, _tell, services)
 
 
 def _tell(what: str, session: str, text: str) -> None:

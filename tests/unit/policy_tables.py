@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mta.address import NULL, parse_address
 from mta.envelope import Envelope, Recipient
+from mta.policy.sieve.asking import Asking, Services, finish
 from mta.policy.sieve.decision import Decision, decide
 from mta.policy.sieve.facts import STAGES, Facts, Surroundings
 from mta.policy.sieve.policy import script_envelope
-from mta.policy.sieve.program import Found, Program, load, settings_for
+from mta.policy.sieve.program import Found, Outcome, Program, load, settings_for
 from mta.policy.sieve.tables import Tables
 from mta.session import Session, TlsInfo
 from sieve_ext.message import Message
@@ -60,18 +61,29 @@ def faults(*scripts: str, queue: bool = True) -> list[str]:
     return out
 
 
-def program(*scripts: str, folder: Path | None = None) -> Program:
-    """A program without errors; table "vip" is the file of that name in `folder`."""
+def program(*scripts: str) -> Program:
+    """A program without errors."""
     made, found = read(*scripts)
     assert made is not None, [str(one) for one in found]
-    if folder is not None:
-        made.host = Tables({"vip": folder / "vip"}, lambda: 0.0, lambda text: None)
     return made
 
 
+def ran(running: Asking[Outcome], services: Services, facts: Facts) -> Outcome:
+    """A run to its end, with answers that come at once."""
+    outcome = finish(running, services, facts)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
 def decision(script: str, stage: str = "", case: Case | None = None, folder: Path | None = None) -> Decision:
-    """What the script decides; `stage` is by default the first one that it has."""
-    made = program(script, folder=folder)
+    """What the script decides; `stage` is by default the first one that it has.
+
+    Table "vip" is the file of that name in `folder`.
+    """
+    made = program(script)
+    services: Services = {}
+    if folder is not None:
+        services = Tables({"vip": folder / "vip"}, lambda: 0.0, lambda text: None).services
     stage = stage or next(one for one in STAGES if made.has(one))
     case = case or Case()
     sender = parse_address(case.sender) if case.sender else NULL
@@ -82,8 +94,8 @@ def decision(script: str, stage: str = "", case: Case | None = None, folder: Pat
     facts = Facts(
         stage, case.session, "mx.test", lambda address: address == "192.0.2.7", seen, recipient, message
     )
-    outcome = made.run(stage, Surroundings(facts), script_envelope(case.session, seen, recipient), message)
-    return decide(outcome)
+    running = made.run(stage, Surroundings(facts), script_envelope(case.session, seen, recipient), message)
+    return decide(ran(running, services, facts))
 
 
 def holds(test: str, stage: str = "data", case: Case | None = None, folder: Path | None = None) -> bool:

@@ -115,7 +115,7 @@ def test_a_configuration_with_the_example_file(tmp_path: Path) -> None:
     (tmp_path / "blocked").write_text("")
     (tmp_path / "policy.sieve").write_text(EXAMPLE.read_text(encoding="utf-8"))
     text = f'[policy]\nscripts = ["{tmp_path}/policy.sieve"]\n[tables.blocked]\nfile = "{tmp_path}/blocked"'
-    program = load_policy(config.parse(text), lambda text: None)
+    program = load_policy(config.parse(text))
     assert program.files[0].name == "policy.sieve"
     assert not program.has("connect")
 

@@ -9,7 +9,7 @@ from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.program import CPU_SECONDS, Program
 from sieve_ext.message import Message
-from tests.unit.policy_tables import decision, program, session
+from tests.unit.policy_tables import decision, program, ran, session
 
 REPLIES = [
     ('reply "no";', "550 5.7.1 no", False),
@@ -146,6 +146,5 @@ def run(made: Program, stage: str = "rcpt", octets: bytes = b"Subject: x\r\n\r\n
     message = Message(octets) if stage == "data" else None
     client = session()
     facts = Facts(stage, client, "mx.test", lambda address: False, message=message)
-    return str(
-        decide(made.run(stage, Surroundings(facts), script_envelope(client, None, None), message)).reply
-    )
+    running = made.run(stage, Surroundings(facts), script_envelope(client, None, None), message)
+    return str(decide(ran(running, {}, facts)).reply)

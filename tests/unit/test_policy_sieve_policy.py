@@ -65,7 +65,11 @@ async def _later(verdict: Verdict) -> Verdict:
 def policy(script: str, builtin: Policy) -> tuple[SievePolicy, list[tuple[str, str, str]]]:
     told: list[tuple[str, str, str]] = []
     made = SievePolicy(
-        program(script), builtin, Site("mx.test", lambda address: False), lambda *words: told.append(words)
+        program(script),
+        builtin,
+        Site("mx.test", lambda address: False),
+        lambda *words: told.append(words),
+        {},
     )
     return made, told
 

@@ -13,7 +13,7 @@ from mta.policy.sieve.facts import STAGES, Facts, Surroundings
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.program import load, settings_for
 from sieve_ext.message import Message
-from tests.unit.policy_tables import REQUIRE, ROUTES, TABLES, session
+from tests.unit.policy_tables import REQUIRE, ROUTES, TABLES, ran, session
 
 WORDS = sorted({*policy_dialect().commands, *policy_dialect().tests})
 PARTS = ':to :code :tempfail :is :list :matches { } ( ) [ ] , ; "5" 3 "a@x.test" "${env.helo}" "relay:out"'
@@ -59,7 +59,8 @@ def test_any_commands_come_to_a_decision(stage: str, commands: list[str], octets
     message = Message(b"Subject: hello \xff world\r\n" + octets)
     envelope = Envelope(parse_address("a@x.test"), [Recipient(parse_address("b@example.test"))])
     facts = Facts(stage, session(), "mx.test", lambda address: False, envelope, None, message)
-    outcome = made.run(stage, Surroundings(facts), script_envelope(facts.session, envelope, None), message)
+    running = made.run(stage, Surroundings(facts), script_envelope(facts.session, envelope, None), message)
+    outcome = ran(running, {}, facts)
     decision = decide(outcome)
     assert "internal error" not in outcome.fault
     if decision.reply is not None:
@@ -68,4 +69,4 @@ def test_any_commands_come_to_a_decision(stage: str, commands: list[str], octets
         assert decision.reply.code >= 400
         assert decision.reply.cause
     if decision.message is not None:
-        assert b"".join(decision.message.chunks())
+        assert len(b"".join(decision.message.chunks())) == decision.message.size

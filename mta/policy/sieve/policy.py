@@ -6,13 +6,13 @@ that a script has rewritten or added. A stage that no script has is the built-in
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from mta.address import Address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
+from mta.policy.sieve.asking import Services, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.program import Outcome, Program
@@ -43,49 +43,61 @@ class Site:
 class SievePolicy:
     """`mta.policy.verdict.Policy` with scripts."""
 
-    def __init__(self, program: Program, builtin: Policy, site: Site, complain: Complain) -> None:
-        """`builtin` decides about what the scripts let pass."""
+    def __init__(
+        self, program: Program, builtin: Policy, site: Site, complain: Complain, services: Services
+    ) -> None:
+        """`builtin` decides about what the scripts let pass; `services` answer what scripts ask."""
         self._program = program
         self._builtin = builtin
         self._site = site
         self._complain = complain
+        self._services = services
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected."""
         if not self._program.has("connect"):
             return self._builtin.connect(session)
-        decision = self._ask("connect", session)
-        return _refusal(decision) or _then(decision, self._builtin.connect(session))
+        return _when(
+            self._ask("connect", session),
+            lambda decision: _refusal(decision) or _then(decision, self._builtin.connect(session)),
+        )
 
     def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """EHLO, HELO or LHLO."""
         if not self._program.has("helo"):
             return self._builtin.helo(session)
-        decision = self._ask("helo", session)
-        return _refusal(decision) or _then(decision, self._builtin.helo(session))
+        return _when(
+            self._ask("helo", session),
+            lambda decision: _refusal(decision) or _then(decision, self._builtin.helo(session)),
+        )
 
     def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A user has proved who it is."""
         if not self._program.has("auth"):
             return self._builtin.auth(session)
-        decision = self._ask("auth", session)
-        return _refusal(decision) or _then(decision, self._builtin.auth(session))
+        return _when(
+            self._ask("auth", session),
+            lambda decision: _refusal(decision) or _then(decision, self._builtin.auth(session)),
+        )
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """MAIL; the built-in policy judges the sender that the client gave, then a script may change it."""
         if not self._program.has("mail"):
             return self._builtin.mail(session, envelope)
-        decision = self._ask("mail", session, envelope)
-        refusal = _refusal(decision)
-        if refusal is not None:
-            return refusal
-        sender = decision.sender
 
-        def passed() -> None:
-            if sender is not None and not envelope.sender.is_null:
-                envelope.sender = sender
+        def conclude(decision: Decision) -> Verdict | Awaitable[Verdict]:
+            refusal = _refusal(decision)
+            if refusal is not None:
+                return refusal
+            sender = decision.sender
 
-        return _then(decision, self._builtin.mail(session, envelope), passed)
+            def passed() -> None:
+                if sender is not None and not envelope.sender.is_null:
+                    envelope.sender = sender
+
+            return _then(decision, self._builtin.mail(session, envelope), passed)
+
+        return _when(self._ask("mail", session, envelope), conclude)
 
     def rcpt(
         self, session: Session, envelope: Envelope, recipient: Recipient
@@ -93,16 +105,19 @@ class SievePolicy:
         """RCPT; the built-in policy judges the recipient as rewritten."""
         if not self._program.has("rcpt"):
             return self._builtin.rcpt(session, envelope, recipient)
-        decision = self._ask("rcpt", session, envelope, recipient)
-        refusal = _refusal(decision)
-        if refusal is not None:
-            return refusal
-        if decision.rewritten is not None:
-            if recipient.original is None:  # what reports are to name (RFC 3461 section 5.2.1)
-                recipient.original = OriginalRecipient("rfc822", recipient.address.text)
-            recipient.address = decision.rewritten
-        recipient.route = decision.route
-        return _then(decision, self._builtin.rcpt(session, envelope, recipient))
+
+        def conclude(decision: Decision) -> Verdict | Awaitable[Verdict]:
+            refusal = _refusal(decision)
+            if refusal is not None:
+                return refusal
+            if decision.rewritten is not None:
+                if recipient.original is None:  # what reports are to name (RFC 3461 section 5.2.1)
+                    recipient.original = OriginalRecipient("rfc822", recipient.address.text)
+                recipient.address = decision.rewritten
+            recipient.route = decision.route
+            return _then(decision, self._builtin.rcpt(session, envelope, recipient))
+
+        return _when(self._ask("rcpt", session, envelope, recipient), conclude)
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
@@ -110,10 +125,10 @@ class SievePolicy:
             if _repeated(envelope) is None:
                 return self._builtin.data(session, envelope, message)
             return self._conclude(PASSED, session, envelope, message)
-        if self._program.reads_body and message.original_size > LARGE:
-            return self._data_aside(session, envelope, message)
-        decision = self._ask("data", session, envelope, message=message)
-        return self._conclude(decision, session, envelope, message)
+        return _when(
+            self._ask("data", session, envelope, message=message),
+            lambda decision: self._conclude(decision, session, envelope, message),
+        )
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where a script has said, else where the built-in policy says."""
@@ -130,12 +145,20 @@ class SievePolicy:
         envelope: Envelope | None = None,
         recipient: Recipient | None = None,
         message: Message | None = None,
-    ) -> Decision:
+    ) -> Decision | Awaitable[Decision]:
         facts = Facts(
             stage, session, self._site.hostname, self._site.is_trusted, envelope, recipient, message
         )
         seen = script_envelope(session, envelope, recipient)
-        return self._heard(session, self._program.run(stage, Surroundings(facts), seen, message))
+        aside = message is not None and self._program.reads_body and message.original_size > LARGE
+        running = self._program.run(stage, Surroundings(facts), seen, message, aside=aside)
+        outcome = (finish_aside if aside else finish)(running, self._services, facts)
+        if isinstance(outcome, Outcome):
+            return self._heard(session, outcome)
+        return self._heard_later(session, outcome)
+
+    async def _heard_later(self, session: Session, outcome: Awaitable[Outcome]) -> Decision:
+        return self._heard(session, await outcome)
 
     def _heard(self, session: Session, outcome: Outcome) -> Decision:
         if outcome.fault:
@@ -143,15 +166,6 @@ class SievePolicy:
         for note in outcome.notes:
             self._complain("note", session.id, note)
         return decide(outcome)
-
-    async def _data_aside(self, session: Session, envelope: Envelope, message: Message) -> Verdict:
-        facts = Facts("data", session, self._site.hostname, self._site.is_trusted, envelope, message=message)
-        seen = script_envelope(session, envelope, None)
-        outcome = await asyncio.to_thread(
-            self._program.run, "data", Surroundings(facts), seen, message, aside=True
-        )
-        verdict = self._conclude(self._heard(session, outcome), session, envelope, message)
-        return verdict if isinstance(verdict, Verdict) else await verdict
 
     # --- the end of the data -------------------------------------------------------------------------
 
@@ -250,6 +264,20 @@ def _repeated(envelope: Envelope) -> dict[int, int] | None:
 
 def _refusal(decision: Decision) -> Verdict | None:
     return None if decision.reply is None else Verdict(decision.reply, decision.delay)
+
+
+def _when(
+    asked: Decision | Awaitable[Decision], conclude: Callable[[Decision], Verdict | Awaitable[Verdict]]
+) -> Verdict | Awaitable[Verdict]:
+    """`conclude` of what the scripts decided, as soon as that is known."""
+    return conclude(asked) if isinstance(asked, Decision) else _when_later(asked, conclude)
+
+
+async def _when_later(
+    asked: Awaitable[Decision], conclude: Callable[[Decision], Verdict | Awaitable[Verdict]]
+) -> Verdict:
+    verdict = conclude(await asked)
+    return verdict if isinstance(verdict, Verdict) else await verdict
 
 
 def _then(

@@ -11,6 +11,7 @@ import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mta.policy.sieve.asking import Asking
 from mta.policy.sieve.dialect import HINTS, policy_dialect
 from mta.policy.sieve.facts import STAGES
 from mta.policy.sieve.queue import QUEUE
@@ -18,7 +19,7 @@ from mta.policy.sieve.reply import Accept
 from mta.policy.sieve.route import ROUTES
 from mta.policy.sieve.stages import KEY, Blocks
 from mta.policy.sieve.tables import TABLES
-from sieve_ext import Action, Diagnostic, Envelope, Host, Message, NoHost, Script, Settings, Severity, execute
+from sieve_ext import Action, Diagnostic, Envelope, Message, Script, Settings, Severity
 from sieve_ext.closures.unit import Unit
 from sieve_ext.extend import sequence
 from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, load_unit
@@ -80,8 +81,6 @@ class Program:
     def __init__(self, files: Sequence[File], settings: Settings) -> None:
         """`settings` are those that the files were loaded with."""
         self.files = files
-        self.host: Host = NoHost()
-        """Who answers at once what scripts ask."""
         self._stages = {
             stage: tuple((one.name, one.stages[stage]) for one in files if stage in one.stages)
             for stage in STAGES
@@ -104,16 +103,14 @@ class Program:
         message: Message | None = None,
         *,
         aside: bool = False,
-    ) -> Outcome:
+    ) -> Asking[Outcome]:
         """Do the blocks of a stage; never raises. `aside` says that this is not the event loop's thread."""
         outcome = NOTHING
         current = NO_MESSAGE if message is None else message
         settings = self._aside if aside else self._usual
         for name, script in self._stages.get(stage, ()):
             if script.asks:
-                result = execute(
-                    script, current, envelope, self.host, settings=settings, environment=environment
-                )
+                result = yield from script.run(current, envelope, settings=settings, environment=environment)
             else:
                 result = script.run_plain(current, envelope, settings=settings, environment=environment)
             edited = result.message

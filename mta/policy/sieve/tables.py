@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from mta.policy.sieve.asking import Services
+from mta.policy.sieve.facts import Facts
 from mta.policy.watched import TableError, Watched
-from sieve_ext.extend import Capability, Checker, Comparator, GivenTag, Node, Request, suggest, texts
+from sieve_ext.extend import Capability, Checker, Comparator, GivenTag, Node, suggest, texts
 from sieve_ext.extensions.extlists import CAPABILITIES as STANDARD
 from sieve_ext.extensions.extlists import ListKnown, ListLookup, bad_list, check_list
 
@@ -35,7 +36,7 @@ def read_keys(path: Path) -> frozenset[str]:
 
 
 class Tables:
-    """Answers what scripts ask about lists (`sieve_ext.Host`)."""
+    """Answers what scripts ask about lists."""
 
     def __init__(
         self, files: Mapping[str, Path], clock: Callable[[], float], complain: Callable[[str], None]
@@ -45,19 +46,21 @@ class Tables:
             SCHEME + name: Watched(path, read_keys, clock, complain=complain) for name, path in files.items()
         }
 
-    def answer(self, request: Request) -> Any:
-        """Look up; of what is no table the answer is that nobody knows."""
-        match request:
-            case ListLookup(lists=lists, values=values):
-                contents = [self._tables[name].content() for name in lists if name in self._tables]
-                for value in values:
-                    key = value.strip().lower()
-                    if any(key in content for content in contents):
-                        return value
-                return None
-            case ListKnown(name=name):
-                return name in self._tables
-        return request.unanswered()
+    @property
+    def services(self) -> Services:
+        """Who answers what scripts ask about lists."""
+        return {ListLookup: self._lookup, ListKnown: self._known}
+
+    def _lookup(self, request: ListLookup, facts: Facts) -> str | None:
+        contents = [self._tables[name].content() for name in request.lists if name in self._tables]
+        for value in request.values:
+            key = value.strip().lower()
+            if any(key in content for content in contents):
+                return value
+        return None
+
+    def _known(self, request: ListKnown, facts: Facts) -> bool:
+        return request.name in self._tables
 
 
 def _check(node: Node, given: GivenTag, comparator: Comparator, checker: Checker) -> None:

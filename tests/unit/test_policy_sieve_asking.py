@@ -1,0 +1,174 @@
+"""Runs that ask services: answers at once, later, too late, none, and services that fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from mta.policy.sieve import asking
+from mta.policy.sieve.asking import Services, Unavailable, finish, finish_aside
+from mta.policy.sieve.decision import decide
+from mta.policy.sieve.dialect import policy_dialect
+from mta.policy.sieve.facts import Facts, Surroundings
+from mta.policy.sieve.onerror import ON_ERROR, check_on_error, unavailable, way_of
+from mta.policy.sieve.program import File, Outcome, Program, settings_for
+from mta.policy.sieve.stages import KEY, staged
+from sieve_ext import Capability, Dialect, Envelope, Message, Request, Settings, check
+from sieve_ext.closures.unit import Unit
+from sieve_ext.extend import Checker, Compiler, Run, Step, Test, string
+from sieve_ext.runtime.script import load_unit
+from tests.unit.policy_tables import MESSAGE, session
+
+
+@dataclass(frozen=True)
+class Question(Request):
+    text: str
+
+    def unanswered(self) -> Any:
+        return Unavailable("nobody is there")
+
+
+class AskTest(Test):
+    """ask <text: string> [:on_error <way>]: true when the answer is "yes"."""
+
+    word = "ask"
+    args_definition = (ON_ERROR, string("text"))
+
+    def check(self, checker: Checker) -> None:
+        check_on_error(self, checker)
+
+    def compile(self, compiler: Compiler) -> Step:
+        text = compiler.text(self.given["text"])
+        way = way_of(self)
+
+        def ask(run: Run) -> Generator[Request, Any, bool]:
+            found = yield Question(text.expand(run))
+            if isinstance(found, Unavailable):
+                unavailable(run, way, "ask", found)
+                return False
+            return bool(found == "yes")
+
+        return ask
+
+
+DIALECT = Dialect([*policy_dialect().capabilities.values(), Capability("vnd.test", words=(staged(AskTest),))])
+REQUIRE = 'require ["vnd.tamis.stage", "vnd.tamis.reply", "vnd.test"];\n'
+
+
+def program(text: str) -> Program:
+    settings = settings_for((), has_queue=False)
+    unit = Unit(settings)
+    script, diagnostics = load_unit(REQUIRE + text, DIALECT, unit)
+    assert script is not None, diagnostics
+    from mta.policy.sieve.program import _part
+
+    stages = {stage: _part(script, blocks) for stage, blocks in unit.state[KEY].items()}
+    return Program([File("t.sieve", stages)], settings)
+
+
+FACTS = Facts("data", session(), "mx.test", lambda address: False)
+
+
+def run(text: str, handler: Any = None, *, aside: bool = False) -> Outcome:
+    running = program(f'stage "data" {{ {text} }}').run(
+        "data", Surroundings(FACTS), Envelope(), Message(MESSAGE), aside=aside
+    )
+    services: Services = {} if handler is None else {Question: handler}
+
+    async def wait() -> Outcome:
+        if aside:
+            return await finish_aside(running, services, FACTS)
+        outcome = finish(running, services, FACTS)
+        return outcome if isinstance(outcome, Outcome) else await outcome
+
+    return asyncio.run(wait())
+
+
+def reply(outcome: Outcome) -> str:
+    return str(decide(outcome).reply)
+
+
+def at_once(request: Question, facts: Facts) -> str:
+    assert facts is FACTS
+    return request.text
+
+
+async def later(request: Question, facts: Facts) -> str:
+    await asyncio.sleep(0)
+    return request.text
+
+
+def broken(request: Question, facts: Facts) -> str:
+    raise ZeroDivisionError(request.text)
+
+
+async def broken_later(request: Question, facts: Facts) -> str:
+    await asyncio.sleep(0)
+    raise ZeroDivisionError(request.text)
+
+
+async def never(request: Question, facts: Facts) -> str:
+    await asyncio.Event().wait()
+    return "yes"
+
+
+@pytest.mark.parametrize("aside", [False, True])
+@pytest.mark.parametrize("handler", [at_once, later])
+def test_answers_reach_the_script(handler: Any, aside: bool) -> None:
+    text = 'if ask "yes" { reply "a"; } if not ask "no" { reply "b"; } if ask "yes" { defer; }'
+    outcome = run(text, handler, aside=aside)
+    assert [one.describe() for _, one in outcome.actions] == [
+        "reply 550 5.7.1 a", "reply 550 5.7.1 b", "reply 451 4.7.1 try again later",
+    ]  # fmt: skip
+
+
+def test_an_answer_at_once_needs_no_event_loop() -> None:
+    running = program('stage "data" { if ask "yes" { reply "a"; } }').run(
+        "data", Surroundings(FACTS), Envelope(), Message(MESSAGE)
+    )
+    outcome = finish(running, {Question: at_once}, FACTS)
+    assert isinstance(outcome, Outcome)
+    assert reply(outcome) == "550 5.7.1 a"
+
+
+@pytest.mark.parametrize("aside", [False, True])
+@pytest.mark.parametrize("handler", [broken, broken_later])
+def test_a_service_with_a_bug_is_a_temporary_error(handler: Any, aside: bool) -> None:
+    outcome = run('if ask "yes" { reply "a"; }', handler, aside=aside)
+    assert outcome.fault == "t.sieve:2:16: internal error: ZeroDivisionError: yes"
+    assert reply(outcome) == "451 4.3.5 policy error, try again later"
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_a_service_that_never_answers_ends_the_stage(aside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "STAGE_SECONDS", 0.05)
+    outcome = run('if ask "yes" { reply "a"; }', never, aside=aside)
+    assert "answers took longer than 0.05 seconds" in outcome.fault
+    assert reply(outcome).startswith("451 4.3.5")
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("", "451 4.7.1 a service needed to check this is not available, try again later"),
+        (':on_error "defer"', "451 4.7.1 a service needed to check this is not available, try again later"),
+        (':on_error "Reject"', "554 5.7.1 a service needed to check this is not available"),
+        (':on_error "ignore"', "550 5.7.1 after"),
+    ],
+)
+def test_what_happens_when_nobody_answers(way: str, expected: str) -> None:
+    outcome = run(f'if ask {way} "yes" {{ reply "yes"; }} reply "after";')
+    assert reply(outcome) == expected
+    assert outcome.notes == ["t.sieve:2:16: ask: nobody is there"]
+    assert outcome.fault == ""
+
+
+def test_a_wrong_way_is_an_error_of_the_script() -> None:
+    found = check(
+        REQUIRE + 'stage "data" { if ask :on_error "x" "y" { defer; } }', DIALECT, settings=Settings()
+    )
+    assert [(one.line, one.column, one.code) for one in found] == [(2, 33, "bad-on-error")]
