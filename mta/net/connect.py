@@ -6,7 +6,11 @@ failed or is missing (4.7.x), a server that does not want us (4.3.2). All addres
 tried in the resolver's order, within the one time limit of the caller.
 
 With TLS level `may` a failed handshake is followed by one connection without TLS: at that level an
-eavesdropper could have had it in the clear anyway (RFC 7435), and broken TLS should not stop mail.
+eavesdropper could have had it in the clear anyway (RFC 7435), and broken TLS should not stop mail. A
+`fallback` is tried before that. What failed is kept in `OutboundConnection.tls_failure` for TLS reports.
+
+`ClientTls.check` looks at the certificates that the server sent, after the handshake and before anything
+else is said (DANE). Python can tell the chain of a full handshake only; one that was resumed is refused.
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from mta.net.outbound import OutboundConnection, Timeouts
 from mta.net.tls import channel_bindings, failure_text
+from mta.net.tlschain import peer_chain
+from mta.net.tlsfailure import FailureType, PeerRefused, failure_of
 from mta.reply import Reply
 from mta.smtp.client import ClientSession, Phase
-from mta.smtp.opening import ClientSettings, StartTls
+from mta.smtp.opening import NO_STARTTLS, ClientSettings, StartTls
 
 UNREACHABLE = "The next server cannot be reached at the moment"
 INSECURE = "The next server cannot be reached securely at the moment"
@@ -55,20 +61,32 @@ class ClientTls:
     """TLS from the first octet in place of STARTTLS."""
     name: str = ""
     """Name for SNI and verification, "" for the endpoint's host."""
+    check: Callable[[Sequence[bytes]], None] | None = None
+    """Looks at the certificates (DER, the server's own first) after the handshake; raises PeerRefused."""
+    authenticates: bool = False
+    """`check` proves who the server is, as a verified certificate does."""
+    promised: frozenset[str] = frozenset()
+    """EHLO keywords without which the session over TLS is refused: the server is known to have them."""
+    fallback: ClientTls | None = None
+    """What is tried when this fails for TLS; after it `required` decides."""
 
     @property
     def verifies(self) -> bool:
         """True when a connection stands only with a verified certificate."""
-        return self.context.verify_mode is ssl.CERT_REQUIRED
+        return self.authenticates or self.context.verify_mode is ssl.CERT_REQUIRED
 
 
 class ConnectFailure(Exception):
-    """No session came to stand; `reply` is temporary. `tls` says that the TLS handshake was the reason."""
+    """No session came to stand; `reply` is temporary. `tls` says that the TLS handshake was the reason.
 
-    def __init__(self, reply: Reply, *, tls: bool = False) -> None:
+    `tls_failure` says what was wrong with TLS, missing STARTTLS included; None when TLS was not the reason.
+    """
+
+    def __init__(self, reply: Reply, *, tls: bool = False, tls_failure: FailureType | None = None) -> None:
         super().__init__(str(reply))
         self.reply = reply
         self.tls = tls
+        self.tls_failure = tls_failure
 
 
 async def connect(
@@ -79,17 +97,15 @@ async def connect(
     deadline: float,
 ) -> OutboundConnection:
     """Open a session that is ready for mail, by `deadline` (loop time). Raises ConnectFailure."""
-    if tls is None or tls.implicit:
-        settings = replace(settings, starttls=StartTls.NEVER)
-    else:
-        settings = replace(settings, starttls=StartTls.REQUIRE if tls.required else StartTls.MAY)
     try:
         return await _open(endpoint, settings, tls, timeouts, deadline)
     except ConnectFailure as failure:
         if tls is None or tls.required or not failure.tls:
             raise
-        plain = replace(settings, starttls=StartTls.NEVER)
-        return await _open(endpoint, plain, None, timeouts, deadline)
+        connection = await connect(endpoint, settings, tls.fallback, timeouts, deadline)
+        connection.tls_failure = failure.tls_failure
+        connection.tls_detail = failure.reply.cause
+        return connection
 
 
 async def _open(
@@ -101,6 +117,10 @@ async def _open(
 ) -> OutboundConnection:
     loop = asyncio.get_running_loop()
     implicit = tls is not None and tls.implicit
+    if tls is None or implicit:
+        settings = replace(settings, starttls=StartTls.NEVER)
+    else:
+        settings = replace(settings, starttls=StartTls.REQUIRE if tls.required else StartTls.MAY)
 
     def factory() -> OutboundConnection:
         verified = implicit and tls is not None and tls.verifies
@@ -110,6 +130,7 @@ async def _open(
     connection = await _dial(endpoint, factory, tls if implicit else None, timeouts, deadline)
     try:
         if implicit:
+            _check(connection, endpoint, tls, connection.transport)
             connection.session.peer.channel_bindings = _bindings(connection.transport)
         await connection.wait_open(deadline)
         if tls is not None and connection.session.phase is Phase.STARTTLS:
@@ -118,9 +139,21 @@ async def _open(
     except BaseException:
         connection.abort(Reply(451, "4.4.1", UNREACHABLE, "given up while connecting"))
         raise
-    failure = connection.session.failure
-    if failure is not None:
-        raise ConnectFailure(failure)
+    session = connection.session
+    if session.failure is not None:
+        stripped = session.failure.enhanced == NO_STARTTLS
+        raise ConnectFailure(
+            session.failure, tls_failure=FailureType.STARTTLS_NOT_SUPPORTED if stripped else None
+        )
+    if tls is not None:
+        if not session.peer.encrypted:
+            connection.tls_failure = FailureType.STARTTLS_NOT_SUPPORTED
+        elif not tls.promised <= session.peer.offered.keys():
+            missing = ", ".join(sorted(tls.promised - session.peer.offered.keys()))
+            cause = f"{endpoint}: {missing} not offered, though its capability record promises it"
+            reply = Reply(451, "4.7.5", INSECURE, cause)
+            connection.abort(reply)
+            raise ConnectFailure(reply, tls_failure=FailureType.VALIDATION_FAILURE)
     return connection
 
 
@@ -161,7 +194,9 @@ async def _dial(
             failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, f"{endpoint}: timeout in connect"))
         except ssl.SSLError as error:
             cause = f"{endpoint}: TLS: {failure_text(error)}"
-            failure = ConnectFailure(Reply(451, "4.7.5", INSECURE, cause), tls=True)
+            failure = ConnectFailure(
+                Reply(451, "4.7.5", INSECURE, cause), tls=True, tls_failure=failure_of(error)
+            )
         except OSError as error:
             cause = f"{endpoint}: {error.strerror or error}"
             failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, cause))
@@ -215,11 +250,31 @@ async def _start_tls(
         cause = f"{endpoint}: STARTTLS: {failure_text(error)}"
         reply = Reply(451, "4.7.5", INSECURE, cause)
         connection.abort(reply)
-        raise ConnectFailure(reply, tls=True) from error
+        raise ConnectFailure(reply, tls=True, tls_failure=failure_of(error)) from error
     if transport is None:
-        raise ConnectFailure(Reply(451, "4.4.2", UNREACHABLE, f"{endpoint}: closed in STARTTLS"), tls=True)
+        raise ConnectFailure(
+            Reply(451, "4.4.2", UNREACHABLE, f"{endpoint}: closed in STARTTLS"),
+            tls=True,
+            tls_failure=FailureType.VALIDATION_FAILURE,
+        )
+    _check(connection, endpoint, tls, transport)
     if connection.session.phase is Phase.STARTTLS:
         connection.tls_started(transport, verified=tls.verifies, bindings=_bindings(transport))
+
+
+def _check(
+    connection: OutboundConnection, endpoint: Endpoint, tls: ClientTls | None, transport: asyncio.Transport
+) -> None:
+    """Let `tls.check` see the server's certificates. Raises ConnectFailure."""
+    if tls is None or tls.check is None:
+        return
+    try:
+        tls.check(peer_chain(transport.get_extra_info("ssl_object")))
+    except PeerRefused as error:
+        reply = Reply(451, "4.7.5", INSECURE, f"{endpoint}: TLS: {error}")
+        connection.abort(reply)
+        transport.abort()
+        raise ConnectFailure(reply, tls=True, tls_failure=error.failure) from error
 
 
 def _server_name(endpoint: Endpoint, tls: ClientTls | None) -> str | None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from mta.content import Content, SpillError
+from mta.net.tlsfailure import FailureType
 from mta.reply import Reply
 from mta.smtp.client import ClientSession, Exchange, Phase
 from mta.smtp.dotstuff import BareLineEnd
@@ -84,6 +85,8 @@ class OutboundConnection(asyncio.Protocol):
         "on_closed",
         "peer_name",
         "session",
+        "tls_detail",
+        "tls_failure",
     )
 
     def __init__(
@@ -98,6 +101,10 @@ class OutboundConnection(asyncio.Protocol):
         """When the last transaction ended, in the loop's time."""
         self.domains: set[str] = set()
         """Recipient domains named in this session, for RCPTDOMAINMAX."""
+        self.tls_failure: FailureType | None = None
+        """What went wrong with TLS on the way to this session, where that did not matter (level `may`)."""
+        self.tls_detail = ""
+        """More about it, for log and TLS reports."""
         self._loop = loop
         self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None

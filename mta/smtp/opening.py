@@ -26,6 +26,9 @@ from mta.smtp.xclient import encode_attributes
 MAX_CHALLENGES = 8
 """334 replies in one AUTH: SCRAM needs two, the longest mechanism in use three."""
 
+NO_STARTTLS = "4.7.4"
+"""Enhanced code of the failure to get STARTTLS where it is required."""
+
 
 class StartTls(Enum):
     """When to use STARTTLS."""
@@ -173,12 +176,12 @@ def _starttls(settings: ClientSettings, peer: Peer) -> Dialog:
     if "STARTTLS" not in peer.offered:
         if required:
             cause = "TLS is required, STARTTLS was not offered"
-            raise PeerFailure(Reply(451, "4.7.4", "The next server cannot be reached securely", cause))
+            raise PeerFailure(Reply(451, NO_STARTTLS, "The next server cannot be reached securely", cause))
         return
     reply = yield b"STARTTLS\r\n"
     if reply.code != 220:
         if required or reply.code == 421:
-            raise _not_now(reply, "STARTTLS", "4.7.4")
+            raise _not_now(reply, "STARTTLS", NO_STARTTLS)
         return
     yield START_TLS
     yield from _hello(settings, peer)

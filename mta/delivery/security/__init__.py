@@ -1,0 +1,1 @@
+"""How securely mail goes to a domain: DANE, MTA-STS, REQUIRETLS, pins, capability records, TLS reports."""
