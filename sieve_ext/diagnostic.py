@@ -76,13 +76,14 @@ class InvalidScript(Exception):
 class Source:
     """The text of a script, for finding lines and columns."""
 
-    __slots__ = ("_starts", "name", "octets")
+    __slots__ = ("_is_ascii", "_starts", "name", "octets")
 
     def __init__(self, octets: bytes, name: str = "") -> None:
         """`name` is shown with diagnostics; "" for the script itself."""
         self.octets = octets
         self.name = name
         self._starts: list[int] | None = None
+        self._is_ascii = octets.isascii()
 
     def position(self, offset: int) -> Position:
         """The line and column of an octet offset."""
@@ -95,6 +96,8 @@ class Source:
             self._starts = starts
         line = bisect_right(self._starts, offset)
         start = self._starts[line - 1]
+        if self._is_ascii:  # each command's place is looked up
+            return Position(line, max(0, min(offset, len(self.octets)) - start) + 1)
         return Position(line, len(self.octets[start:offset].decode("utf-8", "replace")) + 1)
 
     def diagnostic(

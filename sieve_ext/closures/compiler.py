@@ -103,8 +103,12 @@ class Compiler:
 
     def block(self, nodes: Sequence[Node]) -> Step:
         """Commands one after the other."""
-        placed = [(self.position(node), self._command(node)) for node in nodes]
-        return sequence([(position, step) for position, step in placed if step is not None])
+        placed = []
+        for node in nodes:
+            step = self._command(node)
+            if step is not None:
+                placed.append((self.source.position(node.call.start), step))
+        return sequence(placed)
 
     def _step(self, node: Node) -> Step | None:
         for given in node.tags.values():
@@ -117,7 +121,7 @@ class Compiler:
     def _owned(self, node: Node) -> list[tuple[GivenTag, Tag]]:
         """The tags that extensions have added, in the order in which they apply."""
         owned = [(given, given.spec.owner) for given in node.tags.values() if given.spec.owner is not None]
-        return sorted(owned, key=lambda one: one[1].order)
+        return sorted(owned, key=lambda one: one[1].order) if len(owned) > 1 else owned
 
     def _command(self, node: Node) -> Step | None:
         step = self._step(node)

@@ -23,7 +23,9 @@ class Template:
         self._parts = parts
         self.constant: str | None = None
         """The string, None when it depends on variables."""
-        if all(isinstance(part, str) for part in parts):
+        if len(parts) == 1 and isinstance(parts[0], str):
+            self.constant = parts[0]
+        elif all(isinstance(part, str) for part in parts):
             self.constant = "".join(part for part in parts if isinstance(part, str))
 
     def expand(self, run: Run) -> str:
@@ -49,11 +51,9 @@ class TemplateList:
     def __init__(self, items: list[Template]) -> None:
         """The strings in order."""
         self._items = items
-        self.constant: tuple[str, ...] | None = None
+        constants = tuple([item.constant for item in items])
+        self.constant: tuple[str, ...] | None = None if None in constants else constants  # type: ignore[assignment]
         """The strings, None when one of them depends on variables."""
-        constants = [item.constant for item in items]
-        if None not in constants:
-            self.constant = tuple(text for text in constants if text is not None)
 
     def expand(self, run: Run) -> tuple[str, ...]:
         """The strings in this run."""

@@ -7,7 +7,7 @@ No backtracking: the time is that of a few searches, whatever pattern and text a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Span = tuple[int, int]
 """Where what a wildcard has matched begins and ends."""
@@ -18,11 +18,18 @@ class _Segment:
 
     __slots__ = ("anchor", "anchor_offset", "literals", "marks", "size")
 
-    def __init__(self, items: list[str | None]) -> None:
-        # None stands for "?".
+    def __init__(self, items: Sequence[str | None]) -> None:
+        # None stands for "?"; a string has none.
         self.size = len(items)
-        self.marks = [place for place, item in enumerate(items) if item is None]
         self.literals: list[tuple[int, str]] = []
+        self.marks: list[int] = []
+        self.anchor_offset, self.anchor = 0, ""
+        if isinstance(items, str):
+            if items:
+                self.literals.append((0, items))
+                self.anchor = items
+            return
+        self.marks += [place for place, item in enumerate(items) if item is None]
         run: list[str] = []
         for place, item in enumerate([*items, None]):
             if item is not None:
@@ -65,6 +72,9 @@ class Glob:
 
     def __init__(self, pattern: str, fold: Callable[[str], str]) -> None:
         """`fold` is applied to the literals."""
+        if "?" not in pattern and "\\" not in pattern:
+            self._keep([_Segment(fold(literal)) for literal in pattern.split("*")])
+            return
         segments: list[list[str | None]] = [[]]
         place = 0
         literal: list[str] = []
@@ -89,7 +99,9 @@ class Glob:
             else:
                 literal.append(character)
         flush()
-        made = [_Segment(items) for items in segments]
+        self._keep([_Segment(items) for items in segments])
+
+    def _keep(self, made: list[_Segment]) -> None:
         self._first = made[0]
         self._middle = made[1:-1]
         self._last = made[-1] if len(made) > 1 else None

@@ -102,8 +102,11 @@ class Dialect:
         merged = _tag_definitions(table) + definitions
         positionals = [one for one in definitions if one["type"] not in (["test"], ["testlist"])]
         takes = next((one["type"][0] for one in definitions if one not in positionals), "")
-        checked = [one.check or one.warn for one in table.values()]
-        checked += [one.get("check") or one.get("warn") for one in positionals]
+        checks = [
+            (one["name"], one.get("check"), one.get("warn"))
+            for one in positionals
+            if one.get("check") or one.get("warn")
+        ]
         return type(
             word.__name__,
             (word,),
@@ -113,7 +116,8 @@ class Dialect:
                 "tag_table": table,
                 "positionals": positionals,
                 "required": sum(bool(one["required"]) for one in positionals),
-                "has_checks": any(checked),
+                "checks": checks,
+                "has_checks": bool(checks) or any(one.check or one.warn for one in table.values()),
                 "takes": takes,
                 "__doc__": word.__doc__,
                 "__module__": word.__module__,

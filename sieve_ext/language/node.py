@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import sievelib.commands  # type: ignore[import-untyped]
 
-from sieve_ext.language.arguments import Definition
+from sieve_ext.language.arguments import Check, Definition
 from sieve_ext.syntax.tree import Call, Number, Text, TextList
 
 if TYPE_CHECKING:
@@ -66,14 +66,36 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
     positionals: ClassVar[Sequence[Definition]] = ()
     required: ClassVar[int] = 0
     """How many of the positional arguments must be there."""
+    checks: ClassVar[Sequence[tuple[str, Check | None, Check | None]]] = ()
+    """Name, `check` and `warn` of those whose strings are to be checked."""
     has_checks: ClassVar[bool] = False
     """An argument's strings are to be checked."""
     takes: ClassVar[str] = ""
     """ "test" for one sub-test, "testlist" for several in parentheses, "" for none."""
 
+    # Of one node in a script, set where it is not so.
+    is_sound = True
+    """Nothing is wrong with its arguments."""
+    is_skipped = False
+    """It can never be done: `skips` said so, nothing of it was looked at."""
+    is_dead = False
+    """Its block can never be done; it was not looked at."""
+    source: Source | None = None
+    hash_comments: Sequence[bytes] = ()
+    """The comments before it, for sievelib."""
+
+    # What sievelib's parser counts while it reads; this one does not.
+    nextargpos = 0
+    required_args = -1
+    rargs_cnt = 0
+    curarg = None
+
     def __init__(self, parent: Node | None = None, call: Call | None = None) -> None:
         """`call` is what the parser read; None for a node made by hand."""
-        super().__init__(parent)
+        # What sievelib's constructor sets is either here or in the class: its parser's state, of which
+        # nothing is used. Scripts have thousands of nodes.
+        self.parent = parent
+        self.children: list[Node] = []
         self.name = self.word
         self.call = call or Call(self.word, 0, 0)
         self.given: dict[str, Value] = {}
@@ -81,13 +103,6 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
         self.tags: dict[str, GivenTag] = {}
         """Tags by the name of their definition: ":days" of a group "period" is under "period"."""
         self.tests: list[Node] = []
-        self.is_sound = True
-        """Nothing is wrong with its arguments."""
-        self.is_skipped = False
-        """It can never be done: `skips` said so, nothing of it was looked at."""
-        self.is_dead = False
-        """Its block can never be done; it was not looked at."""
-        self.source: Source | None = None
 
     # What stands in the script
 

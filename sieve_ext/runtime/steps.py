@@ -25,15 +25,17 @@ Placed = tuple[Position, Step]
 
 def asks(step: Callable[..., Any]) -> bool:
     """True when `step` is a generator function, so that its requests have to be passed on."""
-    code = getattr(step, "__code__", None)
-    return code is not None and bool(code.co_flags & CO_GENERATOR)
+    try:
+        return bool(step.__code__.co_flags & CO_GENERATOR)
+    except AttributeError:
+        return False
 
 
 def sequence(steps: Sequence[Placed]) -> Step:
     """Commands one after the other; the run knows at which it is."""
     if not steps:
         return _nothing
-    if any(asks(step) for _, step in steps):
+    if True in [asks(step) for _, step in steps]:
         marked: list[tuple[Position, Any, bool]] = [(at, step, asks(step)) for at, step in steps]
 
         def run_asking(run: Run) -> Any:
@@ -69,7 +71,7 @@ def _nothing(run: Run) -> None:
 
 def choice(branches: Sequence[tuple[Step, Step]], otherwise: Step | None) -> Step:
     """The block of the first test that holds; `otherwise` if none does."""
-    if any(asks(test) or asks(block) for test, block in branches) or (otherwise and asks(otherwise)):
+    if True in [asks(step) for branch in branches for step in branch] or (otherwise and asks(otherwise)):
         marked = [(test, asks(test), block, asks(block)) for test, block in branches]
         last: Any = otherwise or _nothing
         last_asks = asks(last)

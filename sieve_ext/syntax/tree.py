@@ -1,69 +1,78 @@
 """What the grammar alone says of a script (RFC 5228 section 8.2): commands, arguments, tests, blocks.
 
 Nothing here knows a command by name. `sieve_ext.validate.binder` makes nodes of it, which do.
+
+The classes are msgspec's, which are made faster than dataclasses and can be written as msgpack
+(`sieve_ext.syntax.stored`). The bounds in their types hold for what is read back; the lexer and the parser
+keep to them by themselves. No tree has cycles, so the garbage collector need not look at it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
+
+from sieve_ext.syntax import limits
+
+Offset = Annotated[int, msgspec.Meta(ge=0, le=limits.SCRIPT_OCTETS)]
+"""A place in the script, in octets."""
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.IDENTIFIER + 1)]
+"""An identifier, or a tag with its colon."""
 
 
-@dataclass(slots=True)
-class Text:
+class Text(msgspec.Struct, array_like=True, tag=0, gc=False):
     """A string, quoted or multi-line, escapes undone."""
 
     value: str
-    start: int
-    """Where it begins in the script, in octets; so everywhere here."""
-    end: int
+    start: Offset
+    """Where it begins in the script."""
+    end: Offset
 
 
-@dataclass(slots=True)
-class TextList:
+class TextList(msgspec.Struct, array_like=True, tag=1, gc=False):
     """A string list in brackets; where one string stands for a list, it is a list of one."""
 
-    items: list[Text]
-    start: int
-    end: int
+    items: Annotated[list[Text], msgspec.Meta(max_length=limits.LIST_STRINGS)]
+    start: Offset
+    end: Offset
 
 
-@dataclass(slots=True)
-class Number:
+class Number(msgspec.Struct, array_like=True, tag=2, gc=False):
     """A number, K, M or G applied."""
 
-    value: int
-    start: int
-    end: int
+    value: Annotated[int, msgspec.Meta(ge=0)]
+    start: Offset
+    end: Offset
 
 
-@dataclass(slots=True)
-class TagName:
+class TagName(msgspec.Struct, array_like=True, tag=3, gc=False):
     """A tagged argument's tag."""
 
-    value: str
+    value: Name
     """Lower case, with its colon."""
-    start: int
-    end: int
+    start: Offset
+    end: Offset
 
 
 Argument = Text | TextList | Number | TagName
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, array_like=True, gc=False):
     """A command or a test as written."""
 
-    name: str
-    """In lower case."""
-    start: int
+    name: Name
+    """In lower case. "" is that of a command that could not be read."""
+    start: Offset
     """Where its name begins."""
-    end: int
+    end: Offset
     """Behind its name."""
-    arguments: list[Argument] = field(default_factory=list)
-    tests: list[Call] = field(default_factory=list)
+    arguments: Annotated[list[Argument], msgspec.Meta(max_length=limits.ARGUMENTS)] = []
+    tests: list[Call] = []
     is_list: bool = False
     """The tests stand in parentheses."""
     block: list[Call] | None = None
     """None where a semicolon ends it, or nothing does: a test."""
-    stop: int = 0
+    stop: Offset = 0
     """Behind its last token."""

@@ -191,16 +191,17 @@ class Binder:
                 if not self._rewrite(reader, call.arguments):
                     return False
             if checker.expands:
-                checker.check_references(one for one in call.arguments if isinstance(one, Text | TextList))
+                checker.check_references(call.arguments)
         sound = self._arguments(node, call.arguments)
         sound &= self._tests(node, call)
         if sound:
             if node.has_checks:
                 self._check_values(node)
-            check_matching(node, checker)
-            for given in node.tags.values():
-                if given.spec.owner is not None:
-                    given.spec.owner.check(node, given, checker)
+            if node.tags:
+                check_matching(node, checker)
+                for given in node.tags.values():
+                    if given.spec.owner is not None:
+                        given.spec.owner.check(node, given, checker)
             node.check(checker)
         if not sound or len(checker.diagnostics) == before:
             return sound
@@ -238,7 +239,7 @@ class Binder:
                     kind = f"the {spec.tag} tag for the {node.name} {node.kind} requires "
                     found = f"but {_a(following)} was found" if following else "but no parameters were found"
                     self._checker.error(
-                        following if isinstance(following, Text | TextList | Number) else _where(argument),
+                        following if isinstance(following, Text | TextList | Number) else argument,
                         "bad-tag-value", f"{kind}{_wanted(spec.value)} as parameter, {found}",
                     )  # fmt: skip
                     return False
@@ -250,7 +251,6 @@ class Binder:
 
     def _tag(self, node: Node, argument: TagName, is_late: bool) -> TagSpec | None:
         checker = self._checker
-        where = _where(argument)
         spec = node.tag_table.get(argument.value)
         if spec is None or (spec.capability and not checker.has(spec.capability)):
             if (argument.value, node.name) not in self._reported:
@@ -260,14 +260,14 @@ class Binder:
                 else:
                     hint = suggest(argument.value, node.tag_table)
                 checker.error(
-                    where, "unknown-tag",
+                    argument, "unknown-tag",
                     f"unknown tagged argument '{argument.value}' for the {node.name} {node.kind}"
                     " (reported only once at first occurrence)", hint,
                 )  # fmt: skip
             return None
         if is_late:
             checker.error(
-                where, "late-tag",
+                argument, "late-tag",
                 f"encountered an unexpected tagged argument '{argument.value}' while validating positional"
                 f" arguments for the {node.name} {node.kind}", "tags stand before other arguments",
             )  # fmt: skip
@@ -280,7 +280,7 @@ class Binder:
             text = f"encountered duplicate {kind} for the {node.name} {node.kind}"
             if given.tag != spec.tag:
                 text += f": exactly one of '{given.tag}' and '{spec.tag}' may be specified"
-            checker.error(where, "duplicate-tag", text)
+            checker.error(argument, "duplicate-tag", text)
             return None
         return spec
 
@@ -319,26 +319,28 @@ class Binder:
         return True
 
     def _fits(self, value: Argument | None, kind: str) -> bool:
-        if kind == "number":
-            return isinstance(value, Number)
-        return isinstance(value, Text) or (kind == "strings" and isinstance(value, TextList))
+        if isinstance(value, Text):
+            return kind != "number"
+        return (kind == "strings" and isinstance(value, TextList)) or (
+            kind == "number" and isinstance(value, Number)
+        )
 
     def _check_values(self, node: Node) -> None:
         """What the definitions ask of constant strings."""
-        relaxed = {
-            name for given in node.tags.values() if given.spec.owner for name in given.spec.owner.relaxes
-        }
-        for definition in node.positionals:
-            value = node.given.get(definition["name"])
-            if value is not None and definition["name"] not in relaxed:
-                self._check_value(value, definition.get("check"), definition.get("warn"))
+        relaxed: tuple[str, ...] = ()
         for given in node.tags.values():
-            if given.value is not None:
-                self._check_value(given.value, given.spec.check, given.spec.warn)
+            if given.spec.owner is not None:
+                relaxed += given.spec.owner.relaxes
+        for name, check, warn in node.checks:
+            value = node.given.get(name)
+            if value is not None and name not in relaxed:
+                self._check_value(value, check, warn)
+        for given in node.tags.values():
+            spec = given.spec
+            if given.value is not None and (spec.check is not None or spec.warn is not None):
+                self._check_value(given.value, spec.check, spec.warn)
 
     def _check_value(self, value: Value, check: Any, warn: Any) -> None:
-        if check is None and warn is None:
-            return
         for text in self._checker.constants(value):
             if check is not None and (problem := check(text.value)) is not None:
                 self._checker.error(text, "bad-value", problem)
@@ -369,10 +371,6 @@ class Binder:
             where, f"unknown-{kind}",
             f"unknown {kind} '{call.name}' (only reported once at first occurrence)", hint,
         )  # fmt: skip
-
-
-def _where(argument: TagName) -> Text:
-    return Text(argument.value, argument.start, argument.end)
 
 
 def _wanted(kind: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sieve_ext.closures.unit import Unit
     from sieve_ext.language.dialect import Dialect
     from sieve_ext.language.node import GivenTag, Node, Value
+    from sieve_ext.syntax.tree import Argument
 
 
 class Checker:
@@ -44,11 +45,11 @@ class Checker:
 
     # Reporting
 
-    def error(self, where: Node | Value | GivenTag, code: str, text: str, hint: str = "") -> None:
+    def error(self, where: Node | Argument | GivenTag, code: str, text: str, hint: str = "") -> None:
         """Something that keeps the script from running. `text` is lower case, without full stop."""
         self._report(where, code, text, hint, Severity.ERROR)
 
-    def warn(self, where: Node | Value | GivenTag, code: str, text: str, hint: str = "") -> None:
+    def warn(self, where: Node | Argument | GivenTag, code: str, text: str, hint: str = "") -> None:
         """Something that is most likely a mistake."""
         self._report(where, code, text, hint, Severity.WARNING)
 
@@ -90,7 +91,13 @@ class Checker:
 
     def constants(self, value: Value | None) -> list[Text]:
         """The strings of an argument that do not depend on variables, one by one."""
-        return [text for text in texts(value) if self.constant(text) is not None]
+        found = texts(value)
+        if not self.expands:
+            return found
+        for text in found:
+            if "${" in text.value:
+                return [text for text in found if self.constant(text) is not None]
+        return found
 
     def variable(self, value: Value | None) -> Reference | None:
         """The variable that an argument names and the script may set; reports when it does not."""
@@ -112,19 +119,21 @@ class Checker:
             return None
         return found
 
-    def check_references(self, values: Iterable[Value]) -> None:
+    def check_references(self, arguments: Iterable[Argument]) -> None:
         """Report variables in strings that cannot be read."""
         if not self.expands:
             return
-        for value in values:
-            for text in texts(value):
+        for argument in arguments:
+            for text in texts(argument):
+                if "${" not in text.value:
+                    continue
                 for name in split_template(text.value)[1::2]:
                     found = self.scope.resolve(name)
                     if not isinstance(found, Reference):
                         self.error(text, "bad-variable", found)
 
 
-def texts(value: Value | None) -> list[Text]:
+def texts(value: Argument | None) -> list[Text]:
     """The strings of an argument, one by one."""
     if isinstance(value, TextList):
         return value.items
