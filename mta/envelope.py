@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from mta.address import Address
+from mta.reply import Reply
 
 
 class BodyType(StrEnum):
@@ -49,6 +50,8 @@ class Recipient:
     original: OriginalRecipient | None = None
     route: str = ""
     """Name of the transport that a policy has chosen, "" for the usual way."""
+    refusal: Reply | None = None
+    """Why a policy has found that there is no way to it; None when there is."""
 
 
 @dataclass(slots=True)

@@ -151,6 +151,11 @@ class Transactions:
                         refusal = replace(DISK_FULL, cause=str(error))
                     else:
                         message = _message(content)
+            if refusal is None and envelope.recipients:
+                verdict = self.policy.depart(session, envelope, message)
+                if not isinstance(verdict, Verdict):
+                    verdict = await verdict
+                refusal = verdict.reply
         if refusal is not None:
             orders = None
             outcomes = _same(given, refusal)

@@ -128,6 +128,10 @@ class BuiltinPolicy:
         """The content is not looked at."""
         return CONTINUE
 
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict:
+        """Nothing to say."""
+        return CONTINUE
+
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Our domains to their back ends, all others to the relay."""
         settings = self._settings

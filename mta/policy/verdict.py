@@ -43,6 +43,8 @@ class Orders:
     """Seconds after which the queue gives it up; 0: those of the configuration."""
     tags: tuple[str, ...] = ()
     """Words that the queue keeps with it."""
+    signing: tuple[object, ...] = ()
+    """What stage "sign" has asked for, in order; who signs knows what it means."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,6 +85,12 @@ class Policy(Protocol):
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete; recipients are those that were accepted."""
+
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """The message is about to leave, with all edits and orders carried out.
+
+        May set `route` and `refusal` of recipients; the verdict's only orders are `signing`.
+        """
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where an accepted recipient's copy goes; a Reply refuses it."""

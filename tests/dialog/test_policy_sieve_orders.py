@@ -304,3 +304,32 @@ def test_recipients_that_become_one_get_one_copy(tmp_path: Path) -> None:
             assert [len(store.got(name)) for name in ("b", "c")] == [1, 1]
 
     run(main)
+
+
+def test_a_recipient_without_a_way_is_refused_alone(tmp_path: Path) -> None:
+    script = 'stage "route" { if envelope "to" "c@example.test" { reply :code 551 "c has moved"; } }'
+
+    async def main() -> None:
+        async with policed(tmp_path, script) as server:
+            client = await greeted(server)
+            assert (await send(client, "c@example.test")) == "551 5.7.1 c has moved\r\n"
+            await send(client, "b@example.test", "c@example.test")
+            assert [got.recipient for got in server.store.delivered] == ["b@example.test"]
+
+    run(main)
+
+
+def test_stage_route_sees_the_edited_message_and_added_recipients(tmp_path: Path) -> None:
+    script = (
+        'stage "data" { addheader "X-Way" "back"; add_recipient "d@example.test"; }'
+        'stage "route" { if allof (header "x-way" "back", envelope "to" "d@example.test")'
+        ' { defer "not now"; } }'
+    )
+
+    async def main() -> None:
+        async with policed(tmp_path, script) as server:
+            client = await greeted(server)
+            assert await send(client, "b@example.test") == "451 4.7.1 not now\r\n"
+            assert server.store.delivered == []
+
+    run(main)

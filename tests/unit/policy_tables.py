@@ -9,7 +9,7 @@ from mta.address import NULL, parse_address
 from mta.envelope import Envelope, Recipient
 from mta.policy.sieve.asking import Asking, Services, finish
 from mta.policy.sieve.decision import Decision, decide
-from mta.policy.sieve.facts import STAGES, Facts, Surroundings
+from mta.policy.sieve.facts import FROM_DATA, FROM_MAIL, STAGES, Facts, Surroundings
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.program import Found, Outcome, Program, load, settings_for
 from mta.policy.sieve.tables import Tables
@@ -88,9 +88,9 @@ def decision(script: str, stage: str = "", case: Case | None = None, folder: Pat
     case = case or Case()
     sender = parse_address(case.sender) if case.sender else NULL
     envelope = Envelope(sender, [Recipient(parse_address(one)) for one in case.recipients])
-    seen = envelope if stage in ("mail", "rcpt", "data") else None
-    recipient = envelope.recipients[0] if stage == "rcpt" else None
-    message = Message(case.message) if stage == "data" else None
+    seen = envelope if stage in FROM_MAIL else None
+    recipient = envelope.recipients[0] if stage in ("rcpt", "route") else None
+    message = Message(case.message) if stage in FROM_DATA else None
     facts = Facts(
         stage, case.session, "mx.test", lambda address: address == "192.0.2.7", seen, recipient, message
     )

@@ -53,6 +53,9 @@ class Fake:
     def data(self, session: Session, envelope: Envelope, message: Message) -> Any:
         return self._say("data")
 
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Any:
+        return self._say("depart")
+
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop:
         return NextHop("usual")
 
@@ -218,3 +221,37 @@ def test_failures_are_told() -> None:
     made, told = policy('stage "data" { deleteheader "Received"; }', Fake())
     assert ask(made, "data").reply is None
     assert [what for what, _, _ in told] == ["note"]
+
+
+def depart(made: Policy, given: Envelope) -> Verdict:
+    return settle(made.depart(session(), given, Message(MESSAGE)))
+
+
+def test_stage_route_is_asked_for_each_recipient() -> None:
+    fake = Fake()
+    made, _ = policy(
+        'stage "route" { if envelope "to" "b@x.test" { route :to "relay:out"; }'
+        ' elsif envelope "to" "c@x.test" { reply :code 551 "moved"; } }',
+        fake,
+    )
+    given = envelope("a@x.test", "b@x.test", "c@x.test")
+    assert depart(made, given) == CONTINUE
+    assert fake.asked == ["depart"]
+    ways = [made.route(session(), given, one) for one in given.recipients]
+    assert ways[:2] == [NextHop("usual"), NextHop("relay:out")]
+    assert str(ways[2]) == "551 5.7.1 moved"
+
+
+@pytest.mark.parametrize("stage", ["route", "sign"])
+def test_what_is_temporary_as_the_message_leaves_concerns_all_of_it(stage: str) -> None:
+    fake = Fake()
+    made, _ = policy(f'stage "{stage}" {{ if envelope "to" "b@x.test" {{ defer; }} }}', fake)
+    verdict = depart(made, envelope("a@x.test", "b@x.test"))
+    assert str(verdict.reply) == "451 4.7.1 try again later"
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_the_builtin_policy_says_of_a_leaving_message_stands(late: bool) -> None:
+    made, _ = policy('stage "route" { route :to "relay:out"; }', Fake(LATER, late=late))
+    assert depart(made, envelope()) == LATER

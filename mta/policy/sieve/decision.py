@@ -20,7 +20,7 @@ from mta.policy.sieve.envelope import (
 )
 from mta.policy.sieve.program import NOTHING, Outcome
 from mta.policy.sieve.queue import TAGS_MOST, Expire, Hold, Priority, SetTags
-from mta.policy.sieve.reply import TARPIT_MOST, Answer, Disconnect, Tarpit
+from mta.policy.sieve.reply import TARPIT_MOST, Answer, Disconnect, SignAction, Tarpit
 from mta.policy.sieve.route import Route
 from mta.reply import Reply
 from sieve_ext import Action, Discard, Message
@@ -56,6 +56,8 @@ class Decision:
     priority: int | None = None
     lifetime: float = 0.0
     tags: tuple[str, ...] = ()
+    signing: list[Action] = field(default_factory=list)
+    """What stage "sign" asks for."""
 
 
 def decide(outcome: Outcome) -> Decision:
@@ -79,6 +81,8 @@ def decide(outcome: Outcome) -> Decision:
                 decision.delay = min(decision.delay + seconds, TARPIT_MOST)
             case Discard():
                 decision.discarded = decision.discarded or place
+            case SignAction():
+                decision.signing.append(action)
             case _:
                 _order(decision, place, action)
     strongest = _strongest(refusals, decision.reply)

@@ -13,13 +13,17 @@ from mta.envelope import Envelope, Recipient
 from mta.session import Session
 from sieve_ext.message import Message
 
-STAGES = ("connect", "helo", "auth", "mail", "rcpt", "data")
-"""In the order of a session; auth only where somebody logs in."""
+STAGES = ("connect", "helo", "auth", "mail", "rcpt", "data", "route", "sign")
+"""In the order of a session; auth only where somebody logs in, route for each recipient."""
 ALWAYS = frozenset(STAGES)
 FROM_HELO = ALWAYS - {"connect"}
-FROM_MAIL = frozenset(("mail", "rcpt", "data"))
+FROM_MAIL = frozenset(("mail", "rcpt", "data", "route", "sign"))
 RCPT = frozenset(("rcpt",))
 DATA = frozenset(("data",))
+ROUTE = frozenset(("route",))
+SIGN = frozenset(("sign",))
+FROM_DATA = DATA | ROUTE | SIGN
+"""Where the message is there."""
 
 PREFIX = "vnd.tamis."
 
@@ -36,9 +40,9 @@ class Facts:
     envelope: Envelope | None = None
     """From stage "mail" on."""
     recipient: Recipient | None = None
-    """In stage "rcpt"; it is not in the envelope yet."""
+    """In stage "rcpt", where it is not in the envelope yet, and in stage "route"."""
     message: Message | None = None
-    """In stage "data"."""
+    """From stage "data" on."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -136,10 +140,10 @@ ITEMS: dict[str, Item] = {
         "recipients that were accepted so far",
     ),
     "vnd.tamis.size": Item(
-        DATA, _message(lambda message: str(message.original_size)), "octets of the message as received"
+        FROM_DATA, _message(lambda message: str(message.original_size)), "octets of the message as received"
     ),
     "vnd.tamis.8bit": Item(
-        DATA, _message(lambda message: _answer(message.has_8bit)), "`yes` if it has octets over 127"
+        FROM_DATA, _message(lambda message: _answer(message.has_8bit)), "`yes` if it has octets over 127"
     ),
 }
 """By lower-case name."""

@@ -14,6 +14,7 @@ from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.sieve.asking import Services, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
+from mta.policy.sieve.departure import depart
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.program import Outcome, Program
 from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
@@ -130,8 +131,39 @@ class SievePolicy:
             lambda decision: self._conclude(decision, session, envelope, message),
         )
 
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """The message is about to leave: stages route and sign, then the built-in policy."""
+        has_route, has_sign = self._program.has("route"), self._program.has("sign")
+        if not has_route and not has_sign:
+            return self._builtin.depart(session, envelope, message)
+        found = depart(
+            envelope,
+            (lambda recipient: self._ask("route", session, envelope, recipient, message))
+            if has_route
+            else None,
+            (lambda: self._ask("sign", session, envelope, message=message)) if has_sign else None,
+        )
+        if isinstance(found, Verdict):
+            return self._departed(found, session, envelope, message)
+        return self._depart_later(found, session, envelope, message)
+
+    async def _depart_later(
+        self, found: Awaitable[Verdict], session: Session, envelope: Envelope, message: Message
+    ) -> Verdict:
+        verdict = self._departed(await found, session, envelope, message)
+        return verdict if isinstance(verdict, Verdict) else await verdict
+
+    def _departed(
+        self, verdict: Verdict, session: Session, envelope: Envelope, message: Message
+    ) -> Verdict | Awaitable[Verdict]:
+        if verdict.reply is not None or verdict.orders is not None:
+            return verdict
+        return self._builtin.depart(session, envelope, message)
+
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where a script has said, else where the built-in policy says."""
+        if recipient.refusal is not None:
+            return recipient.refusal
         if recipient.route:
             return NextHop(recipient.route)
         return self._builtin.route(session, envelope, recipient)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mta.policy.sieve.facts import STAGES
+from mta.policy.sieve.facts import FROM_DATA, STAGES
 from mta.reply import Reply
 from sieve_ext.extend import (
     NUMBER,
@@ -49,6 +49,10 @@ class PolicyAction(Action):
     def cancels_keep(self) -> bool:
         """False: what is not refused goes on."""
         return False
+
+
+class SignAction(PolicyAction):
+    """Something that stage "sign" asks of who signs."""
 
 
 @dataclass(eq=False)
@@ -209,7 +213,7 @@ class TarpitCommand(Act):
     """tarpit <seconds: number>."""
 
     word = "tarpit"
-    stages = frozenset(STAGES) - {"data"}
+    stages = frozenset(STAGES) - FROM_DATA
     elsewhere = "the message has been received by now: delay a stage before"
     args_definition = (number("seconds"),)
 

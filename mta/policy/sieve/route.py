@@ -2,15 +2,15 @@
 
     route :to "backend:NAME" | "relay:NAME"
 
-In stage rcpt for the recipient, in stage data for all of them; the later one counts. It says where mail goes
-that the built-in policy accepts, not whether it is accepted.
+In stages rcpt and route for the recipient, in stage data for all of them; the later one counts. It says where
+mail goes that the built-in policy accepts, not whether it is accepted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mta.policy.sieve.facts import DATA, RCPT
+from mta.policy.sieve.facts import DATA, RCPT, ROUTE
 from mta.policy.sieve.reply import PolicyAction
 from sieve_ext.extend import STRING, Act, Capability, Checker, Compiler, Step, suggest, tag
 
@@ -34,7 +34,7 @@ class RouteCommand(Act):
     """route :to <next hop: string>."""
 
     word = "route"
-    stages = RCPT | DATA
+    stages = RCPT | DATA | ROUTE
     args_definition = (tag("to", ":to", value=STRING),)
 
     def check(self, checker: Checker) -> None:

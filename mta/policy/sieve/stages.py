@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mta.policy.sieve.facts import DATA, FROM_MAIL, ITEMS, RCPT, STAGES, item_name
+from mta.policy.sieve.facts import DATA, FROM_DATA, FROM_MAIL, ITEMS, RCPT, STAGES, item_name
 from sieve_ext.extend import (
     Capability,
     Checker,
@@ -38,15 +38,15 @@ TOP_LEVEL = frozenset(("require", "stage"))
 FOLLOWING = frozenset(("elsif", "else"))
 """Commands that are wrong where the command before them is: one message is enough."""
 
-WITH_MESSAGE = 'the message is there in stage "data"'
+WITH_MESSAGE = 'the message is there from stage "data" on'
 NOWHERE: frozenset[str] = frozenset()
 
 WORDS: dict[str, tuple[frozenset[str], str]] = {
     **dict.fromkeys(
-        ("address", "body", "date", "exists", "foreverypart", "header", "addheader", "deleteheader"),
-        (DATA, WITH_MESSAGE),
+        ("address", "body", "date", "exists", "foreverypart", "header"), (FROM_DATA, WITH_MESSAGE)
     ),
-    "size": (DATA, f'{WITH_MESSAGE}; before, environment "vnd.tamis.declared-size" is what MAIL said'),
+    **dict.fromkeys(("addheader", "deleteheader"), (DATA, 'the header is edited in stage "data"')),
+    "size": (FROM_DATA, f'{WITH_MESSAGE}; before, environment "vnd.tamis.declared-size" is what MAIL said'),
     "discard": (DATA, 'the whole message is discarded, in stage "data"; to refuse, write reply'),
     "envelope": (FROM_MAIL, 'there is an envelope from stage "mail" on'),
     "keep": (NOWHERE, "leave it out: what is not refused goes on; accept ends the scripts of a stage"),
