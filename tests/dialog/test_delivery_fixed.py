@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,6 +23,7 @@ from mta.net.outbound import Timeouts
 from mta.smtp.auth import Credentials
 from mta.smtp.authclient import client_mechanism
 from mta.smtp.opening import ClientSettings
+from tests.peers.ports import free_port
 from tests.peers.scripted import CLOSE, RESET, SILENCE, Script, ScriptedServer
 
 T = TypeVar("T")
@@ -70,12 +70,6 @@ async def deliver(
 
 def short(outcomes: list[Outcome]) -> list[str]:
     return [f"{o.reply.code} {o.reply.enhanced}{' sent' if o.sent else ''}" for o in outcomes]
-
-
-def unused_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -227,10 +221,10 @@ def test_who_had_an_answer_keeps_it() -> None:
 def test_refused_connection_fails_over() -> None:
     async def main() -> None:
         async with ScriptedServer() as good:
-            to = transport(unused_port(), good.port)
+            to = transport(free_port(), good.port)
             assert short(await deliver(to)) == ["250 2.0.0"]
             await to.close()
-        to = transport(unused_port())
+        to = transport(free_port())
         for _ in range(5):
             outcomes = await deliver(to)
             assert short(outcomes) == ["451 4.4.1"]
@@ -541,7 +535,7 @@ def test_verify() -> None:
             answer = await to.verify(NULL, parse_address("a@x.test"))
             assert (answer.code, "I do not like" in answer.cause) == (451, True)  # says nothing of a@x.test
             await to.close()
-        to = transport(unused_port())
+        to = transport(free_port())
         assert (await to.verify(NULL, parse_address("a@x.test"))).code == 451
         await to.close()
         async with ScriptedServer(Script({"RCPT": SILENCE})) as bad, ScriptedServer() as good:

@@ -17,6 +17,7 @@ from mta import config, demo
 from mta.accounts import passwords
 from mta.accounts.usersfile import UsersFile
 from mta.roundtrip import RoundTripError, Site, round_trip
+from tests.peers.ports import free_port
 
 PORTS = (2525, 2587, 2465)
 
@@ -115,10 +116,10 @@ def test_free_ports_are_three() -> None:
 def test_another_server_on_a_port_is_not_taken_for_the_demo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server = Controller(Sink(), hostname="127.0.0.1", port=demo.free_ports()[0])
+    server = Controller(Sink(), hostname="127.0.0.1", port=free_port())
     server.start()
     try:
-        demo.make(tmp_path / "demo", (demo.free_ports()[0], server.port, demo.free_ports()[0]))
+        demo.make(tmp_path / "demo", (free_port(), server.port, free_port()))
         assert demo.main(["--folder", str(tmp_path / "demo")]) == 1
     finally:
         server.stop()
@@ -141,13 +142,13 @@ def site(tmp_path: Path, port: int) -> Site:
 
 
 def test_a_round_trip_without_a_server_says_which_step_failed(tmp_path: Path) -> None:
-    port = demo.free_ports()[0]
+    port = free_port()
     with pytest.raises(RoundTripError, match=f"SMTP on port {port}: .*refused"):
         round_trip(site(tmp_path, port))
 
 
 def test_a_server_that_accepts_and_keeps_nothing_is_found_out(tmp_path: Path) -> None:
-    server = Controller(Sink(), hostname="127.0.0.1", port=demo.free_ports()[0])
+    server = Controller(Sink(), hostname="127.0.0.1", port=free_port())
     server.start()
     try:
         with pytest.raises(RoundTripError, match="was accepted but is not in the mailbox"):

@@ -15,12 +15,7 @@ import pytest
 from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, UnixPath
 from mta.supervisor.sockets import ListenError, ListeningSockets, inherited_sockets
 from tests.peers.needs import needs_ipv6
-
-
-def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+from tests.peers.ports import free_port
 
 
 @pytest.fixture
@@ -41,7 +36,7 @@ def connects(family: socket.AddressFamily, address: object) -> bool:
 
 def test_ipv4_and_ipv6_wildcards_of_one_port_live_together(book: ListeningSockets) -> None:
     needs_ipv6()
-    port = free_port(socket.AF_INET6)
+    port = free_port()
     opened = book.prepare([listen(Inet("0.0.0.0", port), Inet("::", port))])
     assert len(opened.of("worker")["smtp"]) == 2
     assert connects(socket.AF_INET, ("127.0.0.1", port))
