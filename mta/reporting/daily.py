@@ -1,0 +1,148 @@
+"""Sends the reports of finished days, each once, whichever worker of the machine is first.
+
+    daily = DailyReports(store, {"tlsrpt": reporter, "dmarc": other}, log=log.get("reports"), now=time.time)
+    task = loop.create_task(daily.run())
+
+One task in each worker: every `WRITE_INTERVAL` it writes what was counted, every `SEND_INTERVAL` it looks for
+days that are over. A report goes out at a time of the morning that depends on its domain (RFC 8460 section
+4.1 wants the load spread), is claimed before it is made, and tried `TRIES` times if the reporter says that
+it cannot be sent now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any, Protocol
+
+from mta.reporting.store import KEEP_DAYS, ReportStore, StoreError, day_of
+
+WRITE_INTERVAL = 60.0
+"""Seconds between two writes."""
+SEND_INTERVAL = 300.0
+"""Seconds between two looks for reports that are due."""
+SPREAD = 4 * 3600
+"""Seconds after midnight (UTC) within which reports begin to go out."""
+RETRY = 3 * 3600.0
+"""Seconds until a report is tried again."""
+TRIES = 6
+"""Times that a report is tried: a day, as RFC 8460 section 5.5 has it for the delivery."""
+DAY = 86400
+
+Row = tuple[dict[str, Any], int]
+"""What was counted, and how often."""
+
+
+class NotNow(Exception):
+    """The report cannot be sent at the moment; the text says why."""
+
+
+class Reporter(Protocol):
+    """Makes and sends the reports of one kind."""
+
+    async def report(self, day: str, subject: str, rows: Sequence[Row]) -> str:
+        """Send the report of one day; returns what became of it, for the log. Raises NotNow."""
+
+
+class Log(Protocol):
+    """Where it is told."""
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """What happened."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """What the administrator must know."""
+
+
+class DailyReports:
+    """The reports of one worker."""
+
+    def __init__(
+        self,
+        store: ReportStore,
+        reporters: Mapping[str, Reporter],
+        *,
+        log: Log,
+        now: Callable[[], float],
+        spread: float = SPREAD,
+    ) -> None:
+        """`now` is the time of the epoch; `spread` is 0 in tests."""
+        self._store = store
+        self._reporters = reporters
+        self._log = log
+        self._now = now
+        self._spread = spread
+        self._troubled = False
+
+    async def run(self) -> None:
+        """For ever; what is not written yet is written when the task is cancelled."""
+        elapsed = 0.0
+        try:
+            while True:
+                await asyncio.sleep(WRITE_INTERVAL)
+                await self.write()
+                elapsed += WRITE_INTERVAL
+                if elapsed >= SEND_INTERVAL:
+                    elapsed = 0.0
+                    await self.send_due()
+        finally:
+            taken = self._store.take()
+            try:
+                self._store.write(taken)
+            except StoreError as error:
+                self._log.error("report counts lost", reason=str(error), rows=len(taken))
+
+    async def write(self) -> None:
+        """Write what was counted; if that fails it is kept."""
+        taken = self._store.take()
+        try:
+            await asyncio.to_thread(self._store.write, taken)
+        except StoreError as error:
+            self._store.put_back(taken)
+            if not self._troubled:
+                self._log.error("report counts not written", reason=str(error))
+            self._troubled = True
+        else:
+            self._troubled = False
+
+    async def send_due(self) -> None:
+        """Send what is due and claimed by nobody else."""
+        now = self._now()
+        today = day_of(now)
+        try:
+            for kind, reporter in self._reporters.items():
+                for day in await asyncio.to_thread(self._store.days, kind):
+                    if day < today:
+                        await self._send_day(kind, reporter, day)
+            oldest = (date.fromisoformat(today) - timedelta(days=KEEP_DAYS)).isoformat()
+            await asyncio.to_thread(self._store.forget, oldest)
+        except StoreError as error:
+            self._log.error("reports not sent", reason=str(error))
+
+    async def _send_day(self, kind: str, reporter: Reporter, day: str) -> None:
+        store = self._store
+        for subject in await asyncio.to_thread(store.subjects, kind, day):
+            now = self._now()
+            if now < _due(day, subject, self._spread):
+                continue
+            claimed = await asyncio.to_thread(store.claim, kind, day, subject, now=now, most=TRIES)
+            if not claimed:
+                continue
+            rows = await asyncio.to_thread(store.rows, kind, day, subject)
+            try:
+                outcome = await reporter.report(day, subject, rows)
+            except NotNow as error:
+                self._log.info("report postponed", kind=kind, day=day, domain=subject, reason=str(error))
+                await asyncio.to_thread(store.postpone, kind, day, subject, now + RETRY)
+            else:
+                self._log.info("report", kind=kind, day=day, domain=subject, outcome=outcome)
+                await asyncio.to_thread(store.done, kind, day, subject, outcome)
+
+
+def _due(day: str, subject: str, spread: float) -> float:
+    """When the report of a day goes out."""
+    over = (date.fromisoformat(day) - date(1970, 1, 1)).days * DAY + DAY
+    share = zlib.crc32(f"{day} {subject}".encode()) / 2**32
+    return over + share * spread

@@ -1,0 +1,186 @@
+"""The store of report counts, shared by workers, and the daily sending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mta.reporting import store as module
+from mta.reporting.daily import RETRY, TRIES, DailyReports, NotNow, Row
+from mta.reporting.store import CLAIM_TIME, ReportStore, StoreError, day_of
+
+NOON = 1_800_000_000.0
+DAY = day_of(NOON)
+NEXT = NOON + 86400
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append((event, fields))
+
+    error = info
+
+
+class Collector:
+    def __init__(self, *fails: str) -> None:
+        self.sent: list[tuple[str, str, list[Row]]] = []
+        self.fails = list(fails)
+
+    async def report(self, day: str, subject: str, rows: Sequence[Row]) -> str:
+        if self.fails:
+            raise NotNow(self.fails.pop())
+        self.sent.append((day, subject, list(rows)))
+        return "sent"
+
+
+def write(store: ReportStore) -> None:
+    store.write(store.take())
+
+
+def test_counts_of_two_workers_meet(tmp_path: Path) -> None:
+    one, two = ReportStore(tmp_path / "r"), ReportStore(tmp_path / "r")
+    for store in (one, two):
+        store.add("tlsrpt", "a.test", {"mx": "m", "type": None}, now=NOON)
+        store.add("tlsrpt", "a.test", {"type": None, "mx": "m"}, 2, now=NOON)
+        store.add("tlsrpt", "b.test", {"mx": "n"}, now=NOON)
+        write(store)
+    assert one.rows("tlsrpt", DAY, "a.test") == [({"mx": "m", "type": None}, 6)]
+    assert two.subjects("tlsrpt", DAY) == ["a.test", "b.test"]
+    assert one.days("tlsrpt") == [DAY]
+    assert one.days("dmarc") == []
+    assert (tmp_path / "r").stat().st_mode & 0o077 == 0
+
+
+def test_days_are_apart_and_forgotten(tmp_path: Path) -> None:
+    store = ReportStore(tmp_path / "r")
+    store.add("dmarc", "a.test", {"x": 1}, now=NOON)
+    store.add("dmarc", "a.test", {"x": 1}, now=NEXT)
+    write(store)
+    assert store.days("dmarc") == [DAY, day_of(NEXT)]
+    store.forget(day_of(NEXT))
+    assert store.days("dmarc") == [day_of(NEXT)]
+
+
+def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING", 5)
+    monkeypatch.setattr(module, "MAX_ROWS", 7)
+    store = ReportStore(tmp_path / "r")
+    for round_ in range(3):
+        for n in range(6):
+            store.add("x", "a.test", {"n": n, "r": round_}, now=NOON)
+        assert store.pending == 5
+        write(store)
+    assert len(store.rows("x", DAY, "a.test")) == 7
+    assert store.dropped == 3 + 8
+
+
+def test_a_claim_is_for_one(tmp_path: Path) -> None:
+    one, two = ReportStore(tmp_path / "r"), ReportStore(tmp_path / "r")
+    key = "x", DAY, "a.test"
+    assert one.claim(*key, now=NEXT, most=2)
+    assert not two.claim(*key, now=NEXT + 10, most=2)
+    assert two.claim(*key, now=NEXT + CLAIM_TIME + 1, most=2), "the first one died"
+    assert not one.claim(*key, now=NEXT + 3 * CLAIM_TIME, most=2), "tried twice"
+    two.done(*key, "sent")
+    assert one.outcome(*key) == "sent"
+    assert not one.claim(*key, now=NEXT + 9 * CLAIM_TIME, most=9)
+
+
+def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "r").write_bytes(b"this is no database" * 100)
+    store = ReportStore(tmp_path / "r")
+    store.add("x", "a.test", {"n": 1}, now=NOON)
+    taken = store.take()
+    with pytest.raises(StoreError, match="not a database"):
+        store.write(taken)
+    store.put_back(taken)
+    assert store.pending == 1
+
+
+def test_counts_survive_trouble(tmp_path: Path) -> None:
+    async def run() -> None:
+        log = Log()
+        blocked = tmp_path / "folder"
+        blocked.write_text("a file where a folder should be")
+        store = ReportStore(blocked / "r")
+        daily = DailyReports(store, {}, log=log, now=lambda: NOON)
+        store.add("x", "a.test", {"n": 1}, now=NOON)
+        await daily.write()
+        await daily.write()
+        assert [line[0] for line in log.lines] == ["report counts not written"]
+        blocked.unlink()
+        await daily.write()
+        assert store.rows("x", DAY, "a.test") == [({"n": 1}, 1)]
+        await daily.send_due()
+        store.close()
+
+    asyncio.run(run())
+
+
+def test_daily(tmp_path: Path) -> None:
+    async def run() -> None:
+        now = NOON
+        log, collector = Log(), Collector("no route")
+        stores = [ReportStore(tmp_path / "r") for _ in range(2)]
+        workers = [
+            DailyReports(store, {"x": collector}, log=log, now=lambda: now, spread=0) for store in stores
+        ]
+        for store, worker in zip(stores, workers, strict=True):
+            store.add("x", "a.test", {"n": 1}, now=NOON)
+            await worker.write()
+        for worker in workers:
+            await worker.send_due()
+        assert not collector.sent, "the day is not over"
+        now = NEXT
+        for worker in workers:
+            await worker.send_due()
+        assert not collector.sent
+        assert log.lines[-1][0] == "report postponed"
+        now += RETRY
+        for worker in [*workers, *workers]:
+            await worker.send_due()
+        assert collector.sent == [(DAY, "a.test", [({"n": 1}, 2)])]
+        for store in stores:
+            store.close()
+
+    asyncio.run(run())
+
+
+def test_sending_is_given_up(tmp_path: Path) -> None:
+    async def run() -> None:
+        now = NOON
+        collector = Collector(*["no"] * 99)
+        store = ReportStore(tmp_path / "r")
+        daily = DailyReports(store, {"x": collector}, log=Log(), now=lambda: now, spread=0)
+        store.add("x", "a.test", {"n": 1}, now=NOON)
+        await daily.write()
+        now = NEXT
+        for _ in range(TRIES + 3):
+            await daily.send_due()
+            now += RETRY
+        assert len(collector.fails) == 99 - TRIES
+        store.close()
+
+    asyncio.run(run())
+
+
+def test_what_was_counted_is_written_at_the_end(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = ReportStore(tmp_path / "r")
+        task = asyncio.create_task(DailyReports(store, {}, log=Log(), now=lambda: NOON).run())
+        await asyncio.sleep(0)
+        store.add("x", "a.test", {"n": 1}, now=NOON)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert store.rows("x", DAY, "a.test") == [({"n": 1}, 1)]
+        store.close()
+
+    asyncio.run(run())
