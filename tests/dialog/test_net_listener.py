@@ -9,6 +9,7 @@ import resource
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def test_a_client_over_ipv4(loop: str) -> None:
                 "server": ["127.0.0.1", house.address[1]],
                 "proxied": False,
                 "tls": False,
+                "pid": os.getpid(),
             }
             await guest.echo()
             assert house.listener.counts == {"accepted": 1}
@@ -418,15 +420,23 @@ def test_workers_share_a_socket_evenly() -> None:
         for _ in range(2)
     ]
 
+    served: Counter[int] = Counter()
+
     async def client() -> None:
         guest = Guest(*await asyncio.open_connection(*sock.getsockname()))
-        await guest.greeting()
+        served[(await guest.greeting())["pid"]] += 1
         await guest.echo()
         await guest.close()
 
     async def main() -> None:
-        for _ in range(20):
-            await asyncio.gather(*(client() for _ in range(20)))
+        for measured in range(10):
+            before = served.copy()
+            for _ in range(20):
+                await asyncio.gather(*(client() for _ in range(20)))
+            if min(served[worker.pid] - before[worker.pid] for worker in workers) >= 80:
+                return
+            # One of them may have had no processor meanwhile, but not each time.
+            assert measured < 9, served
 
     try:
         for worker in workers:
@@ -438,5 +448,4 @@ def test_workers_share_a_socket_evenly() -> None:
             worker.terminate()
         counts = [int(worker.communicate(timeout=20)[0]) for worker in workers]
         sock.close()
-    assert sum(counts) == 400
-    assert min(counts) >= 80
+    assert counts == [served[worker.pid] for worker in workers]

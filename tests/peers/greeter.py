@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -58,6 +59,7 @@ class Greeter(asyncio.Protocol):
             "server": [arrival.server_address, arrival.server_port],
             "proxied": arrival.proxied,
             "tls": self.transport.get_extra_info("ssl_object") is not None,
+            "pid": os.getpid(),
         }
         self.transport.write(b"220 " + json.dumps(facts).encode() + b"\r\n")
 
