@@ -203,7 +203,7 @@ def test_nothing_is_queued_that_is_refused(tmp_path: Path, strangers: bool) -> N
 def test_at_the_deadline_it_is_queued(tmp_path: Path) -> None:
     """And the attempt that was given up brings no copy, for the store did not see the end of the data."""
     store = MailStore()
-    store.rcpt_delay = 3.0
+    store.rcpt_delay = 30.0
 
     async def main() -> None:
         more = '[delivery]\ndeadline = "1s"\n'
@@ -212,7 +212,7 @@ def test_at_the_deadline_it_is_queued(tmp_path: Path) -> None:
             client = await client_of(server)
             before = asyncio.get_running_loop().time()
             assert QUEUED.match(await send(client, "bob"))
-            assert asyncio.get_running_loop().time() - before < 2.5
+            assert asyncio.get_running_loop().time() - before < 20
             store.rcpt_delay = 0.0
             await flush(server)
             await eventually(lambda: store.got("bob"))

@@ -430,7 +430,7 @@ def test_draining_tells_idle_sessions_and_lets_others_finish(tmp_path: Path) -> 
             await busy.say("DATA")
             busy.writer.write(b"Subject: x\r\n\r\n.\r\n")
             await store.data_seen.wait()
-            draining = asyncio.create_task(server.daemon.drain(1.0))
+            draining = asyncio.create_task(server.daemon.drain(60))
             await asyncio.sleep(0.05)
             with pytest.raises(OSError):  # noqa: PT011 - refused or reset, as the kernel likes
                 await (await server.connect()).say("EHLO late.test")
@@ -616,7 +616,10 @@ def test_a_client_that_closes_as_the_answer_is_written(
                     sock.close()
                 while metrics.value(server.daemon.snapshot(), "sessions_open"):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)  # remembering is a task of its own, for the session is over
+            # Remembering is a task of its own, for the session is over.
+            await asyncio.sleep(0.05)
+            while not read and not server.link.published:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
             monkeypatch.undo()
             assert len(server.store.delivered) == 1
             assert bool(server.link.published) is not read
