@@ -87,18 +87,21 @@ class Source:
 
     def position(self, offset: int) -> Position:
         """The line and column of an octet offset."""
-        if self._starts is None:
-            starts = [0]
-            place = self.octets.find(b"\n")
-            while place >= 0:
-                starts.append(place + 1)
-                place = self.octets.find(b"\n", place + 1)
-            self._starts = starts
-        line = bisect_right(self._starts, offset)
-        start = self._starts[line - 1]
-        if self._is_ascii:  # each command's place is looked up
-            return Position(line, max(0, min(offset, len(self.octets)) - start) + 1)
+        starts = self._starts or self._find_lines()
+        line = bisect_right(starts, offset)
+        start = starts[line - 1]
+        if self._is_ascii and start <= offset <= len(self.octets):  # each command is looked up
+            return Position(line, offset - start + 1)
         return Position(line, len(self.octets[start:offset].decode("utf-8", "replace")) + 1)
+
+    def _find_lines(self) -> list[int]:
+        starts = [0]
+        place = self.octets.find(b"\n")
+        while place >= 0:
+            starts.append(place + 1)
+            place = self.octets.find(b"\n", place + 1)
+        self._starts = starts
+        return starts
 
     def diagnostic(
         self,

@@ -111,11 +111,12 @@ class Compiler:
         return sequence(placed)
 
     def _step(self, node: Node) -> Step | None:
-        for given in node.tags.values():
-            if given.spec.owner is not None:
-                step = given.spec.owner.compile_command(node, given, self)
-                if step is not None:
-                    return step
+        if node.tags:
+            for given in node.tags.values():
+                if given.spec.owner is not None:
+                    step = given.spec.owner.compile_command(node, given, self)
+                    if step is not None:
+                        return step
         return node.compile(self)
 
     def _owned(self, node: Node) -> list[tuple[GivenTag, Tag]]:
@@ -242,13 +243,13 @@ class Compiler:
     def fields(self, node: Node) -> FieldSource:
         """How this test finds fields by their lower-case name, the tags of extensions considered."""
         source: FieldSource = _message_fields
-        for given, owner in self._owned(node):
+        for given, owner in self._owned(node) if node.tags else ():
             source = owner.compile_fields(node, given, self, source)
         return source
 
     def field_values(self, node: Node, values: FieldValues) -> FieldValues:
         """What this test takes of a field, the tags of extensions considered."""
-        for given, owner in self._owned(node):
+        for given, owner in self._owned(node) if node.tags else ():
             values = owner.compile_values(node, given, self, values)
         return values
 

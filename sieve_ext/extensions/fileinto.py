@@ -6,6 +6,8 @@ it carries the result out.
 
 from __future__ import annotations
 
+import re
+
 from sieve_ext.closures.compiler import Compiler
 from sieve_ext.language.arguments import string
 from sieve_ext.language.capability import Capability
@@ -17,6 +19,8 @@ from sieve_ext.runtime.steps import Step
 MAILBOX_OCTETS = 1024
 """Longest name of a mailbox. IMAP has no limit; no server takes more."""
 
+_has_control = re.compile("[\x00-\x1f\x7f]").search
+
 
 def mailbox_name(text: str) -> str | None:
     """What is wrong with a mailbox name."""
@@ -24,7 +28,7 @@ def mailbox_name(text: str) -> str | None:
         return "mailbox name is empty"
     if len(text.encode("utf-8", "replace")) > MAILBOX_OCTETS:
         return f"mailbox name is too long (max {MAILBOX_OCTETS} bytes)"
-    if any(character < " " or character == "\x7f" for character in text):
+    if _has_control(text):
         return f"invalid mailbox name '{text}': it has control characters"
     return None
 

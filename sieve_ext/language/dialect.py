@@ -101,6 +101,10 @@ class Dialect:
                     _add(table, tag.tag, spec)
         merged = _tag_definitions(table) + definitions
         positionals = [one for one in definitions if one["type"] not in (["test"], ["testlist"])]
+        slots = [
+            (one["name"], "strings" if "stringlist" in one["type"] else one["type"][0], bool(one["required"]))
+            for one in positionals
+        ]
         takes = next((one["type"][0] for one in definitions if one not in positionals), "")
         checks = [
             (one["name"], one.get("check"), one.get("warn"))
@@ -115,7 +119,8 @@ class Dialect:
                 "extension": capability or None,
                 "tag_table": table,
                 "positionals": positionals,
-                "required": sum(bool(one["required"]) for one in positionals),
+                "slots": slots,
+                "required": sum(is_required for _, _, is_required in slots),
                 "checks": checks,
                 "has_checks": bool(checks) or any(one.check or one.warn for one in table.values()),
                 "takes": takes,

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
+import msgspec
 import sievelib.commands  # type: ignore[import-untyped]
 
 from sieve_ext.language.arguments import Check, Definition
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 Value = Text | TextList | Number
 
 
-@dataclass(slots=True)
-class GivenTag:
+class GivenTag(msgspec.Struct, gc=False):
     """A tag as it stands in a script."""
 
     tag: str
@@ -64,6 +63,8 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
     # Filled in by the dialect.
     tag_table: ClassVar[Mapping[str, TagSpec]] = MappingProxyType({})
     positionals: ClassVar[Sequence[Definition]] = ()
+    slots: ClassVar[Sequence[tuple[str, str, bool]]] = ()
+    """Of each positional argument its name, what it is (STRING, STRINGS, NUMBER), is it required."""
     required: ClassVar[int] = 0
     """How many of the positional arguments must be there."""
     checks: ClassVar[Sequence[tuple[str, Check | None, Check | None]]] = ()

@@ -20,7 +20,6 @@ from sieve_ext.validate.matching import check_matching
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sieve_ext.language.arguments import Definition
     from sieve_ext.language.capability import TagSpec
     from sieve_ext.language.dialect import Dialect
 
@@ -64,7 +63,7 @@ class Binder:
             node.is_sound = False
         elif node.skips(self._checker):
             node.is_skipped = True
-            if not node.takes:
+            if not node.takes and (call.tests or call.is_list):
                 self._tests(node, call)  # reports "else if"
             return node
         if node.only_top and self._checker.depth:
@@ -120,8 +119,6 @@ class Binder:
 
     def _tests(self, node: Node, call: Call) -> bool:
         takes = node.takes
-        if not takes and not call.tests and not call.is_list:
-            return True
         checker = self._checker
         kind = node.kind
         if not takes:
@@ -192,8 +189,9 @@ class Binder:
                     return False
             if checker.expands:
                 checker.check_references(call.arguments)
-        sound = self._arguments(node, call.arguments)
-        sound &= self._tests(node, call)
+        sound = self._arguments(node, call.arguments) if call.arguments or node.required else True
+        if node.takes or call.is_list or call.tests:
+            sound &= self._tests(node, call)
         if sound:
             if node.has_checks:
                 self._check_values(node)
@@ -285,7 +283,7 @@ class Binder:
         return spec
 
     def _positionals(self, node: Node, found: list[Value]) -> bool:
-        definitions: Sequence[Definition] = node.positionals
+        definitions = node.slots
         required = node.required
         if not required <= len(found) <= len(definitions):
             wanted = str(required) if required == len(definitions) else f"{required} to {len(definitions)}"
@@ -296,26 +294,24 @@ class Binder:
                 f" {len(found)} is/are specified",
             )  # fmt: skip
             return False
-        if not definitions:
-            return True
         spare = len(found) - required
         place = 0
-        for number, definition in enumerate(definitions, 1):
-            if not definition["required"]:
+        for name, kind, is_required in definitions:
+            if not is_required:
                 if not spare:
                     continue
                 spare -= 1
             value = found[place]
             place += 1
-            kind = "strings" if "stringlist" in definition["type"] else definition["type"][0]
             if not self._fits(value, kind):
+                number = [slot[0] for slot in definitions].index(name) + 1
                 self._checker.error(
                     value, "argument-type",
                     f"the {node.name} {node.kind} expects {_wanted(kind)} as argument {number}"
-                    f" ({definition['name'].replace('-', ' ')}), but {_a(value)} was found",
+                    f" ({name.replace('-', ' ')}), but {_a(value)} was found",
                 )  # fmt: skip
                 return False
-            node.given[definition["name"]] = value
+            node.given[name] = value
         return True
 
     def _fits(self, value: Argument | None, kind: str) -> bool:
