@@ -11,6 +11,7 @@ a script asks of its surroundings comes out of `Script.run` as requests; `execut
 
 from sieve_ext.closures.unit import MappingStore, ScriptStore
 from sieve_ext.diagnostic import Diagnostic, InvalidScript, Position, Severity
+from sieve_ext.diskcache import DiskCache
 from sieve_ext.extensions.table import all_capabilities, standard_dialect
 from sieve_ext.language.capability import Capability
 from sieve_ext.language.dialect import Dialect
@@ -33,6 +34,7 @@ __all__ = [
     "Diagnostic",
     "Dialect",
     "Discard",
+    "DiskCache",
     "Envelope",
     "Event",
     "Fault",

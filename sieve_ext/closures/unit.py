@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from sieve_ext.runtime.settings import Settings
+from sieve_ext.syntax.stored import TreeCache
 
 
 class ScriptStore(Protocol):
@@ -44,10 +46,20 @@ class Unit:
     """What extensions share across all its scripts, by capability: global variables, scripts included."""
     depth: int = 0
     """How deep inclusion is at the moment."""
-    has_loaded: bool = False
-    """A script was asked for."""
+    trees: TreeCache | None = None
+    """Where the trees of its scripts are kept, None where they are not."""
+    doubts_trees: bool = False
+    """One of them was not that of its text: none is to be read, all are to be written anew."""
+    loaded: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    """Digests of the scripts that were asked for, by location and name; None for what is not there."""
 
     def load(self, location: str, name: str) -> bytes | None:
         """The text of a script to be included, None if there is none. Raises OSError, see `ScriptStore`."""
-        self.has_loaded = True
-        return self.store.load(location, name) if self.store is not None else None
+        text = self.store.load(location, name) if self.store is not None else None
+        self.loaded[location, name] = digest_of(text)
+        return text
+
+
+def digest_of(text: bytes | None) -> bytes | None:
+    """What tells texts of scripts apart: 32 octets; None for what is not there."""
+    return None if text is None else blake2b(text, digest_size=32).digest()

@@ -1,19 +1,21 @@
-"""Compiled scripts by the digest of their text.
+"""Compiled scripts by the digest of their text, and of the texts that they include.
 
-Closures cannot be written to a disk, and a compiled form that can would have to be trusted: so the cache is
-one of memory, a worker's own, and compiling costs a millisecond for each kilobyte, once. What it keeps is
-bounded by the text's octets. Not for threads to share.
+Two caches, one behind the other. Closures stay in memory, a worker's own, bounded by the octets of the texts.
+They cannot be written to a disk, and a compiled form that can would have to be trusted; what may be kept
+there is what was read of the text, its tree (`sieve_ext.syntax.stored`), in a `DiskCache` that all workers
+share and that outlives them. From there a script is compiled with all checks, without reading its text again.
+Not for threads to share.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from hashlib import blake2b
 
-from sieve_ext.closures.unit import ScriptStore
+from sieve_ext.closures.unit import ScriptStore, digest_of
 from sieve_ext.language.dialect import Dialect
 from sieve_ext.runtime.script import Script, load
 from sieve_ext.runtime.settings import Settings
+from sieve_ext.syntax.stored import TreeCache
 
 OCTETS = 2 * 1024 * 1024
 """Text of all scripts that are kept: some thousand of users. A compiled script takes fifty times its text."""
@@ -29,14 +31,19 @@ class ScriptCache:
         settings: Settings | None = None,
         store: ScriptStore | None = None,
         octets: int = OCTETS,
+        trees: TreeCache | None = None,
     ) -> None:
-        """`settings` and `store` are those with which scripts are loaded; `octets` bounds what is kept."""
+        """`settings` and `store` are those with which scripts are loaded; `octets` bounds what is kept.
+
+        `trees` is asked for what is not in memory, and keeps it: a `DiskCache`.
+        """
         self._dialect = dialect
         self._settings = settings
         self._store = store
         self._octets = octets
+        self._trees = trees
         self._held = 0
-        self._scripts: OrderedDict[tuple[str, bytes], Script] = OrderedDict()
+        self._scripts: OrderedDict[tuple[str, bytes | None], Script] = OrderedDict()
         self.hits = 0
         """How often a script was there."""
         self.misses = 0
@@ -45,24 +52,43 @@ class ScriptCache:
     def load(self, text: str | bytes, name: str = "") -> Script:
         """The compiled script. Raises InvalidScript, which is not remembered.
 
-        A script that includes others is compiled each time: whether they have changed only their store knows.
+        The store is asked for the scripts that it includes each time, for they may have changed.
         """
         octets = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-        key = (name, blake2b(octets, digest_size=32).digest())
+        key = (name, digest_of(octets))
         script = self._scripts.get(key)
-        if script is not None:
+        if script is not None and self._is_current(script):
             self._scripts.move_to_end(key)
             self.hits += 1
             return script
         self.misses += 1
-        script = load(octets, self._dialect, name=name, settings=self._settings, store=self._store)
-        if not script.has_includes and len(octets) <= self._octets:
+        if script is not None:
+            self._held -= len(self._scripts.pop(key).text)
+        script = load(
+            octets,
+            self._dialect,
+            name=name,
+            settings=self._settings,
+            store=self._store,
+            trees=self._trees,
+        )
+        if len(octets) <= self._octets:
             self._scripts[key] = script
             self._held += len(octets)
             while self._held > self._octets:
                 _, old = self._scripts.popitem(last=False)
                 self._held -= len(old.text)
         return script
+
+    def _is_current(self, script: Script) -> bool:
+        """What it includes is still what it included when it was loaded."""
+        store = self._store
+        try:
+            return store is None or all(
+                digest_of(store.load(*where)) == digest for where, digest in script.included.items()
+            )
+        except OSError:
+            return False  # loading it says why
 
     def clear(self) -> None:
         """Forget all, as after a change of settings."""

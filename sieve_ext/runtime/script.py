@@ -24,6 +24,7 @@ from sieve_ext.runtime.settings import Settings
 from sieve_ext.runtime.steps import Step, asks
 from sieve_ext.runtime.tracing import Trace
 from sieve_ext.syntax.parser import Parser
+from sieve_ext.syntax.stored import TreeCache, key_of, read_tree, write_tree
 from sieve_ext.validate.check import validate
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sieve_ext.language.dialect import Dialect
     from sieve_ext.language.node import Node
     from sieve_ext.runtime.actions import Action
+    from sieve_ext.syntax.tree import Call
 
 Running = Generator[Request, Any, Result]
 """A run: yields requests, is sent their answers, returns the result."""
@@ -51,7 +53,7 @@ class Script:
         "asks",
         "dialect",
         "enabled",
-        "has_includes",
+        "included",
         "name",
         "text",
         "variables",
@@ -68,7 +70,7 @@ class Script:
         enabled: frozenset[str],
         variables: int,
         warnings: tuple[Diagnostic, ...],
-        has_includes: bool,
+        included: Mapping[tuple[str, str], bytes | None] | None = None,
         traced: Callable[[], Script] | None,
     ) -> None:
         """Made by `load`."""
@@ -82,8 +84,9 @@ class Script:
         """How many values its variables need."""
         self.warnings = warnings
         """What is most likely a mistake in it."""
-        self.has_includes = has_includes
-        """Other scripts went into it, which may change without it."""
+        self.included = included or {}
+        """Digests of the scripts that it asked for when it was loaded, by location and name: they may change
+        without it. None for what was not there."""
         self.asks = asks(step)
         """A run may yield requests; False: it never does."""
         self._traced: Script | Callable[[], Script] | None = traced
@@ -232,9 +235,13 @@ def load(
     settings: Settings | None = None,
     store: ScriptStore | None = None,
     tracing: bool = False,
+    trees: TreeCache | None = None,
 ) -> Script:
-    """Compile a script. Raises InvalidScript with all that is wrong with it, the closing error last."""
-    unit = Unit(settings or _DEFAULTS, store, tracing)
+    """Compile a script. Raises InvalidScript with all that is wrong with it, the closing error last.
+
+    `trees` keeps what was read of it and of what it includes, as a `DiskCache`, for the next time.
+    """
+    unit = Unit(settings or _DEFAULTS, store, tracing, trees=trees)
     script, diagnostics = load_unit(text, dialect, unit)
     if script is None:
         raise InvalidScript(diagnostics)
@@ -242,7 +249,7 @@ def load(
     if not tracing:
         octets = script.text
         script._traced = lambda: load(
-            octets, dialect, name=name, settings=settings, store=store, tracing=True
+            octets, dialect, name=name, settings=settings, store=store, tracing=True, trees=trees
         )
     return script
 
@@ -275,38 +282,92 @@ def load_unit(
     `name` goes into the diagnostics; that of an included script. The list ends with a closing error if it
     has one at all.
     """
+    octets = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    if unit.trees is None or unit.depth:
+        return _load_one(octets, dialect, unit, name)
+    before = dict(unit.state)
+    try:
+        return _load_one(octets, dialect, unit, name)
+    except _WrongTree:
+        unit.doubts_trees = True
+        unit.state.clear()
+        unit.state.update(before)
+        unit.loaded.clear()
+        return _load_one(octets, dialect, unit, name)
+
+
+class _WrongTree(Exception):
+    """A tree that was kept is not that of the text: somebody has changed it. The whole unit begins anew."""
+
+
+def _load_one(
+    octets: bytes, dialect: Dialect, unit: Unit, name: str
+) -> tuple[Script | None, list[Diagnostic]]:
+    """See `load_unit`. Raises _WrongTree."""
+    trees = unit.trees
+    key = b"" if trees is None else key_of(octets)
+    kept = None if trees is None or unit.doubts_trees else trees.read(key)
+    tree = None if kept is None else read_tree(kept)
+    if tree is not None:
+        loaded = _compile(tree, Source(octets, name), dialect, unit)
+        if loaded[0] is not None:
+            return loaded
     parser = Parser()
-    tree = parser.read(text, name)
+    right = parser.read(octets, name)
+    written = b"" if trees is None or parser.diagnostics else write_tree(right)
+    if tree is not None:
+        if written != kept:
+            raise _WrongTree
+        return loaded  # it is wrong here only: in this dialect, with these settings or included scripts
     if parser.diagnostics:
         # The lexer has gone through all of it before the parser began.
         found = sorted(parser.diagnostics, key=lambda one: (one.line, one.column))
         return None, _closed(found, parser.source, PARSE_FAILED, "parse failed")
-    checked = validate(tree, parser.source, dialect, unit)
+    loaded = _compile(right, parser.source, dialect, unit)
+    if trees is not None and loaded[0] is not None:
+        trees.write(key, written)
+    return loaded
+
+
+def _compile(
+    tree: list[Call], source: Source, dialect: Dialect, unit: Unit
+) -> tuple[Script | None, list[Diagnostic]]:
+    """The script of a tree that the grammar allows."""
+    checked = validate(tree, source, dialect, unit)
     if checked.checker.has_errors:
-        return None, _closed(checked.diagnostics, parser.source, VALIDATION_FAILED, "validation failed")
+        return None, _closed(checked.diagnostics, source, VALIDATION_FAILED, "validation failed")
     nodes: list[Node] = checked.nodes
     checker = checked.checker
-    compiler = Compiler(dialect, parser.source, checker.enabled, checker.scope, unit, tracing=unit.tracing)
+    compiler = Compiler(dialect, source, checker.enabled, checker.scope, unit, tracing=unit.tracing)
     try:
         step = compiler.block(nodes)
     except ValueError as error:
         # A word that finds only now that it cannot be compiled: refused, like all that is wrong.
-        fault = parser.source.diagnostic(0, 0, "internal", f"internal error: {error}")
-        return None, _closed(
-            [*checked.diagnostics, fault], parser.source, VALIDATION_FAILED, "validation failed"
-        )
+        fault = source.diagnostic(0, 0, "internal", f"internal error: {error}")
+        return None, _closed([*checked.diagnostics, fault], source, VALIDATION_FAILED, "validation failed")
+    _release(nodes)
     script = Script(
         step,
-        text=parser.source.octets,
-        name=name,
+        text=source.octets,
+        name=source.name,
         dialect=dialect,
         enabled=frozenset(checker.enabled),
         variables=checker.scope.size,
         warnings=tuple(checked.diagnostics),
-        has_includes=unit.has_loaded,
+        included=dict(unit.loaded),
         traced=None,
     )
     return script, checked.diagnostics
+
+
+def _release(nodes: list[Node]) -> None:
+    """Let nodes go that have been compiled: without cycles they are gone at once, no collection needed."""
+    for node in nodes:
+        node.parent = None
+        if node.tests:
+            _release(node.tests)
+        if node.children:
+            _release(node.children)
 
 
 def _closed(found: list[Diagnostic], source: Source, code: str, text: str) -> list[Diagnostic]:

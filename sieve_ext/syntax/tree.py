@@ -34,7 +34,7 @@ class Text(msgspec.Struct, array_like=True, tag=0, gc=False):
 class TextList(msgspec.Struct, array_like=True, tag=1, gc=False):
     """A string list in brackets; where one string stands for a list, it is a list of one."""
 
-    items: Annotated[list[Text], msgspec.Meta(max_length=limits.LIST_STRINGS)]
+    items: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=limits.LIST_STRINGS)]
     start: Offset
     end: Offset
 

@@ -204,7 +204,6 @@ def _part(script: Script, blocks: Blocks) -> Script:
         enabled=script.enabled,
         variables=script.variables,
         warnings=(),
-        has_includes=False,
         traced=None,
     )
 
