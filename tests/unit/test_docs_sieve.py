@@ -48,10 +48,16 @@ def test_the_test_file_of_the_page_passes(tmp_path: Path) -> None:
     assert report.text().split("\n", 1)[1].strip() in TEXT
 
 
-def test_the_program_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (program,) = blocks("python")
-    exec(compile(program, str(PAGE), "exec"), {})
+def test_the_programs_of_the_page_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    running, caching = blocks("python")
+    exec(compile(running, str(PAGE), "exec"), {})
     assert capsys.readouterr().out == "[\"store into 'a'\"]\n"
+    exec(compile(caching, str(PAGE), "exec"), {})
+    assert capsys.readouterr().out == ""
+    assert len(list(tmp_path.glob("*/scripts/*.entry"))) == 1
 
 
 def test_the_settings_of_the_page_have_the_values_of_the_code() -> None:
