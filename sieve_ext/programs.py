@@ -6,8 +6,11 @@ A program is a name; what it stands for is for the host to know. The engine runs
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
+from sieve_ext.closures.compiler import Compiler
 from sieve_ext.closures.strings import TemplateList
 from sieve_ext.language.node import Node
 from sieve_ext.message import Message
@@ -114,3 +117,32 @@ def program_arguments(word: str, arguments: TemplateList, run: Run) -> tuple[str
         if problem is not None:
             run.fail(f"{word} action: {problem}")
     return found
+
+
+Call = Callable[[Run, Message | bytes | None, bool], Generator[Request, Any, ProgramResult]]
+"""Runs the program of a word: takes the run, the program's input and whether its output is wanted."""
+
+
+class ProgramNode(Node):
+    """What runs a program and waits for it, as a command or as a test; the class adds Act or Test."""
+
+    def check(self, checker: Checker) -> None:
+        """The program's name and arguments are ones."""
+        check_program(self, checker)
+
+    def program(self, compiler: Compiler) -> tuple[str, Call]:
+        """The program's name, and what runs it; a command whose program is not there fails the run."""
+        name = compiler.text(self.text("program-name")).constant or ""
+        arguments = compiler.texts(self.given.get("arguments"))
+        word, is_test = self.word, self.kind == "test"
+
+        def call(
+            run: Run, data: Message | bytes | None, wants_output: bool
+        ) -> Generator[Request, Any, ProgramResult]:
+            given = program_arguments(word, arguments, run)
+            found: ProgramResult = yield RunProgram(word, name, given, data, wants_output, run.envelope)
+            if found.is_missing and not is_test:
+                run.fail(f"{word} action: program '{name}' not found")
+            return found
+
+        return name, call

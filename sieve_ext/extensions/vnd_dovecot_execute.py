@@ -16,7 +16,6 @@ from sieve_ext.extend import (
     Capability,
     Checker,
     Compiler,
-    Node,
     Request,
     Run,
     Step,
@@ -26,93 +25,66 @@ from sieve_ext.extend import (
     tag,
 )
 from sieve_ext.message import Message
-from sieve_ext.programs import RunProgram, check_program, program_arguments
-
-ARGUMENTS = (
-    tag("input", ":input", value=STRING),
-    tag("pipe", ":pipe"),
-    tag("output", ":output", value=STRING),
-    string("program-name"),
-    strings("arguments", required=False),
-)
+from sieve_ext.programs import ProgramNode
 
 
-def check_execute(node: Node, checker: Checker) -> None:
-    """The program's name is one, the output goes into a variable, and there is one input."""
-    check_program(node, checker)
-    if node.has_tag("input") and node.has_tag("pipe"):
-        checker.error(
-            node, "conflicting-tags",
-            f"conflicting :input and :pipe arguments specified for the {node.name} {node.kind}",
-        )  # fmt: skip
-    if not node.has_tag("output"):
-        return
-    if not checker.expands:
-        checker.error(
-            node.tags["output"], "no-variables",
-            f"the {node.name} {node.kind} only allows for the specification of an :output variable when the"
-            " variables extension is active",
-            'it needs: require "variables"',
-        )  # fmt: skip
-    else:
-        checker.variable(node.value("output"))
-
-
-def compile_execute(node: Node, compiler: Compiler) -> Step:
-    """Run the program, and say whether it succeeded."""
-    program = compiler.text(node.given["program-name"])
-    arguments = compiler.texts(node.given.get("arguments"))
-    given = compiler.text(node.value("input")) if node.has_tag("input") else None
-    pipes = node.has_tag("pipe")
-    write = compiler.variable(node.value("output")).write if node.has_tag("output") else None
-    is_test = node.kind == "test"
-
-    def executed(run: Run) -> Generator[Request, Any, bool]:
-        name = program.expand(run)
-        data: Message | bytes | None = run.message if pipes else None
-        if given is not None:
-            data = given.expand(run).encode("utf-8", "replace")
-        given_arguments = program_arguments(node.word, arguments, run)
-        found = yield RunProgram("execute", name, given_arguments, data, write is not None, run.envelope)
-        if found.is_missing:
-            if not is_test:
-                run.fail(f"execute action: program '{name}' not found")
-            return False
-        if write is not None and found.succeeded:
-            write(run, run.limit_value(found.output.decode("utf-8", "replace")))
-        return bool(found.succeeded)
-
-    return executed
-
-
-class ExecuteCommand(Act):
+class ExecuteNode(ProgramNode):
     """execute [:input S / :pipe] [:output <variable>] <program-name: string> [<arguments: string-list>]."""
 
     word = "execute"
-    args_definition = ARGUMENTS
+    args_definition = (
+        tag("input", ":input", value=STRING),
+        tag("pipe", ":pipe"),
+        tag("output", ":output", value=STRING),
+        string("program-name"),
+        strings("arguments", required=False),
+    )
 
     def check(self, checker: Checker) -> None:
-        """See `check_execute`."""
-        check_execute(self, checker)
+        """The program's name is one, the output goes into a variable, and there is one input."""
+        super().check(checker)
+        if self.has_tag("input") and self.has_tag("pipe"):
+            checker.error(
+                self, "conflicting-tags",
+                f"conflicting :input and :pipe arguments specified for the {self.name} {self.kind}",
+            )  # fmt: skip
+        if not self.has_tag("output"):
+            return
+        if not checker.expands:
+            checker.error(
+                self.tags["output"], "no-variables",
+                f"the {self.name} {self.kind} only allows for the specification of an :output variable when"
+                " the variables extension is active",
+                'it needs: require "variables"',
+            )  # fmt: skip
+        else:
+            checker.variable(self.value("output"))
 
     def compile(self, compiler: Compiler) -> Step:
-        """Run the program."""
-        return compile_execute(self, compiler)
+        """Run the program, and say whether it succeeded."""
+        _, call = self.program(compiler)
+        given = compiler.text(self.value("input")) if self.has_tag("input") else None
+        pipes = self.has_tag("pipe")
+        write = compiler.variable(self.value("output")).write if self.has_tag("output") else None
+
+        def executed(run: Run) -> Generator[Request, Any, bool]:
+            data: Message | bytes | None = run.message if pipes else None
+            if given is not None:
+                data = given.expand(run).encode("utf-8", "replace")
+            found = yield from call(run, data, write is not None)
+            if write is not None and found.succeeded:
+                write(run, run.limit_value(found.output.decode("utf-8", "replace")))
+            return found.succeeded
+
+        return executed
 
 
-class ExecuteTest(Test):
-    """The same as a test: whether the program succeeded."""
+class ExecuteCommand(ExecuteNode, Act):
+    """As a command."""
 
-    word = "execute"
-    args_definition = ARGUMENTS
 
-    def check(self, checker: Checker) -> None:
-        """See `check_execute`."""
-        check_execute(self, checker)
-
-    def compile(self, compiler: Compiler) -> Step:
-        """Run the program."""
-        return compile_execute(self, compiler)
+class ExecuteTest(ExecuteNode, Test):
+    """As a test: whether the program succeeded."""
 
 
 CAPABILITIES = (

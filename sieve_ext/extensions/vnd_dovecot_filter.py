@@ -11,77 +11,40 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from sieve_ext.extend import (
-    Act,
-    Capability,
-    Checker,
-    Compiler,
-    Node,
-    Request,
-    Run,
-    Step,
-    Test,
-    string,
-    strings,
-)
+from sieve_ext.extend import Act, Capability, Compiler, Request, Run, Step, Test, string, strings
 from sieve_ext.message import Message
-from sieve_ext.programs import RunProgram, check_program, program_arguments
-
-ARGUMENTS = (string("program-name"), strings("arguments", required=False))
+from sieve_ext.programs import ProgramNode
 
 
-def compile_filter(node: Node, compiler: Compiler) -> Step:
-    """Filter, and say whether it worked."""
-    program = compiler.text(node.given["program-name"])
-    arguments = compiler.texts(node.given.get("arguments"))
-    is_test = node.kind == "test"
-
-    def filtered(run: Run) -> Generator[Request, Any, bool]:
-        name = program.expand(run)
-        found = yield RunProgram(
-            "filter", name, program_arguments(node.word, arguments, run), run.message, True, run.envelope
-        )
-        if found.is_missing:
-            if not is_test:
-                run.fail(f"filter action: program '{name}' not found")
-            return False
-        if not found.succeeded or not found.output:
-            run.note(f"filter action: program '{name}' failed, the message stays as it is")
-            return False
-        run.message = Message(found.output)
-        return True
-
-    return filtered
-
-
-class FilterCommand(Act):
+class FilterNode(ProgramNode):
     """filter <program-name: string> [<arguments: string-list>]."""
 
     word = "filter"
-    args_definition = ARGUMENTS
-
-    def check(self, checker: Checker) -> None:
-        """The program's name is one."""
-        check_program(self, checker)
+    args_definition = (string("program-name"), strings("arguments", required=False))
 
     def compile(self, compiler: Compiler) -> Step:
-        """Filter."""
-        return compile_filter(self, compiler)
+        """Filter, and say whether it worked."""
+        name, call = self.program(compiler)
+
+        def filtered(run: Run) -> Generator[Request, Any, bool]:
+            found = yield from call(run, run.message, True)
+            if found.is_missing:
+                return False
+            if not found.succeeded or not found.output:
+                run.note(f"filter action: program '{name}' failed, the message stays as it is")
+                return False
+            run.message = Message(found.output)
+            return True
+
+        return filtered
 
 
-class FilterTest(Test):
-    """The same as a test: whether it worked."""
+class FilterCommand(FilterNode, Act):
+    """As a command."""
 
-    word = "filter"
-    args_definition = ARGUMENTS
 
-    def check(self, checker: Checker) -> None:
-        """The program's name is one."""
-        check_program(self, checker)
-
-    def compile(self, compiler: Compiler) -> Step:
-        """Filter."""
-        return compile_filter(self, compiler)
+class FilterTest(FilterNode, Test):
+    """As a test: whether it worked."""
 
 
 CAPABILITIES = (
