@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mta.sieve_files import in_folders, library
+from mta.sieve_files import find_mistakes, in_folders, library
 from sieve_ext import (
     Diagnostic,
     Envelope,
@@ -24,7 +24,6 @@ from sieve_ext import (
     InvalidScript,
     Message,
     Severity,
-    check,
     execute,
     standard_dialect,
 )
@@ -55,11 +54,13 @@ def make_app() -> typer.Typer:
         strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
         where: Library = None,
     ) -> None:
-        """Report everything that is wrong, as FILE:LINE:COLUMN: for editors."""
+        """Report everything that is wrong, as FILE:LINE:COLUMN: for editors.
+
+        Policy files are known by what they require; names of the configuration are left to check-config.
+        """
         wrong = False
-        dialect = standard_dialect()
         for path in in_folders(files, ".sieve", _fail):
-            found = check(_read(path), dialect, store=library(path, where))
+            found = find_mistakes(_read(path), library(path, where))
             wrong = wrong or any(strict or one.severity is Severity.ERROR for one in found)
             for one in found:
                 print(json.dumps({"file": str(path), **_facts(one)}) if as_json else f"{path}:{one}")

@@ -1,4 +1,4 @@
-"""Sieve scripts as files: those that a command line names, and those that they include."""
+"""Sieve scripts as files: those that a command line names, those that they include, what is wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from mta.policy.sieve.checking import check_policy, is_policy
+from sieve_ext import Diagnostic, ScriptStore, check, standard_dialect
 from sieve_ext.stores import DirectoryStore
 
 
@@ -30,3 +32,10 @@ def library(script: Path, folder: Path | None) -> DirectoryStore:
     """Where a script's `include` looks: in `folder`, by default in the script's own, for both locations."""
     where = folder or script.parent
     return DirectoryStore({"personal": where, "global": where})
+
+
+def find_mistakes(text: bytes, store: ScriptStore) -> list[Diagnostic]:
+    """Everything that is wrong with a user's script or a policy file, each in its own language."""
+    if is_policy(text):
+        return check_policy(text)
+    return check(text, standard_dialect(), store=store)

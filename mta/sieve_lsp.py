@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from mta import __version__
-from mta.sieve_files import library
-from sieve_ext import Diagnostic, InvalidScript, Severity, check, standard_dialect
+from mta.sieve_files import find_mistakes, library
+from sieve_ext import Diagnostic, InvalidScript, Severity
 from sieve_ext.formatting import format_script
 
 MAX_MESSAGE = 16 * 1024 * 1024
@@ -35,7 +35,6 @@ class LanguageServer:
         self._target = target
         self._documents: dict[str, str] = {}
         self._shut_down = False
-        self._dialect = standard_dialect()
 
     def run(self) -> int:
         """Serve until the editor leaves; the exit status that the protocol asks for."""
@@ -76,7 +75,7 @@ class LanguageServer:
         self._documents[uri] = text
         lines = text.split("\n")
         path = Path(unquote(urlsplit(uri).path) or "script.sieve")
-        found = check(text, self._dialect, store=library(path, None))
+        found = find_mistakes(text.encode("utf-8", "surrogateescape"), library(path, None))
         diagnostics = [_diagnostic(one, lines) for one in found if not one.script]
         self._write(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mta.sieve_lsp import LanguageServer
 
 GOOD = 'require "fileinto";\nif header :contains "subject" "offer" {\n    fileinto "offers";\n}\n'
 BAD = 'require ["fileinto", "nonsense"];\nkep;\n'
+PAGES = Path(__file__).parents[2] / "docs" / "policy"
 MESSAGE = "From: a@example.org\nSubject: An offer\n\nhello\n"
 
 
@@ -64,6 +66,47 @@ def test_warnings_fail_when_strict(folder: Path) -> None:
     strict = sieve("check", "--strict", path)
     assert strict.exit_code == 1
     assert ":2:1: warning: " in strict.stdout
+
+
+POLICY = """require ["envelope", "vnd.tamis.stage", "vnd.tamis.route", "vnd.tamis.queue"];
+stage "rcpt" {
+    if envelope :domain "to" "example.net" { route :to "relay:somewhere"; }
+}
+stage "data" { hold "looked at"; }
+"""
+
+POLICIES: list[tuple[str, list[str]]] = [
+    (POLICY, []),
+    # It is known by its stage, too, so that a forgotten require is what is told.
+    ('stage "rcpt" { stop; }', ["1:1 unknown-command", "1:16 no-stage"]),
+    ('require "vnd.tamis.stage";', ["1:1 no-stage"]),
+    (POLICY + 'stage "connect" { hold; }\nfoo', ["7:4 no-end-of-command"]),
+    (POLICY + 'stage "connect" { hold; }', ["6:19 wrong-stage"]),
+    (POLICY.replace("somewhere", "${env.helo}").replace("[", '["variables",'), ["3:56 dynamic-route"]),
+    ('require ["vnd.tamis.stage", "fileinto"]; stage "data" { fileinto "a"; }',
+     ["1:29 unknown-capability", "1:57 unknown-command"]),
+    # Users' scripts know nothing of it.
+    ('require "vnd_tamis"; keep;', ["1:9 unknown-capability"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), POLICIES)
+def test_check_knows_policy_files(folder: Path, text: str, expected: list[str]) -> None:
+    path = folder / "policy.sieve"
+    path.write_text(text)
+    result = sieve("check", "--json", path)
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [f"{one['line']}:{one['column']} {one['code']}" for one in found] == expected
+    assert (result.exit_code == 1) is any(one["severity"] == "error" for one in found)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda path: path.name)
+def test_check_takes_the_policies_of_the_pages(folder: Path, page: Path) -> None:
+    """What is wrong only in view of a configuration is not told: see `checking.OF_CONFIGURATION`."""
+    path = folder / "policy.sieve"
+    for script in re.findall(r"^```sieve\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        path.write_text(script)
+        assert sieve("check", path).stdout == f"{path}: ok\n"
 
 
 @pytest.mark.parametrize("command", ["check", "test", "format"])

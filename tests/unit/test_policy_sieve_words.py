@@ -77,7 +77,7 @@ WRONG = [
     # route
     (["1:16 wrong-stage"], 'stage "mail" { route :to "relay:out"; }'),
     (["1:26 unknown-route"], 'stage "rcpt" { route :to "relay:nix"; }'),
-    (["1:26 unknown-route"], 'stage "rcpt" { route :to "relay:${a}"; }'),
+    (["1:26 dynamic-route"], 'stage "rcpt" { route :to "relay:${a}"; }'),
     (["1:16 no-route"], 'stage "rcpt" { route; }'),
     # queue
     (["1:16 wrong-stage"], 'stage "rcpt" { hold; }'),

@@ -46,7 +46,7 @@ class RouteCommand(Act):
         name = checker.constant(where)
         known = checker.unit.settings.text(ROUTES).split()
         if name is None:
-            checker.error(where, "unknown-route", "a next hop is constant: variables are not possible here")
+            checker.error(where, "dynamic-route", "a next hop is constant: variables are not possible here")
         elif name not in known:
             hint = suggest(name, known) or (f"there are: {', '.join(known)}" if known else "there is none")
             checker.error(where, "unknown-route", f"'{name}' is no back end or relay of tamis.toml", hint)
