@@ -71,6 +71,11 @@ class ClientTls:
     """What is tried when this fails for TLS; after it `required` decides."""
 
     @property
+    def insists(self) -> bool:
+        """True when no clear text may follow, here or in a fallback."""
+        return self.required or (self.fallback is not None and self.fallback.insists)
+
+    @property
     def verifies(self) -> bool:
         """True when a connection stands only with a verified certificate."""
         return self.authenticates or self.context.verify_mode is ssl.CERT_REQUIRED
@@ -120,7 +125,7 @@ async def _open(
     if tls is None or implicit:
         settings = replace(settings, starttls=StartTls.NEVER)
     else:
-        settings = replace(settings, starttls=StartTls.REQUIRE if tls.required else StartTls.MAY)
+        settings = replace(settings, starttls=StartTls.REQUIRE if tls.insists else StartTls.MAY)
 
     def factory() -> OutboundConnection:
         verified = implicit and tls is not None and tls.verifies

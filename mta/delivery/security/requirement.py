@@ -115,9 +115,11 @@ class Requirement:
     """DANE: the usable records."""
     promised: frozenset[str] = frozenset()
     """EHLO keywords that the host's capability record promises: their absence after STARTTLS is an attack."""
+    floor: str = ""
+    """The least version of TLS that the capability record promises, "1.2" or "1.3"; "" for our own least."""
     testing: bool = False
     """An MTA-STS policy in mode "testing" (RFC 8461 section 5): verification is tried and reported, mail
-    flows at MAY whatever comes of it."""
+    flows at `level` (MAY or ENCRYPT) whatever comes of it."""
     reason: str = ""
     """Where the level comes from, for log and queue, such as "DANE: 2 usable TLSA records"."""
     policy: Policy = field(default_factory=Policy, compare=False)
@@ -127,10 +129,10 @@ class Requirement:
 
         Only connections of the same host are compared; NONE and MAY are met by any of them.
         """
-        if self.host != other.host or not self.promised <= other.promised:
+        if self.host != other.host or not self.promised <= other.promised or self.floor > other.floor:
             return False
         if self.testing:
-            return other.testing or other.level >= Level.VERIFY
+            return other.level >= (self.level if other.testing else Level.VERIFY)
         if self.level <= Level.MAY:
             return True
         if other.testing:
@@ -190,6 +192,8 @@ class HostAddresses:
     canonical: str = ""
     """`Answer.canonical`: where CNAMEs led, "" without any. For an alias that leads to an unsigned zone
     `for_host` itself asks whether the alias is signed (RFC 7672 section 2.2.2)."""
+    port: int = 25
+    """The port that will be connected to: TLSA and capability records are about one port."""
 
 
 @dataclass(slots=True, frozen=True)
