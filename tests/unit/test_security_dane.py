@@ -17,6 +17,9 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from dns.rdata import GenericRdata
+from dns.rdataclass import RdataClass
+from dns.rdatatype import RdataType
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -285,6 +288,10 @@ def test_records_of_an_answer() -> None:
     texts = ("3 1 1 " + "ab" * 32, "2 0 1 " + "cd" * 32, "3 1 1 " + "ab" * 32)
     answer = [dns.rdata.from_text("IN", "TLSA", text) for text in texts]
     assert [str(one) for one in read_tlsa(answer)] == [texts[0], texts[1]]
+    raw = [
+        GenericRdata(RdataClass.IN, RdataType.TLSA, bytes.fromhex(octets)) for octets in ("030101ab", "03")
+    ]
+    assert read_tlsa(raw) == [Tlsa(3, 1, 1, b"\xab")]
 
 
 def test_validity_is_of_today(pki: Pki) -> None:

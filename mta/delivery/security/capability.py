@@ -14,6 +14,7 @@ import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import dns.name
 from dns.rdata import Rdata
 from dns.rdtypes.svcbbase import SVCBBase
 
@@ -34,6 +35,8 @@ MAX_KEYWORDS = 64
 LIMIT_NAMES = ("MAILMAX", "RCPTMAX", "RCPTDOMAINMAX")
 """The limits of RFC 9422."""
 
+_SAME_HOST = (dns.name.root, dns.name.empty)
+""""." on the wire, and as dnspython has it relative to the root."""
 _KEYWORD = frozenset(string.ascii_uppercase + string.digits + "-")
 
 
@@ -111,7 +114,7 @@ def read_capabilities(records: Iterable[Rdata]) -> Capabilities | None:
 
 def _read(record: SVCBBase) -> Capabilities | None:
     """One record; None for AliasMode, another target, or something mandatory that we do not know."""
-    if record.priority == 0 or record.target.to_text() != ".":
+    if record.priority == 0 or record.target not in _SAME_HOST:
         return None
     params = {int(key): value for key, value in record.params.items()}
     mandatory = params.get(MANDATORY)

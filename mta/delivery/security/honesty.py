@@ -1,8 +1,8 @@
 """Whether the resolver validates: asked at start and again whenever a proof goes missing.
 
 Positive control: names that are known to be signed must come back SECURE. Negative control: names that are
-known to be broken must come back BOGUS; a resolver that answers them validates nothing, whatever it says of
-others. No answer proves nothing. Names are configured, for the well-known broken ones belong to others.
+known to be broken must come back BOGUS; a resolver that gives their records out validates nothing, whatever
+it says of others. No answer proves nothing. Names are configured, for the well-known broken ones belong to others.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def probe(resolver: Resolver, signed: Sequence[str], broken: Sequence[str]
         asyncio.gather(*(resolver.query(name, "SOA", deadline) for name in broken)),
     )
     for name, answer in zip(broken, bad, strict=True):
-        if answer.usable:
+        if answer.usable and answer.records:
             text = f"{name} is known to be broken, and was answered as {answer.status.value}"
             return Verdict(Honesty.BLIND, text)
     secure = [name for name, answer in zip(signed, good, strict=True) if answer.status is Status.SECURE]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from dns.rdata import Rdata
+from dns.rdata import GenericRdata, Rdata
 from dns.rdtypes.tlsabase import TLSABase
 
 from mta.delivery.security.der import DerError, public_key_info, read_element
@@ -30,12 +30,14 @@ MAX_RECORDS = 64
 
 
 def read_tlsa(records: Iterable[Rdata]) -> list[Tlsa]:
-    """The records of an answer, in an order that does not depend on the DNS."""
-    found = {
-        Tlsa(record.usage, record.selector, record.mtype, record.cert)
-        for record in records
-        if isinstance(record, TLSABase)
-    }
+    """The TLSA records of an answer, read by dnspython or left to us, in an order of our own."""
+    found: set[Tlsa] = set()
+    for record in records:
+        if isinstance(record, TLSABase):
+            found.add(Tlsa(record.usage, record.selector, record.mtype, record.cert))
+        elif isinstance(record, GenericRdata) and len(record.data) >= 3:
+            usage, selector, matching = record.data[:3]
+            found.add(Tlsa(usage, selector, matching, record.data[3:]))
     return sorted(found, key=lambda one: (-one.usage, one.selector, one.matching, one.data))
 
 

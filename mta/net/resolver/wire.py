@@ -163,12 +163,20 @@ def _read(message: bytes, asked: bytes) -> Reply:
     records: list[Rdata] = []
     record_type = RdataType.make(rdtype)
     for ttl, start, length in found.get(target, ()):
-        records.append(dns.rdata.from_wire(RdataClass.IN, record_type, message, start, length))
+        records.append(_rdata(record_type, message, start, length))
         lowest.append(ttl)
     if not records:
         lowest.append(negative)
     canonical = "" if target == name else name_text(target)
     return Reply(rcode, authenticated, False, tuple(records), min(lowest), canonical, error)
+
+
+def _rdata(rdtype: RdataType, message: bytes, start: int, length: int) -> Rdata:
+    if rdtype == RdataType.TLSA:
+        # dnspython refuses records with a digest of a wrong length. For us they are there and unusable, and the
+        # others beside them count (RFC 7671 section 2.1): `mta.delivery.security.tlsa.read_tlsa` reads them.
+        return dns.rdata.GenericRdata(RdataClass.IN, rdtype, message[start : start + length])
+    return dns.rdata.from_wire(RdataClass.IN, rdtype, message, start, length)
 
 
 def _ede_words(number: int) -> str:
