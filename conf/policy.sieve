@@ -1,17 +1,20 @@
-# A policy for Tamis, in Sieve: what happens at each stage of a session, before the built-in policy.
+# The base policy of Tamis, in Sieve: who may send what to whom, decided before anything is accepted.
 #
-# As it stands it does nothing: the built-in policy alone accepts mail for your domains, refuses relaying for
-# strangers and lets users send as themselves. Take the "#" away before the rules that you want ("# " before a
-# word is text), name the file in tamis.toml, and see what `tamis check-config` says:
+# This is what a server does on its first day: mail for our domains is accepted for recipients that exist, users
+# log in and send as themselves, and nobody else reaches other domains. It has the last word: scripts of your own
+# go before it (policy.scripts in tamis.toml) and can refuse, change and route, but what is refused here stays
+# refused. For another base policy take a copy, change it, and name it:
 #
 #     [policy]
-#     scripts = ["policy.sieve"]
+#     scripts = ["mine.sieve"]         # asked before the base policy
+#     base = "policy.sieve"            # your copy of this file
 #
-# docs/policy/README.md is the manual. A refusal here is final; what passes is still judged by the built-in
-# policy. The log names the line that decided: cause=policy.sieve:40.
+# Lines that begin with "#" and no blank are suggestions: take the "#" away before the rules that you want, here or
+# in a file of your own, and see what `tamis check-config` says. The log names the line that decided:
+# cause=policy.sieve:47. docs/policy/README.md is the manual.
 
-require ["vnd.tamis.stage", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope", "vnd.tamis.queue",
-    "environment", "envelope", "editheader", "extlists", "variables"];
+require ["vnd.tamis.stage", "vnd.tamis.site", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope",
+    "vnd.tamis.queue", "environment", "envelope", "editheader", "extlists", "variables"];
 
 # A client has connected and has not said anything yet.
 #stage "connect" {
@@ -35,14 +38,20 @@ require ["vnd.tamis.stage", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envel
 #    }
 #}
 
-# Senders. [tables.blocked] in tamis.toml names a file with a domain a line.
+# Senders: submission is for users, and a user sends as itself. The null sender is everybody's.
 stage "mail" {
+    if allof (login_required, not logged_in) {
+        reply :code 530 :enhanced "5.7.0" "authentication required";
+    } elsif allof (logged_in, not owns_sender) {
+        reply :code 553 "sender address does not belong to you";
+    }
+# [tables.blocked] in tamis.toml names a file with a domain a line.
 #    if envelope :domain :list "from" "table:blocked" {
 #        reply "no mail from ${0}";
 #    }
 }
 
-# Each recipient, before it is looked up.
+# Recipients: ours must exist, and only our users and networks reach others.
 stage "rcpt" {
 #    if envelope "to" "sales@example.org" {
 #        rewrite_recipient "ann@example.org";
@@ -51,6 +60,15 @@ stage "rcpt" {
 #        tarpit 10;
 #        disconnect;
 #    }
+    if local_domain {
+        check_recipient;
+    } elsif not may_relay {
+        reply "relaying denied";
+    } elsif envelope :domain "to" "" {
+        reply :enhanced "5.1.2" "a recipient needs a domain";
+    } elsif not has_route {
+        reply :enhanced "5.4.4" "this server has no route to other domains";
+    }
 }
 
 # The message is complete.

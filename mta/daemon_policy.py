@@ -12,12 +12,13 @@ from mta.address import Address, domain_key, parse_address
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop
 from mta.net.limits import Networks
-from mta.policy.builtin import BuiltinPolicy, DomainRule, Owns, PolicySettings
+from mta.policy.ground import DomainRule, Ground, PolicySettings
 from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientSource, Table
 from mta.policy.verdict import SCRIPT_FAILED, Policy
 
 if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
+    from mta.policy.sieve.local import Owns
 
 
 def build_policy(
@@ -27,22 +28,29 @@ def build_policy(
     owns: Owns | None,
     complain: Callable[[str], None],
 ) -> Policy:
-    """The policy: the built-in one, behind the scripts if there are any.
+    """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
     `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot be
     read. Raises TableError, what `users_file` raises, and ValueError and OSError for scripts.
     """
-    builtin = _build_builtin(settings, transports, users_file, owns, complain)
-    if not settings.policy.scripts:
-        return builtin
-    # Here, for the Sieve engine is a part of the start that a server without scripts need not pay.
-    from mta.policy.sieve.loading import load_policy
+    # Here, for the tools that only want to know routes do without the Sieve engine.
+    from mta.policy.sieve.loading import load_base, load_policy
+    from mta.policy.sieve.local import site_services
     from mta.policy.sieve.policy import SievePolicy, Site
     from mta.policy_services import build_services
 
-    site = Site(settings.identity.hostname, networks(settings.policy.trusted_networks))
-    services = build_services(settings, _tell_of_table)
-    return SievePolicy(load_policy(settings), builtin, site, _tell, services)
+    ground = build_ground(settings, transports, users_file, complain)
+    if not settings.auth.sender_login:
+        owns = _owns_everything
+    services = {
+        **build_services(settings, _tell_of_table),
+        **site_services(ground, _owns_nothing if owns is None else owns),
+    }
+    site = Site(settings.identity.hostname, ground.settings.is_trusted, ground)
+    base = SievePolicy(load_base(settings), ground, site, _tell, services)
+    if not settings.policy.scripts:
+        return base
+    return SievePolicy(load_policy(settings), base, site, _tell, services)
 
 
 def _tell(what: str, session: str, text: str) -> None:
@@ -55,13 +63,13 @@ def _tell_of_table(text: str) -> None:
     log.get("policy").error("table", reason=text)
 
 
-def _build_builtin(
+def build_ground(
     settings: config.Config,
     transports: Mapping[str, FixedTransport],
     users_file: Callable[[], UsersFile],
-    owns: Owns | None,
     complain: Callable[[str], None],
-) -> BuiltinPolicy:
+) -> Ground:
+    """What the configuration says of domains and clients. Raises TableError, and what `users_file` raises."""
     policy = settings.policy
     asks: dict[str, AskBackend] = {}
 
@@ -86,7 +94,7 @@ def _build_builtin(
                     )
                 return found
 
-    return BuiltinPolicy(
+    return Ground(
         PolicySettings(
             domains={
                 domain_key(name): DomainRule(
@@ -104,9 +112,7 @@ def _build_builtin(
             auth_required=frozenset(
                 listener.name for listener in settings.listener if listener.auth == "required"
             ),
-            sender_login=settings.auth.sender_login,
-        ),
-        _owns_nothing if owns is None else owns,
+        )
     )
 
 
@@ -119,3 +125,7 @@ def networks(networks: tuple[str, ...]) -> Callable[[str], bool]:
 
 def _owns_nothing(session: object, sender: Address) -> bool:
     return False
+
+
+def _owns_everything(session: object, sender: Address) -> bool:
+    return True

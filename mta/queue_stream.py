@@ -26,7 +26,7 @@ from mailqueue.reader import read_retired
 from mailqueue.schedule import Dispatcher
 from mailqueue.store.base import Store
 from mta import assembly_queue, config
-from mta.daemon_policy import build_policy
+from mta.daemon_policy import build_ground
 from mta.delivery.outcome import Outcome
 from mta.dsn.decide import Why
 from mta.envelope import Recipient
@@ -104,7 +104,7 @@ def route_of(settings: config.Config) -> Route:
     """The routes of a configuration. Who exists is not asked: it was when the message came in."""
     everybody = config.RecipientSource("all")
     domains = {name: structs.replace(d, recipients=everybody) for name, d in settings.domains.items()}
-    return build_policy(structs.replace(settings, domains=domains), {}, _no_users, None, print).route
+    return build_ground(structs.replace(settings, domains=domains), {}, _no_users, print).route
 
 
 async def _wait_for(

@@ -116,7 +116,7 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
             _authorities(files, ("listener", index, "client_ca"), listener.client_ca)
     for name, table in config.tables.items():
         files.read(("tables", name, "file"), table.file, limit=0)
-    if config.policy.scripts:
+    if config.policy.scripts or config.policy.base:
         from mta.config.policies import check_policies
 
         check_policies(config, files)

@@ -134,8 +134,11 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Local parts that are accepted in each of our domains whether or not the recipient exists (RFC 5321
     4.5.1, RFC 2142); if the back end refuses it, the mail goes to identity.postmaster."""
     scripts: tuple[FilePath, ...] = ()
-    """Policy files in Sieve, asked in this order before the built-in policy: they refuse, change and route,
-    and never let pass what it refuses (docs/policy). Default: none."""
+    """Policy files in Sieve, asked in this order before the base policy: they refuse, change and route, and
+    never let pass what it refuses (docs/policy). Default: none."""
+    base: Path = ""
+    """The base policy, which has the last word: who may send what to whom. Default: policy.sieve as it comes
+    with Tamis; take a copy of it if you want another."""
     recipient_cache_positive: Duration = 600.0
     """How long an existing recipient is remembered, for recipients = "ask"."""
     recipient_cache_negative: Duration = 60.0

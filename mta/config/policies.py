@@ -5,6 +5,7 @@ Loads the Sieve engine, so it is imported only where the configuration names scr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mta.config.problems import Problem
@@ -16,18 +17,20 @@ if TYPE_CHECKING:
 
 
 def check_policies(config: Config, files: FileCheck) -> None:
-    """Check every file of policy.scripts; a broken one makes its place in the configuration bad."""
+    """Check every file of policy.scripts, and policy.base; a broken one makes its place bad."""
+    if not files.findings.is_sound(("policy",)):
+        return
+    _check(config, files, {path: ("policy", "scripts", n) for n, path in enumerate(config.policy.scripts)})
+    if config.policy.base:
+        _check(config, files, {config.policy.base: ("policy", "base")})
+
+
+def _check(config: Config, files: FileCheck, places: Mapping[str, tuple[str | int, ...]]) -> None:
     findings = files.findings
-    if not findings.is_sound(("policy",)):
-        return
-    sources = []
-    for index, path in enumerate(config.policy.scripts):
-        octets = files.read(("policy", "scripts", index), path, limit=0)
-        if octets is not None:
-            sources.append(source_of(path))
-    if len(sources) < len(config.policy.scripts):
-        return
-    if not findings.is_sound(("tables",)):
+    sources = [
+        source_of(path) for path, where in places.items() if files.read(where, path, limit=0) is not None
+    ]
+    if len(sources) < len(places) or not findings.is_sound(("tables",)):
         return
     _, found = load_for(config, sources)
     for one in found:
@@ -44,4 +47,4 @@ def check_policies(config: Config, files: FileCheck) -> None:
             )
         )
         if not one.is_warning:
-            findings.bad.add(("policy", "scripts", config.policy.scripts.index(one.path)))
+            findings.bad.add(places[one.path])

@@ -17,7 +17,7 @@ import pytest
 from mta import metrics
 from mta.content import MessageBuffer
 from mta.net.connection import Connection
-from mta.policy.builtin import BuiltinPolicy
+from mta.policy.ground import Ground
 from mta.receiver import Receiver
 from tests.dialog.server import Client, Server, run, serving
 from tests.peers.certificates import Authority, authority
@@ -305,7 +305,7 @@ def test_a_bug_before_the_first_await_is_a_temporary_answer_too(
             await client.hello()
             assert (await client.say("MAIL FROM:<a@x.test>")).startswith("250 ")
             with monkeypatch.context() as patch:
-                patch.setattr(BuiltinPolicy, "rcpt", broken)
+                patch.setattr(Ground, "rcpt", broken)
                 assert (await client.say("RCPT TO:<bob@example.test>")).startswith("451 4.3.0")
             assert (await client.say("RCPT TO:<bob@example.test>")).startswith("250 ")
             assert (await client.say("DATA")).startswith("354 ")

@@ -101,7 +101,7 @@ def test_mail_changes_the_sender_and_never_the_null_sender(tmp_path: Path) -> No
     run(main)
 
 
-def test_rcpt_rewrites_and_the_builtin_policy_still_judges(tmp_path: Path) -> None:
+def test_rcpt_rewrites_and_the_policy_behind_still_judges(tmp_path: Path) -> None:
     script = """
 stage "rcpt" {
     if envelope "to" "old@example.test" { rewrite_recipient "new@example.test"; }

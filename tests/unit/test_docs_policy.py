@@ -9,7 +9,7 @@ import pytest
 
 from bench.policy import everything as example_in_full
 from mta import config
-from mta.policy.sieve import envelope, net, queue, reply, route, stages, tables
+from mta.policy.sieve import envelope, local, net, queue, reply, route, stages, tables
 from mta.policy.sieve.dialect import OWN, STANDARD, policy_dialect
 from mta.policy.sieve.facts import ITEMS, STAGES
 from mta.policy.sieve.loading import load_policy
@@ -20,6 +20,7 @@ FOLDER = ROOT / "docs" / "policy"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
 OF = {
     "stage.md": stages,
+    "site.md": local,
     "net.md": net,
     "reply.md": reply,
     "envelope.md": envelope,

@@ -12,23 +12,24 @@ from hypothesis import strategies as st
 from mta import config
 from mta.accounts.usersfile import UsersFile
 from mta.daemon_policy import build_policy
-from mta.policy.builtin import BuiltinPolicy
+from mta.policy.ground import Ground
 from mta.policy.sieve.facts import Facts, Surroundings
-from mta.policy.sieve.policy import script_envelope
+from mta.policy.sieve.policy import SievePolicy, script_envelope
 from sieve_ext.message import Message
 from tests.unit.policy_tables import MESSAGE, decision, program, ran, session
 
 
-def test_without_scripts_the_policy_is_the_builtin_one() -> None:
+def test_without_scripts_the_base_policy_stands_alone() -> None:
     made = build_policy(config.parse(""), {}, _never, None, lambda text: None)
-    assert type(made) is BuiltinPolicy
+    assert isinstance(made, SievePolicy)
+    assert isinstance(made.inner, Ground)
 
 
 def _never() -> UsersFile:
     raise AssertionError("nobody asks for the users file")
 
 
-def test_without_scripts_no_word_is_loaded() -> None:
+def test_tools_that_do_not_serve_load_no_word() -> None:
     code = (
         "import sys, mta.daemon, mta.config; mta.config.parse('');"
         "wanted = ('mta.policy.sieve', 'sieve_ext.extensions.e');"

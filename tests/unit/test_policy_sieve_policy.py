@@ -19,12 +19,12 @@ from mta.session import Session
 from sieve_ext.message import Message
 from tests.unit.policy_tables import MESSAGE, program, session
 
-NO = Verdict(Reply(550, "5.1.1", "builtin"))
-LATER = Verdict(Reply(451, "4.4.1", "builtin"))
+NO = Verdict(Reply(550, "5.1.1", "behind"))
+LATER = Verdict(Reply(451, "4.4.1", "behind"))
 
 
 class Fake:
-    """A built-in policy that says what the test wants, at once or later, and notes what it is asked."""
+    """A policy behind that says what the test wants, at once or later, and notes what it is asked."""
 
     def __init__(self, verdict: Verdict = CONTINUE, *, late: bool = False) -> None:
         self.verdict = verdict
@@ -65,11 +65,11 @@ async def _later(verdict: Verdict) -> Verdict:
     return verdict
 
 
-def policy(script: str, builtin: Policy) -> tuple[SievePolicy, list[tuple[str, str, str]]]:
+def policy(script: str, behind: Policy) -> tuple[SievePolicy, list[tuple[str, str, str]]]:
     told: list[tuple[str, str, str]] = []
     made = SievePolicy(
         program(script),
-        builtin,
+        behind,
         Site("mx.test", lambda address: False),
         lambda *words: told.append(words),
         {},
@@ -109,7 +109,7 @@ STAGES = ("connect", "helo", "auth", "mail", "rcpt", "data")
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_refusal_of_the_builtin_policy_stands(stage: str, late: bool) -> None:
+def test_a_refusal_of_the_policy_behind_stands(stage: str, late: bool) -> None:
     fake = Fake(NO, late=late)
     made, _ = policy(f'stage "{stage}" {{ accept; }}', fake)
     assert ask(made, stage) == NO
@@ -125,7 +125,7 @@ def test_what_a_script_refuses_is_not_asked_further(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_without_a_script_is_the_builtin_policys(stage: str) -> None:
+def test_a_stage_without_a_script_is_the_policys_behind(stage: str) -> None:
     other = "mail" if stage == "rcpt" else "rcpt"
     made, _ = policy(f'stage "{other}" {{ reply "no"; }}', Fake(replace(NO, delay=3.0)))
     assert ask(made, stage) == replace(NO, delay=3.0)
@@ -191,7 +191,7 @@ def test_added_recipients_that_are_refused() -> None:
     assert orders is not None
     assert [one.address.text for one in orders.added] == ["later@x.test"]
     assert told == [
-        ("recipient not added", "abcdefghijk", "a.sieve:2: no@x.test is not added: 550 5.1.1 builtin")
+        ("recipient not added", "abcdefghijk", "a.sieve:2: no@x.test is not added: 550 5.1.1 behind")
     ]
 
 
@@ -252,6 +252,6 @@ def test_what_is_temporary_as_the_message_leaves_concerns_all_of_it(stage: str) 
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_what_the_builtin_policy_says_of_a_leaving_message_stands(late: bool) -> None:
+def test_what_the_policy_behind_says_of_a_leaving_message_stands(late: bool) -> None:
     made, _ = policy('stage "route" { route :to "relay:out"; }', Fake(LATER, late=late))
     assert depart(made, envelope()) == LATER

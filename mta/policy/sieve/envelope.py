@@ -5,7 +5,7 @@
     remove_recipient <address: string-list>
     set_sender <address>                   stages mail and data; "" is the null sender
 
-The built-in policy sees rewritten and added recipients as if the client had named them, so that no script
+The base policy sees rewritten and added recipients as if the client had named them, so that no script
 makes an open relay. The null sender is never changed: a report must not come back. Local parts are ASCII, for
 a message that came in without SMTPUTF8 cannot be sent to others.
 

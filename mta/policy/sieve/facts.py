@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mta.envelope import Envelope, Recipient
+from mta.policy.ground import Ground
 from mta.session import Session
 from sieve_ext.message import Message
 
@@ -21,6 +22,7 @@ FROM_MAIL = frozenset(("mail", "rcpt", "data", "route", "sign"))
 RCPT = frozenset(("rcpt",))
 DATA = frozenset(("data",))
 ROUTE = frozenset(("route",))
+RCPT_AND_ROUTE = RCPT | ROUTE
 SIGN = frozenset(("sign",))
 FROM_DATA = DATA | ROUTE | SIGN
 """Where the message is there."""
@@ -43,6 +45,28 @@ class Facts:
     """In stage "rcpt", where it is not in the envelope yet, and in stage "route"."""
     message: Message | None = None
     """From stage "data" on."""
+    ground: Ground | None = None
+    """What the configuration says of domains and clients."""
+
+    def may_relay(self) -> bool:
+        """The client may send to any domain."""
+        return self.ground is not None and self.ground.may_relay(self.session)
+
+    def needs_login(self) -> bool:
+        """The listener takes mail from users only."""
+        return self.ground is not None and self.ground.needs_login(self.session)
+
+    def is_local(self) -> bool:
+        """The recipient is in one of our domains."""
+        if self.ground is None or self.recipient is None:
+            return False
+        return self.ground.is_local(self.session, self.recipient.address)
+
+    def has_route(self) -> bool:
+        """There is a way to the recipient's domain."""
+        if self.ground is None or self.recipient is None:
+            return False
+        return self.ground.has_route(self.recipient.address)
 
 
 @dataclass(slots=True, frozen=True)
@@ -107,6 +131,16 @@ ITEMS: dict[str, Item] = {
         lambda facts: _answer(facts.is_trusted(facts.session.client_address)),
         "`yes` for a client in `policy.trusted_networks`",
     ),
+    "vnd.tamis.may-relay": Item(
+        ALWAYS,
+        lambda facts: _answer(facts.may_relay()),
+        "`yes` for a client that has logged in or is in a trusted network",
+    ),
+    "vnd.tamis.login-required": Item(
+        ALWAYS,
+        lambda facts: _answer(facts.needs_login()),
+        "`yes` where the listener takes mail from users only",
+    ),
     "vnd.tamis.tls.version": Item(ALWAYS, _tls("version"), "`TLSv1.3`, `TLSv1.2`, empty without TLS"),
     "vnd.tamis.tls.cipher": Item(ALWAYS, _tls("cipher"), "name of the cipher"),
     "vnd.tamis.tls.bits": Item(ALWAYS, _tls("bits"), "bits of its key"),
@@ -138,6 +172,12 @@ ITEMS: dict[str, Item] = {
         FROM_MAIL,
         _envelope(lambda envelope: str(len(envelope.recipients))),
         "recipients that were accepted so far",
+    ),
+    "vnd.tamis.local-domain": Item(
+        RCPT_AND_ROUTE, lambda facts: _answer(facts.is_local()), "`yes` for a recipient in one of our domains"
+    ),
+    "vnd.tamis.has-route": Item(
+        RCPT_AND_ROUTE, lambda facts: _answer(facts.has_route()), "`yes` if there is a way to its domain"
     ),
     "vnd.tamis.size": Item(
         FROM_DATA, _message(lambda message: str(message.original_size)), "octets of the message as received"

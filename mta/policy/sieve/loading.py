@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
+import mta
 from mta.config.schema import Config
 from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
 
@@ -22,7 +25,29 @@ def load_for(config: Config, sources: Sequence[tuple[str, bytes]]) -> tuple[Prog
 
 def load_policy(config: Config) -> Program:
     """The program of policy.scripts. Raises ValueError, with a line a mistake, and OSError."""
-    program, found = load_for(config, [source_of(path) for path in config.policy.scripts])
+    return _load(config, config.policy.scripts)
+
+
+def load_base(config: Config) -> Program:
+    """The program of policy.base. Raises ValueError, with a line a mistake, and OSError."""
+    return _load(config, [base_path(config)])
+
+
+def base_path(config: Config) -> str:
+    """The file of the base policy: the one that comes with Tamis if the configuration names none."""
+    return config.policy.base or str(default_base())
+
+
+@cache
+def default_base() -> Path:
+    """conf/policy.sieve of this installation: in the package, or beside it in a checkout."""
+    package = Path(mta.__file__).parent
+    inside = package / "conf" / "policy.sieve"
+    return inside if inside.exists() else package.parent / "conf" / "policy.sieve"
+
+
+def _load(config: Config, paths: Sequence[str]) -> Program:
+    program, found = load_for(config, [source_of(path) for path in paths])
     if program is None:
         raise ValueError("\n".join(str(one) for one in found if not one.is_warning))
     return program

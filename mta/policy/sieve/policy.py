@@ -1,7 +1,8 @@
-"""`SievePolicy`: the scripts are asked at each stage, and then the built-in policy.
+"""`SievePolicy`: the scripts of a program are asked at each stage, and then the policy behind them.
 
-A script can refuse, change and route; what the built-in policy refuses stays refused, also for recipients
-that a script has rewritten or added. A stage that no script has is the built-in policy's alone.
+A script can refuse, change and route; what the policy behind refuses stays refused, also for recipients that
+a script has rewritten or added. A stage that no script has is the policy's behind alone. The site's scripts
+stand before the base policy, that before the ground.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from dataclasses import dataclass, replace
 from mta.address import Address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
+from mta.policy.ground import Ground
 from mta.policy.sieve.asking import Services, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.departure import depart
 from mta.policy.sieve.facts import Facts, Surroundings
+from mta.policy.sieve.orders import NO_ORDERS, merged
 from mta.policy.sieve.program import Outcome, Program
 from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
 from mta.reply import Reply
@@ -39,17 +42,20 @@ class Site:
     hostname: str
     is_trusted: Callable[[str], bool]
     """Tells whether a client address may relay without logging in."""
+    ground: Ground | None = None
+    """What the configuration says of domains and clients."""
 
 
 class SievePolicy:
     """`mta.policy.verdict.Policy` with scripts."""
 
     def __init__(
-        self, program: Program, builtin: Policy, site: Site, complain: Complain, services: Services
+        self, program: Program, inner: Policy, site: Site, complain: Complain, services: Services
     ) -> None:
-        """`builtin` decides about what the scripts let pass; `services` answer what scripts ask."""
+        """`inner` decides about what the scripts let pass; `services` answer what scripts ask."""
         self._program = program
-        self._builtin = builtin
+        self.inner = inner
+        """The policy behind."""
         self._site = site
         self._complain = complain
         self._services = services
@@ -57,34 +63,34 @@ class SievePolicy:
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected."""
         if not self._program.has("connect"):
-            return self._builtin.connect(session)
+            return self.inner.connect(session)
         return _when(
             self._ask("connect", session),
-            lambda decision: _refusal(decision) or _then(decision, self._builtin.connect(session)),
+            lambda decision: _refusal(decision) or _then(decision, self.inner.connect(session)),
         )
 
     def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """EHLO, HELO or LHLO."""
         if not self._program.has("helo"):
-            return self._builtin.helo(session)
+            return self.inner.helo(session)
         return _when(
             self._ask("helo", session),
-            lambda decision: _refusal(decision) or _then(decision, self._builtin.helo(session)),
+            lambda decision: _refusal(decision) or _then(decision, self.inner.helo(session)),
         )
 
     def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A user has proved who it is."""
         if not self._program.has("auth"):
-            return self._builtin.auth(session)
+            return self.inner.auth(session)
         return _when(
             self._ask("auth", session),
-            lambda decision: _refusal(decision) or _then(decision, self._builtin.auth(session)),
+            lambda decision: _refusal(decision) or _then(decision, self.inner.auth(session)),
         )
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
-        """MAIL; the built-in policy judges the sender that the client gave, then a script may change it."""
+        """MAIL; the policy behind judges the sender that the client gave, then a script may change it."""
         if not self._program.has("mail"):
-            return self._builtin.mail(session, envelope)
+            return self.inner.mail(session, envelope)
 
         def conclude(decision: Decision) -> Verdict | Awaitable[Verdict]:
             refusal = _refusal(decision)
@@ -96,16 +102,16 @@ class SievePolicy:
                 if sender is not None and not envelope.sender.is_null:
                     envelope.sender = sender
 
-            return _then(decision, self._builtin.mail(session, envelope), passed)
+            return _then(decision, self.inner.mail(session, envelope), passed)
 
         return _when(self._ask("mail", session, envelope), conclude)
 
     def rcpt(
         self, session: Session, envelope: Envelope, recipient: Recipient
     ) -> Verdict | Awaitable[Verdict]:
-        """RCPT; the built-in policy judges the recipient as rewritten."""
+        """RCPT; the policy behind judges the recipient as rewritten."""
         if not self._program.has("rcpt"):
-            return self._builtin.rcpt(session, envelope, recipient)
+            return self.inner.rcpt(session, envelope, recipient)
 
         def conclude(decision: Decision) -> Verdict | Awaitable[Verdict]:
             refusal = _refusal(decision)
@@ -115,8 +121,8 @@ class SievePolicy:
                 if recipient.original is None:  # what reports are to name (RFC 3461 section 5.2.1)
                     recipient.original = OriginalRecipient("rfc822", recipient.address.text)
                 recipient.address = decision.rewritten
-            recipient.route = decision.route
-            return _then(decision, self._builtin.rcpt(session, envelope, recipient))
+            recipient.route = decision.route or recipient.route
+            return _then(decision, self.inner.rcpt(session, envelope, recipient))
 
         return _when(self._ask("rcpt", session, envelope, recipient), conclude)
 
@@ -124,7 +130,7 @@ class SievePolicy:
         """The message is complete."""
         if not self._program.has("data"):
             if _repeated(envelope) is None:
-                return self._builtin.data(session, envelope, message)
+                return self.inner.data(session, envelope, message)
             return self._conclude(PASSED, session, envelope, message)
         return _when(
             self._ask("data", session, envelope, message=message),
@@ -132,10 +138,10 @@ class SievePolicy:
         )
 
     def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
-        """The message is about to leave: stages route and sign, then the built-in policy."""
+        """The message is about to leave: stages route and sign, then the policy behind."""
         has_route, has_sign = self._program.has("route"), self._program.has("sign")
         if not has_route and not has_sign:
-            return self._builtin.depart(session, envelope, message)
+            return self.inner.depart(session, envelope, message)
         found = depart(
             envelope,
             (lambda recipient: self._ask("route", session, envelope, recipient, message))
@@ -158,15 +164,15 @@ class SievePolicy:
     ) -> Verdict | Awaitable[Verdict]:
         if verdict.reply is not None or verdict.orders is not None:
             return verdict
-        return self._builtin.depart(session, envelope, message)
+        return self.inner.depart(session, envelope, message)
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
-        """Where a script has said, else where the built-in policy says."""
+        """Where a script has said, else where the policy behind says."""
         if recipient.refusal is not None:
             return recipient.refusal
         if recipient.route:
             return NextHop(recipient.route)
-        return self._builtin.route(session, envelope, recipient)
+        return self.inner.route(session, envelope, recipient)
 
     # --- running -------------------------------------------------------------------------------------
 
@@ -179,7 +185,14 @@ class SievePolicy:
         message: Message | None = None,
     ) -> Decision | Awaitable[Decision]:
         facts = Facts(
-            stage, session, self._site.hostname, self._site.is_trusted, envelope, recipient, message
+            stage,
+            session,
+            self._site.hostname,
+            self._site.is_trusted,
+            envelope,
+            recipient,
+            message,
+            self._site.ground,
         )
         seen = script_envelope(session, envelope, recipient)
         aside = message is not None and self._program.reads_body and message.original_size > LARGE
@@ -207,7 +220,8 @@ class SievePolicy:
         refusal = _refusal(decision)
         if refusal is not None:
             return refusal
-        verdict = self._builtin.data(session, envelope, message)
+        edited = message if decision.message is None else decision.message
+        verdict = self.inner.data(session, envelope, edited)
         if isinstance(verdict, Verdict) and not decision.added:
             if verdict.reply is not None or (decision is PASSED and _repeated(envelope) is None):
                 return verdict
@@ -229,12 +243,12 @@ class SievePolicy:
         return self._ordered(verdict, decision, envelope, added)
 
     async def _added(self, decision: Decision, session: Session, envelope: Envelope) -> tuple[Recipient, ...]:
-        """The recipients to be added that the built-in policy does not refuse for good."""
+        """The recipients to be added that the policy behind does not refuse for good."""
         known = {recipient.address.key for recipient in envelope.recipients}
         added: list[Recipient] = []
         for place, address in decision.added:
             recipient = Recipient(address, NO_REPORTS)
-            verdict = self._builtin.rcpt(session, envelope, recipient)
+            verdict = self.inner.rcpt(session, envelope, recipient)
             if not isinstance(verdict, Verdict):
                 verdict = await verdict
             if verdict.reply is not None and verdict.reply.is_permanent:
@@ -263,10 +277,9 @@ class SievePolicy:
             decision.lifetime,
             decision.tags,
         )
-        return verdict if orders == _NO_ORDERS else replace(verdict, orders=orders)
-
-
-_NO_ORDERS = Orders()
+        if orders == NO_ORDERS:
+            return verdict
+        return replace(verdict, orders=orders if verdict.orders is None else merged(orders, verdict.orders))
 
 
 def _positions(envelope: Envelope, removed: list[tuple[str, Address]]) -> dict[int, str] | None:
@@ -317,7 +330,7 @@ def _then(
     verdict: Verdict | Awaitable[Verdict],
     passed: Callable[[], None] = lambda: None,
 ) -> Verdict | Awaitable[Verdict]:
-    """What the built-in policy says, as late as the scripts want it; `passed` is called if it agrees."""
+    """What the policy behind says, as late as the scripts want it; `passed` is called if it agrees."""
     if not isinstance(verdict, Verdict):
         return _then_later(decision, verdict, passed)
     if verdict.reply is None:

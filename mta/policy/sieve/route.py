@@ -3,7 +3,7 @@
     route :to "backend:NAME" | "relay:NAME"
 
 In stages rcpt and route for the recipient, in stage data for all of them; the later one counts. It says where
-mail goes that the built-in policy accepts, not whether it is accepted.
+mail goes that the base policy accepts, not whether it is accepted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The built-in policy: who may send what to whom, as a table; never an open relay."""
+"""The base policy on its ground: who may send what to whom, as a table; never an open relay."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ import pytest
 from mta.address import NULL, Address, parse_address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
-from mta.policy.builtin import BuiltinPolicy, DomainRule, PolicySettings
+from mta.policy.ground import DomainRule, Ground, PolicySettings
 from mta.policy.recipients import AskBackend, Directory, Everybody, Table
-from mta.policy.verdict import Verdict
+from mta.policy.sieve.loading import default_base, source_of
+from mta.policy.sieve.local import Owns, site_services
+from mta.policy.sieve.policy import SievePolicy, Site
+from mta.policy.sieve.program import Program, load, settings_for
+from mta.policy.verdict import Policy, Verdict
 from mta.policy.watched import TableError
 from mta.reply import Reply
 from mta.session import Session
@@ -44,6 +49,26 @@ def settings(**changes: object) -> PolicySettings:
     return PolicySettings(**{**values, **changes})  # type: ignore[arg-type]
 
 
+@cache
+def program() -> Program:
+    """conf/policy.sieve."""
+    made, found = load([source_of(str(default_base()))], settings_for((), has_queue=True))
+    assert made is not None, found
+    assert found == []
+    return made
+
+
+def base(settings: PolicySettings, owns: Owns) -> Policy:
+    """The base policy as the daemon has it."""
+    ground = Ground(settings)
+    site = Site("mx.test", settings.is_trusted, ground)
+    return SievePolicy(program(), ground, site, complain, site_services(ground, owns))
+
+
+def complain(*words: str) -> None:
+    raise AssertionError(words)
+
+
 def session(user: str = "", client: str = "198.51.100.7", listener: str = "smtp") -> Session:
     return Session("s", listener, "smtp", client, server_address="203.0.113.5", user=user)
 
@@ -52,7 +77,7 @@ def owns(session: Session, sender: Address) -> bool:
     return sender.is_null or sender.key == session.user
 
 
-def rcpt(policy: BuiltinPolicy, who: Session, text: str) -> tuple[str, str]:
+def rcpt(policy: Policy, who: Session, text: str) -> tuple[str, str]:
     address = Address("postmaster", "", text) if text.lower() == "postmaster" else parse_address(text)
     recipient = Recipient(address)
     verdict = policy.rcpt(who, Envelope(NULL), recipient)
@@ -87,11 +112,11 @@ RCPT = [
 
 @pytest.mark.parametrize(("user", "client", "text", "reply", "after"), RCPT)
 def test_rcpt(user: str, client: str, text: str, reply: str, after: str) -> None:
-    assert rcpt(BuiltinPolicy(settings(), owns), session(user, client), text) == (reply, after)
+    assert rcpt(base(settings(), owns), session(user, client), text) == (reply, after)
 
 
 def test_without_a_relay_nobody_reaches_other_domains() -> None:
-    policy = BuiltinPolicy(settings(relay=None), owns)
+    policy = base(settings(relay=None), owns)
     assert rcpt(policy, session(), "x@elsewhere.test")[0] == "550 5.7.1"
     assert rcpt(policy, session("u@example.test"), "x@elsewhere.test")[0] == "550 5.4.4"
     hop = policy.route(session(), Envelope(NULL), Recipient(parse_address("x@elsewhere.test")))
@@ -118,16 +143,14 @@ def test_mail(user: str, listener: str, sender: str, reply: str) -> None:
         await asyncio.sleep(0)
         return owns(who, address)
 
-    at_once = BuiltinPolicy(settings(), owns).mail(session(user, listener=listener), envelope)
-    later = BuiltinPolicy(settings(), slow).mail(session(user, listener=listener), envelope)
+    at_once = base(settings(), owns).mail(session(user, listener=listener), envelope)
+    later = base(settings(), slow).mail(session(user, listener=listener), envelope)
     for verdict in (at_once, later):
         if isinstance(verdict, Awaitable):
             verdict = asyncio.run(finish(verdict))
         assert (str(verdict.reply)[:9] if verdict.reply else "ok") == reply
     if user:
-        verdict = BuiltinPolicy(settings(sender_login=False), owns).mail(
-            session(user, listener=listener), envelope
-        )
+        verdict = base(settings(), lambda who, address: True).mail(session(user, listener=listener), envelope)
         assert isinstance(verdict, Verdict)
         assert verdict.reply is None
 
@@ -152,12 +175,12 @@ def test_a_submitter_is_believed_about_itself_alone(user: str, named: str, passe
     who = session(user)
     who.addresses = ("sales@example.test",)
     envelope = Envelope(NULL, auth=named)
-    BuiltinPolicy(settings(), owns).mail(who, envelope)
+    base(settings(), owns).mail(who, envelope)
     assert envelope.auth == passed_on
 
 
 def test_route_goes_by_the_recipients_domain() -> None:
-    policy = BuiltinPolicy(settings(), owns)
+    policy = base(settings(), owns)
     for text, hop in (("bob@example.test", STORE), ("x@elsewhere.test", RELAY)):
         assert policy.route(session(), Envelope(NULL), Recipient(parse_address(text))) == hop
 
@@ -207,7 +230,7 @@ def test_a_full_mailbox_is_no_missing_recipient() -> None:
             return full
 
     rule = DomainRule(STORE, Source(), catch_all=parse_address("all@full.test"))
-    policy = BuiltinPolicy(settings(domains={"full.test": rule}), owns)
+    policy = base(settings(domains={"full.test": rule}), owns)
     assert rcpt(policy, session(), "postmaster@full.test") == ("552 5.2.2", "postmaster@full.test")
 
 

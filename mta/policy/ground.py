@@ -1,0 +1,157 @@
+"""The ground that all policy stands on: what the configuration says, whatever the scripts say.
+
+* Where mail goes: our domains to their back ends, all other mail to the relay, if there is one.
+* A client that is neither logged in nor in a trusted network reaches our domains only: no script makes an
+  open relay, and none can forget to refuse it.
+* AUTH= of MAIL is believed of our own users about themselves alone (RFC 4954 section 5).
+
+Everything else is said by the base policy (`conf/policy.sieve`) and by the scripts in front of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from mta.address import Address, parse_address, split_subaddress
+from mta.delivery.outcome import NextHop
+from mta.envelope import Envelope, Recipient
+from mta.policy.recipients import NO_SUCH_USER, Existence, RecipientSource
+from mta.policy.verdict import CONTINUE, Verdict
+from mta.reply import Reply
+from mta.session import Session
+from sieve_ext.message import Message
+
+RELAYING_DENIED = Verdict(Reply(550, "5.7.1", "relaying denied"))
+NO_ROUTE = Reply(550, "5.4.4", "this server has no route to other domains")
+UNKNOWN_SUBMITTER = "<>"
+"""AUTH= of a message whose submitter we do not know (RFC 4954 section 5)."""
+
+
+@dataclass(slots=True, frozen=True)
+class DomainRule:
+    """One of our domains."""
+
+    next_hop: NextHop
+    recipients: RecipientSource
+    subaddress_delimiters: str = "+"
+    catch_all: Address | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class PolicySettings:
+    """What the configuration says of domains and clients."""
+
+    domains: Mapping[str, DomainRule]
+    """By `Address.domain`."""
+    postmaster: Address
+    """Gets what is sent to `postmaster` without a domain, and to an always accepted local part that does
+    not exist."""
+    is_trusted: Callable[[str], bool] = lambda address: False
+    """Tells whether a client address may relay without logging in."""
+    relay: NextHop | None = None
+    always_accept: frozenset[str] = frozenset({"postmaster", "abuse"})
+    """Local parts, lower case."""
+    auth_required: frozenset[str] = frozenset()
+    """Names of listeners where MAIL needs a login."""
+
+
+class Ground:
+    """`mta.policy.verdict.Policy` under the scripts."""
+
+    def __init__(self, settings: PolicySettings) -> None:
+        """With what the configuration says."""
+        self.settings = settings
+
+    def connect(self, session: Session) -> Verdict:
+        """Nothing to say."""
+        return CONTINUE
+
+    def helo(self, session: Session) -> Verdict:
+        """Nothing to say."""
+        return CONTINUE
+
+    def auth(self, session: Session) -> Verdict:
+        """Nothing to say."""
+        return CONTINUE
+
+    def mail(self, session: Session, envelope: Envelope) -> Verdict:
+        """May change `envelope.auth`."""
+        if envelope.auth is not None and not _is_submitter(session, envelope.auth):
+            envelope.auth = UNKNOWN_SUBMITTER
+        return CONTINUE
+
+    def rcpt(self, session: Session, envelope: Envelope, recipient: Recipient) -> Verdict:
+        """Strangers reach our domains only."""
+        if recipient.address.domain in self.settings.domains or self.may_relay(session):
+            return CONTINUE
+        return RELAYING_DENIED
+
+    def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict:
+        """Nothing to say."""
+        return CONTINUE
+
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict:
+        """Nothing to say."""
+        return CONTINUE
+
+    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
+        """Our domains to their back ends, all others to the relay."""
+        settings = self.settings
+        rule = settings.domains.get(recipient.address.domain)
+        if rule is not None:
+            return rule.next_hop
+        return settings.relay if settings.relay is not None else NO_ROUTE
+
+    # --- what scripts ask ----------------------------------------------------------------------------
+
+    def is_local(self, session: Session, address: Address) -> bool:
+        """One of our domains, or what every server has: `postmaster` without a domain or at its address."""
+        settings = self.settings
+        return address.domain in settings.domains or (
+            address.local.lower() in settings.always_accept
+            and (not address.domain or address.domain == _literal(session.server_address))
+        )
+
+    def may_relay(self, session: Session) -> bool:
+        """The client may send to any domain: it has logged in, or is in a trusted network."""
+        return bool(session.user) or self.settings.is_trusted(session.client_address)
+
+    def has_route(self, address: Address) -> bool:
+        """There is a way to the domain of `address`."""
+        return self.settings.relay is not None or address.domain in self.settings.domains
+
+    def needs_login(self, session: Session) -> bool:
+        """The listener of the session takes mail from users only."""
+        return session.listener in self.settings.auth_required
+
+    def find(self, address: Address) -> Existence | Awaitable[Existence]:
+        """None when a local `address` exists, without its subaddress; else the refusal."""
+        rule = self.settings.domains.get(address.domain)
+        if rule is None:
+            return NO_SUCH_USER
+        if rule.subaddress_delimiters:
+            user, detail = split_subaddress(address.local, rule.subaddress_delimiters)
+            if detail is not None:
+                address = address.with_local(user)
+        return rule.recipients.find(address)
+
+    def stand_in(self, address: Address) -> Address | None:
+        """Who gets the mail of a local `address` that does not exist: postmaster for those names that must be
+        there (RFC 5321 section 4.5.1), else the domain's catch-all; None when nobody does."""
+        if address.local.lower() in self.settings.always_accept:
+            return self.settings.postmaster
+        rule = self.settings.domains.get(address.domain)
+        return None if rule is None else rule.catch_all
+
+
+def _is_submitter(session: Session, mailbox: str) -> bool:
+    """True when AUTH= of MAIL names the session's own user (RFC 4954 section 5)."""
+    if not session.user or mailbox == UNKNOWN_SUBMITTER:
+        return False
+    key = parse_address(mailbox).key
+    return key == session.user or key in session.addresses
+
+
+def _literal(address: str) -> str:
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
