@@ -29,7 +29,14 @@ MAX_CHAIN = 12
 """Certificates of a server that are looked at; real chains have two to four."""
 MAX_DEPTH = 8
 
-_FAILED = (ValueError, UnsupportedAlgorithm, TypeError)
+_FAILED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 """What reading a strange certificate raises."""
 
 

@@ -2,7 +2,8 @@
 
 Positive control: names that are known to be signed must come back SECURE. Negative control: names that are
 known to be broken must come back BOGUS; a resolver that gives their records out validates nothing, whatever
-it says of others. No answer proves nothing. Names are configured, for the well-known broken ones belong to others.
+it says of others. No answer proves nothing. Names are configured, for the well-known broken ones are not
+ours.
 """
 
 from __future__ import annotations

@@ -172,11 +172,14 @@ def _read(message: bytes, asked: bytes) -> Reply:
 
 
 def _rdata(rdtype: RdataType, message: bytes, start: int, length: int) -> Rdata:
-    if rdtype == RdataType.TLSA:
-        # dnspython refuses records with a digest of a wrong length. For us they are there and unusable, and the
-        # others beside them count (RFC 7671 section 2.1): `mta.delivery.security.tlsa.read_tlsa` reads them.
+    try:
+        return dns.rdata.from_wire(RdataClass.IN, rdtype, message, start, length)
+    except (ValueError, dns.exception.DNSException):
+        if rdtype != RdataType.TLSA:
+            raise
+        # A digest of a wrong length: the record is there and unusable, and those beside it count
+        # (RFC 7671 section 2.1). `mta.delivery.security.tlsa.read_tlsa` knows this form.
         return dns.rdata.GenericRdata(RdataClass.IN, rdtype, message[start : start + length])
-    return dns.rdata.from_wire(RdataClass.IN, rdtype, message, start, length)
 
 
 def _ede_words(number: int) -> str:
