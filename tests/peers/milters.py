@@ -24,18 +24,37 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         self.endpoint = f"unix:{folder}/socket"
         self._log = folder / "log"
+        self._read = 0
+        self._open = 0
 
     def lines(self) -> list[tuple[str, list[str], dict[str, str]]]:
         """Callback, arguments, macros; and forget them."""
-        text = self._log.read_text() if self._log.exists() else ""
-        self._log.write_text("")
-        return [tuple(json.loads(line)) for line in text.splitlines()]
+        octets = self._new()
+        self._read += len(octets)
+        lines = [tuple(json.loads(line)) for line in octets.splitlines()]
+        for name, *_ in lines:
+            self._open = max(self._open + {"connect": 1, "close": -1}.get(name, 0), 0)
+        return lines
+
+    def quiet(self) -> None:
+        """Forget the sessions that were, when libmilter has told of the ends of all."""
+
+        def ended() -> bool:
+            self.lines()
+            return self._open == 0
+
+        until(ended, "no session is open")
 
     def until(self, callback: str, times: int = 1) -> list[tuple[str, list[str], dict[str, str]]]:
         """Wait until it was called so often; then `lines`."""
-        word = f'["{callback}",'
-        until(lambda: self._log.exists() and self._log.read_text().count(word) >= times, callback)
+        word = f'["{callback}",'.encode()
+        until(lambda: self._new().count(word) >= times, callback)
         return self.lines()
+
+    def _new(self) -> bytes:
+        """Whole lines that nobody has read."""
+        octets = self._log.read_bytes()[self._read :] if self._log.exists() else b""
+        return octets[: octets.rfind(b"\n") + 1]
 
 
 @contextmanager

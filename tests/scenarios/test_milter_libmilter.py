@@ -128,7 +128,7 @@ def normal(lines: list[tuple[str, list[str], dict[str, str]]]) -> list[tuple[str
 
 
 def test_the_same_session_gives_the_same_callbacks_and_macros(recorder: Recorder, postfix: Postfix) -> None:
-    until_quiet(recorder)
+    recorder.quiet()  # the start of Postfix has made one
     with smtplib.SMTP("127.0.0.1", postfix.port, "client.test") as client:
         client.ehlo("client.test")
         client.docmd("FROBNICATE")
@@ -164,15 +164,6 @@ def test_the_same_session_gives_the_same_callbacks_and_macros(recorder: Recorder
     assert normal(recorder.until("close")) == normal(theirs)
     assert [name for name, _, _ in theirs].count("body") == 1 + 3
     assert [name for name, _, _ in theirs].count("abort") >= 1
-
-
-def until_quiet(recorder: Recorder) -> None:
-    """Forget the session that the start of Postfix made."""
-    until(lambda: _ended(recorder.lines()), "no session is open")
-
-
-def _ended(lines: list[tuple[str, list[str], dict[str, str]]]) -> bool:
-    return not lines or lines[-1][0] == "close"
 
 
 def test_the_same_edits_give_the_same_octets(
@@ -257,7 +248,7 @@ def test_verdicts_of_libmilter(
 
 
 def test_one_connection_serves_several_sessions(recorder: Recorder) -> None:
-    recorder.lines()
+    recorder.quiet()
 
     async def ours() -> int:
         pool = MilterPool()
@@ -280,7 +271,7 @@ def test_one_connection_serves_several_sessions(recorder: Recorder) -> None:
 
 
 def test_a_milter_that_joins_late_hears_what_was(recorder: Recorder) -> None:
-    recorder.lines()
+    recorder.quiet()
 
     async def ours() -> Result:
         session = Session(recorder)
@@ -318,7 +309,7 @@ def test_a_milter_that_joins_late_hears_what_was(recorder: Recorder) -> None:
     ],
 )
 def test_clients_as_libmilter_reads_them(recorder: Recorder, client: Client, arguments: list[str]) -> None:
-    recorder.lines()
+    recorder.quiet()
 
     async def ours() -> None:
         session = Session(recorder)
