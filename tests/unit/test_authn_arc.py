@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable
 
 import dkim  # type: ignore[import-untyped]
@@ -19,6 +18,7 @@ from mta.authn.results import Result
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
 from sieve_ext.message import Message
+from tests.peers.cost import processor_seconds
 from tests.unit.dkim_kit import ED25519, HEAD, MESSAGE, NOW, RSA, dns_with, record
 
 PAYLOAD = (
@@ -195,9 +195,8 @@ def test_dnssec_is_told() -> None:
 
 def test_the_longest_chain() -> None:
     message = sealed(MESSAGE, MAX_INSTANCE, ED25519)
-    begin = time.process_time()
+    assert processor_seconds(lambda: chain_of(message), 0.5) < 0.5
     chain = chain_of(message)
-    assert time.process_time() - begin < 0.5
     assert (chain.result, len(chain.sets)) == (Result.PASS, 50)
     assert sealed(message, key=ED25519) == message
     more = b"".join(f"ARC-Seal: i={number}; a=b\r\n".encode() for number in range(1, 52)) + MESSAGE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from email.utils import getaddresses
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from mta.authn.dmarcauthor import Author, find_author
 from sieve_ext.message import HeaderIndex
 from sieve_ext.message.header import Header
+from tests.peers.cost import processor_seconds
 
 
 def author(*lines: str | bytes) -> Author:
@@ -201,16 +201,14 @@ LARGE += ["x" + "." * 200_000 + "@d.test", "a.." * 60_000 + "<a@d.test>", "()a."
 
 @pytest.mark.parametrize("value", LARGE, ids=range(len(LARGE)))
 def test_large_fields_take_no_time(value: str) -> None:
-    began = time.process_time()
-    author("From: " + value)
-    assert time.process_time() - began < 1.0
+    # 0.4 s at most here; what grows with the square takes minutes.
+    assert processor_seconds(lambda: author("From: " + value), 5.0) < 5.0
 
 
 def test_many_fields_take_no_time() -> None:
     lines = [f"X-{n}: \r\r\r" for n in range(20_000)]
-    began = time.process_time()
     assert author(*lines, "From: a@d.test").domain == "d.test"
-    assert time.process_time() - began < 1.0
+    assert processor_seconds(lambda: author(*lines, "From: a@d.test"), 2.0) < 2.0
 
 
 PIECES = ["a", "@", ".", "d.test", "<", ">", "(", ")", '"', "\\", ",", ":", ";", " ", "\0", "\r\n ", "[", "]"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mta.authn.results import Result
 from mta.authn.spf import SpfResult, check_helo, check_host, check_sender
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
+from tests.peers.cost import processor_seconds
 from tests.simulation.loop import run as virtual
 
 CLIENT = "192.0.2.1"
@@ -328,17 +328,13 @@ def test_lookup_bomb_stays_small() -> None:
 )
 def test_long_terms_take_no_time(term: str) -> None:
     dns = zone("v=spf1 " + term + " -all")
-    began = time.process_time()
-    check(dns)
-    assert time.process_time() - began < 0.5
+    assert processor_seconds(lambda: check(dns), 0.5) < 0.5
 
 
 def test_large_record_of_legal_terms_takes_no_time() -> None:
     terms = " ".join(f"exists:.{'a' * 480}!{n}" for n in range(8))
     dns = zone("v=spf1 include:good2.test " + terms + " -all")
-    began = time.process_time()
-    check(dns)
-    assert time.process_time() - began < 0.5
+    assert processor_seconds(lambda: check(dns), 0.5) < 0.5
 
 
 def test_number_of_questions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
