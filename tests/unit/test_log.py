@@ -206,10 +206,10 @@ def test_a_line_of_twelve_fields_is_cheap(file: Path) -> None:
             await asyncio.sleep(0)
         return best
 
-    # 5 (JSON) and 10 (text) microseconds on an idle core; the bound leaves room for a busy machine.
+    # 5 (JSON) and 10 (text) microseconds on an idle core; the bound leaves room for a slow and busy machine.
     for style in ("json", "text"):
         log.configure(Settings(format=style, target=str(file)))
-        assert asyncio.run(measure()) < 40e-6
+        assert asyncio.run(measure()) < 100e-6
     log.flush()
     assert len(file.read_bytes().splitlines()) == 2 * 30 * 100
 
