@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mta import assembly, config, log
 from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.accounts.limiter import FailureLimiter
+from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_policy, networks
 from mta.daemon_queue import build_queue
@@ -177,12 +178,15 @@ class Daemon:
             ttl=settings.delivery.unacknowledged_ttl,
             entries=settings.delivery.unacknowledged_entries,
         )
+        signer = build_signer(settings)
+        evaluator = build_evaluator(settings, self._resolver)
         keeper = None
         if settings.queue.enabled:
             is_trusted = networks(settings.policy.trusted_networks)
             self._queue, keeper = build_queue(
-                settings, self._workers, self._transports, policy.route, is_trusted, self._queue_journal
-            )
+                settings, self._workers, self._transports, policy.route, is_trusted, self._queue_journal,
+                sign_report(settings, signer),
+            )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
         transactions = Transactions(
             assembly.transaction_settings(settings),
@@ -194,6 +198,7 @@ class Daemon:
             clock=loop.time,
             spool=keeper,
             gate=self._queue,
+            stamps=build_stamper(settings, signer),
         )
         identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
         for listener in settings.listener:
@@ -207,6 +212,7 @@ class Daemon:
                 journal=self._journal,
                 new_id=identifiers.new,
                 clock=loop.time,
+                evaluator=evaluator,
                 authenticator=None if listener.auth == "none" else authenticator,
                 trusts_xclient=networks(listener.xclient_from),
                 trusts_xforward=networks(listener.xforward_from),

@@ -10,7 +10,7 @@ from mta import assembly_queue, config, log
 from mta.delivery.outcome import Transport
 from mta.spool.journal import QueueJournal
 from mta.spool.keeper import Keeper
-from mta.spool.reports import Reports, Route
+from mta.spool.reports import Reports, Route, Sign
 from mta.spool.service import QueueService
 from mta.spool.stores import open_stores
 
@@ -22,10 +22,13 @@ def build_queue(
     route: Route,
     is_trusted: Callable[[str], bool],
     journal: QueueJournal,
+    sign: Sign | None = None,
 ) -> tuple[QueueService, Keeper]:
-    """The queue, not open yet, and what takes messages for it from transactions."""
+    """The queue, not open yet, and what takes messages for it from transactions; `sign` signs reports."""
     is_final = partial(_is_final, settings)
-    reports = Reports(assembly_queue.report_settings(settings), route, journal.decided, now=time.time)
+    reports = Reports(
+        assembly_queue.report_settings(settings), route, journal.decided, now=time.time, sign=sign
+    )
     service = QueueService(
         assembly_queue.service_settings(settings, workers, journal.store),
         partial(open_stores, settings.queue, settings.queue_stores),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mta.authn.results import MethodResult
 from mta.content import MessageBuffer
 from mta.delivery.fold import Answer
 from mta.delivery.outcome import NextHop, Outcome
@@ -27,6 +28,10 @@ class Completed:
     size: int
     seconds: float
     """From the end of the data to the answer."""
+    results: Sequence[MethodResult] = ()
+    """Who sent it, as far as somebody wanted to know."""
+    signed: Sequence[str] = ()
+    """Who signed it for us: "dkim" or "arc", domain and selector."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,6 +52,41 @@ class Parcel:
     """The client reads a reply for each recipient, so that it needs no report of a refusal."""
     orders: Orders | None = None
     """What the policy wants done with it."""
+
+
+@dataclass(slots=True, frozen=True)
+class Stamped:
+    """What sender authentication puts in front of a message."""
+
+    fields: bytes = b""
+    """Whole header fields."""
+    results: Sequence[MethodResult] = ()
+    signed: Sequence[str] = ()
+    refusal: Reply | None = None
+    """Why it cannot be sent: it should be signed and cannot be."""
+
+
+class Stamps(Protocol):
+    """Sender authentication, as a transaction sees it."""
+
+    def cleaned(self, session: Session, message: Message) -> Message | None:
+        """The message without header fields that claim to be ours, None when it has none."""
+
+    async def stamp(
+        self,
+        session: Session,
+        envelope: Envelope,
+        message: Message,
+        fields: bytes,
+        signing: Sequence[object],
+        *,
+        leaves: bool,
+    ) -> Stamped:
+        """What goes in front of an accepted message before anybody gets it.
+
+        `fields` are those that we add and sign with it; `signing` is what the policy wants of signatures
+        (`Orders.signing`); `leaves` says that it goes to somebody outside.
+        """
 
 
 class Spool(Protocol):

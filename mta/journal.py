@@ -16,6 +16,8 @@ from mta.reply import Reply
 from mta.session import Session
 from mta.transaction import HAS_IT_ALREADY
 
+LOGGED_RESULTS = 20
+"""Results of sender authentication in the line of a message; it may have many signatures."""
 _CLASSES = {2: "delivered", 4: "temporary", 5: "permanent"}
 
 
@@ -63,6 +65,16 @@ class LogJournal:
         fields["sender"] = envelope.sender.text
         fields["message_id"] = result.message_id
         fields["size"] = result.size
+        if result.results:
+            for one in result.results:
+                stats.authentication[one.method, one.result.value] += 1
+            fields["authentication"] = " ".join(
+                f"{one.method}={one.result}" for one in result.results[:LOGGED_RESULTS]
+            )
+        if result.signed:
+            for signature in result.signed:
+                stats.signatures[signature.partition(" ")[0]] += 1
+            fields["signed"] = list(result.signed)
         fields["recipients"] = recipients
         if len(recipients) > 1:
             fields["reply"] = str(answer.final)

@@ -82,6 +82,8 @@ class Receiver:
             arrival.server_port,
             arrival.proxied,
         )
+        if reception.evaluator is not None:
+            self.session.authentication = reception.evaluator.of(self.session)
 
     def begin(self, ssl_object: ssl.SSLObject | None) -> ServerSession:
         """The server session; `ssl_object` is that of implicit TLS."""
@@ -182,6 +184,8 @@ class Receiver:
             if refusal is not None:
                 return self._decide(Verdict(refusal), "mail", envelope, "")
         session.transactions += 1
+        if session.authentication is not None:
+            session.authentication.begin(envelope)
         return self._decide(self._reception.policy.mail(session, envelope), "mail", envelope, "")
 
     def _rcpt(self, event: ev.RcptTo) -> Work | None:
@@ -245,6 +249,7 @@ class Receiver:
 
     def _answer_data(self, answer: Answer) -> None:
         self.session.forwarded.clear()  # XFORWARD is about one message
+        self._forget_results()
         self._smtp.answer_data(answer.final, answer.each)
 
     def tick(self, now: float) -> None:
@@ -254,6 +259,7 @@ class Receiver:
 
     def _reset(self, event: ev.Reset) -> None:
         self.session.forwarded.clear()
+        self._forget_results()
         self._drop_content()
 
     def _refused(self, event: ev.Refused) -> Work | None:
@@ -348,6 +354,11 @@ class Receiver:
         """False once the client is gone: `lost` may come before the coroutine of a message has begun."""
         connection = self._connection
         return connection is not None and connection.alive
+
+    def _forget_results(self) -> None:
+        """What was found out about a message keeps the message in memory."""
+        if self.session.authentication is not None:
+            self.session.authentication.transaction = None
 
     def _drop_content(self) -> None:
         if self._content is not None:

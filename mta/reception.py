@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mta.envelope import Envelope
 from mta.policy.verdict import Policy
@@ -13,6 +13,9 @@ from mta.session import Session
 from mta.smtp.auth import Authenticator
 from mta.smtp.server_settings import ServerSettings
 from mta.transaction import Transactions
+
+if TYPE_CHECKING:
+    from mta.authn.evaluation import Evaluator
 
 
 class Journal(Protocol):
@@ -59,6 +62,8 @@ class Reception:
     clock: Callable[[], float]
     """The loop's, in seconds."""
     authenticator: Authenticator | None = None
+    evaluator: Evaluator | None = None
+    """Finds out who clients and senders are; None when nobody asks the DNS."""
     trusts_xclient: Callable[[str], bool] = lambda address: False
     trusts_xforward: Callable[[str], bool] = lambda address: False
     greet_delay: float = 0.0

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mta.authn.evaluation import SessionAuthentication
 
 
 @dataclass(slots=True)
@@ -57,3 +61,5 @@ class Session:
     """Messages begun in this session."""
     errors: int = 0
     """Commands refused in this session."""
+    authentication: SessionAuthentication | None = field(default=None, repr=False, compare=False)
+    """Who the client and the senders of its mail are, found out when asked for; None when nobody looks."""

@@ -2,12 +2,13 @@
 
 The message is complete and nobody has promised anything yet. In this order:
 
-1. it is indexed once, its header is checked, trace fields (and on submission Date and Message-ID) are made;
-2. the policy says go on, or answers;
-3. recipients that are known to have it already (`mta.unacknowledged`) are taken out;
-4. the others are grouped by next hop and all groups are tried at once, under one deadline;
-5. what could not be delivered now is kept in the queue (`Spool`), if there is one;
-6. the outcomes become one answer, or one for each recipient (`mta.delivery.fold`).
+1. it is indexed once, forged results of sender authentication are taken out, its header is checked;
+2. the policy says go on, or answers; it may ask who sent the message;
+3. trace fields (and on submission Date and Message-ID) are made, and it is signed (`Stamps`);
+4. recipients that are known to have it already (`mta.unacknowledged`) are taken out;
+5. the others are grouped by next hop and all groups are tried at once, under one deadline;
+6. what could not be delivered now is kept in the queue (`Spool`), if there is one;
+7. the outcomes become one answer, or one for each recipient (`mta.delivery.fold`).
 
 Failure: whatever a next hop does becomes an outcome, and what is not delivered by the deadline is a
 temporary one; if the queue cannot keep it, the client does (4xx). When the client goes away before a message
@@ -29,7 +30,7 @@ from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
-from mta.handover import Completed, Gate, Parcel, Record, Spool
+from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
 from mta.ordering import all_outcomes, fold_ordered, held, ordered_content, ordered_envelope
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
@@ -41,6 +42,9 @@ from sieve_ext.message import Message
 
 DIGEST_AT_ONCE = 256 * 1024
 """Octets up to which a digest is computed on the event loop: well under a millisecond."""
+
+OURS = "backend:"
+"""Transports whose names begin so lead to our own mail stores."""
 
 HAS_IT_ALREADY = Reply(250, "2.0.0", "already delivered")
 NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured")
@@ -77,8 +81,10 @@ class Transactions:
         entropy: Callable[[int], bytes] = os.urandom,
         spool: Spool | None = None,
         gate: Gate | None = None,
+        stamps: Stamps | None = None,
     ) -> None:
         """`now` is seconds of the epoch (trace fields), `clock` the loop's; `entropy` makes Message-IDs."""
+        self._stamps = stamps
         self._clock = clock
         self._spool = spool
         self._gate = gate
@@ -131,10 +137,19 @@ class Transactions:
         outcomes: list[Outcome]
         given, received = envelope, content  # what the client knows of, whatever the policy orders
         orders: Orders | None = None
+        stamped: Stamped | None = None
         added_id = ""
         reported = False
         limits = settings.submission_header if session.protocol == "submission" else settings.header
         refusal = header_problems(message, limits)
+        authentication = session.authentication.transaction if session.authentication is not None else None
+        if authentication is not None:
+            authentication.message = message
+        if refusal is None and self._stamps is not None:
+            cleaned = self._stamps.cleaned(session, message)
+            if cleaned is not None:
+                content, refusal = await self._edited(content, cleaned)
+                message = _message(content)
         if refusal is None:
             verdict = self.policy.data(session, envelope, message)
             if not isinstance(verdict, Verdict):
@@ -145,23 +160,17 @@ class Transactions:
             if orders is not None and refusal is None:
                 envelope = ordered_envelope(given, orders)
                 if orders.message is not None:
-                    try:
-                        content = await ordered_content(received, orders.message, settings.spill_directory)
-                    except SpillError as error:
-                        refusal = replace(DISK_FULL, cause=str(error))
-                    else:
-                        message = _message(content)
-            if refusal is None and envelope.recipients:
-                verdict = self.policy.depart(session, envelope, message)
-                if not isinstance(verdict, Verdict):
-                    verdict = await verdict
-                refusal = verdict.reply
-        if refusal is not None:
-            orders = None
-            outcomes = _same(given, refusal)
-        elif not envelope.recipients:
-            outcomes = []
-        else:
+                    content, refusal = await self._edited(content, orders.message)
+                    message = _message(content)
+        signing: Sequence[object] = ()
+        if refusal is None and envelope.recipients:
+            verdict = self.policy.depart(session, envelope, message)
+            if not isinstance(verdict, Verdict):
+                verdict = await verdict
+            refusal = verdict.reply
+            signing = verdict.orders.signing if verdict.orders is not None else ()
+        prefix = b""
+        if refusal is None and envelope.recipients:
             recipients = envelope.recipients
             now = self._now()
             prefix = trace.render(
@@ -170,9 +179,21 @@ class Transactions:
                 recipients[0].address if len(recipients) == 1 else None,
                 smtputf8=envelope.smtputf8,
             )
+            fields = b""
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
-                prefix += fields
+            if self._stamps is not None:
+                leaves = self._leaves(session, envelope)
+                stamped = await self._stamps.stamp(session, envelope, message, fields, signing, leaves=leaves)
+                refusal = stamped.refusal
+                prefix = stamped.fields + prefix
+            prefix += fields
+        if refusal is not None:
+            orders = None
+            outcomes = _same(given, refusal)
+        elif not envelope.recipients:
+            outcomes = []
+        else:
             spool = self._spool
             postponed = spool.postpones(envelope) if spool is not None else None
             if orders is not None and orders.held:
@@ -196,8 +217,10 @@ class Transactions:
         name = added_id or message.text("message-id") or ""
         if orders is not None:
             outcomes = all_outcomes(given, orders, outcomes)
+        if stamped is None and authentication is not None:
+            stamped = Stamped(results=authentication.known())
         answer = self._end(
-            session, given, transaction, name, received.size, seconds, outcomes, reported, orders
+            session, given, transaction, name, received.size, seconds, outcomes, reported, orders, stamped
         )
         gone = not alive()
         if gone or answer.remember:
@@ -311,6 +334,7 @@ class Transactions:
         outcomes: list[Outcome],
         reported: bool = False,
         orders: Orders | None = None,
+        stamped: Stamped | None = None,
     ) -> Answer:
         each = _reads_each(session, envelope)
         if orders is None:
@@ -318,10 +342,25 @@ class Transactions:
         else:
             count = len(envelope.recipients)
             answer = fold_ordered(outcomes, count, orders, per_recipient=each, reported=reported)
-        self._record.completed(
-            session, envelope, transaction, Completed(answer, outcomes, message_id, size, seconds)
-        )
+        results, signed = (stamped.results, stamped.signed) if stamped is not None else ((), ())
+        completed = Completed(answer, outcomes, message_id, size, seconds, results, signed)
+        self._record.completed(session, envelope, transaction, completed)
         return answer
+
+    async def _edited(self, content: MessageBuffer, message: Message) -> tuple[MessageBuffer, Reply | None]:
+        """The octets of an edited message, or those as they were and a refusal when there is no room."""
+        try:
+            return await ordered_content(content, message, self.settings.spill_directory), None
+        except SpillError as error:
+            return content, replace(DISK_FULL, cause=str(error))
+
+    def _leaves(self, session: Session, envelope: Envelope) -> bool:
+        """Whether somebody gets it who is not behind one of our back ends."""
+        for recipient in envelope.recipients:
+            hop = self.policy.route(session, envelope, recipient)
+            if isinstance(hop, NextHop) and not hop.transport.startswith(OURS):
+                return True
+        return False
 
 
 def _is_one_of_its_kind(content: MessageBuffer) -> bool:

@@ -66,9 +66,13 @@ class KeyFolder:
 
         Empty when the domain has none. Raises KeyFileError.
         """
+        return tuple(self.key(domain, entry) for entry in self.active(domain))
+
+    def active(self, domain: str) -> list[KeyEntry]:
+        """The entries of the keys that sign, RSA first. Raises KeyFileError."""
         active = [entry for entry in self.entries(domain) if entry.state is KeyState.ACTIVE]
         active.sort(key=lambda entry: entry.type != "rsa")
-        return tuple(self.key(domain, entry) for entry in active)
+        return active
 
     def entries(self, domain: str) -> tuple[KeyEntry, ...]:
         """All keys of a domain as the state file has them, read again when it has changed."""

@@ -99,7 +99,10 @@ def read_key(path: str | Path) -> PrivateKey:
     if status.st_mode & UNSAFE_MODE:
         mode = stat.S_IMODE(status.st_mode)
         raise KeyFileError(f"{path} has mode {mode:04o}: other users could use the key; chmod 0600 {path}")
-    if status.st_uid not in (0, os.geteuid()):
+    owners = {0, os.geteuid()}
+    if os.geteuid() == 0:  # root looks after the keys of the server's user, whose folder they are in
+        owners.add(os.stat(os.path.dirname(os.path.abspath(path))).st_uid)
+    if status.st_uid not in owners:
         raise KeyFileError(
             f"{path} belongs to user {status.st_uid}, neither to root nor to this server's user"
         )

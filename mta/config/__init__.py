@@ -7,7 +7,7 @@
 
 The steps, one module each: `read` converts (with `notation`, `units`, `suggest`), `locate` knows the lines,
 `settle` fills in what depends on other settings, `rules` checks what belongs together, `files` and
-`certificates` look at the machine. The schema is in `inbound`, `dns`,
+`certificates` look at the machine. The schema is in `inbound`, `dns`, `authentication`,
 `outbound`, `queueing` and `node`, put together in `schema`.
 
 A worker gets a configuration that is checked already (`from_json`) and starts without all of the former:
@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mta.config.authentication import Authentication, Signing
 from mta.config.dns import Dns, DnsServer
 from mta.config.inbound import (
     Auth,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Auth",
+    "Authentication",
     "Backend",
     "Certificate",
     "Config",
@@ -72,6 +74,7 @@ __all__ = [
     "Relay",
     "Report",
     "SessionLimits",
+    "Signing",
     "Store",
     "Timeouts",
     "Tls",

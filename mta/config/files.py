@@ -120,6 +120,10 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
         from mta.config.policies import check_policies
 
         check_policies(config, files)
+    if config.signing.keys or config.signing.key_table:
+        from mta.config.signingkeys import check_keys
+
+        check_keys(config, files)
     if config.certificates:
         from mta.config.certificates import check_certificates
 

@@ -14,6 +14,7 @@ from mta.config.notation import (
     Banner,
     Connect,
     Duration,
+    Fqdn,
     Hostname,
     Inet,
     Listen,
@@ -178,6 +179,9 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Text of the greeting after host name and protocol."""
     discard_ehlo_keywords: tuple[Extension, ...] = ()
     """Extensions that are not offered here, for clients that stumble over one."""
+    signing_domain: Fqdn = ""
+    """Domain whose keys sign mail of this listener when neither its author nor its sender has any. Default:
+    signing.domain."""
     limits: SessionLimits = SessionLimits()
     """Overrides of [limits] for this listener; what is not set here is taken from there."""
 

@@ -34,6 +34,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     _backends(config, findings)
     _relays(config, findings)
     _policy(config, findings)
+    _signing(config, findings)
     _queue(config, findings)
     _timeouts(config, findings)
 
@@ -286,6 +287,23 @@ def _policy(config: Config, findings: Findings) -> None:
                 ("policy", "trusted_networks", index), f'found "{text}"', f"a prefix of at least /{widest}",
                 reason="strangers in it could relay through us: an open relay",
             )  # fmt: skip
+
+
+def _signing(config: Config, findings: Findings) -> None:
+    signing = config.signing
+    if (
+        signing.keys
+        and signing.key_table
+        and findings.is_sound(("signing", "keys"), ("signing", "key_table"))
+    ):
+        findings.add(("signing", "key_table"), "found keys and key_table", "one of them")
+    if signing.keys or signing.key_table:
+        return
+    for key in ("domain", "seal_domain"):
+        if getattr(signing, key) and findings.is_sound(("signing", key)):
+            findings.add(
+                ("signing", key), f'found "{getattr(signing, key)}"', "signing.keys or signing.key_table"
+            )
 
 
 def _queue(config: Config, findings: Findings) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from mta.config.authentication import Authentication, Signing
 from mta.config.dns import Dns
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
@@ -27,6 +28,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls: Tls = Tls()
     auth: Auth = Auth()
     dns: Dns = Dns()
+    authentication: Authentication = Authentication()
+    signing: Signing = Signing()
     domains: dict[DomainName, Domain] = {}
     backends: dict[Name, Backend] = {}
     relays: dict[Name, Relay] = {}

@@ -71,6 +71,9 @@ def settle(config: Config, machine: Machine, document: Mapping[str, Any], folder
         config,
         identity=identity,
         listener=_listeners(config, document),
+        authentication=replace(
+            config.authentication, authserv_id=config.authentication.authserv_id or identity.hostname
+        ),
         auth=replace(config.auth, users_file=os.path.join(folder, config.auth.users_file)),
         domains={name: replace(d, backend=d.backend or only) for name, d in config.domains.items()},
         backends=backends,

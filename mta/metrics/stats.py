@@ -201,6 +201,15 @@ class Stats:
         int, gauge("Deliveries remembered for a client's retry.", combine="max")
     ]
 
+    # Sender authentication
+    authentication: Annotated[
+        Counts,
+        counter(
+            "Results of sender authentication, by method: iprev, spf, dkim, arc, dmarc.", "method", "result"
+        ),
+    ]
+    signatures: Annotated[Counts, counter("Signatures made, by kind: dkim, arc.", "kind")]
+
     # The queue
     queue_open: Annotated[
         int, gauge("1 when every worker has its queue, 0 when one has none.", combine="min")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mailqueue.model import NewMessage, QueuedRecipient, Status
+from mailqueue.store.base import Blob
 from mta.address import Address
 from mta.delivery.outcome import NextHop
 from mta.dsn.decide import Kind, Options, Vouching, Why, sort_out
@@ -21,6 +22,10 @@ from mta.spool.record import encode_recipient, encode_record, make_record
 
 Route = Callable[[Session, Envelope, Recipient], NextHop | Reply]
 """Where a recipient's copy goes (`mta.policy.verdict.Policy.route`)."""
+
+
+Sign = Callable[[bytes, Blob], bytes]
+"""Signatures for a message from us, of its header block and its body; empty when it goes unsigned."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,8 +51,10 @@ class Reports:
         *,
         now: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
+        sign: Sign | None = None,
     ) -> None:
-        """`count` is told why there is a report, or none, for each event."""
+        """`count` is told why there is a report, or none, for each event; `sign` signs them."""
+        self._sign = sign
         self._settings = settings
         self._route = route
         self._count = count
@@ -92,6 +99,7 @@ class Reports:
         )  # fmt: skip
         recipient = envelope.recipients[0]
         hop = self._route(record.origin.session(), envelope, recipient)
+        signatures = self._sign(report.header, report.body) if self._sign is not None else b""
         return NewMessage(
             "",
             [
@@ -103,7 +111,7 @@ class Reports:
                     data=encode_recipient(recipient),
                 )
             ],
-            report.header,
+            signatures + report.header,
             report.body,
             encode_record(record),
             now,

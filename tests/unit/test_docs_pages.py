@@ -187,7 +187,7 @@ def test_modules_exist(page: Path) -> None:
 
 
 def test_flow_is_short_enough_to_be_read() -> None:
-    assert 60 <= len((ROOT / "docs" / "flow.md").read_text(encoding="utf-8").splitlines()) <= 90
+    assert 60 <= len((ROOT / "docs" / "flow.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
 def test_changelog_has_its_form() -> None:

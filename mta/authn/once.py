@@ -1,0 +1,40 @@
+"""A value that takes time to find and is found at most once, when somebody first asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """Runs `make` for the first who asks; those who ask meanwhile wait for the same value.
+
+    It runs in the task of who asks, so that nothing is left behind when that one is cancelled: the next one
+    who waits begins anew. `make` must not raise anything but CancelledError.
+    """
+
+    __slots__ = ("_make", "_running", "value")
+
+    def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
+        """Nothing runs yet."""
+        self._make = make
+        self._running: asyncio.Future[None] | None = None
+        self.value: T | None = None
+        """The value as soon as it is known."""
+
+    async def get(self) -> T:
+        """The value."""
+        while self.value is None:
+            if self._running is not None:
+                await asyncio.shield(self._running)
+                continue
+            running = self._running = asyncio.get_running_loop().create_future()
+            try:
+                self.value = await self._make()
+            finally:
+                self._running = None
+                running.set_result(None)
+        return self.value

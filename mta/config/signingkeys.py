@@ -1,0 +1,57 @@
+"""The keys that sign, before they are used: each must be there, readable for the server and for nobody else.
+
+Loads `cryptography`, so it is imported only where the configuration names keys.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mta.authn.dkimfolder import KeyFolder
+from mta.authn.dkimkeys import KeyFileError, read_key
+from mta.authn.keysource import read_key_table
+from mta.config.locate import KeyPath
+from mta.config.schema import Config
+from mta.policy.watched import TableError
+
+if TYPE_CHECKING:
+    from mta.config.files import FileCheck
+
+
+def check_keys(config: Config, files: FileCheck) -> None:
+    """Note what is wrong with the keys of [signing]."""
+    signing, findings = config.signing, files.findings
+    path: KeyPath = ("signing", "keys" if signing.keys else "key_table")
+    if not findings.is_sound(path):
+        return
+    if signing.keys and not os.path.isdir(signing.keys):
+        what = "is no folder" if os.path.lexists(signing.keys) else "does not exist"
+        findings.add(path, f'"{signing.keys}" {what}', "a folder", reason="`tamis dkim new DOMAIN` makes it")
+        return
+    if signing.key_table and files.read(path, signing.key_table, limit=0) is None:
+        return
+    try:
+        for domain, key in _files(config):
+            if files.read(path, str(key), limit=0) is None:
+                continue
+            try:
+                read_key(key)
+            except KeyFileError as error:
+                findings.add(path, str(error), f"a key for {domain}")
+    except (KeyFileError, TableError) as error:
+        findings.add(path, str(error), "keys that can be read")
+
+
+def _files(config: Config) -> Iterator[tuple[str, Path]]:
+    """The domain and the file of each key that signs. Raises KeyFileError, TableError."""
+    if config.signing.key_table:
+        for domain, entries in read_key_table(Path(config.signing.key_table)).items():
+            yield from ((domain, path) for _, path in entries)
+        return
+    folder = KeyFolder(config.signing.keys)
+    for domain in folder.domains():
+        for entry in folder.active(domain):
+            yield domain, folder.key_path(domain, entry.selector)
