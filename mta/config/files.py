@@ -263,6 +263,8 @@ def _authorities(files: FileCheck, path: KeyPath, file: str) -> None:
 
 
 def _next_hops(config: Config, files: FileCheck) -> None:
+    if config.security.ca_file:
+        _authorities(files, ("security", "ca_file"), config.security.ca_file)
     for name, backend in config.backends.items():
         if backend.tls_ca:
             _authorities(files, ("backends", name, "tls_ca"), backend.tls_ca)

@@ -17,6 +17,7 @@ from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import DomainName, Name
 from mta.config.outbound import Backend, Delivery, Domain, Policy, PolicyTable, Relay
 from mta.config.queueing import Queue, QueueStore
+from mta.config.security import Reports, Security
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +34,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     domains: dict[DomainName, Domain] = {}
     backends: dict[Name, Backend] = {}
     relays: dict[Name, Relay] = {}
+    security: Security = Security()
+    reports: Reports = Reports()
     policy: Policy = Policy()
     tables: dict[Name, PolicyTable] = {}
     message: Message = Message()

@@ -317,6 +317,7 @@ def test_anything_is_read(octets: bytes, usage: int, selector: int, matching: in
         check_chain([octets], usable([Tlsa(2, 1, 1, SHA256)]), [NAME])
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 @given(st.data())
 def test_broken_certificates(data: st.DataObject) -> None:
     good = GOOD

@@ -100,7 +100,7 @@ class OutboundSecurity:
         self._memory = memory
         self._log = log
         self._record = record
-        self._contexts = ClientContexts(settings.ca_file)
+        self.contexts = ClientContexts(settings.ca_file)
         self._sts = StsPolicies(memory, self.pins, resolver, fetch or self._fetch, now=now)
         self._real_fetch: Fetch | None = None
         self._verdict = Verdict(Honesty.UNKNOWN, "not asked yet")
@@ -139,7 +139,7 @@ class OutboundSecurity:
 
     def client_tls(self, requirement: Requirement) -> ClientTls | None:
         """See `Security.client_tls`. Raises CertificateError when `ca_file` cannot be used."""
-        return self._contexts.client_tls(requirement)
+        return self.contexts.client_tls(requirement)
 
     def believes(self, status: Status) -> bool:
         """Whether an answer is SECURE, from a resolver that can be believed."""
@@ -232,7 +232,7 @@ class OutboundSecurity:
 
     async def _fetch(self, domain: str, deadline: float) -> bytes:
         if self._real_fetch is None:
-            context = self._contexts.context(verify=True)
+            context = self.contexts.context(verify=True)
             self._real_fetch = fetcher(self.resolver, context, self.settings.https_port)
         return await self._real_fetch(domain, deadline)
 

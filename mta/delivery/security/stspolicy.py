@@ -20,6 +20,7 @@ MAX_PATTERNS = 200
 """`mx` lines of a policy."""
 
 _ALNUM = frozenset(string.ascii_letters + string.digits)
+_HOST = _ALNUM | frozenset("-_.")
 Mode = Literal["enforce", "testing", "none"]
 
 
@@ -115,7 +116,7 @@ def read_policy(octets: bytes) -> StsPolicy:
 def _pattern(text: str) -> str:
     wildcard = text.startswith("*.")
     wire = wire_name(text[2:] if wildcard else text)
-    if wire is None or wire == b"\0" or "*" in text[2 if wildcard else 0 :]:
+    name = "" if wire is None else name_text(wire)
+    if not _HOST.issuperset(name) or name in ("", "."):
         raise PolicyError("an mx is no host name")
-    name = name_text(wire)
     return f"*.{name}" if wildcard else name
