@@ -111,8 +111,25 @@ def _dkim_app() -> typer.Typer:
     return keys
 
 
+def _pins_app() -> typer.Typer:
+    from mta.cli_pins import make_app
+
+    chosen = [default_configuration()]
+    where = ("process", "state_directory", "security.sqlite3")
+    state = "/var/lib/tamis/security.sqlite3"
+    pins = make_app(lambda: Path(configured_path(chosen[0], where, default=state)))
+
+    @pins.callback()
+    def options(config: Config) -> None:
+        """Manage what other domains proved once."""
+        chosen[0] = config
+
+    return pins
+
+
 SUB_APPS = {
     "user": _user_app, "mailbox": _mailbox_app, "queue": _queue_app, "sieve": _sieve_app, "dkim": _dkim_app,
+    "pins": _pins_app,
 }  # fmt: skip
 
 

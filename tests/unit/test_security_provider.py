@@ -664,7 +664,7 @@ def test_pins_without_a_disk(tmp_path: Path) -> None:
         complaints: list[str] = []
         world = World()
         world.memory._path = blocked / "s"
-        world.memory._complain = complaints.append
+        world.memory.complain = complaints.append
         await world.domain()
         await world.memory.settled()
         refused(await world.domain(status=Status.INSECURE))

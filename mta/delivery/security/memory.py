@@ -58,9 +58,10 @@ class Memory:
     """The file. `path` None: nothing is kept beyond this process (tests, `tamis check`)."""
 
     def __init__(self, path: str | Path | None, complain: Callable[[str], None] | None = None) -> None:
-        """Nothing is opened yet. `complain` gets one text whenever trouble begins."""
+        """Nothing is opened yet."""
         self._path: str | Path = ":memory:" if path is None else path
-        self._complain = complain
+        self.complain = complain
+        """Gets one text whenever trouble begins."""
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
         self._own: dict[tuple[str, str, str], Any] = {}
@@ -191,6 +192,6 @@ class Memory:
             connection.execute(statement, values)
 
     def _trouble(self, error: Exception) -> None:
-        if not self._troubled and self._complain is not None:
-            self._complain(str(error))
+        if not self._troubled and self.complain is not None:
+            self.complain(str(error))
         self._troubled = True
