@@ -184,7 +184,7 @@ class Daemon:
         if settings.queue.enabled:
             is_trusted = networks(settings.policy.trusted_networks)
             self._queue, keeper = build_queue(
-                settings, self._workers, self._transports, policy.route, is_trusted, self._queue_journal,
+                settings, self._workers, self._transports, policy, is_trusted, self._queue_journal,
                 sign_report(settings, signer),
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time)

@@ -8,9 +8,10 @@ from functools import partial
 
 from mta import assembly_queue, config, log
 from mta.delivery.outcome import Transport
+from mta.policy.verdict import Policy
 from mta.spool.journal import QueueJournal
 from mta.spool.keeper import Keeper
-from mta.spool.reports import Reports, Route, Sign
+from mta.spool.reports import Reports, Sign
 from mta.spool.service import QueueService
 from mta.spool.stores import open_stores
 
@@ -19,7 +20,7 @@ def build_queue(
     settings: config.Config,
     workers: int,
     transports: Mapping[str, Transport],
-    route: Route,
+    policy: Policy,
     is_trusted: Callable[[str], bool],
     journal: QueueJournal,
     sign: Sign | None = None,
@@ -27,16 +28,17 @@ def build_queue(
     """The queue, not open yet, and what takes messages for it from transactions; `sign` signs reports."""
     is_final = partial(_is_final, settings)
     reports = Reports(
-        assembly_queue.report_settings(settings), route, journal.decided, now=time.time, sign=sign
+        assembly_queue.report_settings(settings), policy.route, journal.decided, now=time.time, sign=sign
     )
     service = QueueService(
         assembly_queue.service_settings(settings, workers, journal.store),
         partial(open_stores, settings.queue, settings.queue_stores),
         transports,
-        route,
+        policy.route,
         is_final,
         reports,
         journal,
+        policy,
         log.get("queue"),
         now=time.time,
     )
@@ -44,9 +46,10 @@ def build_queue(
         assembly_queue.keep_settings(settings, workers),
         lambda: service.queue,
         reports,
-        route,
+        policy.route,
         is_trusted,
         is_final,
+        policy,
         added=service.added,
         now=time.time,
     )

@@ -30,6 +30,7 @@ from mta.daemon_policy import build_ground
 from mta.delivery.outcome import Outcome
 from mta.dsn.decide import Why
 from mta.envelope import Recipient
+from mta.policy.ground import Ground
 from mta.spool.acts import Acts
 from mta.spool.attempt import Attempts
 from mta.spool.hops import SiteLimits
@@ -78,7 +79,8 @@ async def opened_stream(
             print(f"tamis: {event}: {', '.join(map(str, fields.values()))}", file=sys.stderr)
 
     service = assembly_queue.service_settings(settings, 1, report)
-    route = route_of(settings)
+    ground = ground_of(settings)
+    route = ground.route
     wanted = await _left_behind(store, settings.queue.node) if adopt else {}
     queue = await MailQueue.open(store, service.queue)
     try:
@@ -87,7 +89,7 @@ async def opened_stream(
             queue,
             Dispatcher(SiteLimits(service.hops, 1), connections=1),
             lambda runner: Attempts(
-                service.attempts, queue, {}, route, lambda transport: False, reports, _SILENT,
+                service.attempts, queue, {}, route, lambda transport: False, reports, _SILENT, ground,
                 added=runner.added, now=now,
             ),
             _SILENT,
@@ -100,11 +102,11 @@ async def opened_stream(
         await queue.close()
 
 
-def route_of(settings: config.Config) -> Route:
+def ground_of(settings: config.Config) -> Ground:
     """The routes of a configuration. Who exists is not asked: it was when the message came in."""
     everybody = config.RecipientSource("all")
     domains = {name: structs.replace(d, recipients=everybody) for name, d in settings.domains.items()}
-    return build_ground(structs.replace(settings, domains=domains), {}, _no_users, print).route
+    return build_ground(structs.replace(settings, domains=domains), {}, _no_users, print)
 
 
 async def _wait_for(

@@ -17,7 +17,7 @@ from mta.address import Address, parse_address, split_subaddress
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.policy.recipients import NO_SUCH_USER, Existence, RecipientSource
-from mta.policy.verdict import CONTINUE, Verdict
+from mta.policy.verdict import CONTINUE, NO_ADVICE, Advice, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -94,6 +94,14 @@ class Ground:
     def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict:
         """Nothing to say."""
         return CONTINUE
+
+    def retry(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> Advice:
+        """Nothing to say."""
+        return NO_ADVICE
+
+    def bounce(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> bool:
+        """The rules of RFC 3461 are kept elsewhere."""
+        return True
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Our domains to their back ends, all others to the relay."""

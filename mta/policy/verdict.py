@@ -57,6 +57,42 @@ class Verdict:
     """At the end of the data, for a message that is not refused."""
 
 
+@dataclass(slots=True, frozen=True)
+class Tried:
+    """What stages retry and bounce know of the delivery to one recipient."""
+
+    reply: Reply
+    """The last one: of the next hop, or ours when there was none."""
+    attempts: int
+    """Tries so far, this one included."""
+    age: float
+    """Seconds since the message was accepted."""
+    next_hop: str
+    """Name of the transport, "" when there is no way."""
+    header: bytes
+    """The header of the message, with the empty line."""
+    queue_id: str = ""
+    """"" when the message is not in the queue yet."""
+    report: str = ""
+    """Stage bounce: what would be reported: failed, expired, delayed, late, delivered, relayed."""
+
+
+@dataclass(slots=True, frozen=True)
+class Advice:
+    """How the queue goes on with a recipient that could not be reached."""
+
+    after: float = 0.0
+    """Seconds until the next try; 0: as configured."""
+    lifetime: float = 0.0
+    """Seconds since it was accepted after which it is given up; 0: as configured, which is the most."""
+    refusal: Reply | None = None
+    """A permanent reply with which it is given up now."""
+    held: str = ""
+    """Why it waits until somebody releases it; "" it does not."""
+
+
+NO_ADVICE = Advice()
+
 SCRIPT_FAILED = "script failed"
 """What a policy with scripts calls that in the log."""
 CONTINUE = Verdict()
@@ -91,6 +127,16 @@ class Policy(Protocol):
 
         May set `route` and `refusal` of recipients; the verdict's only orders are `signing`.
         """
+
+    def retry(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> Advice | Awaitable[Advice]:
+        """A try has failed for now; `session` is as much of the original one as the queue keeps."""
+
+    def bounce(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> bool | Awaitable[bool]:
+        """A report to the sender is due; False: none is sent."""
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where an accepted recipient's copy goes; a Reply refuses it."""

@@ -34,6 +34,7 @@ from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
 from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
+from mta.spool.advice import About, Advisor, advised, reported
 from mta.spool.hops import hop_of, learned, site_of
 from mta.spool.record import Record, RecordError, decode_recipient, decode_record
 from mta.spool.reports import Reports, Route
@@ -99,6 +100,7 @@ class Attempts:
         is_final: Callable[[str], bool],
         reports: Reports,
         journal: Journal,
+        advisor: Advisor,
         *,
         added: Callable[[str], None],
         now: Callable[[], float],
@@ -112,6 +114,7 @@ class Attempts:
         self._is_final = is_final
         self._reports = reports
         self._journal = journal
+        self._advisor = advisor
         self._added = added
         self._now = now
 
@@ -238,15 +241,32 @@ class Attempts:
         self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]], now: float
     ) -> None:
         message, record = loaded.message, loaded.record
+        found, advice = await advised(
+            self._advisor,
+            self._about(loaded, transport, now),
+            [(p, outcome, message.recipients[p].attempts + 1) for p, outcome in decided],
+        )
         after = consequences(
             policy_for(record, self._settings.retry, self._settings.report_retry),
             deadlines_of(message, record),
-            [(position, message.recipients[position], outcome) for position, outcome in decided],
+            [(position, message.recipients[position], outcome) for position, outcome in found],
             now,
             random.random,
             is_final=self._is_final(transport),
+            advice=advice,
         )
-        await self._settle(loaded, after)
+        await self._settle(loaded, after, transport)
+
+    def _about(self, loaded: Loaded, transport: str, now: float) -> About:
+        message, record = loaded.message, loaded.record
+        return About(
+            record.origin.session(),
+            record.envelope(message.sender, message.created),
+            transport,
+            message.header,
+            max(0.0, now - message.created),
+            message.id,
+        )
 
     async def _expire(self, loaded: Loaded, positions: Sequence[int]) -> None:
         message, record = loaded.message, loaded.record
@@ -256,11 +276,14 @@ class Attempts:
         self._journal.expired(message, record, [recipient for _, _, recipient in states])
         await self._settle(loaded, given_up(states, self._now(), late=late))
 
-    async def _settle(self, loaded: Loaded, after: Consequences) -> None:
+    async def _settle(self, loaded: Loaded, after: Consequences, transport: str = "") -> None:
         """Write down what became of recipients, together with the reports that it calls for."""
         message, record = loaded.message, loaded.record
         reports = []
         if after.events:
+            tries = {state.address: state.attempts + 1 for state in message.recipients}
+            about = self._about(loaded, transport, self._now())
+            events = await reported(self._advisor, about, after.events, tries)
             original = Original(
                 record.envelope(message.sender, message.created),
                 message.header,
@@ -269,9 +292,7 @@ class Attempts:
                 message.created,
                 queue_id=message.id,
             )
-            reports = self._reports.about(
-                original, after.events, Vouching(record.vouching), Kind(record.kind)
-            )
+            reports = self._reports.about(original, events, Vouching(record.vouching), Kind(record.kind))
         names = await self._queue.settle(
             message.id, after.changes, urgent=after.is_final or bool(reports), follow=reports
         )

@@ -8,8 +8,8 @@ with the reason in words for the client and for the log.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from mailqueue.model import Fenced, NewMessage, QueuedRecipient, QueueError, Status
 from mailqueue.queue import MailQueue
@@ -22,14 +22,16 @@ from mta.dsn.returned import Original
 from mta.dsn.values import Event, Result
 from mta.envelope import Envelope
 from mta.handover import Parcel
+from mta.policy.verdict import Advice
 from mta.reply import Reply
 from mta.session import Session
+from mta.spool.advice import About, Advisor, advised, reported
 from mta.spool.hops import site_of
 from mta.spool.record import encode_recipient, encode_record, make_record
 from mta.spool.replies import kept_text
 from mta.spool.reports import Reports, Route
 from mta.spool.stored import Tail
-from mta.spool.tries import with_lifetime
+from mta.spool.tries import policy_with, with_lifetime
 from mta.transaction import HAS_IT_ALREADY
 
 NOT_YET = Reply(451, "4.3.0", "the message waits for its time", "future release")
@@ -60,6 +62,7 @@ class Keeper:
         route: Route,
         is_trusted: Callable[[str], bool],
         is_final: Callable[[str], bool],
+        advisor: Advisor,
         *,
         added: Callable[[str], None],
         now: Callable[[], float],
@@ -75,6 +78,7 @@ class Keeper:
         self._route = route
         self._is_trusted = is_trusted
         self._is_final = is_final
+        self._advisor = advisor
         self._added = added
         self._now = now
 
@@ -108,15 +112,43 @@ class Keeper:
         """See `mta.handover.Spool.keep`."""
         vouching = self.vouching(parcel.session)
         queue = self._queue()
+        advice: dict[int, Advice] = {}
+        if queue is not None and not (parcel.orders is not None and parcel.orders.held):
+            parcel, advice = await self._advised(parcel)
         outcomes = parcel.outcomes
         if any(outcome.reply.is_temporary for outcome in outcomes):
-            kept = await self._enqueue(queue, parcel, vouching)
+            kept = await self._enqueue(queue, parcel, vouching, advice)
             if isinstance(kept, Reply):
                 return [_not_kept(outcome, kept) for outcome in outcomes], False
             outcomes = [_kept(outcome, kept) for outcome in outcomes]
         if queue is None or not any(outcome.reply.is_positive for outcome in outcomes):
             return outcomes, False
         return outcomes, await self._report(queue, parcel, outcomes, vouching)
+
+    async def _advised(self, parcel: Parcel) -> tuple[Parcel, dict[int, Advice]]:
+        """Ask the policy about what failed for now; what it gives up is refused."""
+        outcomes = parcel.outcomes
+        failed = [
+            (position, outcome, 1)
+            for position, outcome in enumerate(outcomes)
+            if outcome.reply.is_temporary and outcome.reply is not NOT_YET
+        ]
+        if not failed:
+            return parcel, {}
+        found, advice = await advised(self._advisor, self._about(parcel, failed[0][1]), failed)
+        known = dict(found)
+        return replace(parcel, outcomes=[known.get(p, one) for p, one in enumerate(outcomes)]), advice
+
+    def _about(self, parcel: Parcel, outcome: Outcome) -> About:
+        hop = self._route(parcel.session, parcel.envelope, outcome.recipient)
+        offset = parcel.message.body_offset
+        return About(
+            parcel.session,
+            parcel.envelope,
+            "" if isinstance(hop, Reply) else hop.transport,
+            header_block(b"", parcel.content, offset, has_end=parcel.message.has_header_end),
+            0.0,
+        )
 
     def vouching(self, session: Session) -> Vouching:
         """Who says that the sender address is the sender's own."""
@@ -140,7 +172,9 @@ class Keeper:
             return Reply(452, "4.3.1", "the queue is too slow", f"the store takes {stats.latency:.1f} s")
         return None
 
-    async def _enqueue(self, queue: MailQueue | None, parcel: Parcel, vouching: Vouching) -> str | Reply:
+    async def _enqueue(
+        self, queue: MailQueue | None, parcel: Parcel, vouching: Vouching, advice: Mapping[int, Advice]
+    ) -> str | Reply:
         """Keep the message; its queue id, or why not."""
         if queue is None or queue.fenced:
             return NOT_READY
@@ -148,7 +182,7 @@ class Keeper:
         if full is not None:
             return full
         try:
-            new = self._message(parcel, vouching)
+            new = self._message(parcel, vouching, advice)
             name = await queue.enqueue(new)
         except Fenced as error:
             return Reply(451, "4.3.0", "the queue is not ready", f"fenced: {error}")
@@ -157,7 +191,7 @@ class Keeper:
         self._added(name)
         return name
 
-    def _message(self, parcel: Parcel, vouching: Vouching) -> NewMessage:
+    def _message(self, parcel: Parcel, vouching: Vouching, advice: Mapping[int, Advice]) -> NewMessage:
         envelope, content, now = parcel.envelope, parcel.content, self._now()
         record = make_record(
             envelope, parcel.session, now,
@@ -177,7 +211,10 @@ class Keeper:
         small = content.size <= MEMORY_LIMIT
         return NewMessage(
             envelope.sender.text,
-            [self._recipient(parcel, outcome, deadlines, now, retry, chance) for outcome in parcel.outcomes],
+            [
+                self._recipient(parcel, outcome, deadlines, now, retry, chance, advice.get(position))
+                for position, outcome in enumerate(parcel.outcomes)
+            ],
             header_block(parcel.prefix, content, offset, has_end=parcel.message.has_header_end),
             content.head[offset:] if small else Tail(content, offset),
             encode_record(record),
@@ -195,6 +232,7 @@ class Keeper:
         now: float,
         retry: RetryPolicy,
         chance: float,
+        said: Advice | None,
     ) -> QueuedRecipient:
         recipient, reply = outcome.recipient, outcome.reply
         address = recipient.address.text
@@ -207,9 +245,12 @@ class Keeper:
         if parcel.orders is not None and parcel.orders.held:
             held = f"held by the policy: {parcel.orders.held}"
             return QueuedRecipient(address, site, Status.HELD, deadlines.start, reply=held, data=data)
+        if said is not None and said.held:
+            held = f"held by the policy: {said.held}; {kept_text(reply)}"
+            return QueuedRecipient(address, site, Status.HELD, deadlines.start, 1, held, now, data)
         if reply is NOT_YET:
             return QueuedRecipient(address, site, Status.QUEUED, deadlines.start, data=data)
-        step = next_step(retry, deadlines, 1, now, lambda: chance)
+        step = next_step(policy_with(retry, said), deadlines, 1, now, lambda: chance)
         return QueuedRecipient(address, site, Status.DEFERRED, step.at, 1, kept_text(reply), now, data)
 
     async def _report(
@@ -241,6 +282,11 @@ class Keeper:
             # The client's server hears of the refusals in our answer: nobody else may be written to.
             events = [event for event in events if event.result is not Result.FAILED]
             refused = False
+        about = self._about(parcel, outcomes[0])
+        count = len(events)
+        events = await reported(self._advisor, about, events, {})
+        if len(events) < count:
+            refused = refused and any(event.result is Result.FAILED for event in events)
         if not events:
             return refused
         offset = parcel.message.body_offset

@@ -24,6 +24,7 @@ from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.log import Logger
 from mta.reply import Reply
 from mta.spool.acts import Acts
+from mta.spool.advice import Advisor
 from mta.spool.attempt import Attempts, AttemptSettings, Journal
 from mta.spool.gate import Gate
 from mta.spool.hops import SiteLimits
@@ -75,6 +76,7 @@ class QueueService:
         is_final: Callable[[str], bool],
         reports: Reports,
         journal: Journal,
+        advisor: Advisor,
         log: Logger,
         *,
         now: Callable[[], float],
@@ -87,6 +89,7 @@ class QueueService:
         self._is_final = is_final
         self._reports = reports
         self._journal = journal
+        self._advisor = advisor
         self._log = log
         self._now = now
         self._store: Store | None = None
@@ -227,6 +230,7 @@ class QueueService:
                 self._is_final,
                 self._reports,
                 self._journal,
+                self._advisor,
                 added=runner.added,
                 now=self._now,
             ),

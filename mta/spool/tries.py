@@ -6,7 +6,7 @@ and what the sender may want to hear (`Event`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mailqueue.model import Change, QueuedMessage, QueuedRecipient, Status
@@ -16,6 +16,7 @@ from mta.delivery.outcome import Outcome
 from mta.dsn.decide import Kind
 from mta.dsn.values import Event, Result
 from mta.envelope import Recipient
+from mta.policy.verdict import Advice
 from mta.reply import Reply
 from mta.spool.record import Record
 from mta.spool.replies import kept_reply, kept_text
@@ -58,6 +59,15 @@ def with_lifetime(policy: RetryPolicy, seconds: float) -> RetryPolicy:
     return replace(policy, expire=min(policy.expire, seconds)) if seconds else policy
 
 
+def policy_with(policy: RetryPolicy, advice: Advice | None) -> RetryPolicy:
+    """The schedule of a recipient about which there is advice."""
+    if advice is None:
+        return policy
+    if advice.after:
+        policy = replace(policy, delays=(advice.after,), growth=1.0)
+    return with_lifetime(policy, advice.lifetime)
+
+
 def consequences(
     policy: RetryPolicy,
     deadlines: Deadlines,
@@ -66,10 +76,12 @@ def consequences(
     random: Callable[[], float],
     *,
     is_final: bool,
+    advice: Mapping[int, Advice] | None = None,
 ) -> Consequences:
     """What follows from the outcomes of a try that ended at `now`.
 
-    `states` are position, recipient and outcome. `is_final` says that the next hop is a mail store.
+    `states` are position, recipient and outcome. `is_final` says that the next hop is a mail store. `advice`
+    is the policy's about temporary outcomes, by position.
     """
     result = Consequences()
     warn = warns_at(policy, deadlines)
@@ -89,7 +101,11 @@ def consequences(
             result.changes.append(Change(position, Status.FAILED, reply=text, attempted=now))
             result.events.append(Event(recipient, Result.FAILED, reply, outcome.peer, now))
             continue
-        step = next_step(policy, deadlines, state.attempts + 1, now, lambda: chance)
+        said = (advice or {}).get(position)
+        if said is not None and said.held:
+            result.changes.append(Change(position, Status.HELD, reply=text, attempted=now))
+            continue
+        step = next_step(policy_with(policy, said), deadlines, state.attempts + 1, now, lambda: chance)
         if step.action != "retry":
             result.changes.append(Change(position, Status.FAILED, reply=text, attempted=now))
             result.events.append(_given_up(recipient, reply, outcome.peer, now, late=step.action != "expire"))

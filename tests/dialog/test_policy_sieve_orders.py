@@ -333,3 +333,53 @@ def test_stage_route_sees_the_edited_message_and_added_recipients(tmp_path: Path
             assert server.store.delivered == []
 
     run(main)
+
+
+RETRY = """
+stage "retry" {
+    if environment "vnd.tamis.reply.enhanced" "4.2.1" { reply :enhanced "5.2.1" "given up"; }
+    elsif environment "vnd.tamis.reply.enhanced" "4.2.2" { hold "a full mailbox"; }
+    else { retry_schedule ["3h", "5h"]; }
+}
+"""
+
+
+def test_stage_retry_decides_about_what_could_not_be_delivered(tmp_path: Path) -> None:
+    store = MailStore(a="451 4.2.1 off", b="452 4.2.2 full", c=BUSY)
+
+    async def main() -> None:
+        async with policed(tmp_path, RETRY, queue=QUEUE, store=store) as server:
+            client = await greeted(server)
+            assert await send(client, "a@example.test") == "550 5.2.1 given up\r\n"
+            assert await waiting(server) == []
+            assert QUEUED.match(await send(client, "b@example.test"))
+            (held,) = await waiting(server)
+            assert statuses(held) == {"b": Status.HELD}
+            assert QUEUED.match(await send(client, "c@example.test"))
+            (late,) = [one for one in await waiting(server) if one.id != held.id]
+            assert 2.6 * 3600 < late.recipients[0].due - time.time() < 3.4 * 3600
+
+    run(main)
+
+
+def test_stage_bounce_decides_about_reports(tmp_path: Path) -> None:
+    script = """
+stage "bounce" {
+    if allof (environment "vnd.tamis.report" "failed", envelope "to" "b@example.test",
+              header "subject" "hi") { discard; }
+}
+"""
+    store = MailStore(b="550 5.1.1 no", c="550 5.1.1 no")
+
+    async def main() -> None:
+        async with policed(tmp_path, script, queue=QUEUE, store=store) as server:
+            client = await greeted(server)
+            reply = await send(client, "a@example.test", "b@example.test", sender="d@example.test")
+            assert reply.startswith("550"), reply
+            reply = await send(client, "a@example.test", "c@example.test", sender="d@example.test")
+            assert reply.startswith("250"), reply
+            await eventually(lambda: store.got("d"), "the report")
+            assert len(store.got("d")) == 1
+            assert b"c@example.test" in store.got("d")[0]
+
+    run(main)

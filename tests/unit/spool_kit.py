@@ -17,9 +17,11 @@ from mta.content import Content
 from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.dsn.decide import Kind, Options, Vouching, Why
 from mta.envelope import Envelope, Recipient
+from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool.acts import Acts
+from mta.spool.advice import Advisor
 from mta.spool.attempt import Attempts, AttemptSettings
 from mta.spool.gate import Gate
 from mta.spool.hops import SiteLimits, site_of
@@ -105,6 +107,25 @@ def route(session: Session, envelope: Envelope, recipient: Recipient) -> NextHop
     return NextHop("backend:back") if name == "back" else NextHop(f"relay:{name}")
 
 
+class Silent:
+    """An advisor that says what the test wants, by local part; usually nothing."""
+
+    def __init__(
+        self, advice: dict[str, Advice] | None = None, unreported: frozenset[str] = frozenset()
+    ) -> None:
+        self.advice = advice or {}
+        self.unreported = unreported
+        self.asked: list[tuple[str, Tried]] = []
+
+    def retry(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> Advice:
+        self.asked.append((recipient.address.local, tried))
+        return self.advice.get(recipient.address.local, NO_ADVICE)
+
+    async def bounce(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> bool:
+        self.asked.append((recipient.address.local, tried))
+        return recipient.address.local not in self.unreported
+
+
 class Journal:
     """`mta.spool.attempt.Journal` that remembers."""
 
@@ -147,6 +168,7 @@ class Work:
         limits: Mapping[str, Limits] | None = None,
         options: Options | None = None,
         wrap: Callable[[Attempts], Any] = lambda attempts: attempts,
+        advisor: Advisor | None = None,
         **queue: Any,
     ) -> None:
         self.store = store or MemoryStore()
@@ -159,6 +181,7 @@ class Work:
         self._limits = limits or {}
         self._queue_settings = queue
         self._wrap = wrap
+        self.advisor: Advisor = advisor or Silent()
 
     async def __aenter__(self) -> Work:
         self.start = asyncio.get_running_loop().time()
@@ -193,6 +216,7 @@ class Work:
                     lambda transport: transport.startswith("backend:"),
                     self.reports,
                     self.journal,
+                    self.advisor,
                     added=runner.added,
                     now=self.now,
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -13,11 +13,13 @@ from mta.address import NULL, parse_address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.sieve.policy import SievePolicy, Site
-from mta.policy.verdict import CONTINUE, Policy, Verdict
+from mta.policy.verdict import CONTINUE, NO_ADVICE, Policy, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
 from tests.unit.policy_tables import MESSAGE, program, session
+
+T = TypeVar("T")
 
 NO = Verdict(Reply(550, "5.1.1", "behind"))
 LATER = Verdict(Reply(451, "4.4.1", "behind"))
@@ -29,6 +31,7 @@ class Fake:
     def __init__(self, verdict: Verdict = CONTINUE, *, late: bool = False) -> None:
         self.verdict = verdict
         self.late = late
+        self.advice = NO_ADVICE
         self.asked: list[str] = []
 
     def _say(self, what: str) -> Any:
@@ -56,13 +59,21 @@ class Fake:
     def depart(self, session: Session, envelope: Envelope, message: Message) -> Any:
         return self._say("depart")
 
+    def retry(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> Any:
+        self.asked.append("retry")
+        return _later(self.advice) if self.late else self.advice
+
+    def bounce(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> Any:
+        self.asked.append("bounce")
+        return _later(True) if self.late else True
+
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop:
         return NextHop("usual")
 
 
-async def _later(verdict: Verdict) -> Verdict:
+async def _later(answer: T) -> T:
     await asyncio.sleep(0)
-    return verdict
+    return answer
 
 
 def policy(script: str, behind: Policy) -> tuple[SievePolicy, list[tuple[str, str, str]]]:

@@ -20,6 +20,7 @@ from mta.envelope import DeliverBy, Envelope, Recipient
 from mta.handover import Parcel
 from mta.reply import Reply
 from mta.session import Session
+from mta.spool.advice import Advisor
 from mta.spool.keeper import NOT_YET, Keeper, KeepSettings, header_block
 from mta.spool.record import decode_record
 from mta.spool.reports import Reports, ReportSettings
@@ -27,7 +28,7 @@ from mta.transaction import HAS_IT_ALREADY
 from sieve_ext.message import Message
 from tests.simulation.loop import run
 from tests.simulation.queues import LoopClock, open_queue
-from tests.unit.spool_kit import DOWN, LATER, NO, OK, RETRY, route
+from tests.unit.spool_kit import DOWN, LATER, NO, OK, RETRY, Silent, route
 
 ALICE = parse_address("alice@home.test")
 ASKED = frozenset({"SUCCESS"})
@@ -65,7 +66,9 @@ def parcel(
 class Desk:
     """A keeper over a queue in memory."""
 
-    def __init__(self, queue: MailQueue | None, settings: KeepSettings | None = None) -> None:
+    def __init__(
+        self, queue: MailQueue | None, settings: KeepSettings | None = None, advisor: Advisor | None = None
+    ) -> None:
         self.added: list[str] = []
         self.reasons: list[Why] = []
         now = LoopClock().wall
@@ -83,6 +86,7 @@ class Desk:
             route,
             lambda address: address == TRUSTED,
             lambda transport: transport.startswith("backend:"),
+            advisor or Silent(),
             added=self.added.append,
             now=now,
         )

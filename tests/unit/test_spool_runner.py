@@ -12,8 +12,9 @@ from mta.address import parse_address
 from mta.delivery.outcome import NextHop, Outcome
 from mta.dsn.decide import Kind, Options, Vouching, Why
 from mta.envelope import DeliverBy, Envelope, Recipient
+from mta.policy.verdict import Advice
 from mta.reply import Reply
-from tests.unit.spool_kit import DOWN, LATER, NO, OK, Hop, Work, played, received
+from tests.unit.spool_kit import DOWN, HEADER, LATER, NO, OK, Hop, Silent, Work, played, received
 
 
 def near(found: list[float], wanted: list[float]) -> bool:
@@ -488,3 +489,51 @@ def test_what_a_421_teaches() -> None:
         await work.idle(2000)
 
     played(main)
+
+
+def test_the_policy_sets_the_time_of_the_next_try() -> None:
+    advisor = Silent({"bob": Advice(after=7.0)})
+
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: OK if call == 3 else LATER
+        name = await work.add("bob@back.test")
+        await work.idle()
+        assert near(work.at("back"), [0, 7, 14, 21]), work.at("back")
+        assert [(tried.attempts, tried.next_hop, tried.queue_id) for _, tried in advisor.asked[:3]] == [
+            (number, "backend:back", name) for number in (1, 2, 3)
+        ]
+        assert advisor.asked[2][1].reply == LATER
+        assert advisor.asked[0][1].header == HEADER
+
+    played(main, Work(advisor=advisor))
+
+
+def test_the_policy_gives_up_or_holds() -> None:
+    gone = Reply(550, "5.7.1", "we do not try that again", "policy")
+    advisor = Silent({"a": Advice(refusal=gone), "b": Advice(held="look"), "c": Advice(lifetime=100)})
+
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: LATER
+        name = await work.add("a@back.test", "b@back.test", "c@back.test", "d@back.test")
+        await asyncio.sleep(2)
+        assert work.states(name) == [Status.FAILED, Status.HELD, Status.DEFERRED, Status.DEFERRED]
+        await asyncio.sleep(150)
+        assert work.states(name)[2:] == [Status.FAILED, Status.DEFERRED]
+        text = b"".join(seen.octets for seen in work.hops["home"].seen)
+        assert b"550 5.7.1 we do not try that again" in text
+
+    played(main, Work(advisor=advisor))
+
+
+def test_a_report_that_the_policy_does_not_want_is_not_sent() -> None:
+    advisor = Silent(unreported=frozenset({"bob"}))
+
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: NO
+        await work.add("bob@back.test")
+        await work.add("ann@back.test")
+        await work.idle(5)
+        assert len(work.journal.reports) == 1
+        assert b"ann@back.test" in work.hops["home"].seen[0].octets
+
+    played(main, Work(advisor=advisor))

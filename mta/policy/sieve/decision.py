@@ -19,7 +19,7 @@ from mta.policy.sieve.envelope import (
     SetSender,
 )
 from mta.policy.sieve.program import NOTHING, Outcome
-from mta.policy.sieve.queue import TAGS_MOST, Expire, Hold, Priority, SetTags
+from mta.policy.sieve.queue import TAGS_MOST, Expire, Hold, Priority, RetryAfter, SetTags
 from mta.policy.sieve.reply import TARPIT_MOST, Answer, Disconnect, SignAction, Tarpit
 from mta.policy.sieve.route import Route
 from mta.reply import Reply
@@ -55,6 +55,8 @@ class Decision:
     removed: list[tuple[str, Address]] = field(default_factory=list)
     priority: int | None = None
     lifetime: float = 0.0
+    retry_after: float = 0.0
+    """Seconds to the next try, in stage "retry"."""
     tags: tuple[str, ...] = ()
     signing: list[Action] = field(default_factory=list)
     """What stage "sign" asks for."""
@@ -127,5 +129,7 @@ def _order(decision: Decision, place: str, action: Action) -> None:
             decision.priority = value
         case Expire(seconds=seconds):
             decision.lifetime = seconds
+        case RetryAfter(seconds=seconds):
+            decision.retry_after = seconds
         case SetTags(tags=tags):
             decision.tags = tuple(dict.fromkeys((*decision.tags, *tags)))[:TAGS_MOST]

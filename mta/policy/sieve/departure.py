@@ -1,4 +1,4 @@
-"""Stages route and sign: what scripts say of a message that is about to leave.
+"""Stages route, sign and retry: what scripts say of a message that is about to leave, or could not.
 
 Stage "route" runs for each recipient, with the envelope of that recipient alone. A permanent refusal there is
 that recipient's; anything temporary, and a failing script, keeps the whole message with the client, because a
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from mta.envelope import Envelope, Recipient
 from mta.policy.sieve.decision import Decision
-from mta.policy.verdict import CONTINUE, Orders, Verdict
+from mta.policy.verdict import CONTINUE, Advice, Orders, Verdict
 
 AskRoute = Callable[[Recipient], Decision | Awaitable[Decision]]
 """Runs stage "route" for a recipient."""
@@ -74,3 +74,14 @@ def _signed(decision: Decision) -> Verdict:
 
 async def _signed_later(asked: Awaitable[Decision]) -> Verdict:
     return _signed(await asked)
+
+
+def advice_of(decision: Decision) -> Advice:
+    """What stage "retry" came to; a script that failed has no advice."""
+    reply = decision.reply
+    return Advice(
+        decision.retry_after,
+        decision.lifetime,
+        reply if reply is not None and reply.is_permanent else None,
+        decision.held,
+    )

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 from mta.envelope import Envelope, Recipient
 from mta.policy.ground import Ground
+from mta.policy.verdict import Tried
 from mta.session import Session
 from sieve_ext.message import Message
 
-STAGES = ("connect", "helo", "auth", "mail", "rcpt", "data", "route", "sign")
-"""In the order of a session; auth only where somebody logs in, route for each recipient."""
+STAGES = ("connect", "helo", "auth", "mail", "rcpt", "data", "route", "sign", "retry", "bounce")
+"""In the order of a message's life; auth only where somebody logs in, those from route on for each recipient,
+but for sign."""
 ALWAYS = frozenset(STAGES)
 FROM_HELO = ALWAYS - {"connect"}
-FROM_MAIL = frozenset(("mail", "rcpt", "data", "route", "sign"))
+FROM_MAIL = frozenset(("mail", "rcpt", "data", "route", "sign", "retry", "bounce"))
 RCPT = frozenset(("rcpt",))
 DATA = frozenset(("data",))
 ROUTE = frozenset(("route",))
@@ -26,6 +28,12 @@ RCPT_AND_ROUTE = RCPT | ROUTE
 SIGN = frozenset(("sign",))
 FROM_DATA = DATA | ROUTE | SIGN
 """Where the message is there."""
+RETRY = frozenset(("retry",))
+BOUNCE = frozenset(("bounce",))
+QUEUED = RETRY | BOUNCE
+"""After a try, where the session is over and of the message the header is there."""
+IN_SESSION = ALWAYS - QUEUED
+"""Where somebody waits for an answer."""
 
 PREFIX = "vnd.tamis."
 
@@ -45,6 +53,8 @@ class Facts:
     """In stage "rcpt", where it is not in the envelope yet, and in stage "route"."""
     message: Message | None = None
     """From stage "data" on."""
+    tried: Tried | None = None
+    """In stages "retry" and "bounce"."""
     ground: Ground | None = None
     """What the configuration says of domains and clients."""
 
@@ -102,6 +112,10 @@ def _envelope(make: Callable[[Envelope], str]) -> Callable[[Facts], str]:
 
 def _message(make: Callable[[Message], str]) -> Callable[[Facts], str]:
     return lambda facts: "" if facts.message is None else make(facts.message)
+
+
+def _tried(make: Callable[[Tried], str]) -> Callable[[Facts], str]:
+    return lambda facts: "" if facts.tried is None else make(facts.tried)
 
 
 def _priority(envelope: Envelope) -> str:
@@ -178,6 +192,28 @@ ITEMS: dict[str, Item] = {
     ),
     "vnd.tamis.has-route": Item(
         RCPT_AND_ROUTE, lambda facts: _answer(facts.has_route()), "`yes` if there is a way to its domain"
+    ),
+    "vnd.tamis.attempts": Item(QUEUED, _tried(lambda tried: str(tried.attempts)), "tries so far"),
+    "vnd.tamis.age": Item(
+        QUEUED, _tried(lambda tried: str(int(tried.age))), "seconds since the message was accepted"
+    ),
+    "vnd.tamis.next-hop": Item(
+        QUEUED, _tried(lambda tried: tried.next_hop), "where it was tried, as `backend:NAME`"
+    ),
+    "vnd.tamis.reply.code": Item(
+        QUEUED, _tried(lambda tried: str(tried.reply.code)), "code of the last reply, as `451`"
+    ),
+    "vnd.tamis.reply.enhanced": Item(
+        QUEUED, _tried(lambda tried: tried.reply.enhanced), "its enhanced code, as `4.7.1`"
+    ),
+    "vnd.tamis.reply.text": Item(QUEUED, _tried(lambda tried: tried.reply.text), "its text"),
+    "vnd.tamis.queue-id": Item(
+        QUEUED, _tried(lambda tried: tried.queue_id), "name in the queue, empty before it is there"
+    ),
+    "vnd.tamis.report": Item(
+        BOUNCE,
+        _tried(lambda tried: tried.report),
+        "what is reported: `failed`, `expired`, `delayed`, `late`, `delivered`, `relayed`",
     ),
     "vnd.tamis.size": Item(
         FROM_DATA, _message(lambda message: str(message.original_size)), "octets of the message as received"

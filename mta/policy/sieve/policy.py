@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from mta.address import Address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import Services, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
-from mta.policy.sieve.departure import depart
+from mta.policy.sieve.departure import advice_of, depart
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.orders import NO_ORDERS, merged
 from mta.policy.sieve.program import Outcome, Program
-from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
+from mta.policy.sieve.verdicts import positions, refused, repeated, then, when
+from mta.policy.verdict import NO_ADVICE, SCRIPT_FAILED, Advice, Orders, Policy, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext import Envelope as ScriptEnvelope
@@ -64,27 +64,27 @@ class SievePolicy:
         """A client has connected."""
         if not self._program.has("connect"):
             return self.inner.connect(session)
-        return _when(
+        return when(
             self._ask("connect", session),
-            lambda decision: _refusal(decision) or _then(decision, self.inner.connect(session)),
+            lambda decision: refused(decision) or then(decision, self.inner.connect(session)),
         )
 
     def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """EHLO, HELO or LHLO."""
         if not self._program.has("helo"):
             return self.inner.helo(session)
-        return _when(
+        return when(
             self._ask("helo", session),
-            lambda decision: _refusal(decision) or _then(decision, self.inner.helo(session)),
+            lambda decision: refused(decision) or then(decision, self.inner.helo(session)),
         )
 
     def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A user has proved who it is."""
         if not self._program.has("auth"):
             return self.inner.auth(session)
-        return _when(
+        return when(
             self._ask("auth", session),
-            lambda decision: _refusal(decision) or _then(decision, self.inner.auth(session)),
+            lambda decision: refused(decision) or then(decision, self.inner.auth(session)),
         )
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
@@ -93,7 +93,7 @@ class SievePolicy:
             return self.inner.mail(session, envelope)
 
         def conclude(decision: Decision) -> Verdict | Awaitable[Verdict]:
-            refusal = _refusal(decision)
+            refusal = refused(decision)
             if refusal is not None:
                 return refusal
             sender = decision.sender
@@ -102,9 +102,9 @@ class SievePolicy:
                 if sender is not None and not envelope.sender.is_null:
                     envelope.sender = sender
 
-            return _then(decision, self.inner.mail(session, envelope), passed)
+            return then(decision, self.inner.mail(session, envelope), passed)
 
-        return _when(self._ask("mail", session, envelope), conclude)
+        return when(self._ask("mail", session, envelope), conclude)
 
     def rcpt(
         self, session: Session, envelope: Envelope, recipient: Recipient
@@ -114,7 +114,7 @@ class SievePolicy:
             return self.inner.rcpt(session, envelope, recipient)
 
         def conclude(decision: Decision) -> Verdict | Awaitable[Verdict]:
-            refusal = _refusal(decision)
+            refusal = refused(decision)
             if refusal is not None:
                 return refusal
             if decision.rewritten is not None:
@@ -122,17 +122,17 @@ class SievePolicy:
                     recipient.original = OriginalRecipient("rfc822", recipient.address.text)
                 recipient.address = decision.rewritten
             recipient.route = decision.route or recipient.route
-            return _then(decision, self.inner.rcpt(session, envelope, recipient))
+            return then(decision, self.inner.rcpt(session, envelope, recipient))
 
-        return _when(self._ask("rcpt", session, envelope, recipient), conclude)
+        return when(self._ask("rcpt", session, envelope, recipient), conclude)
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
         if not self._program.has("data"):
-            if _repeated(envelope) is None:
+            if repeated(envelope) is None:
                 return self.inner.data(session, envelope, message)
             return self._conclude(PASSED, session, envelope, message)
-        return _when(
+        return when(
             self._ask("data", session, envelope, message=message),
             lambda decision: self._conclude(decision, session, envelope, message),
         )
@@ -166,6 +166,56 @@ class SievePolicy:
             return verdict
         return self.inner.depart(session, envelope, message)
 
+    def retry(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> Advice | Awaitable[Advice]:
+        """A try has failed for now: the scripts, and if they have no advice the policy behind."""
+        if not self._program.has("retry"):
+            return self.inner.retry(session, envelope, recipient, tried)
+        decision = self._ask("retry", session, envelope, recipient, Message(tried.header), tried)
+        if not isinstance(decision, Decision):
+            return self._retry_later(decision, session, envelope, recipient, tried)
+        advice = advice_of(decision)
+        return self.inner.retry(session, envelope, recipient, tried) if advice == NO_ADVICE else advice
+
+    async def _retry_later(
+        self,
+        asked: Awaitable[Decision],
+        session: Session,
+        envelope: Envelope,
+        recipient: Recipient,
+        tried: Tried,
+    ) -> Advice:
+        advice = advice_of(await asked)
+        if advice == NO_ADVICE:
+            behind = self.inner.retry(session, envelope, recipient, tried)
+            return behind if isinstance(behind, Advice) else await behind
+        return advice
+
+    def bounce(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> bool | Awaitable[bool]:
+        """A report is due: the scripts, and if they let it pass the policy behind."""
+        if not self._program.has("bounce"):
+            return self.inner.bounce(session, envelope, recipient, tried)
+        decision = self._ask("bounce", session, envelope, recipient, Message(tried.header), tried)
+        if not isinstance(decision, Decision):
+            return self._bounce_later(decision, session, envelope, recipient, tried)
+        return not decision.discarded and self.inner.bounce(session, envelope, recipient, tried)
+
+    async def _bounce_later(
+        self,
+        asked: Awaitable[Decision],
+        session: Session,
+        envelope: Envelope,
+        recipient: Recipient,
+        tried: Tried,
+    ) -> bool:
+        if (await asked).discarded:
+            return False
+        behind = self.inner.bounce(session, envelope, recipient, tried)
+        return behind if isinstance(behind, bool) else await behind
+
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where a script has said, else where the policy behind says."""
         if recipient.refusal is not None:
@@ -183,6 +233,7 @@ class SievePolicy:
         envelope: Envelope | None = None,
         recipient: Recipient | None = None,
         message: Message | None = None,
+        tried: Tried | None = None,
     ) -> Decision | Awaitable[Decision]:
         facts = Facts(
             stage,
@@ -192,6 +243,7 @@ class SievePolicy:
             envelope,
             recipient,
             message,
+            tried,
             self._site.ground,
         )
         seen = script_envelope(session, envelope, recipient)
@@ -217,13 +269,13 @@ class SievePolicy:
     def _conclude(
         self, decision: Decision, session: Session, envelope: Envelope, message: Message
     ) -> Verdict | Awaitable[Verdict]:
-        refusal = _refusal(decision)
+        refusal = refused(decision)
         if refusal is not None:
             return refusal
         edited = message if decision.message is None else decision.message
         verdict = self.inner.data(session, envelope, edited)
         if isinstance(verdict, Verdict) and not decision.added:
-            if verdict.reply is not None or (decision is PASSED and _repeated(envelope) is None):
+            if verdict.reply is not None or (decision is PASSED and repeated(envelope) is None):
                 return verdict
             return self._ordered(verdict, decision, envelope, ())
         return self._conclude_later(verdict, decision, session, envelope)
@@ -271,8 +323,8 @@ class SievePolicy:
             decision.held,
             None if envelope.sender.is_null else decision.sender,
             added,
-            _positions(envelope, decision.removed),
-            _repeated(envelope),
+            positions(envelope, decision.removed),
+            repeated(envelope),
             decision.priority,
             decision.lifetime,
             decision.tags,
@@ -280,70 +332,6 @@ class SievePolicy:
         if orders == NO_ORDERS:
             return verdict
         return replace(verdict, orders=orders if verdict.orders is None else merged(orders, verdict.orders))
-
-
-def _positions(envelope: Envelope, removed: list[tuple[str, Address]]) -> dict[int, str] | None:
-    """Which recipients are removed, and by what; None when none is."""
-    causes = {address.key: place for place, address in reversed(removed)}
-    found = {
-        position: causes[recipient.address.key]
-        for position, recipient in enumerate(envelope.recipients)
-        if recipient.address.key in causes
-    }
-    return found or None
-
-
-def _repeated(envelope: Envelope) -> dict[int, int] | None:
-    """Which recipients are the same as one before, None when none is: rewriting may have made them so."""
-    recipients = envelope.recipients
-    if len(recipients) < 2:
-        return None
-    first: dict[tuple[str, str], int] = {}
-    found: dict[int, int] = {}
-    for position, recipient in enumerate(recipients):
-        known = first.setdefault((recipient.address.local, recipient.address.domain), position)
-        if known != position:
-            found[position] = known
-    return found or None
-
-
-def _refusal(decision: Decision) -> Verdict | None:
-    return None if decision.reply is None else Verdict(decision.reply, decision.delay)
-
-
-def _when(
-    asked: Decision | Awaitable[Decision], conclude: Callable[[Decision], Verdict | Awaitable[Verdict]]
-) -> Verdict | Awaitable[Verdict]:
-    """`conclude` of what the scripts decided, as soon as that is known."""
-    return conclude(asked) if isinstance(asked, Decision) else _when_later(asked, conclude)
-
-
-async def _when_later(
-    asked: Awaitable[Decision], conclude: Callable[[Decision], Verdict | Awaitable[Verdict]]
-) -> Verdict:
-    verdict = conclude(await asked)
-    return verdict if isinstance(verdict, Verdict) else await verdict
-
-
-def _then(
-    decision: Decision,
-    verdict: Verdict | Awaitable[Verdict],
-    passed: Callable[[], None] = lambda: None,
-) -> Verdict | Awaitable[Verdict]:
-    """What the policy behind says, as late as the scripts want it; `passed` is called if it agrees."""
-    if not isinstance(verdict, Verdict):
-        return _then_later(decision, verdict, passed)
-    if verdict.reply is None:
-        passed()
-    if not decision.delay:
-        return verdict
-    return replace(verdict, delay=max(verdict.delay, decision.delay))
-
-
-async def _then_later(decision: Decision, awaited: Awaitable[Verdict], passed: Callable[[], None]) -> Verdict:
-    verdict = _then(decision, await awaited, passed)
-    assert isinstance(verdict, Verdict)
-    return verdict
 
 
 def script_envelope(

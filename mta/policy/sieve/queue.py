@@ -3,6 +3,8 @@
 hold [<reason>]             queued without a try, until somebody releases it
 priority <n: string>        "-9" to "9", or "low", "normal", "high" (RFC 6710)
 expire <period: string>     "6h": given up after that time in the queue
+retry_after <period: string>            stage retry: the next try then
+retry_schedule <periods: string-list>   stage retry: after the first try, the second...; the last one repeats
 tag <words: string-list>    kept with the message in the queue
 """
 
@@ -12,9 +14,9 @@ import re
 from dataclasses import dataclass
 
 from mta.config.units import parse_duration
-from mta.policy.sieve.facts import DATA
+from mta.policy.sieve.facts import DATA, RETRY
 from mta.policy.sieve.reply import PolicyAction
-from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, string, strings
+from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, string, strings, texts
 
 QUEUE = "tamis_queue"
 """The setting that says whether there is a queue."""
@@ -57,6 +59,18 @@ class Expire(PolicyAction):
     def describe(self) -> str:
         """One line for people."""
         return f"expire {self.seconds:g}"
+
+
+@dataclass(eq=False)
+class RetryAfter(PolicyAction):
+    """Try again in `seconds`."""
+
+    seconds: float
+    name = "retry_after"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"retry_after {self.seconds:g}"
 
 
 @dataclass(eq=False)
@@ -119,6 +133,7 @@ class HoldCommand(_Queued):
     """hold [<reason: string>]."""
 
     word = "hold"
+    stages = DATA | RETRY
     args_definition = (string("reason", required=False),)
 
     def compile(self, compiler: Compiler) -> Step:
@@ -150,6 +165,7 @@ class ExpireCommand(_Queued):
     """expire <period: string>."""
 
     word = "expire"
+    stages = DATA | RETRY
     args_definition = (string("period", check=bad_period),)
 
     def check(self, checker: Checker) -> None:
@@ -162,6 +178,46 @@ class ExpireCommand(_Queued):
         """Add the action."""
         seconds = parse_duration(compiler.text(self.given["period"]).constant or "")
         return compiler.action(self, lambda run: Expire(seconds))
+
+
+class _RetryCommand(_Queued):
+    """One or more periods, of which the number of tries so far chooses one."""
+
+    stages = RETRY
+    argument = ""
+
+    def check(self, checker: Checker) -> None:
+        """Constants."""
+        super().check(checker)
+        for text in texts(self.given[self.argument]):
+            if checker.constant(text) is None:
+                checker.error(text, "bad-period", 'a period is constant, as "15m"')
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        periods = [parse_duration(text.value) for text in texts(self.given[self.argument])]
+
+        def make(run: Run) -> RetryAfter:
+            attempts = int(run.environment.get("vnd.tamis.attempts") or "1")
+            return RetryAfter(periods[min(max(attempts, 1), len(periods)) - 1])
+
+        return compiler.action(self, make)
+
+
+class RetryAfterCommand(_RetryCommand):
+    """retry_after <period: string>."""
+
+    word = "retry_after"
+    argument = "period"
+    args_definition = (string("period", check=bad_period),)
+
+
+class RetryScheduleCommand(_RetryCommand):
+    """retry_schedule <periods: string-list>."""
+
+    word = "retry_schedule"
+    argument = "periods"
+    args_definition = (strings("periods", check=bad_period),)
 
 
 class TagCommand(_Queued):
@@ -189,7 +245,14 @@ class TagCommand(_Queued):
 CAPABILITIES = (
     Capability(
         "vnd.tamis.queue",
-        words=(HoldCommand, PriorityCommand, ExpireCommand, TagCommand),
+        words=(
+            HoldCommand,
+            PriorityCommand,
+            ExpireCommand,
+            RetryAfterCommand,
+            RetryScheduleCommand,
+            TagCommand,
+        ),
         specification="docs/policy/queue.md",
     ),
 )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mta.policy.sieve.facts import FROM_DATA, STAGES
+from mta.policy.sieve.facts import ALWAYS, BOUNCE, FROM_DATA, IN_SESSION
 from mta.reply import Reply
 from sieve_ext.extend import (
     NUMBER,
@@ -114,6 +114,7 @@ class ReplyCommand(Act):
     """reply [:code <n>] [:enhanced <code>] [:tempfail / :permfail] <text: string>."""
 
     word = "reply"
+    stages = ALWAYS - BOUNCE
     args_definition = (
         tag("code", ":code", value=NUMBER),
         tag("enhanced", ":enhanced", value=STRING),
@@ -172,6 +173,7 @@ class DeferCommand(Act):
     """defer [<text: string>]."""
 
     word = "defer"
+    stages = IN_SESSION
     args_definition = (string("text", required=False, check=bad_text),)
 
     def compile(self, compiler: Compiler) -> Step:
@@ -203,6 +205,7 @@ class DisconnectCommand(Act):
     """disconnect."""
 
     word = "disconnect"
+    stages = IN_SESSION
 
     def compile(self, compiler: Compiler) -> Step:
         """Add the action."""
@@ -213,7 +216,7 @@ class TarpitCommand(Act):
     """tarpit <seconds: number>."""
 
     word = "tarpit"
-    stages = frozenset(STAGES) - FROM_DATA
+    stages = IN_SESSION - FROM_DATA
     elsewhere = "the message has been received by now: delay a stage before"
     args_definition = (number("seconds"),)
 
@@ -235,6 +238,7 @@ class RejectCommand(Act):
     """reject <reason: string>."""
 
     word = "reject"
+    stages = ALWAYS - BOUNCE
     args_definition = (string("reason", check=bad_text),)
 
     def compile(self, compiler: Compiler) -> Step:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mta.policy.sieve.facts import DATA, FROM_DATA, FROM_MAIL, ITEMS, RCPT, STAGES, item_name
+from mta.policy.sieve.facts import BOUNCE, DATA, FROM_DATA, FROM_MAIL, ITEMS, QUEUED, RCPT, STAGES, item_name
 from sieve_ext.extend import (
     Capability,
     Checker,
@@ -42,12 +42,14 @@ WITH_MESSAGE = 'the message is there from stage "data" on'
 NOWHERE: frozenset[str] = frozenset()
 
 WORDS: dict[str, tuple[frozenset[str], str]] = {
-    **dict.fromkeys(
-        ("address", "body", "date", "exists", "foreverypart", "header"), (FROM_DATA, WITH_MESSAGE)
-    ),
+    **dict.fromkeys(("address", "date", "exists", "header"), (FROM_DATA | QUEUED, WITH_MESSAGE)),
+    **dict.fromkeys(("body", "foreverypart"), (FROM_DATA, WITH_MESSAGE)),
     **dict.fromkeys(("addheader", "deleteheader"), (DATA, 'the header is edited in stage "data"')),
     "size": (FROM_DATA, f'{WITH_MESSAGE}; before, environment "vnd.tamis.declared-size" is what MAIL said'),
-    "discard": (DATA, 'the whole message is discarded, in stage "data"; to refuse, write reply'),
+    "discard": (
+        DATA | BOUNCE,
+        'in stage "data" the message is discarded, in stage "bounce" a report; to refuse, write reply',
+    ),
     "envelope": (FROM_MAIL, 'there is an envelope from stage "mail" on'),
     "keep": (NOWHERE, "leave it out: what is not refused goes on; accept ends the scripts of a stage"),
     "redirect": (NOWHERE, 'write rewrite_recipient in stage "rcpt", or add_recipient in stage "data"'),

@@ -1,0 +1,76 @@
+"""From decisions of scripts and verdicts of the policy behind to one verdict, at once or later."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from mta.address import Address
+from mta.envelope import Envelope
+from mta.policy.sieve.decision import Decision
+from mta.policy.verdict import Verdict
+
+
+def positions(envelope: Envelope, removed: list[tuple[str, Address]]) -> dict[int, str] | None:
+    """Which recipients are removed, and by what; None when none is."""
+    causes = {address.key: place for place, address in reversed(removed)}
+    found = {
+        position: causes[recipient.address.key]
+        for position, recipient in enumerate(envelope.recipients)
+        if recipient.address.key in causes
+    }
+    return found or None
+
+
+def repeated(envelope: Envelope) -> dict[int, int] | None:
+    """Which recipients are the same as one before, None when none is: rewriting may have made them so."""
+    recipients = envelope.recipients
+    if len(recipients) < 2:
+        return None
+    first: dict[tuple[str, str], int] = {}
+    found: dict[int, int] = {}
+    for position, recipient in enumerate(recipients):
+        known = first.setdefault((recipient.address.local, recipient.address.domain), position)
+        if known != position:
+            found[position] = known
+    return found or None
+
+
+def refused(decision: Decision) -> Verdict | None:
+    """The refusal of the scripts, None when there is none."""
+    return None if decision.reply is None else Verdict(decision.reply, decision.delay)
+
+
+def when(
+    asked: Decision | Awaitable[Decision], conclude: Callable[[Decision], Verdict | Awaitable[Verdict]]
+) -> Verdict | Awaitable[Verdict]:
+    """`conclude` of what the scripts decided, as soon as that is known."""
+    return conclude(asked) if isinstance(asked, Decision) else _when_later(asked, conclude)
+
+
+async def _when_later(
+    asked: Awaitable[Decision], conclude: Callable[[Decision], Verdict | Awaitable[Verdict]]
+) -> Verdict:
+    verdict = conclude(await asked)
+    return verdict if isinstance(verdict, Verdict) else await verdict
+
+
+def then(
+    decision: Decision,
+    verdict: Verdict | Awaitable[Verdict],
+    passed: Callable[[], None] = lambda: None,
+) -> Verdict | Awaitable[Verdict]:
+    """What the policy behind says, as late as the scripts want it; `passed` is called if it agrees."""
+    if not isinstance(verdict, Verdict):
+        return _then_later(decision, verdict, passed)
+    if verdict.reply is None:
+        passed()
+    if not decision.delay:
+        return verdict
+    return replace(verdict, delay=max(verdict.delay, decision.delay))
+
+
+async def _then_later(decision: Decision, awaited: Awaitable[Verdict], passed: Callable[[], None]) -> Verdict:
+    verdict = then(decision, await awaited, passed)
+    assert isinstance(verdict, Verdict)
+    return verdict

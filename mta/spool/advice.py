@@ -1,0 +1,85 @@
+"""What the policy says of a failed try, and of reports: asked recipient by recipient, applied to outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from mta.delivery.outcome import Outcome
+from mta.dsn.values import Event
+from mta.envelope import Envelope, Recipient
+from mta.policy.verdict import NO_ADVICE, Advice, Tried
+from mta.reply import Reply
+from mta.session import Session
+
+NO_REPLY = Reply(451, "4.4.7", "no reply")
+
+
+class Advisor(Protocol):
+    """Says how to go on (`mta.policy.verdict.Policy`)."""
+
+    def retry(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> Advice | Awaitable[Advice]:
+        """A try has failed for now."""
+
+    def bounce(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> bool | Awaitable[bool]:
+        """A report is due; False: none is sent."""
+
+
+@dataclass(slots=True, frozen=True)
+class About:
+    """The message that is asked about."""
+
+    session: Session
+    envelope: Envelope
+    next_hop: str
+    header: bytes
+    age: float
+    """Seconds."""
+    queue_id: str = ""
+
+    def tried(self, reply: Reply, attempts: int, report: str = "") -> Tried:
+        """The same about one of its recipients."""
+        return Tried(reply, attempts, self.age, self.next_hop, self.header, self.queue_id, report)
+
+
+async def advised(
+    advisor: Advisor, about: About, outcomes: Sequence[tuple[int, Outcome, int]]
+) -> tuple[list[tuple[int, Outcome]], dict[int, Advice]]:
+    """Ask about each temporary outcome; `outcomes` are position, outcome and tries so far.
+
+    Returns the outcomes, refused where the policy gives up, and its advice by position.
+    """
+    found: list[tuple[int, Outcome]] = []
+    advice: dict[int, Advice] = {}
+    for position, outcome, attempts in outcomes:
+        if outcome.reply.is_temporary:
+            asked = advisor.retry(
+                about.session, about.envelope, outcome.recipient, about.tried(outcome.reply, attempts)
+            )
+            said = asked if isinstance(asked, Advice) else await asked
+            if said.refusal is not None:
+                outcome = replace(outcome, reply=said.refusal)
+            elif said != NO_ADVICE:
+                advice[position] = said
+        found.append((position, outcome))
+    return found, advice
+
+
+async def reported(
+    advisor: Advisor, about: About, events: Sequence[Event], attempts: Mapping[str, int]
+) -> list[Event]:
+    """The events that the policy lets be reported; `attempts` are tries by the text of the address."""
+    wanted = []
+    for event in events:
+        tried = about.tried(
+            event.reply or NO_REPLY, attempts.get(event.recipient.address.text, 1), event.result.value
+        )
+        said = advisor.bounce(about.session, about.envelope, event.recipient, tried)
+        if said if isinstance(said, bool) else await said:
+            wanted.append(event)
+    return wanted
