@@ -26,9 +26,11 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.query
+import dns.rdata
 import dns.rdataclass
 import dns.rdataset
 import dns.rdatatype
+import dns.rrset
 import dns.zone
 from cryptography.hazmat.primitives.asymmetric import ec
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
@@ -56,6 +58,8 @@ class Zone:
     """The parent has a DS record for it."""
     expired: bool = False
     """Its signatures are over."""
+    nsec3: bool = False
+    """Absence is proven by NSEC3 (RFC 5155), not by NSEC."""
     tampered: tuple[tuple[str, str], ...] = ()
     """Names (relative to the origin, "@") and types whose signatures are wrong."""
 
@@ -225,13 +229,49 @@ def _write_zones(place: Path, zones: Mapping[str, Zone]) -> str:
     return entries
 
 
+def _sign_with_nsec3(zone: dns.zone.Zone, key: _KEY, begin: int, end: int) -> None:
+    """Sign a zone without delegations, with hashed names: no salt, no iterations (RFC 9276)."""
+    origin = zone.origin
+    assert origin is not None
+
+    def sign(name: dns.name.Name, rdataset: dns.rdataset.Rdataset) -> None:
+        rrset = dns.rrset.from_rdata_list(name, rdataset.ttl, list(rdataset))
+        made = dns.dnssec.sign(rrset, key[0], origin, key[1], inception=begin, expiration=end)
+        zone.find_rdataset(name, dns.rdatatype.RRSIG, rdataset.rdtype, create=True).add(made, rdataset.ttl)
+
+    zone.find_rdataset(origin, dns.rdatatype.DNSKEY, create=True).add(key[1], 300)
+    param = dns.rdata.from_text("IN", "NSEC3PARAM", "1 0 0 -")
+    zone.find_rdataset(origin, dns.rdatatype.NSEC3PARAM, create=True).add(param, 300)
+    types: dict[dns.name.Name, list[str]] = {}
+    for name, node in list(zone.nodes.items()):
+        rdatasets = list(node.rdatasets)
+        types[name] = [*(dns.rdatatype.to_text(one.rdtype) for one in rdatasets), "RRSIG"]
+        for rdataset in rdatasets:
+            sign(name, rdataset)
+    for name in list(types):  # names between the apex and others exist, too
+        while name != origin:
+            types.setdefault(name, [])
+            name = name.parent()
+    hashed = sorted((dns.dnssec.nsec3_hash(name, None, 0, "SHA1"), name) for name in types)
+    for position, (label, name) in enumerate(hashed):
+        following = hashed[(position + 1) % len(hashed)][0]
+        record = dns.rdata.from_text("IN", "NSEC3", f"1 0 0 - {following} {' '.join(types[name])}".strip())
+        owner = dns.name.from_text(label.lower(), origin)
+        rdataset = zone.find_rdataset(owner, dns.rdatatype.NSEC3, create=True)
+        rdataset.add(record, 60)
+        sign(owner, rdataset)
+
+
 def _write(place: Path, origin: str, text: str, zone: Zone, key: _KEY) -> str:
     made = dns.zone.from_text(text, origin=origin, relativize=False)
     if zone.signed:
         now = int(time.time())
         # Unbound bears a day of skew.
         begin, end = (now - 40 * DAY, now - 3 * DAY) if zone.expired else (now - 3600, now + 30 * DAY)
-        dns.dnssec.sign_zone(made, keys=[key], inception=begin, expiration=end)
+        if zone.nsec3:
+            _sign_with_nsec3(made, key, begin, end)
+        else:
+            dns.dnssec.sign_zone(made, keys=[key], inception=begin, expiration=end)
     for name, rdtype in zone.tampered:
         node = made[dns.name.from_text(name, dns.name.from_text(origin)) if name != "@" else made.origin]
         good = node.get_rdataset(dns.rdataclass.IN, dns.rdatatype.RRSIG, dns.rdatatype.from_text(rdtype))
