@@ -167,6 +167,27 @@ def check_config(config: Config, as_json: Json = False) -> None:
 
 
 @app.command()
+def check(
+    config: Config,
+    as_json: Json = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="CHECK", help="Make this check; may be repeated.")
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Ask again so long for what is unknown.")
+    ] = 0.0,
+) -> None:
+    """Check what the world sees of this server: names, DNS, certificates, back ends, policy.
+
+    Exit statuses: 0 all is well, 1 something is wrong, 2 something could not be found out, 78 the
+    configuration is wrong.
+    """
+    from mta.cli_check import check as run_check
+
+    raise typer.Exit(run_check(config, only or (), as_machine=as_json, patience=patience))
+
+
+@app.command()
 def reload(config: Config, path: Socket = "", as_json: Json = False) -> None:
     """Read the configuration anew and change over to it; sessions go on."""
     from mta.admin.control import Request

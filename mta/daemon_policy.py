@@ -18,6 +18,7 @@ from mta.policy.verdict import SCRIPT_FAILED, Policy
 
 if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
+    from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
 
 
@@ -27,11 +28,13 @@ def build_policy(
     users_file: Callable[[], UsersFile],
     owns: Owns | None,
     complain: Callable[[str], None],
+    choose: Callable[[Services], Services] = lambda services: services,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
     `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot be
-    read. Raises TableError, what `users_file` raises, and ValueError and OSError for scripts.
+    read. `choose` may put others in the place of the services that scripts ask. Raises TableError, what
+    `users_file` raises, and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
     from mta.policy.sieve.loading import load_base, load_policy
@@ -43,7 +46,7 @@ def build_policy(
     if not settings.auth.sender_login:
         owns = _owns_everything
     services = {
-        **build_services(settings, _tell_of_table),
+        **choose(build_services(settings, _tell_of_table)),
         **site_services(ground, _owns_nothing if owns is None else owns),
     }
     site = Site(settings.identity.hostname, ground.settings.is_trusted, ground)

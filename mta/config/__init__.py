@@ -20,6 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mta.config.authentication import Authentication, Signing
+from mta.config.checks import Checks
 from mta.config.dns import Dns, DnsServer
 from mta.config.inbound import (
     Auth,
@@ -49,6 +50,7 @@ __all__ = [
     "Authentication",
     "Backend",
     "Certificate",
+    "Checks",
     "Config",
     "ConfigError",
     "Control",

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from mta.config.authentication import Authentication, Signing
+from mta.config.checks import Checks
 from mta.config.dns import Dns
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
@@ -31,6 +32,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dns: Dns = Dns()
     authentication: Authentication = Authentication()
     signing: Signing = Signing()
+    checks: Checks = Checks()
     domains: dict[DomainName, Domain] = {}
     backends: dict[Name, Backend] = {}
     relays: dict[Name, Relay] = {}

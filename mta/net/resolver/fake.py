@@ -49,9 +49,13 @@ class FakeResolver:
         key = self._register(name)
         for value in values:
             record = dns.rdata.from_text(
-                dns.rdataclass.IN, dns.rdatatype.from_text(rdtype), value, origin=dns.name.root
+                dns.rdataclass.IN, dns.rdatatype.from_text(rdtype), value, dns.name.root, relativize=False
             )
             self._records.setdefault((key, rdtype.upper()), []).append(record)
+
+    def remove(self, name: str, rdtype: str) -> None:
+        """Take the records of one type away; the name stays."""
+        self._records.pop((self._register(name), rdtype.upper()), None)
 
     def text(self, name: str, *texts: str | bytes) -> None:
         """Add TXT records, one for each of `texts`, whatever octets they hold."""

@@ -1,0 +1,71 @@
+"""Back ends and relays answer, speak what they should, and are as secure as they should be."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+from mta import assembly, config
+from mta.delivery.fixed import FixedSettings
+from mta.net.connect import ConnectFailure, Endpoint, connect
+from mta.net.tls import CertificateError
+from mta.reply import Reply
+from mta.startup.result import Result, ok, unknown, wrong
+from mta.startup.site import Site
+from mta.startup.world import World
+
+UNREACHED = "4.4."
+"""Begins the status of a connection that did not come to stand or was lost (`mta.net.connect`)."""
+_not_now = re.compile(r"(?::|said) 4\d\d").search
+"""Whether the cause quotes a temporary refusal of the server."""
+
+
+async def backends(site: Site, world: World) -> list[Result]:
+    """Each address of each back end that a domain uses and of each relay."""
+    settings, hostname = site.settings, site.settings.identity.hostname
+    results: list[Result] = []
+    looks = []
+    for name, backend in settings.backends.items():
+        if settings.store.enabled and name == "store":
+            continue  # the embedded store starts with us
+        subject = f"backends.{name}"
+        try:
+            looks.append((subject, assembly.backend(name, backend, hostname, 1)))
+        except CertificateError as error:
+            results.append(wrong(subject, "its settings", str(error), f"[{subject}] tls_ca"))
+    for name, relay in settings.relays.items():
+        subject = f"relays.{name}"
+        try:
+            looks.append((subject, assembly.relay(name, relay, hostname, 1, config.read_secret)))
+        except (CertificateError, OSError, ValueError) as error:
+            results.append(wrong(subject, "its settings", str(error), f"[{subject}]"))
+    found = await asyncio.gather(*(_look(subject, hop, world) for subject, hop in looks))
+    return results + [result for several in found for result in several]
+
+
+async def _look(subject: str, hop: FixedSettings, world: World) -> Iterable[Result]:
+    return await asyncio.gather(*(_connect(subject, endpoint, hop, world) for endpoint in hop.endpoints))
+
+
+async def _connect(subject: str, endpoint: Endpoint, hop: FixedSettings, world: World) -> Result:
+    protocol = "LMTP" if hop.client.lmtp else "SMTP"
+    reply: Reply | None = None
+    try:
+        connection = await connect(endpoint, hop.client, hop.tls, hop.timeouts, world.deadline)
+    except ConnectFailure as failure:
+        reply = failure.reply
+    else:
+        connection.quit()
+    return judge_backend(subject, str(endpoint), protocol, reply)
+
+
+def judge_backend(subject: str, endpoint: str, protocol: str, refusal: Reply | None) -> Result:
+    """`refusal` is why no session came to stand, None when one did."""
+    asked = f"{protocol} session with {endpoint}"
+    if refusal is None:
+        return ok(subject, asked, "ready for mail")
+    found = (refusal.cause or str(refusal)).removeprefix(f"{endpoint}: ")
+    if refusal.enhanced.startswith(UNREACHED) or _not_now(found):
+        return unknown(subject, asked, found, f"start it, or mend the addresses in [{subject}]")
+    return wrong(subject, asked, found, f"[{subject}]: protocol, tls, tls_name, tls_ca, user")

@@ -1,0 +1,138 @@
+"""MTA-STS: senders without DNSSEC learn that TLS is to be had and for which hosts (RFC 8461)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+
+from mta.net.certificates import wildcard_of
+from mta.net.resolver.base import Answer
+from mta.net.tls import CertificateError, client_context, failure_text
+from mta.startup.answers import line, quoted, shown, unusable, values
+from mta.startup.result import Result, ok, unknown, wrong
+from mta.startup.site import Site
+from mta.startup.world import World
+
+LARGEST_POLICY = 64 * 1024
+"""Octets that are read (RFC 8461 section 3.3)."""
+WELL_KNOWN = "/.well-known/mta-sts.txt"
+_id = re.compile(rb"v=STSv1[ \t]*;[ \t]*id=([A-Za-z0-9]{1,32})[ \t]*;?[ \t]*\Z").match
+
+
+async def mta_sts(site: Site, world: World) -> list[Result]:
+    """The record, and behind it the policy, of each domain."""
+    return await asyncio.gather(*(_domain(site, world, domain) for domain in site.domains))
+
+
+async def _domain(site: Site, world: World, domain: str) -> Result:
+    record = await world.ask(f"_mta-sts.{domain}", "TXT")
+    result = judge_record(domain, record)
+    if result is not None:
+        return result
+    host = f"mta-sts.{domain}"
+    a, aaaa = await world.addresses(host)
+    for answer in (a, aaaa):
+        result = unusable(domain, f"A and AAAA {host}", answer)
+        if result is not None:
+            return result
+    addresses = [*values(a), *values(aaaa)]
+    if not addresses:
+        return wrong(
+            domain, f"A and AAAA {host}", "no address",
+            line(host, "A", "192.0.2.1") + " (the address of a web server)",
+        )  # fmt: skip
+    try:
+        context = client_context("verify", ca_file=site.settings.checks.tls_ca or None)
+    except CertificateError as error:
+        return unknown(domain, host, str(error))
+    outcome: tuple[int, str] | OSError = OSError("not asked")
+    for address in addresses:
+        outcome = await fetch(address, world.https_port, host, context, world.seconds)
+        if not isinstance(outcome, OSError):
+            break
+    return judge_policy(domain, site.hostname, outcome)
+
+
+def policy_text(hostname: str) -> str:
+    """The policy to serve."""
+    return f"version: STSv1\nmode: enforce\nmx: {hostname}\nmax_age: 604800\n"
+
+
+def judge_record(domain: str, answer: Answer) -> Result | None:
+    """The TXT record; None when it is good."""
+    name = f"_mta-sts.{domain}"
+    result = unusable(domain, f"TXT {name}", answer)
+    if result is not None:
+        return result
+    records = [text for text in answer.texts if text.startswith(b"v=STSv1")]
+    mend = line(name, "TXT", quoted("v=STSv1; id=1")) + " (a new id with each change of the policy)"
+    if not records:
+        return wrong(domain, f"TXT {name}", "no MTA-STS record", mend)
+    if len(records) > 1 or _id(records[0]) is None:
+        return wrong(domain, f"TXT {name}", shown(answer), mend)
+    return None
+
+
+async def fetch(
+    address: str, port: int, host: str, context: ssl.SSLContext, seconds: float
+) -> tuple[int, str] | OSError:
+    """The policy over HTTPS: status and body; the error when there is none. Redirects are not followed."""
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=host)
+            try:
+                request = f"GET {WELL_KNOWN} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: tamis-check\r\n\r\n"
+                writer.write(request.encode("ascii"))
+                octets = b""
+                while len(octets) < LARGEST_POLICY and (more := await reader.read(LARGEST_POLICY)):
+                    octets += more
+            finally:
+                writer.transport.abort()
+    except TimeoutError:
+        return TimeoutError(f"no answer within {seconds:g} s")
+    except OSError as error:
+        return error
+    head, _, body = octets.partition(b"\r\n\r\n")
+    words = head.split(maxsplit=2)
+    status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+    return status, body.decode("utf-8", "replace")
+
+
+def judge_policy(domain: str, hostname: str, outcome: tuple[int, str] | OSError) -> Result:
+    """What the web server gave."""
+    url = f"https://mta-sts.{domain}{WELL_KNOWN}"
+    mend = f"serve at {url}:\n{policy_text(hostname)}".rstrip()
+    if isinstance(outcome, ssl.SSLCertVerificationError):
+        return wrong(
+            domain, url, outcome.verify_message, f"a certificate for mta-sts.{domain} that is trusted"
+        )
+    if isinstance(outcome, ssl.SSLError):
+        return wrong(domain, url, failure_text(outcome), mend)
+    if isinstance(outcome, OSError):
+        return unknown(
+            domain, url, outcome.strerror or str(outcome), f"does the web server of mta-sts.{domain} run?"
+        )
+    status, body = outcome
+    if status >= 500:
+        return unknown(domain, url, f"status {status}")
+    if status != 200:
+        return wrong(domain, url, f"status {status}", mend)
+    fields: dict[str, list[str]] = {}
+    for text in body.splitlines():
+        key, colon, value = text.partition(":")
+        if colon:
+            fields.setdefault(key.strip(), []).append(value.strip().lower())
+    if fields.get("version") != ["stsv1"] or fields.get("mode", [""])[0] not in (
+        "enforce",
+        "testing",
+        "none",
+    ):
+        return wrong(domain, url, "no policy: version or mode is missing", mend)
+    patterns = fields.get("mx", [])
+    mode = fields["mode"][0]
+    if mode != "none" and hostname not in patterns and wildcard_of(hostname) not in patterns:
+        return wrong(domain, url, f"mx: {', '.join(patterns) or 'none'}; not {hostname}", mend)
+    if not fields.get("max_age", [""])[0].isdigit():
+        return wrong(domain, url, "max_age is missing", mend)
+    return ok(domain, url, f"mode {mode}, mx {', '.join(patterns)}")

@@ -1,0 +1,156 @@
+"""The policy loads, and refuses strangers who send to other domains: we are no open relay.
+
+The policy of the configuration is asked as a session would ask it. Nothing is sent: back ends, relays and the
+remote services of scripts are absent, and a script that cannot decide without them leaves the answer unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from mta import config
+from mta.accounts.usersfile import UsersFile, UsersFileError
+from mta.address import NULL, parse_address
+from mta.daemon_policy import build_policy
+from mta.delivery.fixed import FixedTransport
+from mta.envelope import Envelope, Recipient
+from mta.policy.verdict import Policy, Verdict
+from mta.policy.watched import TableError
+from mta.reply import Reply
+from mta.session import Session
+from mta.startup.result import Result, ok, unknown, wrong
+from mta.startup.site import Site
+from mta.startup.world import World
+
+if TYPE_CHECKING:
+    from mta.policy.sieve.asking import Services
+
+STRANGERS = ("192.0.2.99", "2001:db8::99")
+"""Clients that nobody has (RFC 5737, RFC 3849)."""
+ELSEWHERE = "relay-check@elsewhere.example"
+"""A recipient whose domain is nobody's (RFC 2606)."""
+
+
+def _ignore(error: Exception) -> None:
+    """A users file that turns bad while we look is seen at the next look."""
+
+
+class _Verifier:
+    """Stands for a back end: knows nobody, and is not asked for anything else."""
+
+    async def verify(self, *arguments: object) -> Reply:
+        """Nothing is known of a recipient."""
+        return Reply(451, "4.4.1", "not asked")
+
+
+def offline_policy(settings: config.Config) -> Policy:
+    """The policy without anybody behind it. Raises ValueError, OSError, TableError, UsersFileError."""
+    names = [f"backend:{name}" for name in settings.backends]
+    transports = {name: cast(FixedTransport, _Verifier()) for name in names}
+    return build_policy(
+        settings,
+        transports,
+        lambda: UsersFile(settings.auth.users_file, on_error=_ignore),
+        None,
+        lambda text: None,
+        _silent,
+    )
+
+
+def _silent(services: Services) -> Services:
+    """Only what looks into files answers; what counts, remembers or asks others is not to be had."""
+    from mta.policy.sieve.asking import Unavailable
+    from mta.policy.sieve.tables import Tables
+
+    def absent(request: Any, facts: Any) -> Unavailable:
+        return Unavailable("a check asks nobody")
+
+    harmless = Tables({}, lambda: 0.0, lambda text: None).services
+    return {kind: handler if kind in harmless else absent for kind, handler in services.items()}
+
+
+async def policy(site: Site, world: World) -> list[Result]:
+    """Load it."""
+    scripts = site.settings.policy.scripts
+    asked = ", ".join(scripts) or "the built-in policy"
+    try:
+        offline_policy(site.settings)
+    except OSError as error:
+        return [unknown("policy", asked, str(error), "[policy] scripts")]
+    except (ValueError, TableError, UsersFileError) as error:
+        return [wrong("policy", asked, str(error), "`tamis check-config` tells line and column")]
+    return [ok("policy", asked, "loads")]
+
+
+async def open_relay(site: Site, world: World) -> list[Result]:
+    """Each listener for mail, asked by strangers of both families, as nobody and as one of us."""
+    try:
+        asking = offline_policy(site.settings)
+    except (OSError, ValueError, TableError, UsersFileError) as error:
+        return [unknown("policy", "the policy", str(error), settled=True)]
+    senders = ["", f"postmaster@{site.domains[0]}" if site.domains else "stranger@elsewhere.example"]
+    results = []
+    for listener in site.settings.listener:
+        if listener.protocol == "lmtp":
+            continue
+        answers: dict[str, Reply | TimeoutError | None] = {}
+        for client in STRANGERS:
+            for sender in senders:
+                session = _session(listener, client)
+                who = f"{client} as <{sender}>"
+                try:
+                    async with asyncio.timeout(world.seconds):
+                        answers[who] = await _ask(asking, session, sender)
+                except TimeoutError as error:
+                    answers[who] = error
+        results.append(judge_relay(listener.name, answers))
+    return results
+
+
+def _session(listener: config.Listener, client: str) -> Session:
+    return Session(
+        "relay-check", listener.name, listener.protocol, client, 40000, helo="stranger.example", esmtp=True
+    )
+
+
+async def _ask(asking: Policy, session: Session, sender: str) -> Reply | None:
+    """The refusal of the session that strangers try, None when it would be let through."""
+    envelope = Envelope(parse_address(sender) if sender else NULL)
+    recipient = Recipient(parse_address(ELSEWHERE))
+    stages: tuple[Callable[[], Verdict | Awaitable[Verdict]], ...] = (
+        lambda: asking.connect(session),
+        lambda: asking.helo(session),
+        lambda: asking.mail(session, envelope),
+        lambda: asking.rcpt(session, envelope, recipient),
+    )
+    for stage in stages:
+        given = stage()
+        verdict = given if isinstance(given, Verdict) else await given
+        if verdict.reply is not None:
+            return verdict.reply
+    return None
+
+
+def judge_relay(listener: str, answers: Mapping[str, Reply | TimeoutError | None]) -> Result:
+    """What strangers were told; None: their mail would be taken."""
+    asked = f"RCPT TO:<{ELSEWHERE}> by strangers"
+    taken = [
+        who
+        for who, reply in answers.items()
+        if reply is None or (isinstance(reply, Reply) and reply.is_positive)
+    ]
+    if taken:
+        return wrong(
+            listener, asked, f"accepted from {', '.join(taken)}: an open relay",
+            "[policy] trusted_networks, and the scripts of [policy] that accept at rcpt",
+        )  # fmt: skip
+    unsure = {
+        who: reply for who, reply in answers.items() if not isinstance(reply, Reply) or reply.is_temporary
+    }
+    if unsure:
+        who, reply = next(iter(unsure.items()))
+        reason = "no decision in time" if isinstance(reply, TimeoutError) else str(reply)
+        return unknown(listener, asked, f"{who}: {reason}")
+    return ok(listener, asked, str(next(iter(answers.values()))))
