@@ -16,9 +16,9 @@ from mta import config
 from mta.daemon_dns import build_resolver
 from mta.queue_stores import become_server_user, read_configuration
 from mta.spool.remote import QueueProblem
+from mta.startup.claims import Site, is_local, site_of
 from mta.startup.render import LEAST_WIDTH, as_json, show
 from mta.startup.runner import Findings, run, run_patiently, wanted
-from mta.startup.site import Site, is_local, site_of
 from mta.startup.table import NAMES
 from mta.startup.verdict import exit_code
 from mta.startup.world import World

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterable
 
@@ -11,12 +12,16 @@ from mta.delivery.fixed import FixedSettings
 from mta.net.connect import ConnectFailure, Endpoint, connect
 from mta.net.tls import CertificateError
 from mta.reply import Reply
+from mta.smtp.client import Phase
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 UNREACHED = "4.4."
 """Begins the status of a connection that did not come to stand or was lost (`mta.net.connect`)."""
+PARTING = 1.0
+"""Seconds for the answer to QUIT."""
+_DONE = Reply(451, "4.4.2", "closed", "the check is done")
 _not_now = re.compile(r"(?::|said) 4\d\d").search
 """Whether the cause quotes a temporary refusal of the server."""
 
@@ -57,6 +62,11 @@ async def _connect(subject: str, endpoint: Endpoint, hop: FixedSettings, world: 
         reply = failure.reply
     else:
         connection.quit()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING):
+                while connection.session.phase is Phase.QUITTING:  # noqa: ASYNC110 - its end tells nobody
+                    await asyncio.sleep(0.01)
+        connection.abort(_DONE)
     return judge_backend(subject, str(endpoint), protocol, reply)
 
 

@@ -10,8 +10,8 @@ from mta import assembly
 from mta.delivery.security.capability import Capabilities, ours, owner_name, read_capabilities
 from mta.net.resolver.base import Answer, Status
 from mta.startup.answers import line, shown, unusable
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 

@@ -9,9 +9,9 @@ from mta import assembly, config
 from mta.net.certcheck import load
 from mta.net.certificates import Certificate, CertificateError, CertificateFiles, covers, read_file
 from mta.net.tls import ServerTls, client_context
+from mta.startup.claims import Site
 from mta.startup.probe import Seen, handshake
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 SOON = timedelta(days=7)

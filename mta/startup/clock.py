@@ -11,8 +11,8 @@ import os
 import time
 from collections.abc import Mapping
 
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 TIME_ERROR = 5

@@ -12,8 +12,8 @@ from mta.authn.dkimrecord import Published, compare, record_name, zone_line
 from mta.authn.keysource import KeySource, KeyTable, nearest_keys
 from mta.net.resolver.base import Answer
 from mta.policy.watched import TableError
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 NO_SIGNING = 'tamis dkim new DOMAIN; in [signing]: keys = "dkim"'

@@ -8,8 +8,8 @@ from mta.authn.dmarcrecord import is_dmarc, parse_record
 from mta.authn.dmarcwalk import walk
 from mta.net.resolver.base import Answer
 from mta.startup.answers import line, quoted, shown, unusable
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 

@@ -6,8 +6,8 @@ import asyncio
 
 from mta.net.resolver.base import Answer, Status
 from mta.startup.answers import unusable
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 _MEND = (

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 
 from mta.net.resolver.base import Answer
 from mta.startup.answers import line, name_of, shown, unusable, values
+from mta.startup.claims import Site, is_special_use
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site, is_special_use
 from mta.startup.world import World
 
 

@@ -10,8 +10,8 @@ from mta.net.certificates import wildcard_of
 from mta.net.resolver.base import Answer
 from mta.net.tls import CertificateError, client_context, failure_text
 from mta.startup.answers import line, quoted, shown, unusable, values
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 LARGEST_POLICY = 64 * 1024

@@ -6,8 +6,8 @@ import asyncio
 
 from mta.net.resolver.base import Answer
 from mta.startup.answers import line, name_of, unusable, values
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 

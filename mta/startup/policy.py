@@ -20,8 +20,8 @@ from mta.policy.verdict import Policy, Verdict
 from mta.policy.watched import TableError
 from mta.reply import Reply
 from mta.session import Session
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from ipaddress import ip_address
 from mta.config.dns import DnsServer
 from mta.net.resolver.base import Answer, Status
 from mta.startup.answers import shown
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 LOCAL = 'run Unbound on this machine; [dns] resolvers = ["127.0.0.1"]'

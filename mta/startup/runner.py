@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from mta.startup.claims import Site
 from mta.startup.result import Outcome, Result, unknown
-from mta.startup.site import Site
 from mta.startup.table import CHECKS, Check
 from mta.startup.world import World
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from mta.authn.results import Result as Verdict
 from mta.authn.spf import SpfResult, check_host
 from mta.startup.answers import line, quoted
+from mta.startup.claims import Site
 from mta.startup.identity import our_addresses
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 PREFIX = b"v=spf1"

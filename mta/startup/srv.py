@@ -16,9 +16,9 @@ from mta.net.resolver.base import Answer, Status
 from mta.net.tls import ServerTls, client_context
 from mta.startup.answers import line, name_of, unusable, values
 from mta.startup.certificates import listener_tls
+from mta.startup.claims import Role, Site
 from mta.startup.probe import Opening, Seen, probe
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Role, Site
 from mta.startup.world import World
 
 ABSENT = "0 0 0 ."

@@ -7,9 +7,9 @@ import asyncio
 from mta.net.certificates import CertificateError
 from mta.net.tls import ServerTls, client_context
 from mta.startup.certificates import listener_tls
+from mta.startup.claims import Service, Site
 from mta.startup.probe import Opening, Seen, handshake, probe
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Service, Site
 from mta.startup.world import World
 
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -7,8 +7,8 @@ import asyncio
 from mailqueue.store.base import StoreError, StoreRefused
 from mailqueue.store.probe import probe
 from mta.spool.stores import open_stores
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 

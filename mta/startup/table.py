@@ -25,8 +25,8 @@ from mta.startup import (
     tlsa,
     tlsrpt,
 )
+from mta.startup.claims import Site
 from mta.startup.result import Result
-from mta.startup.site import Site
 from mta.startup.world import World
 
 Look = Callable[[Site, World], Awaitable[list[Result]]]

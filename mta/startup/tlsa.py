@@ -17,9 +17,9 @@ from mta.net.resolver.base import Answer, Status
 from mta.net.tls import ServerTls
 from mta.startup.answers import line, name_of, unusable
 from mta.startup.certificates import listener_tls
+from mta.startup.claims import Site
 from mta.startup.mx import exchanges
 from mta.startup.result import Result, ok, unknown, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 Ders = Sequence[bytes]

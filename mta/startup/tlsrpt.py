@@ -7,8 +7,8 @@ import re
 
 from mta.net.resolver.base import Answer
 from mta.startup.answers import line, quoted, shown, unusable
+from mta.startup.claims import Site
 from mta.startup.result import Result, ok, wrong
-from mta.startup.site import Site
 from mta.startup.world import World
 
 _record = re.compile(

@@ -14,9 +14,9 @@ from mta.authn.dkimrecord import record_name, record_text
 from mta.authn.dkimrotate import KeyState
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
+from mta.startup.claims import Site, site_of
 from mta.startup.result import Result
 from mta.startup.runner import run
-from mta.startup.site import Site, site_of
 from mta.startup.table import CHECKS
 from mta.startup.world import World
 from tests.peers.certificates import Authority

@@ -176,7 +176,7 @@ UNKNOWN: list[tuple[str, Spoil, str]] = [
     ("resolver", silent("iana.org"), "ietf.org"),
     ("resolver", silent("dnssec-failed.org"), "A dnssec-failed.org: no answer in time"),
 ]
-PUBLISHED = [
+PUBLISHED = (
     "forward",
     "reverse",
     "mx",
@@ -185,9 +185,9 @@ PUBLISHED = [
     "dkim",
     "dmarc",
     "tls_rpt",
-    "resolver",
     "capability",
-]
+    "resolver",
+)
 
 
 def bad(results: list[Result], outcome: Outcome) -> Result:

@@ -19,12 +19,12 @@ from mta.config.checks import Checks
 from mta.reply import Reply
 from mta.startup import runner
 from mta.startup.backends import judge_backend
+from mta.startup.claims import Site, is_local
 from mta.startup.clock import TIME_ERROR, judge_clock
 from mta.startup.policy import judge_relay
 from mta.startup.render import as_json, show
 from mta.startup.result import Outcome, Result, ok, unknown, wrong
 from mta.startup.runner import run, run_patiently, wanted
-from mta.startup.site import Site, is_local
 from mta.startup.table import CHECKS, NAMES, Check
 from mta.startup.verdict import exit_code, judge
 from mta.startup.world import World

@@ -10,10 +10,10 @@ import pytest
 
 from mta.net.resolver.base import Answer, Status
 from mta.net.resolver.fake import FakeResolver
+from mta.startup.claims import Service
 from mta.startup.mtasts import judge_policy
 from mta.startup.probe import Seen
 from mta.startup.result import Outcome, Result
-from mta.startup.site import Service
 from mta.startup.srv import judge_target
 from mta.startup.starttls import judge_service
 from mta.startup.tlsa import tlsa_value
