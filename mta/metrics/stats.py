@@ -154,6 +154,16 @@ class Stats:
         Counts, counter("TLS handshakes that succeeded, by version.", "version", "listener")
     ]
     tls_failures: Annotated[Counts, counter("TLS handshakes that failed, by reason.", "reason", "listener")]
+    outbound_security: Annotated[
+        Counts,
+        counter(
+            "Security of mail to other domains. kind `level`: connections that stand, by what they had to "
+            "fulfil; `failure`: what was wrong (RFC 8460); `downgrade`: proofs that went missing, by kind of "
+            "pin; `resolver`: probes, by what they found.",
+            "kind",
+            "name",
+        ),
+    ]
     auth: Annotated[
         Counts,
         counter(

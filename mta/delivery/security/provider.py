@@ -192,6 +192,15 @@ class OutboundSecurity:
         await self._memory.settled()
         self._memory.close()
 
+    @property
+    def figures(self) -> dict[tuple[str, str], int]:
+        """The counters by kind and name."""
+        found: dict[tuple[str, str], int] = {}
+        for counter, number in self.counters.items():
+            kind, _, name = counter.partition(":")
+            found[kind, name] = number
+        return found
+
     async def find_policy(self, domain: str, deadline: float) -> Found:
         """The MTA-STS policy of a domain."""
         return await self._sts.find(domain, deadline) if self.settings.mta_sts else NOTHING
