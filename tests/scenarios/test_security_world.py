@@ -27,6 +27,7 @@ from mta.reply import Reply
 from mta.smtp.opening import ClientSettings
 from tests.peers.dnsworld import DnsWorld, Zone, running_dnsworld
 from tests.peers.needs import needs
+from tests.peers.postfix import running_postfix
 from tests.peers.smtptls import Mode, SmtpTls
 
 pytestmark = pytest.mark.scenario
@@ -275,6 +276,25 @@ def test_handshake(world: DnsWorld, host: str, certificate: str, mode: Mode, exp
                 assert server.sni == [found.names[0] if found.names else host]
         failures = [row["failure"] for _, row in station.rows if "failure" in row]
         assert len(failures) == (expected not in (None, "other"))
+
+    play(world, act)
+
+
+@pytest.mark.parametrize(
+    ("host", "certificate", "expected"),
+    [
+        ("ok.dane.test", "dane", None),
+        ("ok.dane.test", "rolled", FailureType.VALIDATION_FAILURE),
+        ("old.dane.test", "expired", None),
+    ],
+)
+def test_postfix_receives(world: DnsWorld, host: str, certificate: str, expected: object) -> None:
+    async def act(station: Station) -> None:
+        found = await station.requirement("dane.test", host)
+        assert isinstance(found, Requirement)
+        chain = PKI.leaves[certificate].private_key_and_cert_chain_pem.bytes()
+        with running_postfix(chain) as server:
+            assert await station.try_out(found, server.port) == expected
 
     play(world, act)
 

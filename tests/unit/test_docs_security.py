@@ -53,6 +53,7 @@ NO_LIMITS = {
     "mta.delivery.security.capability.[!M]*": "numbers of the protocol",
     "mta.delivery.security.capability.MANDATORY": "a number of the protocol",
     "mta.delivery.security.der.*": "numbers of the format",
+    "mta.delivery.security.memory.DAY": "a unit",
     "mta.delivery.security.pins.REFRESH": "how often something is written",
     "mta.delivery.security.provider.PROBE_[AI]*": "how often something is looked at",
     "mta.delivery.security.provider.SecuritySettings.https_port": "a port",

@@ -402,6 +402,11 @@ def test_tls_optional() -> None:
 
     play(case)
 
+    async def strict(world: World) -> None:
+        assert requirement(await world.host(tls_optional=True)).level is Level.ENCRYPT
+
+    play(strict, level=Level.ENCRYPT)
+
 
 # --- MTA-STS -------------------------------------------------------------------------------------------
 
@@ -672,6 +677,30 @@ def test_pins_without_a_disk(tmp_path: Path) -> None:
         assert len(complaints) == 1
 
     asyncio.run(run())
+
+
+def test_what_is_long_past_is_forgotten() -> None:
+    async def case(world: World) -> None:
+        await world.domain()
+        world.policy("plain.test", "mx.plain.test", age=100)
+        await world.host("mx.plain.test", Status.INSECURE, **PLAIN)
+        for days, there in ((59, True), (181, False)):
+            world.memory.prune(world.time + days * 86400)
+            await world.memory.settled()
+            assert (world.memory.pin("mx", D) is not None) is there
+            assert (world.memory.policy("plain.test") is not None) is there
+
+    play(case)
+
+
+def test_names_that_do_not_exist_leave_no_pins() -> None:
+    async def case(world: World) -> None:
+        deadline = asyncio.get_running_loop().time() + 5
+        for status in (Status.SECURE, Status.INSECURE):
+            found = await world.security.for_domain(MxSet("no.test", status), Wishes(), deadline)
+            assert not isinstance(found, Reply)
+
+    play(case)
 
 
 def test_no_pins() -> None:

@@ -21,6 +21,12 @@ from mta.reporting.store import StoreError, open_database
 REMEMBERED = 20_000
 """Rows that a worker keeps besides what it could write: enough for an hour without a disk."""
 
+PIN_DAYS = 180
+"""Days without mail after which a domain's pins are forgotten."""
+POLICY_DAYS = 60
+"""Days after the end of a policy until it is forgotten: longer than any hold-down."""
+DAY = 86400.0
+
 _SCHEMA = """\
 CREATE TABLE IF NOT EXISTS pins (
     kind TEXT, name TEXT, first REAL NOT NULL, last REAL NOT NULL, broken REAL,
@@ -101,6 +107,12 @@ class Memory:
                 return [(kind, name, Pin(first, last, broken)) for kind, name, first, last, broken in rows]
             except sqlite3.Error as error:
                 raise StoreError(f"{self._path}: {error}") from error
+
+    def prune(self, now: float) -> None:
+        """Forget pins that nobody has proven for `PIN_DAYS`, and policies that ended `POLICY_DAYS` ago."""
+        statement = "DELETE FROM pins WHERE last < ?"
+        self._write(("", "pins", ""), None, statement, now - PIN_DAYS * DAY)
+        self._write(("", "sts", ""), None, "DELETE FROM sts WHERE expires < ?", now - POLICY_DAYS * DAY)
 
     # --- policies ----------------------------------------------------------------------------------
 

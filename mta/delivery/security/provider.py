@@ -98,6 +98,7 @@ class OutboundSecurity:
             alarm=lambda kind: self._count(f"downgrade:{kind}"),
         )
         self._memory = memory
+        self._now = now
         self._log = log
         self._record = record
         self.contexts = ClientContexts(settings.ca_file)
@@ -110,7 +111,8 @@ class OutboundSecurity:
     async def for_domain(self, mx: MxSet, wishes: Wishes, deadline: float) -> DomainSecurity | Reply:
         """See `Security.for_domain`."""
         domain = mx.domain
-        if wishes.tls_optional and not wishes.require_tls and wishes.minimum <= Level.MAY:
+        least = max(wishes.minimum, self.settings.level)
+        if wishes.tls_optional and not wishes.require_tls and least <= Level.MAY:
             # RFC 8689 section 4.3: no policy of the recipient stands in the way.
             return Domain(self, mx, wishes, secure=False, optional=True)
         if mx.status is Status.BOGUS:
@@ -121,7 +123,8 @@ class OutboundSecurity:
         secure = mx.routed or self.believes(mx.status)
         if not mx.routed:
             if secure:
-                self.pins.proven("mx", domain)
+                if mx.hosts:  # names that do not exist would fill the disk
+                    self.pins.proven("mx", domain)
             else:
                 held = self.pins.missing("mx", domain, "the MX answer is unsigned")
                 if held is not None:
@@ -151,9 +154,10 @@ class OutboundSecurity:
         return self._verdict
 
     async def run(self) -> None:
-        """Probe the resolver, now and then; run it as a task."""
+        """Probe the resolver and forget what is long past, now and then; run it as a task."""
         loop = asyncio.get_running_loop()
         while True:
+            self._memory.prune(self._now())
             self._probed = float("-inf")
             await self.probe(loop.time() + PROBE_TIME)
             await asyncio.sleep(PROBE_INTERVAL)
