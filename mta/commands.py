@@ -188,6 +188,43 @@ def check(
 
 
 @app.command()
+def explain(
+    config: Config,
+    client: Annotated[str, typer.Option(metavar="IP", help="Address of the client.")] = "",
+    helo: Annotated[str, typer.Option(metavar="NAME", help="What it says in EHLO.")] = "",
+    user: Annotated[str, typer.Option(metavar="USER", help="Who has logged in.")] = "",
+    sender: Annotated[
+        str | None, typer.Option("--from", metavar="ADDRESS", help="MAIL FROM; '' for the null sender.")
+    ] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="ADDRESS", help="RCPT TO; may be repeated.")
+    ] = None,
+    message: Annotated[str, typer.Option(metavar="FILE", help="The message; - reads it.")] = "",
+    transcript: Annotated[
+        str, typer.Option(metavar="FILE", help="A session as swaks shows it; - reads it.")
+    ] = "",
+    listener: Annotated[str, typer.Option(metavar="NAME", help="Where it connects.")] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only what came to something.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what the policy would do with a session, stage by stage, which line decides, and why.
+
+    Nothing is sent, queued or counted. What options do not say is taken from the transcript, and from the
+    message's own Return-Path, Delivered-To and Received. Exit statuses: 0 it would be accepted, 1 refused.
+    """
+    from mta.cli_explain import explain as run_explain
+    from mta.explain.given import Given
+
+    given = Given(client, helo, user, sender, tuple(to or ()))
+    raise typer.Exit(
+        run_explain(
+            config, given, message=message, transcript=transcript, listener=listener, as_machine=as_json,
+            quiet=quiet,
+        )
+    )  # fmt: skip
+
+
+@app.command()
 def reload(config: Config, path: Socket = "", as_json: Json = False) -> None:
     """Read the configuration anew and change over to it; sessions go on."""
     from mta.admin.control import Request

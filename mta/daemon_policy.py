@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
     from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
+    from mta.policy.sieve.policy import Trace
 
 
 def build_policy(
@@ -29,11 +30,13 @@ def build_policy(
     owns: Owns | None,
     complain: Callable[[str], None],
     choose: Callable[[Services], Services] = lambda services: services,
+    trace: Trace | None = None,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
     `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot be
-    read. `choose` may put others in the place of the services that scripts ask. Raises TableError, what
+    read. `choose` may put others in the place of the services that scripts ask. `trace` is
+    told what scripts do in any session; without, sessions of policy.trace are logged. Raises TableError, what
     `users_file` raises, and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
@@ -50,10 +53,20 @@ def build_policy(
         **site_services(ground, _owns_nothing if owns is None else owns),
     }
     site = Site(settings.identity.hostname, ground.settings.is_trusted, ground)
-    base = SievePolicy(load_base(settings), ground, site, _tell, services)
-    if not settings.policy.scripts:
-        return base
-    return SievePolicy(load_policy(settings), base, site, _tell, services)
+
+    def stack(trace: Trace | None) -> Policy:
+        tracing = trace is not None
+        base = SievePolicy(load_base(settings, tracing=tracing), ground, site, _tell, services, trace)
+        if not settings.policy.scripts:
+            return base
+        program = load_policy(settings, tracing=tracing)
+        return SievePolicy(program, base, site, _tell, services, trace)
+
+    if trace is not None or not settings.policy.trace:
+        return stack(trace)
+    from mta.policy.traced import TracedPolicy, chosen, tell_log
+
+    return TracedPolicy(stack(None), stack(tell_log), chosen(settings.policy.trace))
 
 
 def _tell(what: str, session: str, text: str) -> None:

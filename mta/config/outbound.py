@@ -139,6 +139,9 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     base: Path = ""
     """The base policy, which has the last word: who may send what to whom. Default: policy.sieve as it comes
     with Tamis; take a copy of it if you want another."""
+    trace: tuple[str, ...] = ()
+    """Sessions whose way through the scripts is logged, test by test: networks of clients, and users. For a
+    while, to see what happens; docs/explain.md. Default: none."""
     recipient_cache_positive: Duration = 600.0
     """How long an existing recipient is remembered, for recipients = "ask"."""
     recipient_cache_negative: Duration = 60.0

@@ -299,3 +299,26 @@ stage "rcpt" { if not envelope :domain :list "to" "table:open" { defer; } }
             assert reply == "451 4.7.1 try again later\r\n"
 
     run(main)
+
+
+@pytest.mark.parametrize(("trace", "told"), [('["192.0.2.0/24", "eve"]', False), ('["127.0.0.0/8"]', True)])
+def test_chosen_sessions_tell_the_log_what_scripts_do(
+    tmp_path: Path, lines: Lines, trace: str, told: bool
+) -> None:
+    script = 'stage "rcpt" { if envelope :localpart "to" "eve" { reply "not eve"; } }'
+
+    async def main() -> None:
+        async with policed(tmp_path, script, policy=f"trace = {trace}") as server:
+            client = await greeted(server)
+            await client.envelope("bob@example.test")
+            assert (await client.say("RCPT TO:<eve@example.test>")).startswith("550 5.7.1 not eve")
+
+    run(main)
+    found = [(one["stage"], one["place"], one["what"]) for one in lines.of("trace")]
+    if not told:
+        assert found == []
+        return
+    asked = ("rcpt", f"policy.sieve:{FIRST}", "test envelope ['eve'] against ['eve']: yes")
+    assert asked in found
+    assert ("rcpt", f"policy.sieve:{FIRST}", "action reply 550 5.7.1 not eve") in found
+    assert ("mail", "test login_required: no") in [(stage, what) for stage, _, what in found]

@@ -17,20 +17,22 @@ def source_of(path: str) -> tuple[str, bytes]:
         return path, file.read(SCRIPT_OCTETS + 1)
 
 
-def load_for(config: Config, sources: Sequence[tuple[str, bytes]]) -> tuple[Program | None, list[Found]]:
+def load_for(
+    config: Config, sources: Sequence[tuple[str, bytes]], *, tracing: bool = False
+) -> tuple[Program | None, list[Found]]:
     """The program that `sources` are for this configuration, None if there is an error; and all mistakes."""
     routes = [*(f"backend:{name}" for name in config.backends), *(f"relay:{name}" for name in config.relays)]
-    return load(sources, settings_for(routes, config.tables, has_queue=config.queue.enabled))
+    return load(sources, settings_for(routes, config.tables, has_queue=config.queue.enabled), tracing=tracing)
 
 
-def load_policy(config: Config) -> Program:
+def load_policy(config: Config, *, tracing: bool = False) -> Program:
     """The program of policy.scripts. Raises ValueError, with a line a mistake, and OSError."""
-    return _load(config, config.policy.scripts)
+    return _load(config, config.policy.scripts, tracing)
 
 
-def load_base(config: Config) -> Program:
+def load_base(config: Config, *, tracing: bool = False) -> Program:
     """The program of policy.base. Raises ValueError, with a line a mistake, and OSError."""
-    return _load(config, [base_path(config)])
+    return _load(config, [base_path(config)], tracing)
 
 
 def base_path(config: Config) -> str:
@@ -46,8 +48,8 @@ def default_base() -> Path:
     return inside if inside.exists() else package.parent / "conf" / "policy.sieve"
 
 
-def _load(config: Config, paths: Sequence[str]) -> Program:
-    program, found = load_for(config, [source_of(path) for path in paths])
+def _load(config: Config, paths: Sequence[str], tracing: bool) -> Program:
+    program, found = load_for(config, [source_of(path) for path in paths], tracing=tracing)
     if program is None:
         raise ValueError("\n".join(str(one) for one in found if not one.is_warning))
     return program

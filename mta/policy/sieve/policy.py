@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
@@ -24,6 +25,7 @@ from mta.policy.verdict import NO_ADVICE, SCRIPT_FAILED, Advice, Orders, Policy,
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext import Envelope as ScriptEnvelope
+from sieve_ext import Event
 from sieve_ext.message import Message
 
 LARGE = 256 * 1024
@@ -33,6 +35,10 @@ NO_REPORTS = frozenset(("NEVER",))
 
 Complain = Callable[[str, str, str], None]
 """Told what scripts have to say: what it is (`SCRIPT_FAILED`, "note"...), the session, the text."""
+
+
+Trace = Callable[[Session, str, str, Event], None]
+"""Told what scripts do: the session, the stage, the name of the file, what happens."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,15 +56,25 @@ class SievePolicy:
     """`mta.policy.verdict.Policy` with scripts."""
 
     def __init__(
-        self, program: Program, inner: Policy, site: Site, complain: Complain, services: Services
+        self,
+        program: Program,
+        inner: Policy,
+        site: Site,
+        complain: Complain,
+        services: Services,
+        trace: Trace | None = None,
     ) -> None:
-        """`inner` decides about what the scripts let pass; `services` answer what scripts ask."""
+        """`inner` decides about what the scripts let pass; `services` answer what scripts ask.
+
+        `trace` is told what the scripts do, if the program was loaded with tracing.
+        """
         self._program = program
         self.inner = inner
         """The policy behind."""
         self._site = site
         self._complain = complain
         self._services = services
+        self._trace = trace
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected."""
@@ -248,7 +264,8 @@ class SievePolicy:
         )
         seen = script_envelope(session, envelope, recipient)
         aside = message is not None and self._program.reads_body and message.original_size > LARGE
-        running = self._program.run(stage, Surroundings(facts), seen, message, aside=aside)
+        trace = None if self._trace is None else partial(self._trace, session, stage)
+        running = self._program.run(stage, Surroundings(facts), seen, message, aside=aside, trace=trace)
         outcome = (finish_aside if aside else finish)(running, self._services, facts)
         if isinstance(outcome, Outcome):
             return self._heard(session, outcome)

@@ -8,8 +8,9 @@ after.
 from __future__ import annotations
 
 import os.path
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mta.policy.sieve.asking import Asking
 from mta.policy.sieve.dialect import HINTS, policy_dialect
@@ -19,7 +20,7 @@ from mta.policy.sieve.reply import Accept
 from mta.policy.sieve.route import ROUTES
 from mta.policy.sieve.stages import KEY, Blocks
 from mta.policy.sieve.tables import TABLES
-from sieve_ext import Action, Diagnostic, Envelope, Message, Script, Settings, Severity
+from sieve_ext import Action, Diagnostic, Envelope, Event, Message, Script, Settings, Severity
 from sieve_ext.closures.unit import Unit
 from sieve_ext.extend import sequence
 from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, load_unit
@@ -60,6 +61,10 @@ class Found:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.diagnostic}"
+
+
+FileTrace = Callable[[str, Event], None]
+"""Told the name of a file and what happens in it."""
 
 
 @dataclass(slots=True)
@@ -103,14 +108,24 @@ class Program:
         message: Message | None = None,
         *,
         aside: bool = False,
+        trace: FileTrace | None = None,
     ) -> Asking[Outcome]:
-        """Do the blocks of a stage; never raises. `aside` says that this is not the event loop's thread."""
+        """Do the blocks of a stage; never raises. `aside` says that this is not the event loop's thread.
+
+        `trace` is told what happens, if the program was loaded with tracing.
+        """
         outcome = NOTHING
         current = NO_MESSAGE if message is None else message
         settings = self._aside if aside else self._usual
         for name, script in self._stages.get(stage, ()):
-            if script.asks:
-                result = yield from script.run(current, envelope, settings=settings, environment=environment)
+            if script.asks or trace is not None:
+                result = yield from script.run(
+                    current,
+                    envelope,
+                    settings=settings,
+                    environment=environment,
+                    trace=None if trace is None else partial(trace, name),
+                )
             else:
                 result = script.run_plain(current, envelope, settings=settings, environment=environment)
             edited = result.message
@@ -157,8 +172,13 @@ def _limited(settings: Settings, seconds: float) -> Settings:
     return Settings({**values, "sieve_max_cpu_time": f"{round(seconds * 1000)}ms"})
 
 
-def load(sources: Sequence[tuple[str, bytes]], settings: Settings) -> tuple[Program | None, list[Found]]:
-    """Load files, given as path and octets: the program, None if there is an error; and all that is wrong."""
+def load(
+    sources: Sequence[tuple[str, bytes]], settings: Settings, *, tracing: bool = False
+) -> tuple[Program | None, list[Found]]:
+    """Load files, given as path and octets: the program, None if there is an error; and all that is wrong.
+
+    With `tracing` runs can be traced, and all are slower.
+    """
     dialect = policy_dialect()
     files: list[File] = []
     found: list[Found] = []
@@ -168,7 +188,7 @@ def load(sources: Sequence[tuple[str, bytes]], settings: Settings) -> tuple[Prog
         if len(octets) > SCRIPT_OCTETS:
             found.append(_found(path, Severity.ERROR, "too-large", "the file is larger than 1 MiB"))
             continue
-        unit = Unit(settings)
+        unit = Unit(settings, tracing=tracing)
         script, diagnostics = load_unit(octets, dialect, unit)
         found += [
             Found(path, _hinted(one))

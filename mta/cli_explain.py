@@ -1,0 +1,155 @@
+"""`tamis explain`: what the policy says of a session, stage by stage and line by line, without effect.
+
+Exit statuses: 0 the message would be accepted, 1 it would not, 2 wrong usage, 78 the configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from mta import assembly, config
+from mta.accounts.senderlogin import SenderLoginSettings, owns
+from mta.accounts.usersfile import UsersFile, UsersFileError
+from mta.address import Address
+from mta.daemon_authn import build_evaluator
+from mta.daemon_dns import build_resolver
+from mta.daemon_policy import build_policy
+from mta.delivery.fixed import FixedTransport
+from mta.explain.given import (
+    Given,
+    GivenError,
+    address,
+    client_address,
+    completed,
+    read_message,
+    read_transcript,
+)
+from mta.explain.play import Explanation, Play
+from mta.explain.show import as_json, as_text
+from mta.policy.watched import TableError
+from mta.queue_stores import read_configuration
+from mta.session import Session
+from sieve_ext.message import Message
+
+EXIT_REFUSED, EXIT_USAGE, EXIT_CONFIG = 1, 2, 78
+DEFAULT_HELO = "client.invalid"
+NO_CLIENT = "--client is missing: the address of the client, as 192.0.2.1"
+
+
+def explain(
+    path: str,
+    given: Given,
+    *,
+    message: str = "",
+    transcript: str = "",
+    listener: str = "",
+    as_machine: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Run the command; returns the exit status. `message` and `transcript` are paths, "" for none."""
+    try:
+        settings = read_configuration(path)
+    except config.ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_CONFIG
+    try:
+        given = _gathered(given, message, transcript)
+        explanation = asyncio.run(_explain(settings, given, listener))
+    except GivenError as error:
+        print(f"tamis: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except (ValueError, TableError, UsersFileError, OSError) as error:
+        print(f"tamis: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    print(as_json(explanation) if as_machine else as_text(explanation, quiet=quiet), end="")
+    return EXIT_REFUSED if explanation.refused else 0
+
+
+def _gathered(given: Given, message: str, transcript: str) -> Given:
+    """Options first, then the transcript, then what the message tells of itself."""
+    if transcript:
+        octets = _read("--transcript", transcript)
+        given = completed(given, read_transcript(octets.decode("utf-8", "surrogateescape")))
+    if message:
+        given = completed(given, read_message(_read("--message", message)))
+    return given
+
+
+def _read(option: str, path: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise GivenError(f"{option}: {path}: {error.strerror}") from error
+
+
+async def _explain(settings: config.Config, given: Given, listener: str) -> Explanation:
+    if not given.client:
+        raise GivenError(NO_CLIENT)
+    session = _session(settings, client_address(given.client), listener)
+    sender = None if given.sender is None else address("--from", given.sender)
+    recipients = [address("--to", text) for text in given.recipients]
+    users = settings.auth.users_file if settings.auth.backend == "users" else ""
+    file = UsersFile(users, on_error=_ignore) if users else None
+    if file is not None and given.user:
+        user = file.users.get(given.user.lower())
+        if user is None:
+            raise GivenError(f"--user: there is no user '{given.user}' in {users}")
+        session.addresses = user.addresses
+    explanation = Explanation()
+    masters = SenderLoginSettings(masters=frozenset(settings.auth.master_users))
+
+    def user_owns(who: Session, sender: Address) -> bool:
+        return owns(masters, who, sender)
+
+    transports = {
+        f"backend:{name}": FixedTransport(
+            assembly.backend(name, backend, settings.identity.hostname, workers=1)
+        )
+        for name, backend in settings.backends.items()
+    }
+    resolver = build_resolver(settings)
+    try:
+        policy = build_policy(
+            settings, transports, lambda: _known(file), user_owns, _complain, trace=explanation.tell
+        )
+        evaluator = build_evaluator(settings, resolver)
+        if evaluator is not None:
+            session.authentication = evaluator.of(session)
+        body = None if given.message is None else Message(given.message)
+        await Play(policy, session, explanation).run(
+            given.helo or DEFAULT_HELO, given.user.lower(), sender, recipients, body
+        )
+    finally:
+        for transport in transports.values():
+            await transport.close()
+        if resolver is not None:
+            resolver.close()
+    return explanation
+
+
+def _session(settings: config.Config, client: str, name: str) -> Session:
+    """A session that a listener could have: of that name, by default the first one for SMTP."""
+    known = {one.name: one for one in settings.listener}
+    if not name:
+        name = next((one.name for one in settings.listener if one.protocol == "smtp"), next(iter(known), ""))
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise GivenError(f"--listener: there is no listener '{name}'; there are: {there}")
+    return Session("explain", name, known[name].protocol, client)
+
+
+def _known(file: UsersFile | None) -> UsersFile:
+    if file is None:
+        raise ValueError('auth.users_file is needed for recipients = "users"')
+    return file
+
+
+def _ignore(error: Exception) -> None:
+    """A users file that turns bad meanwhile: what was read first is explained."""
+
+
+def _complain(text: str) -> None:
+    print(f"tamis: {text}", file=sys.stderr)

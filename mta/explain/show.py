@@ -1,0 +1,50 @@
+"""An explanation for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from mta.explain.play import Explanation, Step
+
+PASSED = "goes on"
+
+
+def as_text(explanation: Explanation, *, quiet: bool = False) -> str:
+    """Lines for a terminal; `quiet` leaves out what scripts did where they came to nothing."""
+    lines: list[str] = []
+    for step in explanation.steps:
+        lines += _step(step, quiet=quiet)
+    for recipient, where in explanation.routes:
+        lines.append(f"<{recipient}> -> {where}")
+    if not explanation.routes and not any(step.reply for step in explanation.steps):
+        lines.append(
+            "nobody would get it" if explanation.steps[-1].stage == "data" else "no message was given"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _step(step: Step, *, quiet: bool) -> list[str]:
+    head = f"{step.stage} {step.about}".rstrip()
+    lines = [head]
+    if not quiet or step.reply or step.orders:
+        width = max((len(place) for place, _ in step.lines), default=0)
+        lines += [f"    {place:<{width}}  {what}" for place, what in step.lines]
+    lines += [f"  = {order}" for order in step.orders]
+    if step.reply:
+        lines.append(f"  = {step.reply}" + (f"  [{step.cause}]" if step.cause else ""))
+    else:
+        lines.append(f"  = {PASSED}")
+    return lines
+
+
+def as_json(explanation: Explanation) -> str:
+    """One object."""
+    return json.dumps(
+        {
+            "stages": [asdict(step) for step in explanation.steps],
+            "routes": [{"recipient": one, "next_hop": where} for one, where in explanation.routes],
+        },
+        ensure_ascii=False,
+        indent=2,
+    )

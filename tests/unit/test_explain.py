@@ -1,0 +1,253 @@
+"""`tamis explain`: what it takes from where, the way through the stages, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mta.cli_explain import explain
+from mta.explain.given import Given, GivenError, completed, read_message, read_transcript
+from mta.explain.play import header_changes
+
+Captured = pytest.CaptureFixture[str]
+
+SWAKS = """=== Trying mx.test:25...
+=== Connected to mx.test.
+<-  220 mx.test ESMTP
+ -> EHLO mail.x.test
+<-  250-mx.test
+<-  250 PIPELINING
+ -> MAIL FROM:<a@x.test> SIZE=100
+<-  250 2.1.0 ok
+ -> RCPT TO:<b@example.test>
+<-  250 2.1.5 ok
+ -> RCPT TO:<c@example.test>
+<** 550 5.1.1 no
+ -> DATA
+<-  354 go on
+ -> From: a@x.test
+ -> Subject: 220 things
+ ->
+ -> ..hidden
+ -> bye
+ -> .
+<-  250 2.0.0 ok
+ -> QUIT
+"""
+BARE = "EHLO mail.x.test\nMAIL FROM:<>\nRCPT TO:<b@example.test>\nQUIT\nEHLO later\n"
+STORED = (
+    b"Return-Path: <a@x.test>\r\nReceived: from mail.x.test (mail.x.test [192.0.2.9])\r\n"
+    b"\tby mx.test with ESMTP for <b@example.test>; Sat, 28 Nov 2026 01:00:00 +0000\r\n"
+    b"Received: from inside [10.0.0.1] by mail.x.test\r\nSubject: hi\r\n\r\nhi\r\n"
+)
+
+
+def test_a_transcript_of_swaks() -> None:
+    assert read_transcript(SWAKS) == Given(
+        helo="mail.x.test",
+        sender="a@x.test",
+        recipients=("b@example.test", "c@example.test"),
+        message=b"From: a@x.test\r\nSubject: 220 things\r\n\r\n.hidden\r\nbye\r\n",
+    )
+
+
+def test_bare_lines_up_to_the_end_of_the_session() -> None:
+    assert read_transcript(BARE) == Given(helo="mail.x.test", sender="", recipients=("b@example.test",))
+
+
+def test_the_body_of_bare_lines_may_look_like_replies() -> None:
+    assert read_transcript("MAIL FROM:<>\nDATA\n250 ok\n.\n").message == b"250 ok\r\n"
+
+
+def test_a_transcript_that_is_none_names_the_line() -> None:
+    with pytest.raises(GivenError, match="line 2 of the transcript"):
+        read_transcript("EHLO x\nMAIL FROM a@x.test\n")
+
+
+def test_a_stored_message_tells_how_it_came() -> None:
+    assert read_message(STORED) == Given(
+        "192.0.2.9", "mail.x.test", "", "a@x.test", ("b@example.test",), STORED
+    )
+    assert read_message(b"Subject: hi\r\n\r\n") == Given(message=b"Subject: hi\r\n\r\n")
+
+
+def test_what_is_said_counts_more() -> None:
+    said = Given(client="192.0.2.1", sender="")
+    assert completed(said, Given("192.0.2.2", "h", "u", "a@x.test", ("b@x.test",), b"m")) == Given(
+        "192.0.2.1", "h", "u", "", ("b@x.test",), b"m"
+    )
+
+
+def test_changes_of_the_header() -> None:
+    assert header_changes(b"A: 1\r\nB: 2\r\nB: 2\r\n", b"C: 3\r\nA: 1\r\nB: 2\r\n") == [
+        "header - B: 2",
+        "header + C: 3",
+    ]
+    assert header_changes(b"A: 1\r\n", b"A: 1\r\n") == []
+
+
+CONFIG = """
+[identity]
+hostname = "mx.example.test"
+[[listener]]
+name = "smtp"
+protocol = "smtp"
+addresses = ["127.0.0.1:25"]
+[[listener]]
+name = "submission"
+protocol = "submission"
+addresses = ["127.0.0.1:587"]
+auth = "required"
+tls = "none"
+[auth]
+require_tls = false
+backend = "users"
+users_file = "users"
+[domains."example.test"]
+recipients = "table:people"
+[backends.store]
+addresses = ["127.0.0.1:1"]
+[queue]
+enabled = true
+[policy]
+scripts = ["mine.sieve"]
+"""
+SCRIPT = """require ["vnd.tamis.stage", "vnd.tamis.reply", "vnd.tamis.queue", "vnd.tamis.envelope",
+    "editheader", "envelope", "environment"];
+stage "helo" { if environment "vnd.tamis.helo" "localhost" { reply "not you"; } }
+stage "rcpt" { if envelope "to" "old@example.test" { rewrite_recipient "bob@example.test"; } }
+stage "data" {
+    if header :contains "subject" "ad" { addheader "X-Ad" "yes"; priority "low"; hold "ads"; }
+    if header "x-drop" "yes" { discard; }
+}
+"""
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> str:
+    (tmp_path / "tamis.toml").write_text(CONFIG)
+    (tmp_path / "mine.sieve").write_text(SCRIPT)
+    (tmp_path / "people").write_text("bob\n")
+    (tmp_path / "users").write_text("alice@example.test:{PLAIN}secret:\n")
+    (tmp_path / "users").chmod(0o600)
+    return str(tmp_path / "tamis.toml")
+
+
+def told(
+    capsys: Captured,
+    configuration: str,
+    given: Given,
+    message: bytes = b"",
+    listener: str = "",
+) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+    path = Path(configuration).with_name("message")
+    path.write_bytes(message)
+    status = explain(
+        configuration, given, message=str(path) if message else "", listener=listener, as_machine=True
+    )
+    captured = capsys.readouterr()
+    return status, json.loads(captured.out) if captured.out else {"error": [{"text": captured.err}]}
+
+
+def replies(found: dict[str, list[dict[str, Any]]]) -> list[tuple[object, object]]:
+    return [(one["stage"], one["reply"]) for one in found["stages"] if one["reply"]]
+
+
+def test_a_message_that_is_accepted(capsys: Captured, configuration: str) -> None:
+    given = Given("192.0.2.1", "mail.x.test", "", "a@x.test", ("old@example.test", "eve@example.test"))
+    status, found = told(capsys, configuration, given, b"Subject: an ad\r\n\r\nhi\r\n")
+    assert status == 0
+    assert [one["stage"] for one in found["stages"]] == [
+        "connect", "helo", "mail", "rcpt", "rcpt", "data", "route and sign",
+    ]  # fmt: skip
+    assert replies(found) == [("rcpt", "550 5.1.1 no such user")]
+    assert found["stages"][3]["orders"] == ["the recipient is <bob@example.test> now"]
+    assert found["stages"][5]["orders"] == [
+        "held in the queue: mine.sieve:6: ads", "priority -4", "header + X-Ad: yes",
+    ]  # fmt: skip
+    lines = found["stages"][5]["lines"]
+    assert ["mine.sieve:6", "test header ['an ad'] against ['ad']: yes"] in lines
+    assert found["routes"] == [{"recipient": "bob@example.test", "next_hop": "backend:store"}]
+
+
+@pytest.mark.parametrize(
+    ("given", "listener", "refused"),
+    [
+        (Given("192.0.2.1", "localhost"), "", [("helo", "550 5.7.1 not you")]),
+        (
+            Given("192.0.2.1", "h", "", "a@x.test", ("x@else.test",)),
+            "",
+            [("rcpt", "550 5.7.1 relaying denied")],
+        ),
+        (
+            Given("192.0.2.1", "h", "", "a@x.test"),
+            "submission",
+            [("mail", "530 5.7.0 authentication required")],
+        ),
+        (
+            Given("192.0.2.1", "h", "alice@example.test", "bob@example.test"),
+            "submission",
+            [("mail", "553 5.7.1 sender address does not belong to you")],
+        ),
+        (Given("192.0.2.1", "h", "alice@example.test", "alice@example.test"), "submission", []),
+    ],
+)
+def test_refusals(
+    capsys: Captured,
+    configuration: str,
+    given: Given,
+    listener: str,
+    refused: list[tuple[str, str]],
+) -> None:
+    status, found = told(capsys, configuration, given, listener=listener)
+    assert replies(found) == refused
+    assert status == (1 if refused else 0)
+
+
+def test_a_discarded_message(capsys: Captured, configuration: str) -> None:
+    given = Given("192.0.2.1", "h", "", "a@x.test", ("bob@example.test",))
+    status, found = told(capsys, configuration, given, b"X-Drop: yes\r\n\r\n")
+    assert status == 0
+    assert found["stages"][-1]["orders"] == ["discarded: mine.sieve:7"]
+    assert found["routes"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "listener", "message"),
+    [
+        (Given(), "", "--client is missing"),
+        (Given("here"), "", "--client: 'here' is no IP address"),
+        (Given("192.0.2.1", sender="a b"), "", "--from: 'a b' is no address"),
+        (Given("192.0.2.1", recipients=("@",)), "", "--to: '@' is no address"),
+        (Given("192.0.2.1", user="eve"), "", "--user: there is no user 'eve'"),
+        (Given("192.0.2.1"), "x", "--listener: there is no listener 'x'; there are: smtp, submission"),
+    ],
+)
+def test_mistakes_are_told(
+    capsys: Captured, configuration: str, given: Given, listener: str, message: str
+) -> None:
+    assert explain(configuration, given, listener=listener) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_broken_script_is_told_with_its_place(capsys: Captured, configuration: str) -> None:
+    Path(configuration).with_name("mine.sieve").write_text("stage {")
+    assert explain(configuration, Given("192.0.2.1")) == 78
+    assert "mine.sieve:1:" in capsys.readouterr().err
+
+
+def test_text_for_people(capsys: Captured, configuration: str) -> None:
+    given = Given("192.0.2.1", "localhost")
+    assert explain(configuration, given) == 1
+    assert capsys.readouterr().out == (
+        "connect 192.0.2.1\n  = goes on\nhelo localhost\n"
+        "    mine.sieve:3  test environment: yes\n    mine.sieve:3  command reply\n"
+        "    mine.sieve:3  action reply 550 5.7.1 not you\n  = 550 5.7.1 not you  [mine.sieve:3]\n"
+    )
+    assert explain(configuration, Given("192.0.2.1", "h"), quiet=True) == 0
+    assert capsys.readouterr().out == (
+        "connect 192.0.2.1\n  = goes on\nhelo h\n  = goes on\nno message was given\n"
+    )
