@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mta.config.authentication import Authentication, Signing
 from mta.config.checks import Checks
 from mta.config.dns import Dns, DnsServer
+from mta.config.filtering import ContentFilter, Milter, PolicyServer, Scanner
 from mta.config.inbound import (
     Auth,
     Certificate,
@@ -53,6 +54,7 @@ __all__ = [
     "Checks",
     "Config",
     "ConfigError",
+    "ContentFilter",
     "Control",
     "Delivery",
     "Dns",
@@ -67,8 +69,10 @@ __all__ = [
     "Machine",
     "Message",
     "Metrics",
+    "Milter",
     "NextHopLimits",
     "Policy",
+    "PolicyServer",
     "Problem",
     "Process",
     "Queue",
@@ -78,6 +82,7 @@ __all__ = [
     "Report",
     "Reports",
     "Security",
+    "Scanner",
     "SessionLimits",
     "Signing",
     "Store",

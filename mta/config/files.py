@@ -272,10 +272,16 @@ def _next_hops(config: Config, files: FileCheck) -> None:
         if relay.tls_ca:
             _authorities(files, ("relays", name, "tls_ca"), relay.tls_ca)
         if relay.password_file:
-            path: KeyPath = ("relays", name, "password_file")
-            if files.read(path, relay.password_file, secret=True, limit=0) is None:
-                continue
-            try:
-                read_secret(relay.password_file)
-            except (OSError, ValueError):
-                files.findings.add(path, f'"{relay.password_file}" has no password', "one in its first line")
+            _password(files, ("relays", name, "password_file"), relay.password_file)
+    for name, scanner in config.scanners.items():
+        if scanner.password_file:
+            _password(files, ("scanners", name, "password_file"), scanner.password_file)
+
+
+def _password(files: FileCheck, path: KeyPath, file: str) -> None:
+    if files.read(path, file, secret=True, limit=0) is None:
+        return
+    try:
+        read_secret(file)
+    except (OSError, ValueError):
+        files.findings.add(path, f'"{file}" has no password', "one in its first line")

@@ -33,6 +33,12 @@ EXAMPLES = {
     ("backends", "addresses"): '["unix:/run/dovecot/lmtp"]',
     ("relays", "host"): '"smtp.example.net"',
     ("tables", "file"): '"vip"',
+    ("milters", "address"): '"unix:/run/rspamd/milter.sock"',
+    ("policy_servers", "address"): '"unix:/run/postgrey/socket"',
+    ("scanners", "kind"): '"clamav"',
+    ("scanners", "address"): '"unix:/run/clamav/clamd.ctl"',
+    ("filters", "addresses"): '["127.0.0.1:10024"]',
+    ("filters", "returns_to"): '"filtered"',
     ("queue_stores", "url"): '"s3://mail-queue/tamis"',
 }
 """Values for options without a default."""
@@ -43,6 +49,10 @@ NAMES = {
     "backends": "dovecot",
     "relays": "smarthost",
     "tables": "vip",
+    "milters": "rspamd",
+    "policy_servers": "postgrey",
+    "scanners": "clamav",
+    "filters": "amavis",
     "queue_stores": "shared",
 }
 """Example names of sections that have one each."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 
+from mta.config.filter_rules import check_filters
 from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Inet, Inherited, Unix
 from mta.config.outbound import NextHopLimits, TlsLevel
@@ -35,6 +36,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     _relays(config, findings)
     _policy(config, findings)
     _signing(config, findings)
+    check_filters(config, findings)
     _queue(config, findings)
     _timeouts(config, findings)
 

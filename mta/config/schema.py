@@ -13,6 +13,7 @@ from msgspec import Struct
 from mta.config.authentication import Authentication, Signing
 from mta.config.checks import Checks
 from mta.config.dns import Dns
+from mta.config.filtering import ContentFilter, Milter, PolicyServer, Scanner
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import DomainName, Name
@@ -40,6 +41,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reports: Reports = Reports()
     policy: Policy = Policy()
     tables: dict[Name, PolicyTable] = {}
+    milters: dict[Name, Milter] = {}
+    policy_servers: dict[Name, PolicyServer] = {}
+    scanners: dict[Name, Scanner] = {}
+    filters: dict[Name, ContentFilter] = {}
     message: Message = Message()
     delivery: Delivery = Delivery()
     queue: Queue = Queue()
