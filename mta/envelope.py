@@ -7,6 +7,7 @@ as they were validated, so that a next hop that offers them gets them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -52,6 +53,8 @@ class Recipient:
     """Name of the transport that a policy has chosen, "" for the usual way."""
     refusal: Reply | None = None
     """Why a policy has found that there is no way to it; None when there is."""
+    parameters: Sequence[tuple[str, str | None]] = ()
+    """What the client said behind the address, keywords in upper case, for filters that want to see it."""
 
 
 @dataclass(slots=True)
@@ -82,3 +85,5 @@ class Envelope:
     """MT-PRIORITY of MAIL, -9 to 9 (RFC 6710)."""
     prdr: bool = False
     """PRDR was given: one reply per recipient after the data."""
+    parameters: Sequence[tuple[str, str | None]] = ()
+    """What the client said behind the address, keywords in upper case, for filters that want to see it."""

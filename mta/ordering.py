@@ -34,38 +34,49 @@ def ordered_envelope(envelope: Envelope, orders: Orders) -> Envelope:
         envelope,
         sender=envelope.sender if orders.sender is None else orders.sender,
         recipients=[] if orders.discarded else [*recipients, *orders.added],
+        ret=envelope.ret if orders.ret is None else orders.ret,
+        envid=envelope.envid if orders.envid is None else orders.envid,
         priority=envelope.priority if orders.priority is None else orders.priority,
     )
 
 
-async def ordered_content(content: MessageBuffer, message: Message, spill: str | None) -> MessageBuffer:
+async def ordered_content(
+    content: MessageBuffer, message: Message, spill: str | None, *, new_body: bool = False
+) -> MessageBuffer:
     """The octets of an edited message in a buffer of their own. Raises SpillError."""
-    if content.size <= MEMORY_LIMIT:
-        return _copy(content, message, spill)
-    return await asyncio.to_thread(_copy, content, message, spill)
+    if max(content.size, message.size) <= MEMORY_LIMIT:
+        return _copy(content, message, spill, new_body)
+    return await asyncio.to_thread(_copy, content, message, spill, new_body)
 
 
-def _copy(content: MessageBuffer, message: Message, spill: str | None) -> MessageBuffer:
+def _copy(content: MessageBuffer, message: Message, spill: str | None, new_body: bool) -> MessageBuffer:
     edited = MessageBuffer(spill)
     for chunk in message.chunks():
         edited.append(chunk)
     header = message.render_header()
-    edited.plain = content.plain and not header.startswith(b".") and b"\n." not in header
+    edited.plain = content.plain and not new_body and not header.startswith(b".") and b"\n." not in header
     return edited
 
 
 def all_outcomes(envelope: Envelope, orders: Orders, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The client's recipients in order, those that were removed too; then the added ones."""
+    """The client's recipients in order, those that were removed too; then the added ones.
+
+    If those in whose place they were removed all refuse, that is the answer for them: mail that nobody got is
+    not accepted.
+    """
     if orders.discarded:
         reply = replace(DISCARDED, cause=f"discarded: {orders.discarded}")
         return [Outcome(recipient, reply, "") for recipient in envelope.recipients]
+    added = outcomes[len(outcomes) - len(orders.added) :] if orders.added else ()
+    refused = added[0].reply if added and all(one.reply.is_permanent for one in added) else None
     made = iter(outcomes)
     found: list[Outcome] = []
     for position, recipient in enumerate(envelope.recipients):
         cause = (orders.removed or {}).get(position)
         first = (orders.repeated or {}).get(position)
         if cause is not None:
-            found.append(Outcome(recipient, replace(REMOVED, cause=f"removed: {cause}"), ""))
+            reply = refused or replace(REMOVED, cause=f"removed: {cause}")
+            found.append(Outcome(recipient, reply, ""))
         elif first is not None:
             found.append(replace(found[first], recipient=recipient))
         else:

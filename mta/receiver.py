@@ -22,12 +22,13 @@ from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Work
 from mta.net.tls import served_certificate
 from mta.net.tlsinfo import channel_bindings, tls_info
-from mta.policy.verdict import Verdict
+from mta.policy.verdict import Verdict, or_else
 from mta.reception import Reception
 from mta.reply import Reply
 from mta.session import Session
 from mta.smtp import events as ev
 from mta.smtp.server import ServerSession
+from mta.smtp.server_replies import UNKNOWN
 from mta.trace import ReceivedTemplate
 from mta.transaction import DISK_FULL, OUR_FAULT
 
@@ -94,6 +95,7 @@ class Receiver:
             trusted_xclient=reception.trusts_xclient(address),
             trusted_xforward=reception.trusts_xforward(address),
         )
+        self._smtp.asks_unknown = reception.policy.hears_unknown
         if reception.authenticator is not None:
             self._login = LoginDialog(
                 reception.authenticator, self.session, self._smtp, self._logged_in, reception.policy.auth
@@ -112,6 +114,7 @@ class Receiver:
     def tls_started(self, ssl_object: ssl.SSLObject) -> None:
         """Note what is known of TLS; everything that was said before it is void (RFC 3207 section 4.2)."""
         session = self.session
+        self._reception.policy.aborted(session)
         session.tls = tls_info(ssl_object)
         forget_client(session)
         self._trace = None
@@ -135,6 +138,7 @@ class Receiver:
         if self._login is not None:
             self._login.cancel()
         self._connection = self._login = None  # the session is freed at once and not by the collector
+        self._reception.policy.ended(self.session)
         self._reception.journal.closed(self.session, error)
         last = self._answered
         self._answered = None
@@ -171,6 +175,7 @@ class Receiver:
         session.esmtp = event.verb != "HELO"
         self._trace = None
         self._drop_content()
+        reception.policy.aborted(session)
         if self._login is not None and not session.user:
             self._smtp.mechanisms = self._login.mechanisms()
         return self._decide(reception.policy.helo(session), "helo", None, event.name)
@@ -203,10 +208,11 @@ class Receiver:
                 verdict = Verdict(foreseen, verdict.delay)
         return self._decide(verdict, "rcpt", envelope, text)
 
-    def _data_start(self, event: ev.DataStart) -> None:
+    def _data_start(self, event: ev.DataStart) -> Work | None:
         self._content = self._reception.transactions.new_content()
         self._spill_problem = None
-        self._smtp.answer()
+        verdict = self._reception.policy.begin(self.session, event.envelope)
+        return self._decide(verdict, "data", event.envelope, "")
 
     def _data_chunk(self, event: ev.DataChunk) -> None:
         content = self._content
@@ -251,6 +257,7 @@ class Receiver:
         self.session.forwarded.clear()  # XFORWARD is about one message
         self._forget_results()
         self._smtp.answer_data(answer.final, answer.each)
+        self._reception.policy.aborted(self.session)
 
     def tick(self, now: float) -> None:
         """Once a second: a client that had time enough to read the last answer has read it."""
@@ -261,6 +268,11 @@ class Receiver:
         self.session.forwarded.clear()
         self._forget_results()
         self._drop_content()
+        self._reception.policy.aborted(self.session)
+
+    def _unknown(self, event: ev.Unknown) -> Work | None:
+        verdict = self._reception.policy.unknown(self.session, event.line)
+        return self._decide(or_else(verdict, UNKNOWN), "", self._smtp.envelope, "")
 
     def _refused(self, event: ev.Refused) -> Work | None:
         self._reception.journal.refused(self.session, event.verb, event.reply, self._smtp.envelope, "")
@@ -301,6 +313,7 @@ class Receiver:
 
     def _xclient(self, event: ev.Xclient) -> Work | None:
         """The session is somebody else's from now on."""
+        self._reception.policy.ended(self.session)
         become(self.session, event.attributes)
         self._trace = None
         return self._decide(self._reception.policy.connect(self.session), "connect", None, "")
@@ -384,7 +397,9 @@ _HANDLERS: dict[type, Callable[[Receiver, Any], Work | None]] = {
     ev.AuthCancelled: Receiver._auth_cancelled,
     ev.Xclient: Receiver._xclient,
     ev.Xforward: Receiver._xforward,
+    ev.Unknown: Receiver._unknown,
 }
+
 
 _running: set[asyncio.Task[None]] = set()
 

@@ -171,6 +171,25 @@ class Transactions:
             signing = verdict.orders.signing if verdict.orders is not None else ()
         prefix = b""
         if refusal is None and envelope.recipients:
+                    try:
+                        content = await ordered_content(
+                            received, orders.message, settings.spill_directory, new_body=orders.new_body
+                        )
+                    except SpillError as error:
+                        refusal = replace(DISK_FULL, cause=str(error))
+                    else:
+                        message = _message(content)
+            if refusal is None and envelope.recipients:
+                verdict = self.policy.depart(session, envelope, message)
+                if not isinstance(verdict, Verdict):
+                    verdict = await verdict
+                refusal = verdict.reply
+        if refusal is not None:
+            orders = None
+            outcomes = _same(given, refusal)
+        elif not envelope.recipients:
+            outcomes = []
+        else:
             recipients = envelope.recipients
             now = self._now()
             prefix = trace.render(
@@ -180,6 +199,8 @@ class Transactions:
                 smtputf8=envelope.smtputf8,
             )
             fields = b""
+            if orders is not None:
+                prefix = orders.above + prefix
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
             if self._stamps is not None:

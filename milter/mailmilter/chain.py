@@ -11,7 +11,7 @@ whose default action it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -173,14 +173,22 @@ class MilterChain:
         """A command that the MTA does not know."""
         return await self._all(lambda _member: requests.unknown(line, b""))
 
-    async def message(self, message: Message, new_store: Callable[[], BodyStore] | None = None) -> Result:
+    async def message(
+        self,
+        message: Message,
+        new_store: Callable[[], BodyStore] | None = None,
+        names: Collection[str] | None = None,
+    ) -> Result:
         """The content, from headers to end of message; edits are applied to `message`.
 
         With `new_store`, which is called for each milter, replaced bodies are written there as they come, and
-        the edits say only that there is one; without it they are held in memory.
+        the edits say only that there is one; without it they are held in memory. `names` are the milters that
+        are asked, all by default.
         """
         answers: list[Answer] = []
         for member in list(self._members):
+            if names is not None and member.milter.name not in names:
+                continue
             store = new_store() if new_store is not None else None
             outcome = await self._content(member, message, store)
             answers.append(Answer(member.milter.name, outcome))
@@ -283,9 +291,7 @@ class MilterChain:
             return member.down
         agreement = connection.session.agreement
         assert agreement is not None
-        macros = {
-            stage: macro_packet(command, stage, agreement, self._macros(stage)) for command, stage in _CONTENT
-        }
+        macros = {stage: _macros(member, command, stage, self._macros(stage)) for command, stage in _CONTENT}
         wanted = requests.content(agreement, message.shown(), message.body(), macros)
         keep = store.write if store is not None else None
         return await run_stage(connection, member.milter, wanted, content=True, on_body=keep)
@@ -329,7 +335,10 @@ class MilterChain:
 def _macros(member: _Member, command: Command, stage: Stage, values: Values) -> bytes:
     assert member.connection is not None
     assert member.connection.session.agreement is not None
-    return macro_packet(command, stage, member.connection.session.agreement, values)
+    milter = member.milter
+    if milter.values:
+        values = {**values, **milter.values}
+    return macro_packet(command, stage, member.connection.session.agreement, values, milter.macros)
 
 
 def _has(member: _Member, flag: Protocol) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import cast
 
-from mailmilter.constants import CHUNK
+from mailmilter.constants import CHUNK, Stage
 from mailmilter.endpoint import Endpoint
+from mailmilter.macros import DEFAULT
 from mailmilter.negotiation import Offer, offer
 from mailmilter.session import Bounds, MilterSession, Request
 from mailmilter.values import DefaultAction, Outcome
@@ -50,6 +52,10 @@ class Milter:
     reuse: bool = False
     """Keep connections for later sessions (QUIT_NC). Filters on libmilter of Sendmail 8.14 and later can."""
     bounds: Bounds = field(default_factory=Bounds)
+    macros: Mapping[Stage, tuple[str, ...]] = field(default_factory=lambda: DEFAULT)
+    """The macros that are sent, by stage, unless the filter asks for others."""
+    values: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Macros, by bare name, that have another value for this filter than the session's."""
 
     def offer(self) -> Offer:
         """What is offered in the negotiation."""

@@ -122,10 +122,16 @@ def pieces(body: Iterable[bytes], size: int) -> Iterator[bytes]:
         yield bytes(rest)
 
 
-def macro_packet(command: Command, stage: Stage, agreement: Agreement, values: macros.Values) -> bytes:
-    """The macros of a stage: the filter's own list, or Postfix's."""
+def macro_packet(
+    command: Command,
+    stage: Stage,
+    agreement: Agreement,
+    values: macros.Values,
+    usual: Mapping[Stage, tuple[str, ...]] = macros.DEFAULT,
+) -> bytes:
+    """The macros of a stage: those that the filter has asked for, or the `usual` ones."""
     names = agreement.symbols.get(stage)
-    return macros.encode(command, macros.DEFAULT[stage] if names is None else names, values)
+    return macros.encode(command, usual[stage] if names is None else names, values)
 
 
 def _octets(text: str) -> bytes:

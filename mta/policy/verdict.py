@@ -7,7 +7,7 @@ a task per command would double the cost of a message.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mta.address import Address
@@ -23,7 +23,7 @@ class Orders:
     """What is to be done with a message that is not refused. Causes say who ordered it, for the log."""
 
     message: Message | None = None
-    """The message with an edited header; None leaves it as it is."""
+    """The message as edited; None leaves it as it is."""
     discarded: str = ""
     """The cause of answering 250 and giving it to nobody; "" delivers it."""
     held: str = ""
@@ -45,6 +45,14 @@ class Orders:
     """Words that the queue keeps with it."""
     signing: tuple[object, ...] = ()
     """What stage "sign" has asked for, in order; who signs knows what it means."""
+    above: bytes = b""
+    """Header fields that stand above our trace fields, each with its CRLF."""
+    new_body: bool = False
+    """The edited message has another body: what is known of the lines of the old one holds no more."""
+    ret: str | None = None
+    """RET in place of the client's (RFC 3461), None for that."""
+    envid: str | None = None
+    """ENVID in place of the client's (RFC 3461), None for that."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,10 +105,23 @@ SCRIPT_FAILED = "script failed"
 """What a policy with scripts calls that in the log."""
 CONTINUE = Verdict()
 """The stage is passed."""
+SCRIPT_FAILED = "script failed"
+"""What a policy with scripts calls that in the log."""
+
+
+async def or_else(verdict: Verdict | Awaitable[Verdict], reply: Reply) -> Verdict:
+    """The verdict, with `reply` where it has none."""
+    if not isinstance(verdict, Verdict):
+        verdict = await verdict
+    return verdict if verdict.reply is not None else replace(verdict, reply=reply)
 
 
 class Policy(Protocol):
     """Decides at each stage of a session."""
+
+    @property
+    def hears_unknown(self) -> bool:
+        """Whether `unknown` is to be asked."""
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected; nothing has been said yet."""
@@ -118,6 +139,9 @@ class Policy(Protocol):
         self, session: Session, envelope: Envelope, recipient: Recipient
     ) -> Verdict | Awaitable[Verdict]:
         """RCPT: `recipient` is not yet in the envelope."""
+
+    def begin(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
+        """DATA or the first BDAT: a message is about to come."""
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete; recipients are those that were accepted."""
@@ -140,3 +164,33 @@ class Policy(Protocol):
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where an accepted recipient's copy goes; a Reply refuses it."""
+
+    def unknown(self, session: Session, line: bytes) -> Verdict | Awaitable[Verdict]:
+        """A line that is no command: it is refused in any case, with the verdict's reply if there is one."""
+
+    def aborted(self, session: Session) -> None:
+        """The transaction is over, if there was one: given up (RSET, EHLO...), refused or answered."""
+
+    def ended(self, session: Session) -> None:
+        """The session is over, or becomes another client's (XCLIENT); a stage may still be going on."""
+
+
+class Indifferent:
+    """The part of `Policy` that most policies have nothing to say about."""
+
+    __slots__ = ()
+    hears_unknown = False
+
+    def begin(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
+        """Go on."""
+        return CONTINUE
+
+    def unknown(self, session: Session, line: bytes) -> Verdict | Awaitable[Verdict]:
+        """As usual."""
+        return CONTINUE
+
+    def aborted(self, session: Session) -> None:
+        """Nothing was kept."""
+
+    def ended(self, session: Session) -> None:
+        """Nothing was kept."""

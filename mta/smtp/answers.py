@@ -143,6 +143,10 @@ def _verify(session: ServerSession, event: ev.Verify, reply: Reply | None) -> No
     session.put(reply or replies.VRFY)
 
 
+def _unknown(session: ServerSession, event: ev.Unknown, reply: Reply | None) -> None:
+    session.put_refusal(reply or replies.UNKNOWN)
+
+
 def _other(session: ServerSession, event: ev.Event, reply: Reply | None) -> None:
     session.put(reply or replies.OK)
 
@@ -161,5 +165,6 @@ ANSWERS: dict[type, Callable[[ServerSession, Any, Reply | None], None]] = {
     ev.Xforward: _other,
     ev.Verify: _verify,
     ev.Etrn: _other,
+    ev.Unknown: _unknown,
 }
 """For each event that asks, what its answer does."""

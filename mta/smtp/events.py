@@ -125,6 +125,13 @@ class Xforward:
 
 
 @dataclass(slots=True)
+class Unknown:
+    """Asks, if `ServerSession.asks_unknown` is set: a line that is no command; None answers 500."""
+
+    line: bytes
+
+
+@dataclass(slots=True)
 class Refused:
     """Informs: the session refused something by itself (syntax, order, limits)."""
 
@@ -154,6 +161,7 @@ Event = (
     | Etrn
     | Xclient
     | Xforward
+    | Unknown
     | Refused
     | Closed
 )

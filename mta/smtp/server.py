@@ -45,6 +45,7 @@ class ServerSession:
         "_position",
         "_too_long",
         "_waiting",
+        "asks_unknown",
         "authenticated",
         "envelope",
         "errors",
@@ -80,6 +81,8 @@ class ServerSession:
         self.authenticated = False
         self.keywords: frozenset[str] = frozenset()
         self.envelope: Envelope | None = None
+        self.asks_unknown = False
+        """Whether the driver is asked about lines that are no command; set by it."""
         self.errors = 0
         self.excused = 0
         self.transactions = 0
@@ -185,6 +188,8 @@ class ServerSession:
                 return self.refuse(replies.FOREIGN, verb)
             if verb in OBSOLETE:
                 return self.refuse(replies.NOT_IMPLEMENTED, verb)
+            if self.asks_unknown:
+                return self.ask(ev.Unknown(line))
             return self.refuse(replies.UNKNOWN, "")  # what a client made up is nobody's name for anything
         if self._position < len(self._buffer) and (rule.last or not self.keywords) and verb != "QUIT":
             # Behind a command that must end its group, or although PIPELINING was not offered: the client

@@ -58,6 +58,7 @@ def _mail(session: ServerSession, argument: bytes) -> ev.Event:
     envelope = Envelope(address)
     if parameters:
         apply_mail_parameters(envelope, parameters, keywords, session.settings.parameter_limits)
+        envelope.parameters = parameters
     if 0 < session.settings.max_transactions <= session.transactions:
         return session.refuse(replies.TOO_MANY_MESSAGES, "MAIL")
     if envelope.size > session.settings.max_size:
@@ -73,6 +74,7 @@ def _rcpt(session: ServerSession, argument: bytes) -> ev.Event | None:
     recipient = Recipient(address)
     if parameters:
         apply_rcpt_parameters(recipient, parameters, session.keywords)
+        recipient.parameters = parameters
     if len(envelope.recipients) >= session.settings.max_recipients:
         # Not an error of the client: it sends the rest in another transaction (RFC 5321 4.5.3.1.10).
         return session.excuse(replies.TOO_MANY_RECIPIENTS, "RCPT")

@@ -42,15 +42,27 @@ def outcomes(*replies: Reply) -> list[Outcome]:
 
 
 def test_outcomes_are_those_of_the_client_in_order_and_then_the_added_ones() -> None:
-    made = [Outcome(A, OK, "x"), Outcome(C, BUSY, "x"), Outcome(ADDED, NO, "x")]
+    made = [Outcome(A, OK, "x"), Outcome(C, BUSY, "x"), Outcome(ADDED, OK, "x")]
     found = all_outcomes(given(), Orders(removed={1: "p:1"}, added=(ADDED,)), made)
     assert [(one.recipient, one.reply.code, one.reply.cause) for one in found] == [
-        (A, 250, ""), (B, 250, "removed: p:1"), (C, 451, ""), (ADDED, 550, "")
+        (A, 250, ""), (B, 250, "removed: p:1"), (C, 451, ""), (ADDED, 250, "")
     ]  # fmt: skip
     found = all_outcomes(given(), Orders(discarded="p:2", added=(ADDED,)), [])
     assert [(one.recipient, str(one.reply), one.reply.cause) for one in found] == [
         (person, "250 2.0.0 accepted", "discarded: p:2") for person in (A, B, C)
     ]
+
+
+def test_who_is_replaced_by_somebody_that_refuses_is_refused() -> None:
+    orders = Orders(removed={1: "p:1"}, added=(ADDED,))
+    made = [Outcome(A, OK, "x"), Outcome(C, OK, "x"), Outcome(ADDED, NO, "x")]
+    assert [one.reply.code for one in all_outcomes(given(), orders, made)] == [250, 550, 250, 550]
+    orders = Orders(removed={0: "p:1", 1: "p:1", 2: "p:1"}, added=(ADDED,))
+    answer = fold_ordered(
+        all_outcomes(given(), orders, [Outcome(ADDED, NO, "x")]), 3, orders,
+        per_recipient=False, reported=False,
+    )  # fmt: skip
+    assert (answer.final.code, answer.result) == (550, "permanent")
 
 
 def test_a_recipient_that_comes_twice_gets_one_copy_and_both_have_its_reply() -> None:

@@ -1,0 +1,71 @@
+"""From the configuration to the settings of milters, policy servers, scanners and content filters: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mailmilter.connection import Milter, Timeouts
+from mailmilter.constants import Stage
+from mailmilter.endpoint import Endpoint
+from mailmilter.macros import DEFAULT
+from mailmilter.values import DefaultAction
+from mta import config
+from mta.config.programs import EVERYWHERE
+from mta.policy.milter.milters import MilterSettings
+
+_MACROS = {
+    Stage.CONNECT: "connect_macros",
+    Stage.HELO: "helo_macros",
+    Stage.MAIL: "mail_macros",
+    Stage.RCPT: "rcpt_macros",
+    Stage.DATA: "data_macros",
+    Stage.END_OF_HEADERS: "end_of_headers_macros",
+    Stage.END_OF_MESSAGE: "end_of_message_macros",
+}
+
+
+def endpoint(address: config.Inet | config.Unix) -> Endpoint:
+    """Where a filter listens."""
+    if isinstance(address, config.Unix):
+        return Endpoint(path=address.path)
+    return Endpoint(host=address.host, port=address.port)
+
+
+def milter(name: str, settings: config.Milter) -> Milter:
+    """A milter."""
+    return Milter(
+        name,
+        endpoint(settings.address),
+        DefaultAction(settings.default_action),
+        Timeouts(
+            settings.connect_timeout,
+            settings.command_timeout,
+            settings.content_timeout,
+            settings.total_timeout,
+        ),
+        version=settings.version,
+        reuse=settings.reuse,
+        macros={stage: getattr(settings, key) or DEFAULT[stage] for stage, key in _MACROS.items()},
+        values={"daemon_name": settings.daemon_name} if settings.daemon_name else {},
+    )
+
+
+def milter_settings(settings: config.Config) -> MilterSettings:
+    """All milters, and where they always take part."""
+    return MilterSettings(
+        settings.identity.hostname,
+        {name: milter(name, one) for name, one in settings.milters.items()},
+        {
+            listener.name: names
+            for listener in settings.listener
+            if (names := tuple(serving(settings.milters, listener.name)))
+        },
+        settings.process.spill_directory or None,
+    )
+
+
+def serving(
+    sections: dict[str, config.Milter] | dict[str, config.ContentFilter], listener: str
+) -> Iterable[str]:
+    """The names of those that take part at a listener in any case, in the order of the file."""
+    return (name for name, one in sections.items() if {listener, EVERYWHERE} & set(one.listeners))

@@ -1,0 +1,89 @@
+"""vnd.tamis.milter: milters from policy files. Status: complete.
+
+    milter <name: string>
+
+The milter takes part in the session from here on. It is told the stages that are over, and is asked at the
+end of this stage and at each later one what the scripts let pass. In stage "data" it is asked about the
+message here and now, and the lines after see its edits. A refusal ends the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mta.policy.milter.milters import Milters
+from mta.policy.sieve.asking import Services
+from mta.policy.sieve.facts import Facts
+from mta.policy.sieve.reply import Accept, Answer
+from mta.policy.sieve.stages import stage_of
+from mta.reply import Reply
+from sieve_ext import Request
+from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, Stopped, string, suggest
+from sieve_ext.message import Message
+
+MILTERS = "tamis_milters"
+"""The setting that lists the names of the milters, with blanks between."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskMilter(Request):
+    """Let a milter take part, and ask it about the message if there is one."""
+
+    milter: str
+    message: Message | None
+    """As it stands now, in stage "data"."""
+
+    def unanswered(self) -> tuple[Reply | None, Message | None]:
+        """It has nothing to say."""
+        return None, None
+
+
+class MilterCommand(Act):
+    """milter <name: string>."""
+
+    word = "milter"
+    args_definition = (string("name"),)
+
+    def check(self, checker: Checker) -> None:
+        """The name is that of a section of the configuration."""
+        where = self.given["name"]
+        name = checker.constant(where)
+        known = checker.unit.settings.text(MILTERS).split()
+        if name not in known:
+            hint = suggest(name or "", known) or (f"there are: {', '.join(known)}" if known else "")
+            checker.error(
+                where, "unknown-milter", f"'{name or '${...}'}' is no milter of tamis.toml",
+                hint or "write a section [milters.NAME]",
+            )  # fmt: skip
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Ask, take the edits, and leave if it refuses."""
+        name = compiler.text(self.given["name"]).constant or ""
+        has_message = stage_of(self) == "data"
+
+        def ask(run: Run) -> Iterator[Any]:
+            reply, edited = yield AskMilter(name, run.message if has_message else None)
+            if edited is not None:
+                run.message = edited
+            if reply is not None:
+                run.add(Answer(reply))
+                run.add(Accept())
+                raise Stopped
+
+        return ask
+
+
+def milter_services(milters: Milters) -> Services:
+    """Who answers `AskMilter`."""
+
+    def ask(request: AskMilter, facts: Facts) -> Any:
+        return milters.ask(request.milter, facts.stage, facts.session, facts.envelope, request.message)
+
+    return {AskMilter: ask}
+
+
+CAPABILITIES = (
+    Capability("vnd.tamis.milter", words=(MilterCommand,), specification="docs/policy/milter.md"),
+)
