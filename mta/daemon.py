@@ -25,7 +25,7 @@ from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.accounts.limiter import FailureLimiter
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report
 from mta.daemon_dns import build_resolver
-from mta.daemon_policy import build_policy, networks
+from mta.daemon_policy import build_milters, build_policy, networks
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
 from mta.gauges import measure
@@ -91,6 +91,7 @@ class Daemon:
         self._resolver: Stub | None = None
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
+        self._milters = build_milters(settings)
         self._queue_journal = QueueJournal(log.get("queue"), self._stats)
 
     async def start(self) -> None:
@@ -134,6 +135,8 @@ class Daemon:
             task.cancel()
         for transport in self._transports.values():
             await transport.close()
+        if self._milters is not None:
+            self._milters.close()
         if self._backend is not None:
             await self._backend.close()
         if self._resolver is not None:
@@ -293,6 +296,7 @@ class Daemon:
             self._users_file,
             None if authenticator is None else authenticator.owns,
             lambda text: self._log.error("recipient table", reason=text),
+            self._milters,
         )
 
     def _users_file(self) -> UsersFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,12 +16,16 @@ from mta.net.limits import Networks
 from mta.policy.ground import DomainRule, Ground, PolicySettings
 from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientSource, Table
 from mta.policy.verdict import SCRIPT_FAILED, Policy
+from mta.session import Session
+from mta.trace import missing_fields
+from sieve_ext.message import Message
 
 if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
     from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
     from mta.policy.sieve.policy import Trace
+    from mta.policy.milter.milters import Milters
 
 
 def build_policy(
@@ -31,6 +36,7 @@ def build_policy(
     complain: Callable[[str], None],
     choose: Callable[[Services], Services] = lambda services: services,
     trace: Trace | None = None,
+    milters: Milters | None = None,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
@@ -67,6 +73,50 @@ def build_policy(
     from mta.policy.traced import TracedPolicy, chosen, tell_log
 
     return TracedPolicy(stack(None), stack(tell_log), chosen(settings.policy.trace))
+    base = SievePolicy(load_base(settings), ground, site, _tell, services)
+    if not settings.policy.scripts:
+        return base
+    return SievePolicy(load_policy(settings), base, site, _tell, services)
+    read. `milters` are those of the worker, if there are any. Raises TableError, what `users_file` raises,
+    and ValueError and OSError for scripts.
+    """
+    builtin = _build_builtin(settings, transports, users_file, owns, complain)
+    policy = _build_scripts(settings, builtin, milters)
+    if milters is None:
+        return policy
+    from mta.policy.milter.policy import MilterPolicy
+
+    hostname = settings.identity.hostname
+
+    def missing(session: Session, message: Message) -> bytes:
+        if session.protocol != "submission":
+            return b""
+        return missing_fields(message, time.time(), hostname, os.urandom)[0]
+
+    return MilterPolicy(policy, milters, missing)
+
+
+def build_milters(settings: config.Config) -> Milters | None:
+    """The milters of the worker, None when the configuration has none."""
+    if not settings.milters:
+        return None
+    from mta.assembly_filters import milter_settings
+    from mta.policy.milter.milters import Milters
+
+    return Milters(milter_settings(settings), _tell)
+
+
+def _build_scripts(settings: config.Config, builtin: Policy, milters: Milters | None) -> Policy:
+    if not settings.policy.scripts:
+        return builtin
+    # Here, for the Sieve engine is a part of the start that a server without scripts need not pay.
+    from mta.policy.sieve.loading import load_policy
+    from mta.policy.sieve.policy import SievePolicy, Site
+    from mta.policy_services import build_services
+
+    site = Site(settings.identity.hostname, networks(settings.policy.trusted_networks))
+    services = build_services(settings, _tell_of_table, milters)
+    return SievePolicy(load_policy(settings), builtin, site, _tell, services)
 
 
 def _tell(what: str, session: str, text: str) -> None:

@@ -77,6 +77,10 @@ class MilterPolicy:
             return verdict
         return self._data(verdict, session, envelope, message)
 
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """The message is about to leave: milters have seen it."""
+        return self._policy.depart(session, envelope, message)
+
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where the policy says, unless a milter refuses the recipient."""
         joined = self._milters.of(session)

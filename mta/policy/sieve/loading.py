@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mta
 from mta.config.schema import Config
+from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
 
 
@@ -23,6 +24,8 @@ def load_for(
     """The program that `sources` are for this configuration, None if there is an error; and all mistakes."""
     routes = [*(f"backend:{name}" for name in config.backends), *(f"relay:{name}" for name in config.relays)]
     return load(sources, settings_for(routes, config.tables, has_queue=config.queue.enabled), tracing=tracing)
+    names = {MILTERS: config.milters}
+    return load(sources, settings_for(routes, config.tables, has_queue=config.queue.enabled, names=names))
 
 
 def load_policy(config: Config, *, tracing: bool = False) -> Program:

@@ -9,11 +9,9 @@ message here and now, and the lines after see its edits. A refusal ends the stag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mta.policy.milter.milters import Milters
 from mta.policy.sieve.asking import Services
 from mta.policy.sieve.facts import Facts
 from mta.policy.sieve.reply import Accept, Answer
@@ -23,6 +21,10 @@ from sieve_ext import Request
 from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, Stopped, string, suggest
 from sieve_ext.message import Message
 
+if TYPE_CHECKING:
+    from mta.policy.milter.milters import Milters
+
+SESSION = frozenset(("connect", "helo", "auth", "mail", "rcpt", "data"))
 MILTERS = "tamis_milters"
 """The setting that lists the names of the milters, with blanks between."""
 
@@ -44,6 +46,8 @@ class MilterCommand(Act):
     """milter <name: string>."""
 
     word = "milter"
+    stages = SESSION
+    elsewhere = 'milters take part in the session: name it in stage "data" at the latest'
     args_definition = (string("name"),)
 
     def check(self, checker: Checker) -> None:
@@ -63,7 +67,9 @@ class MilterCommand(Act):
         name = compiler.text(self.given["name"]).constant or ""
         has_message = stage_of(self) == "data"
 
-        def ask(run: Run) -> Iterator[Any]:
+        def ask(run: Run) -> Any:
+            reply: Reply | None
+            edited: Message | None
             reply, edited = yield AskMilter(name, run.message if has_message else None)
             if edited is not None:
                 run.message = edited

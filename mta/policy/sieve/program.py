@@ -151,14 +151,24 @@ NO_MESSAGE = Message(b"")
 """What scripts see as the message before there is one; no word that reads it is legal then."""
 
 
-def settings_for(routes: Iterable[str], tables: Iterable[str] = (), *, has_queue: bool) -> Settings:
-    """What the configuration says to the words: next hops as "relay:NAME", names of tables, a queue."""
+def settings_for(
+    routes: Iterable[str],
+    tables: Iterable[str] = (),
+    *,
+    has_queue: bool,
+    names: Mapping[str, Iterable[str]] | None = None,
+) -> Settings:
+    """What the configuration says to the words: next hops as "relay:NAME", names of tables, a queue.
+
+    `names` are the names of other sections, by the setting that lists them.
+    """
     return _limited(
         Settings(
             {
                 ROUTES: " ".join(routes),
                 TABLES: " ".join(tables),
                 QUEUE: "yes" if has_queue else "no",
+                **{setting: " ".join(known) for setting, known in (names or {}).items()},
                 "sieve_max_operations": str(OPERATIONS),
                 "sieve_max_actions": "100",
             }
