@@ -61,14 +61,16 @@ def _copy(content: MessageBuffer, message: Message, spill: str | None, new_body:
 def all_outcomes(envelope: Envelope, orders: Orders, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The client's recipients in order, those that were removed too; then the added ones.
 
-    If those in whose place they were removed all refuse, that is the answer for them: mail that nobody got is
-    not accepted.
+    If all of the client's were removed and those in their place all refuse, that is the answer: mail that
+    nobody got is not accepted.
     """
     if orders.discarded:
         reply = replace(DISCARDED, cause=f"discarded: {orders.discarded}")
         return [Outcome(recipient, reply, "") for recipient in envelope.recipients]
     added = outcomes[len(outcomes) - len(orders.added) :] if orders.added else ()
-    refused = added[0].reply if added and all(one.reply.is_permanent for one in added) else None
+    refused = None
+    if added and len(orders.removed or {}) == len(envelope.recipients):
+        refused = added[0].reply if all(one.reply.is_permanent for one in added) else None
     made = iter(outcomes)
     found: list[Outcome] = []
     for position, recipient in enumerate(envelope.recipients):

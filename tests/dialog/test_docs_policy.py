@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mailmilter.filter import reply
 from tests.dialog.backend import ScriptedStore
+from tests.dialog.milters import at, puppet
 from tests.dialog.server import Client, run, serving
 from tests.unit.test_docs_policy import PAGES, blocks
 
+SPAM = "Spam message rejected"
 NAMES = [name for name in PAGES if name != "README.md"]
 
 
@@ -50,9 +53,14 @@ scripts = ["policy.sieve"]
 file = "blocked"
 [backends.archive]
 addresses = ["127.0.0.1:{archive.port}"]
+[milters.rspamd]
+address = "unix:rspamd"
 """
         try:
-            async with serving(tmp_path, more=more, queue="enabled = true") as server:
+            async with (
+                puppet(tmp_path, "rspamd", at("eom", lambda ctx: reply(554, "5.7.1", SPAM))),
+                serving(tmp_path, more=more, queue="enabled = true") as server,
+            ):
                 client = await server.connect()
                 await play(client, dialog.replace("example.org", "example.test"))
                 assert len(archive.delivered) == (1 if name == "route.md" else 0)

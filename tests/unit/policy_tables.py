@@ -10,6 +10,7 @@ from mta.envelope import Envelope, Recipient
 from mta.policy.sieve.asking import Asking, Services, finish
 from mta.policy.sieve.decision import Decision, decide
 from mta.policy.sieve.facts import FROM_DATA, FROM_MAIL, STAGES, Facts, Surroundings
+from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.program import Found, Outcome, Program, load, settings_for
 from mta.policy.sieve.tables import Tables
@@ -18,11 +19,13 @@ from sieve_ext.message import Message
 
 REQUIRE = (
     'require ["vnd.tamis.stage", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope", "vnd.tamis.route",'
-    ' "vnd.tamis.queue", "envelope", "editheader", "variables", "extlists", "reject", "ereject", "body",'
-    ' "date", "relational", "comparator-i;ascii-numeric", "ihave"];\n'
+    ' "vnd.tamis.queue", "vnd.tamis.milter", "envelope", "editheader", "variables", "extlists", "reject",'
+    ' "ereject", "body", "date", "relational", "comparator-i;ascii-numeric", "ihave"];\n'
 )
 ROUTES = ("backend:store", "relay:out")
 TABLES = ("vip",)
+NAMES = {MILTERS: ("rspamd",)}
+"""Names of sections of the configuration, by the setting that lists them."""
 MESSAGE = b"From: Ann <a@x.test>\r\nTo: b@example.test\r\nSubject: Frop!\r\n\r\nFriep!\r\n"
 
 
@@ -49,7 +52,7 @@ def session() -> Session:
 def read(*scripts: str, queue: bool = True) -> tuple[Program | None, list[Found]]:
     """Load scripts, which have no `require` of their own yet, as files a.sieve, b.sieve..."""
     sources = [(f"/p/{chr(97 + n)}.sieve", (REQUIRE + text).encode()) for n, text in enumerate(scripts)]
-    return load(sources, settings_for(ROUTES, TABLES, has_queue=queue))
+    return load(sources, settings_for(ROUTES, TABLES, has_queue=queue, names=NAMES))
 
 
 def faults(*scripts: str, queue: bool = True) -> list[str]:

@@ -10,10 +10,12 @@ import pytest
 from bench.policy import everything as example_in_full
 from mta import config
 from mta.policy.sieve import envelope, local, net, queue, reply, route, stages, tables
+from mta.policy.sieve import envelope, milter, net, queue, reply, route, stages, tables
 from mta.policy.sieve.dialect import OWN, STANDARD, policy_dialect
 from mta.policy.sieve.facts import ITEMS, STAGES
 from mta.policy.sieve.loading import load_policy
 from mta.policy.sieve.program import load, settings_for
+from tests.unit.policy_tables import NAMES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "policy"
@@ -27,6 +29,7 @@ OF = {
     "route.md": route,
     "queue.md": queue,
     "tables.md": tables,
+    "milter.md": milter,
 }
 EXAMPLE = ROOT / "conf" / "policy.sieve"
 
@@ -36,7 +39,9 @@ def blocks(text: str, kind: str) -> list[str]:
 
 
 def mistakes(script: str) -> list[str]:
-    settings = settings_for(["backend:archive", "relay:smarthost"], ["blocked", "vip"], has_queue=True)
+    settings = settings_for(
+        ["backend:archive", "relay:smarthost"], ["blocked", "vip"], has_queue=True, names=NAMES
+    )
     return [str(one) for one in load([("page", script.encode())], settings)[1]]
 
 

@@ -231,6 +231,7 @@ NAMED_ELSEWHERE = {
 
 NO_LIMIT_OPTIONS = {
     "relays.port": "where a relay is",
+    "milters.version": "what is spoken",
 }
 
 UNITS = {

@@ -53,10 +53,7 @@ def test_outcomes_are_those_of_the_client_in_order_and_then_the_added_ones() -> 
     ]
 
 
-def test_who_is_replaced_by_somebody_that_refuses_is_refused() -> None:
-    orders = Orders(removed={1: "p:1"}, added=(ADDED,))
-    made = [Outcome(A, OK, "x"), Outcome(C, OK, "x"), Outcome(ADDED, NO, "x")]
-    assert [one.reply.code for one in all_outcomes(given(), orders, made)] == [250, 550, 250, 550]
+def test_a_message_that_is_for_others_now_who_refuse_it_is_refused() -> None:
     orders = Orders(removed={0: "p:1", 1: "p:1", 2: "p:1"}, added=(ADDED,))
     answer = fold_ordered(
         all_outcomes(given(), orders, [Outcome(ADDED, NO, "x")]), 3, orders,

@@ -14,6 +14,7 @@ from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.sieve.policy import SievePolicy, Site
 from mta.policy.verdict import CONTINUE, NO_ADVICE, Policy, Tried, Verdict
+from mta.policy.verdict import CONTINUE, Indifferent, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -27,6 +28,8 @@ LATER = Verdict(Reply(451, "4.4.1", "behind"))
 
 class Fake:
     """A policy behind that says what the test wants, at once or later, and notes what it is asked."""
+class Fake(Indifferent):
+    """A built-in policy that says what the test wants, at once or later, and notes what it is asked."""
 
     def __init__(self, verdict: Verdict = CONTINUE, *, late: bool = False) -> None:
         self.verdict = verdict

@@ -16,7 +16,7 @@ from mailmilter.chain import MilterChain, Result
 from mailmilter.connection import Milter, MilterPool
 from mailmilter.constants import Stage
 from mailmilter.macros import Values
-from mailmilter.values import Quarantine, Ruling
+from mailmilter.values import SHUTDOWN, Quarantine, Ruling
 from mailmilter.values import Verdict as MilterVerdict
 from mta.address import Address
 from mta.content import MEMORY_LIMIT
@@ -33,7 +33,6 @@ T = TypeVar("T")
 GONE = Reply(451, "4.3.0", "the session is over", "the client has gone")
 BAD_EDIT = Reply(451, "4.7.1", "Service unavailable - try again later")
 CLOSING = frozenset((Ruling.SHUTDOWN, Ruling.CONNECTION_FAILURE))
-NOT_NOW = 421
 
 
 @dataclass(slots=True, frozen=True)
@@ -317,7 +316,7 @@ class Joined:
             verdict.enhanced,
             "\n".join(verdict.lines) or "refused",
             f"milter {milter}",
-            verdict.ruling in CLOSING or verdict.code == NOT_NOW,
+            verdict.ruling in CLOSING or verdict.code == SHUTDOWN.code,
         )
 
     def _complain(self, what: str, text: str) -> None:
