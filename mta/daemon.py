@@ -296,7 +296,7 @@ class Daemon:
             self._users_file,
             None if authenticator is None else authenticator.owns,
             lambda text: self._log.error("recipient table", reason=text),
-            self._milters,
+            milters=self._milters,
         )
 
     def _users_file(self) -> UsersFile:

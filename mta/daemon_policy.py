@@ -22,6 +22,7 @@ from sieve_ext.message import Message
 
 if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
+    from mta.policy.milter.milters import Milters
     from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
     from mta.policy.sieve.policy import Trace
@@ -43,6 +44,8 @@ def build_policy(
     `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot be
     read. `choose` may put others in the place of the services that scripts ask. `trace` is
     told what scripts do in any session; without, sessions of policy.trace are logged. Raises TableError, what
+    read. `choose` may put others in the place of the services that scripts ask. `milters` are those of the
+    worker, if there are any. Raises TableError, what
     `users_file` raises, and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
@@ -55,7 +58,7 @@ def build_policy(
     if not settings.auth.sender_login:
         owns = _owns_everything
     services = {
-        **choose(build_services(settings, _tell_of_table)),
+        **choose(build_services(settings, _tell_of_table, milters)),
         **site_services(ground, _owns_nothing if owns is None else owns),
     }
     site = Site(settings.identity.hostname, ground.settings.is_trusted, ground)
@@ -74,26 +77,10 @@ def build_policy(
 
     return TracedPolicy(stack(None), stack(tell_log), chosen(settings.policy.trace))
     base = SievePolicy(load_base(settings), ground, site, _tell, services)
-    if not settings.policy.scripts:
-        return base
-    return SievePolicy(load_policy(settings), base, site, _tell, services)
-    read. `milters` are those of the worker, if there are any. Raises TableError, what `users_file` raises,
-    and ValueError and OSError for scripts.
-    """
-    builtin = _build_builtin(settings, transports, users_file, owns, complain)
-    policy = _build_scripts(settings, builtin, milters)
-    if milters is None:
-        return policy
-    from mta.policy.milter.policy import MilterPolicy
-
-    hostname = settings.identity.hostname
-
-    def missing(session: Session, message: Message) -> bytes:
-        if session.protocol != "submission":
-            return b""
-        return missing_fields(message, time.time(), hostname, os.urandom)[0]
-
-    return MilterPolicy(policy, milters, missing)
+    policy = base
+    if settings.policy.scripts:
+        policy = SievePolicy(load_policy(settings), base, site, _tell, services)
+    return policy if milters is None else _with_milters(settings, policy, milters)
 
 
 def build_milters(settings: config.Config) -> Milters | None:
@@ -106,17 +93,17 @@ def build_milters(settings: config.Config) -> Milters | None:
     return Milters(milter_settings(settings), _tell)
 
 
-def _build_scripts(settings: config.Config, builtin: Policy, milters: Milters | None) -> Policy:
-    if not settings.policy.scripts:
-        return builtin
-    # Here, for the Sieve engine is a part of the start that a server without scripts need not pay.
-    from mta.policy.sieve.loading import load_policy
-    from mta.policy.sieve.policy import SievePolicy, Site
-    from mta.policy_services import build_services
+def _with_milters(settings: config.Config, policy: Policy, milters: Milters) -> Policy:
+    from mta.policy.milter.policy import MilterPolicy
 
-    site = Site(settings.identity.hostname, networks(settings.policy.trusted_networks))
-    services = build_services(settings, _tell_of_table, milters)
-    return SievePolicy(load_policy(settings), builtin, site, _tell, services)
+    hostname = settings.identity.hostname
+
+    def missing(session: Session, message: Message) -> bytes:
+        if session.protocol != "submission":
+            return b""
+        return missing_fields(message, time.time(), hostname, os.urandom)[0]
+
+    return MilterPolicy(policy, milters, missing)
 
 
 def _tell(what: str, session: str, text: str) -> None:

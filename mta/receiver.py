@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mta.afterwards import keep_running
 from mta.content import MessageBuffer, SpillError
 from mta.delivery.fold import Answer
 from mta.envelope import Envelope
@@ -149,7 +150,7 @@ class Receiver:
                 r for r, reply in zip(last.envelope.recipients, each, strict=True) if reply.is_positive
             ]
             if now - last.when <= UNSURE and delivered:
-                _keep(
+                keep_running(
                     self._reception.transactions.remember(
                         self.session, last.envelope, last.content, last.transaction, delivered
                     )
@@ -399,13 +400,3 @@ _HANDLERS: dict[type, Callable[[Receiver, Any], Work | None]] = {
     ev.Xforward: Receiver._xforward,
     ev.Unknown: Receiver._unknown,
 }
-
-
-_running: set[asyncio.Task[None]] = set()
-
-
-def _keep(work: Work) -> None:
-    """Run a coroutine after its connection is gone; the set keeps it from being collected."""
-    task = asyncio.get_running_loop().create_task(work)
-    _running.add(task)
-    task.add_done_callback(_running.discard)

@@ -160,7 +160,7 @@ class Transactions:
             if orders is not None and refusal is None:
                 envelope = ordered_envelope(given, orders)
                 if orders.message is not None:
-                    content, refusal = await self._edited(content, orders.message)
+                    content, refusal = await self._edited(content, orders.message, orders.new_body)
                     message = _message(content)
         signing: Sequence[object] = ()
         if refusal is None and envelope.recipients:
@@ -171,25 +171,6 @@ class Transactions:
             signing = verdict.orders.signing if verdict.orders is not None else ()
         prefix = b""
         if refusal is None and envelope.recipients:
-                    try:
-                        content = await ordered_content(
-                            received, orders.message, settings.spill_directory, new_body=orders.new_body
-                        )
-                    except SpillError as error:
-                        refusal = replace(DISK_FULL, cause=str(error))
-                    else:
-                        message = _message(content)
-            if refusal is None and envelope.recipients:
-                verdict = self.policy.depart(session, envelope, message)
-                if not isinstance(verdict, Verdict):
-                    verdict = await verdict
-                refusal = verdict.reply
-        if refusal is not None:
-            orders = None
-            outcomes = _same(given, refusal)
-        elif not envelope.recipients:
-            outcomes = []
-        else:
             recipients = envelope.recipients
             now = self._now()
             prefix = trace.render(
@@ -199,8 +180,6 @@ class Transactions:
                 smtputf8=envelope.smtputf8,
             )
             fields = b""
-            if orders is not None:
-                prefix = orders.above + prefix
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
             if self._stamps is not None:
@@ -208,7 +187,7 @@ class Transactions:
                 stamped = await self._stamps.stamp(session, envelope, message, fields, signing, leaves=leaves)
                 refusal = stamped.refusal
                 prefix = stamped.fields + prefix
-            prefix += fields
+            prefix = (b"" if orders is None else orders.above) + prefix + fields
         if refusal is not None:
             orders = None
             outcomes = _same(given, refusal)
@@ -368,10 +347,13 @@ class Transactions:
         self._record.completed(session, envelope, transaction, completed)
         return answer
 
-    async def _edited(self, content: MessageBuffer, message: Message) -> tuple[MessageBuffer, Reply | None]:
+    async def _edited(
+        self, content: MessageBuffer, message: Message, new_body: bool = False
+    ) -> tuple[MessageBuffer, Reply | None]:
         """The octets of an edited message, or those as they were and a refusal when there is no room."""
         try:
-            return await ordered_content(content, message, self.settings.spill_directory), None
+            spill = self.settings.spill_directory
+            return await ordered_content(content, message, spill, new_body=new_body), None
         except SpillError as error:
             return content, replace(DISK_FULL, cause=str(error))
 

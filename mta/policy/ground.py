@@ -17,7 +17,7 @@ from mta.address import Address, parse_address, split_subaddress
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.policy.recipients import NO_SUCH_USER, Existence, RecipientSource
-from mta.policy.verdict import CONTINUE, NO_ADVICE, Advice, Tried, Verdict
+from mta.policy.verdict import CONTINUE, NO_ADVICE, Advice, Indifferent, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -56,7 +56,7 @@ class PolicySettings:
     """Names of listeners where MAIL needs a login."""
 
 
-class Ground:
+class Ground(Indifferent):
     """`mta.policy.verdict.Policy` under the scripts."""
 
     def __init__(self, settings: PolicySettings) -> None:

@@ -105,8 +105,6 @@ SCRIPT_FAILED = "script failed"
 """What a policy with scripts calls that in the log."""
 CONTINUE = Verdict()
 """The stage is passed."""
-SCRIPT_FAILED = "script failed"
-"""What a policy with scripts calls that in the log."""
 
 
 async def or_else(verdict: Verdict | Awaitable[Verdict], reply: Reply) -> Verdict:

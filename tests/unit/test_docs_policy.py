@@ -9,8 +9,7 @@ import pytest
 
 from bench.policy import everything as example_in_full
 from mta import config
-from mta.policy.sieve import envelope, local, net, queue, reply, route, stages, tables
-from mta.policy.sieve import envelope, milter, net, queue, reply, route, stages, tables
+from mta.policy.sieve import envelope, local, milter, net, queue, reply, route, stages, tables
 from mta.policy.sieve.dialect import OWN, STANDARD, policy_dialect
 from mta.policy.sieve.facts import ITEMS, STAGES
 from mta.policy.sieve.loading import load_policy

@@ -13,8 +13,7 @@ from mta.address import NULL, parse_address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.sieve.policy import SievePolicy, Site
-from mta.policy.verdict import CONTINUE, NO_ADVICE, Policy, Tried, Verdict
-from mta.policy.verdict import CONTINUE, Indifferent, Policy, Verdict
+from mta.policy.verdict import CONTINUE, NO_ADVICE, Indifferent, Policy, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -26,10 +25,8 @@ NO = Verdict(Reply(550, "5.1.1", "behind"))
 LATER = Verdict(Reply(451, "4.4.1", "behind"))
 
 
-class Fake:
-    """A policy behind that says what the test wants, at once or later, and notes what it is asked."""
 class Fake(Indifferent):
-    """A built-in policy that says what the test wants, at once or later, and notes what it is asked."""
+    """A policy behind that says what the test wants, at once or later, and notes what it is asked."""
 
     def __init__(self, verdict: Verdict = CONTINUE, *, late: bool = False) -> None:
         self.verdict = verdict

@@ -15,7 +15,7 @@ from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.policy.milter.joined import Joined
 from mta.policy.milter.milters import Milters
-from mta.policy.verdict import Orders, Policy, Verdict
+from mta.policy.verdict import Advice, Orders, Policy, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -80,6 +80,18 @@ class MilterPolicy:
     def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is about to leave: milters have seen it."""
         return self._policy.depart(session, envelope, message)
+
+    def retry(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> Advice | Awaitable[Advice]:
+        """A try has failed for now."""
+        return self._policy.retry(session, envelope, recipient, tried)
+
+    def bounce(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> bool | Awaitable[bool]:
+        """A report to the sender is due."""
+        return self._policy.bounce(session, envelope, recipient, tried)
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where the policy says, unless a milter refuses the recipient."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from mta.policy.sieve import envelope, local, net, queue, reply, route, stages, tables
-from mta.policy.sieve import envelope, milter, net, queue, reply, route, stages, tables
+from mta.policy.sieve import envelope, local, milter, net, queue, reply, route, stages, tables
 from sieve_ext import Capability, Dialect, all_capabilities
 
 STANDARD = frozenset(
@@ -21,8 +20,7 @@ STANDARD = frozenset(
 )  # fmt: skip
 """Capabilities of the standard that a policy may require, beside comparators; "" is the language itself."""
 
-OWN = (stages, local, net, reply, envelope, route, queue, tables)
-OWN = (stages, net, reply, envelope, route, queue, tables, milter)
+OWN = (stages, local, net, reply, envelope, route, queue, tables, milter)
 
 _REFUSE = "that is for users' scripts in the mail store"
 HINTS = {

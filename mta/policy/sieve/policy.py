@@ -21,8 +21,7 @@ from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.orders import NO_ORDERS, merged
 from mta.policy.sieve.program import Outcome, Program
 from mta.policy.sieve.verdicts import positions, refused, repeated, then, when
-from mta.policy.verdict import NO_ADVICE, SCRIPT_FAILED, Advice, Orders, Policy, Tried, Verdict
-from mta.policy.verdict import SCRIPT_FAILED, Indifferent, Orders, Policy, Verdict
+from mta.policy.verdict import NO_ADVICE, SCRIPT_FAILED, Advice, Indifferent, Orders, Policy, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext import Envelope as ScriptEnvelope
