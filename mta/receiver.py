@@ -146,15 +146,11 @@ class Receiver:
         if last is not None and error is not None:
             now = self._reception.clock()
             each = last.answer.each
-            delivered = [
-                r for r, reply in zip(last.envelope.recipients, each, strict=True) if reply.is_positive
-            ]
+            pairs = zip(last.envelope.recipients, each, strict=True)
+            delivered = [recipient for recipient, reply in pairs if reply.is_positive]
             if now - last.when <= UNSURE and delivered:
-                keep_running(
-                    self._reception.transactions.remember(
-                        self.session, last.envelope, last.content, last.transaction, delivered
-                    )
-                )
+                remember = self._reception.transactions.remember
+                keep_running(remember(self.session, last.envelope, last.content, last.transaction, delivered))
 
     # --- events ------------------------------------------------------------------------------------
 
@@ -212,8 +208,8 @@ class Receiver:
     def _data_start(self, event: ev.DataStart) -> Work | None:
         self._content = self._reception.transactions.new_content()
         self._spill_problem = None
-        verdict = self._reception.policy.begin(self.session, event.envelope)
-        return self._decide(verdict, "data", event.envelope, "")
+        begun = self._reception.policy.begin(self.session, event.envelope)
+        return self._decide(begun, "data", event.envelope, "")
 
     def _data_chunk(self, event: ev.DataChunk) -> None:
         content = self._content
@@ -272,8 +268,8 @@ class Receiver:
         self._reception.policy.aborted(self.session)
 
     def _unknown(self, event: ev.Unknown) -> Work | None:
-        verdict = self._reception.policy.unknown(self.session, event.line)
-        return self._decide(or_else(verdict, UNKNOWN), "", self._smtp.envelope, "")
+        found = or_else(self._reception.policy.unknown(self.session, event.line), UNKNOWN)
+        return self._decide(found, "", self._smtp.envelope, "")
 
     def _refused(self, event: ev.Refused) -> Work | None:
         self._reception.journal.refused(self.session, event.verb, event.reply, self._smtp.envelope, "")
