@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
     from mta.policy.sieve.policy import Trace
-    from mta.policy.milter.milters import Milters
 
 
 def build_policy(
@@ -42,11 +41,9 @@ def build_policy(
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
     `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot be
-    read. `choose` may put others in the place of the services that scripts ask. `trace` is
-    told what scripts do in any session; without, sessions of policy.trace are logged. Raises TableError, what
-    read. `choose` may put others in the place of the services that scripts ask. `milters` are those of the
-    worker, if there are any. Raises TableError, what
-    `users_file` raises, and ValueError and OSError for scripts.
+    read. `choose` may put others in the place of the services that scripts ask. `trace` is told what scripts
+    do in any session; without, sessions of policy.trace are logged. `milters` are those of the worker, if
+    there are any. Raises TableError, what `users_file` raises, and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
     from mta.policy.sieve.loading import load_base, load_policy
@@ -71,15 +68,13 @@ def build_policy(
         program = load_policy(settings, tracing=tracing)
         return SievePolicy(program, base, site, _tell, services, trace)
 
+    policy: Policy
     if trace is not None or not settings.policy.trace:
-        return stack(trace)
-    from mta.policy.traced import TracedPolicy, chosen, tell_log
+        policy = stack(trace)
+    else:
+        from mta.policy.traced import TracedPolicy, chosen, tell_log
 
-    return TracedPolicy(stack(None), stack(tell_log), chosen(settings.policy.trace))
-    base = SievePolicy(load_base(settings), ground, site, _tell, services)
-    policy = base
-    if settings.policy.scripts:
-        policy = SievePolicy(load_policy(settings), base, site, _tell, services)
+        policy = TracedPolicy(stack(None), stack(tell_log), chosen(settings.policy.trace))
     return policy if milters is None else _with_milters(settings, policy, milters)
 
 

@@ -13,14 +13,14 @@ from mta import log
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.net.limits import Networks
-from mta.policy.verdict import Advice, Policy, Tried, Verdict
+from mta.policy.verdict import Advice, Indifferent, Policy, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext import Event
 from sieve_ext.message import Message
 
 
-class TracedPolicy:
+class TracedPolicy(Indifferent):
     """`mta.policy.verdict.Policy` of two."""
 
     def __init__(self, usual: Policy, traced: Policy, wants: Callable[[Session], bool]) -> None:

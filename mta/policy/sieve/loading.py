@@ -23,9 +23,9 @@ def load_for(
 ) -> tuple[Program | None, list[Found]]:
     """The program that `sources` are for this configuration, None if there is an error; and all mistakes."""
     routes = [*(f"backend:{name}" for name in config.backends), *(f"relay:{name}" for name in config.relays)]
-    return load(sources, settings_for(routes, config.tables, has_queue=config.queue.enabled), tracing=tracing)
     names = {MILTERS: config.milters}
-    return load(sources, settings_for(routes, config.tables, has_queue=config.queue.enabled, names=names))
+    settings = settings_for(routes, config.tables, has_queue=config.queue.enabled, names=names)
+    return load(sources, settings, tracing=tracing)
 
 
 def load_policy(config: Config, *, tracing: bool = False) -> Program:
