@@ -62,11 +62,16 @@ def build_policy(
 
     def stack(trace: Trace | None) -> Policy:
         tracing = trace is not None
-        base = SievePolicy(load_base(settings, tracing=tracing), ground, site, _tell, services, trace)
-        if not settings.policy.scripts:
-            return base
-        program = load_policy(settings, tracing=tracing)
-        return SievePolicy(program, base, site, _tell, services, trace)
+        made: Policy = SievePolicy(load_base(settings, tracing=tracing), ground, site, _tell, services, trace)
+        if settings.policy.after:
+            program = load_policy(settings, settings.policy.after, tracing=tracing)
+            made = SievePolicy(program, made, site, _tell, services, trace)
+        if settings.policy.user_scripts or any(domain.script for domain in settings.domains.values()):
+            made = _build_recipient_scripts(settings, made, ground, trace)
+        if settings.policy.scripts:
+            program = load_policy(settings, settings.policy.scripts, tracing=tracing)
+            made = SievePolicy(program, made, site, _tell, services, trace)
+        return made
 
     policy: Policy
     if trace is not None or not settings.policy.trace:
@@ -99,6 +104,35 @@ def _with_milters(settings: config.Config, policy: Policy, milters: Milters) -> 
         return missing_fields(message, time.time(), hostname, os.urandom)[0]
 
     return MilterPolicy(policy, milters, missing)
+
+
+def _build_recipient_scripts(
+    settings: config.Config, inner: Policy, ground: Ground, trace: Trace | None
+) -> Policy:
+    from mta.policy.sieve.loading import load_domains
+    from mta.policy.sieve.recipients import RecipientScripts
+    from mta.policy.sieve.sandbox import UserScripts
+
+    tracing = trace is not None
+    pattern = settings.policy.user_scripts
+    users = UserScripts(pattern, _tell_of_script, tracing=tracing) if pattern else None
+    return RecipientScripts(
+        load_domains(settings, tracing=tracing),
+        _nobody if users is None else users.of,
+        inner,
+        settings.identity.hostname,
+        ground,
+        _tell,
+        trace,
+    )
+
+
+def _nobody(address: Address) -> None:
+    """There are no scripts of users."""
+
+
+def _tell_of_script(text: str) -> None:
+    log.get("policy").warning("user script", reason=text)
 
 
 def _tell(what: str, session: str, text: str) -> None:

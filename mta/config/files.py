@@ -116,7 +116,8 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
             _authorities(files, ("listener", index, "client_ca"), listener.client_ca)
     for name, table in config.tables.items():
         files.read(("tables", name, "file"), table.file, limit=0)
-    if config.policy.scripts or config.policy.base:
+    own = (*config.policy.scripts, *config.policy.after, config.policy.base)
+    if any(own) or any(domain.script for domain in config.domains.values()):
         from mta.config.policies import check_policies
 
         check_policies(config, files)

@@ -67,6 +67,9 @@ class Domain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     subaddress_delimiter: str = "+"
     """Characters that separate the user from a detail, as in user+detail@example.org (RFC 5233); each of
     them does. Empty: none."""
+    script: Path = ""
+    """Policy file in Sieve that speaks of this domain's recipients alone, after policy.scripts: it refuses
+    and discards (docs/policy/recipients.md). Default: none."""
     catch_all: MailAddress = ""
     """Address that gets the mail for recipients that do not exist. Attracts spam. Default: none."""
 
@@ -136,6 +139,12 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scripts: tuple[FilePath, ...] = ()
     """Policy files in Sieve, asked in this order before the base policy: they refuse, change and route, and
     never let pass what it refuses (docs/policy). Default: none."""
+    user_scripts: Path = ""
+    """Path of each user's own policy file, with %u for the local part and %d for the domain, in lower case
+    and without subaddress: "/etc/tamis/users/%d/%u.sieve". It speaks of this recipient alone, after the
+    domain's script. Default: none."""
+    after: tuple[FilePath, ...] = ()
+    """As `scripts`, asked after the scripts of domains and users. Default: none."""
     base: Path = ""
     """The base policy, which has the last word: who may send what to whom. Default: policy.sieve as it comes
     with Tamis; take a copy of it if you want another."""

@@ -27,6 +27,7 @@ addresses = ["127.0.0.1:1"]
 [domains."example.test"]
 backend = "store"
 recipients = "{recipients}"
+{domain}
 [backends.store]
 addresses = ["127.0.0.1:{store}"]
 failure_delay = "0.1s"
@@ -158,6 +159,7 @@ async def serving(
     listener: str = "",
     backend: str = "",
     recipients: str = "all",
+    domain: str = "",
     more: str = "",
     queue: str = "enabled = false",
     store: ScriptedStore | None = None,
@@ -166,7 +168,7 @@ async def serving(
     store = store or ScriptedStore()
     await store.start()
     try:
-        async with _daemon(folder, listener, backend, recipients, more, queue, store) as server:
+        async with _daemon(folder, listener, backend, recipients, domain, more, queue, store) as server:
             yield server
     finally:
         await store.stop()
@@ -174,13 +176,21 @@ async def serving(
 
 @asynccontextmanager
 async def _daemon(
-    folder: Path, listener: str, backend: str, recipients: str, more: str, queue: str, store: ScriptedStore
+    folder: Path,
+    listener: str,
+    backend: str,
+    recipients: str,
+    domain: str,
+    more: str,
+    queue: str,
+    store: ScriptedStore,
 ) -> AsyncIterator[Server]:
     path = folder / "tamis.toml"
     path.write_text(
         CONFIGURATION.format(
             listener=listener,
             recipients=recipients,
+            domain=domain,
             store=store.port,
             backend=backend,
             folder=folder,

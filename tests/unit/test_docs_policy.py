@@ -120,7 +120,8 @@ def test_a_configuration_with_the_example_file(tmp_path: Path) -> None:
     (tmp_path / "blocked").write_text("")
     (tmp_path / "policy.sieve").write_text(EXAMPLE.read_text(encoding="utf-8"))
     text = f'[policy]\nscripts = ["{tmp_path}/policy.sieve"]\n[tables.blocked]\nfile = "{tmp_path}/blocked"'
-    program = load_policy(config.parse(text))
+    settings = config.parse(text)
+    program = load_policy(settings, settings.policy.scripts)
     assert program.files[0].name == "policy.sieve"
     assert not program.has("connect")
 

@@ -7,9 +7,11 @@ from functools import cache
 from pathlib import Path
 
 import mta
+from mta.address import domain_key
 from mta.config.schema import Config
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
+from mta.policy.sieve.sandbox import load_sandboxed
 
 
 def source_of(path: str) -> tuple[str, bytes]:
@@ -28,14 +30,23 @@ def load_for(
     return load(sources, settings, tracing=tracing)
 
 
-def load_policy(config: Config, *, tracing: bool = False) -> Program:
-    """The program of policy.scripts. Raises ValueError, with a line a mistake, and OSError."""
-    return _load(config, config.policy.scripts, tracing)
+def load_policy(config: Config, paths: Sequence[str], *, tracing: bool = False) -> Program:
+    """The program of some of the site's files. Raises ValueError, with a line a mistake, and OSError."""
+    return _made(load_for(config, [source_of(path) for path in paths], tracing=tracing))
+
+
+def load_domains(config: Config, *, tracing: bool = False) -> dict[str, Program]:
+    """The scripts of domains, by `Address.domain`. Raises ValueError, with a line a mistake, and OSError."""
+    return {
+        domain_key(name): _made(load_sandboxed(*source_of(domain.script), tracing=tracing))
+        for name, domain in config.domains.items()
+        if domain.script
+    }
 
 
 def load_base(config: Config, *, tracing: bool = False) -> Program:
     """The program of policy.base. Raises ValueError, with a line a mistake, and OSError."""
-    return _load(config, [base_path(config)], tracing)
+    return load_policy(config, [base_path(config)], tracing=tracing)
 
 
 def base_path(config: Config) -> str:
@@ -51,8 +62,8 @@ def default_base() -> Path:
     return inside if inside.exists() else package.parent / "conf" / "policy.sieve"
 
 
-def _load(config: Config, paths: Sequence[str], tracing: bool) -> Program:
-    program, found = load_for(config, [source_of(path) for path in paths], tracing=tracing)
+def _made(loaded: tuple[Program | None, list[Found]]) -> Program:
+    program, found = loaded
     if program is None:
         raise ValueError("\n".join(str(one) for one in found if not one.is_warning))
     return program

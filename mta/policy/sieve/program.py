@@ -20,7 +20,7 @@ from mta.policy.sieve.reply import Accept
 from mta.policy.sieve.route import ROUTES
 from mta.policy.sieve.stages import KEY, Blocks
 from mta.policy.sieve.tables import TABLES
-from sieve_ext import Action, Diagnostic, Envelope, Event, Message, Script, Settings, Severity
+from sieve_ext import Action, Diagnostic, Dialect, Envelope, Event, Message, Script, Settings, Severity
 from sieve_ext.closures.unit import Unit
 from sieve_ext.extend import sequence
 from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, load_unit
@@ -183,13 +183,17 @@ def _limited(settings: Settings, seconds: float) -> Settings:
 
 
 def load(
-    sources: Sequence[tuple[str, bytes]], settings: Settings, *, tracing: bool = False
+    sources: Sequence[tuple[str, bytes]],
+    settings: Settings,
+    *,
+    tracing: bool = False,
+    dialect: Dialect | None = None,
 ) -> tuple[Program | None, list[Found]]:
     """Load files, given as path and octets: the program, None if there is an error; and all that is wrong.
 
-    With `tracing` runs can be traced, and all are slower.
+    With `tracing` runs can be traced, and all are slower. `dialect` is by default that of the site's files.
     """
-    dialect = policy_dialect()
+    dialect = dialect or policy_dialect()
     files: list[File] = []
     found: list[Found] = []
     ended: dict[str, str] = {}

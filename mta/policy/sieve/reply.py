@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 
 from mta.policy.sieve.facts import ALWAYS, BOUNCE, FROM_DATA, IN_SESSION
+from mta.policy.sieve.stages import OF_RECIPIENTS, stage_of
 from mta.reply import Reply
 from sieve_ext.extend import (
     NUMBER,
@@ -25,6 +26,7 @@ from sieve_ext.extend import (
     Capability,
     Checker,
     Compiler,
+    Node,
     Run,
     Step,
     Stopped,
@@ -110,6 +112,15 @@ def clean_text(text: str) -> str:
     return "\n".join("".join(c if " " <= c <= "~" else "?" for c in line) for line in lines) or "refused"
 
 
+def check_temporary(node: Node, checker: Checker) -> None:
+    """A temporary refusal after the data cannot be of one recipient alone."""
+    if checker.unit.settings.boolean(OF_RECIPIENTS) and stage_of(node) == "data":
+        checker.error(
+            node, "not-temporary", "after the data one recipient cannot be deferred alone",
+            'defer it in stage "rcpt", or refuse it for good',
+        )  # fmt: skip
+
+
 class ReplyCommand(Act):
     """reply [:code <n>] [:enhanced <code>] [:tempfail / :permfail] <text: string>."""
 
@@ -137,7 +148,10 @@ class ReplyCommand(Act):
                 text, "bad-code", "the enhanced code of a refusal is a constant such as 5.7.1 (RFC 3463)"
             )
             return
-        if len(self._classes(checker.constant(text))) > 1:
+        classes = self._classes(checker.constant(text))
+        if 4 in classes:
+            check_temporary(self, checker)
+        if len(classes) > 1:
             checker.error(
                 self, "mixed-codes", "the codes of this reply are temporary and permanent at once",
                 "the first digits must be the same; :tempfail is 4, :permfail is 5",
@@ -175,6 +189,10 @@ class DeferCommand(Act):
     word = "defer"
     stages = IN_SESSION
     args_definition = (string("text", required=False, check=bad_text),)
+
+    def check(self, checker: Checker) -> None:
+        """Somebody can be told to come again."""
+        check_temporary(self, checker)
 
     def compile(self, compiler: Compiler) -> Step:
         """Add the action."""

@@ -34,6 +34,9 @@ from sieve_ext.extend import (
 KEY = "vnd.tamis.stage"
 """Where a checker's state has the stages of a script, and its unit's their `Blocks`, by name."""
 
+OF_RECIPIENTS = "tamis_of_recipients"
+"""The setting that says that a script speaks of one recipient, in stages rcpt and data."""
+RECIPIENT_STAGES = frozenset(("rcpt", "data"))
 TOP_LEVEL = frozenset(("require", "stage"))
 FOLLOWING = frozenset(("elsif", "else"))
 """Commands that are wrong where the command before them is: one message is enough."""
@@ -90,6 +93,11 @@ class StageCommand(Control):
                 suggest(name or "", STAGES) or f"the stages are {known}",
             )  # fmt: skip
             return
+        if checker.unit.settings.boolean(OF_RECIPIENTS) and name not in RECIPIENT_STAGES:
+            checker.error(
+                where, "not-yours", f"stage '{name}' is the site's",
+                'scripts of domains and users have stages "rcpt" and "data"',
+            )  # fmt: skip
         self.stage = name
         earlier: dict[str, list[StageCommand]] = checker.state.setdefault(KEY, {})
         for block in earlier.setdefault(name, []):

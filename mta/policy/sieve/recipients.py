@@ -1,0 +1,170 @@
+"""`RecipientScripts`: scripts of domains and users, asked about each of their recipients.
+
+They stand between the site's scripts and the rest of the policy: what the site has refused they do not see,
+and what they let pass is judged as without them. A refusal is one recipient's; so is a discard, of which the
+client does not hear. A script that fails says nothing, and the log tells why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from mta.address import Address, split_subaddress
+from mta.delivery.outcome import NextHop
+from mta.envelope import Envelope, Recipient
+from mta.policy.ground import Ground
+from mta.policy.sieve.asking import finish
+from mta.policy.sieve.decision import PASSED, Decision, decide
+from mta.policy.sieve.facts import Facts, Surroundings
+from mta.policy.sieve.orders import merged
+from mta.policy.sieve.policy import Complain, Trace, script_envelope
+from mta.policy.sieve.program import Outcome, Program
+from mta.policy.verdict import SCRIPT_FAILED, Advice, Indifferent, Orders, Policy, Tried, Verdict
+from mta.reply import Reply
+from mta.session import Session
+from sieve_ext.message import Message
+
+OfUser = Callable[[Address], Program | None]
+"""The script of a user, given its address without subaddress."""
+
+
+class RecipientScripts(Indifferent):
+    """`mta.policy.verdict.Policy` with scripts of domains and users."""
+
+    def __init__(
+        self,
+        domains: Mapping[str, Program],
+        of_user: OfUser,
+        inner: Policy,
+        hostname: str,
+        ground: Ground,
+        complain: Complain,
+        trace: Trace | None = None,
+    ) -> None:
+        """`domains` are scripts by domain; `inner` decides about what they let pass."""
+        self._domains = domains
+        self._of_user = of_user
+        self.inner = inner
+        """The policy behind."""
+        self._hostname = hostname
+        self._ground = ground
+        self._complain = complain
+        self._trace = trace
+
+    def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """They have no say in sessions."""
+        return self.inner.connect(session)
+
+    def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """They have no say in sessions."""
+        return self.inner.helo(session)
+
+    def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """They have no say in sessions."""
+        return self.inner.auth(session)
+
+    def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
+        """They have no say in senders, as long as there is no recipient."""
+        return self.inner.mail(session, envelope)
+
+    def rcpt(
+        self, session: Session, envelope: Envelope, recipient: Recipient
+    ) -> Verdict | Awaitable[Verdict]:
+        """The scripts of this recipient, then the policy behind."""
+        decision = self._decide("rcpt", session, envelope, recipient, None)
+        if decision.reply is not None:
+            return Verdict(decision.reply)
+        return self.inner.rcpt(session, envelope, recipient)
+
+    def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """The scripts of each recipient, then the policy behind."""
+        removed: dict[int, str] = {}
+        for position, recipient in enumerate(envelope.recipients):
+            decision = self._decide("data", session, envelope, recipient, message)
+            if decision.reply is not None:
+                recipient.refusal = decision.reply
+            elif decision.discarded:
+                removed[position] = decision.discarded
+        verdict = self.inner.data(session, envelope, message)
+        if not removed:
+            return verdict
+        orders = Orders(removed=removed)
+        if isinstance(verdict, Verdict):
+            return _with(verdict, orders)
+        return _with_later(verdict, orders)
+
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """They have no say in where mail goes."""
+        return self.inner.depart(session, envelope, message)
+
+    def retry(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> Advice | Awaitable[Advice]:
+        """They have no say in the queue."""
+        return self.inner.retry(session, envelope, recipient, tried)
+
+    def bounce(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> bool | Awaitable[bool]:
+        """They have no say in the queue."""
+        return self.inner.bounce(session, envelope, recipient, tried)
+
+    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
+        """Where the policy behind says."""
+        return self.inner.route(session, envelope, recipient)
+
+    # --- running -------------------------------------------------------------------------------------
+
+    def _programs(self, address: Address) -> Sequence[Program]:
+        rule = self._ground.settings.domains.get(address.domain)
+        if rule is None:
+            return ()
+        base = address
+        if rule.subaddress_delimiters:
+            user, detail = split_subaddress(address.local, rule.subaddress_delimiters)
+            if detail is not None:
+                base = address.with_local(user)
+        found = (self._domains.get(address.domain), self._of_user(base))
+        return [program for program in found if program is not None]
+
+    def _decide(
+        self,
+        stage: str,
+        session: Session,
+        envelope: Envelope,
+        recipient: Recipient,
+        message: Message | None,
+    ) -> Decision:
+        """What the scripts of one recipient say: the first one that does not let it pass."""
+        for program in self._programs(recipient.address):
+            if not program.has(stage):
+                continue
+            site = self._ground
+            facts = Facts(
+                stage, session, self._hostname, site.settings.is_trusted, envelope, recipient, message,
+                ground=site,
+            )  # fmt: skip
+            trace = None if self._trace is None else partial(self._trace, session, stage)
+            seen = script_envelope(session, envelope, recipient)
+            running = program.run(stage, Surroundings(facts), seen, message, trace=trace)
+            outcome = finish(running, {}, facts)
+            assert isinstance(outcome, Outcome)  # there is nobody whom such a script could ask
+            if outcome.fault:
+                self._complain(SCRIPT_FAILED, session.id, outcome.fault)
+                continue
+            decision = decide(outcome)
+            if decision.reply is not None or decision.discarded:
+                return decision
+        return PASSED
+
+
+def _with(verdict: Verdict, orders: Orders) -> Verdict:
+    if verdict.reply is not None:
+        return verdict
+    return replace(verdict, orders=orders if verdict.orders is None else merged(orders, verdict.orders))
+
+
+async def _with_later(verdict: Awaitable[Verdict], orders: Orders) -> Verdict:
+    return _with(await verdict, orders)

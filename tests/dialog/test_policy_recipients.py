@@ -1,0 +1,88 @@
+"""Scripts of domains and users in a server: each speaks for its own recipients, and none for the site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.dialog.queueing import MailStore
+from tests.dialog.server import Client, run, serving
+
+HEAD = 'require ["vnd.tamis.stage", "vnd.tamis.reply", "envelope", "vnd.tamis.envelope", "environment"];\n'
+OWN = HEAD.replace(', "vnd.tamis.envelope"', "")
+CONFIG = """
+[policy]
+scripts = ["site.sieve"]
+user_scripts = "users/%d/%u.sieve"
+after = ["after.sieve"]
+"""
+SITE = HEAD + 'stage "rcpt" { if envelope "to" "no@example.test" { reply "the site"; } }'
+AFTER = HEAD + 'stage "rcpt" { if envelope "to" "late@example.test" { reply "after"; } }'
+DOMAIN = OWN + 'stage "rcpt" { if envelope :localpart "to" ["no", "late", "dom"] { reply "the domain"; } }'
+BOB = (
+    OWN
+    + """
+stage "rcpt" { if envelope "from" "eve@x.test" { defer "bob is busy"; } }
+stage "data" {
+    if header :contains "subject" "drop" { discard; }
+    if header :contains "subject" "refuse" { reply :code 554 "bob does not want it"; }
+}
+"""
+)
+
+
+async def send(client: Client, *recipients: str, subject: str = "hi", sender: str = "a@x.test") -> str:
+    await client.envelope(*recipients, sender=sender)
+    await client.say("DATA")
+    return (await client.say(f"From: a@x.test\r\nSubject: {subject}\r\n\r\nhello\r\n.")).rstrip()
+
+
+def files(folder: Path) -> str:
+    (folder / "site.sieve").write_text(SITE)
+    (folder / "after.sieve").write_text(AFTER)
+    (folder / "domain.sieve").write_text(DOMAIN)
+    users = folder / "users" / "example.test"
+    users.mkdir(parents=True)
+    (users / "bob.sieve").write_text(BOB)
+    (users / "bad.sieve").write_text('stage "rcpt" { reply')
+    (users / "site.sieve").write_text(OWN + 'stage "rcpt" { accept; } stage "data" { accept; }')
+    return CONFIG
+
+
+def test_each_script_speaks_for_its_recipients(tmp_path: Path) -> None:
+    store = MailStore()
+    more = files(tmp_path)
+
+    async def main() -> None:
+        async with serving(
+            tmp_path, more=more, domain='script = "domain.sieve"', queue="enabled = true", store=store
+        ) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.say("MAIL FROM:<eve@x.test>")
+            for name, reply in (
+                ("no", "550 5.7.1 the site"),
+                ("late", "550 5.7.1 the domain"),
+                ("dom", "550 5.7.1 the domain"),
+                ("bob+tag", "451 4.7.1 bob is busy"),
+                ("bad", "250"),
+                ("site", "250"),
+            ):
+                said = await client.say(f"RCPT TO:<{name}@example.test>")
+                assert said.startswith(reply), (name, said)
+            await client.say("RSET")
+            assert (
+                await send(client, "Bob@example.test", subject="refuse me")
+            ) == "554 5.7.1 bob does not want it"
+            assert (await send(client, "bob@example.test", "ann@example.test", subject="drop")).startswith(
+                "250"
+            )
+            assert store.got("bob") == []
+            assert len(store.got("ann")) == 1
+            said = await send(client, "bob@example.test", "ann@example.test", subject="refuse")
+            assert said.startswith(("250", "554")), said
+            assert store.got("bob") == []
+            assert len(store.got("ann")) == 2
+            assert (await send(client, "bob@example.test")).startswith("250")
+            assert len(store.got("bob")) == 1
+
+    run(main)
