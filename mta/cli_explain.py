@@ -15,7 +15,7 @@ from mta.accounts.usersfile import UsersFile, UsersFileError
 from mta.address import Address
 from mta.daemon_authn import build_evaluator
 from mta.daemon_dns import build_resolver
-from mta.daemon_policy import build_policy
+from mta.daemon_policy import build_policy, build_tables
 from mta.delivery.fixed import FixedTransport
 from mta.explain.given import (
     Given,
@@ -111,9 +111,17 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
         for name, backend in settings.backends.items()
     }
     resolver = build_resolver(settings)
+    tables = None
     try:
+        tables = build_tables(settings, resolver, _complain)
         policy = build_policy(
-            settings, transports, lambda: _known(file), user_owns, _complain, trace=explanation.tell
+            settings,
+            transports,
+            lambda: _known(file),
+            user_owns,
+            _complain,
+            trace=explanation.tell,
+            tables=tables or {},
         )
         evaluator = build_evaluator(settings, resolver)
         if evaluator is not None:
@@ -125,6 +133,8 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
     finally:
         for transport in transports.values():
             await transport.close()
+        if tables is not None:
+            await tables.close()
         if resolver is not None:
             resolver.close()
     return explanation

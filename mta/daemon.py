@@ -25,7 +25,7 @@ from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.accounts.limiter import FailureLimiter
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report
 from mta.daemon_dns import build_resolver
-from mta.daemon_policy import build_milters, build_policy, networks
+from mta.daemon_policy import NO_TABLES, build_milters, build_policy, build_tables, networks
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
 from mta.gauges import measure
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from mta.accounts.dovecotclient import DovecotClient
     from mta.accounts.usersfile import UsersFile
     from mta.net.resolver.stub import Stub
+    from mta.tables.build import Tables
 
 SWEEP = 1.0
 """Seconds between two looks at the timeouts of all sessions."""
@@ -89,6 +90,7 @@ class Daemon:
         self._dovecot: DovecotClient | None = None
         self._backend: Backend | None = None
         self._resolver: Stub | None = None
+        self._tables: Tables | None = None
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
         self._milters = build_milters(settings)
@@ -139,6 +141,8 @@ class Daemon:
             self._milters.close()
         if self._backend is not None:
             await self._backend.close()
+        if self._tables is not None:
+            await self._tables.close()
         if self._resolver is not None:
             self._resolver.close()
         self._limits.close()
@@ -174,6 +178,9 @@ class Daemon:
         self._resolver = build_resolver(settings)
         self._build_transports()
         authenticator = await self._build_authenticator()
+        self._tables = build_tables(
+            settings, self._resolver, lambda text: self._log.error("table", reason=text)
+        )
         policy = self._build_policy(authenticator)
         self._unacknowledged = Unacknowledged(
             self._link,
@@ -297,6 +304,7 @@ class Daemon:
             None if authenticator is None else authenticator.owns,
             lambda text: self._log.error("recipient table", reason=text),
             milters=self._milters,
+            tables=self._tables or NO_TABLES,
         )
 
     def _users_file(self) -> UsersFile:

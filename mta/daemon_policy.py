@@ -14,18 +14,38 @@ from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop
 from mta.net.limits import Networks
 from mta.policy.ground import DomainRule, Ground, PolicySettings
-from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientSource, Table
+from mta.policy.recipients import AskBackend, Directory, Everybody, Lookup, RecipientFile, RecipientSource
 from mta.policy.verdict import SCRIPT_FAILED, Policy
 from mta.session import Session
+from mta.tables.table import Table
 from mta.trace import missing_fields
 from sieve_ext.message import Message
 
 if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
+    from mta.net.resolver.stub import Stub
     from mta.policy.milter.milters import Milters
     from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
     from mta.policy.sieve.policy import Trace
+    from mta.tables.build import Tables
+
+NO_TABLES: Mapping[str, Table] = {}
+
+
+def build_tables(
+    settings: config.Config, resolver: Stub | None, complain: Callable[[str], None]
+) -> Tables | None:
+    """The tables of [tables.NAME], None without. `complain` hears later of what cannot be read or asked.
+
+    Raises TableError.
+    """
+    if not settings.tables:
+        return None
+    from mta.tables.build import Tables
+
+    folder = f"{settings.process.state_directory}/tables"
+    return Tables(settings.tables, folder, resolver, complain=complain)
 
 
 def build_policy(
@@ -37,13 +57,15 @@ def build_policy(
     choose: Callable[[Services], Services] = lambda services: services,
     trace: Trace | None = None,
     milters: Milters | None = None,
+    tables: Mapping[str, Table] = NO_TABLES,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
-    `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot be
-    read. `choose` may put others in the place of the services that scripts ask. `trace` is told what scripts
-    do in any session; without, sessions of policy.trace are logged. `milters` are those of the worker, if
-    there are any. Raises TableError, what `users_file` raises, and ValueError and OSError for scripts.
+    `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot
+    be read. `choose` may put others in the place of the services that scripts ask. `trace` is told what
+    scripts do in any session; without, sessions of policy.trace are logged. `milters` are those of the
+    worker, if there are any, `tables` those of [tables.NAME]. Raises TableError, what `users_file` raises,
+    and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
     from mta.policy.sieve.loading import load_base, load_policy
@@ -51,11 +73,11 @@ def build_policy(
     from mta.policy.sieve.policy import SievePolicy, Site
     from mta.policy_services import build_services
 
-    ground = build_ground(settings, transports, users_file, complain)
+    ground = build_ground(settings, transports, users_file, complain, tables)
     if not settings.auth.sender_login:
         owns = _owns_everything
     services = {
-        **choose(build_services(settings, _tell_of_table, milters)),
+        **choose(build_services(settings, tables, milters)),
         **site_services(ground, _owns_nothing if owns is None else owns),
     }
     site = Site(settings.identity.hostname, ground.settings.is_trusted, ground)
@@ -141,15 +163,12 @@ def _tell(what: str, session: str, text: str) -> None:
     (logger.error if what == SCRIPT_FAILED else logger.warning)(what, session=session, reason=text)
 
 
-def _tell_of_table(text: str) -> None:
-    log.get("policy").error("table", reason=text)
-
-
 def build_ground(
     settings: config.Config,
     transports: Mapping[str, FixedTransport],
     users_file: Callable[[], UsersFile],
     complain: Callable[[str], None],
+    tables: Mapping[str, Table] = NO_TABLES,
 ) -> Ground:
     """What the configuration says of domains and clients. Raises TableError, and what `users_file` raises."""
     policy = settings.policy
@@ -162,8 +181,10 @@ def build_ground(
             case "users":
                 users = users_file()
                 return Directory(lambda key: key in users.users)
+            case "table" if domain.recipients.name:
+                return Lookup(tables[domain.recipients.name])
             case "table":
-                return Table(Path(domain.recipients.file), time.monotonic, complain=complain)
+                return RecipientFile(Path(domain.recipients.file), time.monotonic, complain=complain)
             case "ask":
                 found = asks.get(domain.backend)
                 if found is None:

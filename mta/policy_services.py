@@ -5,31 +5,26 @@ Imports what the configuration uses, and nothing else: a server pays for nothing
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mta.config.schema import Config
 from mta.policy.sieve.asking import Handler, Services
+from mta.tables.table import Table
 from sieve_ext import Request
 
 if TYPE_CHECKING:
     from mta.policy.milter.milters import Milters
 
 
-def build_services(
-    settings: Config, complain: Callable[[str], None], milters: Milters | None = None
-) -> Services:
+def build_services(settings: Config, tables: Mapping[str, Table], milters: Milters | None = None) -> Services:
     """Who answers what scripts ask.
 
-    `milters` are those of the worker, if there are any. `complain` is told when a table cannot be read later
-    on. Raises TableError when it cannot be read now.
+    `tables` are those of the worker, `milters` too, if there are any.
     """
-    from mta.policy.sieve.tables import Tables
+    from mta.policy.sieve.tables import Lists
 
-    files = {name: Path(table.file) for name, table in settings.tables.items()}
-    services: dict[type[Request], Handler] = {**Tables(files, time.monotonic, complain).services}
+    services: dict[type[Request], Handler] = {**Lists(tables).services}
     if milters is not None:
         from mta.policy.sieve.milter import milter_services
 

@@ -23,6 +23,7 @@ from mta.config.locate import KeyPath
 from mta.config.problems import Findings
 from mta.config.schema import Config
 from mta.config.secret import read_secret
+from mta.config.tables import PolicyTable
 
 
 @dataclass(slots=True, frozen=True)
@@ -115,7 +116,7 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
         if listener.client_ca:
             _authorities(files, ("listener", index, "client_ca"), listener.client_ca)
     for name, table in config.tables.items():
-        files.read(("tables", name, "file"), table.file, limit=0)
+        _table(files, ("tables", name), table)
     own = (*config.policy.scripts, *config.policy.after, config.policy.base)
     if any(own) or any(domain.script for domain in config.domains.values()):
         from mta.config.policies import check_policies
@@ -253,8 +254,15 @@ def _accounts(config: Config, files: FileCheck) -> None:
             help="" if os.path.exists(config.auth.users_file) else "`tamis user add` makes it",
         )  # fmt: skip
     for name, domain in config.domains.items():
-        if domain.recipients.kind == "table":
+        if domain.recipients.file:
             files.read(("domains", name, "recipients"), domain.recipients.file, limit=0)
+
+
+def _table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
+    if table.file:
+        files.read((*path, "file"), table.file, limit=0)
+    if table.password_file:
+        files.read((*path, "password_file"), table.password_file, secret=True, limit=0)
 
 
 def _authorities(files: FileCheck, path: KeyPath, file: str) -> None:

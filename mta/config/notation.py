@@ -52,13 +52,15 @@ class Inherited(Struct, frozen=True, tag="fd"):
 
 
 class RecipientSource(Struct, frozen=True):
-    """Who knows the valid recipients of a domain; `file` is set for kind "table" only."""
+    """Who knows the valid recipients of a domain; `file` or `name` is set for kind "table" only."""
 
     kind: Literal["users", "table", "ask", "all"]
     file: str = ""
+    name: str = ""
+    """Of a [tables.NAME]; once settled, only one of the two is set."""
 
     def __str__(self) -> str:
-        return f"table:{self.file}" if self.kind == "table" else self.kind
+        return f"table:{self.file or self.name}" if self.kind == "table" else self.kind
 
 
 @dataclass(slots=True, frozen=True)
@@ -234,12 +236,15 @@ def parse_name(text: str, folder: str) -> str:
 
 
 def parse_recipients(text: str, folder: str) -> RecipientSource:
-    """ "users", "ask", "all" or "table:FILE". Raises ValueError."""
+    """ "users", "ask", "all", "table:NAME" or "table:FILE". Raises ValueError."""
     if text.startswith("table:"):
         path = parse_path(text[6:], folder)
         if not path:
             raise ValueError("the file of the table is missing")
-        return RecipientSource("table", path)
+        try:
+            return RecipientSource("table", path, parse_name(text[6:], folder))
+        except ValueError:
+            return RecipientSource("table", path)
     match text:
         case "users" | "ask" | "all":
             return RecipientSource(text)
@@ -355,7 +360,12 @@ Connect = Annotated[
 
 Recipients = Annotated[
     RecipientSource,
-    Notation("source", '"users", "ask", "all" or "table:FILE"', parse_recipients, suggest=suggest.recipients),
+    Notation(
+        "source",
+        '"users", "ask", "all", "table:NAME" or "table:FILE"',
+        parse_recipients,
+        suggest=suggest.recipients,
+    ),
 ]
 """Who knows the valid recipients."""
 

@@ -61,9 +61,9 @@ class Domain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     one there is."""
     recipients: Recipients = RecipientSource("ask")
     """Who knows the valid recipients, so that others are refused at RCPT (550 5.1.1): `users` the users
-    file; `table:FILE` a file with one address or local part a line; `ask` the back end itself, at RCPT,
-    with a cache (see [policy]); `all` everybody exists - then the back end's refusals come after the
-    data."""
+    file; `table:NAME` a [tables.NAME] that has the address; `table:FILE` a file with one address or local
+    part a line; `ask` the back end itself, at RCPT, with a cache (see [policy]); `all` everybody exists -
+    then the back end's refusals come after the data."""
     subaddress_delimiter: str = "+"
     """Characters that separate the user from a detail, as in user+detail@example.org (RFC 5233); each of
     them does. Empty: none."""
@@ -157,14 +157,6 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a refused recipient is remembered, for recipients = "ask"; short, for new users."""
     recipient_cache_entries: Count = 50000
     """Recipients that a worker remembers (about 200 octets each); the oldest make room."""
-
-
-class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A list that policy files look up by `:list`, as "table:NAME"."""
-
-    file: FilePath
-    """File with a key a line: an address, a domain, a word. Blank lines and lines that begin with # are
-    skipped. It is read again when it has changed."""
 
 
 class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

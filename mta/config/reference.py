@@ -41,7 +41,7 @@ EXAMPLES = {
     ("filters", "returns_to"): '"filtered"',
     ("queue_stores", "url"): '"s3://mail-queue/tamis"',
 }
-"""Values for options without a default."""
+"""Values in `tamis.toml` for options without a default that makes sense."""
 
 NAMES = {
     "certificates": "main",
@@ -126,7 +126,7 @@ def toml() -> str:
         for option in section.options:
             lines.append("")
             lines += _comment(option.text + (" Required." if option.required else ""))
-            lines.append(f"#{option.name} = {option.default}")
+            lines.append(f"#{option.name} = {EXAMPLES.get((section.key, option.name), option.default)}")
         lines.append("")
     return "\n".join(lines)
 

@@ -16,6 +16,7 @@ from mta.config.outbound import NextHopLimits, TlsLevel
 from mta.config.problems import Findings, closest
 from mta.config.schema import Config
 from mta.config.settle import STORE
+from mta.config.table_rules import check_tables
 from mta.config.units import format_duration
 
 WIDEST_TRUSTED = {4: 8, 6: 16}
@@ -35,6 +36,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     _backends(config, findings)
     _relays(config, findings)
     _policy(config, findings)
+    check_tables(config, findings)
     _signing(config, findings)
     check_filters(config, findings)
     _queue(config, findings)

@@ -17,9 +17,10 @@ from mta.config.filtering import ContentFilter, Milter, PolicyServer, Scanner
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import DomainName, Name
-from mta.config.outbound import Backend, Delivery, Domain, Policy, PolicyTable, Relay
+from mta.config.outbound import Backend, Delivery, Domain, Policy, Relay
 from mta.config.queueing import Queue, QueueStore
 from mta.config.security import Reports, Security
+from mta.config.tables import PolicyTable
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

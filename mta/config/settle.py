@@ -15,8 +15,8 @@ from typing import Any, Literal
 from msgspec.structs import fields, replace
 
 from mta.config.inbound import Limits, Listener, SessionLimits, standard_addresses
-from mta.config.notation import Inet, Inherited, Unix
-from mta.config.outbound import Backend
+from mta.config.notation import Inet, Inherited, RecipientSource, Unix
+from mta.config.outbound import Backend, Domain
 from mta.config.queueing import QueueStore
 from mta.config.schema import Config
 
@@ -75,7 +75,10 @@ def settle(config: Config, machine: Machine, document: Mapping[str, Any], folder
             config.authentication, authserv_id=config.authentication.authserv_id or identity.hostname
         ),
         auth=replace(config.auth, users_file=os.path.join(folder, config.auth.users_file)),
-        domains={name: replace(d, backend=d.backend or only) for name, d in config.domains.items()},
+        domains={
+            name: replace(d, backend=d.backend or only, recipients=_recipients(config, d))
+            for name, d in config.domains.items()
+        },
         backends=backends,
         queue=queue,
         queue_stores=queue_stores,
@@ -86,6 +89,14 @@ def settle(config: Config, machine: Machine, document: Mapping[str, Any], folder
         control=replace(config.control, socket=config.control.socket or f"{runtime}/control"),
         store=store,
     )
+
+
+def _recipients(config: Config, domain: Domain) -> RecipientSource:
+    """Of what may be a table or a file, the table if there is one of that name."""
+    source = domain.recipients
+    if source.name in config.tables:
+        return RecipientSource("table", name=source.name)
+    return RecipientSource(source.kind, source.file)
 
 
 def _listeners(config: Config, document: Mapping[str, Any]) -> tuple[Listener, ...]:

@@ -7,14 +7,17 @@ when somebody else has to be asked. The caller has removed the subaddress from t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from mta.address import NULL, Address, AddressError, parse_address
 from mta.policy.watched import INTERVAL, TableError, Watched
 from mta.reply import Reply
+from mta.tables.table import Found, Table, TableUnavailable
 
 NO_SUCH_USER = Reply(550, "5.1.1", "no such user")
+TABLE_AWAY = Reply(451, "4.3.0", "the recipient cannot be looked up now, try again later")
 
 Existence = Reply | None
 
@@ -46,7 +49,31 @@ class Directory:
         return None if self._exists(address.key) else NO_SUCH_USER
 
 
-class Table:
+class Lookup:
+    """recipients = "table:NAME": a table of the configuration has the address."""
+
+    def __init__(self, table: Table) -> None:
+        """Look up in `table`; where to look first is its own business (search = "address")."""
+        self._table = table
+
+    def find(self, address: Address) -> Existence | Awaitable[Existence]:
+        """Look the address up; a table that cannot say means "try later"."""
+        try:
+            found = self._table.get(address.key)
+        except TableUnavailable as error:
+            return replace(TABLE_AWAY, cause=str(error))
+        if isinstance(found, str) or found is None:
+            return NO_SUCH_USER if found is None else None
+        return self._wait(found)
+
+    async def _wait(self, found: Awaitable[Found]) -> Existence:
+        try:
+            return NO_SUCH_USER if await found is None else None
+        except TableUnavailable as error:
+            return replace(TABLE_AWAY, cause=str(error))
+
+
+class RecipientFile:
     """recipients = "table:FILE": one address, or one local part for every domain that uses it, a line.
 
     Blank lines and lines that begin with "#" are skipped.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mta import config
 from mta.accounts.usersfile import UsersFile, UsersFileError
 from mta.address import NULL, parse_address
+from mta.config.tables import FILES
 from mta.daemon_policy import build_policy
 from mta.delivery.fixed import FixedTransport
 from mta.envelope import Envelope, Recipient
@@ -23,6 +24,7 @@ from mta.session import Session
 from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
 from mta.startup.world import World
+from mta.tables.table import Table, TableUnavailable
 
 if TYPE_CHECKING:
     from mta.policy.sieve.asking import Services
@@ -56,18 +58,41 @@ def offline_policy(settings: config.Config) -> Policy:
         None,
         lambda text: None,
         _silent,
+        tables=_tables(settings),
     )
+
+
+class _Away:
+    """Stands for a table on a server."""
+
+    def get(self, key: str) -> str | None:
+        """Nothing is known."""
+        raise TableUnavailable("not asked")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _tables(settings: config.Config) -> Mapping[str, Table]:
+    """The tables of files as they are; of others nothing is known."""
+    if not settings.tables:
+        return {}
+    from mta.tables.build import Tables
+
+    files = {name: table for name, table in settings.tables.items() if table.type in FILES}
+    made = Tables(files, f"{settings.process.state_directory}/tables")
+    return {name: made.get(name) or _Away() for name in settings.tables}
 
 
 def _silent(services: Services) -> Services:
     """Only what looks into files answers; what counts, remembers or asks others is not to be had."""
     from mta.policy.sieve.asking import Unavailable
-    from mta.policy.sieve.tables import Tables
+    from mta.policy.sieve.tables import Lists
 
     def absent(request: Any, facts: Any) -> Unavailable:
         return Unavailable("a check asks nobody")
 
-    harmless = Tables({}, lambda: 0.0, lambda text: None).services
+    harmless = Lists({}).services
     return {kind: handler if kind in harmless else absent for kind, handler in services.items()}
 
 

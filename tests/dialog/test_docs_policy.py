@@ -41,7 +41,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     (script,) = blocks(PAGES[name], "sieve")
     (dialog,) = blocks(PAGES[name], "smtp")
     (tmp_path / "policy.sieve").write_text(script.replace("example.org", "example.test"))
-    (tmp_path / "blocked").write_text("# domains\nspam.example\n")
+    (tmp_path / "blocked").write_text("# domains\nspam.example\nbad.example.net too much of it\n")
     archive = ScriptedStore()
 
     async def main() -> None:

@@ -13,14 +13,16 @@ from mta.policy.sieve.facts import FROM_DATA, FROM_MAIL, STAGES, Facts, Surround
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.program import Found, Outcome, Program, load, settings_for
-from mta.policy.sieve.tables import Tables
+from mta.policy.sieve.tables import Lists
 from mta.session import Session, TlsInfo
+from mta.tables.text import TextTable
 from sieve_ext.message import Message
 
 REQUIRE = (
     'require ["vnd.tamis.stage", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope", "vnd.tamis.route",'
     ' "vnd.tamis.queue", "vnd.tamis.milter", "envelope", "editheader", "variables", "extlists", "reject",'
-    ' "ereject", "body", "date", "relational", "comparator-i;ascii-numeric", "ihave"];\n'
+    ' "ereject", "body", "date", "relational", "comparator-i;ascii-numeric", "ihave",'
+    ' "vnd.tamis.tables"];\n'
 )
 ROUTES = ("backend:store", "relay:out")
 TABLES = ("vip",)
@@ -86,7 +88,7 @@ def decision(script: str, stage: str = "", case: Case | None = None, folder: Pat
     made = program(script)
     services: Services = {}
     if folder is not None:
-        services = Tables({"vip": folder / "vip"}, lambda: 0.0, lambda text: None).services
+        services = Lists({"vip": TextTable(str(folder / "vip"), "", lambda: 0.0)}).services
     stage = stage or next(one for one in STAGES if made.has(one))
     case = case or Case()
     sender = parse_address(case.sender) if case.sender else NULL

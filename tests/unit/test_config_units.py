@@ -190,6 +190,7 @@ def test_no_modes(text: str) -> None:
 
 
 def test_sources_of_recipients() -> None:
-    assert parse_recipients("table:x", "/f") == RecipientSource("table", "/f/x")
+    assert parse_recipients("table:x", "/f") == RecipientSource("table", "/f/x", "x")
+    assert parse_recipients("table:./x", "/f") == RecipientSource("table", "/f/x")
     assert str(parse_recipients("table:x", "/f")) == "table:/f/x"
     assert str(parse_recipients("ask", "/f")) == "ask"

@@ -140,6 +140,8 @@ NO_LIMITS = {
     "mta.net.resolver.wire.NXDOMAIN": "a number of the protocol",
     "mta.net.resolver.wire.SERVFAIL": "a number of the protocol",
     "mta.policy.sieve.decision.NOT_NOW": "a code of a reply",
+    "mta.tables.index._*": "numbers of the format",
+    "mta.tables.socketmap._DIGITS": "of a number, which has its own limit",
     "mta.policy.watched.INTERVAL": "how often something is looked at",
     "mta.smtp.dotstuff._*": "characters",
     "mta.store.maildir.FOLDER_FLAGS": "flags of open(2)",
@@ -232,6 +234,8 @@ NAMED_ELSEWHERE = {
 NO_LIMIT_OPTIONS = {
     "relays.port": "where a relay is",
     "milters.version": "what is spoken",
+    "tables.cache_positive": "nothing is remembered by default",
+    "tables.cache_negative": "nothing is remembered by default",
 }
 
 UNITS = {

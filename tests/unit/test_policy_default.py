@@ -13,7 +13,7 @@ from mta.address import NULL, Address, parse_address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.policy.ground import DomainRule, Ground, PolicySettings
-from mta.policy.recipients import AskBackend, Directory, Everybody, Table
+from mta.policy.recipients import AskBackend, Directory, Everybody, RecipientFile
 from mta.policy.sieve.loading import default_base, source_of
 from mta.policy.sieve.local import Owns, site_services
 from mta.policy.sieve.policy import SievePolicy, Site
@@ -239,7 +239,7 @@ def test_a_table_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path.write_text("# ours\nbob\n\nEve@Example.Test\n")
     now = [0.0]
     complaints: list[str] = []
-    table = Table(path, lambda: now[0], complain=complaints.append)
+    table = RecipientFile(path, lambda: now[0], complain=complaints.append)
     bob, eve, may = (parse_address(f"{name}@example.test") for name in ("bob", "eve", "may"))
     assert table.find(bob) is None
     assert table.find(eve) is None
@@ -264,9 +264,9 @@ def test_a_bad_table_says_where(tmp_path: Path, text: str | bytes, message: str)
     path = tmp_path / "recipients"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(TableError, match=message):
-        Table(path, lambda: 0.0)
+        RecipientFile(path, lambda: 0.0)
 
 
 def test_a_missing_table_says_so(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="No such file"):
-        Table(tmp_path / "none", lambda: 0.0)
+        RecipientFile(tmp_path / "none", lambda: 0.0)

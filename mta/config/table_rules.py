@@ -1,0 +1,117 @@
+"""Rules about `[tables.NAME]`: keys that a type needs or has nothing to do with, chains, URLs.
+
+Pure, but for one look whether a library is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from urllib.parse import urlsplit
+
+import msgspec
+
+from mta.config.locate import KeyPath
+from mta.config.problems import Findings, closest
+from mta.config.schema import Config
+from mta.config.tables import EXTRAS, LOCAL, NEEDED, POSSIBLE, REMOTE, SPECIAL, PolicyTable
+
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(PolicyTable)}
+_SCHEMES = {"redis": ("redis", "rediss")}
+
+
+def check_tables(config: Config, findings: Findings) -> None:
+    """Note what is wrong with tables."""
+    for name, table in config.tables.items():
+        path: KeyPath = ("tables", name)
+        if not findings.is_sound((*path, "type")):
+            continue
+        _keys(path, table, findings)
+        _extra(path, table, findings)
+        _url(path, table, findings)
+        if table.type == "dns" and not config.dns.resolvers:
+            findings.add(
+                (*path, "type"), 'found "dns"', "dns.resolvers, the servers that are asked",
+                reason="none is configured",
+            )  # fmt: skip
+        if table.type == "chain":
+            _chain(path, name, config, findings)
+
+
+def _keys(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
+    needed = NEEDED[table.type]
+    for key in needed:
+        if getattr(table, key) == _DEFAULTS[key] and findings.is_sound((*path, key)):
+            findings.add((*path, key), "missing", f'a value, for type = "{table.type}" needs it')
+    possible = {*needed, *POSSIBLE.get(table.type, ())}
+    for key in SPECIAL - possible if table.type not in LOCAL else (SPECIAL | REMOTE) - possible:
+        if getattr(table, key) != _DEFAULTS[key] and findings.is_sound((*path, key)):
+            types = [one for one in NEEDED if key in NEEDED[one] or key in POSSIBLE.get(one, ())]
+            findings.add(
+                (*path, key), f'it does nothing for type = "{table.type}"',
+                "another type: " + ", ".join(types) if types else "it with tables on servers only",
+            )  # fmt: skip
+
+
+def _extra(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
+    if table.type in EXTRAS:
+        module, extra = EXTRAS[table.type]
+        if importlib.util.find_spec(module) is None:
+            findings.add(
+                (*path, "type"), f'"{table.type}" needs the Python package {module}, which is not installed',
+                f"pip install 'tamis[{extra}]'",
+            )  # fmt: skip
+
+
+def _url(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
+    if not table.url or not findings.is_sound((*path, "url")):
+        return
+    if table.type == "http":
+        from mta.tables.http import parse_url
+
+        try:
+            place = parse_url(table.url)
+        except ValueError as error:
+            findings.add(
+                (*path, "url"),
+                f'found "{table.url}"',
+                'a URL such as "https://host/users/{key}"',
+                reason=str(error),
+            )
+        else:
+            if not place.target.places:
+                findings.add((*path, "url"), f'found "{table.url}"', 'a place for the key: "{key}"')
+    elif table.type in _SCHEMES:
+        schemes = _SCHEMES[table.type]
+        try:
+            url = urlsplit(table.url)
+            sound = url.scheme in schemes and bool(url.hostname) and (url.port or 1) > 0
+        except ValueError:
+            sound = False
+        if not sound:
+            findings.add((*path, "url"), f'found "{table.url}"', f'a URL such as "{schemes[0]}://host/"')
+        elif url.password:
+            findings.add(
+                (*path, "url"), "found a password in the URL", "password_file",
+                reason="this file may be readable by everybody",
+            )  # fmt: skip
+
+
+def _chain(path: KeyPath, name: str, config: Config, findings: Findings) -> None:
+    for index, one in enumerate(config.tables[name].tables):
+        where = (*path, "tables", index)
+        if one not in config.tables:
+            near = closest(one, config.tables)
+            findings.add(
+                where, f'found "{one}"', "the name of a [tables.NAME]", suggestion=f'"{near}"' if near else ""
+            )
+        elif _leads_to(one, name, config, frozenset()):
+            findings.add(where, f'found "{one}"', "a table that does not ask this one again")
+
+
+def _leads_to(start: str, goal: str, config: Config, seen: frozenset[str]) -> bool:
+    if start == goal:
+        return True
+    table = config.tables.get(start)
+    if table is None or start in seen:
+        return False
+    return any(_leads_to(one, goal, config, seen | {start}) for one in table.tables)

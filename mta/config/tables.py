@@ -1,0 +1,102 @@
+"""The sections `[tables.NAME]`, and which keys belong to which type of table.
+
+The text under a field is what the reference pages print. Durations are seconds in the program. Nothing here
+opens a file or a socket.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from mta.config.inbound import Count
+from mta.config.notation import Connect, Duration, Name, Path
+
+TableType = Literal[
+    "file", "cidr", "pattern", "sqlite", "socketmap", "tcp", "memcache", "redis", "http", "dns", "chain"
+]
+
+
+class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys with values, wherever they are kept: what policy files look up by `:list` and `lookup`, as
+    "table:NAME", and domains by recipients = "table:NAME" (docs/tables.md)."""
+
+    type: TableType = "file"
+    """Where it is kept. `file`: a text file with a key and its value a line; `cidr` networks; `pattern`
+    regular expressions; `sqlite`, `redis`, `memcache`, `dns`, `http`; `socketmap` and `tcp` server programs
+    made for Postfix; `chain` several tables in order."""
+    file: Path = ""
+    """For `file`, `cidr`, `pattern`, `sqlite`. It is read again when it has changed."""
+    address: Connect | None = None
+    """Server, for `socketmap`, `tcp`, `memcache`."""
+    url: str = ""
+    """For `redis` "redis://host:6379/0" ("rediss:" with TLS); for `http` the URL, "{key}" stands for the
+    key."""
+    query: str = ""
+    """What is asked for, with "{key}" for the key, "{local}" and "{domain}" for its parts, "{reversed}" for
+    an address turned round: for `sqlite` a statement, for `dns` a name, for `redis`, `memcache`,
+    `socketmap` and `tcp` the key of the server. Default: the key itself."""
+    record: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"] = "TXT"
+    """Type of the records, for `dns`."""
+    map: str = ""
+    """Name of the map that the server knows, for `socketmap`; of a hash, for `redis` (default: plain
+    keys)."""
+    tables: tuple[Name, ...] = ()
+    """Names of the tables that a `chain` asks, in this order; the first that has the key counts."""
+    password_file: Path = ""
+    """File whose first line is the password, for `redis`. It must not be readable by everybody."""
+    timeout: Annotated[Duration, Meta(ge=0.01, le=60)] = 3.0
+    """Time for an answer of a server. Without one the table cannot say, see `on_error`."""
+    on_error: Literal["defer", "ignore"] = "defer"
+    """When the table cannot say: the client is told to try again later (`defer`), or it is as if the key
+    were not there (`ignore`)."""
+    search: Literal["key", "address"] = "key"
+    """What a key is looked up as: as it is, or as an address in Postfix's order: user+detail@domain,
+    user@domain, @domain."""
+    subaddress_delimiter: str = "+"
+    """Characters that separate the user from a detail, for search = "address"."""
+    connections: Annotated[int, Meta(ge=1, le=100)] = 4
+    """Connections to the server at once, for each worker."""
+    cache_positive: Annotated[Duration, Meta(ge=0)] = 0.0
+    """How long a value is remembered. 0s: not at all."""
+    cache_negative: Annotated[Duration, Meta(ge=0)] = 0.0
+    """How long it is remembered that a key is not there. 0s: not at all."""
+    cache_entries: Count = 10000
+    """Keys that a worker remembers; the oldest make room."""
+
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "file": ("file",),
+    "cidr": ("file",),
+    "pattern": ("file",),
+    "sqlite": ("file", "query"),
+    "socketmap": ("address", "map"),
+    "tcp": ("address",),
+    "memcache": ("address",),
+    "redis": ("url",),
+    "http": ("url",),
+    "dns": ("query",),
+    "chain": ("tables",),
+}
+"""Keys that a table of a type must have."""
+
+POSSIBLE: dict[str, tuple[str, ...]] = {
+    "socketmap": ("query", "connections"),
+    "tcp": ("query", "connections"),
+    "memcache": ("query", "connections"),
+    "redis": ("query", "map", "connections", "password_file"),
+    "http": ("connections",),
+    "dns": ("record",),
+}
+"""Keys that it may have besides; those in no entry are for all types."""
+
+FILES = ("file", "cidr", "pattern")
+"""Types that are read from files."""
+LOCAL = (*FILES, "chain")
+"""Types that answer at once, from memory."""
+EXTRAS = {"redis": ("redis", "redis")}
+"""Types that need a library: the module, and the extra of the package that brings it."""
+SPECIAL = frozenset(one for many in (*NEEDED.values(), *POSSIBLE.values()) for one in many)
+REMOTE = frozenset(("timeout", "cache_positive", "cache_negative", "cache_entries"))
+"""Keys that do nothing for a local type."""

@@ -1,0 +1,81 @@
+"""type = "sqlite": a statement on an SQLite file; it is opened for reading only.
+
+    query = "SELECT target FROM aliases WHERE address = {key}"
+
+The key is bound, never pasted into the text. The first column of the rows is the value, several with ", "
+between. Queries run in one thread of their own, for a writer may hold the file for some time; one that is
+too slow is interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+from mta.tables.table import VALUE_MOST, Found, TableUnavailable
+from mta.tables.template import Template
+
+ROWS_MOST = 1000
+"""Rows of one key."""
+
+
+def joined(rows: Iterable[tuple[object, ...]]) -> Found:
+    """The value that rows come to; NULL is no value. Raises TableUnavailable for too much."""
+    found = [str(row[0]) for row in rows if row and row[0] is not None]
+    text = ", ".join(found)
+    if len(text) > VALUE_MOST:
+        raise TableUnavailable(f"a value of {len(text)} characters")
+    return text if found else None
+
+
+class SqliteTable:
+    """An SQLite file (`mta.tables.table.Table`)."""
+
+    def __init__(self, path: str, query: Template, timeout: float) -> None:
+        """Open `path` when first asked; a query may take `timeout` seconds."""
+        self._path = path
+        self._query = query
+        self._statement = query.with_marks("?")
+        self._timeout = timeout
+        self._thread = ThreadPoolExecutor(1, "sqlite")
+        self._connection: sqlite3.Connection | None = None
+
+    async def get(self, key: str) -> Found:
+        """The value."""
+        values = self._query.values(key)
+        if values is None:
+            return None
+        work = asyncio.get_running_loop().run_in_executor(self._thread, self._ask, values)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._connection is not None:
+                self._connection.interrupt()
+            raise
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self._connection is not None:
+            self._connection.interrupt()
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+
+    def _ask(self, values: tuple[str, ...]) -> Found:
+        try:
+            if self._connection is None:
+                self._connection = sqlite3.connect(
+                    f"file:{quote(self._path)}?mode=ro", uri=True, timeout=self._timeout,
+                    check_same_thread=False,
+                )  # fmt: skip
+            return joined(self._connection.execute(self._statement, values).fetchmany(ROWS_MOST))
+        except (sqlite3.Error, UnicodeEncodeError) as error:
+            self._close()
+            raise TableUnavailable(f"SQLite: {error}") from error
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

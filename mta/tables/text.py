@@ -1,0 +1,122 @@
+"""type = "file": a text file with a key and its value a line (`mta.tables.lines`).
+
+A small one is held in memory and read again when it has changed. One of `LARGE` octets or more is mapped as
+an index (`mta.tables.index`); the new index of a changed file is made by a process of its own, and the old
+content stays in force until it is there. A file that cannot be read any more leaves the old content in
+force, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mta.policy.watched import INTERVAL, TableError
+from mta.tables.index import Index, build, is_current, stamp_of
+from mta.tables.lines import entries
+from mta.tables.table import Found
+
+LARGE = 512 * 1024
+"""Octets from which a table is not read but mapped: reading so much stops the sessions for some
+milliseconds."""
+
+
+def read_text(path: Path) -> dict[str, str]:
+    """All entries of a text table. Raises TableError with file and line."""
+    found: dict[str, str] = {}
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for _, key, value in entries(lines):
+                found.setdefault(key, value)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise TableError(f"{path}:{error}") from error
+    return found
+
+
+class TextTable:
+    """A text file that may change (`mta.tables.table.Table`)."""
+
+    def __init__(
+        self,
+        path: str,
+        index: str,
+        clock: Callable[[], float],
+        complain: Callable[[str], None] = lambda text: None,
+        *,
+        interval: float = INTERVAL,
+        large: int = LARGE,
+    ) -> None:
+        """Read `path`, or map its index at the path `index`, made first if it must be. Raises TableError."""
+        self._path = path
+        self._index = index
+        self._clock = clock
+        self._complain = complain
+        self._interval = interval
+        self._large = large
+        self._work: asyncio.Task[None] | None = None
+        self._stamp = stamp_of(path)
+        self._content: Mapping[str, str] | Index
+        if self._stamp[1] >= large:
+            try:
+                build(path, index)
+                self._content = Index(index)
+            except OSError as error:
+                raise TableError(f"{path}: {error}") from error
+        else:
+            self._content = read_text(Path(path))
+        self._next_look = clock() + interval
+
+    def get(self, key: str) -> Found:
+        """Look up, at once."""
+        if self._clock() >= self._next_look:
+            self._look()
+        return self._content.get(key.lower())
+
+    async def close(self) -> None:
+        """Stop what is being made."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+
+    def _look(self) -> None:
+        self._next_look = self._clock() + self._interval
+        stamp = stamp_of(self._path)
+        if stamp == self._stamp or self._work is not None:
+            return
+        self._stamp = stamp
+        if stamp[1] < self._large:
+            try:
+                self._content = read_text(Path(self._path))
+            except TableError as error:
+                self._complain(str(error))
+            return
+        self._work = asyncio.get_running_loop().create_task(self._remake())
+        self._work.add_done_callback(self._made)
+
+    def _made(self, work: asyncio.Task[None]) -> None:
+        self._work = None
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._complain(f"{self._path}: {error}")
+
+    async def _remake(self) -> None:
+        """A new index, made elsewhere. Raises TableError and OSError."""
+        if not is_current(self._path, self._index):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "mta.tables.index", self._path, self._index,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )  # fmt: skip
+            try:
+                _, said = await process.communicate()
+            except asyncio.CancelledError:
+                process.kill()
+                await process.wait()
+                raise
+            if process.returncode:
+                raise TableError(said.decode(errors="replace").strip() or f"status {process.returncode}")
+        self._content = Index(self._index)

@@ -1,0 +1,281 @@
+"""Tables of files: what their lines mean, what is wrong with them, how they change; and large ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta.policy.watched import TableError
+from mta.tables.cidr import read_networks
+from mta.tables.index import Index, build, is_current
+from mta.tables.lines import entries
+from mta.tables.patterns import read_patterns
+from mta.tables.sqlite import SqliteTable
+from mta.tables.table import TableUnavailable
+from mta.tables.template import parse
+from mta.tables.text import TextTable, read_text
+
+TEXT = """# people
+Ann@Example.org  box1.example.org
+"two words"\tvalue  of two
+lone
+
+# a comment inside of an entry
+long a
+    b
+\tc
+ann@example.org  never
+"""
+
+
+def test_lines(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(TEXT)
+    assert read_text(tmp_path / "t") == {
+        "ann@example.org": "box1.example.org",
+        "two words": "value  of two",
+        "lone": "",
+        "long": "a b c",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("\n  x", ":2: a line that begins"), ('a\n"b', ":2: the quote"), ('"b"c d', ":1: the quote")],
+)
+def test_bad_lines_say_where(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text(text)
+    with pytest.raises(TableError, match=f"{path}{reason}"):
+        read_text(path)
+    with pytest.raises(TableError, match=f"{path}{reason}"):
+        build(str(path), str(tmp_path / "i"))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["i.lock", "t"]
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_bytes(b"a b\n\xff c\n")
+    for read in (lambda: read_text(path), lambda: build(str(path), str(tmp_path / "i"))):
+        with pytest.raises(TableError, match="decode"):
+            read()
+    with pytest.raises(TableError, match="No such file"):
+        TextTable(str(tmp_path / "none"), "", lambda: 0.0)
+
+
+KEYS = st.text(
+    st.characters(codec="utf-8", exclude_characters='"', exclude_categories=["C", "Z"]), min_size=1
+)
+
+
+@given(st.dictionaries(KEYS.filter(lambda key: not key.startswith("#")), st.integers(0, 10**6)))
+def test_an_index_has_what_the_text_has(content: dict[str, int]) -> None:
+    import tempfile
+
+    lines = [f"{key} {value}" for key, value in content.items()]
+    wanted: dict[str, str] = {}
+    for _, key, value in entries(lines):
+        wanted.setdefault(key, value)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = f"{folder}/source", f"{folder}/target"
+        Path(source).write_text("\n".join(lines), encoding="utf-8")
+        build(source, target)
+        index = Index(target)
+        assert {key: index.get(key) for key in wanted} == wanted
+        assert index.get("not there") is None
+
+
+def test_an_index_is_made_once_and_anew_for_a_changed_file(tmp_path: Path) -> None:
+    source, target = tmp_path / "s", tmp_path / "folder" / "t"
+    source.write_text("a 1\n")
+    build(str(source), str(target))
+    made = target.stat().st_ino
+    build(str(source), str(target))
+    assert target.stat().st_ino == made
+    source.write_text("a 22\n")
+    assert not is_current(str(source), str(target))
+    command = [sys.executable, "-m", "mta.tables.index", str(source), str(target)]
+    subprocess.run(command, check=True)
+    assert is_current(str(source), str(target))
+    assert Index(str(target)).get("a") == "22"
+    source.write_text(" b\n")
+    failed = subprocess.run(command, capture_output=True, text=True)
+    assert (failed.returncode, failed.stderr.splitlines()[-1][-40:]) == (
+        1,
+        "begins with a blank goes on with the one before"[-40:],
+    )
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, None])
+def test_a_damaged_index_is_noticed(damage: bytes | None, tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("a 1\n")
+    build(str(tmp_path / "s"), str(tmp_path / "t"))
+    whole = (tmp_path / "t").read_bytes()
+    (tmp_path / "t").write_bytes(whole[:-8] if damage is None else damage)
+    with pytest.raises((TableError, ValueError)):
+        Index(str(tmp_path / "t"))
+
+
+@pytest.mark.parametrize("large", [10**6, 1])
+def test_a_changed_file_is_seen(large: int, tmp_path: Path) -> None:
+    path, now, told = tmp_path / "t", [0.0], list[str]()
+
+    async def changed(table: TextTable, text: str, key: str, wanted: str | None) -> None:
+        path.write_text(text)
+        now[0] += 2
+        for _ in range(600):
+            if table.get(key) == wanted:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{key} is not {wanted}")
+
+    async def main() -> None:
+        path.write_text("a 1\n")
+        table = TextTable(str(path), str(tmp_path / "i"), lambda: now[0], told.append, large=large)
+        assert table.get("A") == "1"
+        await changed(table, "a 22\n", "a", "22")
+        path.write_text("  bad\n")
+        now[0] += 2
+        for _ in range(600):
+            assert table.get("a") == "22"
+            if told:
+                break
+            await asyncio.sleep(0.05)
+        assert "begins with a blank" in told[0]
+        await changed(table, "b 333\n", "b", "333")
+        os.unlink(path)
+        now[0] += 2
+        assert table.get("b") == "333"
+        await table.close()
+
+    asyncio.run(main())
+
+
+def test_networks(tmp_path: Path) -> None:
+    path = tmp_path / "n"
+    path.write_text(
+        "# first\n192.0.2.7 one\n192.0.2.0/24  many of them\n192.0.2.9 late\n2001:db8::/32 six\n0.0.0.0/0\n"
+    )
+    networks = read_networks(path)
+    found = {
+        key: networks.get(key)
+        for key in ("192.0.2.7", "192.0.2.9", "::ffff:192.0.2.8", "2001:db8::1", "10.1.1.1", "::1", "x", "")
+    }
+    assert found == {
+        "192.0.2.7": "one", "192.0.2.9": "many of them", "::ffff:192.0.2.8": "many of them",
+        "2001:db8::1": "six", "10.1.1.1": "", "::1": None, "x": None, "": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1/24 x", "300.0.0.0/8", "name"])
+def test_bad_networks_say_where(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "n"
+    path.write_text(f"# x\n{text}\n")
+    with pytest.raises(TableError, match=f"{path}:2: "):
+        read_networks(path)
+
+
+def test_patterns(tmp_path: Path) -> None:
+    path = tmp_path / "p"
+    path.write_text(
+        "# lists\n"
+        "/^(bounce|owner)-(.*)@lists\\.x$/  $2 of ${1}, $$1\n"
+        "/CASE/c\tupper\n"
+        "/a\\/b/ slash\n"
+        "!/@x$/ elsewhere\n"
+        "/spam/\n"
+        "/./i last\n"
+    )
+    patterns = read_patterns(path)
+    cases = {
+        "Owner-ann@lists.x": "ann of Owner, $1", "case@x": "last", "CASE@x": "upper", "a/b@x": "slash",
+        "b@y": "elsewhere", "spam@x": "", "n@x": "last", "": "elsewhere",
+    }  # fmt: skip
+    assert {key: patterns.get(key) for key in cases} == cases
+    (tmp_path / "none").write_text("")
+    assert read_patterns(tmp_path / "none").get("x") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("x", "a line begins with"), ("/x", "the slash at the end"), ("/x/z y", "there is no flag 'z'"),
+        ("/(x/ y", "missing \\)"), ("/x/ $1", "there is no group 1"), ("!/(x)/ $1", "there is no group 1"),
+        ("/(?=x)/ y", "invalid perl operator"),
+    ],
+)  # fmt: skip
+def test_bad_patterns_say_where(line: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "p"
+    path.write_text(f"/a/ b\n\n{line}\n")
+    with pytest.raises(TableError, match=f"{path}:3: .*{reason}"):
+        read_patterns(path)
+
+
+def test_sqlite_up_slow_dead_and_lying(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    base = sqlite3.connect(path)
+    base.execute("CREATE TABLE aliases (address, target)")
+    rows = [("a@x", "b"), ("a@x", "c"), ("n@x", None), ("big@x", "y" * 70_000)]
+    base.executemany("INSERT INTO aliases VALUES (?, ?)", rows)
+    base.commit()
+
+    async def main() -> None:
+        table = SqliteTable(
+            str(path), parse("SELECT target FROM aliases WHERE address = {local} || '@' || {domain}"), 0.05
+        )
+        assert await table.get("a@x") == "b, c"
+        assert await table.get("no@x") is None
+        assert await table.get("n@x") is None
+        assert await table.get("no domain") is None
+        assert await table.get("'; DROP TABLE aliases; --@x") is None
+        with pytest.raises(TableUnavailable, match="70000"):
+            await table.get("big@x")
+        base.execute("BEGIN EXCLUSIVE")  # a writer holds the file
+        with pytest.raises(TableUnavailable, match="locked"):
+            await table.get("a@x")
+        base.rollback()
+        assert await table.get("a@x") == "b, c"
+        await table.close()
+        rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+        slow = SqliteTable(str(path), parse(f"{rows} SELECT max(i) FROM n WHERE {{key}} != ''"), 0.05)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await slow.get("x")  # it is interrupted, or the next one would wait for it
+        waiting = asyncio.ensure_future(slow.get("x"))
+        await asyncio.sleep(0.1)
+        await slow.close()
+        with pytest.raises(TableUnavailable, match="interrupted"):
+            await waiting
+        for wrong, reason in ((tmp_path / "none", "unable to open"), (Path(__file__), "not a database")):
+            with pytest.raises(TableUnavailable, match=reason):
+                await SqliteTable(str(wrong), parse("SELECT {key} FROM t"), 0.05).get("x")
+
+    asyncio.run(main())
+    base.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "wanted"),
+    [
+        ("{key}", "a", "a"), ("x{local}y{domain}z", "a@b@c", "xa@bycz"), ("{local}", "a", "a"),
+        ("{domain}", "a", None), ("{reversed}.list", "192.0.2.7", "7.2.0.192.list"),
+        ("{reversed}.list", "::ffff:192.0.2.7", "7.2.0.192.list"),
+        ("{reversed}", "2001:db8::1", "1." + "0." * 23 + "8.b.d.0.1.0.0.2"), ("{reversed}", "x", None),
+        ("{other} {", "a", "{other} {"), ("", "a", ""),
+    ],
+)  # fmt: skip
+def test_templates(text: str, key: str, wanted: str | None) -> None:
+    assert parse(text).expand(key) == wanted
+
+
+def test_marks_take_the_place_of_quoted_places() -> None:
+    made = parse("SELECT x FROM t WHERE a = '{key}' AND b LIKE {local}")
+    assert made.with_marks("?") == "SELECT x FROM t WHERE a = ? AND b LIKE ?"
+    assert made.values("a@b") == ("a@b", "a")

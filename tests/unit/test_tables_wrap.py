@@ -1,0 +1,185 @@
+"""Wrappers of tables: cache, search order, chain, what is ignored; and all of it from a configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+from mta import config
+from mta.tables.build import Tables
+from mta.tables.table import Found, Table, TableUnavailable
+from mta.tables.wrap import Cached, Chain, Guarded, Ignoring, Searched, address_keys
+
+
+class Source:
+    """A table that answers at once or later, and counts."""
+
+    def __init__(self, content: dict[str, str], *, later: bool = False) -> None:
+        self.content = content
+        self.later = later
+        self.broken = False
+        self.asked: list[str] = []
+        self.closed = False
+
+    def get(self, key: str) -> Found | Awaitable[Found]:
+        self.asked.append(key)
+        if self.later:
+            return self._wait(key)
+        if self.broken:
+            raise TableUnavailable("broken")
+        return self.content.get(key)
+
+    async def _wait(self, key: str) -> Found:
+        await asyncio.sleep(0.01)
+        if self.broken:
+            raise TableUnavailable("broken")
+        return self.content.get(key)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def ask(table: Table, key: str) -> Found:
+    found = table.get(key)
+    return found if isinstance(found, str) or found is None else await found
+
+
+@pytest.mark.parametrize(
+    ("key", "keys"),
+    [
+        ("u+x@d", ("u+x@d", "u@d", "@d")), ("u@d", ("u@d", "@d")), ("@d", ("@d",)), ("d", ("d",)),
+        ("+x@d", ("+x@d", "@d")),
+        ("u-a+b@d", ("u-a+b@d", "u@d", "@d")), ('"a@b"@d', ('"a@b"@d', "@d")), ("", ("",)),
+    ],
+)  # fmt: skip
+def test_where_an_address_is_looked_for(key: str, keys: tuple[str, ...]) -> None:
+    assert address_keys(key, "+-") == keys
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_search_and_chain(later: bool) -> None:
+    async def main() -> None:
+        first, second = Source({"u@d": "1"}, later=later), Source({"@d": "2", "u@d": "no"}, later=later)
+        searched = Searched(first, "+")
+        assert await ask(searched, "u+x@d") == "1"
+        assert first.asked == ["u+x@d", "u@d"]
+        chain = Chain([searched, Searched(second, "+")])
+        assert await ask(chain, "u@d") == "1"
+        assert await ask(chain, "v@d") == "2"
+        assert await ask(chain, "v@e") is None
+        first.broken = True
+        with pytest.raises(TableUnavailable):  # it may have had it
+            await ask(chain, "v@d")
+        await searched.close()
+        assert first.closed
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_the_cache(later: bool) -> None:
+    async def main() -> None:
+        now = [0.0]
+        source = Source({"a": "1"}, later=later)
+        cached = Cached(source, 10, 1, 2, lambda: now[0])
+        assert [await ask(cached, "a") for _ in range(2)] == ["1", "1"]
+        assert [await ask(cached, "b") for _ in range(2)] == [None, None]
+        assert source.asked == ["a", "b"]
+        now[0] = 2
+        source.content["b"] = "2"
+        assert await ask(cached, "b") == "2"
+        assert await ask(cached, "a") == "1"
+        assert source.asked == ["a", "b", "b"]
+        await ask(cached, "c")  # "a" makes room
+        await ask(cached, "a")
+        assert source.asked == ["a", "b", "b", "c", "a"]
+        now[0] = 20
+        source.broken = True
+        for _ in range(2):  # a failure is not remembered
+            with pytest.raises(TableUnavailable):
+                await ask(cached, "a")
+        source.broken = False
+        assert await ask(cached, "a") == "1"
+        await cached.close()
+
+    asyncio.run(main())
+
+
+def test_who_asks_at_the_same_time_waits_for_one_answer() -> None:
+    async def main() -> None:
+        source = Source({"a": "1"}, later=True)
+        cached = Cached(source, 10, 1, 2, lambda: 0.0)
+        assert await asyncio.gather(*(ask(cached, "a") for _ in range(5))) == ["1"] * 5
+        assert source.asked == ["a"]
+        # One that goes away takes nothing from the others.
+        waiting = [asyncio.ensure_future(ask(cached, "b")) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        assert await waiting[1] is None
+        await cached.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_rest_after_failures_and_its_end(later: bool) -> None:
+    async def main() -> None:
+        now = [0.0]
+        told: list[tuple[str, bool, str]] = []
+        source = Source({"a": "1"}, later=later)
+        table = Guarded("t", source, 1, lambda: now[0], lambda *what: told.append(what))
+        source.broken = True
+        for _ in range(5):
+            with pytest.raises(TableUnavailable):
+                await ask(table, "a")
+            assert await ask(Ignoring(table), "a") is None
+        assert len(source.asked) == 3
+        now[0] = 3
+        source.broken = False
+        assert await ask(table, "a") == "1"
+        assert told == [("t", False, "broken"), ("t", True, "")]
+        assert await ask(table, "x" * 2000) is None
+        assert len(source.asked) == 4
+
+    asyncio.run(main())
+
+
+def test_all_of_it_from_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("ann@x.test box1\n@x.test box2\n")
+    (tmp_path / "nets").write_text("192.0.2.0/24 here\n")
+    (tmp_path / "patterns").write_text("/^(.*)@y\\.test$/ $1\n")
+    text = """
+[tables.one]
+file = "one"
+search = "address"
+[tables.nets]
+type = "cidr"
+file = "nets"
+[tables.patterns]
+type = "pattern"
+file = "patterns"
+[tables.away]
+type = "tcp"
+address = "127.0.0.1:1"
+on_error = "ignore"
+cache_negative = "1m"
+[tables.all]
+type = "chain"
+tables = ["more", "nets"]
+[tables.more]
+type = "chain"
+tables = ["away", "one", "patterns"]
+"""
+
+    async def main() -> None:
+        settings = config.parse(text, f"{tmp_path}/tamis.toml")
+        tables = Tables(settings.tables, str(tmp_path / "index"))
+        keys = ("ann+x@x.test", "bob@x.test", "ann@y.test", "192.0.2.7", "nobody")
+        assert [await ask(tables["all"], key) for key in keys] == ["box1", "box2", "ann", "here", None]
+        assert sorted(tables) == ["all", "away", "more", "nets", "one", "patterns"]
+        await tables.close()
+
+    asyncio.run(main())
