@@ -212,7 +212,9 @@ def load(
         if script is None:
             continue
         stages: dict[str, Blocks] = unit.state.get(KEY, {})
-        files.append(File(name, {stage: _part(script, blocks) for stage, blocks in stages.items()}))
+        files.append(
+            File(name, {stage: _part(script, blocks) for stage, blocks in stages.items() if blocks.placed})
+        )
         if not stages:
             found.append(
                 _found(path, Severity.WARNING, "no-stage", "there is no stage in this file: it does nothing")

@@ -117,7 +117,8 @@ class StageCommand(Control):
         """Put the block with those of its stage; at top level nothing is left to be done."""
         blocks: dict[str, Blocks] = compiler.unit.state.setdefault(KEY, {})
         stage = blocks.setdefault(self.stage, Blocks())
-        stage.placed.append((compiler.position(self), compiler.block(self.children)))
+        if self.children:  # the stage is not gone through for a block that only has comments
+            stage.placed.append((compiler.position(self), compiler.block(self.children)))
         stage.ends |= self.last_word() == "accept"
 
 
