@@ -13,15 +13,13 @@ from collections.abc import Collection
 from rich.console import Console
 
 from mta import config
-from mta.daemon_dns import build_resolver
 from mta.queue_stores import become_server_user, read_configuration
 from mta.spool.remote import QueueProblem
-from mta.startup.claims import Site, is_local, site_of
+from mta.startup.claims import is_local, site_of
+from mta.startup.look import look
 from mta.startup.render import LEAST_WIDTH, as_json, show
-from mta.startup.runner import Findings, run, run_patiently, wanted
 from mta.startup.table import NAMES
 from mta.startup.verdict import exit_code
-from mta.startup.world import World
 
 EX_USAGE, EX_CONFIG = 2, 78
 LOCAL_NOTE = (
@@ -59,15 +57,3 @@ def check(path: str, only: Collection[str], *, as_machine: bool, patience: float
         width = None if sys.stdout.isatty() else LEAST_WIDTH
         show(Console(width=width), findings, seconds, [LOCAL_NOTE] if shown_local else [])
     return exit_code(findings)
-
-
-async def look(site: Site, only: Collection[str], *, local: bool, patience: float, live: bool) -> Findings:
-    """Make the checks."""
-    resolver = build_resolver(site.settings)
-    try:
-        world = World(resolver, live=live)
-        checks = wanted(site, only, local=local)
-        return await (run_patiently(site, world, checks, patience) if patience else run(site, world, checks))
-    finally:
-        if resolver is not None:
-            resolver.close()

@@ -24,6 +24,7 @@ from mta import assembly, config, log
 from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.accounts.limiter import FailureLimiter
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report
+from mta.daemon_certificates import build_judge
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import NO_TABLES, build_milters, build_policy, build_tables, networks
 from mta.daemon_queue import build_queue
@@ -156,11 +157,18 @@ class Daemon:
 
     async def answer(self, topic: str, data: dict[str, Any]) -> dict[str, Any]:
         """Answer an administrator (`mta.worker.Daemon`)."""
-        if topic != "queue":
+        if topic not in ("queue", "notice"):
             raise ValueError(f"a worker knows nothing of {topic!r}")
-        if self._desk is None:
+        queue = self._queue
+        if self._desk is None or queue is None:
             raise ValueError("there is no queue: queue.enabled is off")
-        return await self._desk.answer(data)
+        if topic == "queue":
+            return await self._desk.answer(data)
+        from mta.daemon_notices import send_notice  # rare: not a part of the start
+
+        return await send_notice(
+            self._config, lambda: queue.queue, self._policy.route, queue.added, self._sign_report, data
+        )
 
     # --- building ----------------------------------------------------------------------------------
 
@@ -181,7 +189,7 @@ class Daemon:
         self._tables = build_tables(
             settings, self._resolver, lambda text: self._log.error("table", reason=text)
         )
-        policy = self._build_policy(authenticator)
+        policy = self._policy = self._build_policy(authenticator)
         self._unacknowledged = Unacknowledged(
             self._link,
             time.time,
@@ -189,13 +197,14 @@ class Daemon:
             entries=settings.delivery.unacknowledged_entries,
         )
         signer = build_signer(settings)
+        self._sign_report = sign_report(settings, signer)
         evaluator = build_evaluator(settings, self._resolver)
         keeper = None
         if settings.queue.enabled:
             is_trusted = networks(settings.policy.trusted_networks)
             self._queue, keeper = build_queue(
                 settings, self._workers, self._transports, policy, is_trusted, self._queue_journal,
-                sign_report(settings, signer),
+                self._sign_report,
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
         transactions = Transactions(
@@ -331,7 +340,8 @@ class Daemon:
             self._log.warning("certificate", listener=listener.name, reason=warning)
         interval = self._config.tls.poll_interval
         if interval:
-            self._spawn(tls.watch(interval, partial(self._certificates_changed, listener.name)))
+            judge = build_judge(self._config, listener, self._resolver)
+            self._spawn(tls.watch(interval, partial(self._certificates_changed, listener.name), judge))
         return tls
 
     def _certificates_changed(self, listener: str, reload: Reload) -> None:

@@ -294,6 +294,9 @@ class Stats:
     reloads: Annotated[
         Counts, counter("Reloads of the configuration, by result: ok, refused, failed.", "result")
     ]
+    setup_checks: Annotated[
+        Gauges, gauge("Results of the checks of the set-up, by outcome.", "check", "outcome")
+    ]
     processes: Annotated[Gauges, gauge("Processes that are alive.", "role")]
     process_cpu_seconds: Annotated[Gauges, counter("CPU time used, user and system, in seconds.", "role")]
     process_resident_bytes: Annotated[

@@ -26,9 +26,10 @@ Client. `client_context` for a session with another server: levels `may` and `en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -69,6 +70,8 @@ CONTEXT_LIFETIME = 86400.0
 """Seconds after which `watch` builds contexts anew, so that a ticket key of TLS 1.2 opens at most a day."""
 
 Level = Literal["may", "encrypt", "verify"]
+Judge = Callable[[Certificate, Certificate], Awaitable[str]]
+"""Why a new certificate may not take the place of the old one, "" when it may."""
 
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -175,8 +178,21 @@ class ServerTls:
         """The certificate that a client asking for `name` (A-labels; "" for none) is served."""
         return self._choose(name)[0]
 
-    def reload(self) -> Reload:
-        """Read all files again and use from now on what is sound; never raises for a bad file."""
+    def candidates(self) -> dict[str, Certificate]:
+        """What a reload would take now, by name: certificates that are sound and differ from those served."""
+        found: dict[str, Certificate] = {}
+        for files in self._files:
+            with contextlib.suppress(CertificateError):
+                certificate = self._load(files)
+                if certificate != self._loaded[files.name]:
+                    found[files.name] = certificate
+        return found
+
+    def reload(self, vetoes: Mapping[Certificate, str] | None = None) -> Reload:
+        """Read all files again and use from now on what is sound; never raises for a bad file.
+
+        `vetoes` says why certificates that are sound are not taken all the same.
+        """
         self._stamps = self._look()
         refused: dict[str, str] = {}
         client_ca = self._client_ca
@@ -187,9 +203,14 @@ class ServerTls:
         loaded = dict(self._loaded)
         for files in self._files:
             try:
-                loaded[files.name] = self._load(files)
+                candidate = self._load(files)
             except CertificateError as error:
                 refused[files.name] = str(error)
+                continue
+            if vetoes and candidate in vetoes:
+                refused[files.name] = vetoes[candidate]
+            else:
+                loaded[files.name] = candidate
         taken = [name for name in loaded if loaded[name] != self._loaded[name]]
         if client_ca != self._client_ca:
             taken.append("client_ca")
@@ -208,8 +229,12 @@ class ServerTls:
         """True when a file differs (time, size, inode) from what was read last or is still refused."""
         return bool(self._refused) or self._look() != self._stamps
 
-    async def watch(self, interval: float, report: Callable[[Reload], None]) -> None:
+    async def watch(
+        self, interval: float, report: Callable[[Reload], None], judge: Judge | None = None
+    ) -> None:
         """Reload changed files for ever, looking every `interval` seconds; run it as a task.
+
+        `judge` is asked about new certificates that are sound; what it gives a reason against is refused.
 
         `report` is called after a reload that took something or refused it for a new reason, so a
         renewal that has written one of two files makes one line, not one a minute.
@@ -220,7 +245,13 @@ class ServerTls:
             now = asyncio.get_running_loop().time()
             before = self._refused
             if self.changed():
-                outcome = self.reload()
+                vetoes: dict[Certificate, str] = {}
+                if judge is not None:
+                    for name, candidate in self.candidates().items():
+                        reason = await judge(candidate, self._loaded[name])
+                        if reason:
+                            vetoes[candidate] = reason
+                outcome = self.reload(vetoes)
                 if outcome.taken or outcome.refused != before:
                     report(outcome)
             elif now - built < CONTEXT_LIFETIME:

@@ -46,7 +46,8 @@ async def backends(site: Site, world: World) -> list[Result]:
         except (CertificateError, OSError, ValueError) as error:
             results.append(wrong(subject, "its settings", str(error), f"[{subject}]"))
     found = await asyncio.gather(*(_look(subject, hop, world) for subject, hop in looks))
-    return results + [result for several in found for result in several]
+    results += [result for several in found for result in several]
+    return results or [ok("backends", "[backends] and [relays]", "none but the embedded store")]
 
 
 async def _look(subject: str, hop: FixedSettings, world: World) -> Iterable[Result]:

@@ -22,7 +22,7 @@ async def _domain(site: Site, world: World, domain: str) -> Result:
     answer = await world.ask(f"_dmarc.{domain}", "TXT")
     own = [text for text in answer.texts if is_dmarc(text)]
     if answer.usable and not own and world.resolver is not None:
-        above = await walk(world.resolver, domain, world.deadline)
+        above = await walk(world.resolver, domain, world.dns_deadline)
         if above.inherited:
             return ok(domain, f"TXT _dmarc.{domain}", f"inherits the record of {above.policy_domain}")
     return judge_dmarc(domain, site.postmaster, answer)

@@ -31,7 +31,9 @@ async def _domain(site: Site, world: World, domain: str, addresses: Sequence[str
     answer = await world.ask(domain, "TXT")
     found = await asyncio.gather(
         *(
-            check_host(world.resolver, address, "postmaster", domain, site.hostname, deadline=world.deadline)
+            check_host(
+                world.resolver, address, "postmaster", domain, site.hostname, deadline=world.dns_deadline
+            )
             for address in addresses
         )
     )

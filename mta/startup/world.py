@@ -22,7 +22,9 @@ class World:
 
     resolver: Resolver | None
     seconds: float = 10.0
-    """For one question or connection."""
+    """For one connection."""
+    dns_seconds: float = 10.0
+    """For one question to the DNS."""
     live: bool = False
     """Look at our own ports, too: the server runs, with this configuration."""
     https_port: int = 443
@@ -33,14 +35,19 @@ class World:
 
     @property
     def deadline(self) -> float:
-        """Of something that begins now, in the running loop's time."""
+        """Of a connection that begins now, in the running loop's time."""
         return asyncio.get_running_loop().time() + self.seconds
+
+    @property
+    def dns_deadline(self) -> float:
+        """Of a question that is asked now."""
+        return asyncio.get_running_loop().time() + self.dns_seconds
 
     async def ask(self, name: str, rdtype: str) -> Answer:
         """Ask the DNS; FAIL when there is nobody to ask."""
         if self.resolver is None:
             return NO_RESOLVER
-        return await self.resolver.query(name, rdtype, self.deadline)
+        return await self.resolver.query(name, rdtype, self.dns_deadline)
 
     async def addresses(self, name: str) -> tuple[Answer, Answer]:
         """A and AAAA of a name."""

@@ -26,15 +26,20 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
+
 from mta.supervisor.child import State
 from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences
 from mta.supervisor.privileges import drop_privileges, forbid_new_privileges
+from mta.supervisor.setup import Report, Setup
 from mta.supervisor.slots import NoSlotFree, Slots
 from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
 from mta.supervisor.staff import Log, Staff
 
+NOTICE_SECONDS = 10.0
+"""For a worker to queue a message to the postmaster."""
 SWITCH_LIMIT = 5.0
 """Seconds to wait for old processes to leave sockets alone that are about to be closed."""
 
@@ -96,6 +101,7 @@ class Supervisor:
         self.started_at = time.monotonic()
         self.current: Generation | None = None
         """The one that serves."""
+        self._setup = Setup(environment, log, self._write_postmaster)
         self._numbers = 0
         self._reload_lock = asyncio.Lock()
         self._next_reload: asyncio.Task[Reloaded] | None = None
@@ -115,6 +121,7 @@ class Supervisor:
         self._slots = Slots(plan.workers)
         try:
             _make_directories(plan)
+            await self._setup.at_start(plan)
             wanted = self._sockets.prepare(plan.listens)
             self._sockets.commit(wanted)
             _become(plan)
@@ -123,7 +130,10 @@ class Supervisor:
                 self.staff = Staff(self._log, self._environment, self._tasks, self._slots)
                 self._load_memory(plan)
                 self._listen_to_signals()
+                self._setup.say(plan)
+                self.staff.stats.setup_checks = self._setup.counts
                 beat = self._tasks.create_task(self.staff.beat(self._notifier))
+                watch = self._tasks.create_task(self._setup.watch(self._served))
                 try:
                     if frontend is not None:
                         self._frontend = frontend(self)
@@ -131,6 +141,7 @@ class Supervisor:
                     await self._serve(plan, wanted)
                 finally:
                     beat.cancel()
+                    watch.cancel()
                     if self._frontend is not None:
                         await self._frontend.close()
         except BaseExceptionGroup as group:
@@ -258,6 +269,9 @@ class Supervisor:
             plan = self._load()
         except PlanError as error:
             return Reloaded(False, current.number, tuple(error.problems), configuration_wrong=True)
+        refusals = await self._setup.at_reload(plan)
+        if refusals:
+            return Reloaded(False, current.number, refusals, configuration_wrong=True)
         try:
             self._slots.require(plan.workers)
             wanted = self._sockets.prepare(plan.listens)
@@ -285,6 +299,18 @@ class Supervisor:
             await self._frontend.serve(wanted)
         self._report_all("cannot close", self._sockets.commit(wanted))
         return Reloaded(True, generation.number, warnings=tuple(fixed_differences(current.plan, plan)))
+
+    def _served(self) -> Plan | None:
+        return None if self.current is None or self.stopping else self.current.plan
+
+    async def _write_postmaster(self, subject: str, lines: list[str], report: Report) -> None:
+        """Let a worker put a message into its queue. Raises `ValueError` when none can."""
+        data = {"subject": subject, "lines": lines, "results": msgspec.to_builtins(report.results)}
+        for child in self.current.children if self.current is not None else ():
+            if child.role == WORKER and child.state is State.READY:
+                await self.staff.ask(child, "notice", data, NOTICE_SECONDS)
+                return
+        raise ValueError("there is no worker")
 
     def _in_force(self, plan: Plan) -> None:
         self._apply(plan)

@@ -87,6 +87,17 @@ class Crew:
 
 
 @dataclass(frozen=True, slots=True)
+class Checks:
+    """When the set-up is checked, and who hears of it; what follows from it the configuration says."""
+
+    patience: float
+    """Seconds that a start asks again for what it could not find out."""
+    interval: float
+    """Seconds between two looks in a running server, 0 for none."""
+    mail_changes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that the supervisor runs."""
 
@@ -108,6 +119,8 @@ class Plan:
     """Where the memory of unacknowledged deliveries is kept over a restart, "" for nowhere."""
     directories: tuple[str, ...] = ()
     """Directories that are made, for `account`, when they are missing."""
+    checks: Checks | None = None
+    """How the set-up is checked (`mta.supervisor.setup`); None: not at all."""
 
     @property
     def workers(self) -> int:

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mta import config
+from mta.startup.claims import is_local
 from mta.supervisor.plan import (
     STORE,
     SUPERVISOR,
     WORKER,
+    Checks,
     Crew,
     Endpoint,
     Inet,
@@ -88,7 +90,15 @@ def plan(settings: config.Config, daemon: str = DAEMON) -> Plan:
         account=account,
         state_directory=settings.process.state_directory,
         directories=(settings.process.state_directory, settings.process.runtime_directory),
+        checks=_checks(settings),
     )
+
+
+def _checks(settings: config.Config) -> Checks | None:
+    if is_local(settings):
+        return None
+    checks = settings.checks
+    return Checks(checks.patience, checks.interval, checks.mail_changes)
 
 
 def cores() -> int:

@@ -3,9 +3,10 @@
     with running_dnsworld({"more.test": Zone('@ 300 TXT "x"')}) as world:
         stub = Stub([world.resolver])
 
-Zones that are always there: `good.test` (signed), `unsigned.test` (no DS), `nods.test` (signed, no DS),
-`bogus.test` (its MX and the TLSA of its host have a wrong signature, the rest is good), `expired.test`,
-`stripped.test` (DS, but not signed). Each has an MX, a host `mx`, a TLSA and what its text adds. nsd and
+A zone that is not below `test.` (a reverse zone) hangs on the root itself. Zones that are always there:
+`good.test` (signed), `unsigned.test` (no DS), `nods.test` (signed, no DS), `bogus.test` (its MX and the TLSA of
+its host have a wrong signature, the rest is good), `expired.test`, `stripped.test` (DS, but not signed). Each
+has an MX, a host `mx`, a TLSA and what its text adds. nsd and
 Unbound run in the foreground, need no root, and are ended with the block.
 """
 
@@ -213,18 +214,22 @@ def _ds(origin: str, key: _KEY) -> str:
 
 def _write_zones(place: Path, zones: Mapping[str, Zone]) -> str:
     """Sign and write all zone files and the trust anchor; returns nsd's entries for them."""
-    delegations = "ns.test. 300 A 127.0.0.1\n"
+    delegations, others = "ns.test. 300 A 127.0.0.1\n", ""
     entries = ""
     for origin, zone in zones.items():
         key = _new_key()
         entries += _write(place, f"{origin}.", _APEX + _MAIL + zone.text, zone, key)
-        delegations += f"{origin}. 300 NS ns.test.\n"
+        lines = f"{origin}. 300 NS ns.test.\n"
         if zone.delegated:
-            delegations += f"{origin}. 300 DS {_ds(origin, key)}\n"
+            lines += f"{origin}. 300 DS {_ds(origin, key)}\n"
+        if origin.endswith(".test"):
+            delegations += lines
+        else:
+            others += lines
     top, root = _new_key(), _new_key()
     entries += _write(place, "test.", _APEX + delegations, Zone(), top)
     below = f"test. 300 NS ns.test.\nns.test. 300 A 127.0.0.1\ntest. 300 DS {_ds('test', top)}\n"
-    entries += _write(place, ".", _APEX + below, Zone(), root)
+    entries += _write(place, ".", _APEX + below + others, Zone(), root)
     (place / "anchor.key").write_text(f". 300 IN DNSKEY {root[1].to_text()}\n")
     return entries
 
