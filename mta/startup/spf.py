@@ -29,11 +29,10 @@ async def spf(site: Site, world: World) -> list[Result]:
 async def _domain(site: Site, world: World, domain: str, addresses: Sequence[str]) -> Result:
     assert world.resolver is not None
     answer = await world.ask(domain, "TXT")
+    deadline = world.dns_deadline
     found = await asyncio.gather(
         *(
-            check_host(
-                world.resolver, address, "postmaster", domain, site.hostname, deadline=world.dns_deadline
-            )
+            check_host(world.resolver, address, "postmaster", domain, site.hostname, deadline=deadline)
             for address in addresses
         )
     )

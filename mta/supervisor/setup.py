@@ -22,6 +22,8 @@ from mta.supervisor.staff import Log
 
 MOST_SECONDS = 60.0
 """Of a run of the checks beyond its patience, after which it is ended and nothing is known."""
+STARTING = 0.5
+"""Seconds between two looks whether something is served."""
 IDLE = 60.0
 """Seconds between two looks at the configuration where it wants no checks."""
 HOW_TO_GO_ON = (
@@ -57,9 +59,9 @@ class Report(msgspec.Struct, frozen=True):
     results: tuple[Finding, ...] = ()
 
     @property
-    def counts(self) -> dict[tuple[str, str], float]:
+    def counts(self) -> dict[str | tuple[str, ...], float]:
         """How many results each check has of each outcome."""
-        found: dict[tuple[str, str], float] = {}
+        found: dict[str | tuple[str, ...], float] = {}
         for result in self.results:
             for outcome in ("ok", "wrong", "unknown"):
                 key = result.check, outcome
@@ -172,7 +174,10 @@ class Setup:
         """Look again and again, for ever; run it as a task. `current` is the plan that is served."""
         while True:
             plan = current()
-            interval = plan.checks.interval if plan is not None and plan.checks is not None else 0.0
+            if plan is None:
+                await asyncio.sleep(STARTING)
+                continue
+            interval = plan.checks.interval if plan.checks is not None else 0.0
             await asyncio.sleep(interval or IDLE)
             plan = current()
             if interval and plan is not None and plan.checks is not None:

@@ -19,6 +19,8 @@ from pathlib import Path
 import msgspec
 
 from mta import config
+from mta.accounts.user import User
+from mta.accounts.usersfile import edit
 from mta.authn.dkimfolder import KeyFolder
 from mta.authn.dkimrecord import zone_line
 from mta.authn.dkimrotate import KeyState
@@ -31,9 +33,11 @@ from tests.peers.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN, HOST, ADDRESS = "ours.test", "mx.ours.test", "127.0.1.1"
+BOSS = "boss@ours.test"
 CONFIGURATION = """\
 [identity]
 hostname = "mx.ours.test"
+postmaster = "boss@ours.test"
 [[listener]]
 addresses = ["127.0.0.1:{smtp}"]
 [[listener]]
@@ -143,8 +147,8 @@ def running_site(folder: Path, extra: str = "") -> Iterator[CheckedSite]:
     ca = Authority(folder, authority(folder).ca)
     assert ca.file
     ca.issue("main", HOST)
-    (folder / "users").write_text("")
-    (folder / "users").chmod(0o600)
+    with edit(folder / "users") as table:
+        table.put(User(BOSS).with_password("secret of the boss"))
     keys = KeyFolder(folder / "dkim")
     keys.create(DOMAIN, ("ed25519",), "one", 2048, 1.0)
     with keys.locked(DOMAIN):

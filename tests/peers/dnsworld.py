@@ -4,9 +4,9 @@
         stub = Stub([world.resolver])
 
 A zone that is not below `test.` (a reverse zone) hangs on the root itself. Zones that are always there:
-`good.test` (signed), `unsigned.test` (no DS), `nods.test` (signed, no DS), `bogus.test` (its MX and the TLSA of
-its host have a wrong signature, the rest is good), `expired.test`, `stripped.test` (DS, but not signed). Each
-has an MX, a host `mx`, a TLSA and what its text adds. nsd and
+`good.test` (signed), `unsigned.test` (no DS), `nods.test` (signed, no DS), `bogus.test` (its MX and the TLSA
+of its host have a wrong signature, the rest is good), `expired.test`, `stripped.test` (DS, but not signed).
+Each has an MX, a host `mx`, a TLSA and what its text adds. nsd and
 Unbound run in the foreground, need no root, and are ended with the block.
 """
 

@@ -97,3 +97,23 @@ def test_reload_is_refused_for_a_certificate_that_no_record_matches(site: Checke
         assert "none matches the certificate" in done.stderr
         found = outcomes(site.tamis("check", "--json", "--only", "starttls"))
         assert found == {"starttls": {"wrong"}}  # the old certificate is served, not the one of the file
+
+
+def test_change_in_a_running_server_is_mailed_to_the_postmaster(site: CheckedSite) -> None:
+    site.configure('interval = "0.5s"\n')
+    with site.serving():
+        until(lambda: "supervisor: ready" in site.log or None, lambda: site.log)
+        site.ca.issue("main", "mx.ours.test")
+        until(lambda: "set-up changed" in site.log or None, lambda: site.log)
+
+        def mail() -> str:
+            found = [path.read_text() for path in (site.folder / "state" / "mail").rglob("new/*")]
+            return next((text for text in found if "the set-up needs you" in text), "")
+
+        text = until(mail, lambda: site.log)
+        assert "To: <boss@ours.test>" in text
+        assert "Auto-Submitted: auto-generated" in text
+        assert "DKIM-Signature: " in text
+        assert "-> wrong" in text
+        assert f"_{site.ports['smtp']}._tcp.mx.ours.test. 3600 IN TLSA 3 1 1 " in text
+        assert site.tamis("status").returncode == 0  # it goes on
