@@ -11,8 +11,8 @@ SPECIAL_USE = (
     "test", "example", "invalid", "localhost", "local", "localdomain", "internal", "home.arpa", "onion",
     "example.com", "example.net", "example.org",
 )  # fmt: skip
-"""Names that nobody can publish records for (RFC 6761, 6762, 2606, 8375, 7686; .internal is ICANN's), and
-`localdomain`, which machines without a name give themselves."""
+"""Names that nobody can publish records for (RFC 6761 and IANA's registry of special-use names; .internal is
+ICANN's), and `localdomain`, which machines without a name give themselves."""
 
 Role = Literal["smtp", "submission", "submissions"]
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from mta.policy.sieve.asking import Services
 
 STRANGERS = ("192.0.2.99", "2001:db8::99")
-"""Clients that nobody has (RFC 5737, RFC 3849)."""
+"""Clients that nobody has: of the networks for documentation."""
 ELSEWHERE = "relay-check@elsewhere.example"
-"""A recipient whose domain is nobody's (RFC 2606)."""
+"""A recipient whose domain is nobody's (RFC 6761)."""
 
 
 def _ignore(error: Exception) -> None:

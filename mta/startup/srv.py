@@ -95,7 +95,7 @@ def judge_records(site: Site, domain: str, kind: Kind, answer: Answer) -> Result
     text = ", ".join(values(answer))
     if any(record.target.to_text() == "." for record in records):
         if len(records) > 1:
-            return wrong(domain, asked, f"{text}: the target . stands alone or not at all (RFC 2782)", mend)
+            return wrong(domain, asked, f"{text}: the target . stands alone or not at all (RFC 6186)", mend)
         if kind.role == "submissions" and site.ports.get(kind.role):
             return wrong(domain, asked, f"{text}: but we offer it", mend)
         return ok(domain, asked, f"{text}: deliberately absent")
