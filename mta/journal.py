@@ -43,10 +43,12 @@ class LogJournal:
             kind = "queued" if outcome.queue_id else _CLASSES[reply.code // 100]
             if answer.result == "discarded":
                 kind = answer.result
-            stats.recipients[kind, outcome.peer] += 1
+            stats.recipients[kind, outcome.label] += 1
             if reply is HAS_IT_ALREADY:
                 stats.repeats_answered += 1
             line = {"to": outcome.recipient.address.text, "reply": str(reply), "peer": outcome.peer}
+            if outcome.passage is not None:
+                line["site"], line["tls"] = outcome.passage.site, outcome.passage.tls
             if reply.cause:
                 line["cause"] = reply.cause
             recipients.append(line)

@@ -21,7 +21,19 @@ class NextHop:
 
     transport: str
     host: str = ""
-    """Reserved for routing by the recipient's domain; "" for a configured transport."""
+    """For delivery to the world: the domain or the host, with the options of the route (`mta.delivery.way`);
+    "" for a configured transport."""
+
+
+@dataclass(slots=True, frozen=True)
+class Passage:
+    """How a message went, or was to go, to a server of the world."""
+
+    site: str
+    """The set of hosts that serve the domain."""
+    tls: str
+    """How the connection was protected: "dane", "sts", "verify", "encrypt", "may", "none"; "clear" for a
+    session without TLS; "" when none came to stand."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,6 +53,13 @@ class Outcome:
     queue_id: str = ""
     """The name under which the message waits in the queue for this recipient; the reply is our 250 then,
     and its cause the next hop's reply. "" when it does not wait."""
+    passage: Passage | None = None
+    """For servers of the world; None for configured ones."""
+
+    @property
+    def label(self) -> str:
+        """The peer as metrics name it: there are too many servers in the world for a series each."""
+        return self.peer if self.passage is None else "mx"
 
 
 class Transport(Protocol):

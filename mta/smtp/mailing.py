@@ -69,6 +69,7 @@ class Mailing:
         "_stuffer",
         "_wanted",
         "accepted",
+        "answered",
         "envelope",
         "facts",
         "recipients",
@@ -100,6 +101,8 @@ class Mailing:
         self.accepted: list[int] = []
         """Indices of recipients that RCPT accepted."""
         self.sent = False
+        self.answered = False
+        """MAIL had a reply other than 421."""
         self._inline = inline
         self._attributes = attributes
         self._eager = eager
@@ -170,7 +173,8 @@ class Mailing:
         for _, command in rcpts:
             steps.append(command)
         pipelined = settings.pipelining and "PIPELINING" in offered
-        eager = self._eager and self._chunked and pipelined and content is not None
+        # Behind RSET nothing is sent ahead: a server that refuses it could still take what follows.
+        eager = self._eager and self._chunked and pipelined and content is not None and not peer.needs_reset
         if not self._chunked:
             steps.append(b"DATA\r\n")
         if pipelined:
@@ -188,6 +192,8 @@ class Mailing:
         reply = yield next(send)
         if reply.code == 421:
             self.sent = False  # whatever followed, it was not taken
+        else:
+            self.answered = True
         expect(reply, "MAIL")
         begun = reply.code < 300
         if not begun:

@@ -31,8 +31,10 @@ class QueueJournal:
         recipients = []
         for outcome in outcomes:
             reply = outcome.reply
-            self._stats.queue_tries[_CLASSES[reply.code // 100], outcome.peer] += 1
+            self._stats.queue_tries[_CLASSES[reply.code // 100], outcome.label] += 1
             line = {"to": outcome.recipient.address.text, "reply": str(reply), "peer": outcome.peer}
+            if outcome.passage is not None:
+                line["site"], line["tls"] = outcome.passage.site, outcome.passage.tls
             if reply.cause:
                 line["cause"] = reply.cause
             recipients.append(line)

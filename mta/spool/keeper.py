@@ -321,7 +321,7 @@ def _kept(outcome: Outcome, name: str) -> Outcome:
         return outcome
     cause = f"{reply} ({reply.cause})" if reply.cause else str(reply)
     queued = Reply(250, "2.0.0", f"queued as {name}", cause)
-    return Outcome(outcome.recipient, queued, outcome.peer, outcome.sent, outcome.took_dsn, name)
+    return replace(outcome, reply=queued, queue_id=name)
 
 
 def _not_kept(outcome: Outcome, problem: Reply) -> Outcome:
@@ -335,4 +335,4 @@ def _not_kept(outcome: Outcome, problem: Reply) -> Outcome:
     both = Reply(
         problem.code if full else reply.code, problem.enhanced if full else reply.enhanced, text, cause
     )
-    return Outcome(outcome.recipient, both, outcome.peer, outcome.sent, outcome.took_dsn)
+    return replace(outcome, reply=both)

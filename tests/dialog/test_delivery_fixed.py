@@ -15,7 +15,8 @@ import uvloop
 
 from mta.address import NULL, parse_address
 from mta.content import MessageBuffer
-from mta.delivery.fixed import INLINE_LIMIT, FixedSettings, FixedTransport
+from mta.delivery.fixed import FixedSettings, FixedTransport
+from mta.delivery.job import INLINE_LIMIT
 from mta.delivery.outcome import Outcome
 from mta.envelope import Envelope, Recipient
 from mta.net.connect import ClientTls, Endpoint
@@ -340,7 +341,7 @@ def test_stale_connection_is_repeated_once_on_a_fresh_one(offers: tuple[str, ...
 def test_a_message_is_sent_ahead_only_where_the_server_was_just_heard(
     monkeypatch: pytest.MonkeyPatch, idle: float, expected: str
 ) -> None:
-    monkeypatch.setattr("mta.delivery.fixed.EAGER_IDLE", idle)
+    monkeypatch.setattr("mta.delivery.transact.EAGER_IDLE", idle)
 
     async def main() -> None:
         first = Script({"MAIL": ["250 ok", CLOSE]}, offers=CHUNK)

@@ -1,0 +1,137 @@
+"""One message on its way to servers that are tried in turn: who has an answer, who is still pending.
+
+The line that is never crossed: once the octets that end a message may have reached a server and its reply
+is missing, it is not sent anywhere else; such an outcome has `sent` set. Before that line, the next server
+is tried within the same deadline, recipient by recipient: who had an answer keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mta.content import Content, SpillError
+from mta.delivery.outcome import Outcome, Passage
+from mta.envelope import Envelope, Recipient
+from mta.net.outbound import UNREADABLE
+from mta.reply import Reply
+from mta.smtp.mailing import Mailing
+from mta.smtp.relaying import ContentFacts
+
+INLINE_LIMIT = 256 * 1024
+"""Octets up to which a message is handed to the session whole: one wake-up, one write, some 0.1 ms of work;
+larger is streamed."""
+
+TOO_LATE = Reply(451, "4.4.7", "The message could not be delivered in time", "deadline before any try")
+NO_SERVER = Reply(451, "4.4.1", "The next server cannot be reached at the moment", "no server to try")
+
+
+class Job:
+    """One call of `deliver`: what is decided and what is pending."""
+
+    __slots__ = (
+        "_outcomes",
+        "client",
+        "content",
+        "deadline",
+        "envelope",
+        "facts",
+        "failure",
+        "inline",
+        "loop",
+        "passage",
+        "peer",
+        "pending",
+        "recipients",
+    )
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        recipients: Sequence[Recipient],
+        content: Content,
+        deadline: float,
+        client: Mapping[str, str] | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.envelope = envelope
+        self.recipients = recipients
+        self.content = content
+        self.deadline = deadline
+        self.client = client
+        self.loop = loop
+        self.facts = facts_of(envelope, content)
+        self.inline: bytes | None = None
+        self.pending = list(range(len(recipients)))
+        self.failure: Reply | None = None
+        """Why pending recipients have no answer."""
+        self.peer = ""
+        self.passage: Passage | None = None
+        self._outcomes: list[Outcome | None] = [None] * len(recipients)
+
+    def read(self) -> bool:
+        """Read a small message into memory; False when it cannot be read, which `failure` says then."""
+        try:
+            self.inline = b"".join(self.content.chunks()) if self.facts.size <= INLINE_LIMIT else None
+        except SpillError as error:
+            self.failure = Reply(451, "4.3.0", UNREADABLE, str(error))
+            return False
+        return True
+
+    @property
+    def is_late(self) -> bool:
+        """True when the deadline has come."""
+        return self.loop.time() >= self.deadline
+
+    def settle(self, batch: list[int], mailing: Mailing, failure: Reply | None, took_dsn: bool) -> bool:
+        """Take the answers; False when the session failed before all of the batch had one."""
+        again: list[int] = []
+        undecided = open_ends = False
+        for index, reply in zip(batch, mailing.replies, strict=True):
+            recipient = self.recipients[index]
+            if reply is None:
+                if not mailing.sent:
+                    again.append(index)
+                    undecided = True
+                    continue
+                lost = failure or NO_SERVER
+                self._outcomes[index] = Outcome(recipient, lost, self.peer, sent=True, passage=self.passage)
+                open_ends = True
+            elif reply.code == 452 and reply.enhanced == "4.5.3" and mailing.accepted:
+                again.append(index)  # RFC 5321 section 4.5.3.1.10: too many at once, so in another go
+            else:
+                self._outcomes[index] = Outcome(
+                    recipient, passed_on(reply), self.peer, False, took_dsn, passage=self.passage
+                )
+        if len(batch) < len(self.pending):
+            done = set(batch)
+            again += [index for index in self.pending if index not in done]
+        self.pending = again
+        if failure is None:
+            return True
+        self.failure = failure
+        return not (open_ends or undecided)
+
+    def result(self) -> list[Outcome]:
+        """All outcomes, in the order of the recipients."""
+        late = self.failure or (TOO_LATE if self.is_late else NO_SERVER)
+        return [
+            Outcome(recipient, late, self.peer, passage=self.passage) if outcome is None else outcome
+            for recipient, outcome in zip(self.recipients, self._outcomes, strict=True)
+        ]
+
+
+def passed_on(reply: Reply) -> Reply:
+    """The reply as our client gets it: every reply of ours has an enhanced code (RFC 2034)."""
+    if reply.enhanced:
+        return reply
+    return replace(reply, enhanced=f"{reply.code // 100}.0.0")
+
+
+def facts_of(envelope: Envelope, content: Content) -> ContentFacts:
+    """What a next hop has to know of the message before it comes."""
+    utf8_header = False
+    if envelope.smtputf8:
+        utf8_header = not content.head.partition(b"\r\n\r\n")[0].isascii()
+    return ContentFacts(content.size, content.has_8bit, utf8_header, content.plain)

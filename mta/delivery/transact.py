@@ -1,0 +1,118 @@
+"""Transactions over connections that are reused: batches, stale connections, the next one when one fails.
+
+`transact` is the part of a delivery that configured servers and the hosts of the world have in common. Where
+connections come from, and what a failure means for the server, is the business of a `Line`.
+
+A pooled connection that dies, or that does not answer RSET with 250, before it answers MAIL was stale: the
+message gets one more try on a fresh one. LIMITS of a server (RFC 9422) and its 452 4.5.3 split the
+recipients over several transactions.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mta.delivery.job import NO_SERVER, Job
+from mta.net.connect import ConnectFailure
+from mta.net.outbound import OutboundConnection
+from mta.reply import Reply
+from mta.smtp.capabilities import NO_LIMITS
+from mta.smtp.mailing import Mailing
+
+EAGER_IDLE = 1.0
+"""Seconds since the last reply within which a connection counts as alive, so that a message may be sent
+before any reply (BDAT). Later a dead connection would leave open whether it was delivered."""
+
+
+class Line(Protocol):
+    """Connections to one server, or to servers that stand for each other."""
+
+    @property
+    def recipient_limit(self) -> int:
+        """Recipients in one transaction, 0 for no limit."""
+
+    def take(self) -> OutboundConnection | None:
+        """An idle connection, None when there is none."""
+
+    async def acquire(self, deadline: float, *, fresh: bool) -> OutboundConnection:
+        """A connection by `deadline` (loop time); `fresh` never gives one that was idle.
+
+        Raises ConnectFailure; what that says of the server is known to the line then.
+        """
+
+    def release(self, connection: OutboundConnection) -> None:
+        """Take a connection back, whatever its state is."""
+
+    def worked(self, connection: OutboundConnection) -> None:
+        """The server answered for all that it was asked."""
+
+    def failed(self, connection: OutboundConnection, reply: Reply) -> None:
+        """The session failed before all recipients had an answer."""
+
+    def describe(self, job: Job, connection: OutboundConnection) -> None:
+        """Tell the job whom it speaks with."""
+
+
+async def transact(line: Line, job: Job) -> None:
+    """Deliver over one line what is pending. Pending afterwards is what another server may try."""
+    fresh = False
+    loop = job.loop
+    while job.pending:
+        idle = None if fresh else line.take()
+        try:
+            connection = idle or await line.acquire(job.deadline, fresh=fresh)
+        except ConnectFailure as error:
+            job.failure = error.reply
+            return
+        batch = batch_of(job, connection, line.recipient_limit)
+        if not batch:  # as many domains as this session may have
+            connection.quit()
+            line.release(connection)
+            fresh = True
+            continue
+        mailing = Mailing(
+            job.envelope,
+            [job.recipients[index] for index in batch],
+            job.facts,
+            job.inline,
+            attributes=job.client,
+            eager=loop.time() - connection.idle_since < EAGER_IDLE,
+            wanted=job.content.is_wanted,
+        )
+        used_before = connection.session.messages > 0
+        line.describe(job, connection)
+        try:
+            await connection.send(mailing, job.content, job.deadline)
+        finally:
+            line.release(connection)
+        took_dsn = "DSN" in connection.session.peer.offered
+        if job.settle(batch, mailing, connection.session.failure, took_dsn):
+            line.worked(connection)
+            continue
+        stale = used_before and not fresh and not mailing.answered
+        if stale and job.pending and not job.is_late:
+            fresh = True
+            continue
+        line.failed(connection, connection.session.failure or NO_SERVER)
+        return
+
+
+def batch_of(job: Job, connection: OutboundConnection, most: int) -> list[int]:
+    """The pending recipients that may go in one transaction of this connection, at most `most` if not 0."""
+    limits = connection.session.peer.limits
+    if limits is NO_LIMITS and not most:
+        return list(job.pending)
+    if limits.rcpt_max:
+        most = min(most, limits.rcpt_max) if most else limits.rcpt_max
+    batch: list[int] = []
+    for index in job.pending:
+        if limits.rcpt_domain_max:
+            domain = job.recipients[index].address.domain
+            if domain not in connection.domains:
+                if len(connection.domains) >= limits.rcpt_domain_max:
+                    continue
+                connection.domains.add(domain)
+        batch.append(index)
+        if len(batch) == most:
+            break
+    return batch
