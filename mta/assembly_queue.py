@@ -119,6 +119,10 @@ def hops(settings: config.Config) -> dict[str, Limits]:
         )
         for name, backend in settings.backends.items()
     }
+    world = settings.outbound
+    if world.enabled:
+        for kind in ("mx", "smtp"):
+            limits[kind] = limits_of(world.max_connections, queue.concurrency_initial, queue.rate, ours=False)
     limits |= {
         f"relay:{name}": limits_of(relay.max_connections, queue.concurrency_initial, queue.rate, ours=False)
         for name, relay in settings.relays.items()

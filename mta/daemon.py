@@ -29,6 +29,7 @@ from mta.daemon_dns import build_resolver
 from mta.daemon_policy import NO_TABLES, build_milters, build_policy, build_tables, networks
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
+from mta.delivery.outcome import PooledTransport
 from mta.gauges import measure
 from mta.identifiers import Identifiers
 from mta.journal import LogJournal
@@ -46,6 +47,7 @@ from mta.receiver import Receiver
 from mta.reception import Reception
 from mta.smtp.server import ServerSession
 from mta.spool.desk import QueueDesk
+from mta.spool.hops import PLAIN
 from mta.spool.journal import QueueJournal
 from mta.spool.service import QueueService
 from mta.supervisor.link import WorkerLink
@@ -55,6 +57,7 @@ from mta.unacknowledged import Unacknowledged
 if TYPE_CHECKING:
     from mta.accounts.dovecotclient import DovecotClient
     from mta.accounts.usersfile import UsersFile
+    from mta.daemon_world import World
     from mta.net.resolver.stub import Stub
     from mta.tables.build import Tables
 
@@ -82,7 +85,10 @@ class Daemon:
         self._usual, self._stressed = assembly.timeouts(settings)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
-        self._transports: dict[str, FixedTransport] = {}
+        self._fixed: dict[str, FixedTransport] = {}
+        self._transports: dict[str, PooledTransport] = {}
+        self._naming = PLAIN
+        self._world: World | None = None
         self._tls: list[ServerTls] = []
         self._users: UsersFile | None = None
         self._stats = Stats("worker")
@@ -138,6 +144,8 @@ class Daemon:
             task.cancel()
         for transport in self._transports.values():
             await transport.close()
+        if self._world is not None:
+            await self._world.close()
         if self._milters is not None:
             self._milters.close()
         if self._backend is not None:
@@ -204,9 +212,11 @@ class Daemon:
             is_trusted = networks(settings.policy.trusted_networks)
             self._queue, keeper = build_queue(
                 settings, self._workers, self._transports, policy, is_trusted, self._queue_journal,
-                self._sign_report,
+                self._sign_report, self._naming,
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
+        if self._world is not None:
+            self._world.begin(self._queue, policy.route, self._sign_report)
         transactions = Transactions(
             assembly.transaction_settings(settings),
             policy,
@@ -262,13 +272,20 @@ class Daemon:
         settings = self._config
         hostname, workers = settings.identity.hostname, self._workers
         for name, backend in settings.backends.items():
-            self._transports[f"backend:{name}"] = FixedTransport(
+            self._fixed[f"backend:{name}"] = FixedTransport(
                 assembly.backend(name, backend, hostname, workers)
             )
         for name, relay in settings.relays.items():
-            self._transports[f"relay:{name}"] = FixedTransport(
+            self._fixed[f"relay:{name}"] = FixedTransport(
                 assembly.relay(name, relay, hostname, workers, config.read_secret)
             )
+        self._transports.update(self._fixed)
+        if settings.outbound.enabled and self._resolver is not None:
+            from mta.daemon_world import World  # see the module text
+
+            self._world = World(settings, workers, self._resolver, self._transports)
+            self._transports["mx"] = self._transports["smtp"] = self._world.remote
+            self._naming = self._world.naming
 
     async def _build_authenticator(self) -> SessionAuthenticator | None:
         auth = self._config.auth
@@ -308,7 +325,7 @@ class Daemon:
     def _build_policy(self, authenticator: SessionAuthenticator | None) -> Policy:
         return build_policy(
             self._config,
-            self._transports,
+            self._fixed,
             self._users_file,
             None if authenticator is None else authenticator.owns,
             lambda text: self._log.error("recipient table", reason=text),

@@ -211,6 +211,7 @@ def build_ground(
             postmaster=parse_address(settings.identity.postmaster),
             is_trusted=networks(policy.trusted_networks),
             relay=NextHop(f"relay:{policy.relay}") if policy.relay else None,
+            world=settings.outbound.enabled,
             always_accept=frozenset(part.lower() for part in policy.always_accept),
             auth_required=frozenset(
                 listener.name for listener in settings.listener if listener.auth == "required"

@@ -9,6 +9,7 @@ from functools import partial
 from mta import assembly_queue, config, log
 from mta.delivery.outcome import Transport
 from mta.policy.verdict import Policy
+from mta.spool.hops import PLAIN, Naming
 from mta.spool.journal import QueueJournal
 from mta.spool.keeper import Keeper
 from mta.spool.reports import Reports, Sign
@@ -24,6 +25,7 @@ def build_queue(
     is_trusted: Callable[[str], bool],
     journal: QueueJournal,
     sign: Sign | None = None,
+    naming: Naming = PLAIN,
 ) -> tuple[QueueService, Keeper]:
     """The queue, not open yet, and what takes messages for it from transactions; `sign` signs reports."""
     is_final = partial(_is_final, settings)
@@ -41,6 +43,7 @@ def build_queue(
         policy,
         log.get("queue"),
         now=time.time,
+        naming=naming,
     )
     keeper = Keeper(
         assembly_queue.keep_settings(settings, workers),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mta.delivery.fixed import FixedTransport
+from mta.delivery.outcome import PooledTransport
 from mta.metrics import Stats
 from mta.net.listener import Listener
 from mta.net.tls import ServerTls
@@ -14,7 +14,7 @@ def measure(
     stats: Stats,
     listeners: Iterable[Listener],
     noise: Mapping[str, int],
-    transports: Iterable[FixedTransport],
+    transports: Iterable[PooledTransport],
     tls: Iterable[ServerTls],
 ) -> None:
     """Set the counters and gauges of connections, pools and certificates.

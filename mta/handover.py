@@ -111,6 +111,9 @@ class Spool(Protocol):
 class Gate(Protocol):
     """The limits of next hops, which first tries and the queue have in common."""
 
+    async def prepare(self, next_hop: NextHop, deadline: float) -> None:
+        """Know what the limits of a next hop in the world are; `deadline` is loop time."""
+
     def enter(self, next_hop: NextHop) -> Reply | None:
         """Begin a try now, or say why not."""
 

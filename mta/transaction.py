@@ -313,6 +313,8 @@ class Transactions:
         gate = self._gate
         if gate is None:
             return await transport.deliver(envelope, recipients, rendered, deadline, client)
+        if next_hop.host:
+            await gate.prepare(next_hop, deadline)
         refusal = gate.enter(next_hop)
         if refusal is not None:
             return [Outcome(recipient, refusal, "") for recipient in recipients]

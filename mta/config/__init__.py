@@ -8,7 +8,7 @@
 The steps, one module each: `read` converts (with `notation`, `units`, `suggest`), `locate` knows the lines,
 `settle` fills in what depends on other settings, `rules` checks what belongs together, `files` and
 `certificates` look at the machine. The schema is in `inbound`, `dns`, `authentication`,
-`outbound`, `security`, `queueing` and `node`, put together in `schema`.
+`outbound`, `security`, `world`, `queueing` and `node`, put together in `schema`.
 
 A worker gets a configuration that is checked already (`from_json`) and starts without all of the former:
 names of `loading`, `problems` and `settle` are imported when they are first used.
@@ -40,6 +40,7 @@ from mta.config.queueing import Queue, QueueStore
 from mta.config.schema import Config, from_json, to_json
 from mta.config.secret import read_secret
 from mta.config.security import Reports, Security
+from mta.config.world import Outbound, OutboundSource
 
 if TYPE_CHECKING:
     from mta.config.loading import Report, check, examine, load, parse, this_machine
@@ -71,6 +72,8 @@ __all__ = [
     "Metrics",
     "Milter",
     "NextHopLimits",
+    "Outbound",
+    "OutboundSource",
     "Policy",
     "PolicyServer",
     "Problem",

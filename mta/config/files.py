@@ -285,6 +285,9 @@ def _next_hops(config: Config, files: FileCheck) -> None:
     for name, scanner in config.scanners.items():
         if scanner.password_file:
             _password(files, ("scanners", name, "password_file"), scanner.password_file)
+    for name, source in config.sources.items():
+        if source.socks5_password_file:
+            _password(files, ("sources", name, "socks5_password_file"), source.socks5_password_file)
 
 
 def _password(files: FileCheck, path: KeyPath, file: str) -> None:

@@ -131,8 +131,9 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Clients that may send to any domain without logging in. A network that strangers can reach us from
     makes an open relay."""
     relay: NameOrEmpty = ""
-    """Name of the [relays.NAME] that gets mail for other domains. Default: none, such mail is refused
-    (550 5.7.1 to strangers, 550 5.4.4 to our users)."""
+    """Name of the [relays.NAME] that gets mail for other domains. Default: none; such mail goes to the
+    domains' own servers with outbound.enabled, else it is refused (550 5.7.1 to strangers, 550 5.4.4 to our
+    users)."""
     always_accept: tuple[LocalPart, ...] = ("postmaster", "abuse")
     """Local parts that are accepted in each of our domains whether or not the recipient exists (RFC 5321
     4.5.1, RFC 2142); if the back end refuses it, the mail goes to identity.postmaster."""

@@ -48,6 +48,7 @@ NAMES = {
     "domains": '"example.org"',
     "backends": "dovecot",
     "relays": "smarthost",
+    "sources": "bulk",
     "tables": "vip",
     "milters": "rspamd",
     "policy_servers": "postgrey",

@@ -14,6 +14,7 @@ from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Inet, Inherited, Unix
 from mta.config.outbound import NextHopLimits, TlsLevel
 from mta.config.problems import Findings, closest
+from mta.config.rules_world import check_world
 from mta.config.schema import Config
 from mta.config.settle import STORE
 from mta.config.table_rules import check_tables
@@ -35,6 +36,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     _domains(config, findings)
     _backends(config, findings)
     _relays(config, findings)
+    check_world(config, findings)
     _policy(config, findings)
     check_tables(config, findings)
     _signing(config, findings)
@@ -65,11 +67,12 @@ def _identity(config: Config, findings: Findings) -> None:
         config.domains
         and domain not in config.domains
         and not config.policy.relay
+        and not config.outbound.enabled
         and findings.is_sound(path)
     ):
         findings.add(
             path, f'found "{config.identity.postmaster}"', "an address in one of our domains",
-            reason="there is no policy.relay for others",
+            reason="there is no way to others: policy.relay and outbound.enabled are not set",
         )  # fmt: skip
 
 

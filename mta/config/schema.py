@@ -21,6 +21,7 @@ from mta.config.outbound import Backend, Delivery, Domain, Policy, Relay
 from mta.config.queueing import Queue, QueueStore
 from mta.config.security import Reports, Security
 from mta.config.tables import PolicyTable
+from mta.config.world import Outbound, OutboundSource
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,6 +39,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     domains: dict[DomainName, Domain] = {}
     backends: dict[Name, Backend] = {}
     relays: dict[Name, Relay] = {}
+    outbound: Outbound = Outbound()
+    sources: dict[Name, OutboundSource] = {}
     security: Security = Security()
     reports: Reports = Reports()
     policy: Policy = Policy()

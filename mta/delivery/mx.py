@@ -22,6 +22,7 @@ from ipaddress import ip_address
 from itertools import groupby, zip_longest
 from typing import cast
 
+from dns.name import Name
 from dns.rdtypes.ANY.MX import MX
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
@@ -68,7 +69,7 @@ class MxHosts:
     canonical: str = ""
     """Where CNAMEs of the domain led."""
     routed: bool = False
-    """The host was named by our own configuration, or by an address literal: no MX was asked."""
+    """The host was named by our own configuration: no MX was asked."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,7 +104,7 @@ def read_literal(domain: str) -> MxHosts | Reply:
         address = str(ip_address(text))
     except ValueError:
         return Reply(550, "5.1.2", BAD_LITERAL, f"{domain} is no address that we know")
-    return MxHosts(domain, (MxHost(0, address),), routed=True)
+    return MxHosts(domain, (MxHost(0, address),))
 
 
 def named_host(host: str) -> MxHosts:
@@ -152,8 +153,10 @@ def invalid(domain: str, rdtype: str, answer: Answer) -> Reply:
     return Reply(451, "4.7.5", f"{text}: {answer.reason}"[:300], f"{rdtype} {domain}: bogus: {answer.reason}")
 
 
-def _text(name: object) -> str:
-    return str(name).lower().rstrip(".")
+def _text(name: Name) -> str:
+    """A name as text; "" for the root."""
+    labels = [label.decode("ascii", "backslashreplace").lower() for label in name.labels if label]
+    return ".".join(labels)
 
 
 # Ourselves among the hosts.

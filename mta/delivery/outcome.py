@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mta.content import Content
 from mta.envelope import Envelope, Recipient
+from mta.net.pool import PoolStats
 from mta.reply import Reply
 
 
@@ -85,3 +86,31 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """End idle connections politely, then all others."""
+
+
+class PoolFigures(Protocol):
+    """What metrics show of connections."""
+
+    @property
+    def size(self) -> int:
+        """Open or being opened."""
+
+    @property
+    def idle(self) -> int:
+        """Waiting for use."""
+
+    @property
+    def waiting(self) -> int:
+        """Callers that wait for one."""
+
+    @property
+    def stats(self) -> PoolStats:
+        """Counters."""
+
+
+class PooledTransport(Transport, Protocol):
+    """A transport that keeps connections."""
+
+    @property
+    def pools(self) -> Mapping[str, PoolFigures]:
+        """The pools by the name of the peer."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -81,6 +81,10 @@ class ClientTls:
         return self.authenticates or self.context.verify_mode is ssl.CERT_REQUIRED
 
 
+Opener = Callable[[float], Awaitable[socket.socket]]
+"""Makes a connected socket by a deadline (loop time); raises OSError."""
+
+
 class ConnectFailure(Exception):
     """No session came to stand; `reply` is temporary. `tls` says that the TLS handshake was the reason.
 
@@ -100,14 +104,18 @@ async def connect(
     tls: ClientTls | None,
     timeouts: Timeouts,
     deadline: float,
+    opener: Opener | None = None,
 ) -> OutboundConnection:
-    """Open a session that is ready for mail, by `deadline` (loop time). Raises ConnectFailure."""
+    """Open a session that is ready for mail, by `deadline` (loop time). Raises ConnectFailure.
+
+    `opener` makes the connection in place of a look-up of the endpoint's host.
+    """
     try:
-        return await _open(endpoint, settings, tls, timeouts, deadline)
+        return await _open(endpoint, settings, tls, timeouts, deadline, opener)
     except ConnectFailure as failure:
         if tls is None or tls.required or not failure.tls:
             raise
-        connection = await connect(endpoint, settings, tls.fallback, timeouts, deadline)
+        connection = await connect(endpoint, settings, tls.fallback, timeouts, deadline, opener)
         connection.tls_failure = failure.tls_failure
         connection.tls_detail = failure.reply.cause
         return connection
@@ -119,6 +127,7 @@ async def _open(
     tls: ClientTls | None,
     timeouts: Timeouts,
     deadline: float,
+    opener: Opener | None,
 ) -> OutboundConnection:
     loop = asyncio.get_running_loop()
     implicit = tls is not None and tls.implicit
@@ -132,7 +141,7 @@ async def _open(
         session = ClientSession(settings, encrypted=implicit, verified=verified)
         return OutboundConnection(session, str(endpoint), timeouts, loop)
 
-    connection = await _dial(endpoint, factory, tls if implicit else None, timeouts, deadline)
+    connection = await _dial(endpoint, factory, tls if implicit else None, timeouts, deadline, opener)
     try:
         if implicit:
             _check(connection, endpoint, tls, connection.transport)
@@ -168,17 +177,30 @@ async def _dial(
     tls: ClientTls | None,
     timeouts: Timeouts,
     deadline: float,
+    opener: Opener | None,
 ) -> OutboundConnection:
     loop = asyncio.get_running_loop()
     failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, f"{endpoint}: no address"))
     name = _server_name(endpoint, tls)
     context = tls.context if tls else None
     handshake = timeouts.connect if tls else None
-    for host in await _addresses(endpoint, deadline):
-        limit = min(deadline, loop.time() + timeouts.connect)
+    hosts = ("",) if opener is not None else await _addresses(endpoint, deadline)
+    for host in hosts:
+        # An opener may try several addresses, each in its own time.
+        limit = deadline if opener is not None else min(deadline, loop.time() + timeouts.connect)
         try:
             async with asyncio.timeout_at(limit):
-                if endpoint.path:
+                if opener is not None:
+                    sock = await opener(deadline)
+                    # From here on the transport owns the socket.
+                    _, connection = await loop.create_connection(
+                        factory,
+                        sock=sock,
+                        ssl=context,
+                        server_hostname=name,
+                        ssl_handshake_timeout=handshake,
+                    )
+                elif endpoint.path:
                     _, connection = await loop.create_unix_connection(
                         factory,
                         endpoint.path,

@@ -82,6 +82,7 @@ class OutboundConnection(asyncio.Protocol):
         "_waiter",
         "domains",
         "idle_since",
+        "note",
         "on_closed",
         "peer_name",
         "session",
@@ -101,6 +102,8 @@ class OutboundConnection(asyncio.Protocol):
         """When the last transaction ended, in the loop's time."""
         self.domains: set[str] = set()
         """Recipient domains named in this session, for RCPTDOMAINMAX."""
+        self.note: object = None
+        """What whoever opened it keeps with it."""
         self.tls_failure: FailureType | None = None
         """What went wrong with TLS on the way to this session, where that did not matter (level `may`)."""
         self.tls_detail = ""

@@ -6,6 +6,9 @@ the order in which they came, and nobody who comes later overtakes them. Limits:
 time, messages per connection (MAILMAX of RFC 9422 too). What waits longer than its deadline, or finds the
 queue full, gets `ConnectFailure` 4.4.5.
 
+Connections of a pool need not be alike: a caller may say which ones it can use (`fits`) and how one for it is
+opened. Where all places are taken by idle ones that do not fit, the oldest of them makes room.
+
 There is no task: connecting happens in the task that asks, and one timer closes what has been idle too
 long. An idle connection that the server closes leaves the pool when the loop hears of it; the short time
 until then is why callers repeat on a `fresh` connection what died without any reply.
@@ -15,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from mta.net.connect import ConnectFailure
 from mta.net.outbound import OutboundConnection
@@ -54,17 +58,28 @@ class PoolStats:
     """Callers who got none: queue full or deadline reached."""
 
 
+Fits = Callable[[OutboundConnection], bool]
+Connect = Callable[[float], Awaitable[OutboundConnection]]
+_Waiting: TypeAlias = "asyncio.Future[OutboundConnection | None]"
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    future: _Waiting
+    fits: Fits | None
+
+
 class Pool:
     """The connections of this process to one endpoint."""
 
-    def __init__(self, connect: Callable[[float], Awaitable[OutboundConnection]], limits: PoolLimits) -> None:
+    def __init__(self, connect: Connect, limits: PoolLimits) -> None:
         """`connect` opens a connection by a deadline in loop time; it raises ConnectFailure."""
         self._connect = connect
         self._limits = limits
         self._idle: list[OutboundConnection] = []
         self._open: set[OutboundConnection] = set()
         self._opening = 0
-        self._waiters: deque[asyncio.Future[OutboundConnection | None]] = deque()
+        self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._leaving: set[OutboundConnection] = set()
@@ -91,30 +106,51 @@ class Pool:
         """Callers waiting for a connection."""
         return len(self._waiters)
 
-    def take(self) -> OutboundConnection | None:
+    @property
+    def idle_connections(self) -> Sequence[OutboundConnection]:
+        """Those that wait for use, the one used last at the end."""
+        return tuple(self._idle)
+
+    def take(self, fits: Fits | None = None) -> OutboundConnection | None:
         """An idle connection, None when there is none or when others wait for one."""
-        while self._idle and not self._waiters:
-            connection = self._idle.pop()
+        if self._waiters:
+            return None
+        for position in range(len(self._idle) - 1, -1, -1):
+            connection = self._idle[position]
+            if fits is not None and connection.usable and not fits(connection):
+                continue
+            del self._idle[position]
             if connection.usable:
                 self.stats.reused += 1
                 return connection
         return None
 
-    async def acquire(self, deadline: float, *, fresh: bool = False) -> OutboundConnection:
+    async def acquire(
+        self,
+        deadline: float,
+        *,
+        fresh: bool = False,
+        fits: Fits | None = None,
+        connect: Connect | None = None,
+    ) -> OutboundConnection:
         """A connection by `deadline` (loop time); `fresh` never gives one that was idle.
 
-        Raises ConnectFailure. Give it back with `release`.
+        `fits` tells which connections may be given, `connect` opens one in place of the pool's own. Raises
+        ConnectFailure. Give it back with `release`.
         """
+        connect = connect or self._connect
         while True:
-            connection = None if fresh else self.take()
+            connection = None if fresh else self.take(fits)
             if connection is not None:
                 return connection
+            if not self._waiters and self.size >= self._limits.max_connections and self._idle:
+                self._dismiss(self._idle[0])
             if not self._waiters and self.size < self._limits.max_connections:
                 self._opening += 1
-                return await self._open_new(deadline)
-            given = await self._queue(deadline)
+                return await self._open_new(connect, deadline)
+            given = await self._queue(deadline, fits)
             if given is None:  # a place to open one, already counted
-                return await self._open_new(deadline)
+                return await self._open_new(connect, deadline)
             if given.usable:
                 self.stats.reused += 1
                 return given
@@ -134,11 +170,10 @@ class Pool:
         if spent or self._closing:
             self._dismiss(connection)
             return
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(connection)
-                return
+        if self._waiters:
+            if not self._hand_on(connection):
+                self._dismiss(connection)  # its place is for the first who waits
+            return
         if self._limits.idle_time <= 0:
             self._dismiss(connection)
             return
@@ -158,7 +193,7 @@ class Pool:
             self._timer = None
         reply = Reply(451, "4.3.2", BUSY, "the pool was closed")
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter = self._waiters.popleft().future
             if not waiter.done():
                 waiter.set_exception(ConnectFailure(reply))
         for connection in list(self._idle):
@@ -175,16 +210,27 @@ class Pool:
             for connection in [*self._open, *self._leaving]:
                 connection.abort(reply)
 
-    async def _queue(self, deadline: float) -> OutboundConnection | None:
+    def _hand_on(self, connection: OutboundConnection) -> bool:
+        """Give it to the first waiter that can use it; False when none can."""
+        for waiter in self._waiters:
+            if waiter.future.done() or (waiter.fits is not None and not waiter.fits(connection)):
+                continue
+            self._waiters.remove(waiter)
+            waiter.future.set_result(connection)
+            return True
+        return False
+
+    async def _queue(self, deadline: float, fits: Fits | None) -> OutboundConnection | None:
         if len(self._waiters) >= self._limits.max_waiting:
             self.stats.refused += 1
             raise ConnectFailure(Reply(451, "4.4.5", BUSY, "the queue for a connection is full"))
         self.stats.waited += 1
-        waiter: asyncio.Future[OutboundConnection | None] = asyncio.get_running_loop().create_future()
+        future: _Waiting = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(future, fits)
         self._waiters.append(waiter)
         try:
             async with asyncio.timeout_at(deadline):
-                return await waiter
+                return await future
         except TimeoutError as error:
             self._give_back(waiter)
             self.stats.refused += 1
@@ -194,24 +240,25 @@ class Pool:
             self._give_back(waiter)
             raise
 
-    def _give_back(self, waiter: asyncio.Future[OutboundConnection | None]) -> None:
+    def _give_back(self, waiter: _Waiter) -> None:
         """The waiter leaves; what it was given in the same moment goes to the next one."""
-        if not waiter.done() or waiter.cancelled():
+        future = waiter.future
+        if not future.done() or future.cancelled():
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             return
-        if waiter.exception() is not None:
+        if future.exception() is not None:
             return
-        connection = waiter.result()
+        connection = future.result()
         if connection is None:
             self._opening -= 1
             self._place_free()
         else:
             self.release(connection)
 
-    async def _open_new(self, deadline: float) -> OutboundConnection:
+    async def _open_new(self, connect: Connect, deadline: float) -> OutboundConnection:
         try:
-            connection = await self._connect(deadline)
+            connection = await connect(deadline)
         except BaseException as error:
             self._opening -= 1
             if isinstance(error, ConnectFailure):
@@ -252,7 +299,7 @@ class Pool:
     def _place_free(self) -> None:
         """A place for a connection is free: the first waiter may open one."""
         while self._waiters and self.size < self._limits.max_connections:
-            waiter = self._waiters.popleft()
+            waiter = self._waiters.popleft().future
             if not waiter.done():
                 self._opening += 1
                 waiter.set_result(None)

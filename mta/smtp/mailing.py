@@ -201,7 +201,10 @@ class Mailing:
             if not pipelined:
                 return
         for index, _ in rcpts:
-            reply = expect((yield next(send)), "RCPT")
+            reply = yield next(send)
+            if reply.code == 421:
+                self.sent = False  # the server closes: what came ahead is not taken either
+            expect(reply, "RCPT")
             if not begun:
                 continue
             if reply.code < 300:

@@ -16,7 +16,7 @@ from mta.address import parse_address
 from mta.envelope import Recipient
 from mta.reply import Reply
 from mta.spool.attempt import Attempts
-from mta.spool.hops import site_of
+from mta.spool.hops import PLAIN, Naming, site_of
 from mta.spool.record import decode_record, encode_recipient
 from mta.spool.reports import Route
 from mta.spool.runner import BURST, Runner
@@ -31,7 +31,13 @@ class Acts:
     """Does things to the messages of one queue."""
 
     def __init__(
-        self, queue: MailQueue, runner: Runner, attempts: Attempts, route: Route, now: Callable[[], float]
+        self,
+        queue: MailQueue,
+        runner: Runner,
+        attempts: Attempts,
+        route: Route,
+        now: Callable[[], float],
+        naming: Naming = PLAIN,
     ) -> None:
         """`now` is seconds of the epoch."""
         self._queue = queue
@@ -39,6 +45,7 @@ class Acts:
         self._attempts = attempts
         self._route = route
         self._now = now
+        self._naming = naming
 
     async def act(self, action: str, name: str, to: str = "") -> bool:
         """Do one of `ACTIONS` to a message; False when there is nothing to do it to.
@@ -66,15 +73,21 @@ class Acts:
             if number % BURST == 0:
                 await asyncio.sleep(0)
             waits_for = self._waits_for(handle) if handle in live else set()
-            if not waits_for or (site and site not in waits_for):
+            if not waits_for or (site and not self._is_meant(site, waits_for)):
                 continue
-            new = ({site} if site else waits_for) - sites
+            new = ({site} if site in waits_for else waits_for) - sites
             if new:
                 sites |= new
                 self._runner.flush(sorted(new))
             self._runner.due_now(handle, now)
             count += 1
         return count
+
+    def _is_meant(self, site: str, waits_for: set[str]) -> bool:
+        """True when a name (of a next hop, a site, or a domain of the world) is one that is waited for."""
+        if site in waits_for or f"mx/{site}" in waits_for:
+            return True
+        return any(self._naming.name(one) == site for one in waits_for)
 
     def _waits_for(self, handle: int) -> set[str]:
         """The next hops that a message waits for."""

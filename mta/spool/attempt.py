@@ -35,7 +35,7 @@ from mta.dsn.returned import Original
 from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
 from mta.spool.advice import About, Advisor, advised, reported
-from mta.spool.hops import hop_of, learned, site_of
+from mta.spool.hops import PLAIN, Naming, hop_of, learned, site_of
 from mta.spool.record import Record, RecordError, decode_recipient, decode_record
 from mta.spool.reports import Reports, Route
 from mta.spool.stored import Stored
@@ -104,6 +104,7 @@ class Attempts:
         *,
         added: Callable[[str], None],
         now: Callable[[], float],
+        naming: Naming = PLAIN,
     ) -> None:
         """`now` is seconds of the epoch; `is_final` tells whether a transport leads to a mail store; `added`
         is told of reports."""
@@ -117,6 +118,7 @@ class Attempts:
         self._advisor = advisor
         self._added = added
         self._now = now
+        self._naming = naming
 
     async def load(self, name: str) -> Loaded | None:
         """The message of a queue id; None when it cannot be read: it is on hold then."""
@@ -213,7 +215,7 @@ class Attempts:
             hop = self._route(session, envelope, recipient)
             if isinstance(hop, Reply):
                 decided.append((position, Outcome(recipient, hop, "")))
-            elif site_of(hop) == site:
+            elif self._naming.site(hop) == site:
                 here.append(position)
             else:
                 status = loaded.message.recipients[position].status

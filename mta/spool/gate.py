@@ -12,22 +12,33 @@ from collections.abc import Callable, Sequence
 from mailqueue.schedule import Busy, Dead, Dispatcher, Token
 from mta.delivery.outcome import NextHop, Outcome
 from mta.reply import Reply
-from mta.spool.hops import learned, site_of
+from mta.spool.hops import PLAIN, Naming, learned
 
 
 class Gate:
     """`mta.handover.Gate` over a dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, now: Callable[[], float], learnt: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        now: Callable[[], float],
+        learnt: Callable[[], None],
+        naming: Naming = PLAIN,
+    ) -> None:
         """`now` is the dispatcher's time; `learnt` is called when a session came back."""
+        self._naming = naming
         self._dispatcher = dispatcher
         self._now = now
         self._learnt = learnt
         self._tokens: dict[NextHop, list[Token]] = {}
 
+    async def prepare(self, next_hop: NextHop, deadline: float) -> None:
+        """Know what the limits of a next hop are; `deadline` is loop time."""
+        await self._naming.prepare(next_hop, deadline)
+
     def enter(self, next_hop: NextHop) -> Reply | None:
         """Begin a try now, or say why not."""
-        answer = self._dispatcher.try_acquire(site_of(next_hop), self._now())
+        answer = self._dispatcher.try_acquire(self._naming.site(next_hop), self._now())
         if isinstance(answer, Token):
             self._tokens.setdefault(next_hop, []).append(answer)
             return None
@@ -42,7 +53,7 @@ class Gate:
 
     def is_dead(self, next_hop: NextHop) -> bool:
         """True when a next hop is known not to answer."""
-        return self._dispatcher.dead(site_of(next_hop), self._now()) is not None
+        return self._dispatcher.dead(self._naming.site(next_hop), self._now()) is not None
 
     def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
         """The try is over."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from mailqueue.schedule import Limits, Rate, Result
 from mta.delivery.outcome import NextHop, Outcome
@@ -16,7 +17,7 @@ GIVEN_UP = (NOT_WANTED, CANCELLED)
 
 
 def site_of(hop: NextHop) -> str:
-    """The name under which the limits of a next hop are kept."""
+    """The next hop as the queue keeps it, and the name of its site unless `Naming` knows another."""
     return f"{hop.transport}/{hop.host}" if hop.host else hop.transport
 
 
@@ -53,6 +54,32 @@ def learned(outcomes: Sequence[Outcome]) -> tuple[Result, str]:
                 continue
             found, reason = Result.UNREACHABLE, f"{reply} ({reply.cause})"
     return found, reason
+
+
+def _itself(hop: str) -> str:
+    return hop
+
+
+async def _known(hop: NextHop, deadline: float) -> None:
+    return
+
+
+@dataclass(slots=True, frozen=True)
+class Naming:
+    """Which next hops are one site: what they share is kept under one name."""
+
+    name: Callable[[str], str] = _itself
+    """From the next hop as the queue keeps it to the name of its site, as far as that is known."""
+    prepare: Callable[[NextHop, float], Awaitable[None]] = _known
+    """Find out a next hop's site by a deadline (loop time)."""
+
+    def site(self, hop: NextHop) -> str:
+        """The name under which the limits of a next hop are kept now."""
+        return self.name(site_of(hop))
+
+
+PLAIN = Naming()
+"""Each next hop is a site of its own."""
 
 
 class SiteLimits:

@@ -27,6 +27,7 @@ from mailqueue.model import QueueError, Status, UnknownMessage
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import Assignment, Dispatcher, Job, Result, Timetable
 from mta.spool.attempt import GIVEN_BACK, Attempts, Journal, Loaded
+from mta.spool.hops import PLAIN, Naming
 
 PAUSE = 5.0
 """Seconds until a try is made again that the store, or our own doubt, has kept from being made."""
@@ -59,6 +60,7 @@ class Runner:
         *,
         warn_after: float | None,
         now: Callable[[], float],
+        naming: Naming = PLAIN,
     ) -> None:
         """`attempts` makes what makes the tries. `warn_after` is the age in seconds at which senders are told
         of a delay; `now` is seconds of the epoch."""
@@ -67,6 +69,7 @@ class Runner:
         self._journal = journal
         self._warn_after = math.inf if warn_after is None else warn_after
         self._now = now
+        self._naming = naming
         self._timetable = Timetable(now() - 1.0)
         self._flights: dict[int, _Flight] = {}
         self._crowded: dict[str, OrderedDict[int, None]] = {}
@@ -135,7 +138,8 @@ class Runner:
     def flush(self, sites: Sequence[str]) -> None:
         """Let dead next hops be looked for at once."""
         for site in sites:
-            self._dispatcher.flush_site(site, self._now())
+            for name in {site, self._naming.name(site)}:
+                self._dispatcher.flush_site(name, self._now())
         self._news.set()
 
     # --- the loop ------------------------------------------------------------------------------------
@@ -202,6 +206,9 @@ class Runner:
         self._hurried.discard(handle)
         flight = self._flights.get(handle)
         by_site: dict[str, list[int]] = {}
+        # Which site a next hop belongs to may have become known meanwhile: what waits stays where it is.
+        waiting = dispatcher.taken(handle)
+        name = self._naming.name
         warn = row.created + self._warn_after
         unwarned = False
         for state in live.recipients(handle):
@@ -209,8 +216,8 @@ class Runner:
                 continue
             if state.due > now and not hurried:
                 self._wake(handle, state.due)
-            elif flight is None or state.position not in flight.positions:
-                by_site.setdefault(state.site, []).append(state.position)
+            elif state.position not in waiting and (flight is None or state.position not in flight.positions):
+                by_site.setdefault(name(state.site), []).append(state.position)
                 unwarned = unwarned or state.last < warn <= now
         for site, positions in by_site.items():
             if dispatcher.busy(handle, site):

@@ -27,7 +27,7 @@ from mta.spool.acts import Acts
 from mta.spool.advice import Advisor
 from mta.spool.attempt import Attempts, AttemptSettings, Journal
 from mta.spool.gate import Gate
-from mta.spool.hops import SiteLimits
+from mta.spool.hops import PLAIN, Naming, SiteLimits
 from mta.spool.reports import Reports, Route
 from mta.spool.runner import Runner
 
@@ -80,8 +80,10 @@ class QueueService:
         log: Logger,
         *,
         now: Callable[[], float],
+        naming: Naming = PLAIN,
     ) -> None:
         """Nothing is opened before `start`."""
+        self._naming = naming
         self._settings = settings
         self._open_store = open_store
         self._transports = transports
@@ -134,6 +136,10 @@ class QueueService:
         running = self._running
         if running is not None:
             running.runner.added(name)
+
+    async def prepare(self, next_hop: NextHop, deadline: float) -> None:
+        """Know the limits of a next hop (`mta.handover.Gate`)."""
+        await self._naming.prepare(next_hop, deadline)
 
     def enter(self, next_hop: NextHop) -> Reply | None:
         """Begin a first try (`mta.handover.Gate`)."""
@@ -233,15 +239,17 @@ class QueueService:
                 self._advisor,
                 added=runner.added,
                 now=self._now,
+                naming=self._naming,
             ),
             self._journal,
             warn_after=settings.attempts.retry.warn,
             now=self._now,
+            naming=self._naming,
         )
         runners.append(runner)
-        acts = Acts(queue, runner, runner.attempts, self._route, self._now)
+        acts = Acts(queue, runner, runner.attempts, self._route, self._now, self._naming)
         runner.adopted(early)
-        gate = Gate(dispatcher, self._now, runner.nudge)
+        gate = Gate(dispatcher, self._now, runner.nudge, self._naming)
         task = asyncio.get_running_loop().create_task(runner.run())
         running = _Running(queue, dispatcher, runner, gate, acts, task)
         task.add_done_callback(self._runner_ended)

@@ -46,6 +46,6 @@ def test_an_answer_between_fin_and_close_is_remembered(
 
 def kept(server: Server) -> None:
     """Let the store's answer come now."""
-    (pool,) = server.daemon._transports["backend:store"].pools.values()
+    (pool,) = server.daemon._fixed["backend:store"].pools.values()
     (connection,) = pool.connections
     connection.data_received(b"250 2.0.0 kept\r\n")

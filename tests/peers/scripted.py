@@ -42,14 +42,22 @@ class Script:
 class ScriptedServer:
     """Use as an async context manager."""
 
-    def __init__(self, *scripts: Script, path: str = "", implicit_tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        path: str = "",
+        implicit_tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.host = host
         self._scripts = scripts or (Script(),)
         self._path = path
         self._implicit = implicit_tls
         self._server: asyncio.Server | None = None
         self.writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.port = port
         self.connections = 0
         self.open = 0
         self.most_open = 0
@@ -63,7 +71,7 @@ class ScriptedServer:
             self._server = await asyncio.start_unix_server(self._serve, self._path, ssl=self._implicit)
         else:
             self._server = await asyncio.start_server(
-                self._serve, "127.0.0.1", 0, ssl=self._implicit, limit=2**20
+                self._serve, self.host, self.port, ssl=self._implicit, limit=2**20
             )
             self.port = self._server.sockets[0].getsockname()[1]
         return self

@@ -13,7 +13,7 @@ what waits, and each costs the logarithm of the waiting jobs at most.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import heappop, heappush
 
 from mailqueue.schedule.limits import Limits, Rate
@@ -107,6 +107,13 @@ class Dispatcher:
     def busy(self, handle: int, site: str) -> bool:
         """Whether anything of a message waits here or is under way for a site."""
         return any(entry.job.site == site for entry in self._entries.get(handle, ()))
+
+    def taken(self, handle: int) -> Collection[int]:
+        """The recipients of a message that wait here or are under way, whatever their site."""
+        entries = self._entries.get(handle)
+        if entries is None:
+            return ()
+        return {position for entry in entries for position in entry.job.recipients}
 
     def offer(self, job: Job, now: float) -> Later | None:
         """Take a job in; None if it was taken, else when to offer it again.

@@ -1,0 +1,51 @@
+"""Rules of the sections about delivery to any domain, for `mta.config.rules`."""
+
+from __future__ import annotations
+
+from mta.config.locate import KeyPath
+from mta.config.problems import Findings, closest
+from mta.config.schema import Config
+from mta.config.units import format_duration
+
+
+def check_world(config: Config, findings: Findings) -> None:
+    """Note what is wrong with [outbound] and [sources.NAME]."""
+    outbound = config.outbound
+    if outbound.enabled and not config.dns.resolvers and findings.is_sound(("dns", "resolvers")):
+        findings.add(
+            ("outbound", "enabled"), "found true without a resolver", 'dns.resolvers, such as ["127.0.0.1"]',
+            reason="mail servers are found by their MX records",
+        )  # fmt: skip
+    path: KeyPath = ("outbound", "source")
+    if outbound.source and outbound.source not in config.sources and findings.is_sound(path):
+        near = closest(outbound.source, config.sources)
+        findings.add(
+            path, f'found "{outbound.source}"', "the name of a [sources.NAME]",
+            reason="" if config.sources else "there is none", suggestion=f'"{near}"' if near else "",
+        )  # fmt: skip
+    where: KeyPath = ("outbound", "connect_timeout")
+    late = outbound.connect_timeout >= config.delivery.deadline
+    if outbound.enabled and late and findings.is_sound(where, ("delivery", "deadline")):
+        findings.add(
+            where, "it is not shorter than delivery.deadline", "time left to deliver",
+            reason=f"{format_duration(outbound.connect_timeout)}"
+            f" and {format_duration(config.delivery.deadline)}",
+        )  # fmt: skip
+    for name, source in config.sources.items():
+        _source(("sources", name), source.socks5_user, source.socks5_password_file, findings)
+        own: KeyPath = ("sources", name, "addresses")
+        if len(set(source.addresses)) < len(source.addresses) and findings.is_sound(own):
+            findings.add(own, "found an address twice", "each once")
+        proxy: KeyPath = ("sources", name, "socks5")
+        if source.socks5 is None and source.socks5_user and findings.is_sound(proxy):
+            findings.add(proxy, "missing", "it, for socks5_user is set")
+
+
+def _source(path: KeyPath, user: str, password_file: str, findings: Findings) -> None:
+    if bool(user) == bool(password_file):
+        return
+    there, missing = (
+        ("socks5_user", "socks5_password_file") if user else ("socks5_password_file", "socks5_user")
+    )
+    if findings.is_sound((*path, missing)):
+        findings.add((*path, missing), "missing", f"it, for {there} is set")
