@@ -1,6 +1,6 @@
 """The ground that all policy stands on: what the configuration says, whatever the scripts say.
 
-* Where mail goes: our domains to their back ends, all other mail to the relay, if there is one.
+* Where mail goes: our domains to their back ends, all other mail to the relay, or to their own servers.
 * A client that is neither logged in nor in a trusted network reaches our domains only: no script makes an
   open relay, and none can forget to refuse it.
 * AUTH= of MAIL is believed of our own users about themselves alone (RFC 4954 section 5).
@@ -50,6 +50,8 @@ class PolicySettings:
     is_trusted: Callable[[str], bool] = lambda address: False
     """Tells whether a client address may relay without logging in."""
     relay: NextHop | None = None
+    world: bool = False
+    """Mail for other domains goes to their own servers if there is no `relay`."""
     always_accept: frozenset[str] = frozenset({"postmaster", "abuse"})
     """Local parts, lower case."""
     auth_required: frozenset[str] = frozenset()
@@ -104,12 +106,14 @@ class Ground(Indifferent):
         return True
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
-        """Our domains to their back ends, all others to the relay."""
+        """Our domains to their back ends, all others to the relay, or else to their own servers."""
         settings = self.settings
         rule = settings.domains.get(recipient.address.domain)
         if rule is not None:
             return rule.next_hop
-        return settings.relay if settings.relay is not None else NO_ROUTE
+        if settings.relay is not None:
+            return settings.relay
+        return NextHop("mx", recipient.address.domain) if settings.world else NO_ROUTE
 
     # --- what scripts ask ----------------------------------------------------------------------------
 
@@ -127,7 +131,8 @@ class Ground(Indifferent):
 
     def has_route(self, address: Address) -> bool:
         """There is a way to the domain of `address`."""
-        return self.settings.relay is not None or address.domain in self.settings.domains
+        settings = self.settings
+        return settings.relay is not None or settings.world or address.domain in settings.domains
 
     def needs_login(self, session: Session) -> bool:
         """The listener of the session takes mail from users only."""
