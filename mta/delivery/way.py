@@ -12,6 +12,7 @@ other's inverse.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Literal
 
@@ -76,6 +77,17 @@ def is_way(route: str) -> bool:
     return route == "mx" or route.startswith(("mx:", "mx;", "smtp:"))
 
 
+def hop_of_route(route: str, domain: str) -> NextHop:
+    """The next hop of a recipient in `domain` by a route that a policy has chosen."""
+    if not is_way(route):
+        return NextHop(route)
+    try:
+        return parse_way(route).next_hop(domain)
+    except WayError:
+        return NextHop(route)  # of another version: nobody has such a transport, so it waits
+
+
+@lru_cache(1024)
 def parse_way(text: str) -> Way:
     """Read a way. Raises WayError."""
     target, *options = text.split(";")

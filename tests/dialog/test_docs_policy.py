@@ -53,6 +53,12 @@ scripts = ["policy.sieve"]
 file = "blocked"
 [backends.archive]
 addresses = ["127.0.0.1:{archive.port}"]
+[relays.smarthost]
+host = "127.0.0.1"
+[dns]
+resolvers = ["127.0.0.1:1"]
+[outbound]
+enabled = true
 [milters.rspamd]
 address = "unix:rspamd"
 """

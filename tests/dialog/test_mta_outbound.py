@@ -67,7 +67,7 @@ def test_mail_of_trusted_clients_goes_to_the_servers_of_its_domain(tmp_path: Pat
                 assert (await client.send(f"b@{domain}.test")).startswith(code), domain
             assert (await client.send("b@far.test", "c@example.test")).startswith("250 ")
             snapshot = server.daemon.snapshot()
-            assert snapshot["pool_open"] == {"127.0.0.1:%d" % server.store.port: 1, "mx": 1}
+            assert snapshot["pool_open"] == {f"127.0.0.1:{server.store.port}": 1, "mx": 1}
             assert snapshot["recipients"]["delivered\tmx"] == 2
 
     run(main)

@@ -14,6 +14,8 @@ from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.program import Found, Outcome, Program, load, settings_for
 from mta.policy.sieve.tables import Lists
+from mta.policy.sieve.route import SOURCES
+from mta.policy.sieve.tables import Tables
 from mta.session import Session, TlsInfo
 from mta.tables.text import TextTable
 from sieve_ext.message import Message
@@ -24,9 +26,9 @@ REQUIRE = (
     ' "ereject", "body", "date", "relational", "comparator-i;ascii-numeric", "ihave",'
     ' "vnd.tamis.tables"];\n'
 )
-ROUTES = ("backend:store", "relay:out")
+ROUTES = ("backend:store", "relay:out", "mx")
 TABLES = ("vip",)
-NAMES = {MILTERS: ("rspamd",)}
+NAMES = {MILTERS: ("rspamd",), SOURCES: ("bulk",)}
 """Names of sections of the configuration, by the setting that lists them."""
 MESSAGE = b"From: Ann <a@x.test>\r\nTo: b@example.test\r\nSubject: Frop!\r\n\r\nFriep!\r\n"
 

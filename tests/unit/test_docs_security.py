@@ -135,6 +135,8 @@ NO_LIMITS = {
     "mailqueue.store.replicated.SEAL_MAX": "a number of the format",
     "mta.log.sink.ATOMIC": "a property of pipes",
     "mta.metrics.stats._PAGE_SIZE": "a property of the kernel",
+    "mta.net.dial._BIND_ADDRESS_NO_PORT": "a number of the kernel",
+    "mta.net.socks5._*": "numbers of the protocol",
     "mta.net.counters._*": "where something lies in the shared memory",
     "mta.net.overload.TICK": "how often something is looked at",
     "mta.net.overload.MEMORY_TICKS": "how often something is looked at",
@@ -174,6 +176,10 @@ NO_LIMITS = {
 }
 
 FROM_CONFIGURATION = {
+    "mta.delivery.remote.RemoteSettings.failure_delay": "outbound.failure_delay",
+    "mta.delivery.remote.RemoteSettings.port": "outbound.port",
+    "mta.delivery.remote.RemoteSettings.recipient_limit": "outbound.max_recipients",
+    "mta.delivery.way.SMTP_PORT": "outbound.port",
     "mailqueue.schedule.limits.Limits.initial": "queue.concurrency_initial",
     "mailqueue.settings.QueueSettings.lifetime": "queue.expire",
     "mailqueue.settings.QueueSettings.takeover": "queue.takeover",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mta.config.schema import Config
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
 from mta.policy.sieve.sandbox import load_sandboxed
+from mta.policy.sieve.route import SOURCES, WORLD
 
 
 def source_of(path: str) -> tuple[str, bytes]:
@@ -25,7 +26,9 @@ def load_for(
 ) -> tuple[Program | None, list[Found]]:
     """The program that `sources` are for this configuration, None if there is an error; and all mistakes."""
     routes = [*(f"backend:{name}" for name in config.backends), *(f"relay:{name}" for name in config.relays)]
-    names = {MILTERS: config.milters}
+    if config.outbound.enabled:
+        routes.append(WORLD)
+    names: dict[str, Iterable[str]] = {MILTERS: config.milters, SOURCES: config.sources}
     settings = settings_for(routes, config.tables, has_queue=config.queue.enabled, names=names)
     return load(sources, settings, tracing=tracing)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from mta.delivery.outcome import NextHop
+from mta.delivery.way import hop_of_route
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import Services, finish, finish_aside
@@ -237,7 +238,7 @@ class SievePolicy(Indifferent):
         if recipient.refusal is not None:
             return recipient.refusal
         if recipient.route:
-            return NextHop(recipient.route)
+            return hop_of_route(recipient.route, recipient.address.domain)
         return self.inner.route(session, envelope, recipient)
 
     # --- running -------------------------------------------------------------------------------------
