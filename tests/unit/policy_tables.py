@@ -13,9 +13,8 @@ from mta.policy.sieve.facts import FROM_DATA, FROM_MAIL, STAGES, Facts, Surround
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.program import Found, Outcome, Program, load, settings_for
-from mta.policy.sieve.tables import Lists
 from mta.policy.sieve.route import SOURCES
-from mta.policy.sieve.tables import Tables
+from mta.policy.sieve.tables import Lists
 from mta.session import Session, TlsInfo
 from mta.tables.text import TextTable
 from sieve_ext.message import Message

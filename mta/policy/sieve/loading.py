@@ -11,8 +11,8 @@ from mta.address import domain_key
 from mta.config.schema import Config
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
-from mta.policy.sieve.sandbox import load_sandboxed
 from mta.policy.sieve.route import SOURCES, WORLD
+from mta.policy.sieve.sandbox import load_sandboxed
 
 
 def source_of(path: str) -> tuple[str, bytes]:
