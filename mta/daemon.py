@@ -161,6 +161,8 @@ class Daemon:
         measure(self._stats, self._listeners, self._noise, self._transports.values(), self._tls)
         self._stats.unacknowledged_remembered = len(self._unacknowledged)
         self._queue_journal.measure(self._queue.queue if self._queue is not None else None)
+        if self._world is not None:
+            self._world.measure(self._stats)
         return self._stats.snapshot()
 
     async def answer(self, topic: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from mta.daemon_security import SecurityService
 from mta.delivery.lookup import Lookup
 from mta.delivery.outcome import Transport
 from mta.delivery.remote import RemoteTransport
+from mta.metrics import Stats
 from mta.net.interfaces import own_addresses
 from mta.net.resolver.base import Resolver
 from mta.spool.hops import Naming
@@ -52,6 +53,11 @@ class World:
             None if queue is None else queue.added,
             sign,
         )
+
+    def measure(self, stats: Stats) -> None:
+        """Set the counters of how securely mail goes."""
+        for name, number in self._service.security.figures.items():
+            stats.outbound_security[name] = number
 
     async def close(self) -> None:
         """Write what is to be kept. Connections are closed with the other transports."""

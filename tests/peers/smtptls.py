@@ -21,13 +21,22 @@ PATIENCE = 30.0
 class SmtpTls:
     """One server; `mode` is what is wrong with it, `offered` what it offers over TLS."""
 
-    def __init__(self, context: ssl.SSLContext, mode: Mode = "good", offered: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        mode: Mode = "good",
+        offered: tuple[str, ...] = (),
+        host: str = "127.0.0.1",
+    ) -> None:
         self.context = context
         self.mode = mode
+        self.host = host
         self.offered = offered
         self.sni: list[str | None] = []
         self.clear: list[bytes] = []
         """Commands that came in the clear, other than EHLO, STARTTLS and QUIT."""
+        self.messages: list[bytes] = []
+        """What came by DATA over TLS."""
         self._threads: list[threading.Thread] = []
         self._peers: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -35,7 +44,7 @@ class SmtpTls:
         context.sni_callback = lambda _object, name, _context: self.sni.append(name)
 
     def __enter__(self) -> SmtpTls:
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server((self.host, 0))
         self.port: int = self._listening.getsockname()[1]
         self._threads.append(threading.Thread(target=self._accept))
         self._threads[0].start()
@@ -104,6 +113,13 @@ class SmtpTls:
                     return self._begin_tls(peer)
                 elif verb == b"STARTTLS":
                     peer.sendall(b"454 4.7.0 not now\r\n")
+                elif verb == b"DATA" and encrypted:
+                    peer.sendall(b"354 go ahead\r\n")
+                    message = b""
+                    while (part := lines.readline()) not in (b".\r\n", b""):
+                        message += part
+                    self.messages.append(message)
+                    peer.sendall(b"250 2.0.0 saved\r\n")
                 elif verb == b"QUIT":
                     peer.sendall(b"221 bye\r\n")
                     return False
