@@ -26,6 +26,7 @@ from mta.accounts.limiter import FailureLimiter
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report
 from mta.daemon_certificates import build_judge
 from mta.daemon_dns import build_resolver
+from mta.daemon_login import NodeFailures
 from mta.daemon_policy import NO_TABLES, build_milters, build_policy, build_tables, networks
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
@@ -317,7 +318,7 @@ class Daemon:
                     self._dovecot, is_secured=lambda session: authenticator.is_secured(session)
                 )
         assert self._backend is not None
-        limiter = FailureLimiter(limiter_settings, _NodeFailures(self._limits))
+        limiter = FailureLimiter(limiter_settings, NodeFailures(self._limits))
         authenticator = SessionAuthenticator(self._backend, limiter, auth_settings)
         return authenticator
 
@@ -390,21 +391,6 @@ class Daemon:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("task failed", exc_info=error)
-
-
-class _NodeFailures:
-    """Failed logins of the node (`mta.accounts.limiter.FailureCounter`) in the shared memory."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-
-    def add(self, client_address: str) -> None:
-        """One more failure."""
-        self._limits.auth_failed(self._limits.client(client_address))
-
-    def count(self, client_address: str) -> int:
-        """Failures within the window."""
-        return self._limits.auth_failures(self._limits.client(client_address))
 
 
 def _context(tls: ServerTls) -> ssl.SSLContext:
