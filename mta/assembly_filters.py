@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mailmilter.connection import Milter, Timeouts
 from mailmilter.constants import Stage
 from mailmilter.endpoint import Endpoint
 from mailmilter.macros import DEFAULT
+from mailmilter.policy import PolicyService, parse_action
 from mailmilter.values import DefaultAction
 from mta import config
 from mta.config.programs import EVERYWHERE
+from mta.policy.external.scanners import ScannerSettings
 from mta.policy.milter.milters import MilterSettings
 
 _MACROS = {
@@ -69,3 +71,58 @@ def serving(
 ) -> Iterable[str]:
     """The names of those that take part at a listener in any case, in the order of the file."""
     return (name for name, one in sections.items() if {listener, EVERYWHERE} & set(one.listeners))
+
+
+def policy_services(settings: config.Config) -> dict[str, PolicyService]:
+    """All policy servers."""
+    return {
+        name: PolicyService(
+            name,
+            endpoint(one.address),
+            one.timeout,
+            one.tries,
+            connections=one.connections,
+            down_for=one.down_time,
+            default=parse_action(one.default_action),
+        )
+        for name, one in settings.policy_servers.items()
+    }
+
+
+def scanner_settings(
+    settings: config.Config, read_secret: Callable[[str], str]
+) -> dict[str, ScannerSettings]:
+    """All scanners. `read_secret` reads a password file; what it raises comes out."""
+    return {
+        name: ScannerSettings(
+            name,
+            one.kind,
+            endpoint(one.address),
+            one.timeout,
+            one.size_limit,
+            one.connections,
+            one.user,
+            read_secret(one.password_file) if one.password_file else "",
+        )
+        for name, one in settings.scanners.items()
+    }
+
+
+def destination(settings: config.Config) -> Callable[[str], str]:
+    """Our name for what a policy server calls a destination: "filter:NAME", or an address of a filter."""
+    names = {f"filter:{name}" for name in settings.filters}
+    names |= {f"relay:{name}" for name in settings.relays} | {f"backend:{name}" for name in settings.backends}
+    places = {
+        str(place): f"filter:{name}" for name, one in settings.filters.items() for place in one.addresses
+    }
+
+    def find(text: str) -> str:
+        if text in names:
+            return text
+        place = text.partition(":")[2]
+        if place.startswith("[") and "]:" in place:
+            host, _, port = place[1:].partition("]:")
+            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return places.get(place, "")
+
+    return find

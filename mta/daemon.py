@@ -26,8 +26,9 @@ from mta.accounts.limiter import FailureLimiter
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report
 from mta.daemon_certificates import build_judge
 from mta.daemon_dns import build_resolver
+from mta.daemon_filters import build_programs
 from mta.daemon_login import NodeFailures
-from mta.daemon_policy import NO_TABLES, build_milters, build_policy, build_tables, networks
+from mta.daemon_policy import NO_TABLES, build_policy, build_tables, networks, tell
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import PooledTransport
@@ -101,7 +102,7 @@ class Daemon:
         self._tables: Tables | None = None
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
-        self._milters = build_milters(settings)
+        self._programs = build_programs(settings, tell)
         self._queue_journal = QueueJournal(log.get("queue"), self._stats)
 
     async def start(self) -> None:
@@ -147,8 +148,7 @@ class Daemon:
             await transport.close()
         if self._world is not None:
             await self._world.close()
-        if self._milters is not None:
-            self._milters.close()
+        self._programs.close()
         if self._backend is not None:
             await self._backend.close()
         if self._tables is not None:
@@ -332,7 +332,7 @@ class Daemon:
             self._users_file,
             None if authenticator is None else authenticator.owns,
             lambda text: self._log.error("recipient table", reason=text),
-            milters=self._milters,
+            programs=self._programs,
             tables=self._tables or NO_TABLES,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,15 +15,12 @@ from mta.net.limits import Networks
 from mta.policy.ground import DomainRule, Ground, PolicySettings
 from mta.policy.recipients import AskBackend, Directory, Everybody, Lookup, RecipientFile, RecipientSource
 from mta.policy.verdict import SCRIPT_FAILED, Policy
-from mta.session import Session
 from mta.tables.table import Table
-from mta.trace import missing_fields
-from sieve_ext.message import Message
 
 if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
+    from mta.daemon_filters import Programs
     from mta.net.resolver.stub import Stub
-    from mta.policy.milter.milters import Milters
     from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
     from mta.policy.sieve.policy import Trace
@@ -56,15 +52,15 @@ def build_policy(
     complain: Callable[[str], None],
     choose: Callable[[Services], Services] = lambda services: services,
     trace: Trace | None = None,
-    milters: Milters | None = None,
+    programs: Programs | None = None,
     tables: Mapping[str, Table] = NO_TABLES,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
     `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot
     be read. `choose` may put others in the place of the services that scripts ask. `trace` is told what
-    scripts do in any session; without, sessions of policy.trace are logged. `milters` are those of the
-    worker, if there are any, `tables` those of [tables.NAME]. Raises TableError, what `users_file` raises,
+    scripts do in any session; without, sessions of policy.trace are logged. `programs` are those beside
+    the worker, `tables` those of [tables.NAME]. Raises TableError, what `users_file` raises,
     and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
@@ -77,22 +73,23 @@ def build_policy(
     if not settings.auth.sender_login:
         owns = _owns_everything
     services = {
-        **choose(build_services(settings, tables, milters)),
+        **choose(build_services(settings, tables)),
+        **({} if programs is None else programs.services()),
         **site_services(ground, _owns_nothing if owns is None else owns),
     }
     site = Site(settings.identity.hostname, ground.settings.is_trusted, ground)
 
     def stack(trace: Trace | None) -> Policy:
         tracing = trace is not None
-        made: Policy = SievePolicy(load_base(settings, tracing=tracing), ground, site, _tell, services, trace)
+        made: Policy = SievePolicy(load_base(settings, tracing=tracing), ground, site, tell, services, trace)
         if settings.policy.after:
             program = load_policy(settings, settings.policy.after, tracing=tracing)
-            made = SievePolicy(program, made, site, _tell, services, trace)
+            made = SievePolicy(program, made, site, tell, services, trace)
         if settings.policy.user_scripts or any(domain.script for domain in settings.domains.values()):
             made = _build_recipient_scripts(settings, made, ground, trace)
         if settings.policy.scripts:
             program = load_policy(settings, settings.policy.scripts, tracing=tracing)
-            made = SievePolicy(program, made, site, _tell, services, trace)
+            made = SievePolicy(program, made, site, tell, services, trace)
         return made
 
     policy: Policy
@@ -102,30 +99,7 @@ def build_policy(
         from mta.policy.traced import TracedPolicy, chosen, tell_log
 
         policy = TracedPolicy(stack(None), stack(tell_log), chosen(settings.policy.trace))
-    return policy if milters is None else _with_milters(settings, policy, milters)
-
-
-def build_milters(settings: config.Config) -> Milters | None:
-    """The milters of the worker, None when the configuration has none."""
-    if not settings.milters:
-        return None
-    from mta.assembly_filters import milter_settings
-    from mta.policy.milter.milters import Milters
-
-    return Milters(milter_settings(settings), _tell)
-
-
-def _with_milters(settings: config.Config, policy: Policy, milters: Milters) -> Policy:
-    from mta.policy.milter.policy import MilterPolicy
-
-    hostname = settings.identity.hostname
-
-    def missing(session: Session, message: Message) -> bytes:
-        if session.protocol != "submission":
-            return b""
-        return missing_fields(message, time.time(), hostname, os.urandom)[0]
-
-    return MilterPolicy(policy, milters, missing)
+    return policy if programs is None else programs.around(settings, policy)
 
 
 def _build_recipient_scripts(
@@ -144,7 +118,7 @@ def _build_recipient_scripts(
         inner,
         settings.identity.hostname,
         ground,
-        _tell,
+        tell,
         trace,
     )
 
@@ -157,7 +131,7 @@ def _tell_of_script(text: str) -> None:
     log.get("policy").warning("user script", reason=text)
 
 
-def _tell(what: str, session: str, text: str) -> None:
+def tell(what: str, session: str, text: str) -> None:
     """What scripts have to say: a failure is for the administrator to mend, the rest is to be known."""
     logger = log.get("policy")
     (logger.error if what == SCRIPT_FAILED else logger.warning)(what, session=session, reason=text)

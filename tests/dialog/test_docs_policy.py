@@ -9,9 +9,11 @@ import pytest
 from mailmilter.filter import reply
 from tests.dialog.backend import ScriptedStore
 from tests.dialog.milters import at, puppet
+from tests.dialog.programs import deciding, scanning
 from tests.dialog.server import Client, run, serving
 from tests.unit.test_docs_policy import PAGES, blocks
 
+GREY = "DEFER_IF_PERMIT Greylisted, see https://postgrey.example/"
 SPAM = "Spam message rejected"
 NAMES = [name for name in PAGES if name != "README.md"]
 
@@ -61,9 +63,16 @@ resolvers = ["127.0.0.1:1"]
 enabled = true
 [milters.rspamd]
 address = "unix:rspamd"
+[policy_servers.postgrey]
+address = "unix:postgrey"
+[scanners.clamav]
+kind = "clamav"
+address = "unix:clamav"
 """
         try:
             async with (
+                deciding(tmp_path / "postgrey", lambda asked: GREY),
+                scanning(tmp_path / "clamav", b"stream: Eicar FOUND\0"),
                 puppet(tmp_path, "rspamd", at("eom", lambda ctx: reply(554, "5.7.1", SPAM))),
                 serving(tmp_path, more=more, queue="enabled = true") as server,
             ):

@@ -12,8 +12,10 @@ from mta.policy.sieve.decision import Decision, decide
 from mta.policy.sieve.facts import FROM_DATA, FROM_MAIL, STAGES, Facts, Surroundings
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.policy import script_envelope
+from mta.policy.sieve.policyserver import POLICY_SERVERS
 from mta.policy.sieve.program import Found, Outcome, Program, load, settings_for
 from mta.policy.sieve.route import SOURCES
+from mta.policy.sieve.scan import SCANNERS
 from mta.policy.sieve.tables import Lists
 from mta.session import Session, TlsInfo
 from mta.tables.text import TextTable
@@ -23,11 +25,11 @@ REQUIRE = (
     'require ["vnd.tamis.stage", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope", "vnd.tamis.route",'
     ' "vnd.tamis.queue", "vnd.tamis.milter", "envelope", "editheader", "variables", "extlists", "reject",'
     ' "ereject", "body", "date", "relational", "comparator-i;ascii-numeric", "ihave",'
-    ' "vnd.tamis.tables"];\n'
+    ' "vnd.tamis.tables", "vnd.tamis.scan", "vnd.tamis.policy_server"];\n'
 )
 ROUTES = ("backend:store", "relay:out", "mx")
 TABLES = ("vip",)
-NAMES = {MILTERS: ("rspamd",), SOURCES: ("bulk",)}
+NAMES = {MILTERS: ("rspamd",), POLICY_SERVERS: ("postgrey",), SCANNERS: ("clamav",), SOURCES: ("bulk",)}
 """Names of sections of the configuration, by the setting that lists them."""
 MESSAGE = b"From: Ann <a@x.test>\r\nTo: b@example.test\r\nSubject: Frop!\r\n\r\nFriep!\r\n"
 

@@ -9,7 +9,19 @@ import pytest
 
 from bench.policy import everything as example_in_full
 from mta import config
-from mta.policy.sieve import envelope, local, milter, net, queue, reply, route, stages, tables
+from mta.policy.sieve import (
+    envelope,
+    local,
+    milter,
+    net,
+    policyserver,
+    queue,
+    reply,
+    route,
+    scan,
+    stages,
+    tables,
+)
 from mta.policy.sieve.dialect import OWN, STANDARD, policy_dialect
 from mta.policy.sieve.facts import ITEMS, STAGES
 from mta.policy.sieve.loading import load_policy
@@ -29,6 +41,8 @@ OF = {
     "queue.md": queue,
     "tables.md": tables,
     "milter.md": milter,
+    "policy_server.md": policyserver,
+    "scan.md": scan,
 }
 EXAMPLE = ROOT / "conf" / "policy.sieve"
 

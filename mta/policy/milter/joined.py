@@ -232,7 +232,7 @@ class Joined:
         return replace(
             orders,
             message=orders.message if message is None else message,
-            above=self._above,
+            above=self._above + orders.above,
             new_body=orders.new_body or any(one.new_body for one in self._changes),
             sender=last.sender,
             ret=last.ret,

@@ -10,7 +10,9 @@ from sieve_ext.syntax.tree import Text, TextList
 PREFIX = "vnd.tamis."
 """What the capabilities that only policy files have begin with."""
 
-OF_CONFIGURATION = frozenset(("unknown-milter", "unknown-route", "unknown-table"))
+OF_CONFIGURATION = frozenset(
+    ("unknown-milter", "unknown-policy-server", "unknown-route", "unknown-scanner", "unknown-table")
+)
 """Codes of what is wrong only in view of a configuration: `check-config` tells that."""
 
 

@@ -9,7 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from mta.policy.sieve import envelope, local, milter, net, queue, reply, route, stages, tables
+from mta.policy.sieve import (
+    envelope,
+    local,
+    milter,
+    net,
+    policyserver,
+    queue,
+    reply,
+    route,
+    scan,
+    stages,
+    tables,
+)
 from sieve_ext import Capability, Dialect, all_capabilities
 
 STANDARD = frozenset(
@@ -20,7 +32,7 @@ STANDARD = frozenset(
 )  # fmt: skip
 """Capabilities of the standard that a policy may require, beside comparators; "" is the language itself."""
 
-OWN = (stages, local, net, reply, envelope, route, queue, tables, milter)
+OWN = (stages, local, net, reply, envelope, route, queue, tables, milter, policyserver, scan)
 
 _REFUSE = "that is for users' scripts in the mail store"
 HINTS = {
@@ -32,9 +44,7 @@ HINTS = {
     "imap4flags": f"{_REFUSE}; addheader marks a message for it",
     "include": "list the files in policy.scripts",
     "replace": "a policy does not change the body",
-    "spamtest": "no filter feeds it yet",
     "vacation": _REFUSE,
-    "virustest": "no filter feeds it yet",
 }
 """What to say of capabilities of the standard that a policy does not have, by name."""
 

@@ -10,9 +10,11 @@ import mta
 from mta.address import domain_key
 from mta.config.schema import Config
 from mta.policy.sieve.milter import MILTERS
+from mta.policy.sieve.policyserver import POLICY_SERVERS
 from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
 from mta.policy.sieve.route import SOURCES, WORLD
 from mta.policy.sieve.sandbox import load_sandboxed
+from mta.policy.sieve.scan import SCANNERS
 
 
 def source_of(path: str) -> tuple[str, bytes]:
@@ -28,7 +30,12 @@ def load_for(
     routes = [*(f"backend:{name}" for name in config.backends), *(f"relay:{name}" for name in config.relays)]
     if config.outbound.enabled:
         routes.append(WORLD)
-    names: dict[str, Iterable[str]] = {MILTERS: config.milters, SOURCES: config.sources}
+    names: dict[str, Iterable[str]] = {
+        MILTERS: config.milters,
+        POLICY_SERVERS: config.policy_servers,
+        SCANNERS: config.scanners,
+        SOURCES: config.sources,
+    }
     settings = settings_for(routes, config.tables, has_queue=config.queue.enabled, names=names)
     return load(sources, settings, tracing=tracing)
 

@@ -1,0 +1,104 @@
+"""The programs beside a worker that look at mail, put together from the configuration: part of `mta.daemon`.
+
+Imports what the configuration names, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mta import config
+from mta.policy.verdict import Policy
+from mta.session import Session
+from mta.trace import missing_fields
+from sieve_ext.message import Message
+
+if TYPE_CHECKING:
+    from mta.policy.external.pending import Pending
+    from mta.policy.external.policyservers import PolicyServers
+    from mta.policy.external.scanners import Scanners
+    from mta.policy.milter.milters import Milters
+    from mta.policy.sieve.asking import Services
+
+
+@dataclass(slots=True)
+class Programs:
+    """What there is of them."""
+
+    milters: Milters | None = None
+    policy_servers: PolicyServers | None = None
+    scanners: Scanners | None = None
+    pending: dict[str, Pending] = field(default_factory=dict)
+    """What policy servers want done with messages, by session."""
+
+    def services(self) -> Services:
+        """Who answers what scripts ask of them."""
+        found: Services = {}
+        if self.milters is not None:
+            from mta.policy.sieve.milter import milter_services
+
+            found = {**found, **milter_services(self.milters)}
+        if self.policy_servers is not None:
+            from mta.policy.sieve.policyserver import policy_server_services
+
+            found = {**found, **policy_server_services(self.policy_servers)}
+        if self.scanners is not None:
+            from mta.policy.sieve.scan import scan_services
+
+            found = {**found, **scan_services(self.scanners)}
+        return found
+
+    def around(self, settings: config.Config, policy: Policy) -> Policy:
+        """The policy, with what policy servers and milters do before and behind it."""
+        if self.policy_servers is not None:
+            from mta.policy.external.pending import PendingPolicy
+
+            policy = PendingPolicy(policy, self.pending)
+        if self.milters is not None:
+            from mta.policy.milter.policy import MilterPolicy
+
+            policy = MilterPolicy(policy, self.milters, _missing(settings.identity.hostname))
+        return policy
+
+    def close(self) -> None:
+        """Close idle connections."""
+        if self.milters is not None:
+            self.milters.close()
+        if self.policy_servers is not None:
+            self.policy_servers.close()
+
+
+def build_programs(settings: config.Config, complain: Callable[[str, str, str], None]) -> Programs:
+    """All of them. `complain` is told of trouble: what it is, the session, the text. Raises ValueError."""
+    programs = Programs()
+    if settings.milters:
+        from mta.assembly_filters import milter_settings
+        from mta.policy.milter.milters import Milters
+
+        programs.milters = Milters(milter_settings(settings), complain)
+    if settings.policy_servers:
+        from mta.assembly_filters import destination, policy_services
+        from mta.policy.external.policyservers import PolicyServers
+
+        programs.policy_servers = PolicyServers(
+            policy_services(settings), programs.pending, destination(settings)
+        )
+    if settings.scanners:
+        from mta.assembly_filters import scanner_settings
+        from mta.policy.external.scanners import Scanners
+
+        programs.scanners = Scanners(scanner_settings(settings, config.read_secret))
+    return programs
+
+
+def _missing(hostname: str) -> Callable[[Session, Message], bytes]:
+    def missing(session: Session, message: Message) -> bytes:
+        if session.protocol != "submission":
+            return b""
+        return missing_fields(message, time.time(), hostname, os.urandom)[0]
+
+    return missing

@@ -1,0 +1,1 @@
+"""Programs that policy files ask about mail: policy servers and scanners."""

@@ -1,0 +1,169 @@
+"""What policy servers want done with a message: kept from the stage that they were asked at until its end.
+
+`PendingPolicy` stands before the scripts. It carries out at the end of the data what was kept, and at each
+stage what Postfix calls DEFER_IF_PERMIT and DEFER_IF_REJECT: they hold for what the rest of the policy says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field, replace
+
+from mta.delivery.outcome import NextHop
+from mta.envelope import Envelope, Recipient
+from mta.policy.verdict import Advice, Orders, Policy, Tried, Verdict
+from mta.reply import Reply
+from mta.session import Session
+from sieve_ext.message import Message
+
+
+@dataclass(slots=True)
+class Pending:
+    """What is kept of one session."""
+
+    defer_if_permit: Reply | None = None
+    defer_if_reject: Reply | None = None
+    held: str = ""
+    discarded: str = ""
+    prepended: bytes = b""
+    """Header fields, each with its CRLF."""
+    redirected: Recipient | None = None
+    copies: list[Recipient] = field(default_factory=list)
+    route: str = ""
+
+    def settle(self, verdict: Verdict) -> Verdict:
+        """The end of a stage: what it is answered."""
+        permit, reject = self.defer_if_permit, self.defer_if_reject
+        self.defer_if_permit = self.defer_if_reject = None
+        reply = verdict.reply
+        if reply is None or reply.is_positive:
+            return verdict if permit is None else Verdict(permit, verdict.delay)
+        return replace(verdict, reply=reject) if reject is not None and reply.is_permanent else verdict
+
+    def ordered(self, orders: Orders, envelope: Envelope) -> Orders:
+        """The orders for a message, with what is kept."""
+        removed, added = orders.removed, list(orders.added)
+        if self.redirected is not None:
+            removed = {at: "redirected by a policy server" for at, _ in enumerate(envelope.recipients)}
+            added = [self.redirected]
+        known = {one.address.key for one in added}
+        known |= {one.address.key for at, one in enumerate(envelope.recipients) if at not in (removed or {})}
+        for copy in self.copies:
+            if copy.address.key not in known:
+                known.add(copy.address.key)
+                added.append(copy)
+        if self.route:
+            for one in (*envelope.recipients, *added):
+                one.route = self.route
+        return replace(
+            orders,
+            held=orders.held or self.held,
+            discarded=orders.discarded or self.discarded,
+            above=self.prepended + orders.above,
+            removed=removed,
+            added=tuple(added),
+        )
+
+
+class PendingPolicy:
+    """`mta.policy.verdict.Policy` with what is pending."""
+
+    def __init__(self, policy: Policy, pending: dict[str, Pending]) -> None:
+        """`pending` is by session; policy servers put there what they want."""
+        self._policy = policy
+        self._pending = pending
+
+    @property
+    def hears_unknown(self) -> bool:
+        """As the policy."""
+        return self._policy.hears_unknown
+
+    def _settled(
+        self, verdict: Verdict | Awaitable[Verdict], session: Session
+    ) -> Verdict | Awaitable[Verdict]:
+        if isinstance(verdict, Verdict):
+            pending = self._pending.get(session.id)
+            return verdict if pending is None else pending.settle(verdict)
+        return self._settled_later(verdict, session)
+
+    async def _settled_later(self, verdict: Awaitable[Verdict], session: Session) -> Verdict:
+        found = await verdict
+        pending = self._pending.get(session.id)
+        return found if pending is None else pending.settle(found)
+
+    def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """A client has connected."""
+        return self._settled(self._policy.connect(session), session)
+
+    def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """EHLO, HELO or LHLO."""
+        return self._settled(self._policy.helo(session), session)
+
+    def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
+        """A user has proved who it is."""
+        return self._policy.auth(session)
+
+    def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
+        """MAIL."""
+        return self._settled(self._policy.mail(session, envelope), session)
+
+    def rcpt(
+        self, session: Session, envelope: Envelope, recipient: Recipient
+    ) -> Verdict | Awaitable[Verdict]:
+        """RCPT."""
+        return self._settled(self._policy.rcpt(session, envelope, recipient), session)
+
+    def begin(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
+        """DATA or the first BDAT."""
+        return self._policy.begin(session, envelope)
+
+    def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """The message is complete."""
+        verdict = self._settled(self._policy.data(session, envelope, message), session)
+        if isinstance(verdict, Verdict):
+            return self._ordered(verdict, session, envelope)
+        return self._data_later(verdict, session, envelope)
+
+    async def _data_later(self, verdict: Awaitable[Verdict], session: Session, envelope: Envelope) -> Verdict:
+        return self._ordered(await verdict, session, envelope)
+
+    def _ordered(self, verdict: Verdict, session: Session, envelope: Envelope) -> Verdict:
+        pending = self._pending.get(session.id)
+        if pending is None or (verdict.reply is not None and not verdict.reply.is_positive):
+            return verdict
+        orders = pending.ordered(verdict.orders or Orders(), envelope)
+        return verdict if orders == Orders() else replace(verdict, orders=orders)
+
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """The message is about to leave."""
+        return self._policy.depart(session, envelope, message)
+
+    def retry(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> Advice | Awaitable[Advice]:
+        """A try has failed for now."""
+        return self._policy.retry(session, envelope, recipient, tried)
+
+    def bounce(
+        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
+    ) -> bool | Awaitable[bool]:
+        """A report to the sender is due."""
+        return self._policy.bounce(session, envelope, recipient, tried)
+
+    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
+        """Where the policy says."""
+        return self._policy.route(session, envelope, recipient)
+
+    def unknown(self, session: Session, line: bytes) -> Verdict | Awaitable[Verdict]:
+        """A line that is no command."""
+        return self._policy.unknown(session, line)
+
+    def aborted(self, session: Session) -> None:
+        """The transaction is over."""
+        self._policy.aborted(session)
+        self._pending.pop(session.id, None)
+
+    def ended(self, session: Session) -> None:
+        """The session is over."""
+        self._policy.ended(session)
+        self._pending.pop(session.id, None)
