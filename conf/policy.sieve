@@ -13,7 +13,7 @@
 # in a file of your own, and see what `tamis check-config` says. The log names the line that decided:
 # cause=policy.sieve:47. docs/policy/README.md is the manual.
 
-require ["vnd.tamis.stage", "vnd.tamis.site", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope",
+require ["vnd.tamis.stage", "vnd.tamis.site", "vnd.tamis.net", "vnd.tamis.auth", "vnd.tamis.reply", "vnd.tamis.envelope",
     "vnd.tamis.queue", "environment", "envelope", "editheader", "extlists", "variables"];
 
 # A client has connected and has not said anything yet.
@@ -71,8 +71,17 @@ stage "rcpt" {
     }
 }
 
-# The message is complete.
+# The message is complete. What the author's domain wants done with forged mail is done (DMARC); a DNS that does
+# not answer is no reason to refuse anything for good.
 stage "data" {
+    if dmarc :policy "reject" {
+        reply "the DMARC policy of ${env.auth_dmarc_domain} refuses this message";
+    } elsif dmarc :policy "quarantine" {
+        addheader "X-Quarantine" "dmarc ${env.auth_dmarc_domain}";
+    }
+#    if dmarc "temperror" {
+#        reply :code 451 :enhanced "4.7.0" "the sender cannot be checked now, try again later";
+#    }
 #    if header :contains "subject" "[ADV]" {
 #        addheader "X-Advertisement" "yes";
 #    }

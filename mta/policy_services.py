@@ -18,7 +18,8 @@ def build_services(settings: Config, tables: Mapping[str, Table]) -> Services:
 
     `tables` are those of the worker.
     """
+    from mta.policy.sieve import auth
     from mta.policy.sieve.tables import Lists
 
-    services: dict[type[Request], Handler] = {**Lists(tables).services}
+    services: dict[type[Request], Handler] = {**Lists(tables).services, **auth.services()}
     return services

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mta.authn.arcset import ArcSet, has_sets, read_sets
+from mta.authn.authresults import results_in
 from mta.authn.dkim import DEFAULT_OPTIONS, INLINE_OCTETS, Options, key_of, read_time_problem
 from mta.authn.dkimcanon import relaxed_field
 from mta.authn.dkimhash import HeaderForms, body_digests
@@ -53,6 +54,11 @@ class Chain:
     def sealers(self) -> tuple[str, ...]:
         """The domains that sealed, the first of them first, in lower case and A-labels."""
         return tuple(one.seal.domain for one in self.sets)
+
+    @property
+    def said(self) -> frozenset[str]:
+        """What the first sealer found out, as "dmarc=pass"; worth what its word is worth."""
+        return results_in(self.sets[0].payload) if self.sets else frozenset()
 
     @property
     def method_result(self) -> MethodResult:

@@ -37,6 +37,8 @@ _not_visible = re.compile(r"[^!-9;-~]").sub
 _comment_mark = re.compile(rb"[()]|\\.", re.DOTALL)
 _quoted = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL).match
 _quoted_pair = re.compile(rb"\\(.)", re.DOTALL).sub
+_text_mark = re.compile(r'[()]|"(?:[^"\\]|\\.)*"|\\.', re.DOTALL).finditer
+_is_result = re.compile(r"[a-z0-9-]+=[a-z]+").fullmatch
 _id_token = re.compile(rb'[^\s;()"]+').match
 _id_end = re.compile(rb"[\s;(]|\Z").match
 
@@ -106,6 +108,29 @@ def claimed_id(value: bytes) -> str | None:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
         return None
+
+
+def results_in(value: str) -> frozenset[str]:
+    """The results of an unfolded value as "method=result" in lower case, without comments and properties.
+
+    What is written in an unusual way (a version, blanks around the sign) is not found.
+    """
+    kept: list[str] = []
+    depth = position = 0
+    for mark in _text_mark(value):
+        text = mark.group()
+        if not depth:
+            kept.append(value[position : mark.start()])
+        if text == "(":
+            depth += 1
+        elif text == ")":
+            depth = max(depth - 1, 0)
+        position = mark.end()
+    if not depth:
+        kept.append(value[position:])
+    parts = " ".join(kept).split(";")[1 : MAX_RESULTS + 1]
+    words = (part.split(None, 1)[0].lower() for part in parts if part.strip())
+    return frozenset(word for word in words if _is_result(word))
 
 
 def _skip_blanks(value: bytes, position: int) -> int | None:

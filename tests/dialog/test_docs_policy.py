@@ -44,6 +44,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     (dialog,) = blocks(PAGES[name], "smtp")
     (tmp_path / "policy.sieve").write_text(script.replace("example.org", "example.test"))
     (tmp_path / "blocked").write_text("# domains\nspam.example\nbad.example.net too much of it\n")
+    (tmp_path / "dkim").mkdir()
     archive = ScriptedStore()
 
     async def main() -> None:
@@ -53,6 +54,9 @@ def test_example(name: str, tmp_path: Path) -> None:
 scripts = ["policy.sieve"]
 [tables.blocked]
 file = "blocked"
+[signing]
+keys = "dkim"
+required = false
 [backends.archive]
 addresses = ["127.0.0.1:{archive.port}"]
 [relays.smarthost]

@@ -10,6 +10,7 @@ import pytest
 from bench.policy import everything as example_in_full
 from mta import config
 from mta.policy.sieve import (
+    auth,
     envelope,
     local,
     milter,
@@ -19,6 +20,7 @@ from mta.policy.sieve import (
     reply,
     route,
     scan,
+    sign,
     stages,
     tables,
 )
@@ -35,6 +37,8 @@ OF = {
     "stage.md": stages,
     "site.md": local,
     "net.md": net,
+    "auth.md": auth,
+    "sign.md": sign,
     "reply.md": reply,
     "envelope.md": envelope,
     "route.md": route,

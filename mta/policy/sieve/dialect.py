@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 
 from mta.policy.sieve import (
+    auth,
     envelope,
     local,
     milter,
@@ -19,6 +20,7 @@ from mta.policy.sieve import (
     reply,
     route,
     scan,
+    sign,
     stages,
     tables,
 )
@@ -32,7 +34,7 @@ STANDARD = frozenset(
 )  # fmt: skip
 """Capabilities of the standard that a policy may require, beside comparators; "" is the language itself."""
 
-OWN = (stages, local, net, reply, envelope, route, queue, tables, milter, policyserver, scan)
+OWN = (stages, local, net, auth, reply, envelope, route, queue, sign, tables, milter, policyserver, scan)
 
 _REFUSE = "that is for users' scripts in the mail store"
 HINTS = {

@@ -122,6 +122,16 @@ def _priority(envelope: Envelope) -> str:
     return "" if envelope.priority is None else str(envelope.priority)
 
 
+def known(facts: Facts, method: str, what: str = "result") -> str:
+    """What sender authentication has found so far, "" when nobody has asked for it."""
+    found: object = facts.session.authentication
+    if found is not None and method != "iprev":
+        found = getattr(found, "transaction", None)
+    found = getattr(found, f"known_{method}", None)
+    value = getattr(found, what, "")
+    return str(getattr(value, "result", value))
+
+
 ITEMS: dict[str, Item] = {
     "host": Item(ALWAYS, lambda facts: facts.hostname, "name of this server (`identity.hostname`)"),
     "location": Item(ALWAYS, lambda facts: "MTA", "`MTA`"),
@@ -214,6 +224,20 @@ ITEMS: dict[str, Item] = {
         BOUNCE,
         _tried(lambda tried: tried.report),
         "what is reported: `failed`, `expired`, `delayed`, `late`, `delivered`, `relayed`",
+    ),
+    "vnd.tamis.auth.iprev": Item(
+        ALWAYS, lambda facts: known(facts, "iprev"), "what `iprev` has found, empty until it was asked"
+    ),
+    "vnd.tamis.auth.spf": Item(FROM_MAIL, lambda facts: known(facts, "spf"), "the same of `spf`"),
+    "vnd.tamis.auth.arc": Item(FROM_DATA, lambda facts: known(facts, "arc"), "the same of `arc`"),
+    "vnd.tamis.auth.dmarc": Item(FROM_DATA, lambda facts: known(facts, "dmarc"), "the same of `dmarc`"),
+    "vnd.tamis.auth.dmarc-domain": Item(
+        FROM_DATA, lambda facts: known(facts, "dmarc", "domain"), "the author's domain that `dmarc` looked at"
+    ),
+    "vnd.tamis.auth.dmarc-policy": Item(
+        FROM_DATA,
+        lambda facts: known(facts, "dmarc", "disposition"),
+        "what that domain wants done with this message: `none`, `quarantine`, `reject`",
     ),
     "vnd.tamis.size": Item(
         FROM_DATA, _message(lambda message: str(message.original_size)), "octets of the message as received"

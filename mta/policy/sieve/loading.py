@@ -15,6 +15,7 @@ from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settin
 from mta.policy.sieve.route import SOURCES, WORLD
 from mta.policy.sieve.sandbox import load_sandboxed
 from mta.policy.sieve.scan import SCANNERS
+from mta.policy.sieve.sign import KEYS
 
 
 def source_of(path: str) -> tuple[str, bytes]:
@@ -35,6 +36,7 @@ def load_for(
         POLICY_SERVERS: config.policy_servers,
         SCANNERS: config.scanners,
         SOURCES: config.sources,
+        KEYS: ["yes" if config.signing.keys or config.signing.key_table else "no"],
     }
     settings = settings_for(routes, config.tables, has_queue=config.queue.enabled, names=names)
     return load(sources, settings, tracing=tracing)
