@@ -16,6 +16,8 @@ import typer.core
 
 import mta
 from mta.cli import default_configuration
+from mta.cli_options import Config, Json
+from mta.cli_setup import add_commands
 
 FAILED = 1
 EX_CONFIG = 78
@@ -30,17 +32,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+add_commands(app)
 
-Config = Annotated[
-    str,
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="The configuration.", default_factory=default_configuration
-    ),
-]
 Socket = Annotated[
     str, typer.Option("--socket", metavar="PATH", help="The control socket. Default: the configuration says.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def run() -> None:
@@ -97,6 +93,20 @@ def _sieve_app() -> typer.Typer:
     return make_app()
 
 
+def _tls_app() -> typer.Typer:
+    from mta.cli_tls import make_app
+
+    chosen = [default_configuration()]
+    certificates = make_app(lambda: chosen[0])
+
+    @certificates.callback()
+    def options(config: Config) -> None:
+        """Manage certificates."""
+        chosen[0] = config
+
+    return certificates
+
+
 def _dkim_app() -> typer.Typer:
     from mta.cli_dkim import make_app
 
@@ -129,6 +139,7 @@ def _pins_app() -> typer.Typer:
 
 SUB_APPS = {
     "user": _user_app, "mailbox": _mailbox_app, "queue": _queue_app, "sieve": _sieve_app, "dkim": _dkim_app,
+    "tls": _tls_app,
     "pins": _pins_app,
 }  # fmt: skip
 
@@ -164,64 +175,6 @@ def check_config(config: Config, as_json: Json = False) -> None:
         if not wrong:
             print(f"{config}: ok")
     raise typer.Exit(EX_CONFIG if wrong else 0)
-
-
-@app.command()
-def check(
-    config: Config,
-    as_json: Json = False,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="CHECK", help="Make this check; may be repeated.")
-    ] = None,
-    patience: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Ask again so long for what is unknown.")
-    ] = 0.0,
-) -> None:
-    """Check what the world sees of this server: names, DNS, certificates, back ends, policy.
-
-    Exit statuses: 0 all is well, 1 something is wrong, 2 something could not be found out, 78 the
-    configuration is wrong.
-    """
-    from mta.cli_check import check as run_check
-
-    raise typer.Exit(run_check(config, only or (), as_machine=as_json, patience=patience))
-
-
-@app.command()
-def explain(
-    config: Config,
-    client: Annotated[str, typer.Option(metavar="IP", help="Address of the client.")] = "",
-    helo: Annotated[str, typer.Option(metavar="NAME", help="What it says in EHLO.")] = "",
-    user: Annotated[str, typer.Option(metavar="USER", help="Who has logged in.")] = "",
-    sender: Annotated[
-        str | None, typer.Option("--from", metavar="ADDRESS", help="MAIL FROM; '' for the null sender.")
-    ] = None,
-    to: Annotated[
-        list[str] | None, typer.Option("--to", metavar="ADDRESS", help="RCPT TO; may be repeated.")
-    ] = None,
-    message: Annotated[str, typer.Option(metavar="FILE", help="The message; - reads it.")] = "",
-    transcript: Annotated[
-        str, typer.Option(metavar="FILE", help="A session as swaks shows it; - reads it.")
-    ] = "",
-    listener: Annotated[str, typer.Option(metavar="NAME", help="Where it connects.")] = "",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only what came to something.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Say what the policy would do with a session, stage by stage, which line decides, and why.
-
-    Nothing is sent, queued or counted. What options do not say is taken from the transcript, and from the
-    message's own Return-Path, Delivered-To and Received. Exit statuses: 0 it would be accepted, 1 refused.
-    """
-    from mta.cli_explain import explain as run_explain
-    from mta.explain.given import Given
-
-    given = Given(client, helo, user, sender, tuple(to or ()))
-    raise typer.Exit(
-        run_explain(
-            config, given, message=message, transcript=transcript, listener=listener, as_machine=as_json,
-            quiet=quiet,
-        )
-    )  # fmt: skip
 
 
 @app.command()

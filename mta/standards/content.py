@@ -30,8 +30,11 @@ ADDRESSES: tuple[Standard, ...] = (
     S("RFC 5952", "IPv6 Address Text Representation", "yes",
       "in address literals and logs", "mta.address"),
     S("RFC 6761", "Special-Use Domain Names", "partial", "the demonstration uses `.test`", "mta.demo"),
-    S("RFC 6186", "SRV Records for Email Services", "no",
-      "records for mail programs: [install.md](install.md) shows them; planned: `tamis dns` will"),
+    S("RFC 6186", "SRV Records for Email Services", "yes",
+      "`tamis check` looks at the records of our domains, `tamis dns` writes them",
+      "mta.startup.srv"),
+    S("RFC 2136", "Dynamic Updates in the DNS", "partial",
+      "`tamis dns --update`, with a key (TSIG); without prerequisites", "mta.startup.updating"),
 )
 FORMAT: tuple[Standard, ...] = (
     S("RFC 5322", "Internet Message Format", "partial",

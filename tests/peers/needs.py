@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 _PROOF = {
+    "bind9": "named",
     "dovecot-core": "dovecot",
     "dovecot-lmtpd": "/usr/lib/dovecot/lmtp",
     "dovecot-imapd": "/usr/lib/dovecot/imap",

@@ -1,0 +1,111 @@
+"""The change to a new certificate key, step by step, and its command."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mta.net.resolver.base import Answer, Status
+from mta.net.resolver.fake import FakeResolver
+from mta.startup.rollover import Seen, Step, decide, put_in_place
+from mta.startup.tlsa import tlsa_value
+from tests.peers.certificates import Authority, authority
+from tests.unit.startup_kit import CONFIGURATION, HOST
+
+NAME = f"_25._tcp.{HOST}"
+NOW = 1_800_000_000.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Authority:
+    ca = authority(tmp_path)
+    ca.issue("main", HOST)
+    ca.issue("next", HOST)
+    return ca
+
+
+def der(folder: Path, name: str) -> bytes:
+    end = "-----END CERTIFICATE-----"
+    return ssl.PEM_cert_to_DER_cert((folder / f"{name}.pem").read_text().partition(end)[0] + end + "\n")
+
+
+def answer(*values: str) -> Answer:
+    dns = FakeResolver()
+    dns.add(NAME, "TLSA", *values)
+
+    async def ask() -> Answer:
+        return await dns.query(NAME, "TLSA", asyncio.get_running_loop().time() + 5)
+
+    return asyncio.run(ask())
+
+
+def test_all_steps(tmp_path: Path, pair: Authority) -> None:
+    old, new = der(tmp_path, "main"), der(tmp_path, "next")
+
+    def step(found: Answer, seen: Seen | None, now: float) -> Step:
+        return decide([old], [new], {NAME: found}, seen, now)
+
+    first = step(answer(tlsa_value(old)), None, NOW)
+    assert first.lines[1:] == (f"{NAME}. 3600 IN TLSA {tlsa_value(new)}",)
+    assert not first.switch
+    both = answer(tlsa_value(old), tlsa_value(new))
+    second = step(both, None, NOW)
+    assert second.seen == Seen(tlsa_value(new), NOW)
+    assert second.lines[0].endswith("for 120 minutes more")
+    third = step(both, second.seen, NOW + 7199)
+    assert not third.switch
+    assert third.seen == second.seen
+    assert step(both, second.seen, NOW + 7200).switch
+    gone = step(answer(tlsa_value(old)), second.seen, NOW + 7200)  # somebody took it away again
+    assert not gone.switch
+    assert gone.seen is None
+    other = step(both, Seen("3 1 1 00", NOW - 99999), NOW)  # of another next certificate
+    assert not other.switch
+    silent = step(Answer(Status.FAIL, reason="SERVFAIL"), second.seen, NOW + 7200)
+    assert (silent.switch, silent.problem, silent.seen) == (False, True, second.seen)
+    assert silent.lines == (f"TLSA {NAME}: SERVFAIL; try again",)
+
+
+def test_file_takes_the_place_of_another(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "a").chmod(0o640)
+    (tmp_path / "b").write_text("new")
+    put_in_place(tmp_path / "b", tmp_path / "a")
+    put_in_place(tmp_path / "b", tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "new"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.old", "b"]
+
+
+def test_command_says_what_keeps_it(tmp_path: Path, pair: Authority) -> None:
+    text = CONFIGURATION.replace('resolvers = ["127.0.0.1"]', 'resolvers = ["127.0.0.1:9"]\ntimeout = "0.2s"')
+    (tmp_path / "tamis.toml").write_text(text)
+    (tmp_path / "state").mkdir()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "mta.cli",
+            "tls",
+            "-c",
+            str(tmp_path / "tamis.toml"),
+            "rollover",
+            *words,
+        ]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    files = ("--next", str(tmp_path / "next.pem"), "--next-key", str(tmp_path / "next.key"))
+    done = run(*files)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"TLSA {NAME}: ")
+    assert run(*files, "--certificate", "other").returncode == 2
+    done = run("--next", str(tmp_path / "next.pem"), "--next-key", str(tmp_path / "main.key"))
+    assert done.returncode == 78
+    assert "not the key of the certificate" in done.stderr
