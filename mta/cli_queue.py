@@ -199,6 +199,8 @@ def _print_message(facts: dict[str, Any]) -> None:
         console.print(f"To <{recipient['address']}>: {recipient['status']}, {_tries(recipient, more, now)}")
         if recipient["reply"]:
             console.print(f"    {printable(recipient['reply'])}")
+        if more.get("by"):
+            console.print(f"    said by {printable(more['by'])}")
     console.print(f"Given up in {short(max(0.0, facts['expires'] - now))}, priority {facts['priority']}")
     origin = facts.get("origin")
     if origin:

@@ -115,12 +115,12 @@ class Destinations:
         return known
 
     async def requirement(
-        self, found: Destination, addresses: Addresses, deadline: float
+        self, found: Destination, addresses: Addresses, port: int, deadline: float
     ) -> Requirement | Reply:
         """What a connection to a host must fulfil."""
         known = found.requirements.get(addresses.host)
         if known is None:
-            what = HostAddresses(addresses.host, addresses.status, addresses.canonical)
+            what = HostAddresses(addresses.host, addresses.status, addresses.canonical, port=port)
             known = await found.security.for_host(what, deadline)
             found.requirements[addresses.host] = known
         return known

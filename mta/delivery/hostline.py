@@ -202,7 +202,8 @@ class HostLine:
         found = await self._addresses(host, deadline)
         if isinstance(found, Reply):
             return found
-        return await self._transport.destinations.requirement(self._found, found, deadline)
+        port = self._site.key.port
+        return await self._transport.destinations.requirement(self._found, found, port, deadline)
 
     async def _open(self, host: str, addresses: Addresses, deadline: float) -> OutboundConnection:
         """A connection to one host, whichever of its addresses serves us. Raises ConnectFailure."""

@@ -11,6 +11,7 @@ from mailqueue.live import Live
 from mailqueue.model import QueuedMessage, Status
 from mta.mailq.rows import QueueRecipient, QueueRow
 from mta.spool.record import RecordError, decode_recipient, decode_record
+from mta.spool.replies import said, said_by
 
 
 def message_row(message: QueuedMessage, *, active: bool, node: str) -> QueueRow:
@@ -19,7 +20,7 @@ def message_row(message: QueuedMessage, *, active: bool, node: str) -> QueueRow:
         QueueRecipient(
             recipient.address,
             recipient.status.name.lower(),
-            recipient.reply,
+            said(recipient.reply),
             recipient.due if recipient.status in (Status.QUEUED, Status.DEFERRED) else None,
         )
         for recipient in message.recipients
@@ -47,7 +48,12 @@ def message_facts(message: QueuedMessage, *, active: bool, node: str) -> dict[st
     """
     facts: dict[str, Any] = {"row": asdict(message_row(message, active=active, node=node))}
     facts["recipients"] = recipients = [
-        {"site": recipient.site, "attempts": recipient.attempts, "last": recipient.last}
+        {
+            "site": recipient.site,
+            "attempts": recipient.attempts,
+            "last": recipient.last,
+            "by": said_by(recipient.reply),
+        }
         for recipient in message.recipients
     ]
     facts["expires"] = message.expires

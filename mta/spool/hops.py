@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from mta.smtp.mailing import NOT_WANTED
 
 OUR_OWN = frozenset({"4.3.0", "4.3.2", "4.4.5", "4.4.7"})
 """Enhanced codes of local failures that say nothing of the next hop: our disk, our pool, our deadline."""
+_SENT_AWAY = re.compile(r"(?:^the next hop said|^greeting:|^EHLO:|^LHLO:|^STARTTLS:) 421 ")
+"""Causes of failures that are a 421 of the next hop (`mta.smtp.opening`): it is there, and has too much."""
 GIVEN_UP = (NOT_WANTED, CANCELLED)
 """Tries that we gave up ourselves."""
 
@@ -49,6 +52,8 @@ def learned(outcomes: Sequence[Outcome]) -> tuple[Result, str]:
             if reply.code != 421:
                 return Result.ANSWERED, ""
             found, reason = Result.OVERLOADED, str(reply)
+        elif _SENT_AWAY.search(reply.cause):
+            found, reason = Result.OVERLOADED, f"{reply} ({reply.cause})"
         elif reply.is_temporary and reply.enhanced not in OUR_OWN and reply not in GIVEN_UP:
             if found is Result.OVERLOADED:
                 continue

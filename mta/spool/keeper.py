@@ -28,7 +28,7 @@ from mta.session import Session
 from mta.spool.advice import About, Advisor, advised, reported
 from mta.spool.hops import site_of
 from mta.spool.record import encode_recipient, encode_record, make_record
-from mta.spool.replies import kept_text
+from mta.spool.replies import kept_outcome, kept_text
 from mta.spool.reports import Reports, Route
 from mta.spool.stored import Tail
 from mta.spool.tries import policy_with, with_lifetime
@@ -238,7 +238,7 @@ class Keeper:
         address = recipient.address.text
         if not reply.is_temporary:
             status = Status.DELIVERED if reply.is_positive else Status.FAILED
-            return QueuedRecipient(address, "", status, 0.0, 1, kept_text(reply), now)
+            return QueuedRecipient(address, "", status, 0.0, 1, kept_outcome(outcome), now)
         hop = self._route(parcel.session, parcel.envelope, recipient)
         site = "" if isinstance(hop, Reply) else site_of(hop)
         data = encode_recipient(recipient)
@@ -251,7 +251,7 @@ class Keeper:
         if reply is NOT_YET:
             return QueuedRecipient(address, site, Status.QUEUED, deadlines.start, data=data)
         step = next_step(policy_with(retry, said), deadlines, 1, now, lambda: chance)
-        return QueuedRecipient(address, site, Status.DEFERRED, step.at, 1, kept_text(reply), now, data)
+        return QueuedRecipient(address, site, Status.DEFERRED, step.at, 1, kept_outcome(outcome), now, data)
 
     async def _report(
         self, queue: MailQueue, parcel: Parcel, outcomes: Sequence[Outcome], vouching: Vouching

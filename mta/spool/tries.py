@@ -19,7 +19,7 @@ from mta.envelope import Recipient
 from mta.policy.verdict import Advice
 from mta.reply import Reply
 from mta.spool.record import Record
-from mta.spool.replies import kept_reply, kept_text
+from mta.spool.replies import kept_outcome, kept_reply, kept_text
 
 EXPIRED = Reply(554, "5.4.7", "The message could not be delivered in time")
 """For a recipient that was never answered."""
@@ -88,7 +88,7 @@ def consequences(
     chance = random()  # one for all: what failed in one transaction is tried again in one
     for position, state, outcome in states:
         reply = outcome.reply
-        text = kept_text(reply)
+        text = kept_outcome(outcome)
         recipient = outcome.recipient
         if reply.is_positive:
             what = Result.DELIVERED if is_final else Result.RELAYED
