@@ -136,7 +136,8 @@ class HostLine:
                 self._tried.discard(host)
                 return connection
             except ConnectFailure as error:
-                failure = error
+                if failure is None or failure.tls_failure is None:
+                    failure = error  # what is wrong with TLS says more than that a backup does not answer
                 self._host_failed(host, health, error.reply)
             finally:
                 health.probing = False
@@ -219,6 +220,7 @@ class HostLine:
         )
         endpoint = Endpoint(host, site.key.port)
         settings = ClientSettings(helo_name=site.helo)
+        told: ConnectFailure | None = None
         while True:
             tls = transport.security.client_tls(needed)
             try:
@@ -230,10 +232,11 @@ class HostLine:
                     cause = failure.reply.cause
                     self._found.security.report(Result(needed, dialer.address, failure.tls_failure, cause))
                 if not dialer.address:
-                    raise  # no address answers
+                    raise told or failure from None  # no address answers that has not answered before
+                told = told or failure
                 dialer.drop()
                 if not dialer.more or asyncio.get_running_loop().time() >= deadline:
-                    raise
+                    raise told from None
                 continue
             self._opened(connection, host, needed, dialer.address)
             return connection
