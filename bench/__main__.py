@@ -11,6 +11,7 @@ from bench import (
     dns,
     latency,
     memory,
+    outbound,
     policy,
     queue,
     queue_s3,
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Measure] = {
     "dns": dns.measure,
     "cold_start": cold_start.measure,
     "dkim": dkim.measure,
+    "outbound": outbound.measure,
 }
 
 

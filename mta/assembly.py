@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 
 from mta import config
 from mta.accounts.authenticator import AuthSettings
@@ -26,7 +27,7 @@ from mta.net.outbound import Timeouts as OutboundTimeouts
 from mta.net.overload import OverloadSettings
 from mta.net.pool import PoolLimits
 from mta.net.tls import Level, TlsSettings, client_context
-from mta.smtp.auth import ClientExchange, Credentials
+from mta.smtp.auth import ClientExchange, Credentials, NoMechanismError
 from mta.smtp.opening import ClientSettings
 from mta.smtp.server_settings import ServerSettings
 from mta.trace import HeaderLimits
@@ -192,7 +193,11 @@ def relay(
     authenticate = None
     if relay.user:
         password = read_secret(relay.password_file) if relay.password_file else ""
-        authenticate = _Login(Credentials(relay.user, password=password, mechanisms=relay.mechanisms))
+        credentials = Credentials(relay.user, password=password, mechanisms=relay.mechanisms)
+        token = partial(read_secret, relay.token_file) if relay.token_file else None
+        if token is not None:
+            token()  # what is wrong with it now is to be known now
+        authenticate = _Login(credentials, token)
     return FixedSettings(
         name=name,
         endpoints=(Endpoint(host=relay.host, port=relay.port),),
@@ -208,19 +213,26 @@ def relay(
 
 
 class _Login:
-    """Logs in at a relay with fixed credentials."""
+    """Logs in at a relay; `token` reads the token of the moment."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, token: Callable[[], str] | None) -> None:
         # Here, for only a relay with a password needs it, and each start would pay for it.
         from mta.smtp.authclient import client_mechanism
 
         self._choose = client_mechanism
         self._credentials = credentials
+        self._token = token
 
     def __call__(
         self, offered: Collection[str], bindings: Mapping[str, bytes], encrypted: bool
     ) -> ClientExchange:
-        return self._choose(offered, self._credentials, bindings, encrypted=encrypted)
+        credentials = self._credentials
+        if self._token is not None:
+            try:
+                credentials = replace(credentials, token=self._token())
+            except (OSError, ValueError) as error:
+                raise NoMechanismError(f"the token cannot be read: {error}") from error
+        return self._choose(offered, credentials, bindings, encrypted=encrypted)
 
 
 def workers(settings: config.Config) -> int:

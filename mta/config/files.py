@@ -282,6 +282,8 @@ def _next_hops(config: Config, files: FileCheck) -> None:
             _authorities(files, ("relays", name, "tls_ca"), relay.tls_ca)
         if relay.password_file:
             _password(files, ("relays", name, "password_file"), relay.password_file)
+        if relay.token_file:
+            _password(files, ("relays", name, "token_file"), relay.token_file)
     for name, scanner in config.scanners.items():
         if scanner.password_file:
             _password(files, ("scanners", name, "password_file"), scanner.password_file)

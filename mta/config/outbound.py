@@ -119,6 +119,9 @@ class Relay(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Log in as this user. Default: no AUTH."""
     password_file: Path = ""
     """File whose first line is the password. It must not be readable by everybody."""
+    token_file: Path = ""
+    """In place of it: file whose first line is an OAuth token, for OAUTHBEARER and XOAUTH2. It is read at
+    each login, so that a program may renew it. It must not be readable by everybody."""
     mechanisms: tuple[Mechanism, ...] = ()
     """Mechanisms that may be used. Default: the best that the relay offers; PLAIN and LOGIN over TLS
     only."""

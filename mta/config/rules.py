@@ -237,7 +237,8 @@ def _relays(config: Config, findings: Findings) -> None:
         _next_hop(config, path, relay, findings)
         if relay.port == 465 and not relay.implicit_tls and findings.is_sound((*path, "port")):
             findings.add((*path, "port"), "found 465", "implicit_tls = true", reason="RFC 8314 3.3")
-        if bool(relay.user) != bool(relay.password_file) and "EXTERNAL" not in relay.mechanisms:
+        secret = bool(relay.password_file or relay.token_file)
+        if bool(relay.user) != secret and "EXTERNAL" not in relay.mechanisms:
             there, missing = ("user", "password_file") if relay.user else ("password_file", "user")
             if findings.is_sound((*path, missing)):
                 findings.add((*path, missing), "missing", f"it, for {there} is set")

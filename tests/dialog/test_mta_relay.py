@@ -89,3 +89,28 @@ def test_a_relay_with_tls_and_a_login(
                 assert not any(command.startswith(("AUTH", "MAIL")) for command in relay.commands)
 
     run(main)
+
+
+def test_a_token_is_read_at_each_login(tmp_path: Path, ca: Authority) -> None:
+    async def main() -> None:
+        token = tmp_path / "token"
+        token.write_text("first\n")
+        token.chmod(0o600)
+        script = Script(offers=("STARTTLS", "AUTH PLAIN XOAUTH2"), tls=context(tmp_path), lmtp=False)
+        more = f'{NAMED}\ntoken_file = "{{folder}}/token"\nmechanisms = ["XOAUTH2"]\nidle_timeout = "0s"'
+        async with ScriptedServer(script) as relay:
+            section = RELAY.format(port=relay.port, folder=tmp_path, more=more.format(folder=tmp_path))
+            async with serving(tmp_path, more=section) as server:
+                client = await server.connect()
+                await client.hello()
+                assert (await client.send("somebody@far.test")).startswith("250 ")
+                token.write_text("second\n")
+                assert (await client.send("somebody@far.test")).startswith("250 ")
+                token.unlink()
+                assert (await client.send("somebody@far.test")).startswith("451 4.7.0")
+            said = [command.split(" ")[2] for command in relay.commands if command.startswith("AUTH")]
+            assert [base64.b64decode(text) for text in said] == [
+                f"user=our-name\x01auth=Bearer {word}\x01\x01".encode() for word in ("first", "second")
+            ]
+
+    run(main)
