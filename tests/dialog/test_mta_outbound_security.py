@@ -16,6 +16,7 @@ from mta.delivery.security.tlsrpt import KIND
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
 from mta.reporting.store import ReportStore
+from tests.dialog.queueing import QUEUED
 from tests.dialog.server import run, serving
 from tests.peers.ports import free_port
 from tests.peers.scripted import Script, ScriptedServer
@@ -54,7 +55,7 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> Dns:
 def test_no_clear_text_for_a_host_with_tlsa(tmp_path: Path, dns: Dns) -> None:
     async def main() -> None:
         port = free_port()
-        dns.add("_25._tcp.mx.far.test", "TLSA", "3 1 1 " + "ab" * 32)
+        dns.add(f"_{port}._tcp.mx.far.test", "TLSA", "3 1 1 " + "ab" * 32)
         async with (
             ScriptedServer(Script(lmtp=False), host="127.0.2.1", port=port) as far,
             serving(tmp_path, more=OUTBOUND.format(port=port)) as server,
@@ -82,12 +83,12 @@ def test_dane(tmp_path: Path, dns: Dns, right: bool) -> None:
     leaf = trustme.CA().issue_cert("other.test")
     der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
     digest = hashlib.sha256(public_key_info(der)).hexdigest() if right else "cd" * 32
-    dns.add("_25._tcp.mx.far.test", "TLSA", f"3 1 1 {digest}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     leaf.configure_cert(context)
 
     async def main() -> None:
         with SmtpTls(context, host="127.0.2.1") as far:
+            dns.add(f"_{far.port}._tcp.mx.far.test", "TLSA", f"3 1 1 {digest}")
             async with serving(tmp_path, more=OUTBOUND.format(port=far.port)) as server:
                 client = await server.connect()
                 await client.hello()
@@ -119,5 +120,25 @@ def test_a_domain_that_was_signed_waits(tmp_path: Path, dns: Dns) -> None:
                 assert len(far.messages) == 1
                 assert server.daemon.snapshot()["outbound_security"]["downgrade\tmx"] == 1
         await asyncio.sleep(0)
+
+    run(main)
+
+
+def test_the_queue_says_why_mail_waits(tmp_path: Path, dns: Dns) -> None:
+    async def main() -> None:
+        port = free_port()
+        dns.fail(f"_{port}._tcp.mx.far.test", "TLSA", Status.BOGUS, "signature expired")
+        queue = 'enabled = true\nretry = ["1h"]'
+        async with serving(tmp_path, more=OUTBOUND.format(port=port), queue=queue) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("b@far.test", sender="a@example.test")
+            assert (await client.say("DATA")).startswith("354 ")
+            queued = QUEUED.match(await client.say(f"{HELLO}."))
+            assert queued
+            shown = await server.daemon.answer("queue", {"op": "show", "id": queued[1]})
+            assert "DNSSEC validation fails for the TLSA records of mx.far.test (signature expired)" in str(
+                shown
+            )
 
     run(main)
