@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mta import assembly, config, log
 from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.accounts.limiter import FailureLimiter
-from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report
+from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report, wants_dmarc_reports
 from mta.daemon_certificates import build_judge
 from mta.daemon_dns import build_resolver
 from mta.daemon_filters import build_programs
@@ -59,6 +59,7 @@ from mta.unacknowledged import Unacknowledged
 if TYPE_CHECKING:
     from mta.accounts.dovecotclient import DovecotClient
     from mta.accounts.usersfile import UsersFile
+    from mta.daemon_reports import DmarcReports
     from mta.daemon_world import World
     from mta.net.resolver.stub import Stub
     from mta.tables.build import Tables
@@ -99,6 +100,7 @@ class Daemon:
         self._dovecot: DovecotClient | None = None
         self._backend: Backend | None = None
         self._resolver: Stub | None = None
+        self._dmarc_reports: DmarcReports | None = None
         self._tables: Tables | None = None
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
@@ -153,6 +155,8 @@ class Daemon:
             await self._backend.close()
         if self._tables is not None:
             await self._tables.close()
+        if self._dmarc_reports is not None:
+            await self._dmarc_reports.close()
         if self._resolver is not None:
             self._resolver.close()
         self._limits.close()
@@ -220,6 +224,14 @@ class Daemon:
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
         if self._world is not None:
             self._world.begin(self._queue, policy.route, self._sign_report)
+        if self._resolver is not None and self._queue is not None and wants_dmarc_reports(settings):
+            from mta.daemon_reports import DmarcReports
+
+            queue = self._queue
+            self._dmarc_reports = DmarcReports(
+                settings, self._resolver, lambda: queue.queue, policy.route, queue.added, self._sign_report
+            )
+            self._dmarc_reports.start()
         transactions = Transactions(
             assembly.transaction_settings(settings),
             policy,
@@ -230,7 +242,7 @@ class Daemon:
             clock=loop.time,
             spool=keeper,
             gate=self._queue,
-            stamps=build_stamper(settings, signer),
+            stamps=build_stamper(settings, signer, self._dmarc_reports),
         )
         identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
         for listener in settings.listener:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mta.authn.evaluation import Evaluator
     from mta.authn.keysource import KeySource
     from mta.authn.signer import Signer
+    from mta.daemon_reports import DmarcReports
     from mta.net.resolver.base import Resolver
     from mta.spool.reports import Sign
 
@@ -56,6 +57,11 @@ def build_evaluator(settings: config.Config, resolver: Resolver | None) -> Evalu
         examines,
         _complain,
     )
+
+
+def wants_dmarc_reports(settings: config.Config) -> bool:
+    """Whether DMARC is looked at and reported."""
+    return settings.reports.dmarc and "dmarc" in settings.authentication.checks
 
 
 def build_signer(settings: config.Config) -> Signer | None:
@@ -115,11 +121,15 @@ def sign_report(settings: config.Config, signer: Signer | None) -> Sign | None:
     return sign
 
 
-def build_stamper(settings: config.Config, signer: Signer | None) -> Stamper:
-    """What removes forged results and writes ours."""
+def build_stamper(
+    settings: config.Config, signer: Signer | None, reports: DmarcReports | None = None
+) -> Stamper:
+    """What removes forged results and writes ours; `reports` counts messages for DMARC."""
     wanted = settings.authentication
     return Stamper(
-        StampSettings(wanted.authserv_id, wanted.received_spf, networks(wanted.results_from)), signer
+        StampSettings(wanted.authserv_id, wanted.received_spf, networks(wanted.results_from)),
+        signer,
+        None if reports is None else reports.count,
     )
 
 

@@ -72,6 +72,9 @@ class Stamps(Protocol):
     def cleaned(self, session: Session, message: Message) -> Message | None:
         """The message without header fields that claim to be ours, None when it has none."""
 
+    def answered(self, session: Session, reply: Reply) -> None:
+        """The message of the current transaction was answered so."""
+
     async def stamp(
         self,
         session: Session,

@@ -222,6 +222,8 @@ class Transactions:
         answer = self._end(
             session, given, transaction, name, received.size, seconds, outcomes, reported, orders, stamped
         )
+        if self._stamps is not None:
+            self._stamps.answered(session, answer.final)
         gone = not alive()
         if gone or answer.remember:
             delivered = range(len(outcomes)) if gone else answer.remember

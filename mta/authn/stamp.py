@@ -17,6 +17,7 @@ from mta.authn.authresults import FIELD, forged, render
 from mta.authn.results import MethodResult
 from mta.envelope import Envelope
 from mta.handover import Stamped
+from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
 
@@ -40,8 +41,17 @@ class StampSettings:
 class Stamper:
     """`mta.handover.Stamps` of a worker."""
 
-    def __init__(self, settings: StampSettings, signer: Signer | None) -> None:
-        """Without a signer nothing is signed."""
+    def __init__(
+        self,
+        settings: StampSettings,
+        signer: Signer | None,
+        count: Callable[[Session, Authentication, bool], None] | None = None,
+    ) -> None:
+        """Without a signer nothing is signed.
+
+        `count` is told of each message that was looked at, and whether it was refused for good (reports).
+        """
+        self._count = count
         self._settings = settings
         self._signer = signer
 
@@ -55,6 +65,14 @@ class Stamper:
         message = message.snapshot()
         message.remove(fields)
         return message
+
+    def answered(self, session: Session, reply: Reply) -> None:
+        """The message of the current transaction was answered."""
+        of_session = session.authentication
+        if self._count is None or of_session is None or of_session.transaction is None:
+            return
+        if of_session.transaction.examined and not reply.is_temporary:
+            self._count(session, of_session.transaction, reply.is_permanent)
 
     async def stamp(
         self,

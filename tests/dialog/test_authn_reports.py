@@ -1,0 +1,50 @@
+"""DMARC aggregate reports through the daemon: counted, written, due the next day, signed, sent by mail."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from base64 import b64decode
+from collections import Counter
+from pathlib import Path
+
+from tests.dialog.queueing import eventually
+from tests.dialog.senders import Zone, deliver, stranger
+from tests.dialog.server import run
+from tests.dialog.test_authn_signing import make_keys, relaying, verified
+
+PLAIN = b"From: Alice <alice@reports.test>\r\nSubject: hi\r\n\r\nhello\r\n"
+
+
+def test_a_day_becomes_a_report(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path, "mx.test", "example.test")
+
+    async def main() -> None:
+        zone = Zone()
+        zone.add("_dmarc.reports.test", "TXT", '"v=DMARC1; p=none; rua=mailto:dmarc@reports.test"')
+        async with relaying(tmp_path, queue="enabled = true", trusted="", zone=zone) as (server, relay):
+            client = await stranger(server, "198.51.100.7")
+            for _ in range(2):
+                assert (await deliver(client, PLAIN, sender="a@reports.test")).startswith("250")
+            reports = server.daemon._dmarc_reports
+            assert reports is not None
+            taken = reports._store.take()
+            ((kind, _, subject, row),) = taken
+            reports._store.put_back(Counter({(kind, "2026-01-01", subject, row): taken.total()}))
+            reports.daily._spread = 0
+            await reports.daily.write()
+            await reports.daily.send_due()
+            await reports.daily.send_due()
+            await eventually(lambda: relay.delivered, "the report")
+            (got,) = relay.delivered
+            assert got.recipient == "dmarc@reports.test"
+            assert [good for _, good in await verified(got.octets, keys)] == [True, True]
+            encoded = re.search(rb'xml\.gz"\r\n\r\n(.*?)\r\n--', got.octets, re.DOTALL)
+            assert encoded is not None
+            xml = gzip.decompress(b64decode(encoded[1])).decode()
+            assert "<count>2</count>" in xml
+            assert "<source_ip>198.51.100.7</source_ip>" in xml
+            assert "<disposition>none</disposition>" in xml
+            assert "alice" not in xml
+
+    run(main)

@@ -1,0 +1,168 @@
+"""DMARC aggregate reports: rows, XML, whom they may go to, and what happens when the DNS does not say."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from mta.address import parse_address
+from mta.authn.dmarc import DmarcResult
+from mta.authn.dmarcauthor import Author
+from mta.authn.dmarcrecord import DmarcRecord, Policy, parse_record
+from mta.authn.results import MethodResult, Result
+from mta.authn.spf import SpfResult
+from mta.net.resolver.fake import FakeResolver
+from mta.reporting import dmarc as module
+from mta.reporting.daily import NotNow, Row
+from mta.reporting.dmarc import NAMESPACE, Submitter, make_report, row_of
+from mta.reporting.dmarcreporter import DmarcReporter, targets
+from mta.reporting.mail import ReportMail
+
+OURS = Submitter("Us & Co", "postmaster@mx.test", "mx.test")
+DAY = "2026-11-27"
+
+
+def record(text: str = "p=reject; rua=mailto:d@a.test") -> DmarcRecord:
+    found = parse_record(f"v=DMARC1; {text}".encode())
+    assert found is not None
+    return found
+
+
+def evaluated(
+    result: Result = Result.FAIL,
+    disposition: Policy = Policy.REJECT,
+    of: DmarcRecord | None = None,
+    **more: Any,
+) -> DmarcResult:
+    return DmarcResult(
+        MethodResult("dmarc", result), Author("a.test"), "a.test", policy_domain="a.test",
+        record=of or record(), disposition=disposition, **more,
+    )  # fmt: skip
+
+
+def counted(found: DmarcResult, *, refused: bool = False, client: str = "192.0.2.1") -> dict[str, Any] | None:
+    spf = SpfResult(MethodResult("spf", Result.FAIL), "mailfrom", "a.test")
+    row = row_of(client, "a.test", found, spf, (), refused=refused)
+    return None if row is None else row[1]
+
+
+@pytest.mark.parametrize(
+    ("result", "disposition", "refused", "done", "reason"),
+    [
+        (Result.PASS, Policy.NONE, False, "pass", None),
+        (Result.FAIL, Policy.REJECT, True, "reject", None),
+        (Result.FAIL, Policy.REJECT, False, "none", "local_policy"),
+        (Result.FAIL, Policy.NONE, True, "reject", "local_policy"),
+        (Result.FAIL, Policy.QUARANTINE, False, "quarantine", None),
+        (Result.FAIL, Policy.NONE, False, "none", None),
+    ],
+)
+def test_what_was_done(
+    result: Result, disposition: Policy, refused: bool, done: str, reason: str | None
+) -> None:
+    row = counted(evaluated(result, disposition), refused=refused)
+    assert row is not None
+    assert (row["done"], row.get("reason")) == (done, reason)
+
+
+def test_what_nobody_is_told() -> None:
+    assert counted(evaluated(Result.TEMPERROR)) is None
+    assert counted(evaluated(Result.NONE)) is None
+    assert counted(evaluated(of=record("p=reject"))) is None
+    assert counted(evaluated(), client="unix") is None
+    assert counted(evaluated(), client="2001:db8::1") is not None
+
+
+def rows() -> list[Row]:
+    row = counted(evaluated(spf_aligned=True))
+    assert row is not None
+    strange = {**row, "envelope": "<x>&\x01", "signatures": [["a.test", "s&", "pass"]], "reason": "other"}
+    return [(row, 7), (strange, 1)]
+
+
+def test_the_report_is_xml_of_rfc_9990() -> None:
+    packed = make_report(DAY, "a.test", rows(), OURS, generator="Tamis")
+    root = ElementTree.fromstring(gzip.decompress(packed))
+    of = {"d": NAMESPACE}
+    assert root.tag == f"{{{NAMESPACE}}}feedback"
+
+    def text(path: str) -> list[str]:
+        return [one.text or "" for one in root.findall("/".join(f"d:{part}" for part in path.split("/")), of)]
+
+    assert text("report_metadata/org_name") == ["Us & Co"]
+    assert text("report_metadata/date_range/begin") == ["1795737600"]
+    assert text("report_metadata/date_range/end") == ["1795823999"]
+    assert text("policy_published/p") == ["reject"]
+    assert text("policy_published/discovery_method") == ["treewalk"]
+    assert text("record/row/count") == ["7", "1"]
+    assert text("record/row/policy_evaluated/spf") == ["pass", "pass"]
+    assert text("record/identifiers/envelope_from") == ["a.test", "<x>&?"]
+    assert text("record/auth_results/dkim/selector") == ["s&"]
+    assert text("record/row/policy_evaluated/reason/type") == ["local_policy", "other"]
+    assert make_report(DAY, "a.test", rows(), OURS, generator="Tamis") == packed
+
+
+def test_a_report_that_would_be_too_large_leaves_rare_rows_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_XML", 2000)
+    xml = gzip.decompress(make_report(DAY, "a.test", rows() * 10, OURS, generator="Tamis"))
+    assert len(xml) < 2100
+    assert ElementTree.fromstring(xml).tag.endswith("feedback")
+
+
+class Mail:
+    def __init__(self) -> None:
+        self.sent: list[ReportMail] = []
+
+    async def submit(self, mail: ReportMail) -> str:
+        self.sent.append(mail)
+        return "Q1"
+
+
+def report(dns: FakeResolver, subject: str = "a.test") -> tuple[str, list[str]]:
+    mail = Mail()
+    reporter = DmarcReporter(OURS, parse_address(OURS.contact), dns, mail)  # type: ignore[arg-type]
+    outcome = asyncio.run(reporter.report(DAY, subject, rows()))
+    return outcome, [to.text for one in mail.sent for to in one.to]
+
+
+def test_an_address_of_the_domain_gets_it() -> None:
+    dns = FakeResolver()
+    dns.text(
+        "_dmarc.a.test", "v=DMARC1; p=none; rua=mailto:d@a.test,mailto:e@sub.a.test!10m,https://a.test/x"
+    )
+    assert report(dns) == ("queued as Q1", ["d@a.test", "e@sub.a.test"])
+
+
+def test_an_address_elsewhere_gets_it_only_if_that_agrees() -> None:
+    dns = FakeResolver()
+    dns.text("_dmarc.a.test", "v=DMARC1; p=none; rua=mailto:d@b.test,mailto:d@c.test,mailto:d@e.test")
+    dns.text("a.test._report._dmarc.b.test", "v=DMARC1;")
+    dns.text("a.test._report._dmarc.c.test", "v=spf1 -all")
+    assert report(dns) == ("queued as Q1", ["d@b.test"])
+
+
+def test_nobody_may_have_it() -> None:
+    dns = FakeResolver()
+    dns.text("_dmarc.a.test", "v=DMARC1; p=none; rua=mailto:d@b.test")
+    assert report(dns) == ("nobody who asks for it may have it", [])
+    assert report(FakeResolver()) == ("the domain has no record any more", [])
+
+
+@pytest.mark.parametrize("broken", ["_dmarc.a.test", "a.test._report._dmarc.b.test"])
+def test_a_dns_that_does_not_say_is_asked_again_later(broken: str) -> None:
+    dns = FakeResolver()
+    dns.text("_dmarc.a.test", "v=DMARC1; p=none; rua=mailto:d@b.test")
+    dns.fail(broken)
+    with pytest.raises(NotNow):
+        report(dns)
+
+
+def test_targets() -> None:
+    found = targets(
+        ["mailto:a%2Bb@x.test?subject=1", "MAILTO:a+b@x.test", "mailto:", "https://x", "mailto:x@[1.2.3.4]"]
+    )
+    assert [one.text for one in found] == ["a+b@x.test"]
