@@ -122,6 +122,7 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
             _complain,
             trace=explanation.tell,
             tables=tables or {},
+            resolver=resolver,
         )
         evaluator = build_evaluator(settings, resolver)
         if evaluator is not None:

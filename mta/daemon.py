@@ -28,7 +28,7 @@ from mta.daemon_certificates import build_judge
 from mta.daemon_dns import build_resolver
 from mta.daemon_filters import build_programs
 from mta.daemon_login import NodeFailures
-from mta.daemon_policy import NO_TABLES, build_policy, build_tables, networks, tell
+from mta.daemon_policy import NO_TABLES, build_ledger, build_policy, build_tables, networks, tell
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import PooledTransport
@@ -102,6 +102,7 @@ class Daemon:
         self._resolver: Stub | None = None
         self._dmarc_reports: DmarcReports | None = None
         self._tables: Tables | None = None
+        self._ledger = build_ledger(settings)
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
         self._programs = build_programs(settings, tell)
@@ -153,6 +154,7 @@ class Daemon:
         self._programs.close()
         if self._backend is not None:
             await self._backend.close()
+        await self._ledger.close()
         if self._tables is not None:
             await self._tables.close()
         if self._dmarc_reports is not None:
@@ -346,6 +348,8 @@ class Daemon:
             lambda text: self._log.error("recipient table", reason=text),
             programs=self._programs,
             tables=self._tables or NO_TABLES,
+            ledger=self._ledger,
+            resolver=self._resolver,
         )
 
     def _users_file(self) -> UsersFile:

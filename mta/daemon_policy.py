@@ -20,7 +20,9 @@ from mta.tables.table import Table
 if TYPE_CHECKING:
     from mta.accounts.usersfile import UsersFile
     from mta.daemon_filters import Programs
+    from mta.net.resolver.base import Resolver
     from mta.net.resolver.stub import Stub
+    from mta.policy.ledger import Ledger
     from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
     from mta.policy.sieve.policy import Trace
@@ -44,6 +46,19 @@ def build_tables(
     return Tables(settings.tables, folder, resolver, complain=complain)
 
 
+def build_ledger(settings: config.Config) -> Ledger:
+    """Where rates and greylists are kept; nothing is opened yet. Raises ValueError, OSError."""
+    url = settings.policy.counters
+    if not url:
+        from mta.policy.ledgerfile import FileLedger
+
+        return FileLedger(f"{settings.process.state_directory}/policy.sqlite3", time.time)
+    from mta.policy.ledgerredis import RedisLedger
+
+    file = settings.policy.counters_password_file
+    return RedisLedger(url, config.read_secret(file) if file else "", time.time)
+
+
 def build_policy(
     settings: config.Config,
     transports: Mapping[str, FixedTransport],
@@ -54,13 +69,16 @@ def build_policy(
     trace: Trace | None = None,
     programs: Programs | None = None,
     tables: Mapping[str, Table] = NO_TABLES,
+    ledger: Ledger | None = None,
+    resolver: Resolver | None = None,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
     `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot
     be read. `choose` may put others in the place of the services that scripts ask. `trace` is told what
     scripts do in any session; without, sessions of policy.trace are logged. `programs` are those beside
-    the worker, `tables` those of [tables.NAME]. Raises TableError, what `users_file` raises,
+    the worker, `tables` those of [tables.NAME]; `ledger` counts,
+    `resolver` asks the DNS. Raises TableError, what `users_file` raises,
     and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
@@ -73,7 +91,7 @@ def build_policy(
     if not settings.auth.sender_login:
         owns = _owns_everything
     services = {
-        **choose(build_services(settings, tables)),
+        **choose(build_services(settings, tables, ledger, resolver)),
         **({} if programs is None else programs.services()),
         **site_services(ground, _owns_nothing if owns is None else owns),
     }

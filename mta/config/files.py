@@ -117,6 +117,9 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
             _authorities(files, ("listener", index, "client_ca"), listener.client_ca)
     for name, table in config.tables.items():
         _table(files, ("tables", name), table)
+    if config.policy.counters_password_file:
+        secret = config.policy.counters_password_file
+        files.read(("policy", "counters_password_file"), secret, secret=True, limit=0)
     own = (*config.policy.scripts, *config.policy.after, config.policy.base)
     if any(own) or any(domain.script for domain in config.domains.values()):
         from mta.config.policies import check_policies

@@ -155,6 +155,12 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trace: tuple[str, ...] = ()
     """Sessions whose way through the scripts is logged, test by test: networks of clients, and users. For a
     while, to see what happens; docs/explain.md. Default: none."""
+    counters: str = ""
+    """Where rates and greylists of policy files are kept: "redis://host:6379/0" ("rediss:" with TLS) for
+    all nodes together. Default: in `policy.sqlite3` in process.state_directory, for all workers of this
+    machine."""
+    counters_password_file: Path = ""
+    """File whose first line is the password for `counters`. It must not be readable by everybody."""
     recipient_cache_positive: Duration = 600.0
     """How long an existing recipient is remembered, for recipients = "ask"."""
     recipient_cache_negative: Duration = 60.0

@@ -20,7 +20,11 @@ _SCHEMES = {"redis": ("redis", "rediss")}
 
 
 def check_tables(config: Config, findings: Findings) -> None:
-    """Note what is wrong with tables."""
+    """Note what is wrong with tables, and with where policy.counters are."""
+    if config.policy.counters and findings.is_sound(("policy", "counters")):
+        here = PolicyTable(type="redis", url=config.policy.counters)
+        _extra(("policy",), here, findings, "counters")
+        _url(("policy",), here, findings, "counters")
     for name, table in config.tables.items():
         path: KeyPath = ("tables", name)
         if not findings.is_sound((*path, "type")):
@@ -52,18 +56,18 @@ def _keys(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
             )  # fmt: skip
 
 
-def _extra(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
+def _extra(path: KeyPath, table: PolicyTable, findings: Findings, key: str = "type") -> None:
     if table.type in EXTRAS:
         module, extra = EXTRAS[table.type]
         if importlib.util.find_spec(module) is None:
             findings.add(
-                (*path, "type"), f'"{table.type}" needs the Python package {module}, which is not installed',
+                (*path, key), f'"{table.type}" needs the Python package {module}, which is not installed',
                 f"pip install 'tamis[{extra}]'",
             )  # fmt: skip
 
 
-def _url(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
-    if not table.url or not findings.is_sound((*path, "url")):
+def _url(path: KeyPath, table: PolicyTable, findings: Findings, key: str = "url") -> None:
+    if not table.url or not findings.is_sound((*path, key)):
         return
     if table.type == "http":
         from mta.tables.http import parse_url
@@ -72,14 +76,14 @@ def _url(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
             place = parse_url(table.url)
         except ValueError as error:
             findings.add(
-                (*path, "url"),
+                (*path, key),
                 f'found "{table.url}"',
                 'a URL such as "https://host/users/{key}"',
                 reason=str(error),
             )
         else:
             if not place.target.places:
-                findings.add((*path, "url"), f'found "{table.url}"', 'a place for the key: "{key}"')
+                findings.add((*path, key), f'found "{table.url}"', 'a place for the key: "{key}"')
     elif table.type in _SCHEMES:
         schemes = _SCHEMES[table.type]
         try:
@@ -88,10 +92,10 @@ def _url(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
         except ValueError:
             sound = False
         if not sound:
-            findings.add((*path, "url"), f'found "{table.url}"', f'a URL such as "{schemes[0]}://host/"')
+            findings.add((*path, key), f'found "{table.url}"', f'a URL such as "{schemes[0]}://host/"')
         elif url.password:
             findings.add(
-                (*path, "url"), "found a password in the URL", "password_file",
+                (*path, key), "found a password in the URL", "password_file",
                 reason="this file may be readable by everybody",
             )  # fmt: skip
 

@@ -12,11 +12,13 @@ from functools import cache
 from mta.policy.sieve import (
     auth,
     envelope,
+    greylist,
     local,
     milter,
     net,
     policyserver,
     queue,
+    rate,
     reply,
     route,
     scan,
@@ -34,7 +36,23 @@ STANDARD = frozenset(
 )  # fmt: skip
 """Capabilities of the standard that a policy may require, beside comparators; "" is the language itself."""
 
-OWN = (stages, local, net, auth, reply, envelope, route, queue, sign, tables, milter, policyserver, scan)
+OWN = (
+    stages,
+    local,
+    net,
+    auth,
+    reply,
+    envelope,
+    route,
+    queue,
+    sign,
+    tables,
+    rate,
+    greylist,
+    milter,
+    policyserver,
+    scan,
+)
 
 _REFUSE = "that is for users' scripts in the mail store"
 HINTS = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import mta
 from mta.address import domain_key
 from mta.config.schema import Config
+from mta.policy.sieve.dnsnet import DNS
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.policyserver import POLICY_SERVERS
 from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
@@ -33,6 +34,7 @@ def load_for(
         routes.append(WORLD)
     names: dict[str, Iterable[str]] = {
         MILTERS: config.milters,
+        DNS: () if config.dns.resolvers else ("no",),
         POLICY_SERVERS: config.policy_servers,
         SCANNERS: config.scanners,
         SOURCES: config.sources,

@@ -1,9 +1,9 @@
-"""vnd.tamis.net: tests of the client's address. Status: `ip_in`; reverse DNS and DNS lists are to come.
+"""vnd.tamis.net: tests of the client's address. Status: complete.
 
     ip_in <networks: string-list>
 
 Networks are addresses or prefixes in CIDR notation, constant and checked when the script is loaded. A client
-of a Unix socket is in no network.
+of a Unix socket is in no network. The words that ask the DNS are in `mta.policy.sieve.dnsnet`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 
 from mta.net.limits import Networks
+from mta.policy.sieve.dnsnet import WORDS
 from sieve_ext.extend import Capability, Checker, Compiler, Run, Step, Test, strings, texts
 
 
@@ -48,4 +49,4 @@ def _meant(text: str) -> str:
         return 'write "192.0.2.0/24", "2001:db8::/32" or one address'
 
 
-CAPABILITIES = (Capability("vnd.tamis.net", words=(IpInTest,), specification="docs/policy/net.md"),)
+CAPABILITIES = (Capability("vnd.tamis.net", words=(IpInTest, *WORDS), specification="docs/policy/net.md"),)
