@@ -14,6 +14,8 @@ from mailqueue.store.base import Blob
 from mta import config
 from mta.address import parse_address
 from mta.daemon_security import SecurityService, memory_path, report_path
+from mta.delivery.security import wording
+from mta.delivery.security.pins import Held
 from mta.delivery.security.requirement import HostAddresses, MxSet, Requirement, Result, Wishes
 from mta.delivery.security.tlsrpt import KIND
 from mta.net.certificates import CertificateError
@@ -118,3 +120,17 @@ def test_service_says_what_is_wrong_with_authorities(tmp_path: Path) -> None:
 
 def test_report_is_json() -> None:
     assert json.loads(gzip.decompress(MAIL.attachment.content)) == {}
+
+
+def test_report_to_the_sender_says_why_mail_waited() -> None:
+    async def act(work: Work) -> None:
+        held = Held("far.test", work.now() - 3600, work.now(), work.now() + 48 * 3600)
+        work.hops["relay"].answer = lambda address, call: wording.unsigned("far.test", held)
+        await work.add("b@relay.test", sender="a@home.test")
+        await asyncio.sleep(4000)
+        (report,) = work.hops["home"].seen[-1:]
+        words = b" ".join(report.octets.split())
+        assert b"far.test was signed with DNSSEC and is not any more (last proven" in words
+        assert b"451 4.7.5" in words
+
+    played(act)
