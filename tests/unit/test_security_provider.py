@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from mta.delivery.security import pins as pins_module
 from mta.delivery.security.honesty import Honesty
-from mta.delivery.security.memory import Memory
+from mta.delivery.security.memory import Memory, Pin
 from mta.delivery.security.provider import OutboundSecurity, SecuritySettings
 from mta.delivery.security.requirement import (
     DomainSecurity,
@@ -868,3 +869,27 @@ DANE = {"tlsa": (Tlsa(3, 1, 1, b"\1" * 32),), "names": (H,)}
 )
 def test_reuse(needed: Requirement, there: Requirement, met: bool) -> None:
     assert needed.is_met_by(there) is met
+
+
+def test_reading_does_not_wait_for_another_worker(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path / "s")
+        await world.domain()
+        await world.memory.settled()
+        blocker = sqlite3.connect(tmp_path / "s")
+        blocker.execute("BEGIN IMMEDIATE")
+        try:
+            world.memory.set_pin("mx", "other.test", Pin(1.0, 2.0))
+            await asyncio.sleep(0.1)
+            assert world.memory.pin("mx", D) is not None, "read beside the one who writes"
+            assert world.memory.pin("mx", "other.test") == Pin(1.0, 2.0), "not written yet, and known"
+        finally:
+            blocker.rollback()
+            blocker.close()
+        await world.memory.settled()
+        await world.security.close()
+        again = Memory(tmp_path / "s")
+        assert again.pin("mx", "other.test") == Pin(1.0, 2.0)
+        again.close()
+
+    asyncio.run(run())

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mta.reporting.store import StoreError, open_database
 
@@ -25,6 +26,8 @@ PIN_DAYS = 180
 """Days without mail after which a domain's pins are forgotten."""
 POLICY_DAYS = 60
 """Days after the end of a policy until it is forgotten: longer than any hold-down."""
+READ_TIME = 0.02
+"""Seconds that reading waits at most; with a write-ahead log it does not wait for writers at all."""
 DAY = 86400.0
 
 _SCHEMA = """\
@@ -69,6 +72,8 @@ class Memory:
         self.complain = complain
         """Gets one text whenever trouble begins."""
         self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        """Of the event loop, so that reading never waits for a write that waits for another worker."""
         self._lock = threading.Lock()
         self._own: dict[tuple[str, str, str], Any] = {}
         """What could not be written (yet), by table and key; None for a row that is gone."""
@@ -145,6 +150,9 @@ class Memory:
 
     def close(self) -> None:
         """Close the file."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -160,15 +168,20 @@ class Memory:
         return self._connection
 
     def _read(self, question: str, *values: str) -> Any:
-        if not self._lock.acquire(timeout=0.05):  # a write of ours that waits for another worker
-            return None
         try:
-            return self._open().execute(question, values).fetchone()
+            if self._path == ":memory:":
+                with self._lock:
+                    return self._open().execute(question, values).fetchone()
+            if self._reader is None:
+                if not Path(self._path).exists():
+                    return None
+                where = f"file:{quote(str(self._path))}?mode=ro"
+                self._reader = sqlite3.connect(where, READ_TIME, uri=True, check_same_thread=False)
+            return self._reader.execute(question, values).fetchone()
         except (sqlite3.Error, StoreError) as error:
-            self._trouble(error)
+            if "no such table" not in str(error):  # another worker is making the file at this moment
+                self._trouble(error)
             return None
-        finally:
-            self._lock.release()
 
     def _write(self, key: tuple[str, str, str], row: Any, statement: str, *values: Any) -> None:
         self._own.pop(key, None)
