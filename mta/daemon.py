@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from mta import assembly, config, log
 from mta.accounts.authenticator import Backend, SessionAuthenticator
-from mta.accounts.limiter import FailureLimiter
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report, wants_dmarc_reports
 from mta.daemon_certificates import build_judge
 from mta.daemon_dns import build_resolver
 from mta.daemon_filters import build_programs
-from mta.daemon_login import NodeFailures
+from mta.daemon_login import build_authenticator
 from mta.daemon_policy import NO_TABLES, build_ledger, build_policy, build_tables, networks, tell
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
@@ -42,6 +41,7 @@ from mta.net.limits import Limits
 from mta.net.listener import Listener
 from mta.net.noise import quieten
 from mta.net.overload import Level
+from mta.net.reception import Factory
 from mta.net.tls import CertificateError, Reload, ServerTls
 from mta.policy.verdict import Policy
 from mta.policy.watched import TableError
@@ -57,8 +57,8 @@ from mta.transaction import Transactions
 from mta.unacknowledged import Unacknowledged
 
 if TYPE_CHECKING:
-    from mta.accounts.dovecotclient import DovecotClient
     from mta.accounts.usersfile import UsersFile
+    from mta.daemon_managesieve import ManageSieve
     from mta.daemon_reports import DmarcReports
     from mta.daemon_world import World
     from mta.net.resolver.stub import Stub
@@ -97,8 +97,8 @@ class Daemon:
         self._stats = Stats("worker")
         self._noise: Counter[str] = Counter()
         self._journal = LogJournal(log.get("smtp"), self._stats)
-        self._dovecot: DovecotClient | None = None
         self._backend: Backend | None = None
+        self._managesieve: ManageSieve | None = None
         self._resolver: Stub | None = None
         self._dmarc_reports: DmarcReports | None = None
         self._tables: Tables | None = None
@@ -152,6 +152,8 @@ class Daemon:
         if self._world is not None:
             await self._world.close()
         self._programs.close()
+        if self._managesieve is not None:
+            self._managesieve.close()
         if self._backend is not None:
             await self._backend.close()
         await self._ledger.close()
@@ -202,7 +204,9 @@ class Daemon:
         self._connections = Connections(loop, self._timeouts)
         self._resolver = build_resolver(settings)
         self._build_transports()
-        authenticator = await self._build_authenticator()
+        login = await build_authenticator(settings, self._users_file, self._limits)
+        authenticator = login and login.authenticator
+        self._backend = login and login.backend
         self._tables = build_tables(
             settings, self._resolver, lambda text: self._log.error("table", reason=text)
         )
@@ -249,6 +253,11 @@ class Daemon:
         identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
         for listener in settings.listener:
             tls = self._build_tls(listener)
+            if listener.protocol == "managesieve":
+                self._add_listener(
+                    listener, tls, self._edit_scripts(listener, tls, authenticator, identifiers)
+                )
+                continue
             reception = Reception(
                 name=listener.name,
                 protocol=listener.protocol,
@@ -266,16 +275,35 @@ class Daemon:
                 errors_before_delay=listener.limits.errors_before_delay,
                 error_delay=listener.limits.error_delay,
             )
-            self._listeners.append(
-                Listener(
-                    assembly.listener_settings(settings, listener),
-                    self._sockets.get(listener.name, []),
-                    partial(self._connect, reception, tls),
-                    log=log.get("listener").info,
-                    tls=tls,
-                    limits=self._limits,
-                )
+            self._add_listener(listener, tls, partial(self._connect, reception, tls))
+
+    def _add_listener(self, listener: config.Listener, tls: ServerTls | None, factory: Factory) -> None:
+        self._listeners.append(
+            Listener(
+                assembly.listener_settings(self._config, listener),
+                self._sockets.get(listener.name, []),
+                factory,
+                log=log.get("listener").info,
+                tls=tls,
+                limits=self._limits,
             )
+        )
+
+    def _edit_scripts(
+        self,
+        listener: config.Listener,
+        tls: ServerTls | None,
+        authenticator: SessionAuthenticator | None,
+        identifiers: Identifiers,
+    ) -> Factory:
+        from mta.daemon_managesieve import ManageSieve  # see the module text
+
+        assert authenticator is not None  # mta.config.rules
+        if self._managesieve is None:
+            self._managesieve = ManageSieve(
+                self._config, self._connections, authenticator, self._stats, identifiers.new
+            )
+        return self._managesieve.factory(listener, None if tls is None else partial(_context, tls))
 
     def _connect(self, reception: Reception, tls: ServerTls | None, arrival: Arrival) -> Connection:
         def create(connection: Connection, transport: asyncio.Transport) -> tuple[ServerSession, Receiver]:
@@ -303,41 +331,6 @@ class Daemon:
             self._world = World(settings, workers, self._resolver, self._transports)
             self._transports["mx"] = self._transports["smtp"] = self._world.remote
             self._naming = self._world.naming
-
-    async def _build_authenticator(self) -> SessionAuthenticator | None:
-        auth = self._config.auth
-        auth_settings, limiter_settings = assembly.auth_settings(self._config)
-        match auth.backend:
-            case "none":
-                return None
-            case "users":
-                from mta.accounts.usersbackend import UsersBackend, host_key
-                from mta.accounts.verifier import PasswordVerifier
-
-                self._backend = UsersBackend(
-                    self._users_file(), PasswordVerifier(), fallback_key=host_key(auth.users_file)
-                )
-            case "dovecot":
-                from mta.accounts.dovecotbackend import DovecotBackend
-                from mta.accounts.dovecotclient import DovecotClient
-
-                where = auth.dovecot_socket
-                self._dovecot = DovecotClient(
-                    where.path if isinstance(where, config.Unix) else (where.host, where.port),
-                    on_change=self._dovecot_changed,
-                )
-                await self._dovecot.start()
-                # Dovecot is told what we hold for safe: by the same rule.
-                self._backend = DovecotBackend(
-                    self._dovecot, is_secured=lambda session: authenticator.is_secured(session)
-                )
-        assert self._backend is not None
-        limiter = FailureLimiter(limiter_settings, NodeFailures(self._limits))
-        authenticator = SessionAuthenticator(self._backend, limiter, auth_settings)
-        return authenticator
-
-    def _dovecot_changed(self, there: bool, text: str) -> None:
-        (self._log.info if there else self._log.warning)("dovecot auth", available=there, reason=text)
 
     def _build_policy(self, authenticator: SessionAuthenticator | None) -> Policy:
         return build_policy(

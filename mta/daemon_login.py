@@ -1,8 +1,65 @@
-"""Logins of the node: the part of `mta.daemon` about what all workers count together."""
+"""Logins of a worker, put together from the configuration: the part of `mta.daemon` about them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mta import assembly, config, log
+from mta.accounts.authenticator import Backend, SessionAuthenticator
+from mta.accounts.limiter import FailureLimiter
 from mta.net.limits import Limits
+
+if TYPE_CHECKING:
+    from mta.accounts.usersfile import UsersFile
+
+
+@dataclass(slots=True, frozen=True)
+class Logins:
+    """How users log in."""
+
+    backend: Backend
+    """To be closed at the end."""
+    authenticator: SessionAuthenticator
+
+
+async def build_authenticator(
+    settings: config.Config, users_file: Callable[[], UsersFile], limits: Limits
+) -> Logins | None:
+    """What auth.backend says, None when nobody logs in. Raises what `users_file` raises."""
+    auth = settings.auth
+    backend: Backend
+    # Imported here, for a worker needs one of them or none.
+    match auth.backend:
+        case "none":
+            return None
+        case "users":
+            from mta.accounts.usersbackend import UsersBackend, host_key
+            from mta.accounts.verifier import PasswordVerifier
+
+            backend = UsersBackend(users_file(), PasswordVerifier(), fallback_key=host_key(auth.users_file))
+        case "dovecot":
+            from mta.accounts.dovecotbackend import DovecotBackend
+            from mta.accounts.dovecotclient import DovecotClient
+
+            where = auth.dovecot_socket
+            client = DovecotClient(
+                where.path if isinstance(where, config.Unix) else (where.host, where.port),
+                on_change=_dovecot_changed,
+            )
+            await client.start()
+            # Dovecot is told what we hold for safe: by the same rule.
+            backend = DovecotBackend(client, is_secured=lambda session: authenticator.is_secured(session))
+    auth_settings, limiter_settings = assembly.auth_settings(settings)
+    limiter = FailureLimiter(limiter_settings, NodeFailures(limits))
+    authenticator = SessionAuthenticator(backend, limiter, auth_settings)
+    return Logins(backend, authenticator)
+
+
+def _dovecot_changed(there: bool, text: str) -> None:
+    logger = log.get("mta")
+    (logger.info if there else logger.warning)("dovecot auth", available=there, reason=text)
 
 
 class NodeFailures:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from mta.net.connection import Work
 from mta.policy.verdict import Verdict
 from mta.reply import Reply
 from mta.session import Session
 from mta.smtp.auth import Authenticator, Challenge, Login, ServerExchange, Step
-from mta.smtp.server import ServerSession
 
 Told = Callable[[str, Reply | None], None]
 """Called with the mechanism and None for a login, or the reply that refuses it."""
@@ -22,8 +22,18 @@ Admit = Callable[[Session], Verdict | Awaitable[Verdict]]
 """What the policy says to a user whose password was right."""
 
 
+class Party(Protocol):
+    """The server session of a protocol that has logins."""
+
+    def answer(self, reply: Reply | None = None) -> None:
+        """End the exchange; None is success."""
+
+    def challenge(self, data: bytes) -> None:
+        """Go on with it."""
+
+
 class LoginDialog:
-    """The AUTH commands of one session (RFC 4954)."""
+    """The AUTH commands of one session (RFC 4954), or those of another protocol with SASL."""
 
     __slots__ = (
         "_admit",
@@ -37,7 +47,7 @@ class LoginDialog:
     )
 
     def __init__(
-        self, authenticator: Authenticator, session: Session, smtp: ServerSession, tell: Told, admit: Admit
+        self, authenticator: Authenticator, session: Session, smtp: Party, tell: Told, admit: Admit
     ) -> None:
         """Log `session` in, if `admit` agrees; its answers go to `smtp`."""
         self._admit = admit

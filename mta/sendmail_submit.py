@@ -60,7 +60,11 @@ def find_listener(settings: config.Config) -> tuple[config.Inet | config.Unix, b
     """Where to connect to, and whether TLS must come first. Raises NoListener."""
     found: list[tuple[int, config.Inet | config.Unix, bool]] = []
     for listener in settings.listener:
-        if listener.protocol == "lmtp" or listener.tls == "implicit" or listener.auth == "required":
+        if (
+            listener.protocol in ("lmtp", "managesieve")
+            or listener.tls == "implicit"
+            or listener.auth == "required"
+        ):
             continue
         for address in listener.addresses:
             if isinstance(address, config.Unix):

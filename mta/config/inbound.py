@@ -137,20 +137,21 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: NameOrEmpty = ""
     """Name in logs and metrics. Default: the protocol ("submissions" for submission with implicit TLS)."""
-    protocol: Literal["smtp", "submission", "lmtp"] = "smtp"
+    protocol: Literal["smtp", "submission", "lmtp", "managesieve"] = "smtp"
     """`smtp` receives mail for our domains (and relays for trusted networks), `submission` takes mail of
-    our users (RFC 6409), `lmtp` takes mail of a local server (RFC 2033)."""
+    our users (RFC 6409), `lmtp` takes mail of a local server (RFC 2033). `managesieve` lets users edit their
+    scripts and administrators the policy (RFC 5804, docs/managesieve.md)."""
     addresses: tuple[Listen, ...] = ()
     """Addresses and ports, paths of Unix sockets ("unix:/run/tamis/lmtp"), or sockets handed over by
-    systemd ("fd:smtp"). Default: the protocol's port (25, 587, 465 with implicit TLS) on all addresses of
-    IPv4 and IPv6; for `lmtp` the socket `lmtp` in process.runtime_directory."""
+    systemd ("fd:smtp"). Default: the protocol's port (25, 587, 465 with implicit TLS, 4190) on all addresses
+    of IPv4 and IPv6; for `lmtp` the socket `lmtp` in process.runtime_directory."""
     socket_mode: Mode = 0o660
     """Permissions of its Unix sockets: for programs of process.user and its group. "0666" lets every
     local program connect that the folder lets through."""
     tls: Literal["auto", "none", "starttls", "required", "implicit"] = "auto"
     """`none`: no TLS; `starttls`: offered (RFC 3207); `required`: nothing but STARTTLS before TLS;
-    `implicit`: TLS from the first octet (RFC 8314, port 465). `auto` is `required` for submission,
-    `starttls` for smtp when there are certificates, otherwise `none`."""
+    `implicit`: TLS from the first octet (RFC 8314, port 465). `auto` is `required` for submission and
+    managesieve, `starttls` for smtp when there are certificates, otherwise `none`."""
     certificates: tuple[Name, ...] = ()
     """Names of [certificates.NAME]; the client's server name (SNI) selects, the first is used when it
     selects none. Default: all."""
@@ -160,8 +161,8 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     require_client_certificate: bool = False
     """Refuse the handshake of a client without a certificate by client_ca."""
     auth: Literal["auto", "none", "optional", "required"] = "auto"
-    """`required`: no MAIL without AUTH (530 5.7.0). `auto` is `required` for submission, otherwise `none`:
-    on port 25 passwords are only guessed."""
+    """`required`: no MAIL without AUTH (530 5.7.0). `auto` is `required` for submission and managesieve,
+    otherwise `none`: on port 25 passwords are only guessed."""
     proxy_protocol_from: tuple[Network, ...] = ()
     """Load balancers that send a PROXY header (version 1 or 2) before everything else. It is required
     from them and never accepted from others."""
@@ -239,7 +240,8 @@ class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     (553 5.7.1)."""
     master_users: tuple[Login, ...] = ()
     """Users that may send as anybody in spite of sender_login: the web mail server, a scanner, mailing
-    lists. The password of such a user forges any sender, so none by default."""
+    lists. The password of such a user forges any sender, so none by default. On a managesieve listener they
+    are the administrators who edit the site's policy."""
 
 
 class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -262,7 +264,7 @@ class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """NUL octets in a message (RFC 5322 4: not allowed): refuse it (550 5.6.0), or remove them."""
 
 
-STANDARD_PORTS = {"smtp": 25, "submission": 587, "submissions": 465}
+STANDARD_PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "managesieve": 4190}
 """Ports of the default addresses, by protocol (IANA)."""
 
 

@@ -20,6 +20,7 @@ from mta.config.read import read_struct
 from mta.config.rules import check_rules
 from mta.config.schema import Config
 from mta.config.settle import Machine, settle
+from mta.config.site_script import with_site_script
 
 MAX_FILE = 4 * 1024 * 1024
 """Octets of the largest configuration file: a bigger one is another file."""
@@ -73,7 +74,13 @@ def examine(path: str, now: float | None = None) -> Report:
     from mta.config.files import check_files
 
     moment = time.time() if now is None else now
-    return _examine(text, path, this_machine, lambda config, findings: check_files(config, findings, moment))
+    return _examine(
+        text,
+        path,
+        this_machine,
+        with_site_script,
+        lambda config, findings: check_files(config, findings, moment),
+    )
 
 
 def check(path: str) -> tuple[Problem, ...]:
@@ -87,7 +94,7 @@ def parse(text: str, path: str = "tamis.toml", machine: Machine | None = None) -
     `path` stands in messages, and its folder is where relative paths begin.
     """
     here = machine or Machine("localhost.localdomain")
-    report = _examine(text, path, lambda name: here, lambda config, findings: None)
+    report = _examine(text, path, lambda name: here, lambda config, findings: config, lambda *_: None)
     if report.config is None:
         raise ConfigError(report.errors)
     return report.config
@@ -113,6 +120,7 @@ def _examine(
     text: str,
     path: str,
     find_machine: Callable[[str], Machine],
+    complete: Callable[[Config, Findings], Config],
     check: Callable[[Config, Findings], None],
 ) -> Report:
     try:
@@ -129,7 +137,7 @@ def _examine(
             ("identity", "hostname"), "the machine has no fully qualified name", "this key to be set",
             reason=f"{machine.hostname} is used", warning=True,
         )  # fmt: skip
-    config = settle(config, machine, document, folder)
+    config = complete(settle(config, machine, document, folder), findings)
     check_rules(config, findings)
     check(config, findings)
     return Report(None if findings.bad else config, findings.sorted())

@@ -93,6 +93,8 @@ def _listeners(config: Config, findings: Findings) -> None:
             _reference(findings, (*path, "certificates", number), name, config.certificates, "certificates")
         _listener_tls(config, index, findings)
         _listener_auth(config, index, findings)
+        if listener.protocol == "managesieve":
+            _listener_scripts(config, index, findings)
 
 
 def _listener_tls(config: Config, index: int, findings: Findings) -> None:
@@ -126,6 +128,22 @@ def _listener_auth(config: Config, index: int, findings: Findings) -> None:
             path, f'"{listener.auth}" with tls = "none"', "TLS on this listener",
             reason="auth.require_tls offers AUTH over TLS only, so nobody could log in",
         )  # fmt: skip
+
+
+def _listener_scripts(config: Config, index: int, findings: Findings) -> None:
+    """What belongs to mail has no place where scripts are edited."""
+    listener, path = config.listener[index], ("listener", index)
+    if listener.auth != "required" and findings.is_sound((*path, "auth")):
+        findings.add(
+            (*path, "auth"), f'found "{listener.auth}" with protocol = "managesieve"', '"required"',
+            reason="scripts are somebody's",
+        )  # fmt: skip
+    for key in ("xclient_from", "xforward_from", "greet_delay", "discard_ehlo_keywords", "signing_domain"):
+        if getattr(listener, key) and findings.is_sound((*path, key)):
+            findings.add(
+                (*path, key), 'found it with protocol = "managesieve"', "it not to be set",
+                reason="it is about mail",
+            )  # fmt: skip
 
 
 def _addresses(config: Config, findings: Findings) -> None:

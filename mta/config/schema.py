@@ -15,6 +15,7 @@ from mta.config.checks import Checks
 from mta.config.dns import Dns
 from mta.config.filtering import ContentFilter, Milter, PolicyServer, Scanner
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
+from mta.config.managesieve import ManageSieve
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
 from mta.config.notation import DomainName, Name
 from mta.config.outbound import Backend, Delivery, Domain, Policy, Relay
@@ -49,6 +50,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policy_servers: dict[Name, PolicyServer] = {}
     scanners: dict[Name, Scanner] = {}
     filters: dict[Name, ContentFilter] = {}
+    managesieve: ManageSieve = ManageSieve()
     message: Message = Message()
     delivery: Delivery = Delivery()
     queue: Queue = Queue()

@@ -117,7 +117,7 @@ def _listener(config: Config, listener: Listener, table: Any) -> Listener:
     tls = listener.tls if listener.tls != "auto" else _tls(config, listener)
     auth = listener.auth
     if auth == "auto":
-        auth = "required" if listener.protocol == "submission" else "none"
+        auth = "required" if listener.protocol in ("submission", "managesieve") else "none"
     service = "submissions" if (listener.protocol, tls) == ("submission", "implicit") else listener.protocol
     return replace(
         listener,
@@ -131,7 +131,7 @@ def _listener(config: Config, listener: Listener, table: Any) -> Listener:
 
 
 def _tls(config: Config, listener: Listener) -> Literal["none", "starttls", "required"]:
-    if listener.protocol == "submission":
+    if listener.protocol in ("submission", "managesieve"):
         return "required"
     return "starttls" if listener.protocol == "smtp" and config.certificates else "none"
 
@@ -144,6 +144,8 @@ def _addresses(config: Config, service: str) -> tuple[Inet | Unix, ...]:
             return standard_addresses(587)
         case "submissions":
             return standard_addresses(465)
+        case "managesieve":
+            return standard_addresses(4190)
     return standard_addresses(25)
 
 

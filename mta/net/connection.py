@@ -19,9 +19,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mta.net.dialogue import Dialogue
 from mta.reply import Reply
 from mta.smtp import events as ev
-from mta.smtp.server import ServerSession
 from mta.smtp.state import State
 
 READ_AHEAD = 64 * 1024
@@ -57,7 +57,7 @@ class Timeouts:
 class Receiver(Protocol):
     """Decides what is said in a session."""
 
-    def handle(self, event: ev.Event) -> Work | None:
+    def handle(self, event: Any) -> Work | None:
         """Answer an event at once, or return a coroutine that will."""
 
     def tls_started(self, ssl_object: ssl.SSLObject) -> None:
@@ -154,13 +154,13 @@ class Connection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
-    _smtp: ServerSession
+    _smtp: Dialogue
     _receiver: Receiver
 
     def __init__(
         self,
         connections: Connections,
-        create: Callable[[Connection, asyncio.Transport], tuple[ServerSession, Receiver]],
+        create: Callable[[Connection, asyncio.Transport], tuple[Dialogue, Receiver]],
         server_context: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         """`create` makes session and receiver; `server_context` gives the context of STARTTLS."""

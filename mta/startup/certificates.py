@@ -21,7 +21,7 @@ SOON = timedelta(days=7)
 def listener_tls(site: Site) -> Iterator[tuple[config.Listener, ServerTls | CertificateError]]:
     """What each listener with TLS serves, or why it cannot."""
     for listener in site.settings.listener:
-        if listener.tls == "none" or listener.protocol == "lmtp":
+        if listener.tls == "none" or listener.protocol in ("lmtp", "managesieve"):
             continue
         try:
             yield (

@@ -60,7 +60,7 @@ def site_of(settings: config.Config) -> Site:
     """What a configuration claims."""
     services: list[Service] = []
     for listener in settings.listener:
-        if listener.protocol == "lmtp":
+        if listener.protocol in ("lmtp", "managesieve"):
             continue
         role: Role = "smtp"
         if listener.protocol == "submission":

@@ -118,7 +118,7 @@ async def open_relay(site: Site, world: World) -> list[Result]:
     senders = ["", f"postmaster@{site.domains[0]}" if site.domains else "stranger@elsewhere.example"]
     results = []
     for listener in site.settings.listener:
-        if listener.protocol == "lmtp":
+        if listener.protocol in ("lmtp", "managesieve"):
             continue
         answers: dict[str, Reply | TimeoutError | None] = {}
         for client in STRANGERS:

@@ -27,6 +27,7 @@ _PROOF = {
     "postfix-policyd-spf-python": "policyd-spf",
     "postgrey": "postgrey",
     "python3-milter": "/usr/lib/python3/dist-packages/Milter/__init__.py",
+    "sieve-connect": "sieve-connect",
     "strace": "strace",
     "swaks": "swaks",
     "unbound": "unbound",
