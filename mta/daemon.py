@@ -205,8 +205,8 @@ class Daemon:
         self._resolver = build_resolver(settings)
         self._build_transports()
         login = await build_authenticator(settings, self._users_file, self._limits)
-        authenticator = login and login.authenticator
-        self._backend = login and login.backend
+        authenticator = None if login is None else login.authenticator
+        self._backend = None if login is None else login.backend
         self._tables = build_tables(
             settings, self._resolver, lambda text: self._log.error("table", reason=text)
         )

@@ -87,6 +87,8 @@ SIEVE: tuple[Standard, ...] = (
       "sieve_ext.extensions.comparators"),
     S("RFC 3501", "IMAP4rev1", "partial", f"names of flags and of INBOX; {_ENGINE}",
       "sieve_ext.extensions.imap4flags sieve_ext.runtime.actions"),
-    S("RFC 5804", "ManageSieve", "no", "planned"),
+    S("RFC 5804", "ManageSieve", "partial",
+      "all commands; names of more than 240 octets are refused; no SASL security layers, no referrals",
+      "mta.managesieve.syntax mta.managesieve.session mta.managesieve.desk mta.scripts.store"),
 )
 # fmt: on

@@ -70,6 +70,8 @@ NO_LIMITS = {
     "mta.delivery.security.provider.SecuritySettings.level": "a level",
     "mta.delivery.security.tlsa.DANE_*": "numbers of the protocol",
     "mta.delivery.security.tlsa.[CFP]*": "numbers of the protocol",
+    "mta.scripts.store.*MODE": "permissions",
+    "mta.scripts.store.LOCK_POLL": "how often something is looked at",
     "mta.net.tlschain._DER": "a number of the library",
     "mta.reporting.daily.DAY": "a unit",
     "mta.reporting.daily.*_INTERVAL": "how often something is done",
