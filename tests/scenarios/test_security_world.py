@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from tests.peers.dnsworld import DnsWorld, Zone, running_dnsworld
 from tests.peers.needs import needs
 from tests.peers.postfix import running_postfix
 from tests.peers.smtptls import Mode, SmtpTls
+from tests.unit.test_security_sts import Web, plain
 
 pytestmark = pytest.mark.scenario
 
@@ -110,7 +112,9 @@ def zones() -> dict[str, Zone]:
             f"*.w 300 A 127.0.0.1\n*._tcp.wild 300 TLSA {ee}\nwild 300 A 127.0.0.1\n",
             nsec3=True,
         ),
-        "sts.test": Zone('_mta-sts 300 TXT "v=STSv1; id=1"\n', signed=False, delegated=False),
+        "sts.test": Zone(
+            '_mta-sts 300 TXT "v=STSv1; id=1"\nmta-sts 300 A 127.0.0.1\n', signed=False, delegated=False
+        ),
     }
 
 
@@ -347,6 +351,33 @@ def test_mta_sts(
         assert ("failure" in row) == (expected is not None)
 
     play(world, act, str(ca_file), POLICY.format(mode).encode())
+
+
+def test_policy_over_https(world: DnsWorld, tmp_path: Path) -> None:
+    web = Web(tmp_path, "mta-sts.sts.test")
+    web.answer = plain(POLICY.format("enforce").encode())
+
+    async def run() -> None:
+        stub = Stub([world.resolver])
+        async with web.serve() as port:
+            settings = SecuritySettings(ca_file=web.ca_file, https_port=port)
+            rows: list[tuple[str, Any]] = []
+            memory = Memory(tmp_path / "memory")
+            security = OutboundSecurity(
+                settings, stub, memory, Log(), now=lambda: 1_800_000_000.0,
+                record=lambda domain, row: rows.append((domain, row)),
+            )  # fmt: skip
+            station = Station(security, stub, rows, memory)
+            found = await station.requirement("sts.test", "mx.sts.test")
+            assert isinstance(found, Requirement)
+            assert found.level is Level.STS
+            refused = await station.requirement("sts.test", "mx.evil.test")
+            assert isinstance(refused, Reply)
+            assert len(web.asked) == 1
+            await security.close()
+        stub.close()
+
+    asyncio.run(run())
 
 
 def test_server_that_is_silent_in_the_handshake(world: DnsWorld) -> None:
