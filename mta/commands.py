@@ -93,6 +93,20 @@ def _sieve_app() -> typer.Typer:
     return make_app()
 
 
+def _director_app() -> typer.Typer:
+    from mta.cli_director import make_app
+
+    chosen = [default_configuration()]
+    directors = make_app(lambda: chosen[0])
+
+    @directors.callback()
+    def options(config: Config) -> None:
+        """Spread users over mail stores."""
+        chosen[0] = config
+
+    return directors
+
+
 def _tls_app() -> typer.Typer:
     from mta.cli_tls import make_app
 
@@ -139,7 +153,7 @@ def _pins_app() -> typer.Typer:
 
 SUB_APPS = {
     "user": _user_app, "mailbox": _mailbox_app, "queue": _queue_app, "sieve": _sieve_app, "dkim": _dkim_app,
-    "tls": _tls_app,
+    "tls": _tls_app, "director": _director_app,
     "pins": _pins_app,
 }  # fmt: skip
 

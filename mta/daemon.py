@@ -24,6 +24,7 @@ from mta import assembly, config, log
 from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report, wants_dmarc_reports
 from mta.daemon_certificates import build_judge
+from mta.daemon_director import Directors
 from mta.daemon_dns import build_resolver
 from mta.daemon_filters import build_programs
 from mta.daemon_login import build_authenticator
@@ -118,6 +119,8 @@ class Daemon:
             raise ValueError(str(error)) from error
         if self._queue is not None:
             await self._queue.start()
+        if self._directors is not None:
+            self._spawn(await self._directors.begin(self._queue))
         for listener in self._listeners:
             await listener.start()
         self._spawn(self._sweep())
@@ -210,6 +213,7 @@ class Daemon:
         self._tables = build_tables(
             settings, self._resolver, lambda text: self._log.error("table", reason=text)
         )
+        self._directors = Directors(settings, self._fixed) if settings.director else None
         policy = self._policy = self._build_policy(authenticator)
         self._unacknowledged = Unacknowledged(
             self._link,
@@ -343,6 +347,7 @@ class Daemon:
             tables=self._tables or NO_TABLES,
             ledger=self._ledger,
             resolver=self._resolver,
+            directors=self._directors or {},
         )
 
     def _users_file(self) -> UsersFile:

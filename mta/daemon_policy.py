@@ -11,10 +11,20 @@ from mta import config, log
 from mta.address import Address, domain_key, parse_address
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop
+from mta.director.director import Director
 from mta.net.limits import Networks
 from mta.policy.ground import DomainRule, Ground, PolicySettings
-from mta.policy.recipients import AskBackend, Directory, Everybody, Lookup, RecipientFile, RecipientSource
+from mta.policy.recipients import (
+    AskBackend,
+    Directory,
+    Everybody,
+    Lookup,
+    RecipientFile,
+    RecipientSource,
+    Verify,
+)
 from mta.policy.verdict import SCRIPT_FAILED, Policy
+from mta.reply import Reply
 from mta.tables.table import Table
 
 if TYPE_CHECKING:
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
     from mta.tables.build import Tables
 
 NO_TABLES: Mapping[str, Table] = {}
+NO_DIRECTORS: Mapping[str, Director] = {}
 
 
 def build_tables(
@@ -71,6 +82,7 @@ def build_policy(
     tables: Mapping[str, Table] = NO_TABLES,
     ledger: Ledger | None = None,
     resolver: Resolver | None = None,
+    directors: Mapping[str, Director] = NO_DIRECTORS,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
@@ -87,7 +99,7 @@ def build_policy(
     from mta.policy.sieve.policy import SievePolicy, Site
     from mta.policy_services import build_services
 
-    ground = build_ground(settings, transports, users_file, complain, tables)
+    ground = build_ground(settings, transports, users_file, complain, tables, directors)
     if not settings.auth.sender_login:
         owns = _owns_everything
     services = {
@@ -161,6 +173,7 @@ def build_ground(
     users_file: Callable[[], UsersFile],
     complain: Callable[[str], None],
     tables: Mapping[str, Table] = NO_TABLES,
+    directors: Mapping[str, Director] = NO_DIRECTORS,
 ) -> Ground:
     """What the configuration says of domains and clients. Raises TableError, and what `users_file` raises."""
     policy = settings.policy
@@ -181,7 +194,7 @@ def build_ground(
                 found = asks.get(domain.backend)
                 if found is None:
                     found = asks[domain.backend] = AskBackend(
-                        transports[f"backend:{domain.backend}"].verify,
+                        _asker(domain, transports, directors),
                         time.monotonic,
                         positive=policy.recipient_cache_positive,
                         negative=policy.recipient_cache_negative,
@@ -197,6 +210,7 @@ def build_ground(
                     recipients(domain),
                     domain.subaddress_delimiter,
                     parse_address(domain.catch_all) if domain.catch_all else None,
+                    directors.get(domain.backend),
                 )
                 for name, domain in settings.domains.items()
             },
@@ -210,6 +224,21 @@ def build_ground(
             ),
         )
     )
+
+
+def _asker(
+    domain: config.Domain, transports: Mapping[str, FixedTransport], directors: Mapping[str, Director]
+) -> Verify:
+    """Who is asked whether a recipient exists: the back end, or of several the one that has the user."""
+    director = directors.get(domain.backend)
+    if director is None:
+        return transports[f"backend:{domain.backend}"].verify
+
+    async def ask(sender: Address, address: Address) -> Reply:
+        hop = director.hop(address.key)
+        return hop if isinstance(hop, Reply) else await transports[hop.transport].verify(sender, address)
+
+    return ask
 
 
 def networks(networks: tuple[str, ...]) -> Callable[[str], bool]:

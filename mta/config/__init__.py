@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mta.config.authentication import Authentication, Signing
 from mta.config.checks import Checks
+from mta.config.directors import Director
 from mta.config.dns import Dns, DnsServer
 from mta.config.filtering import ContentFilter, Milter, PolicyServer, Scanner
 from mta.config.inbound import (
@@ -58,6 +59,7 @@ __all__ = [
     "ContentFilter",
     "Control",
     "Delivery",
+    "Director",
     "Dns",
     "DnsServer",
     "Domain",

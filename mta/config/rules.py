@@ -14,6 +14,7 @@ from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Inet, Inherited, Unix
 from mta.config.outbound import NextHopLimits, TlsLevel
 from mta.config.problems import Findings, closest
+from mta.config.rules_director import check_directors
 from mta.config.rules_world import check_world
 from mta.config.schema import Config
 from mta.config.settle import STORE
@@ -36,6 +37,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     _domains(config, findings)
     _backends(config, findings)
     _relays(config, findings)
+    check_directors(config, findings)
     check_world(config, findings)
     _policy(config, findings)
     check_tables(config, findings)
@@ -211,7 +213,8 @@ def _domains(config: Config, findings: Findings) -> None:
                 )  # fmt: skip
         else:
             hint = "set store.enabled = true for the embedded store" if domain.backend == STORE else ""
-            _reference(findings, where, domain.backend, config.backends, "backends", hint)
+            if domain.backend not in config.director:
+                _reference(findings, where, domain.backend, config.backends, "backends", hint)
         if domain.catch_all and findings.is_sound((*path, "catch_all")):
             if domain.recipients.kind == "all":
                 findings.add(

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from mta.config.authentication import Authentication, Signing
 from mta.config.checks import Checks
+from mta.config.directors import Director
 from mta.config.dns import Dns
 from mta.config.filtering import ContentFilter, Milter, PolicyServer, Scanner
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
@@ -39,6 +40,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checks: Checks = Checks()
     domains: dict[DomainName, Domain] = {}
     backends: dict[Name, Backend] = {}
+    director: dict[Name, Director] = {}
     relays: dict[Name, Relay] = {}
     outbound: Outbound = Outbound()
     sources: dict[Name, OutboundSource] = {}

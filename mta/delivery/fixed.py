@@ -122,6 +122,12 @@ class FixedTransport:
         return self._settings.recipient_limit
 
     @property
+    def is_down(self) -> bool:
+        """True when no server has answered lately, and none is due to be tried again."""
+        now = self._loop.time() if self._loop is not None else 0.0
+        return all(health.failures and (health.retry_at > now or health.probing) for health in self._health)
+
+    @property
     def pools(self) -> Mapping[str, Pool]:
         """The pools by endpoint, for metrics."""
         return {server.name: server.pool for server in self._servers}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from mta.address import Address, parse_address, split_subaddress
 from mta.delivery.outcome import NextHop
+from mta.director.director import Director
 from mta.envelope import Envelope, Recipient
 from mta.policy.recipients import NO_SUCH_USER, Existence, RecipientSource
 from mta.policy.verdict import CONTINUE, NO_ADVICE, Advice, Indifferent, Tried, Verdict
@@ -36,6 +37,22 @@ class DomainRule:
     recipients: RecipientSource
     subaddress_delimiters: str = "+"
     catch_all: Address | None = None
+    director: Director | None = None
+    """Chooses the next hop for each user in place of `next_hop`."""
+
+    def hop(self, address: Address) -> NextHop | Reply:
+        """Where mail for an address of the domain goes."""
+        if self.director is None:
+            return self.next_hop
+        return self.director.hop(self.base(address).key)
+
+    def base(self, address: Address) -> Address:
+        """The address without its detail."""
+        if self.subaddress_delimiters:
+            user, detail = split_subaddress(address.local, self.subaddress_delimiters)
+            if detail is not None:
+                return address.with_local(user)
+        return address
 
 
 @dataclass(slots=True, frozen=True)
@@ -110,7 +127,7 @@ class Ground(Indifferent):
         settings = self.settings
         rule = settings.domains.get(recipient.address.domain)
         if rule is not None:
-            return rule.next_hop
+            return rule.hop(recipient.address)
         if settings.relay is not None:
             return settings.relay
         return NextHop("mx", recipient.address.domain) if settings.world else NO_ROUTE

@@ -1,0 +1,164 @@
+"""`tamis director`: users and the mail stores that have their mailboxes, on all nodes.
+
+Changes are kept in the queue's store, from where every worker takes them within director.NAME.refresh. They
+need no running server. Exit statuses: 0 done, 1 refused or the store does not answer, 78 the configuration is
+wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mailqueue.store.base import Store, StoreError
+from mta import config
+from mta.address import AddressError, parse_address
+from mta.daemon_director import configured_weights, read_users
+from mta.director import shared, state
+from mta.director.director import Director
+from mta.director.state import DirectorState, Refused
+from mta.policy.watched import TableError
+from mta.queue_stores import become_server_user, opened_stores, read_configuration
+from mta.spool.remote import QueueProblem
+
+EXIT_REFUSED, EXIT_CONFIG = 1, 78
+T = TypeVar("T")
+Act = Callable[[DirectorState, Mapping[str, int], config.Config], DirectorState]
+"""A change of the state of a director with these weights in this configuration."""
+
+NameOption = Annotated[
+    str, typer.Option("--director", metavar="NAME", help="Which [director.NAME]; default: the only one.")
+]
+Backend = Annotated[str, typer.Argument(metavar="BACKEND", help="Name of a [backends.NAME].")]
+Weight = Annotated[int, typer.Argument(min=0, max=1000, help="Its share of the users; 0 drains it.")]
+User = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of a user.")]
+
+
+def make_app(configuration: Callable[[], str]) -> typer.Typer:
+    """The sub-command."""
+    app = typer.Typer(
+        help="Spread users over mail stores.", no_args_is_help=True, pretty_exceptions_enable=False
+    )
+
+    def chosen(name: str) -> tuple[config.Config, str]:
+        try:
+            settings = read_configuration(configuration())
+            become_server_user(settings)
+        except (config.ConfigError, QueueProblem) as error:
+            _refuse(str(error), EXIT_CONFIG)
+        names = list(settings.director)
+        found = name or (names[0] if len(names) == 1 else "")
+        if found not in settings.director:
+            _refuse(f"--director: one of {', '.join(names) or 'none, for there is no [director.NAME]'}")
+        return settings, found
+
+    def change(
+        name: str, act: Callable[[DirectorState, Mapping[str, int], config.Config], DirectorState]
+    ) -> None:
+        settings, found = chosen(name)
+        weights = configured_weights(settings.director[found])
+
+        async def work(store: Store) -> DirectorState:
+            return await shared.change(store, found, lambda old: act(old, weights, settings))
+
+        _show(found, weights, _on_store(settings, work))
+
+    @app.command()
+    def status(
+        name: NameOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    ) -> None:
+        """Show weights and moved users."""
+        settings, found = chosen(name)
+        weights = configured_weights(settings.director[found])
+        _, now = _on_store(settings, lambda store: shared.read(store, found))
+        if as_json:
+            facts = {"director": found, "weights": now.effective(weights), "moved": now.moved}
+            typer.echo(json.dumps(facts, indent=2))
+        else:
+            _show(found, weights, now)
+
+    @app.command()
+    def where(user: User, name: NameOption = "") -> None:
+        """Show which back end has the mailbox of a user."""
+        settings, found = chosen(name)
+        section = settings.director[found]
+        director = Director(found, configured_weights(section))
+        if section.table:
+            try:
+                users = read_users(Path(section.table))
+            except TableError as error:
+                _refuse(str(error))
+            director.table = lambda: users
+        _, now = _on_store(settings, lambda store: shared.read(store, found))
+        director.apply(now)
+        typer.echo(director.place(_user(user)) or "nobody")
+
+    @app.command()
+    def add(backend: Backend, weight: Weight = 100, name: NameOption = "") -> None:
+        """Let a back end take users."""
+        change(
+            name, lambda old, weights, settings: state.add(old, weights, settings.backends, backend, weight)
+        )
+
+    @app.command("set")
+    def set_weight(backend: Backend, weight: Weight, name: NameOption = "") -> None:
+        """Change the share of a back end; 0 drains it."""
+        change(name, lambda old, weights, _: state.set_weight(old, weights, backend, weight))
+
+    @app.command()
+    def remove(backend: Backend, name: NameOption = "") -> None:
+        """Take a back end out."""
+        change(name, lambda old, weights, _: state.remove(old, weights, backend))
+
+    @app.command()
+    def move(
+        user: User,
+        backend: Annotated[str, typer.Argument(metavar="[BACKEND]", help="Default: as the hash says.")] = "",
+        name: NameOption = "",
+    ) -> None:
+        """Give a user a back end, whatever the hash says."""
+        key = _user(user)
+        change(name, lambda old, weights, _: state.move(old, weights, key, backend))
+
+    return app
+
+
+def _show(name: str, configured: Mapping[str, int], now: DirectorState) -> None:
+    weights = now.effective(configured)
+    total = sum(weights.values())
+    table = Table("Back end", "Weight", "Share", "Moved here", box=None)
+    for backend, weight in weights.items():
+        moved = sum(place == backend for place in now.moved.values())
+        share = f"{100 * weight / total:.0f} %" if total else "-"
+        table.add_row(backend, f"{weight}" if weight else "0 (drained)", share, str(moved))
+    Console().print(table)
+
+
+def _on_store(settings: config.Config, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+    async def run() -> T:
+        async with opened_stores(settings, new=True) as store:
+            return await work(store)
+
+    try:
+        return asyncio.run(run())
+    except (Refused, QueueProblem, StoreError) as error:
+        _refuse(str(error))
+
+
+def _user(text: str) -> str:
+    try:
+        return parse_address(text).key
+    except AddressError as error:
+        _refuse(f"{text!r} is no address: {error}")
+
+
+def _refuse(text: str, code: int = EXIT_REFUSED) -> NoReturn:
+    typer.echo(f"tamis: {text}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,132 @@
+"""The directors of a worker, put together from the configuration: the part of `mta.daemon` about them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mailqueue.store.base import Store, StoreError
+from mta import config, log
+from mta.address import AddressError, parse_address
+from mta.delivery.fixed import FixedTransport
+from mta.director.director import Director
+from mta.director.shared import read
+from mta.director.state import DirectorState
+from mta.policy.watched import TableError, Watched
+from mta.spool.service import QueueService
+
+FIRST = 5.0
+"""Seconds of a start that may go into reading the states; what is not read by then is answered 451."""
+
+
+UNREAD = 0.2
+"""Seconds between two looks while a state was never read."""
+
+
+def configured_weights(director: config.Director) -> dict[str, int]:
+    """Back ends and weights as the configuration has them."""
+    weights = director.weights or (100,) * len(director.backends)
+    return dict(zip(director.backends, weights, strict=True))
+
+
+def read_users(path: Path) -> dict[str, str]:
+    """A table of users and back ends. Raises TableError, which names file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: {error}") from error
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2:
+            raise TableError(f"{path}:{number}: expected an address and the name of a back end")
+        try:
+            found[parse_address(words[0]).key] = words[1]
+        except AddressError as error:
+            raise TableError(f"{path}:{number}: {error}") from error
+    return found
+
+
+class Directors(Mapping[str, Director]):
+    """All directors of a worker, by name, and what keeps them up to date."""
+
+    def __init__(self, settings: config.Config, transports: Mapping[str, FixedTransport]) -> None:
+        """Raises TableError."""
+        self._settings = settings
+        self._log = log.get("director")
+        self._made = {
+            name: self._make(name, section, transports) for name, section in settings.director.items()
+        }
+        self._store: Callable[[], Store | None] = lambda: None
+        self._silent = False
+
+    def __getitem__(self, name: str) -> Director:
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    async def begin(self, queue: QueueService | None) -> Coroutine[Any, Any, None]:
+        """Read the states if they can be had soon; returns what goes on reading them, to be run as a task."""
+        if queue is not None:
+            self._store = lambda: queue.store
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST):
+                    await self._look()
+        return self._follow()
+
+    async def _follow(self) -> None:
+        usual = min(section.refresh for section in self._settings.director.values())
+        while True:
+            unread = any(director.state is None for director in self._made.values())
+            await asyncio.sleep(min(UNREAD, usual) if unread else usual)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Read all states once; what cannot be read leaves what was known in force."""
+        store = self._store()
+        if store is None:
+            return
+        try:
+            for name, director in self._made.items():
+                _, state = await read(store, name)
+                if director.apply(state):
+                    weights = state.effective(director.configured)
+                    self._log.info("state", director=name, weights=weights, moved=len(state.moved))
+        except (StoreError, ValueError) as error:
+            if not self._silent:
+                self._log.error("state not read, what was known holds", reason=str(error))
+            self._silent = True
+        else:
+            self._silent = False
+
+    def _make(
+        self, name: str, section: config.Director, transports: Mapping[str, FixedTransport]
+    ) -> Director:
+        director = Director(name, configured_weights(section))
+        if section.table:
+            users = Watched(
+                Path(section.table), read_users, time.monotonic,
+                complain=lambda text: self._log.error("table", reason=text),
+            )  # fmt: skip
+            director.table = users.content
+        if section.on_down == "move":
+            director.is_down = partial(_is_down, transports)
+        if not self._settings.queue.enabled:
+            director.apply(DirectorState())  # there is no place for another one
+        return director
+
+
+def _is_down(transports: Mapping[str, FixedTransport], name: str) -> bool:
+    transport = transports.get(f"backend:{name}")
+    return transport is None or transport.is_down
