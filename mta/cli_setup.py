@@ -1,4 +1,4 @@
-"""The commands `tamis check` and `tamis dns`, which are about what the world knows of this server."""
+"""The commands `tamis check`, `tamis explain` and `tamis dns`: what this server is, and what it would do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mta.cli_options import Config, Json
 def add_commands(app: typer.Typer) -> None:
     """Add them to the app."""
     app.command()(check)
+    app.command()(explain)
     app.command()(dns)
 
 

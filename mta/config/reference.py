@@ -31,7 +31,7 @@ EXAMPLES = {
     ("certificates", "chain"): '"/etc/letsencrypt/live/mail.example.org/fullchain.pem"',
     ("certificates", "key"): '"/etc/letsencrypt/live/mail.example.org/privkey.pem"',
     ("backends", "addresses"): '["unix:/run/dovecot/lmtp"]',
-    ("director", "backends"): '["store1", "store2"]',
+    ("director", "backends"): '["dovecot"]',
     ("relays", "host"): '"smtp.example.net"',
     ("tables", "file"): '"vip"',
     ("milters", "address"): '"unix:/run/rspamd/milter.sock"',
