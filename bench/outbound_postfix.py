@@ -1,0 +1,152 @@
+"""Postfix doing what `bench.outbound` measures: 4 kB over TLS with verified DANE to 50 destinations.
+
+Postfix takes its resolver from /etc/resolv.conf alone and connects to port 25 alone, so it runs in a mount
+namespace of its own, with Unbound on port 53 and the sink on port 25 of loopback addresses that nobody else
+has. Its queue is filled first, with delivery deferred; measured is the delivery, from the first message at
+the sink to the last, and the processor time of all its processes meanwhile. Connections are reused through
+tlsproxy as it is done by default where that is on (`smtp_tls_connection_reuse`). Needs root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.outbound import DESTINATIONS, message
+from bench.processes import cpu_seconds
+from bench.workplace import program
+
+RESOLVER = "127.0.53.1"
+MESSAGES = 1500
+SESSIONS = 8
+PATIENCE = 90.0
+"""Seconds for a drain."""
+_SETTINGS = """\
+default_transport = smtp
+relay_transport = smtp
+smtpd_recipient_restrictions = permit_mynetworks, reject
+smtp_dns_support_level = dnssec
+smtp_host_lookup = dns
+smtp_tls_security_level = dane
+smtp_tls_loglevel = 1
+smtp_tls_connection_reuse = yes
+default_process_limit = 200
+default_destination_concurrency_limit = 20
+queue_run_delay = 3s
+maximal_backoff_time = 3s
+minimal_backoff_time = 3s
+defer_transports = smtp
+"""
+_SERVICES = """\
+smtp unix - - n - - smtp
+tlsproxy unix - - n - 0 tlsproxy
+scache unix - - n - 1 scache
+showq unix n - n - - showq
+flush unix n - n 1000? 0 flush
+"""
+
+
+def measure_postfix(messages: int = MESSAGES) -> tuple[float, float]:
+    """Messages a second and microseconds of processor time a message. Raises RuntimeError."""
+    with tempfile.TemporaryDirectory() as folder:
+        resolv = Path(folder) / "resolv.conf"
+        resolv.write_text(f"nameserver {RESOLVER}\noptions trust-ad edns0\n")
+        script = f'mount --bind {resolv} /etc/resolv.conf && exec "$@"'
+        inside = [sys.executable, "-m", "bench.outbound_postfix", str(messages)]
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *inside]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT "):
+            rate, cpu = line.split()[1:]
+            return float(rate), float(cpu)
+    raise RuntimeError(f"Postfix was not measured:\n{done.stdout}\n{done.stderr[-2000:]}")
+
+
+def _inside(messages: int) -> None:
+    import trustme
+
+    from mta.delivery.security.der import public_key_info
+    from tests.peers.dnsworld import Zone, running_dnsworld
+    from tests.peers.postfix import running_postfix
+
+    leaf = trustme.CA().issue_cert("sink.test")
+    pem = leaf.private_key_and_cert_chain_pem.bytes()
+    der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
+    key = hashlib.sha256(public_key_info(der)).hexdigest()
+    text = "".join(
+        f"d{n} 300 MX 10 mx{n}\nmx{n} 300 A 127.2.0.{n}\n_25._tcp.mx{n} 300 TLSA 3 1 1 {key}\n"
+        for n in range(1, DESTINATIONS + 1)
+    )
+    with tempfile.TemporaryDirectory() as folder, running_dnsworld({"bench.test": Zone(text)}) as world:
+        chain = Path(folder) / "chain.pem"
+        chain.write_bytes(pem)
+        settings = (world.folder / "unbound.conf").read_text()
+        settings = settings.replace("interface: 127.0.0.1", f"interface: {RESOLVER}")
+        settings = settings.replace(f"port: {world.resolver.port}\n", "port: 53\n")
+        settings = settings.replace("unbound.pid", "second.pid").replace("unbound.log", "second.log")
+        (world.folder / "second.conf").write_text(settings)
+        unbound = [program("unbound", "unbound"), "-d", "-c", str(world.folder / "second.conf")]
+        sink = [sys.executable, "-m", "bench.outbound", "--sink", "25", str(chain)]
+        with subprocess.Popen(unbound) as resolver, subprocess.Popen(sink, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            try:
+                process.stdout.readline()
+                with running_postfix(pem, _SETTINGS, _SERVICES) as postfix:
+                    _fill(postfix.port, messages)
+                    _drain(postfix.folder, messages)
+            finally:
+                process.terminate()
+                resolver.terminate()
+
+
+def _fill(port: int, messages: int) -> None:
+    octets = b"".join(message().chunks())
+    clients = [smtplib.SMTP("127.0.0.1", port) for _ in range(SESSIONS)]
+    for number in range(messages):
+        to = f"b@d{number % DESTINATIONS + 1}.bench.test"
+        clients[number % SESSIONS].sendmail("a@us.test", [to], octets)
+    for client in clients:
+        client.quit()
+
+
+def _drain(folder: Path, messages: int) -> None:
+    etc = str(folder / "etc")
+    time.sleep(2.0)  # until all of it is in the deferred queue
+    for command in (["postconf", "-c", etc, "-e", "defer_transports="], ["postfix", "-c", etc, "reload"]):
+        subprocess.run(command, check=True, capture_output=True)
+    master = int((folder / "spool/pid/master.pid").read_text())
+    begun = spent = 0.0
+    first = 0
+    until = time.monotonic() + PATIENCE
+    while True:
+        count = _count()
+        now = time.perf_counter()
+        if not begun and count:
+            begun, first, spent = now, count, cpu_seconds(master)
+        if count >= messages:
+            break
+        if time.monotonic() > until:
+            raise RuntimeError(f"{count} of {messages}: {(folder / 'mail.log').read_text()[-2000:]}")
+        time.sleep(0.01)
+    if "Verified TLS connection" not in (folder / "mail.log").read_text():
+        raise RuntimeError("Postfix did not verify anybody")
+    done = messages - first
+    print("RESULT", done / (now - begun), (cpu_seconds(master) - spent) / done * 1e6, flush=True)
+
+
+def _count() -> int:
+    with socket.create_connection(("127.2.0.1", 25)) as sock:
+        sock.recv(100)
+        sock.sendall(b"COUN\r\n")
+        return int(sock.recv(100).split()[1])
+
+
+if __name__ == "__main__":
+    _inside(int(sys.argv[1]))
