@@ -266,3 +266,46 @@ def test_close_ends_everything() -> None:
             assert server.open == 0
 
     run(main())
+
+
+def test_a_connection_that_does_not_fit_is_not_given_and_makes_room() -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            pool = pool_for(server, PoolLimits(max_connections=1))
+            first = await pool.acquire(soon())
+            first.note = "one"
+            pool.release(first)
+            assert pool.take(lambda connection: connection.note == "other") is None
+            assert pool.take(lambda connection: connection.note == "one") is first
+            pool.release(first)
+            other = await pool.acquire(soon(), fits=lambda connection: connection.note == "other")
+            assert other is not first
+            assert server.connections == 2
+            pool.release(other)
+            await pool.close()
+
+    run(main())
+
+
+def test_who_waits_gets_a_connection_that_fits_or_its_place() -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            pool = pool_for(server, PoolLimits(max_connections=1))
+            first = await pool.acquire(soon())
+            first.note = "one"
+
+            async def user(note: str) -> OutboundConnection:
+                connection = await pool.acquire(soon(), fits=lambda connection: connection.note == note)
+                pool.release(connection)
+                return connection
+
+            waiting = [asyncio.create_task(user(note)) for note in ("other", "one")]
+            await asyncio.sleep(0.01)
+            pool.release(first)
+            other, same = await asyncio.gather(*waiting)
+            assert same is first  # it fits the second one, who need not wait for the first
+            assert other is not first
+            assert server.connections == 2
+            await pool.close()
+
+    run(main())
