@@ -5,6 +5,7 @@ dnspython is a tenth of a worker's start, so it is imported only where a resolve
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
 from mta import config
@@ -28,6 +29,10 @@ def build_resolver(settings: config.Config) -> Stub | None:
     from mta.net.resolver.system import system_resolvers
 
     servers: list[Address] = []
+    keys = frozenset(base64.b64decode(key) for key in dns.tls_keys)
     for resolver in dns.resolvers:
-        servers += [Address(resolver.host, resolver.port)] if resolver.host else system_resolvers()
+        if not resolver.host:
+            servers += system_resolvers()
+        else:
+            servers.append(Address(resolver.host, resolver.port, keys if resolver.tls else frozenset()))
     return Stub(servers, StubSettings(CacheSettings(entries=dns.cache_entries)))

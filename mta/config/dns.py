@@ -6,6 +6,7 @@ print. Durations are seconds in the program. Nothing here opens a file or a sock
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from msgspec import Meta, Struct
 
 from mta.config.notation import Duration, Notation
 
+TLS = "tls://"
+_PORTS = {False: 53, True: 853}
 SYSTEM = "system"
 """The word for the servers of /etc/resolv.conf."""
 
@@ -23,10 +26,14 @@ class DnsServer(Struct, frozen=True):
     host: str
     """IP address in canonical form; "" for the servers of /etc/resolv.conf."""
     port: int = 53
+    tls: bool = False
+    """Asked over TLS; it must have one of `Dns.tls_keys`."""
 
     def __str__(self) -> str:
         if not self.host:
             return SYSTEM
+        if self.tls:
+            return f"{TLS}[{self.host}]:{self.port}" if ":" in self.host else f"{TLS}{self.host}:{self.port}"
         if self.port == 53:
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -36,6 +43,8 @@ def parse_dns_server(text: str, folder: str) -> DnsServer:
     """A resolver: "system", or an IP address with or without a port. Raises ValueError."""
     if text == SYSTEM:
         return DnsServer("")
+    tls = text.startswith(TLS)
+    text = text.removeprefix(TLS)
     host, port = text, ""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -50,12 +59,28 @@ def parse_dns_server(text: str, folder: str) -> DnsServer:
         raise ValueError(f"{host!r} is no IP address") from None
     if port and (not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536):
         raise ValueError(f"{port!r} is no port")
-    return DnsServer(address, int(port or 53))
+    return DnsServer(address, int(port or _PORTS[tls]), tls)
 
+
+def parse_key(text: str, folder: str) -> str:
+    """The SHA-256 of a public key in base64. Raises ValueError."""
+    try:
+        octets = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError("it is no base64") from None
+    if len(octets) != 32:
+        raise ValueError(f"it has {len(octets)} octets, not 32")
+    return base64.b64encode(octets).decode()
+
+
+KeyDigest = Annotated[
+    str, Notation("key", "the SHA-256 of a public key in base64 (44 characters)", parse_key)
+]
+"""The SHA-256 of a public key in base64."""
 
 DnsServerAddress = Annotated[
     DnsServer,
-    Notation("resolver", '"127.0.0.1", "[::1]:5353" or "system"', parse_dns_server),
+    Notation("resolver", '"127.0.0.1", "[::1]:5353", "tls://192.0.2.1:853" or "system"', parse_dns_server),
 ]
 """A resolver."""
 
@@ -65,9 +90,13 @@ class Dns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     resolvers: tuple[DnsServerAddress, ...] = ()
     """Resolvers, the first one first: "127.0.0.1" for one that validates (DNSSEC) on this machine, which is
-    what you want; "system" for those of /etc/resolv.conf. Only what comes over loopback can be *secure*.
-    Default: none; then nothing is asked of the DNS, and what would need it says that it was not looked
-    at."""
+    what you want; "system" for those of /etc/resolv.conf. Only what comes over loopback can be *secure*, or
+    over TLS ("tls://192.0.2.1") from a server with one of tls_keys. Default: none; then nothing is asked of
+    the DNS, and what would need it says that it was not looked at."""
+    tls_keys: tuple[KeyDigest, ...] = ()
+    """Keys of resolvers that are asked over TLS: the SHA-256 of the public key in base64 (RFC 7858 4.2); a
+    server with another key is not asked. `openssl x509 -in cert.pem -pubkey -noout | openssl pkey -pubin
+    -outform der | openssl dgst -sha256 -binary | base64` prints it."""
     timeout: Annotated[Duration, Meta(ge=0.1, le=60)] = 5.0
     """Time for the answer to one question; without one the result is temporary, never a refusal for good."""
     cache_entries: Annotated[int, Meta(ge=0)] = 10000

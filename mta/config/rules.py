@@ -41,6 +41,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     check_world(config, findings)
     _policy(config, findings)
     check_tables(config, findings)
+    _dns(config, findings)
     _signing(config, findings)
     check_filters(config, findings)
     _queue(config, findings)
@@ -316,6 +317,13 @@ def _policy(config: Config, findings: Findings) -> None:
                 ("policy", "trusted_networks", index), f'found "{text}"', f"a prefix of at least /{widest}",
                 reason="strangers in it could relay through us: an open relay",
             )  # fmt: skip
+
+
+def _dns(config: Config, findings: Findings) -> None:
+    for index, server in enumerate(config.dns.resolvers):
+        path: KeyPath = ("dns", "resolvers", index)
+        if server.tls and not config.dns.tls_keys and findings.is_sound(path, ("dns", "tls_keys")):
+            findings.add(path, f'found "{server}"', "dns.tls_keys for it")
 
 
 def _signing(config: Config, findings: Findings) -> None:

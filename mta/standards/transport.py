@@ -182,6 +182,8 @@ DNS: tuple[Standard, ...] = (
       "mta.net.resolver.server"),
     S("RFC 5452", "Resilience against Forged Answers", "partial",
       f"random ids and changing ports; {_RESOLVER}", "mta.net.resolver.server"),
+    S("RFC 7858", "DNS over TLS", "partial", "to resolvers known by their key; none is found by itself",
+      "mta.net.resolver.pinned"),
     S("RFC 8914", "Extended DNS Errors", "partial", f"for the log; {_RESOLVER}", "mta.net.resolver.wire"),
     S("RFC 4033", "DNS Security (with RFC 4034 and RFC 4035)", "no",
       "a validating resolver on this machine does it"),

@@ -38,12 +38,15 @@ def test_without_a_resolver_nothing_is_asked() -> None:
         ("[::1]:5353", DnsServer("::1", 5353)),
         ("0:0:0:0:0:0:0:1", DnsServer("::1")),
         ("system", DnsServer("")),
+        ("tls://192.0.2.1", DnsServer("192.0.2.1", 853, True)),
+        ("tls://[2001:db8::1]:8853", DnsServer("2001:db8::1", 8853, True)),
     ],
 )
 def test_how_a_resolver_is_written(written: str, server: DnsServer) -> None:
-    (found,) = parse(f'[dns]\nresolvers = ["{written}"]', FILE).dns.resolvers
+    keys = f'tls_keys = ["{"A" * 43}="]'
+    (found,) = parse(f'[dns]\nresolvers = ["{written}"]\n{keys}', FILE).dns.resolvers
     assert found == server
-    assert parse(f'[dns]\nresolvers = ["{found}"]', FILE).dns.resolvers == (server,)
+    assert parse(f'[dns]\nresolvers = ["{found}"]\n{keys}', FILE).dns.resolvers == (server,)
 
 
 def test_the_resolvers_are_asked_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

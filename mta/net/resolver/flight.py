@@ -128,6 +128,10 @@ class Flight:
             self._ask_next()
 
     def _send(self, server: Server, *, check_disabled: bool) -> bool:
+        if server.pinned is not None:
+            self.counters["sent"] += 1
+            self._over_tcp(server, check_disabled)
+            return True
         tail = wire.query_tail(self.asked, check_disabled=check_disabled)
         try:
             ticket = server.send(tail, _Asking(self, server, check_disabled))

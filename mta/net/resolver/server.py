@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mta.net.resolver.pinned import PinnedServer
+
 SOCKETS = 4
 """Connected sockets a server."""
 QUERIES_PER_SOCKET = 2000
@@ -40,6 +42,8 @@ class Address:
     host: str
     """An IP address."""
     port: int = 53
+    keys: frozenset[bytes] = frozenset()
+    """SHA-256 of public keys: it is asked over TLS, and must have one of them."""
 
     @property
     def is_loopback(self) -> bool:
@@ -86,7 +90,17 @@ Ticket = tuple[_Port, bytes]
 class Server:
     """A resolver. Belongs to one running loop."""
 
-    __slots__ = ("_clock", "_failures", "_loop", "_ports", "_random", "_resting", "address", "trusted")
+    __slots__ = (
+        "_clock",
+        "_failures",
+        "_loop",
+        "_ports",
+        "_random",
+        "_resting",
+        "address",
+        "pinned",
+        "trusted",
+    )
 
     def __init__(self, address: Address, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that only grow. Sockets are opened when they are needed.
@@ -94,8 +108,10 @@ class Server:
         Raises ValueError when the host is no IP address.
         """
         self.address = address
-        self.trusted = address.is_loopback
+        self.trusted = address.is_loopback or bool(address.keys)
         """Whether its AD bit counts."""
+        self.pinned = PinnedServer(address.host, address.port, address.keys) if address.keys else None
+        """How it is asked over TLS, None for a server without a key."""
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._ports: list[_Port] = []
@@ -144,6 +160,8 @@ class Server:
 
         Raises OSError or EOFError when no answer came.
         """
+        if self.pinned is not None:
+            return await self.pinned.ask(message)
         reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
         try:
             writer.write(len(message).to_bytes(2, "big") + message)
@@ -160,6 +178,8 @@ class Server:
 
     def close(self) -> None:
         """Close all sockets; what still waits is not told."""
+        if self.pinned is not None:
+            self.pinned.close()
         for port in self._ports:
             port.waiting.clear()
             self._close(port)
