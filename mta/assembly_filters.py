@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import fields
+
 from mailmilter.connection import Milter, Timeouts
 from mailmilter.constants import Stage
 from mailmilter.endpoint import Endpoint
 from mailmilter.macros import DEFAULT
 from mailmilter.policy import PolicyService, parse_action
 from mailmilter.values import DefaultAction
-from mta import config
+from mta import assembly, config
+from mta.config.outbound import NextHopLimits
 from mta.config.programs import EVERYWHERE
+from mta.delivery.fixed import FixedSettings
 from mta.policy.external.scanners import ScannerSettings
 from mta.policy.milter.milters import MilterSettings
 
@@ -106,6 +110,27 @@ def scanner_settings(
         )
         for name, one in settings.scanners.items()
     }
+
+
+def content_filter(name: str, content: config.ContentFilter, hostname: str, workers: int) -> FixedSettings:
+    """A content filter as a next hop."""
+    as_backend = config.Backend(
+        addresses=content.addresses,
+        protocol=content.protocol,
+        xforward=content.xforward,
+        **{one.name: getattr(content, one.name) for one in fields(NextHopLimits)},
+    )
+    return assembly.backend(name, as_backend, hostname, workers)
+
+
+def filtered(settings: config.Config) -> dict[str, str]:
+    """The transport of the content filter that all mail of a listener goes through, by listener."""
+    found: dict[str, str] = {}
+    for listener in settings.listener:
+        for name in serving(settings.filters, listener.name):
+            if settings.filters[name].returns_to != listener.name:
+                found.setdefault(listener.name, f"filter:{name}")
+    return found
 
 
 def destination(settings: config.Config) -> Callable[[str], str]:

@@ -127,4 +127,8 @@ def hops(settings: config.Config) -> dict[str, Limits]:
         f"relay:{name}": limits_of(relay.max_connections, queue.concurrency_initial, queue.rate, ours=False)
         for name, relay in settings.relays.items()
     }
+    limits |= {
+        f"filter:{name}": limits_of(one.max_connections, queue.concurrency_initial, queue.rate, ours=True)
+        for name, one in settings.filters.items()
+    }
     return limits

@@ -26,7 +26,7 @@ from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_
 from mta.daemon_certificates import build_judge
 from mta.daemon_director import Directors
 from mta.daemon_dns import build_resolver
-from mta.daemon_filters import build_programs
+from mta.daemon_filters import build_programs, filter_transports
 from mta.daemon_login import build_authenticator
 from mta.daemon_policy import NO_TABLES, build_ledger, build_policy, build_tables, networks, tell
 from mta.daemon_queue import build_queue
@@ -328,6 +328,7 @@ class Daemon:
             self._fixed[f"relay:{name}"] = FixedTransport(
                 assembly.relay(name, relay, hostname, workers, config.read_secret)
             )
+        self._fixed.update(filter_transports(settings, workers))
         self._transports.update(self._fixed)
         if settings.outbound.enabled and self._resolver is not None:
             from mta.daemon_world import World  # see the module text

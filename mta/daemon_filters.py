@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mta import config
+from mta.delivery.fixed import FixedTransport
 from mta.policy.verdict import Policy
 from mta.session import Session
 from mta.trace import missing_fields
@@ -52,12 +53,21 @@ class Programs:
             found = {**found, **scan_services(self.scanners)}
         return found
 
-    def around(self, settings: config.Config, policy: Policy) -> Policy:
-        """The policy, with what policy servers and milters do before and behind it."""
-        if self.policy_servers is not None:
+    def around(self, settings: config.Config, policy: Policy, base: Policy) -> Policy:
+        """The policy, with what content filters, policy servers and milters do around it.
+
+        `base` is asked about mail that comes back from a content filter.
+        """
+        returning = frozenset(content.returns_to for content in settings.filters.values())
+        if returning:
+            from mta.policy.traced import TracedPolicy
+
+            policy = TracedPolicy(policy, base, lambda session: session.listener in returning)
+        if self.policy_servers is not None or returning:
+            from mta.assembly_filters import filtered
             from mta.policy.external.pending import PendingPolicy
 
-            policy = PendingPolicy(policy, self.pending)
+            policy = PendingPolicy(policy, self.pending, filtered(settings))
         if self.milters is not None:
             from mta.policy.milter.policy import MilterPolicy
 
@@ -93,6 +103,19 @@ def build_programs(settings: config.Config, complain: Callable[[str, str, str], 
 
         programs.scanners = Scanners(scanner_settings(settings, config.read_secret))
     return programs
+
+
+def filter_transports(settings: config.Config, workers: int) -> dict[str, FixedTransport]:
+    """The content filters as next hops, by the names of their transports. Raises CertificateError."""
+    if not settings.filters:
+        return {}
+    from mta.assembly_filters import content_filter
+
+    hostname = settings.identity.hostname
+    return {
+        f"filter:{name}": FixedTransport(content_filter(name, one, hostname, workers))
+        for name, one in settings.filters.items()
+    }
 
 
 def _missing(hostname: str) -> Callable[[Session, Message], bytes]:

@@ -129,7 +129,10 @@ def build_policy(
         from mta.policy.traced import TracedPolicy, chosen, tell_log
 
         policy = TracedPolicy(stack(None), stack(tell_log), chosen(settings.policy.trace))
-    return policy if programs is None else programs.around(settings, policy)
+    if programs is None:
+        return policy
+    base = SievePolicy(load_base(settings), ground, site, tell, services)
+    return programs.around(settings, policy, base)
 
 
 def _build_recipient_scripts(

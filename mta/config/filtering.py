@@ -87,12 +87,12 @@ class ContentFilter(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fie
     addresses: tuple[Connect, ...]
     """Servers that are equal, tried in this order, such as ["127.0.0.1:10024"]."""
     returns_to: Name
-    """Name of the listener that takes the filtered mail: it asks no policy file, and has no filter."""
+    """Name of the listener that takes the filtered mail: of the policy it asks policy.base only."""
     protocol: Literal["smtp", "lmtp"] = "smtp"
     """LMTP answers for each recipient (RFC 2033)."""
     listeners: tuple[ListenerName, ...] = ()
     """Names of the listeners whose mail goes through it in any case; "*" is all but `returns_to`. Default:
-    none, mail goes through it where a policy file says `filter "NAME";`."""
+    none, mail goes through it where a policy file says `route :to "filter:NAME";`."""
     xforward: bool = True
     """Tell it by XFORWARD where the message came from, if it offers that to us."""
 

@@ -6,7 +6,7 @@ stage what Postfix calls DEFER_IF_PERMIT and DEFER_IF_REJECT: they hold for what
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 
 from mta.delivery.outcome import NextHop
@@ -52,9 +52,12 @@ class Pending:
             if copy.address.key not in known:
                 known.add(copy.address.key)
                 added.append(copy)
-        if self.route:
+        route = self.route or next(
+            (one.route for one in envelope.recipients if one.route[:7] == "filter:"), ""
+        )
+        if route:
             for one in (*envelope.recipients, *added):
-                one.route = self.route
+                one.route = route
         return replace(
             orders,
             held=orders.held or self.held,
@@ -68,8 +71,14 @@ class Pending:
 class PendingPolicy:
     """`mta.policy.verdict.Policy` with what is pending."""
 
-    def __init__(self, policy: Policy, pending: dict[str, Pending]) -> None:
-        """`pending` is by session; policy servers put there what they want."""
+    def __init__(
+        self, policy: Policy, pending: dict[str, Pending], filtered: Mapping[str, str] | None = None
+    ) -> None:
+        """`pending` is by session; policy servers put there what they want.
+
+        `filtered` are the transports of content filters that all mail of a listener goes to, by listener.
+        """
+        self._filtered = filtered or {}
         self._policy = policy
         self._pending = pending
 
@@ -128,8 +137,15 @@ class PendingPolicy:
         return self._ordered(await verdict, session, envelope)
 
     def _ordered(self, verdict: Verdict, session: Session, envelope: Envelope) -> Verdict:
+        if verdict.reply is not None and not verdict.reply.is_positive:
+            return verdict
+        route = self._filtered.get(session.listener)
+        if route is not None:
+            added = verdict.orders.added if verdict.orders is not None else ()
+            for one in (*envelope.recipients, *added):
+                one.route = route
         pending = self._pending.get(session.id)
-        if pending is None or (verdict.reply is not None and not verdict.reply.is_positive):
+        if pending is None:
             return verdict
         orders = pending.ordered(verdict.orders or Orders(), envelope)
         return verdict if orders == Orders() else replace(verdict, orders=orders)

@@ -30,6 +30,7 @@ def load_for(
 ) -> tuple[Program | None, list[Found]]:
     """The program that `sources` are for this configuration, None if there is an error; and all mistakes."""
     routes = [*(f"backend:{name}" for name in config.backends), *(f"relay:{name}" for name in config.relays)]
+    routes += [f"filter:{name}" for name in config.filters]
     if config.outbound.enabled:
         routes.append(WORLD)
     names: dict[str, Iterable[str]] = {
