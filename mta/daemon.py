@@ -258,9 +258,14 @@ class Daemon:
         for listener in settings.listener:
             tls = self._build_tls(listener)
             if listener.protocol == "managesieve":
-                self._add_listener(
-                    listener, tls, self._edit_scripts(listener, tls, authenticator, identifiers)
+                from mta.daemon_managesieve import ManageSieve  # see the module text
+
+                assert authenticator is not None  # mta.config.rules
+                self._managesieve = self._managesieve or ManageSieve(
+                    settings, self._connections, authenticator, self._stats, identifiers.new
                 )
+                context = None if tls is None else partial(_context, tls)
+                self._add_listener(listener, tls, self._managesieve.factory(listener, context))
                 continue
             reception = Reception(
                 name=listener.name,
@@ -292,22 +297,6 @@ class Daemon:
                 limits=self._limits,
             )
         )
-
-    def _edit_scripts(
-        self,
-        listener: config.Listener,
-        tls: ServerTls | None,
-        authenticator: SessionAuthenticator | None,
-        identifiers: Identifiers,
-    ) -> Factory:
-        from mta.daemon_managesieve import ManageSieve  # see the module text
-
-        assert authenticator is not None  # mta.config.rules
-        if self._managesieve is None:
-            self._managesieve = ManageSieve(
-                self._config, self._connections, authenticator, self._stats, identifiers.new
-            )
-        return self._managesieve.factory(listener, None if tls is None else partial(_context, tls))
 
     def _connect(self, reception: Reception, tls: ServerTls | None, arrival: Arrival) -> Connection:
         def create(connection: Connection, transport: asyncio.Transport) -> tuple[ServerSession, Receiver]:

@@ -118,7 +118,8 @@ class ManageSieve:
         try:
             answer = client.ask(self._settings.control.socket, control.Request("reload"))
         except OSError as error:
-            raise NotApplied(f"the server was not reloaded: {error}") from error
+            unsure = isinstance(error, client.Unreachable)
+            raise NotApplied(f"the server was not reloaded: {error}", unsure=unsure) from error
         if not answer.ok:
             raise NotApplied("\r\n".join([answer.error, *answer.problems]))
 

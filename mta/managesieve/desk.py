@@ -39,6 +39,11 @@ class Judgement:
 class NotApplied(Exception):
     """A change could not be put into force; the text says why."""
 
+    def __init__(self, text: str, *, unsure: bool = False) -> None:
+        """`unsure`: nobody knows whether it is in force, for there was no answer."""
+        self.unsure = unsure
+        super().__init__(text)
+
 
 @dataclass(slots=True, frozen=True)
 class Owner:
@@ -147,8 +152,10 @@ class Desk:
     def _apply(self, undo: Callable[[], None]) -> None:
         try:
             self._owner.apply()
-        except NotApplied:
+        except NotApplied as error:
             undo()
+            if error.unsure:
+                self._owner.apply()  # what is in force must be what the folder says
             raise
 
 

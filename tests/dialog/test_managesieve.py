@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.peers.managesieve import ADMIN, ALICE, Client, Site, managesieve_site
+from mta.smtp.auth import Credentials
+from mta.smtp.authclient import client_mechanism
+from tests.peers.managesieve import ADMIN, ALICE, PASSWORD, Client, Site, managesieve_site
 
 POLICY = 'require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "helo" {{ reply "{}"; }}\n'
 BROKEN = 'require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "helo" { header; }\nstage "sent" { }\n'
@@ -112,7 +117,6 @@ def test_the_policy_is_put_into_force(site: Site) -> None:
     with site.editor(ADMIN) as client:
         assert client.say('RENAMESCRIPT "main" "new"') == "OK\r\n"
         assert client.say("LISTSCRIPTS") == '"new" ACTIVE\r\n"other"\r\nOK\r\n'
-    assert site.run("reload").returncode == 0
     assert site.hello() == "550 5.7.1 second"
     # A configuration that does not load refuses the reload: the old script stays in force.
     good = site.path.read_text()
@@ -140,3 +144,77 @@ def test_a_draining_worker_says_bye(site: Site) -> None:
         assert client.read() == ""
     with site.editor(ALICE) as client:
         assert client.say("LOGOUT").startswith("OK")
+
+
+def scram(client: Client, user: str, password: str) -> tuple[str, bool]:
+    """AUTHENTICATE SCRAM-SHA-256: the response, and whether the server has proved itself."""
+    exchange = client_mechanism(["SCRAM-SHA-256"], Credentials(user, password=password), {}, encrypted=True)
+    first = b64encode(exchange.initial() or b"").decode()
+    challenge = client.line(f'AUTHENTICATE "SCRAM-SHA-256" "{first}"')
+    assert challenge.startswith('"')
+    answer = client.say(f'"{b64encode(exchange.respond(b64decode(challenge.strip()[1:-1]))).decode()}"')
+    if found := re.match(r'OK \(SASL "([^"]+)"\)', answer):
+        exchange.respond(b64decode(found[1]))
+    return answer, exchange.complete
+
+
+def test_scram(site: Site) -> None:
+    with site.editor() as client:
+        assert scram(client, ALICE, "wrong")[0].startswith("NO")
+        answer, proved = scram(client, ALICE, PASSWORD)
+        assert answer.startswith('OK (SASL "')
+        assert proved
+        assert client.say("LISTSCRIPTS") == "OK\r\n"
+
+
+def test_implicit_tls_and_guessing(site: Site) -> None:
+    with Client(site.implicit, site.authority) as client:
+        assert '"STARTTLS"' not in client.greeting
+        assert client.say("STARTTLS").startswith("NO")
+        assert client.login(ALICE, "wrong").startswith("NO")
+        assert client.login(ALICE, "wrong").startswith("NO")
+        assert client.login(ALICE, "wrong").startswith("BYE")
+        assert client.read() == ""
+
+
+def test_who_does_not_log_in_is_sent_away(site: Site) -> None:
+    with Client(site.sieve) as client:
+        began = time.monotonic()
+        assert client.read().startswith("BYE (TRYLATER)")
+        assert time.monotonic() - began > 1
+        assert client.read() == ""
+
+
+def test_a_script_that_never_ends_does_not_hold_its_place(site: Site) -> None:
+    with site.editor(ALICE) as client:
+        client.sock.sendall(b'PUTSCRIPT "a" {1000+}\r\nkeep;')
+        assert client.read().startswith("BYE (TRYLATER)")
+        assert client.read() == ""
+
+
+def test_a_user_who_has_logged_in_may_think(site: Site) -> None:
+    with site.editor(ALICE) as client:
+        time.sleep(3.5)  # longer than any client may be silent in SMTP here
+        assert client.say("LISTSCRIPTS") == "OK\r\n"
+
+
+def test_two_administrators_at_once(site: Site) -> None:
+    """Each hears the truth: afterwards the policy in force is that of the script that is active."""
+    editors = [site.editor(ADMIN) for _ in range(3)]
+    try:
+        for n, editor in enumerate(editors):
+            assert editor.put(f"p{n}", POLICY.format(n)) == "OK\r\n"
+        for n, editor in enumerate(editors):
+            editor.sock.sendall(f'SETACTIVE "p{n}"\r\n'.encode())
+        answers = [editor.read() for editor in editors]
+        assert all(answer.startswith(("OK", "NO (TRYLATER)")) for answer in answers), answers
+    finally:
+        for editor in editors:
+            editor.close()
+    with site.editor(ADMIN) as client:
+        (active,) = [line for line in client.say("LISTSCRIPTS").splitlines() if "ACTIVE" in line]
+        assert site.hello() == f"550 5.7.1 {active[2]}"
+        assert client.say('SETACTIVE ""') == "OK\r\n"
+    with site.editor(ADMIN) as client:
+        for n in range(3):
+            assert client.say(f'DELETESCRIPT "p{n}"') == "OK\r\n"

@@ -24,6 +24,11 @@ SECTIONS = """\
 [[listener]]
 protocol = "managesieve"
 addresses = ["127.0.0.1:{port}"]
+[[listener]]
+name = "implicit"
+protocol = "managesieve"
+tls = "implicit"
+addresses = ["127.0.0.1:{implicit}"]
 [certificates.main]
 chain = "{folder}/main.pem"
 key = "{folder}/main.key"
@@ -48,8 +53,12 @@ def make_accounts(folder: Path) -> Authority:
 class Client:
     """Speaks ManageSieve over a blocking socket."""
 
-    def __init__(self, port: int) -> None:
+    sock: socket.socket
+
+    def __init__(self, port: int, implicit: Authority | None = None) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+        if implicit is not None:
+            self._handshake(implicit)
         self.file = self.sock.makefile("rb")
         self.greeting = self.read()
 
@@ -74,14 +83,21 @@ class Client:
         self.sock.sendall(command.encode() + b"\r\n" if isinstance(command, str) else command)
         return self.read()
 
+    def line(self, command: str) -> str:
+        """Send a command and read one line."""
+        self.sock.sendall(command.encode() + b"\r\n")
+        return self.file.readline().decode()
+
     def starttls(self, ca: Authority) -> str:
         """STARTTLS; returns the capabilities after it."""
         assert self.say("STARTTLS").startswith("OK")
-        self.sock = ssl.create_default_context(cafile=ca.file).wrap_socket(
-            self.sock, server_hostname="localhost"
-        )
+        self._handshake(ca)
         self.file = self.sock.makefile("rb")
         return self.read()
+
+    def _handshake(self, ca: Authority) -> None:
+        context = ssl.create_default_context(cafile=ca.file)
+        self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
 
     def login(self, user: str, password: str = PASSWORD) -> str:
         """AUTHENTICATE PLAIN."""
@@ -114,6 +130,7 @@ class Site(Tamis):
 
     authority: Authority
     sieve: int
+    implicit: int
 
     def editor(self, user: str = "") -> Client:
         """A client inside TLS, logged in if `user` says as whom."""
@@ -140,12 +157,15 @@ def managesieve_site(folder: Path) -> Iterator[Site]:
     """A running server of two workers, with small quotas."""
     site = Site(folder)
     site.authority = make_accounts(folder)
-    site.sieve = free_port()
+    site.sieve, site.implicit = free_port(), free_port()
     site.options = {}
     site.configure(
         rest="[queue]\nenabled = false\n"
-        + SECTIONS.format(port=site.sieve, folder=folder)
-        + '[managesieve]\nmax_scripts = 3\nmax_script_size = "2KiB"\nmax_size = "4KiB"\n',
+        + SECTIONS.format(port=site.sieve, implicit=site.implicit, folder=folder)
+        + '[managesieve]\nmax_scripts = 3\nmax_script_size = "2KiB"\nmax_size = "4KiB"\n'
+        + 'login_timeout = "6s"\n'
+        + '[timeouts]\ncommand = "2s"\nstressed_command = "2s"\ndata = "2s"\nstressed_data = "2s"\n',
+        drain="30s",
     )
     try:
         site.start()
