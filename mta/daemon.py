@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from mta import assembly, config, log
 from mta.accounts.authenticator import Backend, SessionAuthenticator
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report, wants_dmarc_reports
-from mta.daemon_certificates import build_judge
+from mta.daemon_certificates import build_tls
 from mta.daemon_director import Directors
 from mta.daemon_dns import build_resolver
 from mta.daemon_filters import build_programs, filter_transports
@@ -43,7 +43,7 @@ from mta.net.listener import Listener
 from mta.net.noise import quieten
 from mta.net.overload import Level
 from mta.net.reception import Factory
-from mta.net.tls import CertificateError, Reload, ServerTls
+from mta.net.tls import CertificateError, ServerTls
 from mta.policy.verdict import Policy
 from mta.policy.watched import TableError
 from mta.receiver import Receiver
@@ -356,25 +356,11 @@ class Daemon:
     def _build_tls(self, listener: config.Listener) -> ServerTls | None:
         if listener.tls == "none":
             return None
-        tls = ServerTls(
-            assembly.certificates(self._config, listener), assembly.tls_settings(self._config, listener)
-        )
+        tls, watch = build_tls(self._config, listener, self._resolver, self._log)
         self._tls.append(tls)
-        for warning in tls.warnings:
-            self._log.warning("certificate", listener=listener.name, reason=warning)
-        interval = self._config.tls.poll_interval
-        if interval:
-            judge = build_judge(self._config, listener, self._resolver)
-            self._spawn(tls.watch(interval, partial(self._certificates_changed, listener.name), judge))
+        if watch is not None:
+            self._spawn(watch)
         return tls
-
-    def _certificates_changed(self, listener: str, reload: Reload) -> None:
-        if reload.taken:
-            self._log.info("certificates renewed", listener=listener, names=reload.taken)
-        for name, reason in reload.refused.items():
-            self._log.error(
-                "certificate refused, keeping the old one", listener=listener, name=name, reason=reason
-            )
 
     # --- running -----------------------------------------------------------------------------------
 

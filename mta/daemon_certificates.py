@@ -1,4 +1,4 @@
-"""A renewed certificate is served only if senders will believe it: the part of `mta.daemon` about that.
+"""Certificates of listeners, and when a renewed one is served: the part of `mta.daemon` about them.
 
 Those who know DANE deliver to a host with TLSA records only if one of them matches. A certificate that none
 matches would stop mail, so it is refused and the old one stays (docs/checks.md).
@@ -7,16 +7,55 @@ matches would stop mail, so it is refused and the old one stays (docs/checks.md)
 from __future__ import annotations
 
 import time
+from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mta import config
+from mta import assembly, config
 from mta.net.certificates import Certificate
-from mta.net.tls import Judge
+from mta.net.tls import Judge, Reload, ServerTls
 from mta.startup.claims import is_local
 
 if TYPE_CHECKING:
     from mta.net.resolver.base import Resolver
+
+
+class Logger(Protocol):
+    """Where it is told (`mta.log`)."""
+
+    def info(self, event: str, **facts: Any) -> None:
+        """To be known."""
+
+    def warning(self, event: str, **facts: Any) -> None:
+        """To be looked at."""
+
+    def error(self, event: str, **facts: Any) -> None:
+        """To be mended."""
+
+
+def build_tls(
+    settings: config.Config, listener: config.Listener, resolver: Resolver | None, logger: Logger
+) -> tuple[ServerTls, Coroutine[Any, Any, None] | None]:
+    """The certificates of a listener, and what watches their files, to be run as a task (None: nothing does).
+
+    Raises CertificateError.
+    """
+    tls = ServerTls(assembly.certificates(settings, listener), assembly.tls_settings(settings, listener))
+    for warning in tls.warnings:
+        logger.warning("certificate", listener=listener.name, reason=warning)
+
+    def changed(reload: Reload) -> None:
+        if reload.taken:
+            logger.info("certificates renewed", listener=listener.name, names=reload.taken)
+        for name, reason in reload.refused.items():
+            logger.error(
+                "certificate refused, keeping the old one", listener=listener.name, name=name, reason=reason
+            )
+
+    interval = settings.tls.poll_interval
+    if not interval:
+        return tls, None
+    return tls, tls.watch(interval, changed, build_judge(settings, listener, resolver))
 
 
 def build_judge(

@@ -151,6 +151,45 @@ def test_back_end_without_the_tls_that_is_required() -> None:
     assert result.mend == "[backends.store]: protocol, tls, tls_name, tls_ca, user"
 
 
+MILTER = '[milters.m]\naddress = "inet:127.0.0.1:{port}"\n'
+
+
+def test_milter_that_answers(tmp_path: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(20)
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.settimeout(20)
+            assert client.recv(17)[4:5] == b"O"
+            client.sendall(b"\0\0\0\x0dO\0\0\0\x06" + bytes(8))
+            client.recv(5)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with listener:
+        (result,) = look("milters", site(tmp_path, MILTER.format(port=listener.getsockname()[1])), None)
+        thread.join()
+    assert (result.subject, result.outcome, result.found) == ("milters.m", Outcome.OK, "version 6")
+
+
+def test_milter_that_is_none_or_is_not_there(tmp_path: Path) -> None:
+    with answering(b"220 this is SMTP") as port:
+        (result,) = look("milters", site(tmp_path, MILTER.format(port=port)), None)
+    assert result.outcome is Outcome.WRONG
+    assert result.mend == "[milters.m] address: is that a milter?"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        more = MILTER.format(port=port) + f'[policy_servers.p]\naddress = "127.0.0.1:{port}"\n'
+        results = look("milters", site(tmp_path, more), None)
+    assert [result.outcome for result in results] == [Outcome.UNKNOWN] * 2
+    assert results[1].mend == "start it, or mend [policy_servers.p] address"
+    (result,) = look("milters", site(tmp_path), None)
+    assert result.found == "there are none"
+
+
 def test_policy_and_relaying(tmp_path: Path) -> None:
     (tmp_path / "users").write_text("")
     (tmp_path / "users").chmod(0o600)
@@ -339,4 +378,4 @@ def test_table_and_json() -> None:
 
 
 def test_all_checks_are_in_the_table_once() -> None:
-    assert len(set(NAMES)) == len(CHECKS) == 22
+    assert len(set(NAMES)) == len(CHECKS) == 23
