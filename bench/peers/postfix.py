@@ -88,8 +88,8 @@ postlog unix-dgram n - n - 1 postlogd
 class Postfix:
     """A private instance, prepared and not yet running."""
 
-    def __init__(self, place: Path, sink: Destination) -> None:
-        """Write its configuration. Raises Missing."""
+    def __init__(self, place: Path, sink: Destination, more: str = "") -> None:
+        """Write its configuration, with `more` at the end of main.cf. Raises Missing."""
         require_root()
         self._postfix = program("postfix", PACKAGE)
         self._place = place
@@ -106,7 +106,7 @@ class Postfix:
             if (_SHIPPED / name).is_dir():
                 shutil.copytree(_SHIPPED / name, self._configuration / name)
         (self._configuration / "main.cf").write_text(
-            _MAIN.format(place=place, hostname=HOSTNAME, domain=DOMAIN, sink=sink.port)
+            _MAIN.format(place=place, hostname=HOSTNAME, domain=DOMAIN, sink=sink.port) + more
         )
         (self._configuration / "master.cf").write_text(_MASTER.format(port=self.port))
 
@@ -154,9 +154,9 @@ class Postfix:
 
 
 @contextlib.contextmanager
-def postfix(place: Path, sink: Sink) -> Iterator[System]:
+def postfix(place: Path, sink: Sink, more: str = "") -> Iterator[System]:
     """Run a private Postfix that delivers to the sink."""
-    instance = Postfix(place, sink)
+    instance = Postfix(place, sink, more)
     instance.start()
     try:
         yield instance.system()
