@@ -91,7 +91,6 @@ class Daemon:
         self._listeners: list[Listener] = []
         self._fixed: dict[str, FixedTransport] = {}
         self._transports: dict[str, PooledTransport] = {}
-        self._naming = PLAIN
         self._world: World | None = None
         self._tls: list[ServerTls] = []
         self._users: UsersFile | None = None
@@ -229,7 +228,7 @@ class Daemon:
             is_trusted = networks(settings.policy.trusted_networks)
             self._queue, keeper = build_queue(
                 settings, self._workers, self._transports, policy, is_trusted, self._queue_journal,
-                self._sign_report, self._naming,
+                self._sign_report, PLAIN if self._world is None else self._world.naming,
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
         if self._world is not None:
@@ -324,7 +323,6 @@ class Daemon:
 
             self._world = World(settings, workers, self._resolver, self._transports)
             self._transports["mx"] = self._transports["smtp"] = self._world.remote
-            self._naming = self._world.naming
 
     def _build_policy(self, authenticator: SessionAuthenticator | None) -> Policy:
         return build_policy(
