@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench import (
+    authn,
     cold_start,
     cpu,
     dkim,
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Measure] = {
     "dns": dns.measure,
     "cold_start": cold_start.measure,
     "dkim": dkim.measure,
+    "authn": authn.measure,
     "outbound": outbound.measure,
 }
 
