@@ -263,8 +263,7 @@ class Daemon:
                 self._managesieve = self._managesieve or ManageSieve(
                     settings, self._connections, authenticator, self._stats, identifiers.new
                 )
-                context = None if tls is None else partial(_context, tls)
-                self._add_listener(listener, tls, self._managesieve.factory(listener, context))
+                self._add_listener(listener, tls, self._managesieve.factory(listener, tls))
                 continue
             reception = Reception(
                 name=listener.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +19,7 @@ from mta.managesieve.session import ManageSieveSession, Request, SessionSettings
 from mta.metrics import Stats
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Connections
+from mta.net.tls import ServerTls
 from mta.policy.sieve.dialect import policy_dialect
 from mta.policy.sieve.loading import load_for, source_of
 from mta.scripts.names import SUFFIX, site_folder, user_folder
@@ -29,6 +31,8 @@ from sieve_ext.stores import DirectoryStore
 
 THREADS = 4
 """Requests about scripts that a worker serves at once; each waits for the disk, or for a reload."""
+CHECKING = threading.Lock()
+"""Held while a script is checked: that is work for the processor, of which sessions need the most."""
 CHANGES = frozenset(("PUTSCRIPT", "SETACTIVE", "DELETESCRIPT", "RENAMESCRIPT"))
 
 
@@ -57,10 +61,9 @@ class ManageSieve:
         self._site_extensions = tuple(policy_dialect().names)
         self._user_extensions = tuple(standard_dialect().names)
 
-    def factory(
-        self, listener: config.Listener, server_context: Callable[[], ssl.SSLContext] | None
-    ) -> Callable[[Arrival], Connection]:
+    def factory(self, listener: config.Listener, tls: ServerTls | None) -> Callable[[Arrival], Connection]:
         """What makes the connections of a listener."""
+        server_context = None if tls is None else lambda: tls.context
         counter = Counter(
             name=listener.name,
             hostname=self._settings.identity.hostname,
@@ -133,7 +136,8 @@ class ManageSieve:
 
 def judge_user(folder: str, name: str, text: bytes) -> Judgement:
     """What is wrong with a script for the mail store; `include` finds the others of its folder."""
-    found = check(text, standard_dialect(), store=DirectoryStore({"personal": Path(folder)}))
+    with CHECKING:
+        found = check(text, standard_dialect(), store=DirectoryStore({"personal": Path(folder)}))
     return Judgement(
         tuple(str(one) for one in found if one.severity.value == "error"),
         tuple(str(one) for one in found if one.severity.value != "error"),
@@ -144,7 +148,8 @@ def judge_site(settings: config.Config, folder: str, name: str, text: bytes) -> 
     """What is wrong with a policy file that comes after all others of the configuration."""
     paths = [path for path in settings.policy.scripts if not path.startswith(f"{folder}/")]
     own = f"{name or 'script'}{SUFFIX}"
-    _, found = load_for(settings, [*map(source_of, paths), (own, text)])
+    with CHECKING:
+        _, found = load_for(settings, [*map(source_of, paths), (own, text)])
     return Judgement(
         tuple(str(one) for one in found if not one.is_warning),
         tuple(str(one) for one in found if one.is_warning and one.path == own),

@@ -15,6 +15,7 @@ from mta.config.notation import Inet, Inherited, Unix
 from mta.config.outbound import NextHopLimits, TlsLevel
 from mta.config.problems import Findings, closest
 from mta.config.rules_director import check_directors
+from mta.config.rules_managesieve import check_managesieve
 from mta.config.rules_world import check_world
 from mta.config.schema import Config
 from mta.config.settle import STORE
@@ -97,7 +98,7 @@ def _listeners(config: Config, findings: Findings) -> None:
         _listener_tls(config, index, findings)
         _listener_auth(config, index, findings)
         if listener.protocol == "managesieve":
-            _listener_scripts(config, index, findings)
+            check_managesieve(config, index, findings)
 
 
 def _listener_tls(config: Config, index: int, findings: Findings) -> None:
@@ -131,22 +132,6 @@ def _listener_auth(config: Config, index: int, findings: Findings) -> None:
             path, f'"{listener.auth}" with tls = "none"', "TLS on this listener",
             reason="auth.require_tls offers AUTH over TLS only, so nobody could log in",
         )  # fmt: skip
-
-
-def _listener_scripts(config: Config, index: int, findings: Findings) -> None:
-    """What belongs to mail has no place where scripts are edited."""
-    listener, path = config.listener[index], ("listener", index)
-    if listener.auth != "required" and findings.is_sound((*path, "auth")):
-        findings.add(
-            (*path, "auth"), f'found "{listener.auth}" with protocol = "managesieve"', '"required"',
-            reason="scripts are somebody's",
-        )  # fmt: skip
-    for key in ("xclient_from", "xforward_from", "greet_delay", "discard_ehlo_keywords", "signing_domain"):
-        if getattr(listener, key) and findings.is_sound((*path, key)):
-            findings.add(
-                (*path, key), 'found it with protocol = "managesieve"', "it not to be set",
-                reason="it is about mail",
-            )  # fmt: skip
 
 
 def _addresses(config: Config, findings: Findings) -> None:

@@ -24,6 +24,7 @@ from mta.managesieve.syntax import (
 from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp.state import State
+from tests.fuzz.fuzz_managesieve import check
 
 LIMIT = 50
 
@@ -276,3 +277,8 @@ def test_strings() -> None:
     assert string(b"x" * 1025).startswith(b"{1025}\r\n")
     assert Answer("NO", "a\nb", "X").encode() == b"NO (X) {3}\r\na\nb\r\n"
     assert ok().encode() == b"OK\r\n"
+
+
+@given(st.binary(min_size=1, max_size=1), ANY)
+def test_fuzz_target(head: bytes, octets: bytes) -> None:
+    check(head + octets)

@@ -1,0 +1,22 @@
+"""Rules for listeners of ManageSieve: what belongs to mail has no place where scripts are edited."""
+
+from __future__ import annotations
+
+from mta.config.problems import Findings
+from mta.config.schema import Config
+
+
+def check_managesieve(config: Config, index: int, findings: Findings) -> None:
+    """Note what is wrong with the listener at `index`."""
+    listener, path = config.listener[index], ("listener", index)
+    if listener.auth != "required" and findings.is_sound((*path, "auth")):
+        findings.add(
+            (*path, "auth"), f'found "{listener.auth}" with protocol = "managesieve"', '"required"',
+            reason="scripts are somebody's",
+        )  # fmt: skip
+    for key in ("xclient_from", "xforward_from", "greet_delay", "discard_ehlo_keywords", "signing_domain"):
+        if getattr(listener, key) and findings.is_sound((*path, key)):
+            findings.add(
+                (*path, key), 'found it with protocol = "managesieve"', "it not to be set",
+                reason="it is about mail",
+            )  # fmt: skip
