@@ -28,6 +28,7 @@ from sieve_ext.extend import (
     string,
     suggest,
 )
+from sieve_ext.extensions.spamtest import HIGHEST
 from sieve_ext.message import Message
 from sieve_ext.runtime.scan import percent, score
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 SCANNERS = "tamis_scanners"
 """The setting that lists the names of the scanners, with blanks between."""
 KEY = "vnd.tamis.scan"
-HIGHEST_SPAM = 10
 NAMED = 10
 """Names of rules or viruses in the note for the log."""
 
@@ -110,7 +110,7 @@ class SpamtestTest(Test):
         def values(run: Run) -> list[str]:
             found: Found | None = run.state.get(KEY)
             part = None if found is None else found.spam
-            return [percent(part) if is_percent else score(part, HIGHEST_SPAM)]
+            return [percent(part) if is_percent else score(part, HIGHEST)]
 
         return compiler.match(self, values, "value")
 
