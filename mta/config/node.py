@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mta.config.notation import Duration, Fqdn, Listen, LogTarget, MailAddress, Path, Size
+from mta.config.notation import Duration, Fqdn, Listen, MailAddress, Path, Size
+from mta.config.places import LogTarget
 
 
 class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -132,13 +132,6 @@ def parse_path(text: str, folder: str) -> str:
     return os.path.normpath(os.path.join(folder, os.path.expanduser(text)))
 
 
-def parse_log_target(text: str, folder: str) -> str:
-    """ "stderr" or a path. Raises ValueError."""
-    if not text:
-        raise ValueError("the path is empty")
-    return text if text == "stderr" else parse_path(text, folder)
-
-
 def parse_hostname(text: str, folder: str) -> str:
     """A host name in lower-case A-labels (RFC 1123 2.1, RFC 5891). Raises ValueError."""
     name = text.removesuffix(".").lower()
@@ -316,9 +309,6 @@ Network = Annotated[
 
 Path = Annotated[str, Notation("path", "a path, relative to the folder of this file", parse_path)]
 """An absolute path, "" when not set."""
-
-LogTarget = Annotated[str, Notation("path", '"stderr" or the path of a file', parse_log_target)]
-"""The word "stderr" or an absolute path."""
 
 Fqdn = Annotated[
     str, Notation("host name", 'a fully qualified host name such as "mail.example.org"', parse_fqdn)

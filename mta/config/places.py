@@ -22,6 +22,13 @@ def parse_file_path(text: str, folder: str) -> str:
     return parse_path(text, folder)
 
 
+def parse_log_target(text: str, folder: str) -> str:
+    """ "stderr" or a path. Raises ValueError."""
+    if not text:
+        raise ValueError("the path is empty")
+    return text if text == "stderr" else parse_path(text, folder)
+
+
 def parse_store_url(text: str, folder: str) -> str:
     """Where the queue is kept; a relative folder begins in that of the configuration. Raises ValueError."""
     scheme, colon, rest = text.partition(":")
@@ -47,6 +54,9 @@ NodeName = Annotated[
 
 FilePath = Annotated[str, Notation("path", "a path, relative to the folder of this file", parse_file_path)]
 """An absolute path, never empty."""
+
+LogTarget = Annotated[str, Notation("path", '"stderr" or the path of a file', parse_log_target)]
+"""The word "stderr" or an absolute path."""
 
 StoreUrl = Annotated[
     str,

@@ -70,7 +70,7 @@ def _url(path: KeyPath, table: PolicyTable, findings: Findings, key: str = "url"
     if not table.url or not findings.is_sound((*path, key)):
         return
     if table.type == "http":
-        from mta.tables.http import parse_url
+        from mta.tables.web import parse_url
 
         try:
             place = parse_url(table.url)

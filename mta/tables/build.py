@@ -143,7 +143,7 @@ def _server(table: PolicyTable) -> Table:
             )
         case "http":
             from mta.config.notation import Inet
-            from mta.tables.http import HttpTable, parse_url
+            from mta.tables.web import HttpTable, parse_url
 
             place = parse_url(table.url)
             context = ssl.create_default_context() if place.secure else None

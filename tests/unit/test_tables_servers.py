@@ -13,13 +13,13 @@ from mta.config.notation import Inet
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
 from mta.tables.dns import DnsTable
-from mta.tables.http import HttpTable, parse_url
 from mta.tables.memcache import MemcacheTable
 from mta.tables.peer import Peer, connector
 from mta.tables.socketmap import SocketmapTable
 from mta.tables.table import Table, TableUnavailable
 from mta.tables.tcp import TcpTable
 from mta.tables.template import parse
+from mta.tables.web import HttpTable, parse_url
 from mta.tables.wrap import Guarded
 from tests.peers.answering import answering
 

@@ -99,7 +99,8 @@ class _ResultTest(Test):
             for text in texts(self.value(name)):
                 constant = checker.constant(text)
                 if constant is not None and (problem := _bad_domain(constant, checker)) is not None:
-                    checker.error(text, "bad-domain", problem)
+                    code = "unknown-table" if constant.lower().startswith(SCHEME) else "bad-domain"
+                    checker.error(text, code, problem)
 
     def known_results(self) -> tuple[str, ...]:
         """What may be asked for."""
