@@ -26,7 +26,7 @@ from tests.unit.policy_tables import MESSAGE, REQUIRE, faults, program, ran, ses
         (["1:33 unknown-result"], 'stage "data" { if dmarc :policy "fail" { defer; } }'),
         (["1:25 unknown-result"], 'stage "data" { if dmarc "reject" { defer; } }'),
         (["1:32 bad-domain"], 'stage "data" { if dkim :domain "a..b" "pass" { defer; } }'),
-        (["1:32 bad-domain"], 'stage "data" { if arc :trusted "table:no" "pass" { defer; } }'),
+        (["1:32 unknown-table"], 'stage "data" { if arc :trusted "table:no" "pass" { defer; } }'),
         ([], 'stage "data" { if arc :trusted ["table:vip", "*.x.test"] "pass" { defer; } }'),
         (["1:23 no-trusted"], 'stage "data" { if arc :said "dmarc=pass" "pass" { defer; } }'),
         ([], 'stage "sign" { dkim_sign; dkim_sign :domain "x.test" :selector "s"; arc_seal; dkim_skip; }'),
