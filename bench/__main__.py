@@ -19,6 +19,7 @@ from bench import (
     queue_s3,
     sieve,
     start,
+    tables,
     takeover,
     throughput,
 )
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Measure] = {
     "dkim": dkim.measure,
     "authn": authn.measure,
     "outbound": outbound.measure,
+    "tables": tables.measure,
 }
 
 
