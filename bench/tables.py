@@ -7,6 +7,7 @@ Beside it stands a dict of the same keys in memory, which is what a process woul
 
 from __future__ import annotations
 
+import mmap
 import random
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def measure(options: Options) -> list[Figure]:
         assert all(table.get(key) is None for key in unknown[:1000])
         before = _resident()
         found, absent = (max(_rate(table.get, keys) for _ in range(3)) for keys in (known, unknown))
-        grown = max(_resident() - before, 0)
+        grown = max(_resident() - before, mmap.PAGESIZE)  # what cannot be seen is a page at most
         content = {_key(number): f"box{number % 10}.example" for number in range(KEYS)}
         held = _resident() - before - grown
         plain = max(_rate(lambda key: content.get(key.lower()), known) for _ in range(3))
