@@ -160,11 +160,7 @@ class Ground(Indifferent):
         rule = self.settings.domains.get(address.domain)
         if rule is None:
             return NO_SUCH_USER
-        if rule.subaddress_delimiters:
-            user, detail = split_subaddress(address.local, rule.subaddress_delimiters)
-            if detail is not None:
-                address = address.with_local(user)
-        return rule.recipients.find(address)
+        return rule.recipients.find(rule.base(address))
 
     def stand_in(self, address: Address) -> Address | None:
         """Who gets the mail of a local `address` that does not exist: postmaster for those names that must be

@@ -7,76 +7,28 @@ calls in place.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from mta import log
-from mta.delivery.outcome import NextHop
-from mta.envelope import Envelope, Recipient
 from mta.net.limits import Networks
-from mta.policy.verdict import Advice, Indifferent, Policy, Tried, Verdict
-from mta.reply import Reply
+from mta.policy.forwarding import Forwarding
+from mta.policy.verdict import Policy
 from mta.session import Session
 from sieve_ext import Event
-from sieve_ext.message import Message
 
 
-class TracedPolicy(Indifferent):
+class TracedPolicy(Forwarding):
     """`mta.policy.verdict.Policy` of two."""
 
     def __init__(self, usual: Policy, traced: Policy, wants: Callable[[Session], bool]) -> None:
         """`wants` tells which sessions are traced; it may change its mind when a user logs in."""
-        self._usual = usual
+        super().__init__(usual)
         self._traced = traced
         self._wants = wants
 
-    def _of(self, session: Session) -> Policy:
-        return self._traced if self._wants(session) else self._usual
-
-    def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """A client has connected."""
-        return self._of(session).connect(session)
-
-    def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """EHLO, HELO or LHLO."""
-        return self._of(session).helo(session)
-
-    def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """A user has proved who it is."""
-        return self._of(session).auth(session)
-
-    def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
-        """MAIL."""
-        return self._of(session).mail(session, envelope)
-
-    def rcpt(
-        self, session: Session, envelope: Envelope, recipient: Recipient
-    ) -> Verdict | Awaitable[Verdict]:
-        """RCPT."""
-        return self._of(session).rcpt(session, envelope, recipient)
-
-    def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
-        """The message is complete."""
-        return self._of(session).data(session, envelope, message)
-
-    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
-        """The message is about to leave."""
-        return self._of(session).depart(session, envelope, message)
-
-    def retry(
-        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
-    ) -> Advice | Awaitable[Advice]:
-        """A try has failed for now."""
-        return self._of(session).retry(session, envelope, recipient, tried)
-
-    def bounce(
-        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
-    ) -> bool | Awaitable[bool]:
-        """A report is due."""
-        return self._of(session).bounce(session, envelope, recipient, tried)
-
-    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
-        """Where an accepted recipient's copy goes."""
-        return self._of(session).route(session, envelope, recipient)
+    def behind(self, session: Session) -> Policy:
+        """The one that tells, or the usual one."""
+        return self._traced if self._wants(session) else self.inner
 
 
 def chosen(entries: Sequence[str]) -> Callable[[Session], bool]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 
-from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
-from mta.policy.verdict import Advice, Orders, Policy, Tried, Verdict
+from mta.policy.forwarding import Forwarding
+from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -68,7 +68,7 @@ class Pending:
         )
 
 
-class PendingPolicy:
+class PendingPolicy(Forwarding):
     """`mta.policy.verdict.Policy` with what is pending."""
 
     def __init__(
@@ -78,14 +78,9 @@ class PendingPolicy:
 
         `filtered` are the transports of content filters that all mail of a listener goes to, by listener.
         """
+        super().__init__(policy)
         self._filtered = filtered or {}
-        self._policy = policy
         self._pending = pending
-
-    @property
-    def hears_unknown(self) -> bool:
-        """As the policy."""
-        return self._policy.hears_unknown
 
     def _settled(
         self, verdict: Verdict | Awaitable[Verdict], session: Session
@@ -102,33 +97,25 @@ class PendingPolicy:
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected."""
-        return self._settled(self._policy.connect(session), session)
+        return self._settled(self.inner.connect(session), session)
 
     def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """EHLO, HELO or LHLO."""
-        return self._settled(self._policy.helo(session), session)
-
-    def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """A user has proved who it is."""
-        return self._policy.auth(session)
+        return self._settled(self.inner.helo(session), session)
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """MAIL."""
-        return self._settled(self._policy.mail(session, envelope), session)
+        return self._settled(self.inner.mail(session, envelope), session)
 
     def rcpt(
         self, session: Session, envelope: Envelope, recipient: Recipient
     ) -> Verdict | Awaitable[Verdict]:
         """RCPT."""
-        return self._settled(self._policy.rcpt(session, envelope, recipient), session)
-
-    def begin(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
-        """DATA or the first BDAT."""
-        return self._policy.begin(session, envelope)
+        return self._settled(self.inner.rcpt(session, envelope, recipient), session)
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
-        verdict = self._settled(self._policy.data(session, envelope, message), session)
+        verdict = self._settled(self.inner.data(session, envelope, message), session)
         if isinstance(verdict, Verdict):
             return self._ordered(verdict, session, envelope)
         return self._data_later(verdict, session, envelope)
@@ -150,36 +137,12 @@ class PendingPolicy:
         orders = pending.ordered(verdict.orders or Orders(), envelope)
         return verdict if orders == Orders() else replace(verdict, orders=orders)
 
-    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
-        """The message is about to leave."""
-        return self._policy.depart(session, envelope, message)
-
-    def retry(
-        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
-    ) -> Advice | Awaitable[Advice]:
-        """A try has failed for now."""
-        return self._policy.retry(session, envelope, recipient, tried)
-
-    def bounce(
-        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
-    ) -> bool | Awaitable[bool]:
-        """A report to the sender is due."""
-        return self._policy.bounce(session, envelope, recipient, tried)
-
-    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
-        """Where the policy says."""
-        return self._policy.route(session, envelope, recipient)
-
-    def unknown(self, session: Session, line: bytes) -> Verdict | Awaitable[Verdict]:
-        """A line that is no command."""
-        return self._policy.unknown(session, line)
-
     def aborted(self, session: Session) -> None:
         """The transaction is over."""
-        self._policy.aborted(session)
+        super().aborted(session)
         self._pending.pop(session.id, None)
 
     def ended(self, session: Session) -> None:
         """The session is over."""
-        self._policy.ended(session)
+        super().ended(session)
         self._pending.pop(session.id, None)

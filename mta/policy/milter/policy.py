@@ -13,9 +13,10 @@ from dataclasses import replace
 from mta.address import Address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
+from mta.policy.forwarding import Forwarding
 from mta.policy.milter.joined import Joined
 from mta.policy.milter.milters import Milters
-from mta.policy.verdict import Advice, Orders, Policy, Tried, Verdict
+from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -23,7 +24,7 @@ from sieve_ext.message import Message
 Ask = Callable[[Joined], Awaitable[Reply | None]]
 
 
-class MilterPolicy:
+class MilterPolicy(Forwarding):
     """`mta.policy.verdict.Policy` with milters."""
 
     hears_unknown = True
@@ -32,28 +33,24 @@ class MilterPolicy:
         self, policy: Policy, milters: Milters, missing: Callable[[Session, Message], bytes]
     ) -> None:
         """`missing` gives the header fields that are to be added to a message of a session."""
-        self._policy = policy
+        super().__init__(policy)
         self._milters = milters
         self._missing = missing
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected."""
         self._milters.open(session)
-        return self._after(self._policy.connect(session), session, Joined.connect)
+        return self._after(self.inner.connect(session), session, Joined.connect)
 
     def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """EHLO, HELO or LHLO."""
-        return self._after(self._policy.helo(session), session, Joined.helo)
-
-    def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """A user has proved who it is; milters hear of it with MAIL."""
-        return self._policy.auth(session)
+        return self._after(self.inner.helo(session), session, Joined.helo)
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """MAIL."""
         sender = envelope.sender
         return self._after(
-            self._policy.mail(session, envelope), session, lambda joined: joined.mail(envelope, sender)
+            self.inner.mail(session, envelope), session, lambda joined: joined.mail(envelope, sender)
         )
 
     def rcpt(
@@ -61,58 +58,42 @@ class MilterPolicy:
     ) -> Verdict | Awaitable[Verdict]:
         """RCPT."""
         address = recipient.address
-        verdict = self._policy.rcpt(session, envelope, recipient)
+        verdict = self.inner.rcpt(session, envelope, recipient)
         if isinstance(verdict, Verdict) and self._milters.of(session) is None:
             return verdict
         return self._rcpt(verdict, session, envelope, recipient, address)
 
     def begin(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """DATA or the first BDAT."""
-        return self._after(self._policy.begin(session, envelope), session, Joined.data)
+        return self._after(self.inner.begin(session, envelope), session, Joined.data)
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
-        verdict = self._policy.data(session, envelope, message)
+        verdict = self.inner.data(session, envelope, message)
         if isinstance(verdict, Verdict) and self._milters.of(session) is None:
             return verdict
         return self._data(verdict, session, envelope, message)
-
-    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
-        """The message is about to leave: milters have seen it."""
-        return self._policy.depart(session, envelope, message)
-
-    def retry(
-        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
-    ) -> Advice | Awaitable[Advice]:
-        """A try has failed for now."""
-        return self._policy.retry(session, envelope, recipient, tried)
-
-    def bounce(
-        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
-    ) -> bool | Awaitable[bool]:
-        """A report to the sender is due."""
-        return self._policy.bounce(session, envelope, recipient, tried)
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where the policy says, unless a milter refuses the recipient."""
         joined = self._milters.of(session)
         refusal = joined.refusal(recipient) if joined is not None else None
-        return self._policy.route(session, envelope, recipient) if refusal is None else refusal
+        return self.inner.route(session, envelope, recipient) if refusal is None else refusal
 
     def unknown(self, session: Session, line: bytes) -> Verdict | Awaitable[Verdict]:
         """A line that is no command."""
-        return self._after(self._policy.unknown(session, line), session, lambda joined: joined.unknown(line))
+        return self._after(self.inner.unknown(session, line), session, lambda joined: joined.unknown(line))
 
     def aborted(self, session: Session) -> None:
         """The transaction is over."""
-        self._policy.aborted(session)
+        super().aborted(session)
         joined = self._milters.of(session)
         if joined is not None:
             joined.abort()
 
     def ended(self, session: Session) -> None:
         """The session is over."""
-        self._policy.ended(session)
+        super().ended(session)
         self._milters.end(session)
 
     # --- asking --------------------------------------------------------------------------------------------
@@ -152,7 +133,7 @@ class MilterPolicy:
         if verdict.reply is not None and _refuses(verdict):
             await joined.rejected(recipient, address, verdict.reply)
             return verdict
-        hop = self._policy.route(session, envelope, recipient)
+        hop = self.inner.route(session, envelope, recipient)
         reply = await joined.rcpt(recipient, address, hop.transport if isinstance(hop, NextHop) else "")
         return verdict if reply is None else Verdict(reply, verdict.delay)
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from mta.address import Address, split_subaddress
-from mta.delivery.outcome import NextHop
+from mta.address import Address
 from mta.envelope import Envelope, Recipient
+from mta.policy.forwarding import Forwarding
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import finish
 from mta.policy.sieve.decision import PASSED, Decision, decide
@@ -21,8 +21,7 @@ from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.orders import merged
 from mta.policy.sieve.policy import Complain, Trace, script_envelope
 from mta.policy.sieve.program import Outcome, Program
-from mta.policy.verdict import SCRIPT_FAILED, Advice, Indifferent, Orders, Policy, Tried, Verdict
-from mta.reply import Reply
+from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
 from mta.session import Session
 from sieve_ext.message import Message
 
@@ -30,7 +29,7 @@ OfUser = Callable[[Address], Program | None]
 """The script of a user, given its address without subaddress."""
 
 
-class RecipientScripts(Indifferent):
+class RecipientScripts(Forwarding):
     """`mta.policy.verdict.Policy` with scripts of domains and users."""
 
     def __init__(
@@ -44,30 +43,13 @@ class RecipientScripts(Indifferent):
         trace: Trace | None = None,
     ) -> None:
         """`domains` are scripts by domain; `inner` decides about what they let pass."""
+        super().__init__(inner)
         self._domains = domains
         self._of_user = of_user
-        self.inner = inner
-        """The policy behind."""
         self._hostname = hostname
         self._ground = ground
         self._complain = complain
         self._trace = trace
-
-    def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """They have no say in sessions."""
-        return self.inner.connect(session)
-
-    def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """They have no say in sessions."""
-        return self.inner.helo(session)
-
-    def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
-        """They have no say in sessions."""
-        return self.inner.auth(session)
-
-    def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
-        """They have no say in senders, as long as there is no recipient."""
-        return self.inner.mail(session, envelope)
 
     def rcpt(
         self, session: Session, envelope: Envelope, recipient: Recipient
@@ -95,38 +77,13 @@ class RecipientScripts(Indifferent):
             return _with(verdict, orders)
         return _with_later(verdict, orders)
 
-    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
-        """They have no say in where mail goes."""
-        return self.inner.depart(session, envelope, message)
-
-    def retry(
-        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
-    ) -> Advice | Awaitable[Advice]:
-        """They have no say in the queue."""
-        return self.inner.retry(session, envelope, recipient, tried)
-
-    def bounce(
-        self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
-    ) -> bool | Awaitable[bool]:
-        """They have no say in the queue."""
-        return self.inner.bounce(session, envelope, recipient, tried)
-
-    def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
-        """Where the policy behind says."""
-        return self.inner.route(session, envelope, recipient)
-
     # --- running -------------------------------------------------------------------------------------
 
     def _programs(self, address: Address) -> Sequence[Program]:
         rule = self._ground.settings.domains.get(address.domain)
         if rule is None:
             return ()
-        base = address
-        if rule.subaddress_delimiters:
-            user, detail = split_subaddress(address.local, rule.subaddress_delimiters)
-            if detail is not None:
-                base = address.with_local(user)
-        found = (self._domains.get(address.domain), self._of_user(base))
+        found = (self._domains.get(address.domain), self._of_user(rule.base(address)))
         return [program for program in found if program is not None]
 
     def _decide(
