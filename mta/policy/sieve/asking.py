@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mta.policy.sieve.facts import Facts
 from sieve_ext import Request
@@ -87,25 +87,12 @@ async def finish_aside(running: Asking[T], services: Services, facts: Facts) -> 
     loop = asyncio.get_running_loop()
     until = loop.time() + STAGE_SECONDS
 
-    def ask(request: Request) -> Any:
+    def ask(request: Request, facts: Facts) -> Any:
         asked = _in_time(_ask(services, request, facts), until)
         return asyncio.run_coroutine_threadsafe(asked, loop).result()
 
-    def work() -> T:
-        try:
-            request = next(running)
-            while True:
-                try:
-                    given = ask(request)
-                except Exception as error:  # noqa: BLE001 - the run turns it into a fault
-                    request = running.throw(error)
-                else:
-                    request = running.send(given)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-
-    return await asyncio.to_thread(work)
+    found = await asyncio.to_thread(finish, running, dict.fromkeys(services, ask), facts)
+    return cast(T, found)  # `ask` has waited, so that nothing is left to be awaited
 
 
 async def _ask(services: Services, request: Request, facts: Facts) -> Any:

@@ -7,7 +7,7 @@ message that waits in the queue is not asked about again. Stage "sign" runs once
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator
 
 from mta.envelope import Envelope, Recipient
 from mta.policy.sieve.decision import Decision
@@ -17,42 +17,43 @@ AskRoute = Callable[[Recipient], Decision | Awaitable[Decision]]
 """Runs stage "route" for a recipient."""
 AskSign = Callable[[], Decision | Awaitable[Decision]]
 """Runs stage "sign"."""
+Going = Generator[Decision | Awaitable[Decision], Decision, Verdict]
 
 
 def depart(
     envelope: Envelope, ask_route: AskRoute | None, ask_sign: AskSign | None
 ) -> Verdict | Awaitable[Verdict]:
     """Ask what there is to ask; None where no file has the stage."""
+    going = _going(envelope, ask_route, ask_sign)
+    try:
+        asked = next(going)
+        while isinstance(asked, Decision):
+            asked = going.send(asked)
+    except StopIteration as end:
+        verdict: Verdict = end.value
+        return verdict
+    return _go_on(going, asked)
+
+
+def _going(envelope: Envelope, ask_route: AskRoute | None, ask_sign: AskSign | None) -> Going:
+    """Yields what is asked, is sent the decisions, returns the verdict."""
     if ask_route is not None:
-        recipients = envelope.recipients
-        for position, recipient in enumerate(recipients):
-            decision = ask_route(recipient)
-            if not isinstance(decision, Decision):
-                return _depart_later(decision, recipients[position:], ask_route, ask_sign)
-            if (verdict := _routed(recipient, decision)) is not None:
+        for recipient in envelope.recipients:
+            verdict = _routed(recipient, (yield ask_route(recipient)))
+            if verdict is not None:
                 return verdict
     if ask_sign is None:
         return CONTINUE
-    signed = ask_sign()
-    return _signed(signed) if isinstance(signed, Decision) else _signed_later(signed)
+    return _signed((yield ask_sign()))
 
 
-async def _depart_later(
-    asked: Awaitable[Decision],
-    recipients: Sequence[Recipient],
-    ask_route: AskRoute,
-    ask_sign: AskSign | None,
-) -> Verdict:
-    """Go on with `recipients`, of whose first one the decision is `asked`."""
-    for position, recipient in enumerate(recipients):
-        decision = asked if position == 0 else ask_route(recipient)
-        known = decision if isinstance(decision, Decision) else await decision
-        if (verdict := _routed(recipient, known)) is not None:
-            return verdict
-    if ask_sign is None:
-        return CONTINUE
-    signed = ask_sign()
-    return _signed(signed if isinstance(signed, Decision) else await signed)
+async def _go_on(going: Going, asked: Decision | Awaitable[Decision]) -> Verdict:
+    try:
+        while True:
+            asked = going.send(asked if isinstance(asked, Decision) else await asked)
+    except StopIteration as end:
+        verdict: Verdict = end.value
+        return verdict
 
 
 def _routed(recipient: Recipient, decision: Decision) -> Verdict | None:
@@ -70,10 +71,6 @@ def _signed(decision: Decision) -> Verdict:
     if decision.reply is not None:
         return Verdict(decision.reply)
     return Verdict(orders=Orders(signing=tuple(decision.signing))) if decision.signing else CONTINUE
-
-
-async def _signed_later(asked: Awaitable[Decision]) -> Verdict:
-    return _signed(await asked)
 
 
 def advice_of(decision: Decision) -> Advice:

@@ -79,29 +79,24 @@ class SievePolicy(Indifferent):
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected."""
-        if not self._program.has("connect"):
-            return self.inner.connect(session)
-        return when(
-            self._ask("connect", session),
-            lambda decision: refused(decision) or then(decision, self.inner.connect(session)),
-        )
+        return self._in_session("connect", session, self.inner.connect)
 
     def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """EHLO, HELO or LHLO."""
-        if not self._program.has("helo"):
-            return self.inner.helo(session)
-        return when(
-            self._ask("helo", session),
-            lambda decision: refused(decision) or then(decision, self.inner.helo(session)),
-        )
+        return self._in_session("helo", session, self.inner.helo)
 
     def auth(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A user has proved who it is."""
-        if not self._program.has("auth"):
-            return self.inner.auth(session)
+        return self._in_session("auth", session, self.inner.auth)
+
+    def _in_session(
+        self, stage: str, session: Session, behind: Callable[[Session], Verdict | Awaitable[Verdict]]
+    ) -> Verdict | Awaitable[Verdict]:
+        """A stage without an envelope."""
+        if not self._program.has(stage):
+            return behind(session)
         return when(
-            self._ask("auth", session),
-            lambda decision: refused(decision) or then(decision, self.inner.auth(session)),
+            self._ask(stage, session), lambda decision: refused(decision) or then(decision, behind(session))
         )
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
@@ -166,22 +161,13 @@ class SievePolicy(Indifferent):
             else None,
             (lambda: self._ask("sign", session, envelope, message=message)) if has_sign else None,
         )
-        if isinstance(found, Verdict):
-            return self._departed(found, session, envelope, message)
-        return self._depart_later(found, session, envelope, message)
 
-    async def _depart_later(
-        self, found: Awaitable[Verdict], session: Session, envelope: Envelope, message: Message
-    ) -> Verdict:
-        verdict = self._departed(await found, session, envelope, message)
-        return verdict if isinstance(verdict, Verdict) else await verdict
+        def conclude(verdict: Verdict) -> Verdict | Awaitable[Verdict]:
+            if verdict.reply is not None or verdict.orders is not None:
+                return verdict
+            return self.inner.depart(session, envelope, message)
 
-    def _departed(
-        self, verdict: Verdict, session: Session, envelope: Envelope, message: Message
-    ) -> Verdict | Awaitable[Verdict]:
-        if verdict.reply is not None or verdict.orders is not None:
-            return verdict
-        return self.inner.depart(session, envelope, message)
+        return when(found, conclude)
 
     def retry(
         self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
@@ -189,25 +175,14 @@ class SievePolicy(Indifferent):
         """A try has failed for now: the scripts, and if they have no advice the policy behind."""
         if not self._program.has("retry"):
             return self.inner.retry(session, envelope, recipient, tried)
-        decision = self._ask("retry", session, envelope, recipient, Message(tried.header), tried)
-        if not isinstance(decision, Decision):
-            return self._retry_later(decision, session, envelope, recipient, tried)
-        advice = advice_of(decision)
-        return self.inner.retry(session, envelope, recipient, tried) if advice == NO_ADVICE else advice
 
-    async def _retry_later(
-        self,
-        asked: Awaitable[Decision],
-        session: Session,
-        envelope: Envelope,
-        recipient: Recipient,
-        tried: Tried,
-    ) -> Advice:
-        advice = advice_of(await asked)
-        if advice == NO_ADVICE:
-            behind = self.inner.retry(session, envelope, recipient, tried)
-            return behind if isinstance(behind, Advice) else await behind
-        return advice
+        def conclude(decision: Decision) -> Advice | Awaitable[Advice]:
+            advice = advice_of(decision)
+            if advice != NO_ADVICE:
+                return advice
+            return self.inner.retry(session, envelope, recipient, tried)
+
+        return when(self._ask("retry", session, envelope, recipient, Message(tried.header), tried), conclude)
 
     def bounce(
         self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried
@@ -215,23 +190,12 @@ class SievePolicy(Indifferent):
         """A report is due: the scripts, and if they let it pass the policy behind."""
         if not self._program.has("bounce"):
             return self.inner.bounce(session, envelope, recipient, tried)
-        decision = self._ask("bounce", session, envelope, recipient, Message(tried.header), tried)
-        if not isinstance(decision, Decision):
-            return self._bounce_later(decision, session, envelope, recipient, tried)
-        return not decision.discarded and self.inner.bounce(session, envelope, recipient, tried)
-
-    async def _bounce_later(
-        self,
-        asked: Awaitable[Decision],
-        session: Session,
-        envelope: Envelope,
-        recipient: Recipient,
-        tried: Tried,
-    ) -> bool:
-        if (await asked).discarded:
-            return False
-        behind = self.inner.bounce(session, envelope, recipient, tried)
-        return behind if isinstance(behind, bool) else await behind
+        return when(
+            self._ask("bounce", session, envelope, recipient, Message(tried.header), tried),
+            lambda decision: (
+                not decision.discarded and self.inner.bounce(session, envelope, recipient, tried)
+            ),
+        )
 
     def route(self, session: Session, envelope: Envelope, recipient: Recipient) -> NextHop | Reply:
         """Where a script has said, else where the policy behind says."""

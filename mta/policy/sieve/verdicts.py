@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from mta.address import Address
 from mta.envelope import Envelope
 from mta.policy.sieve.decision import Decision
 from mta.policy.verdict import Verdict
+
+A = TypeVar("A", Decision, Verdict)
+B = TypeVar("B")
 
 
 def positions(envelope: Envelope, removed: list[tuple[str, Address]]) -> dict[int, str] | None:
@@ -41,18 +45,14 @@ def refused(decision: Decision) -> Verdict | None:
     return None if decision.reply is None else Verdict(decision.reply, decision.delay)
 
 
-def when(
-    asked: Decision | Awaitable[Decision], conclude: Callable[[Decision], Verdict | Awaitable[Verdict]]
-) -> Verdict | Awaitable[Verdict]:
-    """`conclude` of what the scripts decided, as soon as that is known."""
-    return conclude(asked) if isinstance(asked, Decision) else _when_later(asked, conclude)
+def when(asked: A | Awaitable[A], conclude: Callable[[A], B | Awaitable[B]]) -> B | Awaitable[B]:
+    """`conclude` of what was asked, as soon as that is known."""
+    return conclude(asked) if isinstance(asked, (Decision, Verdict)) else _when_later(asked, conclude)
 
 
-async def _when_later(
-    asked: Awaitable[Decision], conclude: Callable[[Decision], Verdict | Awaitable[Verdict]]
-) -> Verdict:
-    verdict = conclude(await asked)
-    return verdict if isinstance(verdict, Verdict) else await verdict
+async def _when_later(asked: Awaitable[A], conclude: Callable[[A], B | Awaitable[B]]) -> B:
+    found = conclude(await asked)
+    return await found if isinstance(found, Awaitable) else found
 
 
 def then(
