@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,13 +82,12 @@ class Stamps(Protocol):
         message: Message,
         fields: bytes,
         signing: Sequence[object],
-        *,
-        leaves: bool,
+        leaves: Callable[[], bool],
     ) -> Stamped:
         """What goes in front of an accepted message before anybody gets it.
 
         `fields` are those that we add and sign with it; `signing` is what the policy wants of signatures
-        (`Orders.signing`); `leaves` says that it goes to somebody outside.
+        (`Orders.signing`); `leaves` tells, if it is asked, whether it goes to somebody outside.
         """
 
 

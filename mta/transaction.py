@@ -183,11 +183,13 @@ class Transactions:
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
             if self._stamps is not None:
-                leaves = self._leaves(session, envelope)
-                stamped = await self._stamps.stamp(session, envelope, message, fields, signing, leaves=leaves)
+                stamped = await self._stamps.stamp(
+                    session, envelope, message, fields, signing, lambda: self._leaves(session, envelope)
+                )
                 refusal = stamped.refusal
                 prefix = stamped.fields + prefix
             prefix = (b"" if orders is None else orders.above) + prefix + fields
+        name = added_id or message.text("message-id") or ""
         if refusal is not None:
             orders = None
             outcomes = _same(given, refusal)
@@ -207,14 +209,12 @@ class Transactions:
                 )  # fmt: skip
             if spool is not None and spool.concerns(envelope, outcomes) and alive():
                 each = _reads_each(session, envelope)
-                name = added_id or message.text("message-id") or ""
                 outcomes, reported = await spool.keep(
                     Parcel(
                         session, envelope, transaction, outcomes, prefix, content, message, name, each, orders
                     )
                 )
         seconds = self._clock() - started
-        name = added_id or message.text("message-id") or ""
         if orders is not None:
             outcomes = all_outcomes(given, orders, outcomes)
         if stamped is None and authentication is not None:

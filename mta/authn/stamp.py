@@ -81,13 +81,12 @@ class Stamper:
         message: Message,
         fields: bytes,
         signing: Sequence[object],
-        *,
-        leaves: bool,
+        leaves: Callable[[], bool],
     ) -> Stamped:
         """What goes in front of a message that is accepted.
 
         `fields` are header fields that we add and that are signed with it; `signing` is what the policy
-        wants of signatures; `leaves` says that somebody outside gets it.
+        wants of signatures; `leaves` tells whether somebody outside gets it.
         """
         of_session = session.authentication
         authentication = of_session.transaction if of_session is not None else None
@@ -101,7 +100,7 @@ class Stamper:
         if fields:
             message = message.snapshot()
             message.prepend(fields)
-        signed = await self._signer.sign(session, envelope, message, authentication, signing, leaves=leaves)
+        signed = await self._signer.sign(session, envelope, message, authentication, signing, leaves=leaves())
         return Stamped(signed.fields + front, results, signed.by, signed.refusal)
 
     async def _results(

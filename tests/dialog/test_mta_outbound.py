@@ -27,14 +27,9 @@ failure_delay = "1s"
 """
 
 
-class Dns(FakeResolver):
-    def close(self) -> None:
-        return
-
-
 @pytest.fixture
-def dns(monkeypatch: pytest.MonkeyPatch) -> Dns:
-    made = Dns()
+def dns(monkeypatch: pytest.MonkeyPatch) -> FakeResolver:
+    made = FakeResolver()
     monkeypatch.setattr("mta.daemon.build_resolver", lambda settings: made)
     return made
 
@@ -43,7 +38,7 @@ def smtp(**answers: str) -> Script:
     return Script(answers=answers, lmtp=False)
 
 
-def test_mail_of_trusted_clients_goes_to_the_servers_of_its_domain(tmp_path: Path, dns: Dns) -> None:
+def test_mail_of_trusted_clients_goes_to_the_servers_of_its_domain(tmp_path: Path, dns: FakeResolver) -> None:
     async def main() -> None:
         port = free_port()
         dns.add("far.test", "MX", "10 mx.far.test")
@@ -73,7 +68,7 @@ def test_mail_of_trusted_clients_goes_to_the_servers_of_its_domain(tmp_path: Pat
     run(main)
 
 
-def test_strangers_relay_nowhere(tmp_path: Path, dns: Dns) -> None:
+def test_strangers_relay_nowhere(tmp_path: Path, dns: FakeResolver) -> None:
     async def main() -> None:
         dns.add("far.test", "MX", "10 mx.far.test")
         more = OUTBOUND.format(port=25, more="[policy]\ntrusted_networks = []")
@@ -86,7 +81,9 @@ def test_strangers_relay_nowhere(tmp_path: Path, dns: Dns) -> None:
     run(main)
 
 
-def test_a_dead_domain_waits_in_the_queue_and_a_forged_one_says_why(tmp_path: Path, dns: Dns) -> None:
+def test_a_dead_domain_waits_in_the_queue_and_a_forged_one_says_why(
+    tmp_path: Path, dns: FakeResolver
+) -> None:
     async def main() -> None:
         port = free_port()
         for domain in ("far", "also"):
@@ -120,7 +117,7 @@ def test_a_dead_domain_waits_in_the_queue_and_a_forged_one_says_why(tmp_path: Pa
     run(main)
 
 
-def test_a_route_of_a_script_survives_in_the_queue(tmp_path: Path, dns: Dns) -> None:
+def test_a_route_of_a_script_survives_in_the_queue(tmp_path: Path, dns: FakeResolver) -> None:
     async def main() -> None:
         port = free_port()
         script = tmp_path / "route.sieve"

@@ -37,14 +37,9 @@ broken_names = []
 HELLO = "Subject: hi\r\n\r\nhello\r\n"
 
 
-class Dns(FakeResolver):
-    def close(self) -> None:
-        return
-
-
 @pytest.fixture
-def dns(monkeypatch: pytest.MonkeyPatch) -> Dns:
-    made = Dns()
+def dns(monkeypatch: pytest.MonkeyPatch) -> FakeResolver:
+    made = FakeResolver()
     made.status("far.test", Status.SECURE)
     made.add("far.test", "MX", "10 mx.far.test")
     made.add("mx.far.test", "A", "127.0.2.1")
@@ -52,7 +47,7 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> Dns:
     return made
 
 
-def test_no_clear_text_for_a_host_with_tlsa(tmp_path: Path, dns: Dns) -> None:
+def test_no_clear_text_for_a_host_with_tlsa(tmp_path: Path, dns: FakeResolver) -> None:
     async def main() -> None:
         port = free_port()
         dns.add(f"_{port}._tcp.mx.far.test", "TLSA", "3 1 1 " + "ab" * 32)
@@ -79,7 +74,7 @@ def test_no_clear_text_for_a_host_with_tlsa(tmp_path: Path, dns: Dns) -> None:
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_dane(tmp_path: Path, dns: Dns, right: bool) -> None:
+def test_dane(tmp_path: Path, dns: FakeResolver, right: bool) -> None:
     leaf = trustme.CA().issue_cert("other.test")
     der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
     digest = hashlib.sha256(public_key_info(der)).hexdigest() if right else "cd" * 32
@@ -102,7 +97,7 @@ def test_dane(tmp_path: Path, dns: Dns, right: bool) -> None:
     run(main)
 
 
-def test_a_domain_that_was_signed_waits(tmp_path: Path, dns: Dns) -> None:
+def test_a_domain_that_was_signed_waits(tmp_path: Path, dns: FakeResolver) -> None:
     async def main() -> None:
         port = free_port()
         more = OUTBOUND.format(port=port)
@@ -124,7 +119,7 @@ def test_a_domain_that_was_signed_waits(tmp_path: Path, dns: Dns) -> None:
     run(main)
 
 
-def test_the_queue_says_why_mail_waits(tmp_path: Path, dns: Dns) -> None:
+def test_the_queue_says_why_mail_waits(tmp_path: Path, dns: FakeResolver) -> None:
     async def main() -> None:
         port = free_port()
         dns.fail(f"_{port}._tcp.mx.far.test", "TLSA", Status.BOGUS, "signature expired")

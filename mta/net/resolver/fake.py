@@ -76,6 +76,9 @@ class FakeResolver:
         """Answers about `name` and all below it are `status` and not INSECURE."""
         self._statuses[self._register(name)] = status
 
+    def close(self) -> None:
+        """There is nothing to close."""
+
     async def query(self, name: str, rdtype: str, deadline: float) -> Answer:
         """See `mta.net.resolver.base.Resolver`."""
         wire = wire_name(name)
