@@ -49,6 +49,17 @@ class World:
         """A host that refuses connections."""
         self.dns.add(name, "AAAA" if ":" in address else "A", address)
 
+    def silent(self, name: str, address: str) -> None:
+        """A host that does not answer who connects: its queue of connections is full."""
+        listening = socket.create_server((address, self.port), backlog=0)
+        self._stack.callback(listening.close)
+        for _ in range(4):
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            waiting.connect_ex((address, self.port))
+            self._stack.callback(waiting.close)
+        self.dead(name, address)
+
     def domain(self, name: str, *records: str) -> None:
         """A domain with MX records, such as "10 mx.test"."""
         self.dns.add(name, "MX", *records)
@@ -97,13 +108,3 @@ async def send(
 
 def short(outcomes: Sequence[Outcome]) -> list[str]:
     return [f"{o.reply.code} {o.reply.enhanced}{' sent' if o.sent else ''}" for o in outcomes]
-
-
-def has_ipv6() -> bool:
-    """Whether loopback has IPv6 here."""
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
