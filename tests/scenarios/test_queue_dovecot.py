@@ -126,6 +126,8 @@ def test_a_mixed_answer_of_dovecot(server: Site, dovecot: Dovecot) -> None:
     (report,) = reports(dovecot, subject)
     assert b"Final-Recipient: rfc822; nobody@example.test\nAction: failed\nStatus: 5.1.1\n" in report
     assert b"tempfail" not in report.partition(b"Subject: " + subject.encode())[0]
+    # Dovecot has the report a moment before the queue has written down that it has.
+    until(lambda: waiting(server) == 1, "the end of the report")
     (row,) = rows(server)
     assert {who.address.partition("@")[0]: who.status for who in row.recipients} == {
         "good": "delivered",
