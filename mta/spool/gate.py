@@ -25,7 +25,8 @@ class Gate:
         learnt: Callable[[], None],
         naming: Naming = PLAIN,
     ) -> None:
-        """`now` is the dispatcher's time; `learnt` is called when a session came back."""
+        """`now` is the dispatcher's time; `learnt` is called when a session came back and
+        mail of the queue waits or is under way."""
         self._naming = naming
         self._dispatcher = dispatcher
         self._now = now
@@ -61,4 +62,5 @@ class Gate:
         if tokens:  # those of one site are alike: it does not matter which one comes back
             result, reason = learned(outcomes)
             self._dispatcher.release(tokens.pop(), result, self._now(), reason)
-            self._learnt()
+            if self._dispatcher.has_work:  # mail that waits may go now, or not any more
+                self._learnt()

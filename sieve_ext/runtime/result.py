@@ -44,8 +44,8 @@ class Result:
     """Why runs failed."""
     notes: list[Fault] = field(default_factory=list)
     """What scripts and extensions have to say to whoever reads logs; never a failure."""
-    implicit_keep: Keep | None = None
-    """The keep that no command asked for, None when there is none. It is not in `actions`."""
+    _implicit: Keep | bool | None = None
+    """`implicit_keep`; True before somebody has asked for it."""
     cancels_keep: bool = False
     """An action of the last run has cancelled the implicit keep; earlier runs do not count."""
     message: Message | None = None
@@ -53,6 +53,17 @@ class Result:
     records: list[Request] = field(default_factory=list)
     """What the host is to remember once it has carried the result out, as requests that it answers then:
     that a message was seen. Dropped when the run fails."""
+
+    @property
+    def implicit_keep(self) -> Keep | None:
+        """The keep that no command asked for, None when there is none. It is not in `actions`."""
+        if self._implicit is True:  # policies run all day and never ask
+            self._implicit = Keep(implicit=True, message=self.message)
+        return self._implicit or None
+
+    @implicit_keep.setter
+    def implicit_keep(self, keep: Keep | None) -> None:
+        self._implicit = keep
 
     @property
     def keeps(self) -> bool:
@@ -99,9 +110,9 @@ class Result:
         """Without any script: the message is kept."""
         self.implicit_keep = Keep(implicit=True, message=self.message)
 
-    def end(self, implicit: Keep) -> None:
-        """After a run: `implicit` is the implicit keep, if nothing has cancelled it."""
-        self.implicit_keep = implicit if self.failed or not self.cancels_keep else None
+    def end(self, implicit: Keep | None = None) -> None:
+        """After a run: `implicit` is the implicit keep, if nothing has cancelled it; None for a plain one."""
+        self._implicit = (implicit or True) if self.failed or not self.cancels_keep else None
 
     def fail(self, fault: Fault, mark: int, original: Message) -> None:
         """A run failed: drop its actions, those from `mark` on, and its edits; what was before stays."""

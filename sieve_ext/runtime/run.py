@@ -27,11 +27,11 @@ class Run:
 
     __slots__ = (
         "_cpu_start",
+        "_envelope",
         "_is_shared",
         "_now",
         "_spent",
         "_waited",
-        "envelope",
         "environment",
         "hooks",
         "left",
@@ -51,7 +51,7 @@ class Run:
     def __init__(
         self,
         message: Message,
-        envelope: Envelope,
+        envelope: Envelope | Callable[[], Envelope],
         settings: Settings,
         environment: Mapping[str, str],
         now: datetime | None,
@@ -67,7 +67,7 @@ class Run:
         self.original = message
         """The message as it was before the run."""
         self._is_shared = True
-        self.envelope = envelope
+        self._envelope = envelope
         self.settings = settings
         self.environment = environment
         """What the host tells of the surroundings without being asked, by lower-case name (RFC 5183)."""
@@ -89,6 +89,17 @@ class Run:
         self._spent = 0
         self._cpu_start = -1.0
         self._waited = 0.0
+
+    @property
+    def envelope(self) -> Envelope:
+        """The envelope of the message; made when it is first asked for."""
+        if not isinstance(self._envelope, Envelope):
+            self._envelope = self._envelope()
+        return self._envelope
+
+    @envelope.setter
+    def envelope(self, envelope: Envelope) -> None:
+        self._envelope = envelope
 
     def add(self, action: Action) -> Action:
         """Add an action to the result; returns the one that stands for it there.
@@ -153,6 +164,11 @@ class Run:
         elif now - self._cpu_start - self._waited > limits.cpu_seconds:
             raise LimitExceeded(f"execution exceeded CPU time limit ({limits.cpu_seconds:g} seconds)")
 
+    @property
+    def is_timed(self) -> bool:
+        """False as long as the run has not done enough for anybody to look at the clock."""
+        return self._cpu_start >= 0
+
     def waited(self, seconds: float) -> None:
         """The thread has spent `seconds` of processor time outside of the run, while an answer was sought."""
         self._waited += seconds
@@ -167,8 +183,11 @@ class Run:
 
     def end(self) -> None:
         """Close the result: find out about the implicit keep."""
-        keep = Keep(implicit=True)
-        keep.message = self.result.message = self.message
+        self.result.message = self.message
+        if not self.hooks:
+            self.result.end()
+            return
+        keep = Keep(implicit=True, message=self.message)
         for hook in self.hooks:
             hook(self, keep)
         self.result.end(keep)

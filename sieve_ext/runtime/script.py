@@ -107,7 +107,7 @@ class Script:
     def run(
         self,
         message: Message,
-        envelope: Envelope | None = None,
+        envelope: Envelope | Callable[[], Envelope] | None = None,
         *,
         settings: Settings | None = None,
         environment: Mapping[str, str] | None = None,
@@ -118,6 +118,7 @@ class Script:
     ) -> Running:
         """Run it for a message: a generator of requests that returns the result.
 
+        `envelope` may be what makes it, called when it is first asked for.
         `environment` are the items that the host knows without being asked, by lower-case name. `now` is the
         time, by default that of the clock. `result` is that of the script before, in a sequence; its actions
         count for conflicts and limits, and stay if this run fails. `state` is what extensions keep from one
@@ -131,7 +132,7 @@ class Script:
     def run_plain(
         self,
         message: Message,
-        envelope: Envelope | None = None,
+        envelope: Envelope | Callable[[], Envelope] | None = None,
         *,
         settings: Settings | None = None,
         environment: Mapping[str, str] | None = None,
@@ -155,7 +156,7 @@ class Script:
     def begin(
         self,
         message: Message,
-        envelope: Envelope | None,
+        envelope: Envelope | Callable[[], Envelope] | None,
         settings: Settings | None,
         environment: Mapping[str, str] | None,
         now: datetime | None,
@@ -197,9 +198,12 @@ class Script:
                         request = steps.send(answer)
                     except StopIteration:
                         break
-                    before = time.thread_time()
-                    answer = yield request
-                    run.waited(time.thread_time() - before)
+                    if run.is_timed:
+                        before = time.thread_time()
+                        answer = yield request
+                        run.waited(time.thread_time() - before)
+                    else:
+                        answer = yield request
             else:
                 self._step(run)
         except Leave:

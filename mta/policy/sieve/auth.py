@@ -13,7 +13,7 @@ own) is "none", and `dmarc :policy` is "none" with it. A domain is a name, "*.na
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,8 @@ IPREV = ("none", "pass", "fail", "temperror", "permerror")
 POLICIES = ("none", "quarantine", "reject")
 
 Asking = Generator[Request, Any, bool]
+Words = Callable[[Run], frozenset[str]]
+"""Strings in a run, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Authenticate(Request):
 
     method: str
     """ "iprev", "helo", "spf", "dkim", "arc" or "dmarc"."""
+
+
+_IPREV, _DKIM, _DMARC, _ARC = map(Authenticate, ("iprev", "dkim", "dmarc", "arc"))
 
 
 def services() -> Services:
@@ -111,9 +116,9 @@ class _ResultTest(Test):
         value = self.given.get(name) if name == "results" else self.value(name)
         return None if value is None else compiler.texts(value)
 
-    def wanted(self, compiler: Compiler) -> TemplateList:
+    def wanted(self, compiler: Compiler) -> Words:
         """The results that are asked for."""
-        return compiler.texts(self.given["results"])
+        return _lowered(compiler.texts(self.given["results"]))
 
 
 class IprevTest(_ResultTest):
@@ -129,7 +134,7 @@ class IprevTest(_ResultTest):
         wanted = self.wanted(compiler)
 
         def test(run: Run) -> Asking:
-            found = yield Authenticate("iprev")
+            found = yield _IPREV
             return _holds(run, wanted, found)
 
         return test
@@ -146,11 +151,11 @@ class SpfTest(_ResultTest):
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask."""
-        method = "helo" if "helo" in self.tags else "spf"
+        question = Authenticate("helo" if "helo" in self.tags else "spf")
         wanted, domains = self.wanted(compiler), self.list_of("domain", compiler)
 
         def test(run: Run) -> Asking:
-            found = yield Authenticate(method)
+            found = yield question
             if not _holds(run, wanted, found):
                 return False
             if domains is None:
@@ -185,16 +190,17 @@ class DkimTest(_ResultTest):
     def compile(self, compiler: Compiler) -> Step:
         """Ask, and look for one signature that is as wanted in all."""
         wanted = self.wanted(compiler)
-        domains, selectors = self.list_of("domain", compiler), self.list_of("selector", compiler)
+        domains, named = self.list_of("domain", compiler), self.list_of("selector", compiler)
+        selectors = None if named is None else _lowered(named)
         aligned = "aligned" in self.tags
 
         def test(run: Run) -> Asking:
-            found = yield Authenticate("dkim")
-            results = _lower(wanted.expand(run))
+            found = yield _DKIM
+            results = wanted(run)
             if not found:
                 return "none" in results and domains is None and selectors is None and not aligned
-            near = (yield Authenticate("dmarc")) if aligned else None
-            names = None if selectors is None else _lower(selectors.expand(run))
+            near = (yield _DMARC) if aligned else None
+            names = None if selectors is None else selectors(run)
             for one in found:
                 run.spend(1)
                 if one.result.value not in results:
@@ -228,11 +234,11 @@ class DmarcTest(_ResultTest):
         of_policy = "policy" in self.tags
 
         def test(run: Run) -> Asking:
-            found = yield Authenticate("dmarc")
+            found = yield _DMARC
             if not of_policy:
                 return _holds(run, wanted, found)
             disposition = "none" if found is None else found.disposition.value
-            return disposition in _lower(wanted.expand(run))
+            return disposition in wanted(run)
 
         return test
 
@@ -260,10 +266,11 @@ class ArcTest(_ResultTest):
     def compile(self, compiler: Compiler) -> Step:
         """Ask; all sealers must be trusted, and the first of them must have said one of the results."""
         wanted = self.wanted(compiler)
-        trusted, said = self.list_of("trusted", compiler), self.list_of("said", compiler)
+        trusted, given = self.list_of("trusted", compiler), self.list_of("said", compiler)
+        said = None if given is None else _lowered(given)
 
         def test(run: Run) -> Asking:
-            found = yield Authenticate("arc")
+            found = yield _ARC
             if not _holds(run, wanted, found):
                 return False
             if trusted is None:
@@ -274,15 +281,15 @@ class ArcTest(_ResultTest):
                 run.spend(1)
                 if not (yield from _inside(run, trusted, [sealer])):
                     return False
-            return said is None or bool(found.said & _lower(said.expand(run)))
+            return said is None or bool(found.said & said(run))
 
         return test
 
 
-def _holds(run: Run, wanted: TemplateList, found: Any) -> bool:
+def _holds(run: Run, wanted: Words, found: Any) -> bool:
     """Whether a result is one of those that are wanted."""
     result = "none" if found is None else getattr(found.result, "result", found.result).value
-    return result in _lower(wanted.expand(run))
+    return result in wanted(run)
 
 
 def _inside(run: Run, listed: TemplateList, domains: Sequence[str]) -> Generator[Request, Any, bool]:
@@ -322,8 +329,12 @@ def _bad_domain(text: str, checker: Checker) -> str | None:
     return None
 
 
-def _lower(values: Sequence[str]) -> frozenset[str]:
-    return frozenset(value.lower() for value in values)
+def _lowered(texts: TemplateList) -> Words:
+    """Strings in lower case, made once if they do not depend on variables."""
+    if texts.constant is None:
+        return lambda run: frozenset(text.lower() for text in texts.expand(run))
+    words = frozenset(text.lower() for text in texts.constant)
+    return lambda run: words
 
 
 CAPABILITIES = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mta.envelope import Envelope, Recipient
 from mta.policy.ground import Ground
@@ -274,6 +275,13 @@ class Surroundings(Mapping[str, str]):
         item = ITEMS[name]
         if self._facts.stage not in item.stages:
             raise KeyError(name)
+        return item.of(self._facts)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The item, or `default` where it is not known: what every test asks, so without an exception."""
+        item = ITEMS.get(name)
+        if item is None or self._facts.stage not in item.stages:
+            return default
         return item.of(self._facts)
 
     def __iter__(self) -> Iterator[str]:

@@ -58,6 +58,7 @@ class Found:
 
 
 EXISTS = Found()
+_OWNS_SENDER, _CHECK_RECIPIENT = OwnsSender(), CheckRecipient()
 
 
 def site_services(ground: Ground, owns: Owns) -> Services:
@@ -157,7 +158,7 @@ class OwnsSenderTest(Test):
         """Ask."""
 
         def owns(run: Run) -> Generator[Request, Any, bool]:
-            return bool((yield OwnsSender()))
+            return bool((yield _OWNS_SENDER))
 
         return owns
 
@@ -172,7 +173,7 @@ class CheckRecipientCommand(Act):
         """Ask, and add what follows from the answer."""
 
         def check(run: Run) -> Generator[Request, Any, None]:
-            found = yield CheckRecipient()
+            found = yield _CHECK_RECIPIENT
             if found is None or found is EXISTS:
                 return
             if found.refusal is not None:

@@ -227,7 +227,7 @@ class SievePolicy(Indifferent):
             tried,
             self._site.ground,
         )
-        seen = script_envelope(session, envelope, recipient)
+        seen = partial(script_envelope, session, envelope, recipient)
         aside = message is not None and self._program.reads_body and message.original_size > LARGE
         trace = None if self._trace is None else partial(self._trace, session, stage)
         running = self._program.run(stage, Surroundings(facts), seen, message, aside=aside, trace=trace)

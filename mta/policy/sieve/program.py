@@ -104,7 +104,7 @@ class Program:
         self,
         stage: str,
         environment: Mapping[str, str],
-        envelope: Envelope,
+        envelope: Envelope | Callable[[], Envelope],
         message: Message | None = None,
         *,
         aside: bool = False,

@@ -104,7 +104,7 @@ class RecipientScripts(Forwarding):
                 ground=site,
             )  # fmt: skip
             trace = None if self._trace is None else partial(self._trace, session, stage)
-            seen = script_envelope(session, envelope, recipient)
+            seen = partial(script_envelope, session, envelope, recipient)
             running = program.run(stage, Surroundings(facts), seen, message, trace=trace)
             outcome = finish(running, {}, facts)
             assert isinstance(outcome, Outcome)  # there is nobody whom such a script could ask

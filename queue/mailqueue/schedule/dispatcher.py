@@ -104,6 +104,11 @@ class Dispatcher:
         """How many jobs may be offered before the answer is "full"."""
         return max(0, self._active - self._count)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything waits here or is under way; first tries are not meant."""
+        return self._count > 0
+
     def busy(self, handle: int, site: str) -> bool:
         """Whether anything of a message waits here or is under way for a site."""
         return any(entry.job.site == site for entry in self._entries.get(handle, ()))
