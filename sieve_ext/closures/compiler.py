@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sieve_ext.closures.guards import LEAST, guarded
 from sieve_ext.closures.strings import Template, TemplateList
 from sieve_ext.closures.variables import Reference, Scope, split_template
 from sieve_ext.diagnostic import Position, Source
@@ -107,8 +108,10 @@ class Compiler:
         for node in nodes:
             step = self._command(node)
             if step is not None:
-                placed.append((self.source.position(node.call.start), step))
-        return sequence(placed)
+                placed.append((node, (self.source.position(node.call.start), step)))
+        if len(placed) < LEAST or self.tracing:  # a trace shows each rule
+            return sequence([one for _, one in placed])
+        return sequence(guarded(self, placed))
 
     def _step(self, node: Node) -> Step | None:
         if node.tags:

@@ -76,6 +76,7 @@ class AddressTest(Test):
     """A field has an address."""
 
     word = "address"
+    compares_only = True
     args_definition = (
         ADDRESS_PART,
         *MATCHING,

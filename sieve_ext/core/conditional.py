@@ -6,11 +6,13 @@ A branch whose test is always false, or which follows one that is always true, i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sievelib.commands  # type: ignore[import-untyped]
 
 from sieve_ext.closures.compiler import Compiler
 from sieve_ext.language.arguments import subtest
-from sieve_ext.language.node import Control
+from sieve_ext.language.node import Control, Node
 from sieve_ext.runtime.steps import Step, choice
 from sieve_ext.validate.checker import Checker
 
@@ -75,6 +77,18 @@ class IfCommand(Branch, sievelib.commands.IfCommand):  # type: ignore[misc]
 
     word = "if"
     args_definition = (subtest(),)
+
+    def alternatives(self) -> Sequence[Node]:
+        """The tests of the chain, if it has no `else`."""
+        tests: list[Node] = []
+        branch: Branch | None = self
+        while branch is not None:
+            if not branch.is_skipped and not branch.is_dead:
+                if not branch.tests:
+                    return ()
+                tests.append(branch.tests[0])
+            branch = branch.next
+        return tests
 
     def compile(self, compiler: Compiler) -> Step:
         """The whole chain."""

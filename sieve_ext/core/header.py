@@ -30,6 +30,7 @@ class HeaderTest(Test):
     """A field has a value."""
 
     word = "header"
+    compares_only = True
     args_definition = (
         *MATCHING,
         strings("header-names", warn=header_name),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from sieve_ext.core.many import finder
 from sieve_ext.core.wildcards import Glob, Span
 from sieve_ext.language.capability import Comparator, Match, MatchType
 
@@ -77,6 +78,8 @@ def compile_contains(compiler: Compiler, node: Node, comparator: Comparator, key
 
         return match_only
 
+    find = None if constant is None else finder(constant)
+
     def match(run: Run, values: Sequence[str]) -> bool:
         wanted = constant if constant is not None else tuple(map(fold, keys.expand(run)))
         run.spend(len(values) * len(wanted))
@@ -84,7 +87,10 @@ def compile_contains(compiler: Compiler, node: Node, comparator: Comparator, key
             folded = fold(value)
             if len(folded) > _LONG:
                 run.spend(len(folded) // _LONG * len(wanted))
-            if any(key in folded for key in wanted):
+            if find is not None:
+                if find(folded):
+                    return True
+            elif any(key in folded for key in wanted):
                 return True
         return False
 

@@ -39,6 +39,7 @@ class EnvelopeTest(Test):
     """envelope [COMPARATOR] [ADDRESS-PART] [MATCH-TYPE] <parts: string-list> <keys: string-list>."""
 
     word = "envelope"
+    compares_only = True
     args_definition = (ADDRESS_PART, *MATCHING, strings("envelope-part"), strings("keys"))
 
     def check(self, checker: Checker) -> None:

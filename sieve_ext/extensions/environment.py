@@ -18,6 +18,7 @@ class EnvironmentTest(Test):
     """environment [COMPARATOR] [MATCH-TYPE] <name: string> <keys: string-list> (section 4)."""
 
     word = "environment"
+    compares_only = True
     args_definition = (*MATCHING, string("name"), strings("keys"))
 
     def compile(self, compiler: Compiler) -> Step:

@@ -60,6 +60,9 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
     default_comparator: ClassVar[str] = "i;ascii-casemap"
     """How it compares where no comparator is given (RFC 5228 section 2.7.3)."""
 
+    compares_only: ClassVar[bool] = False
+    """A test that does nothing but compare what message, envelope or environment hold with its `keys`."""
+
     # Filled in by the dialect.
     tag_table: ClassVar[Mapping[str, TagSpec]] = MappingProxyType({})
     positionals: ClassVar[Sequence[Definition]] = ()
@@ -181,6 +184,10 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
     def ends_block(self) -> bool:
         """True when nothing behind this command, in its block, is ever reached."""
         return False
+
+    def alternatives(self) -> Sequence[Node]:
+        """Tests of which one must hold for this command to do anything; none when that cannot be said."""
+        return ()
 
     def compile(self, compiler: Compiler) -> Step | None:
         """A function that does it: takes the run; a test returns whether it holds.
