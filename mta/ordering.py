@@ -8,13 +8,13 @@ own, so that size, 8-bit facts, reports and the queue all speak of the same mess
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mta.content import MEMORY_LIMIT, MessageBuffer
 from mta.delivery.fold import Answer, fold
-from mta.delivery.outcome import Outcome
-from mta.envelope import Envelope
+from mta.delivery.outcome import NextHop, Outcome
+from mta.envelope import Envelope, Recipient
 from mta.policy.verdict import Orders
 from mta.reply import Reply
 from sieve_ext.message import Message
@@ -111,7 +111,16 @@ def _reaches_nobody(orders: Orders, count: int) -> bool:
     return bool(orders.discarded) or (len(orders.removed or {}) == count and not orders.added)
 
 
-def held(envelope: Envelope, orders: Orders) -> list[Outcome]:
-    """Outcomes of a message that is not tried because it is on hold."""
-    reply = replace(HELD, cause=f"held: {orders.held}")
-    return [Outcome(recipient, reply, "") for recipient in envelope.recipients]
+def held(orders: Orders) -> Reply:
+    """What becomes of a recipient of a message that is not tried because it is on hold."""
+    return replace(HELD, cause=f"held: {orders.held}")
+
+
+def untried(envelope: Envelope, reply: Reply, route: Callable[[Recipient], NextHop | Reply]) -> list[Outcome]:
+    """Outcomes of a message that waits without a try: `reply`, but who is refused is refused all the same."""
+    found: list[Outcome] = []
+    for recipient in envelope.recipients:
+        way = route(recipient)
+        said = way if isinstance(way, Reply) and way.is_permanent else reply
+        found.append(Outcome(recipient, said, ""))
+    return found

@@ -31,7 +31,7 @@ from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
 from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
-from mta.ordering import all_outcomes, fold_ordered, held, ordered_content, ordered_envelope
+from mta.ordering import all_outcomes, fold_ordered, held, ordered_content, ordered_envelope, untried
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
@@ -179,16 +179,21 @@ class Transactions:
                 recipients[0].address if len(recipients) == 1 else None,
                 smtputf8=envelope.smtputf8,
             )
-            fields = b""
+            fields, above = b"", b"" if orders is None else orders.above
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
             if self._stamps is not None:
                 stamped = await self._stamps.stamp(
-                    session, envelope, message, fields, signing, lambda: self._leaves(session, envelope)
+                    session,
+                    envelope,
+                    message,
+                    above + fields,
+                    signing,
+                    lambda: self._leaves(session, envelope),
                 )
                 refusal = stamped.refusal
                 prefix = stamped.fields + prefix
-            prefix = (b"" if orders is None else orders.above) + prefix + fields
+            prefix = above + prefix + fields
         name = added_id or message.text("message-id") or ""
         if refusal is not None:
             orders = None
@@ -197,11 +202,11 @@ class Transactions:
             outcomes = []
         else:
             spool = self._spool
-            postponed = spool.postpones(envelope) if spool is not None else None
+            waits = None if spool is None else spool.postpones(envelope)
             if orders is not None and orders.held:
-                outcomes = held(envelope, orders)
-            elif postponed is not None:
-                outcomes = _same(envelope, postponed)
+                waits = held(orders)
+            if waits is not None:
+                outcomes = untried(envelope, waits, lambda one: self.policy.route(session, envelope, one))
             else:
                 outcomes = await self._deliver(
                     session, envelope, Rendered(prefix, content, alive), started + settings.deadline,

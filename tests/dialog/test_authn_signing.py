@@ -19,6 +19,7 @@ from mta.authn.dkimrotate import KeyState
 from mta.net.resolver.fake import FakeResolver
 from sieve_ext.message import Message
 from tests.dialog.backend import ScriptedStore
+from tests.dialog.milters import at, puppet
 from tests.dialog.policies import REQUIRE
 from tests.dialog.queueing import QUEUED, eventually, flush, waiting
 from tests.dialog.senders import Zone, authenticating, deliver, key_record, signed, stranger
@@ -315,5 +316,25 @@ def test_our_own_reports_are_signed(tmp_path: Path) -> None:
             assert got.sender == ""
             assert b"multipart/report" in got.octets
             assert await verified(got.octets, keys) == [("mx.test rsa", True), ("mx.test ed25519", True)]
+
+    run(main)
+
+
+def test_what_a_milter_puts_on_top_is_signed(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path, "example.test")
+    top = at("eom", lambda ctx: ctx.insert_header(0, "Reply-To", "<desk@example.test>"))
+    milter = '[milters.one]\naddress = "unix:one"\nlisteners = ["smtp"]\n'
+
+    async def main() -> None:
+        async with puppet(tmp_path, "one", top), relaying(tmp_path, more=milter) as (server, relay):
+            client = await user(server)
+            said = await deliver(client, MESSAGE, sender="alice@example.test", to=OUTSIDE)
+            assert said.startswith("250")
+            (got,) = relay.delivered
+            assert got.octets.startswith(b"Reply-To: <desk@example.test>\r\n")
+            assert await verified(got.octets, keys) == [
+                ("example.test rsa", True),
+                ("example.test ed25519", True),
+            ]
 
     run(main)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.dialog.queueing import MailStore
+from mailqueue.model import Status
+from tests.dialog.queueing import MailStore, queue_of, waiting
 from tests.dialog.server import Client, run, serving
 
 HEAD = 'require ["vnd.tamis.stage", "vnd.tamis.reply", "envelope", "vnd.tamis.envelope", "environment"];\n'
@@ -84,5 +85,38 @@ def test_each_script_speaks_for_its_recipients(tmp_path: Path) -> None:
             assert len(store.got("ann")) == 2
             assert (await send(client, "bob@example.test")).startswith("250")
             assert len(store.got("bob")) == 1
+
+    run(main)
+
+
+def test_a_message_on_hold_is_refused_for_who_refuses_it(tmp_path: Path) -> None:
+    """Neither hold nor a stage "route" of the site takes a refusal back."""
+    more = files(tmp_path)
+    (tmp_path / "site.sieve").write_text(
+        HEAD.replace("]", ', "vnd.tamis.queue"]')
+        + """
+stage "data" { if header "subject" "refuse, hold" { hold "look"; } }
+stage "route" { if envelope "to" "other@example.test" { reply "no way"; } }
+"""
+    )
+
+    async def main() -> None:
+        async with serving(
+            tmp_path, more=more, domain='script = "domain.sieve"', queue="enabled = true"
+        ) as server:
+            client = await server.connect()
+            await client.hello()
+            for subject in ("refuse", "refuse, hold"):
+                said = await send(client, "bob@example.test", subject=subject)
+                assert said == "554 5.7.1 bob does not want it"
+            assert list(queue_of(server).live.handles()) == []
+            said = await send(client, "bob@example.test", "ann@example.test", subject="refuse, hold")
+            assert said.startswith("250 2.0.0 queued for 1 ")
+            waits = {
+                one.address: one.status for message in await waiting(server) for one in message.recipients
+            }
+            assert waits.pop("ann@example.test") is Status.HELD
+            assert waits.pop("bob@example.test") is Status.FAILED
+            assert list(waits) in ([], ["a@x.test"])  # the report about bob, as long as it is not delivered
 
     run(main)

@@ -9,9 +9,9 @@ import pytest
 
 from mta.address import parse_address
 from mta.content import MEMORY_LIMIT, MessageBuffer
-from mta.delivery.outcome import Outcome
+from mta.delivery.outcome import NextHop, Outcome
 from mta.envelope import Envelope, Recipient
-from mta.ordering import all_outcomes, fold_ordered, ordered_content, ordered_envelope
+from mta.ordering import all_outcomes, fold_ordered, held, ordered_content, ordered_envelope, untried
 from mta.policy.verdict import Orders
 from mta.reply import Reply
 from sieve_ext.message import Message
@@ -112,3 +112,10 @@ def test_edited_octets(size: int, plain: bool, tmp_path: Path) -> None:
     assert made.spilled is content.spilled
     assert made.plain is plain
     assert not edited(".X").plain
+
+
+def test_who_is_refused_does_not_wait() -> None:
+    ways: dict[str, NextHop | Reply] = {"a@x.test": NextHop("store"), "b@x.test": NO, "c@x.test": BUSY}
+    reply = held(Orders(held="p:1"))
+    found = untried(given(), reply, lambda person: ways[person.address.text])
+    assert [one.reply for one in found] == [reply, NO, reply]

@@ -13,7 +13,7 @@ from mta.address import NULL, parse_address
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.sieve.policy import SievePolicy, Site
-from mta.policy.verdict import CONTINUE, NO_ADVICE, Indifferent, Policy, Tried, Verdict
+from mta.policy.verdict import CONTINUE, NO_ADVICE, Indifferent, Orders, Policy, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -266,3 +266,27 @@ def test_what_is_temporary_as_the_message_leaves_concerns_all_of_it(stage: str) 
 def test_what_the_policy_behind_says_of_a_leaving_message_stands(late: bool) -> None:
     made, _ = policy('stage "route" { route :to "relay:out"; }', Fake(LATER, late=late))
     assert depart(made, envelope()) == LATER
+
+
+def test_a_script_lets_nobody_pass_who_is_refused_already() -> None:
+    made, _ = policy('stage "route" { if envelope "to" "c@x.test" { reply "no way"; } }', Fake())
+    given = envelope("b@x.test", "c@x.test", "d@x.test")
+    given.recipients[0].refusal = NO.reply
+    assert settle(made.depart(session(), given, Message(MESSAGE))).reply is None
+    said = [one.refusal and one.refusal.text for one in given.recipients]
+    assert said == ["behind", "no way", None]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_who_signs_in_front_keeps_nobody_behind_from_being_asked(late: bool) -> None:
+    signs = Verdict(orders=Orders(signing=("behind",)))
+    behind = Fake(signs, late=late)
+    made, _ = policy('stage "sign" { dkim_sign :domain "x.test"; }', behind)
+    orders = settle(made.depart(session(), envelope(), Message(MESSAGE))).orders
+    assert behind.asked == ["depart"]
+    assert orders is not None
+    assert len(orders.signing) == 2
+    assert orders.signing[1] == "behind"
+    refusing = Fake(NO, late=late)
+    made, _ = policy('stage "sign" { dkim_sign :domain "x.test"; }', refusing)
+    assert settle(made.depart(session(), envelope(), Message(MESSAGE))) == NO

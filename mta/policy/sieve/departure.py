@@ -39,6 +39,8 @@ def _going(envelope: Envelope, ask_route: AskRoute | None, ask_sign: AskSign | N
     """Yields what is asked, is sent the decisions, returns the verdict."""
     if ask_route is not None:
         for recipient in envelope.recipients:
+            if recipient.refusal is not None:  # what one script has refused no other one lets pass
+                continue
             verdict = _routed(recipient, (yield ask_route(recipient)))
             if verdict is not None:
                 return verdict
@@ -61,7 +63,8 @@ def _routed(recipient: Recipient, decision: Decision) -> Verdict | None:
     reply = decision.reply
     if reply is not None and (reply.is_temporary or reply.close):
         return Verdict(reply)
-    recipient.refusal = reply
+    if reply is not None:
+        recipient.refusal = reply
     if decision.route:
         recipient.route = decision.route
     return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mta.envelope import Recipient
-from mta.policy.verdict import Orders
+from mta.policy.verdict import Orders, Verdict
 
 NO_ORDERS = Orders()
 
@@ -22,7 +24,18 @@ def merged(front: Orders, behind: Orders) -> Orders:
         lifetime=behind.lifetime or front.lifetime,
         tags=tuple(dict.fromkeys((*front.tags, *behind.tags))),
         signing=(*front.signing, *behind.signing),
+        above=behind.above + front.above,
+        new_body=front.new_body or behind.new_body,
+        ret=front.ret if behind.ret is None else behind.ret,
+        envid=front.envid if behind.envid is None else behind.envid,
     )
+
+
+def with_orders(front: Orders | None, behind: Verdict) -> Verdict:
+    """What is behind has the word; if it does not refuse, what was ordered in front of it is done, too."""
+    if front is None or behind.reply is not None:
+        return behind
+    return replace(behind, orders=front if behind.orders is None else merged(front, behind.orders))
 
 
 def _new(front: Orders, behind: Orders) -> list[Recipient]:

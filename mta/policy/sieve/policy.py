@@ -8,7 +8,7 @@ stand before the base policy, that before the ground.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from mta.delivery.outcome import NextHop
@@ -19,7 +19,7 @@ from mta.policy.sieve.asking import Services, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.departure import advice_of, depart
 from mta.policy.sieve.facts import Facts, Surroundings
-from mta.policy.sieve.orders import NO_ORDERS, merged
+from mta.policy.sieve.orders import NO_ORDERS, with_orders
 from mta.policy.sieve.program import Outcome, Program
 from mta.policy.sieve.verdicts import positions, refused, repeated, then, when
 from mta.policy.verdict import NO_ADVICE, SCRIPT_FAILED, Advice, Indifferent, Orders, Policy, Tried, Verdict
@@ -163,9 +163,10 @@ class SievePolicy(Indifferent):
         )
 
         def conclude(verdict: Verdict) -> Verdict | Awaitable[Verdict]:
-            if verdict.reply is not None or verdict.orders is not None:
+            if verdict.reply is not None:
                 return verdict
-            return self.inner.depart(session, envelope, message)
+            behind = self.inner.depart(session, envelope, message)
+            return when(behind, partial(with_orders, verdict.orders))
 
         return when(found, conclude)
 
@@ -311,9 +312,7 @@ class SievePolicy(Indifferent):
             decision.lifetime,
             decision.tags,
         )
-        if orders == NO_ORDERS:
-            return verdict
-        return replace(verdict, orders=orders if verdict.orders is None else merged(orders, verdict.orders))
+        return with_orders(None if orders == NO_ORDERS else orders, verdict)
 
 
 def script_envelope(

@@ -8,7 +8,6 @@ client does not hear. A script that fails says nothing, and the log tells why.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from mta.address import Address
@@ -18,9 +17,10 @@ from mta.policy.ground import Ground
 from mta.policy.sieve.asking import finish
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.facts import Facts, Surroundings
-from mta.policy.sieve.orders import merged
+from mta.policy.sieve.orders import with_orders
 from mta.policy.sieve.policy import Complain, Trace, script_envelope
 from mta.policy.sieve.program import Outcome, Program
+from mta.policy.sieve.verdicts import when
 from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
 from mta.session import Session
 from sieve_ext.message import Message
@@ -72,10 +72,7 @@ class RecipientScripts(Forwarding):
         verdict = self.inner.data(session, envelope, message)
         if not removed:
             return verdict
-        orders = Orders(removed=removed)
-        if isinstance(verdict, Verdict):
-            return _with(verdict, orders)
-        return _with_later(verdict, orders)
+        return when(verdict, partial(with_orders, Orders(removed=removed)))
 
     # --- running -------------------------------------------------------------------------------------
 
@@ -115,13 +112,3 @@ class RecipientScripts(Forwarding):
             if decision.reply is not None or decision.discarded:
                 return decision
         return PASSED
-
-
-def _with(verdict: Verdict, orders: Orders) -> Verdict:
-    if verdict.reply is not None:
-        return verdict
-    return replace(verdict, orders=orders if verdict.orders is None else merged(orders, verdict.orders))
-
-
-async def _with_later(verdict: Awaitable[Verdict], orders: Orders) -> Verdict:
-    return _with(await verdict, orders)
