@@ -23,6 +23,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from mta.content import Content, MessageBuffer, Rendered, SpillError
@@ -183,13 +184,9 @@ class Transactions:
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
             if self._stamps is not None:
+                leaves = partial(self._leaves, session, envelope)
                 stamped = await self._stamps.stamp(
-                    session,
-                    envelope,
-                    message,
-                    above + fields,
-                    signing,
-                    lambda: self._leaves(session, envelope),
+                    session, envelope, message, above + fields, signing, leaves
                 )
                 refusal = stamped.refusal
                 prefix = stamped.fields + prefix
@@ -206,7 +203,7 @@ class Transactions:
             if orders is not None and orders.held:
                 waits = held(orders)
             if waits is not None:
-                outcomes = untried(envelope, waits, lambda one: self.policy.route(session, envelope, one))
+                outcomes = untried(envelope, waits, partial(self.policy.route, session, envelope))
             else:
                 outcomes = await self._deliver(
                     session, envelope, Rendered(prefix, content, alive), started + settings.deadline,

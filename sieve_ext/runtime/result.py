@@ -63,6 +63,7 @@ class Result:
 
     @implicit_keep.setter
     def implicit_keep(self, keep: Keep | None) -> None:
+        """Somebody else has decided about it."""
         self._implicit = keep
 
     @property

@@ -99,6 +99,7 @@ class Run:
 
     @envelope.setter
     def envelope(self, envelope: Envelope) -> None:
+        """Another one, from now on."""
         self._envelope = envelope
 
     def add(self, action: Action) -> Action:
