@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import smtplib
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,7 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.outbound import DESTINATIONS, message
+from bench.outbound import message
+from bench.outbound_sink import DESTINATIONS, running_sink, taken
 from bench.processes import cpu_seconds
 from bench.workplace import program
 
@@ -93,16 +93,12 @@ def _inside(messages: int) -> None:
         settings = settings.replace("unbound.pid", "second.pid").replace("unbound.log", "second.log")
         (world.folder / "second.conf").write_text(settings)
         unbound = [program("unbound", "unbound"), "-d", "-c", str(world.folder / "second.conf")]
-        sink = [sys.executable, "-m", "bench.outbound", "--sink", "25", str(chain)]
-        with subprocess.Popen(unbound) as resolver, subprocess.Popen(sink, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
+        with subprocess.Popen(unbound) as resolver, running_sink("25", str(chain)):
             try:
-                process.stdout.readline()
                 with running_postfix(pem, _SETTINGS, _SERVICES) as postfix:
                     _fill(postfix.port, messages)
                     _drain(postfix.folder, messages)
             finally:
-                process.terminate()
                 resolver.terminate()
 
 
@@ -126,7 +122,7 @@ def _drain(folder: Path, messages: int) -> None:
     first = 0
     until = time.monotonic() + PATIENCE
     while True:
-        count = _count()
+        count = taken("127.2.0.1", 25)
         now = time.perf_counter()
         if not begun and count:
             begun, first, spent = now, count, cpu_seconds(master)
@@ -139,13 +135,6 @@ def _drain(folder: Path, messages: int) -> None:
         raise RuntimeError("Postfix did not verify anybody")
     done = messages - first
     print("RESULT", done / (now - begun), (cpu_seconds(master) - spent) / done * 1e6, flush=True)
-
-
-def _count() -> int:
-    with socket.create_connection(("127.2.0.1", 25)) as sock:
-        sock.recv(100)
-        sock.sendall(b"COUN\r\n")
-        return int(sock.recv(100).split()[1])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from mta.delivery.health import Health
 from mta.net.connect import ConnectFailure
@@ -107,7 +108,7 @@ class Sites:
         if len(self._sites) < self._idle:
             return
         # Those in use stand anywhere; each look is paid by the site that is made.
-        for key in list(self._sites)[:10]:
+        for key in list(islice(self._sites, 10)):
             site = self._sites[key]
             if site.is_idle:
                 _add(self._gone, site.pool.stats)

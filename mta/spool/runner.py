@@ -35,6 +35,11 @@ BURST = 500
 """Messages that are looked at without giving the loop its turn: some milliseconds."""
 TASKS = 1000
 """Tries under way at once, whatever the limits of next hops allow: memory."""
+SLOW = 3.0
+"""Seconds after which a try is one that waits: it keeps no other one from its turn. Else those who do not
+answer, or late, would sooner or later take all the places, and mail to all others would wait for them."""
+WAITING = 4 * TASKS
+"""Tries under way at once that wait included: sockets, and content of some 256 KiB each at most."""
 
 
 @dataclass(slots=True)
@@ -76,7 +81,10 @@ class Runner:
         """Messages that found no place in the dispatcher, by next hop, oldest first."""
         self._hurried: set[int] = set()
         """Messages to be tried at their next look although they are not due."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], float] = {}
+        """Tries that have begun lately, and when they did (loop time)."""
+        self._slow: set[asyncio.Task[None]] = set()
+        """Tries that wait longer than `SLOW`."""
         self._news = asyncio.Event()
         self._stopping = False
         self.attempts = attempts(self)
@@ -84,7 +92,7 @@ class Runner:
     @property
     def under_way(self) -> int:
         """Tries being made."""
-        return len(self._tasks)
+        return len(self._tasks) + len(self._slow)
 
     def is_under_way(self, handle: int) -> bool:
         """True while a message is being tried."""
@@ -167,12 +175,12 @@ class Runner:
         """Begin no try any more; give those under way some time, then give them up."""
         self._stopping = True
         self._news.set()
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=seconds)
-        for task in tuple(self._tasks):
+        if self.under_way:
+            await asyncio.wait((*self._tasks, *self._slow), timeout=seconds)
+        for task in (*self._tasks, *self._slow):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+        if self.under_way:
+            await asyncio.wait((*self._tasks, *self._slow))
 
     async def _sleep(self, now: float, blocked: bool) -> None:
         """Wait for news, or for the next time at which something is due."""
@@ -182,7 +190,8 @@ class Runner:
         known = [time for time in times if time is not None]
         seconds = max(0.0, min(known) - self._now()) if known else None
         if blocked:
-            seconds = PAUSE if seconds is None else min(PAUSE, max(seconds, 0.05))
+            # Whatever keeps us back may go by without news: a try that is slow, another owner of our stream.
+            seconds = SLOW / 4 if seconds is None else min(SLOW / 4, max(seconds, 0.05))
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -241,7 +250,7 @@ class Runner:
         """Begin the tries that may be made now; True when they are ours to make only later."""
         if not self._queue.may_deliver():
             return True
-        while len(self._tasks) < TASKS:
+        while self._has_place():
             assignment = self._dispatcher.next(now)
             self._take_back()
             if assignment is None:
@@ -255,6 +264,19 @@ class Runner:
             flight.positions.update(assignment.recipients)
             self._spawn(self._deliver(assignment, flight))
         return True
+
+    def _has_place(self) -> bool:
+        """True when one more try may be under way."""
+        if len(self._tasks) >= TASKS:
+            # In the order in which they began: the first one that is not slow ends the search.
+            before = asyncio.get_running_loop().time() - SLOW
+            while self._tasks:
+                task, begun = next(iter(self._tasks.items()))
+                if begun > before:
+                    break
+                del self._tasks[task]
+                self._slow.add(task)
+        return len(self._tasks) < TASKS and self.under_way < WAITING
 
     def _flight(self, handle: int, name: str) -> _Flight:
         """What is under way of a message; a new one when the handle was another message's."""
@@ -272,12 +294,14 @@ class Runner:
                 self._forget(handle, flight)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work)
+        self._tasks[task] = loop.time()
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
+        self._slow.discard(task)
         self._news.set()
 
     # --- one try -------------------------------------------------------------------------------------

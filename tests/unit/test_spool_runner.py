@@ -14,6 +14,7 @@ from mta.dsn.decide import Kind, Options, Vouching, Why
 from mta.envelope import DeliverBy, Envelope, Recipient
 from mta.policy.verdict import Advice
 from mta.reply import Reply
+from mta.spool import runner
 from tests.unit.spool_kit import DOWN, HEADER, LATER, NO, OK, Hop, Silent, Work, played, received
 
 
@@ -537,3 +538,29 @@ def test_a_report_that_the_policy_does_not_want_is_not_sent() -> None:
         assert b"ann@back.test" in work.hops["home"].seen[0].octets
 
     played(main, Work(advisor=advisor))
+
+
+def test_those_that_do_not_answer_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than tries may be under way: a live one has its turn when they are known as slow."""
+    monkeypatch.setattr(runner, "TASKS", 5)
+    monkeypatch.setattr(runner, "WAITING", 20)
+
+    async def deaf(work: Work, numbers: range) -> None:
+        for number in numbers:
+            hop = Hop(answer=lambda address, call: DOWN, seconds=60.0)
+            work.hops[f"deaf{number}"] = work.transports[f"relay:deaf{number}"] = hop
+            await work.add(f"bob@deaf{number}.test")
+
+    async def main(work: Work) -> None:
+        await deaf(work, range(12))
+        await work.add("bob@back.test")
+        await asyncio.sleep(3.5 * runner.SLOW)
+        assert received(work.hops["back"]) == ["bob@back.test"]
+        assert work.runner.under_way == 12
+        await deaf(work, range(12, 24))
+        await asyncio.sleep(6 * runner.SLOW)
+        assert work.runner.under_way == 20  # and no more: sockets and memory
+        await asyncio.sleep(70)
+        assert all(work.hops[f"deaf{number}"].seen for number in range(24))
+
+    played(main)
