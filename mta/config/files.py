@@ -265,7 +265,9 @@ def _table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
     if table.file:
         files.read((*path, "file"), table.file, limit=0)
     if table.password_file:
-        files.read((*path, "password_file"), table.password_file, secret=True, limit=0)
+        _password(files, (*path, "password_file"), table.password_file)
+    if table.tls_ca:
+        _authorities(files, (*path, "tls_ca"), table.tls_ca)
 
 
 def _authorities(files: FileCheck, path: KeyPath, file: str) -> None:

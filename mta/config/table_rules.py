@@ -17,6 +17,10 @@ from mta.config.tables import EXTRAS, LOCAL, NEEDED, POSSIBLE, REMOTE, SPECIAL, 
 
 _DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(PolicyTable)}
 _SCHEMES = {"redis": ("redis", "rediss")}
+_DATABASES = {
+    "postgresql": ("postgresql://user@host/database", "postgresql://user@/database?socket=/folder"),
+    "mysql": ("mysql://user@host/database", "mysql://user@/database?socket=/path"),
+}
 
 
 def check_tables(config: Config, findings: Findings) -> None:
@@ -32,6 +36,8 @@ def check_tables(config: Config, findings: Findings) -> None:
         _keys(path, table, findings)
         _extra(path, table, findings)
         _url(path, table, findings)
+        if table.type in _DATABASES:
+            _database(path, table, findings)
         if table.type == "dns" and not config.dns.resolvers:
             findings.add(
                 (*path, "type"), 'found "dns"', "dns.resolvers, the servers that are asked",
@@ -98,6 +104,38 @@ def _url(path: KeyPath, table: PolicyTable, findings: Findings, key: str = "url"
                 (*path, key), "found a password in the URL", "password_file",
                 reason="this file may be readable by everybody",
             )  # fmt: skip
+
+
+def _database(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
+    from mta.tables.server import parse_server
+
+    if not table.url or not findings.is_sound((*path, "url")):
+        return
+    try:
+        server = parse_server(table.url, table.type)
+    except ValueError as error:
+        # The URL is not shown: it may have a password.
+        findings.add(
+            (*path, "url"), "it is no URL of a database",
+            " or ".join(f'"{one}"' for one in _DATABASES[table.type]), reason=str(error),
+        )  # fmt: skip
+        return
+    _tls(path, table, server.local, findings)
+
+
+def _tls(path: KeyPath, table: PolicyTable, local: bool, findings: Findings) -> None:
+    if not findings.is_sound((*path, "tls")):
+        return
+    if table.tls_ca and table.tls != "verify" and findings.is_sound((*path, "tls_ca")):
+        findings.add(
+            (*path, "tls_ca"), f'found "{table.tls_ca}"', 'tls = "verify"',
+            reason=f'"{table.tls}" verifies nothing',
+        )  # fmt: skip
+    if table.tls == "none" and not local and table.password_file:
+        findings.add(
+            (*path, "tls"), 'found "none"', '"verify"',
+            reason="what is said to the server can be read on the way", warning=True,
+        )  # fmt: skip
 
 
 def _chain(path: KeyPath, name: str, config: Config, findings: Findings) -> None:

@@ -14,8 +14,9 @@ from mta.config.inbound import Count
 from mta.config.notation import Connect, Duration, Name, Path
 
 TableType = Literal[
-    "file", "cidr", "pattern", "sqlite", "socketmap", "tcp", "memcache", "redis", "http", "dns", "chain"
-]
+    "file", "cidr", "pattern", "sqlite", "postgresql", "mysql", "socketmap", "tcp", "memcache", "redis",
+    "http", "dns", "chain",
+]  # fmt: skip
 
 
 class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,19 +25,20 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     type: TableType = "file"
     """Where it is kept. `file`: a text file with a key and its value a line; `cidr` networks; `pattern`
-    regular expressions; `sqlite`, `redis`, `memcache`, `dns`, `http`; `socketmap` and `tcp` server programs
-    made for Postfix; `chain` several tables in order."""
+    regular expressions; `sqlite`, `postgresql`, `mysql` (MariaDB too), `redis`, `memcache`, `dns`, `http`;
+    `socketmap` and `tcp` server programs made for Postfix; `chain` several tables in order."""
     file: Path = ""
     """For `file`, `cidr`, `pattern`, `sqlite`. It is read again when it has changed."""
     address: Connect | None = None
     """Server, for `socketmap`, `tcp`, `memcache`."""
     url: str = ""
     """For `redis` "redis://host:6379/0" ("rediss:" with TLS); for `http` the URL, "{key}" stands for the
-    key."""
+    key; for `postgresql` "postgresql://user@host/database", or "postgresql://user@/database?socket=/folder";
+    for `mysql` "mysql://user@host/database", or "mysql://user@/database?socket=/path"."""
     query: str = ""
     """What is asked for, with "{key}" for the key, "{local}" and "{domain}" for its parts, "{reversed}" for
-    an address turned round: for `sqlite` a statement, for `dns` a name, for `redis`, `memcache`,
-    `socketmap` and `tcp` the key of the server. Default: the key itself."""
+    an address turned round: for `sqlite`, `postgresql` and `mysql` a statement, for `dns` a name, for
+    `redis`, `memcache`, `socketmap` and `tcp` the key of the server. Default: the key itself."""
     record: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"] = "TXT"
     """Type of the records, for `dns`."""
     map: str = ""
@@ -45,7 +47,13 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tables: tuple[Name, ...] = ()
     """Names of the tables that a `chain` asks, in this order; the first that has the key counts."""
     password_file: Path = ""
-    """File whose first line is the password, for `redis`. It must not be readable by everybody."""
+    """File whose first line is the password, for `redis`, `postgresql`, `mysql`. It must not be readable by
+    everybody."""
+    tls: Literal["none", "encrypt", "verify"] = "none"
+    """TLS to the server, for `postgresql` and `mysql`: `none`; `encrypt`: required, unverified; `verify`:
+    required, and the certificate must be valid for the host."""
+    tls_ca: Path = ""
+    """File with certificates of authorities (PEM) to verify with. Default: the system's."""
     timeout: Annotated[Duration, Meta(ge=0.01, le=60)] = 3.0
     """Time for an answer of a server. Without one the table cannot say, see `on_error`."""
     on_error: Literal["defer", "ignore"] = "defer"
@@ -71,6 +79,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "cidr": ("file",),
     "pattern": ("file",),
     "sqlite": ("file", "query"),
+    "postgresql": ("url", "query"),
+    "mysql": ("url", "query"),
     "socketmap": ("address", "map"),
     "tcp": ("address",),
     "memcache": ("address",),
@@ -82,6 +92,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
 """Keys that a table of a type must have."""
 
 POSSIBLE: dict[str, tuple[str, ...]] = {
+    "postgresql": ("connections", "password_file", "tls", "tls_ca"),
+    "mysql": ("connections", "password_file", "tls", "tls_ca"),
     "socketmap": ("query", "connections"),
     "tcp": ("query", "connections"),
     "memcache": ("query", "connections"),
@@ -95,7 +107,11 @@ FILES = ("file", "cidr", "pattern")
 """Types that are read from files."""
 LOCAL = (*FILES, "chain")
 """Types that answer at once, from memory."""
-EXTRAS = {"redis": ("redis", "redis")}
+EXTRAS = {
+    "redis": ("redis", "redis"),
+    "postgresql": ("psycopg", "postgresql"),
+    "mysql": ("asyncmy", "mysql"),
+}
 """Types that need a library: the module, and the extra of the package that brings it."""
 SPECIAL = frozenset(one for many in (*NEEDED.values(), *POSSIBLE.values()) for one in many)
 REMOTE = frozenset(("timeout", "cache_positive", "cache_negative", "cache_entries"))

@@ -129,15 +129,31 @@ def _server(table: PolicyTable) -> Table:
     from mta.tables.template import parse
 
     query = parse(table.query or "{key}")
+    password = read_secret(table.password_file) if table.password_file else ""
     match table.type:
         case "sqlite":
             from mta.tables.sqlite import SqliteTable
 
             return SqliteTable(table.file, query, table.timeout)
+        case "postgresql":
+            from mta.tables.postgresql import PostgresqlTable
+            from mta.tables.server import parse_server
+
+            return PostgresqlTable(
+                parse_server(table.url, table.type), password, query, table.timeout, table.connections,
+                table.tls, table.tls_ca,
+            )  # fmt: skip
+        case "mysql":
+            from mta.tables.mysql import MysqlTable
+            from mta.tables.server import parse_server, tls_context
+
+            return MysqlTable(
+                parse_server(table.url, table.type), password, query, table.timeout, table.connections,
+                tls_context(table.tls, table.tls_ca),
+            )  # fmt: skip
         case "redis":
             from mta.tables.redis import RedisTable, connect
 
-            password = read_secret(table.password_file) if table.password_file else ""
             return RedisTable(
                 connect(table.url, password, table.connections, table.timeout), query, table.map
             )

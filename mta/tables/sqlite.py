@@ -31,6 +31,11 @@ def joined(rows: Iterable[tuple[object, ...]]) -> Found:
     return text if found else None
 
 
+def bindable(key: str) -> bool:
+    """Whether a database of Unicode texts can have `key` at all; octets that are none come as surrogates."""
+    return "\0" not in key and not any("\ud800" <= one <= "\udfff" for one in key)
+
+
 class SqliteTable:
     """An SQLite file (`mta.tables.table.Table`)."""
 
@@ -46,7 +51,7 @@ class SqliteTable:
     async def get(self, key: str) -> Found:
         """The value."""
         values = self._query.values(key)
-        if values is None:
+        if values is None or not bindable(key):
             return None
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._ask, values)
         try:
@@ -71,7 +76,7 @@ class SqliteTable:
                     check_same_thread=False,
                 )  # fmt: skip
             return joined(self._connection.execute(self._statement, values).fetchmany(ROWS_MOST))
-        except (sqlite3.Error, UnicodeEncodeError) as error:
+        except sqlite3.Error as error:
             self._close()
             raise TableUnavailable(f"SQLite: {error}") from error
 
