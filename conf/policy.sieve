@@ -60,6 +60,8 @@ stage "rcpt" {
 #        tarpit 10;
 #        disconnect;
 #    }
+# [tables.aliases] in tamis.toml names a file such as /etc/aliases.
+#    expand "table:aliases";
     if local_domain {
         check_recipient;
     } elsif not may_relay {

@@ -94,9 +94,11 @@ def build_policy(
     and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
+    from mta.policy.sieve.expand import Aliases
     from mta.policy.sieve.loading import load_base, load_policy
     from mta.policy.sieve.local import site_services
     from mta.policy.sieve.policy import SievePolicy, Site
+    from mta.policy.sieve.tables import Lists
     from mta.policy_services import build_services
 
     ground = build_ground(settings, transports, users_file, complain, tables, directors)
@@ -106,6 +108,7 @@ def build_policy(
         **choose(build_services(settings, tables, ledger, resolver)),
         **({} if programs is None else programs.services()),
         **site_services(ground, _owns_nothing if owns is None else owns),
+        **Aliases(Lists(tables), ground).services,
     }
     site = Site(settings.identity.hostname, ground.settings.is_trusted, ground)
 

@@ -55,6 +55,17 @@ class Recipient:
     """Why a policy has found that there is no way to it; None when there is."""
     parameters: Sequence[tuple[str, str | None]] = ()
     """What the client said behind the address, keywords in upper case, for filters that want to see it."""
+    members: list[Recipient] = field(default_factory=list)
+    """Who gets the mail in its place, when it is an alias for several; its own address gets none then."""
+    by_site: bool = False
+    """An alias of ours leads here: the client needs no right to relay."""
+    sender: Address | None = None
+    """The sender that the next hop is told for this recipient; None for that of the message."""
+
+    @property
+    def behind(self) -> Sequence[Recipient]:
+        """Who gets the mail: the members, without any the recipient itself."""
+        return self.members or (self,)
 
 
 @dataclass(slots=True)
@@ -87,3 +98,10 @@ class Envelope:
     """PRDR was given: one reply per recipient after the data."""
     parameters: Sequence[tuple[str, str | None]] = ()
     """What the client said behind the address, keywords in upper case, for filters that want to see it."""
+
+    @property
+    def everyone(self) -> list[Recipient]:
+        """Who gets the mail: the recipients, of aliases for several their members."""
+        if not any(one.members for one in self.recipients):
+            return self.recipients
+        return [each for one in self.recipients for each in one.behind]

@@ -10,7 +10,7 @@ from mta.authn.results import MethodResult
 from mta.content import MessageBuffer
 from mta.delivery.fold import Answer
 from mta.delivery.outcome import NextHop, Outcome
-from mta.envelope import Envelope
+from mta.envelope import Envelope, Recipient
 from mta.policy.verdict import Orders
 from mta.reply import Reply
 from mta.session import Session
@@ -52,6 +52,8 @@ class Parcel:
     """The client reads a reply for each recipient, so that it needs no report of a refusal."""
     orders: Orders | None = None
     """What the policy wants done with it."""
+    expanded: Sequence[Recipient] = ()
+    """Aliases in whose place the envelope has several recipients."""
 
 
 @dataclass(slots=True, frozen=True)

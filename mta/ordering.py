@@ -23,13 +23,39 @@ DISCARDED = Reply(250, "2.0.0", "accepted")
 REMOVED = Reply(250, "2.1.5", "accepted")
 HELD = Reply(451, "4.3.0", "the message is held by the policy")
 """For recipients of a message that is queued without a try; the queue's 250 takes its place."""
+ALIASES_ONLY = Orders()
+"""Of a message for an alias about which nobody has ordered anything."""
 NOT_TO_ALL = Reply(451, "4.3.0", "the message is not delivered to everybody yet, try again later")
+
+
+def aliases_of(envelope: Envelope, orders: Orders | None) -> list[Recipient]:
+    """The aliases for several that the client named, and that were not removed."""
+    removed = () if orders is None or orders.removed is None else orders.removed
+    return [one for at, one in enumerate(envelope.recipients) if one.members and at not in removed]
+
+
+def places(envelope: Envelope, orders: Orders) -> tuple[list[Recipient], list[tuple[int, ...]]]:
+    """Who gets the message of those that the client named, and where among them each of these is: an alias
+    for several at several places, who is left out at none. Nobody is there twice."""
+    left_out = {*(orders.removed or ()), *(orders.repeated or ())}
+    recipients: list[Recipient] = []
+    found: list[tuple[int, ...]] = []
+    known: dict[tuple[str, str], int] = {}
+    for position, recipient in enumerate(envelope.recipients):
+        mine: list[int] = []
+        if position not in left_out:
+            for one in recipient.behind:
+                place = known.setdefault((one.address.local, one.address.domain), len(recipients))
+                if place == len(recipients):
+                    recipients.append(one)
+                mine.append(place)
+        found.append(tuple(mine))
+    return recipients, found
 
 
 def ordered_envelope(envelope: Envelope, orders: Orders) -> Envelope:
     """The envelope that is delivered, as ordered; without recipients when nobody is to get it."""
-    left_out = {*(orders.removed or ()), *(orders.repeated or ())}
-    recipients = [one for position, one in enumerate(envelope.recipients) if position not in left_out]
+    recipients, _ = places(envelope, orders)
     return replace(
         envelope,
         sender=envelope.sender if orders.sender is None else orders.sender,
@@ -58,8 +84,11 @@ def _copy(content: MessageBuffer, message: Message, spill: str | None, new_body:
     return edited
 
 
-def all_outcomes(envelope: Envelope, orders: Orders, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The client's recipients in order, those that were removed too; then the added ones.
+def all_outcomes(
+    envelope: Envelope, orders: Orders, outcomes: Sequence[Outcome], *, reported: bool = False
+) -> list[Outcome]:
+    """The client's recipients in order, those that were removed too; then members of aliases; then the added
+    ones. `reported` says that the sender is told of those that were refused for good.
 
     If all of the client's were removed and those in their place all refuse, that is the answer: mail that
     nobody got is not accepted.
@@ -71,8 +100,9 @@ def all_outcomes(envelope: Envelope, orders: Orders, outcomes: Sequence[Outcome]
     refused = None
     if added and len(orders.removed or {}) == len(envelope.recipients):
         refused = added[0].reply if all(one.reply.is_permanent for one in added) else None
-    made = iter(outcomes)
+    _, where = places(envelope, orders)
     found: list[Outcome] = []
+    members: list[int] = []
     for position, recipient in enumerate(envelope.recipients):
         cause = (orders.removed or {}).get(position)
         first = (orders.repeated or {}).get(position)
@@ -81,9 +111,22 @@ def all_outcomes(envelope: Envelope, orders: Orders, outcomes: Sequence[Outcome]
             found.append(Outcome(recipient, reply, ""))
         elif first is not None:
             found.append(replace(found[first], recipient=recipient))
+        elif recipient.members:
+            members += where[position]
+            found.append(_folded(recipient, [outcomes[place] for place in where[position]], reported))
         else:
-            found.append(next(made))
-    return [*found, *made]
+            (place,) = where[position]
+            found.append(replace(outcomes[place], recipient=recipient))
+    return [*found, *[outcomes[place] for place in dict.fromkeys(members)], *added]
+
+
+def _folded(recipient: Recipient, outcomes: Sequence[Outcome], reported: bool) -> Outcome:
+    """The outcome of an alias, of those of its members."""
+    if len(outcomes) == 1:
+        return replace(outcomes[0], recipient=recipient)
+    reply = fold(outcomes, per_recipient=False, reported=reported).final
+    queued = next((one.queue_id for one in outcomes if one.queue_id), "")
+    return Outcome(recipient, reply, "", queue_id=queued if reply.is_positive else "")
 
 
 def fold_ordered(
@@ -97,7 +140,11 @@ def fold_ordered(
     answer = fold(outcomes[:count], per_recipient=per_recipient, reported=reported)
     if _reaches_nobody(orders, count):
         return replace(answer, result="discarded")
-    waiting = [outcome for outcome in outcomes[count:] if outcome.reply.is_temporary]
+    end = len(outcomes) - len(orders.added)
+    if end > count and any(reply.is_temporary for reply in (answer.final, *answer.each)):
+        members = (at for at in range(count, end) if outcomes[at].reply.is_positive)
+        answer = replace(answer, remember=(*answer.remember, *members))
+    waiting = [outcome for outcome in outcomes[end:] if outcome.reply.is_temporary]
     if not waiting or all(outcome.reply.is_permanent for outcome in outcomes[:count]):
         return answer
     reply = replace(NOT_TO_ALL, cause=f"{waiting[0].recipient.address}: {waiting[0].reply}")

@@ -147,7 +147,7 @@ class Receiver:
             now = self._reception.clock()
             each = last.answer.each
             pairs = zip(last.envelope.recipients, each, strict=True)
-            delivered = [recipient for recipient, reply in pairs if reply.is_positive]
+            delivered = [one for to, reply in pairs if reply.is_positive for one in to.behind]
             if now - last.when <= UNSURE and delivered:
                 remember = self._reception.transactions.remember
                 keep_running(remember(self.session, last.envelope, last.content, last.transaction, delivered))

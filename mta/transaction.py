@@ -26,23 +26,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from mta import ordering
 from mta.content import Content, MessageBuffer, Rendered, SpillError
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
 from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
-from mta.ordering import all_outcomes, fold_ordered, held, ordered_content, ordered_envelope, untried
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from mta.smtp.relaying import client_attributes
 from mta.trace import HeaderLimits, ReceivedTemplate, header_problems, missing_fields
-from mta.unacknowledged import Unacknowledged, digest
+from mta.unacknowledged import Unacknowledged, identity_of
 from sieve_ext.message import Message
-
-DIGEST_AT_ONCE = 256 * 1024
-"""Octets up to which a digest is computed on the event loop: well under a millisecond."""
 
 OURS = "backend:"
 """Transports whose names begin so lead to our own mail stores."""
@@ -108,9 +105,11 @@ class Transactions:
         """
         if self._spool is None or self._gate is None:
             return None
-        hop = self.policy.route(session, envelope, recipient)
-        dead = isinstance(hop, NextHop) and self._gate.is_dead(hop)
-        return self._spool.refuses(session) if dead else None
+        for one in recipient.behind:
+            hop = self.policy.route(session, envelope, one)
+            if isinstance(hop, NextHop) and self._gate.is_dead(hop):
+                return self._spool.refuses(session)
+        return None
 
     def refused(
         self, session: Session, envelope: Envelope, transaction: str, size: int, reply: Reply
@@ -158,8 +157,10 @@ class Transactions:
             if verdict.delay:
                 await asyncio.sleep(verdict.delay)
             refusal, orders = verdict.reply, verdict.orders
+            if orders is None and envelope.everyone is not envelope.recipients:
+                orders = ordering.ALIASES_ONLY
             if orders is not None and refusal is None:
-                envelope = ordered_envelope(given, orders)
+                envelope = ordering.ordered_envelope(given, orders)
                 if orders.message is not None:
                     content, refusal = await self._edited(content, orders.message, orders.new_body)
                     message = _message(content)
@@ -201,9 +202,9 @@ class Transactions:
             spool = self._spool
             waits = None if spool is None else spool.postpones(envelope)
             if orders is not None and orders.held:
-                waits = held(orders)
+                waits = ordering.held(orders)
             if waits is not None:
-                outcomes = untried(envelope, waits, partial(self.policy.route, session, envelope))
+                outcomes = ordering.untried(envelope, waits, partial(self.policy.route, session, envelope))
             else:
                 outcomes = await self._deliver(
                     session, envelope, Rendered(prefix, content, alive), started + settings.deadline,
@@ -211,14 +212,14 @@ class Transactions:
                 )  # fmt: skip
             if spool is not None and spool.concerns(envelope, outcomes) and alive():
                 each = _reads_each(session, envelope)
-                outcomes, reported = await spool.keep(
-                    Parcel(
-                        session, envelope, transaction, outcomes, prefix, content, message, name, each, orders
-                    )
-                )
+                parcel = Parcel(
+                    session, envelope, transaction, outcomes, prefix, content, message, name, each, orders,
+                    ordering.aliases_of(given, orders),
+                )  # fmt: skip
+                outcomes, reported = await spool.keep(parcel)
         seconds = self._clock() - started
         if orders is not None:
-            outcomes = all_outcomes(given, orders, outcomes)
+            outcomes = ordering.all_outcomes(given, orders, outcomes, reported=reported)
         if stamped is None and authentication is not None:
             stamped = Stamped(results=authentication.known())
         answer = self._end(
@@ -256,7 +257,7 @@ class Transactions:
             return
         self._record.unacknowledged(session, transaction, len(recipients))
         if retried or _is_one_of_its_kind(content):
-            identity = await _digest(envelope, content)
+            identity = await identity_of(envelope.sender, content)
             self._unacknowledged.remember(identity, [recipient.address for recipient in recipients])
 
     async def _deliver(
@@ -276,7 +277,7 @@ class Transactions:
             return await self._try(session, hop, recipients, envelope, rendered, deadline)
         outcomes: list[Outcome | None] = [None] * len(recipients)
         if self._unacknowledged:
-            identity = await _digest(*received)
+            identity = await identity_of(received[0].sender, received[1])
             for index, recipient in enumerate(recipients):
                 if self._unacknowledged.knows(identity, recipient.address):
                     outcomes[index] = Outcome(recipient, HAS_IT_ALREADY, "")
@@ -347,7 +348,7 @@ class Transactions:
             answer = fold(outcomes, per_recipient=each, reported=reported)
         else:
             count = len(envelope.recipients)
-            answer = fold_ordered(outcomes, count, orders, per_recipient=each, reported=reported)
+            answer = ordering.fold_ordered(outcomes, count, orders, per_recipient=each, reported=reported)
         results, signed = (stamped.results, stamped.signed) if stamped is not None else ((), ())
         completed = Completed(answer, outcomes, message_id, size, seconds, results, signed)
         self._record.completed(session, envelope, transaction, completed)
@@ -359,7 +360,7 @@ class Transactions:
         """The octets of an edited message, or those as they were and a refusal when there is no room."""
         try:
             spill = self.settings.spill_directory
-            return await ordered_content(content, message, spill, new_body=new_body), None
+            return await ordering.ordered_content(content, message, spill, new_body=new_body), None
         except SpillError as error:
             return content, replace(DISK_FULL, cause=str(error))
 
@@ -394,9 +395,3 @@ async def _all(tries: Iterable[Coroutine[Any, Any, list[Outcome]]]) -> list[list
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(attempt) for attempt in tries]
     return [task.result() for task in running]
-
-
-async def _digest(envelope: Envelope, content: Content) -> str:
-    if content.size <= DIGEST_AT_ONCE:
-        return digest(envelope.sender, content)
-    return await asyncio.to_thread(digest, envelope.sender, content)

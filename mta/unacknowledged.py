@@ -10,6 +10,7 @@ and survive a reload. Nothing is computed for a message while the memory is empt
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from mta.content import Content
 
 DIGEST_SIZE = 16
 """Octets of a digest: 128 bits, far from any accident."""
+DIGEST_AT_ONCE = 256 * 1024
+"""Octets up to which a digest is computed on the event loop: well under a millisecond."""
 TOPIC = "unacknowledged"
 """The topic on which workers tell each other; the supervisor keeps its records for new workers."""
 
@@ -39,6 +42,13 @@ def digest(sender: Address, content: Content) -> str:
     for chunk in content.chunks():
         hash_.update(chunk)
     return hash_.hexdigest()
+
+
+async def identity_of(sender: Address, content: Content) -> str:
+    """The digest, of large messages made in a thread."""
+    if content.size <= DIGEST_AT_ONCE:
+        return digest(sender, content)
+    return await asyncio.to_thread(digest, sender, content)
 
 
 class Unacknowledged:

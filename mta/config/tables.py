@@ -14,8 +14,8 @@ from mta.config.inbound import Count
 from mta.config.notation import Connect, Duration, Name, Path
 
 TableType = Literal[
-    "file", "cidr", "pattern", "sqlite", "postgresql", "mysql", "socketmap", "tcp", "memcache", "redis",
-    "http", "dns", "chain",
+    "file", "aliases", "cidr", "pattern", "sqlite", "postgresql", "mysql", "socketmap", "tcp", "memcache",
+    "redis", "http", "dns", "chain",
 ]  # fmt: skip
 
 
@@ -24,11 +24,12 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     "table:NAME", and domains by recipients = "table:NAME" (docs/tables.md)."""
 
     type: TableType = "file"
-    """Where it is kept. `file`: a text file with a key and its value a line; `cidr` networks; `pattern`
-    regular expressions; `sqlite`, `postgresql`, `mysql` (MariaDB too), `redis`, `memcache`, `dns`, `http`;
-    `socketmap` and `tcp` server programs made for Postfix; `chain` several tables in order."""
+    """Where it is kept. `file`: a text file with a key and its value a line; `aliases` one such as
+    /etc/aliases; `cidr` networks; `pattern` regular expressions; `sqlite`, `postgresql`, `mysql` (MariaDB
+    too), `redis`, `memcache`, `dns`, `http`; `socketmap` and `tcp` server programs made for Postfix; `chain`
+    several tables in order."""
     file: Path = ""
-    """For `file`, `cidr`, `pattern`, `sqlite`. It is read again when it has changed."""
+    """For `file`, `aliases`, `cidr`, `pattern`, `sqlite`. It is read again when it has changed."""
     address: Connect | None = None
     """Server, for `socketmap`, `tcp`, `memcache`."""
     url: str = ""
@@ -76,6 +77,7 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 NEEDED: dict[str, tuple[str, ...]] = {
     "file": ("file",),
+    "aliases": ("file",),
     "cidr": ("file",),
     "pattern": ("file",),
     "sqlite": ("file", "query"),
@@ -103,7 +105,7 @@ POSSIBLE: dict[str, tuple[str, ...]] = {
 }
 """Keys that it may have besides; those in no entry are for all types."""
 
-FILES = ("file", "cidr", "pattern")
+FILES = ("file", "aliases", "cidr", "pattern")
 """Types that are read from files."""
 LOCAL = (*FILES, "chain")
 """Types that answer at once, from memory."""

@@ -109,7 +109,11 @@ class Play:
         if await self._stage("rcpt", named, lambda: self._policy.rcpt(self._session, envelope, recipient)):
             envelope.recipients.append(recipient)
             now = f"<{recipient.address}>"
-            if now != named:
+            if recipient.members:
+                self._explanation.steps[-1].orders += [
+                    f"<{one.address}> gets it" for one in recipient.members
+                ]
+            elif now != named:
                 self._explanation.steps[-1].orders.append(f"the recipient is {now} now")
 
     async def _message(self, envelope: Envelope, message: Message) -> None:

@@ -1,8 +1,8 @@
 """The ground that all policy stands on: what the configuration says, whatever the scripts say.
 
 * Where mail goes: our domains to their back ends, all other mail to the relay, or to their own servers.
-* A client that is neither logged in nor in a trusted network reaches our domains only: no script makes an
-  open relay, and none can forget to refuse it.
+* A client that is neither logged in nor in a trusted network reaches our domains only, and where our own
+  aliases lead: no script makes an open relay, and none can forget to refuse it.
 * AUTH= of MAIL is believed of our own users about themselves alone (RFC 4954 section 5).
 
 Everything else is said by the base policy (`conf/policy.sieve`) and by the scripts in front of it.
@@ -102,7 +102,7 @@ class Ground(Indifferent):
 
     def rcpt(self, session: Session, envelope: Envelope, recipient: Recipient) -> Verdict:
         """Strangers reach our domains only."""
-        if recipient.address.domain in self.settings.domains or self.may_relay(session):
+        if recipient.address.domain in self.settings.domains or recipient.by_site or self.may_relay(session):
             return CONTINUE
         return RELAYING_DENIED
 

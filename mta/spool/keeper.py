@@ -20,7 +20,7 @@ from mta.delivery.outcome import NextHop, Outcome
 from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
 from mta.dsn.values import Event, Result
-from mta.envelope import Envelope
+from mta.envelope import Envelope, Recipient
 from mta.handover import Parcel
 from mta.policy.verdict import Advice
 from mta.reply import Reply
@@ -278,6 +278,9 @@ class Keeper:
                     outcome.recipient, result, reply, outcome.peer, self._now(), next_hop_dsn=outcome.took_dsn
                 )
             )
+        events += [
+            Event(alias, Result.EXPANDED) for alias in parcel.expanded if _reaches_some(alias, outcomes)
+        ]
         if refused and vouching is Vouching.NOBODY:
             # The client's server hears of the refusals in our answer: nobody else may be written to.
             events = [event for event in events if event.result is not Result.FAILED]
@@ -313,6 +316,14 @@ def header_block(prefix: bytes, content: MessageBuffer, offset: int, *, has_end:
     # No empty line was there to end the header: what follows it, if anything, stays the body.
     header = prefix + content.head[:offset]
     return header + (b"\r\n" if header.endswith(b"\r\n") else b"\r\n\r\n")
+
+
+def _reaches_some(alias: Recipient, outcomes: Sequence[Outcome]) -> bool:
+    """The sender of a message for an alias wants to know, and somebody behind it gets or got the message."""
+    if alias.notify is None or "SUCCESS" not in alias.notify:
+        return False
+    members = {one.address.key for one in alias.members}
+    return any(one.reply.is_positive and one.recipient.address.key in members for one in outcomes)
 
 
 def _kept(outcome: Outcome, name: str) -> Outcome:

@@ -89,6 +89,12 @@ class Tables(Mapping[str, Table]):
 
                 index = f"{self._folder}/{name}.index"
                 return TextTable(table.file, index, self._clock, self._complain)
+            case "aliases":
+                from mta.tables.aliases import read_aliases
+
+                return _Read(
+                    Watched(Path(table.file), read_aliases, self._clock, complain=self._complain), folds=True
+                )
             case "cidr":
                 from mta.tables.cidr import read_networks
 
@@ -114,11 +120,12 @@ class _Content(Protocol):
 class _Read:
     """A file that is read whole."""
 
-    def __init__(self, content: Watched[_Content]) -> None:
+    def __init__(self, content: Watched[_Content], *, folds: bool = False) -> None:
         self._content = content
+        self._folds = folds
 
     def get(self, key: str) -> Found:
-        return self._content.content().get(key)
+        return self._content.content().get(key.lower() if self._folds else key)
 
     async def close(self) -> None:
         return

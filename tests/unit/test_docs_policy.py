@@ -61,7 +61,10 @@ def blocks(text: str, kind: str) -> list[str]:
 
 def mistakes(script: str) -> list[str]:
     settings = settings_for(
-        ["backend:archive", "relay:smarthost", "mx"], ["blocked", "vip"], has_queue=True, names=NAMES
+        ["backend:archive", "relay:smarthost", "mx"],
+        ["aliases", "blocked", "vip"],
+        has_queue=True,
+        names=NAMES,
     )
     return [str(one) for one in load([("page", script.encode())], settings)[1]]
 

@@ -47,16 +47,15 @@ class Pending:
             removed = {at: "redirected by a policy server" for at, _ in enumerate(envelope.recipients)}
             added = [self.redirected]
         known = {one.address.key for one in added}
-        known |= {one.address.key for at, one in enumerate(envelope.recipients) if at not in (removed or {})}
+        standing = [one for at, one in enumerate(envelope.recipients) if at not in (removed or {})]
+        known |= {one.address.key for each in standing for one in each.behind}
         for copy in self.copies:
             if copy.address.key not in known:
                 known.add(copy.address.key)
                 added.append(copy)
-        route = self.route or next(
-            (one.route for one in envelope.recipients if one.route[:7] == "filter:"), ""
-        )
+        route = self.route or next((one.route for one in envelope.everyone if one.route[:7] == "filter:"), "")
         if route:
-            for one in (*envelope.recipients, *added):
+            for one in (*envelope.everyone, *added):
                 one.route = route
         return replace(
             orders,
@@ -129,7 +128,7 @@ class PendingPolicy(Forwarding):
         route = self._filtered.get(session.listener)
         if route is not None:
             added = verdict.orders.added if verdict.orders is not None else ()
-            for one in (*envelope.recipients, *added):
+            for one in (*envelope.everyone, *added):
                 one.route = route
         pending = self._pending.get(session.id)
         if pending is None:

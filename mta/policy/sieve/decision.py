@@ -18,6 +18,7 @@ from mta.policy.sieve.envelope import (
     RewriteRecipient,
     SetSender,
 )
+from mta.policy.sieve.expand import Expansion
 from mta.policy.sieve.program import NOTHING, Outcome
 from mta.policy.sieve.queue import TAGS_MOST, Expire, Hold, Priority, RetryAfter, SetTags
 from mta.policy.sieve.reply import TARPIT_MOST, Answer, Disconnect, SignAction, Tarpit
@@ -48,6 +49,8 @@ class Decision:
     message: Message | None = None
     """The edited message, None when nobody has edited it."""
     rewritten: Address | None = None
+    expansion: Expansion | None = None
+    """What aliases have been looked for and found."""
     sender: Address | None = None
     route: str = ""
     added: list[tuple[str, Address]] = field(default_factory=list)
@@ -114,6 +117,8 @@ def _order(decision: Decision, place: str, action: Action) -> None:
     match action:
         case RewriteRecipient(address=address):
             decision.rewritten = address
+        case Expansion():
+            decision.expansion = action
         case SetSender(address=address):
             decision.sender = address
         case Route(transport=transport):

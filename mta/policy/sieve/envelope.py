@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mta.address import NULL, Address, AddressError, parse_address
+from mta.policy.sieve.expand import ExpandCommand
 from mta.policy.sieve.facts import DATA, RCPT
 from mta.policy.sieve.reply import PolicyAction
 from sieve_ext.extend import Act, Capability, Compiler, Envelope, EnvelopePart, Run, Step, string, strings
@@ -189,7 +190,13 @@ PARTS = (
 CAPABILITIES = (
     Capability(
         "vnd.tamis.envelope",
-        words=(RewriteRecipientCommand, AddRecipientCommand, RemoveRecipientCommand, SetSenderCommand),
+        words=(
+            RewriteRecipientCommand,
+            AddRecipientCommand,
+            RemoveRecipientCommand,
+            SetSenderCommand,
+            ExpandCommand,
+        ),
         specification="docs/policy/envelope.md",
     ),
 )

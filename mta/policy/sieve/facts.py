@@ -60,8 +60,11 @@ class Facts:
     """What the configuration says of domains and clients."""
 
     def may_relay(self) -> bool:
-        """The client may send to any domain."""
-        return self.ground is not None and self.ground.may_relay(self.session)
+        """The client may send to any domain, or one of our aliases has led to this recipient."""
+        if self.ground is None:
+            return False
+        led = self.recipient is not None and self.recipient.by_site
+        return led or self.ground.may_relay(self.session)
 
     def needs_login(self) -> bool:
         """The listener takes mail from users only."""

@@ -23,6 +23,7 @@ from mta.policy.ground import Ground
 from mta.policy.recipients import Existence
 from mta.policy.sieve.asking import Services
 from mta.policy.sieve.envelope import RewriteRecipient
+from mta.policy.sieve.expand import Expansion
 from mta.policy.sieve.facts import RCPT, RCPT_AND_ROUTE, Facts
 from mta.policy.sieve.reply import Answer
 from mta.reply import Reply
@@ -45,6 +46,9 @@ class OwnsSender(Request):
 @dataclass(frozen=True)
 class CheckRecipient(Request):
     """Does the recipient exist? Answered by `Found`."""
+
+    address: Address | None = None
+    """Another address of ours, to which an alias leads; None for the recipient itself."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,7 +73,9 @@ def site_services(ground: Ground, owns: Owns) -> Services:
 
     def check_recipient(request: CheckRecipient, facts: Facts) -> Found | Awaitable[Found]:
         assert facts.recipient is not None  # the word is legal in stage "rcpt" only
-        address = facts.recipient.address
+        address = request.address or facts.recipient.address
+        if request.address is not None and not ground.is_local(facts.session, address):
+            return EXISTS
         if address.domain not in ground.settings.domains:
             return Found(stand_in=ground.stand_in(address))
         found = ground.find(address)
@@ -173,6 +179,10 @@ class CheckRecipientCommand(Act):
         """Ask, and add what follows from the answer."""
 
         def check(run: Run) -> Generator[Request, Any, None]:
+            aliases = [one for one in run.result.actions if isinstance(one, Expansion) and one.found]
+            if aliases:
+                yield from _check_targets(run, aliases[-1])
+                return
             found = yield _CHECK_RECIPIENT
             if found is None or found is EXISTS:
                 return
@@ -182,6 +192,26 @@ class CheckRecipientCommand(Act):
                 run.add(RewriteRecipient(found.stand_in))
 
         return check
+
+
+def _check_targets(run: Run, expansion: Expansion) -> Generator[Request, Any, None]:
+    """Leave those of ours who do not exist out of what the script has expanded; refuse if none is left."""
+    for key, targets in expansion.found.items():
+        kept: dict[str, Address] = {}
+        refusals = []
+        for target in targets:
+            run.spend(1)
+            found = yield CheckRecipient(target)
+            if found is not None and found.refusal is not None:
+                run.note(f"alias {key}: {target} is left out: {found.refusal}")
+                refusals.append(found.refusal)
+                continue
+            stand_in = None if found is None else found.stand_in
+            kept.setdefault((stand_in or target).key, stand_in or target)
+        later = [one for one in refusals if one.is_temporary]
+        if later or not kept:
+            run.add(Answer((later or refusals)[0]))
+        expansion.found[key] = tuple(kept.values())
 
 
 CAPABILITIES = (

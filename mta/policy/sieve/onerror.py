@@ -47,10 +47,11 @@ def unavailable(run: Run, way: str, what: str, answer: Unavailable) -> None:
     """Note that `what` could not be asked; returns for "ignore" alone, else ends the stage with a reply."""
     run.note(f"{what}: {answer.reason}")
     if way != "ignore":
-        _end(run, DEFER if way == "defer" else REJECT)
+        end_stage(run, DEFER if way == "defer" else REJECT)
 
 
-def _end(run: Run, reply: Reply) -> NoReturn:
+def end_stage(run: Run, reply: Reply) -> NoReturn:
+    """Answer with `reply`, and ask no more scripts."""
     run.add(Answer(reply))
     run.add(Accept())
     raise Stopped

@@ -15,9 +15,10 @@ from mta.delivery.outcome import NextHop
 from mta.delivery.way import hop_of_route
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.ground import Ground
-from mta.policy.sieve.asking import Services, finish, finish_aside
+from mta.policy.sieve.asking import Services, answer, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.departure import advice_of, depart
+from mta.policy.sieve.expand import Expansion
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.orders import NO_ORDERS, with_orders
 from mta.policy.sieve.program import Outcome, Program
@@ -134,9 +135,31 @@ class SievePolicy(Indifferent):
                     recipient.original = OriginalRecipient("rfc822", recipient.address.text)
                 recipient.address = decision.rewritten
             recipient.route = decision.route or recipient.route
-            return then(decision, self.inner.rcpt(session, envelope, recipient))
+            if decision.expansion is None:
+                return then(decision, self.inner.rcpt(session, envelope, recipient))
+            return then(decision, self._expanded(decision.expansion, session, envelope, recipient))
 
         return when(self._ask("rcpt", session, envelope, recipient), conclude)
+
+    def _expanded(
+        self, expansion: Expansion, session: Session, envelope: Envelope, recipient: Recipient
+    ) -> Verdict | Awaitable[Verdict]:
+        """The policy behind, asked about who is behind an alias."""
+        from mta.policy.sieve.expanding import settle
+
+        ground, address = self._site.ground, recipient.address
+        ours = ground is not None and (
+            recipient.by_site or ground.is_local(session, address) or ground.may_relay(session)
+        )
+        facts = self._facts("rcpt", session, envelope, recipient)
+        return settle(
+            recipient,
+            expansion,
+            lambda one: self.inner.rcpt(session, envelope, one),
+            lambda request: answer(self._services, request, facts),
+            lambda text: self._complain("aliases", session.id, text),
+            by_site=ours,
+        )
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
@@ -217,17 +240,7 @@ class SievePolicy(Indifferent):
         message: Message | None = None,
         tried: Tried | None = None,
     ) -> Decision | Awaitable[Decision]:
-        facts = Facts(
-            stage,
-            session,
-            self._site.hostname,
-            self._site.is_trusted,
-            envelope,
-            recipient,
-            message,
-            tried,
-            self._site.ground,
-        )
+        facts = self._facts(stage, session, envelope, recipient, message, tried)
         seen = partial(script_envelope, session, envelope, recipient)
         aside = message is not None and self._program.reads_body and message.original_size > LARGE
         trace = None if self._trace is None else partial(self._trace, session, stage)
@@ -236,6 +249,20 @@ class SievePolicy(Indifferent):
         if isinstance(outcome, Outcome):
             return self._heard(session, outcome)
         return self._heard_later(session, outcome)
+
+    def _facts(
+        self,
+        stage: str,
+        session: Session,
+        envelope: Envelope | None,
+        recipient: Recipient | None,
+        message: Message | None = None,
+        tried: Tried | None = None,
+    ) -> Facts:
+        site = self._site
+        return Facts(
+            stage, session, site.hostname, site.is_trusted, envelope, recipient, message, tried, site.ground
+        )
 
     async def _heard_later(self, session: Session, outcome: Awaitable[Outcome]) -> Decision:
         return self._heard(session, await outcome)
@@ -255,6 +282,37 @@ class SievePolicy(Indifferent):
         refusal = refused(decision)
         if refusal is not None:
             return refusal
+        if decision.expansion is not None and decision.expansion.found:
+            return self._conclude_expanded(decision, decision.expansion, session, envelope, message)
+        return self._ask_behind(decision, session, envelope, message)
+
+    async def _conclude_expanded(
+        self,
+        decision: Decision,
+        expansion: Expansion,
+        session: Session,
+        envelope: Envelope,
+        message: Message,
+    ) -> Verdict:
+        """Put others in the place of aliases; a recipient that nobody is left of is refused."""
+        for recipient in envelope.recipients:
+            for one in recipient.behind:
+                if one.address.key not in expansion.found:
+                    continue
+                verdict = self._expanded(expansion, session, envelope, one)
+                if not isinstance(verdict, Verdict):
+                    verdict = await verdict
+                if verdict.reply is not None and not verdict.reply.is_permanent:
+                    return verdict
+                one.refusal = verdict.reply
+            recipient.members = [each for one in recipient.members for each in one.behind]
+        verdict = self._ask_behind(decision, session, envelope, message)
+        return verdict if isinstance(verdict, Verdict) else await verdict
+
+    def _ask_behind(
+        self, decision: Decision, session: Session, envelope: Envelope, message: Message
+    ) -> Verdict | Awaitable[Verdict]:
+        """What the policy behind says of the message, with the scripts' orders."""
         edited = message if decision.message is None else decision.message
         verdict = self.inner.data(session, envelope, edited)
         if isinstance(verdict, Verdict) and not decision.added:
@@ -279,7 +337,7 @@ class SievePolicy(Indifferent):
 
     async def _added(self, decision: Decision, session: Session, envelope: Envelope) -> tuple[Recipient, ...]:
         """The recipients to be added that the policy behind does not refuse for good."""
-        known = {recipient.address.key for recipient in envelope.recipients}
+        known = {recipient.address.key for recipient in envelope.everyone}
         added: list[Recipient] = []
         for place, address in decision.added:
             recipient = Recipient(address, NO_REPORTS)
@@ -298,7 +356,7 @@ class SievePolicy(Indifferent):
         self, verdict: Verdict, decision: Decision, envelope: Envelope, added: tuple[Recipient, ...]
     ) -> Verdict:
         if decision.route:
-            for recipient in (*envelope.recipients, *added):
+            for recipient in (*envelope.everyone, *added):
                 recipient.route = decision.route
         orders = Orders(
             decision.message,
@@ -321,7 +379,7 @@ def script_envelope(
     """The envelope that a script sees: in stage rcpt with the recipient alone, at the end with all."""
     if envelope is None:
         return ScriptEnvelope(None, user=session.user)
-    recipients = envelope.recipients if recipient is None else [recipient]
+    recipients = envelope.everyone if recipient is None else [recipient]
     if not recipients:
         return ScriptEnvelope(envelope.sender.text, user=session.user)
     addresses = tuple([one.address.text for one in recipients])

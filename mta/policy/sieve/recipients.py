@@ -64,11 +64,20 @@ class RecipientScripts(Forwarding):
         """The scripts of each recipient, then the policy behind."""
         removed: dict[int, str] = {}
         for position, recipient in enumerate(envelope.recipients):
-            decision = self._decide("data", session, envelope, recipient, message)
-            if decision.reply is not None:
-                recipient.refusal = decision.reply
-            elif decision.discarded:
-                removed[position] = decision.discarded
+            discarded = ""
+            left: list[Recipient] = []
+            for one in recipient.behind:
+                decision = self._decide("data", session, envelope, one, message)
+                if decision.reply is not None:
+                    one.refusal = decision.reply
+                if decision.reply is None and decision.discarded:
+                    discarded = discarded or decision.discarded
+                else:
+                    left.append(one)
+            if not left:
+                removed[position] = discarded
+            elif discarded:
+                recipient.members = left
         verdict = self.inner.data(session, envelope, message)
         if not removed:
             return verdict

@@ -16,13 +16,22 @@ B = TypeVar("B")
 
 
 def positions(envelope: Envelope, removed: list[tuple[str, Address]]) -> dict[int, str] | None:
-    """Which recipients are removed, and by what; None when none is."""
+    """Which recipients are removed, and by what; None when none is. Members of an alias are taken out of
+    it."""
     causes = {address.key: place for place, address in reversed(removed)}
-    found = {
-        position: causes[recipient.address.key]
-        for position, recipient in enumerate(envelope.recipients)
-        if recipient.address.key in causes
-    }
+    if not causes:
+        return None
+    found: dict[int, str] = {}
+    for position, recipient in enumerate(envelope.recipients):
+        cause = causes.get(recipient.address.key)
+        if recipient.members and cause is None:
+            gone = [one for one in recipient.members if one.address.key in causes]
+            if len(gone) == len(recipient.members):
+                cause = causes[gone[0].address.key]
+            elif gone:
+                recipient.members = [one for one in recipient.members if one.address.key not in causes]
+        if cause is not None:
+            found[position] = cause
     return found or None
 
 

@@ -1,0 +1,152 @@
+"""What `expand` has found, carried out on recipients.
+
+One address behind an alias takes the recipient's place. Several become its members: each is judged by the
+policy behind as if the client had named it, but that it needs no right to relay where the alias is ours. A
+member that is refused for good is left out, and the log says so; when none is left, or one is refused for
+now, that is the recipient's answer. NOTIFY goes along but for SUCCESS, for which the sender hears that the
+alias was expanded (RFC 3461 section 5.2.7.3 b); the ORCPT of all is what the client named.
+
+An address that the policy behind has put in the place of one that does not exist (`catch_all`, postmaster)
+may be an alias in its turn: it is looked for in the same tables, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from mta.address import Address
+from mta.envelope import OriginalRecipient, Recipient
+from mta.policy.sieve.asking import Unavailable
+from mta.policy.sieve.expand import Broken, Expand, Expansion
+from mta.policy.sieve.onerror import DEFER
+from mta.policy.verdict import CONTINUE, Verdict
+
+Judge = Callable[[Recipient], Verdict | Awaitable[Verdict]]
+"""The policy behind, asked about a recipient."""
+Ask = Callable[[Expand], object]
+"""Asks for the aliases of an address; may be an awaitable."""
+Tell = Callable[[str], None]
+"""Told for the log that a member is left out, or that aliases are not in order."""
+
+
+def settle(
+    recipient: Recipient, expansion: Expansion, judge: Judge, ask: Ask, tell: Tell, *, by_site: bool
+) -> Verdict | Awaitable[Verdict]:
+    """The verdict about a recipient, whose address or members are set.
+
+    `by_site` says that the address is one of ours, or that the client may relay anyway.
+    """
+    request = next((one for one in expansion.asked if one.address.key == recipient.address.key), None)
+    settling = _Settling(request or expansion.asked[0], judge, ask, tell, by_site)
+    if request is None:  # the script has put it in the place of what it has looked for
+        return settling.stand_in(recipient, lambda: judge(recipient)) if by_site else judge(recipient)
+    targets = expansion.found.get(recipient.address.key) if by_site else None
+    return settling.judged(recipient) if targets is None else settling.replaced(recipient, targets)
+
+
+class _Settling:
+    def __init__(self, request: Expand, judge: Judge, ask: Ask, tell: Tell, by_site: bool) -> None:
+        self._request = request
+        self._judge = judge
+        self._ask = ask
+        self._tell = tell
+        self._by_site = by_site
+
+    def replaced(
+        self, recipient: Recipient, targets: Sequence[Address], *, again: bool = True
+    ) -> Verdict | Awaitable[Verdict]:
+        """Put `targets` in the place of the recipient's address."""
+        if recipient.original is None:  # what reports are to name (RFC 3461 section 5.2.1)
+            recipient.original = OriginalRecipient("rfc822", recipient.address.text)
+        judge = self.judged if again else self._judge
+        if len(targets) == 1:
+            recipient.address = targets[0]
+            recipient.by_site = self._by_site
+            return judge(recipient)
+        notify = _without_success(recipient.notify)
+        members = [
+            replace(recipient, address=target, notify=notify, members=[], by_site=self._by_site)
+            for target in targets
+        ]
+        verdicts = [judge(member) for member in members]
+        if all(isinstance(one, Verdict) for one in verdicts):
+            return self._chosen(recipient, members, [one for one in verdicts if isinstance(one, Verdict)])
+        return self._chosen_later(recipient, members, verdicts)
+
+    async def _chosen_later(
+        self,
+        recipient: Recipient,
+        members: Sequence[Recipient],
+        verdicts: Sequence[Verdict | Awaitable[Verdict]],
+    ) -> Verdict:
+        found = await asyncio.gather(*map(_in_time, verdicts))
+        return self._chosen(recipient, members, found)
+
+    def _chosen(
+        self, recipient: Recipient, members: Sequence[Recipient], verdicts: Sequence[Verdict]
+    ) -> Verdict:
+        """Keep the members that are not refused."""
+        kept: dict[tuple[str, str], Recipient] = {}
+        refused: Verdict | None = None
+        for member, verdict in zip(members, verdicts, strict=True):
+            reply = verdict.reply
+            if reply is None or reply.is_positive:
+                for one in member.behind:
+                    kept.setdefault((one.address.local, one.address.domain), one)
+            elif reply.is_temporary or reply.close:
+                return verdict
+            else:
+                refused = refused or verdict
+                self._tell(f"alias {recipient.address}: {member.address} is left out: {reply}")
+        if not kept and refused is not None:
+            return refused
+        recipient.members = list(kept.values())
+        return CONTINUE
+
+    def judged(self, recipient: Recipient) -> Verdict | Awaitable[Verdict]:
+        """What the policy behind says; who it puts in the place of somebody else may be an alias."""
+        before = recipient.address
+        verdict = self._judge(recipient)
+        if not isinstance(verdict, Verdict):
+            return self._judged_later(recipient, before, verdict)
+        if recipient.address is before or verdict.reply is not None or recipient.members:
+            return verdict
+        return self.stand_in(recipient, lambda: verdict)
+
+    async def _judged_later(
+        self, recipient: Recipient, before: Address, awaited: Awaitable[Verdict]
+    ) -> Verdict:
+        verdict = await awaited
+        if recipient.address is before or verdict.reply is not None or recipient.members:
+            return verdict
+        return await self.stand_in(recipient, lambda: verdict)
+
+    async def stand_in(
+        self, recipient: Recipient, else_: Callable[[], Verdict | Awaitable[Verdict]]
+    ) -> Verdict:
+        """Put others in the place of the address if it is an alias, else what `else_` says."""
+        answer = self._ask(replace(self._request, address=recipient.address))
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if isinstance(answer, Unavailable):
+            self._tell(f"expand: {answer.reason}")
+            return Verdict(DEFER)
+        if isinstance(answer, Broken):
+            self._tell(f"expand: {answer.reason}")
+            return Verdict(answer.reply)
+        if not isinstance(answer, tuple):
+            return await _in_time(else_())
+        return await _in_time(self.replaced(recipient, answer, again=False))
+
+
+async def _in_time(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
+    return verdict if isinstance(verdict, Verdict) else await verdict
+
+
+def _without_success(notify: frozenset[str] | None) -> frozenset[str] | None:
+    """NOTIFY of members."""
+    if notify is None or "SUCCESS" not in notify:
+        return notify
+    return notify - {"SUCCESS"} or frozenset(("NEVER",))

@@ -1,0 +1,341 @@
+"""Aliases with a real daemon: who gets the mail, what the client reads, and what is remembered and
+reported."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mta.spool.record import decode_recipient
+from tests.dialog.policies import STRANGERS, greeted, policed
+from tests.dialog.queueing import QUEUED, MailStore, eventually, flush, statuses, waiting
+from tests.dialog.server import Server, run
+
+ALIASES = """
+sales: ann, bob
+boss: ann
+all: sales, carol, ghost
+lost: ghost, ghost2
+ring: ring2
+ring2: bob, ring
+far: friend@far.test
+mixed: ann, friend@far.test
+catcher: ann, bob
+"""
+WORD = 'stage "rcpt" { expand "table:aliases"; }'
+PEOPLE = "ann@example.test\nbob@example.test\ncarol@example.test\n"
+PAGE = 'require ["vnd.tamis.stage", "vnd.tamis.envelope"];\n'
+
+
+@asynccontextmanager
+async def aliased(
+    folder: Path, script: str = WORD, *, policy: str = STRANGERS, more: str = "", **options: Any
+) -> AsyncIterator[Server]:
+    """A daemon with the table "aliases" and three people."""
+    (folder / "aliases").write_text(ALIASES)
+    (folder / "people").write_text(PEOPLE)
+    more = f'[tables.aliases]\ntype = "aliases"\nfile = "aliases"\n{more}'
+    options.setdefault("recipients", f"table:{folder}/people")
+    async with policed(folder, script, policy=policy, more=more, **options) as server:
+        yield server
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the policy has to say to the log."""
+    texts: list[str] = []
+    monkeypatch.setattr("mta.daemon_policy.tell", lambda what, session, text: texts.append(text))
+    return texts
+
+
+def got(server: Server) -> list[str]:
+    """Local parts of those who got mail."""
+    return sorted(one.recipient.partition("@")[0] for one in server.store.delivered)
+
+
+def test_one_and_several(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with aliased(tmp_path) as server:
+            client = await greeted(server)
+            assert (await client.send("boss@example.test")).startswith("250 2.0.0 kept")
+            assert got(server) == ["ann"]
+            assert (await client.send("SALES@example.test")).startswith("250 2.0.0")
+            assert got(server) == ["ann", "ann", "bob"]
+            assert (await client.send("ann@example.test")).startswith("250 2.0.0")
+
+    run(main)
+
+
+def test_everybody_gets_one_copy(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with aliased(tmp_path) as server:
+            client = await greeted(server)
+            said = await client.send("bob@example.test", "sales@example.test", "all@example.test")
+            assert said.startswith("250 2.0.0")
+            assert got(server) == ["ann", "bob", "carol"]
+
+    run(main)
+
+
+def test_who_does_not_exist(tmp_path: Path, told: list[str]) -> None:
+    """Is left out; when nobody is left the alias is refused."""
+
+    async def main() -> None:
+        async with aliased(tmp_path) as server:
+            client = await greeted(server)
+            assert (await client.send("all@example.test")).startswith("250 2.0.0")
+            assert got(server) == ["ann", "bob", "carol"]
+            await client.say("MAIL FROM:<a@x.test>")
+            assert await client.say("RCPT TO:<lost@example.test>") == "550 5.1.1 no such user\r\n"
+            assert await client.say("RCPT TO:<nobody@example.test>") == "550 5.1.1 no such user\r\n"
+
+    run(main)
+    assert "all@example.test: ghost@example.test is left out" in told[0]
+
+
+def test_loop(tmp_path: Path, told: list[str]) -> None:
+    async def main() -> None:
+        async with aliased(tmp_path) as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<a@x.test>")
+            said = await client.say("RCPT TO:<ring@example.test>")
+            assert said == "451 4.4.6 the aliases of this address lead in a circle, try again later\r\n"
+
+    run(main)
+    (log,) = told
+    assert "ring@example.test -> ring2@example.test -> ring@example.test" in log
+    assert "policy.sieve:4" in log
+
+
+def test_no_open_relay(tmp_path: Path) -> None:
+    """A stranger reaches another domain by our aliases, and only so."""
+    outside = MailStore()
+
+    async def main() -> None:
+        await outside.start()
+        more = f'[relays.out]\nhost = "127.0.0.1"\nport = {outside.port}\ntls = "none"\n'
+        try:
+            async with aliased(tmp_path, policy=f'{STRANGERS}\nrelay = "out"', more=more) as server:
+                client = await greeted(server)
+                assert (await client.send("far@example.test")).startswith("250 2.0.0")
+                assert (await client.send("mixed@example.test")).startswith("250 2.0.0")
+                assert [one.recipient for one in outside.delivered] == ["friend@far.test"] * 2
+                assert got(server) == ["ann"]
+                await client.say("MAIL FROM:<a@x.test>")
+                said = await client.say("RCPT TO:<friend@far.test>")
+                assert said == "550 5.7.1 relaying denied\r\n"
+                said = await client.say("RCPT TO:<far@far.test>")
+                assert said == "550 5.7.1 relaying denied\r\n"
+        finally:
+            await outside.stop()
+
+    run(main)
+
+
+def test_catch_all_may_be_an_alias(tmp_path: Path) -> None:
+    async def main() -> None:
+        domain = 'catch_all = "catcher@example.test"'
+        async with aliased(tmp_path, domain=domain) as server:
+            client = await greeted(server)
+            assert (await client.send("who@example.test")).startswith("250 2.0.0")
+            assert got(server) == ["ann", "bob"]
+
+    run(main)
+
+
+def test_in_a_base_policy(tmp_path: Path) -> None:
+    """`check_recipient` knows what the script has expanded."""
+    base = 'require ["vnd.tamis.stage", "vnd.tamis.site", "vnd.tamis.envelope"];\n' + (
+        'stage "rcpt" { expand "table:aliases"; check_recipient; }'
+    )
+
+    async def main() -> None:
+        (tmp_path / "base.sieve").write_text(base)
+        policy = f'{STRANGERS}\nbase = "base.sieve"'
+        domain = 'catch_all = "catcher@example.test"'
+        async with aliased(tmp_path, "", policy=policy) as server:
+            client = await greeted(server)
+            assert (await client.send("all@example.test")).startswith("250 2.0.0")
+            assert got(server) == ["ann", "bob", "carol"]
+            await client.say("MAIL FROM:<a@x.test>")
+            assert (await client.say("RCPT TO:<lost@example.test>")).startswith("550 5.1.1")
+        async with aliased(tmp_path, "", policy=policy, domain=domain) as server:
+            client = await greeted(server)
+            assert (await client.send("who@example.test")).startswith("250 2.0.0")
+            assert got(server) == ["ann", "bob"]
+
+    run(main)
+
+
+def test_at_the_end_of_the_data(tmp_path: Path) -> None:
+    script = """
+stage "data" {
+    if header :contains "subject" "hi" { expand "table:aliases"; }
+    if envelope "to" "sales@example.test" { addheader "X-To" "sales"; }
+}
+"""
+
+    async def main() -> None:
+        async with aliased(tmp_path, script, recipients="all") as server:
+            client = await greeted(server)
+            said = await client.send("sales@example.test", "carol@example.test")
+            assert said.startswith("250 2.0.0")
+            assert got(server) == ["ann", "bob", "carol"]
+            server.store.delivered.clear()
+            said = await client.send("sales@example.test", body="Subject: no\r\n\r\n")
+            assert said.startswith("250 2.0.0")
+            assert got(server) == ["sales"]
+
+    run(main)
+
+
+def test_scripts_see_who_is_behind(tmp_path: Path) -> None:
+    script = (
+        WORD
+        + """
+stage "data" {
+    if envelope "to" "bob@example.test" { remove_recipient "bob@example.test"; }
+    if envelope "orig_to" "sales@example.test" { addheader "X-Was" "sales"; }
+}
+"""
+    )
+
+    async def main() -> None:
+        async with aliased(tmp_path, script) as server:
+            client = await greeted(server)
+            assert (await client.send("sales@example.test")).startswith("250 2.0.0")
+            assert got(server) == ["ann"]
+            assert b"X-Was: sales\r\n" in server.store.delivered[0].octets
+
+    run(main)
+
+
+def test_one_of_several_refuses(tmp_path: Path) -> None:
+    """The client hears of it: nobody else would tell the sender."""
+    store = MailStore(bob="552 5.2.2 full")
+
+    async def main() -> None:
+        async with aliased(tmp_path, store=store) as server:
+            client = await greeted(server)
+            said = await client.send("sales@example.test")
+            assert said.startswith("552 5.2.2 not delivered to <bob@example.test>: full (1 other")
+            assert got(server) == ["ann"]
+
+    run(main)
+
+
+def test_one_of_several_is_busy_without_a_queue(tmp_path: Path) -> None:
+    """The client tries again, and nobody gets it twice."""
+    store = MailStore(bob="451 4.2.0 busy")
+
+    async def main() -> None:
+        async with aliased(tmp_path, store=store) as server:
+            client = await greeted(server)
+            assert (await client.send("sales@example.test")).startswith("451 4.2.0 not delivered yet to <bob")
+            assert got(server) == ["ann"]
+            assert (await client.send("sales@example.test")).startswith("451 4.2.0")
+            store.heal()
+            assert (await client.send("sales@example.test")).startswith("250 2.0.0")
+            assert got(server) == ["ann", "bob"]
+
+    run(main)
+
+
+def test_one_of_several_waits_in_the_queue(tmp_path: Path) -> None:
+    store = MailStore(bob="451 4.2.0 busy")
+
+    async def main() -> None:
+        async with aliased(tmp_path, store=store, queue="enabled = true") as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<a@x.test>")
+            await client.say("RCPT TO:<sales@example.test> NOTIFY=FAILURE")
+            await client.say("DATA")
+            said = await client.say("Subject: hi\r\n\r\nhello\r\n.")
+            assert said.startswith("250 2.0.0 delivered to 1 of 2 recipients, queued for 1 as ")
+            (message,) = await waiting(server)
+            assert set(statuses(message)) == {"ann", "bob"}
+            (bob,) = [one for one in message.recipients if one.address.startswith("bob")]
+            kept = decode_recipient(bob.address, bob.data)
+            assert kept.notify == frozenset({"FAILURE"})
+            assert kept.original is not None
+            assert kept.original.address == "sales@example.test"
+            store.heal()
+            await flush(server)
+            await eventually(lambda: store.got("bob"), "the second try")
+            assert len(store.got("ann")) == 1
+
+    run(main)
+
+
+def test_all_of_several_wait(tmp_path: Path) -> None:
+    store = MailStore(ann="451 4.2.0 busy", bob="451 4.2.0 busy")
+
+    async def main() -> None:
+        async with aliased(tmp_path, store=store, queue="enabled = true") as server:
+            client = await greeted(server)
+            assert QUEUED.match(await client.send("sales@example.test"))
+
+    run(main)
+
+
+def test_reports(tmp_path: Path) -> None:
+    """SUCCESS is answered with "expanded", once; a refusal names the address that the client named."""
+    store = MailStore(bob="552 5.2.2 full")
+
+    async def main() -> None:
+        async with aliased(tmp_path, store=store, queue="enabled = true", policy="") as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<ann@example.test>")
+            await client.say("RCPT TO:<sales@example.test> NOTIFY=SUCCESS,FAILURE")
+            await client.say("DATA")
+            said = await client.say("Subject: hi\r\n\r\nhello\r\n.")
+            assert said.startswith("250 2.0.0 delivered to 1 of 2")
+            await eventually(lambda: len(store.got("ann")) == 2, "the report")
+            report = store.got("ann")[1]
+            assert report.count(b"\r\nAction: ") == 2
+            assert b"\r\nAction: expanded\r\n" in report
+            assert b"\r\nAction: failed\r\n" in report
+            assert report.count(b"\r\nOriginal-Recipient: rfc822; sales@example.test\r\n") == 2
+
+    run(main)
+
+
+def test_prdr_has_a_reply_for_the_alias(tmp_path: Path) -> None:
+    store = MailStore(bob="451 4.2.0 busy")
+
+    async def main() -> None:
+        async with aliased(tmp_path, store=store) as server:
+            client = await greeted(server)
+            await client.envelope("sales@example.test", "carol@example.test", parameters=" PRDR")
+            await client.say("DATA")
+            replies = await client.say("Subject: hi\r\n\r\nhello\r\n.", 4)
+            codes = [line[:9] for line in replies.splitlines()]
+            assert codes[1:3] == ["451 4.2.0", "250 2.0.0"]
+            assert got(server) == ["ann", "carol"]
+            store.heal()
+            await client.send("sales@example.test")
+            assert got(server) == ["ann", "bob", "carol"]
+
+    run(main)
+
+
+def test_a_table_that_is_away(tmp_path: Path) -> None:
+    more = '[tables.away]\ntype = "tcp"\naddress = "127.0.0.1:1"\n'
+
+    async def main() -> None:
+        async with aliased(tmp_path, 'stage "rcpt" { expand "table:away"; }', more=more) as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<a@x.test>")
+            said = await client.say("RCPT TO:<ann@example.test>")
+            assert said.startswith("451 4.7.1 a service needed")
+        script = 'stage "rcpt" { expand :on_error "ignore" ["table:away", "table:aliases"]; }'
+        async with aliased(tmp_path, script, more=more) as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<a@x.test>")
+            assert (await client.say("RCPT TO:<ann@example.test>")).startswith("250")
+
+    run(main)
