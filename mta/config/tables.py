@@ -15,7 +15,7 @@ from mta.config.notation import Connect, Duration, Name, Path
 
 TableType = Literal[
     "file", "aliases", "cidr", "pattern", "sqlite", "postgresql", "mysql", "socketmap", "tcp", "memcache",
-    "redis", "http", "dns", "chain",
+    "redis", "dovecot_userdb", "dovecot_dict", "http", "dns", "chain",
 ]  # fmt: skip
 
 
@@ -26,12 +26,13 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     type: TableType = "file"
     """Where it is kept. `file`: a text file with a key and its value a line; `aliases` one such as
     /etc/aliases; `cidr` networks; `pattern` regular expressions; `sqlite`, `postgresql`, `mysql` (MariaDB
-    too), `redis`, `memcache`, `dns`, `http`; `socketmap` and `tcp` server programs made for Postfix; `chain`
-    several tables in order."""
+    too), `redis`, `memcache`, `dns`, `http`; `dovecot_userdb` and `dovecot_dict` what Dovecot knows;
+    `socketmap` and `tcp` server programs made for Postfix; `chain` several tables in order."""
     file: Path = ""
     """For `file`, `aliases`, `cidr`, `pattern`, `sqlite`. It is read again when it has changed."""
     address: Connect | None = None
-    """Server, for `socketmap`, `tcp`, `memcache`."""
+    """Server, for `socketmap`, `tcp`, `memcache`, `dovecot_userdb` (its socket auth-userdb),
+    `dovecot_dict` (its socket dict)."""
     url: str = ""
     """For `redis` "redis://host:6379/0" ("rediss:" with TLS); for `http` the URL, "{key}" stands for the
     key; for `postgresql` "postgresql://user@host/database", or "postgresql://user@/database?socket=/folder";
@@ -39,12 +40,14 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     query: str = ""
     """What is asked for, with "{key}" for the key, "{local}" and "{domain}" for its parts, "{reversed}" for
     an address turned round: for `sqlite`, `postgresql` and `mysql` a statement, for `dns` a name, for
-    `redis`, `memcache`, `socketmap` and `tcp` the key of the server. Default: the key itself."""
+    `redis`, `memcache`, `socketmap` and `tcp` the key of the server, for `dovecot_userdb` the user, for
+    `dovecot_dict` the path, such as "shared/boxes/{key}". Default: the key itself."""
     record: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"] = "TXT"
     """Type of the records, for `dns`."""
     map: str = ""
-    """Name of the map that the server knows, for `socketmap`; of a hash, for `redis` (default: plain
-    keys)."""
+    """Name of the map that the server knows, for `socketmap`; of the dictionary, for `dovecot_dict`; of a
+    hash, for `redis` (default: plain keys); of the field that is the value, for `dovecot_userdb` (default:
+    the value is empty)."""
     tables: tuple[Name, ...] = ()
     """Names of the tables that a `chain` asks, in this order; the first that has the key counts."""
     password_file: Path = ""
@@ -85,6 +88,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "mysql": ("url", "query"),
     "socketmap": ("address", "map"),
     "tcp": ("address",),
+    "dovecot_userdb": ("address",),
+    "dovecot_dict": ("address", "map", "query"),
     "memcache": ("address",),
     "redis": ("url",),
     "http": ("url",),
@@ -99,6 +104,8 @@ POSSIBLE: dict[str, tuple[str, ...]] = {
     "socketmap": ("query", "connections"),
     "tcp": ("query", "connections"),
     "memcache": ("query", "connections"),
+    "dovecot_userdb": ("query", "map", "connections"),
+    "dovecot_dict": ("connections",),
     "redis": ("query", "map", "connections", "password_file"),
     "http": ("connections",),
     "dns": ("record",),

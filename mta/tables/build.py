@@ -173,6 +173,11 @@ def _server(table: PolicyTable) -> Table:
             where = Inet(place.host, place.port)
             return HttpTable(Peer(connector(where, context), table.connections), place)
     assert table.address is not None
+    if table.type in ("dovecot_userdb", "dovecot_dict"):
+        from mta.tables.dovecot import DictTable, UserdbTable
+
+        kind = UserdbTable if table.type == "dovecot_userdb" else DictTable
+        return kind(connector(table.address), table.connections, query, table.map)
     peer = Peer(connector(table.address), table.connections)
     match table.type:
         case "memcache":

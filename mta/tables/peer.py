@@ -11,6 +11,7 @@ anything went wrong, or whose answer nobody waited for, is closed: an answer nev
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -33,18 +34,25 @@ class Malformed(Exception):
 class Peer:
     """Connections to one server."""
 
-    def __init__(self, connect: Connect, most: int = 4) -> None:
-        """`connect` opens a connection; at most `most` are open at once."""
+    def __init__(self, connect: Connect, most: int = 4, lasts: float = math.inf) -> None:
+        """`connect` opens a connection; at most `most` are open at once, and each is used `lasts` seconds."""
         self._connect = connect
         self._free = asyncio.Semaphore(most)
-        self._idle: list[Streams] = []
+        self._lasts = lasts
+        self._idle: list[tuple[Streams, float]] = []
 
     async def exchange(self, request: bytes, read: Callable[[asyncio.StreamReader], Awaitable[T]]) -> T:
         """Send `request` and return what `read` makes of the answer. Raises TableUnavailable."""
+        clock = asyncio.get_running_loop().time
         async with self._free:
             while True:
-                kept = bool(self._idle)
-                reader, writer = self._idle.pop() if kept else await self._open()
+                if kept := bool(self._idle):
+                    (reader, writer), end = self._idle.pop()
+                    if clock() > end:
+                        writer.close()
+                        continue
+                else:
+                    (reader, writer), end = await self._open(), clock() + self._lasts
                 sound = False
                 try:
                     writer.write(request)
@@ -58,14 +66,14 @@ class Peer:
                     raise TableUnavailable(f"the answer makes no sense: {error}") from error
                 finally:
                     if sound and not reader.at_eof():
-                        self._idle.append((reader, writer))
+                        self._idle.append(((reader, writer), end))
                     else:
                         writer.transport.abort()
 
     async def close(self) -> None:
         """Close what is kept."""
         while self._idle:
-            self._idle.pop()[1].close()
+            self._idle.pop()[0][1].close()
 
     async def _open(self) -> Streams:
         try:

@@ -13,6 +13,7 @@ from mta.config.notation import Inet
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
 from mta.tables.dns import DnsTable
+from mta.tables.dovecot import DictTable, UserdbTable
 from mta.tables.memcache import MemcacheTable
 from mta.tables.peer import Peer, connector
 from mta.tables.socketmap import SocketmapTable
@@ -89,7 +90,34 @@ def as_http(key: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
+async def dovecot(reader: asyncio.StreamReader) -> str:
+    while not (line := (await reader.readuntil(b"\n"))[:-1].decode()).startswith(("USER\t1\t", "Lshared/")):
+        assert line in ("VERSION\t1\t1", "H3\t2\t0\t\tfiles")
+    return line.removeprefix("USER\t1\t").removeprefix("Lshared/").split("\t")[0]
+
+
+def as_userdb(key: str) -> bytes:
+    if key == "broken":
+        return b"FAIL\t1\treason=no disk\n"
+    if key not in CONTENT:
+        return b"NOTFOUND\t1\n"
+    return b"VERSION\t1\t2\nSPID\t5\nUSER\t1\t%s\tuid=5\tbox=%s\n" % (key.encode(), CONTENT[key].encode())
+
+
+def as_dict(key: str) -> bytes:
+    if key == "broken":
+        return b"Fno disk\n"
+    if key not in CONTENT:
+        return b"*1\n+1\tN\t0\t0\t0\t0\n"
+    return b"O%s\n" % CONTENT[key].encode()
+
+
 def made(kind: str, port: int, connections: int = 4) -> Table:
+    if kind in ("userdb", "dict"):
+        connect = connector(Inet("127.0.0.1", port))
+        if kind == "dict":
+            return DictTable(connect, connections, parse("shared/{key}"), "files")
+        return UserdbTable(connect, connections, parse("{key}"), "box")
     peer = Peer(connector(Inet("127.0.0.1", port)), connections)
     match kind:
         case "socketmap":
@@ -106,6 +134,8 @@ KINDS: dict[str, tuple[Read, Callable[[str], bytes]]] = {
     "tcp": (line, as_tcp),
     "memcache": (memcache, as_memcache),
     "http": (http, as_http),
+    "userdb": (dovecot, as_userdb),
+    "dict": (dovecot, as_dict),
 }
 
 
@@ -203,6 +233,11 @@ def test_more_questions_than_connections_wait() -> None:
         ("socketmap", b"70000:OK"), ("tcp", b"300 x\n"), ("tcp", b"200 %ff\n"), ("tcp", b"x" * 200_000),
         ("memcache", b"VALUE other 0 1\r\nx\r\nEND\r\n"), ("memcache", b"VALUE a@x 0 -1\r\n"),
         ("memcache", b"VALUE a@x 0 99999999\r\n"), ("memcache", b"VALUE a@x 0 1\r\nxyz\r\nEND\r\n"),
+        ("userdb", b"VERSION\t2\t0\nUSER\t1\ta@x\n"), ("userdb", b"USER\t2\ta@x\n"),
+        ("userdb", b"NOTFOUND\n"),
+        ("userdb", b"SPID\t1\n" * 50), ("userdb", b"USER\t1\ta@x\tbox=\xff\n"), ("userdb", b"FAIL\t1\n"),
+        ("dict", b"*1\n*2\n"), ("dict", b"+1\n"), ("dict", b"\n"), ("dict", b"F\n"), ("dict", b"W\n"),
+        ("dict", b"O" + b"x" * 70_000 + b"\n"),
         ("http", b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), ("http", b"HTTP/1.1 200 OK\r\nx\r\n\r\n"),
         ("http", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
         ("http", b"HTTP/1.1 301 x\r\nContent-Length: 0\r\n\r\n"),
@@ -280,5 +315,20 @@ def test_dns() -> None:
         dns.delay = 1
         with pytest.raises(TableUnavailable, match="in time"):
             await texts.get("a@x")
+
+    asyncio.run(main())
+
+
+def test_a_connection_is_used_for_so_long() -> None:
+    async def main() -> None:
+        async with answering(line, as_tcp) as server:
+            peer = Peer(connector(Inet("127.0.0.1", server.port)), 1, 0.2)
+            table = TcpTable(peer, parse("{key}"))
+            assert [await ask(table, "a@x") for _ in range(3)] == ["box 1"] * 3
+            assert server.connections == 1
+            await asyncio.sleep(0.3)
+            assert await ask(table, "a@x") == "box 1"
+            assert server.connections == 2
+            await table.close()
 
     asyncio.run(main())
