@@ -173,14 +173,9 @@ class Transactions:
             signing = verdict.orders.signing if verdict.orders is not None else ()
         prefix = b""
         if refusal is None and envelope.recipients:
-            recipients = envelope.recipients
-            now = self._now()
-            prefix = trace.render(
-                transaction,
-                now,
-                recipients[0].address if len(recipients) == 1 else None,
-                smtputf8=envelope.smtputf8,
-            )
+            recipients, now = envelope.recipients, self._now()
+            only = recipients[0].address if len(recipients) == 1 else None
+            prefix = trace.render(transaction, now, only, smtputf8=envelope.smtputf8)
             fields, above = b"", b"" if orders is None else orders.above
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)
@@ -200,9 +195,9 @@ class Transactions:
             outcomes = []
         else:
             spool = self._spool
-            waits = None if spool is None else spool.postpones(envelope)
-            if orders is not None and orders.held:
-                waits = ordering.held(orders)
+            waits = ordering.held(orders) if orders is not None and orders.held else None
+            if waits is None and spool is not None:
+                waits = spool.postpones(envelope)
             if waits is not None:
                 outcomes = ordering.untried(envelope, waits, partial(self.policy.route, session, envelope))
             else:

@@ -136,8 +136,8 @@ class HostLine:
                 self._tried.discard(host)
                 return connection
             except ConnectFailure as error:
-                if failure is None or failure.tls_failure is None:
-                    failure = error  # what is wrong with TLS says more than that a backup does not answer
+                if failure is None or _says_more(error, failure):
+                    failure = error
                 self._host_failed(host, health, error.reply)
             finally:
                 health.probing = False
@@ -153,15 +153,20 @@ class HostLine:
             yield self._names[index]
 
     def _nobody(self) -> Reply:
-        """Why no host was tried."""
+        """Why no host was tried; permanent only if that is so of each of them."""
         if self._cut == 0:
             return loop(self._found.mx.domain, self._names[0])
-        if self._refusals:
-            securely = [r for r in self._refusals.values() if not r.enhanced.startswith(("4.4.", "5.4."))]
-            return securely[0] if securely else nowhere(self._found.mx.domain, self._refusals.values())
-        for name in self._names:
+        left = [name for name in self._names if self._ranks[name] < self._cut and name not in self._refusals]
+        everything = list(self._refusals.values())
+        refusals = [one for one in everything if one.is_temporary]
+        if not refusals and not left:
+            refusals = everything
+        if refusals:
+            securely = [one for one in refusals if not one.enhanced.startswith(("4.4.", "5.4."))]
+            return securely[0] if securely else nowhere(self._found.mx.domain, refusals)
+        for name in left:
             last = self._health(name).last
-            if last is not None:
+            if last is not None and last.is_temporary:
                 return last
         return NO_SERVER
 
@@ -271,6 +276,15 @@ class HostLine:
         transport = self._transport
         health.failed(asyncio.get_running_loop().time(), reply, transport.settings.failure_delay)
         transport.hosts.failed(host, self._site.key.port, health)
+
+
+def _says_more(error: ConnectFailure, known: ConnectFailure) -> bool:
+    """Whether the failure of a later host is what is told.
+
+    What is wrong with TLS says more than that a backup does not answer. As long as one host may only be away
+    the mail is not returned, whatever the others say.
+    """
+    return known.tls_failure is None and not (known.reply.is_temporary and error.reply.is_permanent)
 
 
 def _note(connection: OutboundConnection) -> Note:

@@ -110,8 +110,13 @@ class Job:
         self.pending = again
         if failure is None:
             return True
-        self.failure = failure
+        self.fail(failure)
         return not (open_ends or undecided)
+
+    def fail(self, reply: Reply) -> None:
+        """A server has not served. One that is only away may come back, whatever others say after it."""
+        if self.failure is None or self.failure.is_permanent or reply.is_temporary:
+            self.failure = reply
 
     def result(self) -> list[Outcome]:
         """All outcomes, in the order of the recipients."""

@@ -62,7 +62,7 @@ async def transact(line: Line, job: Job) -> None:
         try:
             connection = idle or await line.acquire(job.deadline, fresh=fresh)
         except ConnectFailure as error:
-            job.failure = error.reply
+            job.fail(error.reply)
             return
         batch = batch_of(job, connection, line.recipient_limit)
         if not batch:  # as many domains as this session may have

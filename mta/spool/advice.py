@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mta.delivery.outcome import Outcome
 from mta.dsn.values import Event
@@ -12,6 +13,8 @@ from mta.envelope import Envelope, Recipient
 from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
 from mta.session import Session
+
+T = TypeVar("T", Advice, bool)
 
 NO_REPLY = Reply(451, "4.4.7", "no reply")
 
@@ -47,21 +50,31 @@ class About:
         return Tried(reply, attempts, self.age, self.next_hop, self.header, self.queue_id, report)
 
 
+Before = Callable[[], Awaitable[None]]
+"""Called once before an answer is waited for."""
+
+
 async def advised(
-    advisor: Advisor, about: About, outcomes: Sequence[tuple[int, Outcome, int]]
+    advisor: Advisor,
+    about: About,
+    outcomes: Sequence[tuple[int, Outcome, int]],
+    before: Before | None = None,
 ) -> tuple[list[tuple[int, Outcome]], dict[int, Advice]]:
     """Ask about each temporary outcome; `outcomes` are position, outcome and tries so far.
 
     Returns the outcomes, refused where the policy gives up, and its advice by position.
     """
+    asked = [
+        advisor.retry(about.session, about.envelope, outcome.recipient, about.tried(outcome.reply, attempts))
+        for _, outcome, attempts in outcomes
+        if outcome.reply.is_temporary
+    ]
+    answers = iter(await _answers(asked, Advice, before))
     found: list[tuple[int, Outcome]] = []
     advice: dict[int, Advice] = {}
-    for position, outcome, attempts in outcomes:
+    for position, outcome, _ in outcomes:
         if outcome.reply.is_temporary:
-            asked = advisor.retry(
-                about.session, about.envelope, outcome.recipient, about.tried(outcome.reply, attempts)
-            )
-            said = asked if isinstance(asked, Advice) else await asked
+            said = next(answers)
             if said.refusal is not None:
                 outcome = replace(outcome, reply=said.refusal)
             elif said != NO_ADVICE:
@@ -71,15 +84,38 @@ async def advised(
 
 
 async def reported(
-    advisor: Advisor, about: About, events: Sequence[Event], attempts: Mapping[str, int]
+    advisor: Advisor,
+    about: About,
+    events: Sequence[Event],
+    attempts: Mapping[str, int],
+    before: Before | None = None,
 ) -> list[Event]:
     """The events that the policy lets be reported; `attempts` are tries by the text of the address."""
-    wanted = []
+    asked = []
     for event in events:
         tried = about.tried(
             event.reply or NO_REPLY, attempts.get(event.recipient.address.text, 1), event.result.value
         )
-        said = advisor.bounce(about.session, about.envelope, event.recipient, tried)
-        if said if isinstance(said, bool) else await said:
-            wanted.append(event)
-    return wanted
+        asked.append(advisor.bounce(about.session, about.envelope, event.recipient, tried))
+    answers = await _answers(asked, bool, before)
+    return [event for event, wanted in zip(events, answers, strict=True) if wanted]
+
+
+async def _answers(asked: Sequence[T | Awaitable[T]], kind: type[T], before: Before | None) -> list[T]:
+    """All answers; those that are not there yet are waited for together."""
+    ready: dict[int, T] = {}
+    tasks: dict[int, asyncio.Future[T]] = {}
+    for index, one in enumerate(asked):
+        if isinstance(one, kind):
+            ready[index] = one
+        else:
+            tasks[index] = asyncio.ensure_future(one)  # type: ignore[arg-type] # not one of T
+    if tasks:
+        try:
+            if before is not None:
+                await before()
+            await asyncio.gather(*tasks.values())
+        finally:
+            for task in tasks.values():
+                task.cancel()
+    return [tasks[index].result() if index in tasks else ready[index] for index in range(len(asked))]

@@ -39,7 +39,7 @@ from mta.spool.hops import PLAIN, Naming, hop_of, learned, site_of
 from mta.spool.record import Record, RecordError, decode_recipient, decode_record
 from mta.spool.reports import Reports, Route
 from mta.spool.stored import Stored
-from mta.spool.tries import Consequences, consequences, deadlines_of, given_up, policy_for
+from mta.spool.tries import Consequences, consequences, deadlines_of, delivered, given_up, policy_for
 
 ATTEMPT = 600.0
 """Seconds for one try: nobody waits for it, so a slow next hop may take as long as RFC 5321 4.5.3.2 says."""
@@ -243,10 +243,12 @@ class Attempts:
         self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]], now: float
     ) -> None:
         message, record = loaded.message, loaded.record
+        has_it = _Delivered(self._queue, message.id, decided, now)
         found, advice = await advised(
             self._advisor,
             self._about(loaded, transport, now),
             [(p, outcome, message.recipients[p].attempts + 1) for p, outcome in decided],
+            has_it.write,
         )
         after = consequences(
             policy_for(record, self._settings.retry, self._settings.report_retry),
@@ -257,7 +259,7 @@ class Attempts:
             is_final=self._is_final(transport),
             advice=advice,
         )
-        await self._settle(loaded, after, transport)
+        await self._settle(loaded, after, has_it, transport)
 
     def _about(self, loaded: Loaded, transport: str, now: float) -> About:
         message, record = loaded.message, loaded.record
@@ -276,16 +278,19 @@ class Attempts:
         late = expires_at(policy, deadlines_of(message, record))[1] == "deliver_by"
         states = [(p, message.recipients[p], loaded.recipients[p]) for p in positions]
         self._journal.expired(message, record, [recipient for _, _, recipient in states])
-        await self._settle(loaded, given_up(states, self._now(), late=late))
+        nobody = _Delivered(self._queue, message.id, (), 0.0)
+        await self._settle(loaded, given_up(states, self._now(), late=late), nobody)
 
-    async def _settle(self, loaded: Loaded, after: Consequences, transport: str = "") -> None:
+    async def _settle(
+        self, loaded: Loaded, after: Consequences, has_it: _Delivered, transport: str = ""
+    ) -> None:
         """Write down what became of recipients, together with the reports that it calls for."""
         message, record = loaded.message, loaded.record
         reports = []
         if after.events:
             tries = {state.address: state.attempts + 1 for state in message.recipients}
             about = self._about(loaded, transport, self._now())
-            events = await reported(self._advisor, about, after.events, tries)
+            events = await reported(self._advisor, about, after.events, tries, has_it.write)
             original = Original(
                 record.envelope(message.sender, message.created),
                 message.header,
@@ -295,9 +300,13 @@ class Attempts:
                 queue_id=message.id,
             )
             reports = self._reports.about(original, events, Vouching(record.vouching), Kind(record.kind))
-        names = await self._queue.settle(
-            message.id, after.changes, urgent=after.is_final or bool(reports), follow=reports
-        )
+        changes = has_it.left(after.changes)
+        if changes:
+            names = await self._queue.settle(
+                message.id, changes, urgent=after.is_final or bool(reports), follow=reports
+            )
+        else:
+            names = [await self._queue.enqueue(report) for report in reports]
         for name in names:
             self._journal.reported(message.id, name)
             self._added(name)
@@ -311,6 +320,37 @@ class Attempts:
             Change(state.position, Status.HELD, reply=reply) for state in states if state.status.is_live
         ]
         await self._queue.settle(name, changes, urgent=True)
+
+
+class _Delivered:
+    """Who has the message now: written down before anybody is waited for who has a say in the rest.
+
+    If this process ended meanwhile they would get it once more.
+    """
+
+    def __init__(
+        self, queue: MailQueue, name: str, decided: Sequence[tuple[int, Outcome]], now: float
+    ) -> None:
+        self._queue = queue
+        self._name = name
+        self._decided = decided
+        self._now = now
+        self._written: set[int] = set()
+
+    async def write(self) -> None:
+        """Write it down, once."""
+        changes = [
+            delivered(position, outcome, self._now)
+            for position, outcome in self._decided
+            if outcome.reply.is_positive and position not in self._written
+        ]
+        if changes:
+            await self._queue.settle(self._name, changes, urgent=True)
+            self._written.update(change.recipient for change in changes)
+
+    def left(self, changes: Sequence[Change]) -> list[Change]:
+        """What is to be written still."""
+        return [change for change in changes if change.recipient not in self._written]
 
 
 def _is_ours(reply: Reply) -> bool:

@@ -11,8 +11,12 @@ from mta.delivery.outcome import NextHop, Outcome
 from mta.net.outbound import CANCELLED
 from mta.smtp.mailing import NOT_WANTED
 
-OUR_OWN = frozenset({"4.3.0", "4.3.2", "4.4.5", "4.4.7"})
-"""Enhanced codes of local failures that say nothing of the next hop: our disk, our pool, our deadline."""
+OUR_OWN = frozenset({"4.3.0", "4.3.2", "4.3.5", "4.4.5", "4.4.7"})
+"""Enhanced codes of local failures that say nothing of the next hop: our disk, our settings, our pool, our
+deadline."""
+SECURITY = "4.7."
+"""How those begin that say what one domain or message demands of the next hop and does not get (MTA-STS,
+DANE, REQUIRETLS, pins): others, with whom it shares the hosts, may be served all the same."""
 _SENT_AWAY = re.compile(r"(?:^the next hop said|^greeting:|^EHLO:|^LHLO:|^STARTTLS:) 421 ")
 """Causes of failures that are a 421 of the next hop (`mta.smtp.opening`): it is there, and has too much."""
 GIVEN_UP = (NOT_WANTED, CANCELLED)
@@ -55,7 +59,7 @@ def learned(outcomes: Sequence[Outcome]) -> tuple[Result, str]:
         elif _SENT_AWAY.search(reply.cause):
             found, reason = Result.OVERLOADED, f"{reply} ({reply.cause})"
         elif reply.is_temporary and reply.enhanced not in OUR_OWN and reply not in GIVEN_UP:
-            if found is Result.OVERLOADED:
+            if found is Result.OVERLOADED or reply.enhanced.startswith(SECURITY):
                 continue
             found, reason = Result.UNREACHABLE, f"{reply} ({reply.cause})"
     return found, reason

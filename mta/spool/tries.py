@@ -92,7 +92,7 @@ def consequences(
         recipient = outcome.recipient
         if reply.is_positive:
             what = Result.DELIVERED if is_final else Result.RELAYED
-            result.changes.append(Change(position, Status.DELIVERED, reply=text, attempted=now))
+            result.changes.append(delivered(position, outcome, now))
             result.events.append(
                 Event(recipient, what, reply, outcome.peer, now, next_hop_dsn=outcome.took_dsn)
             )
@@ -124,6 +124,11 @@ def consequences(
                 )
             )
     return result
+
+
+def delivered(position: int, outcome: Outcome, now: float) -> Change:
+    """The state of a recipient that has the message since `now`."""
+    return Change(position, Status.DELIVERED, reply=kept_outcome(outcome), attempted=now)
 
 
 def given_up(

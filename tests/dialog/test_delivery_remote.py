@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Coroutine
 from typing import Any
@@ -17,6 +18,7 @@ from mta.net.dial import BadAddresses, Dialer, Source
 from mta.net.pool import PoolLimits
 from mta.net.resolver.base import Status
 from mta.net.socks5 import Proxy
+from mta.reply import Reply
 from tests.dialog.world import send, short, world
 from tests.peers.needs import needs_ipv6
 from tests.peers.scripted import CLOSE, RESET, SILENCE, Script
@@ -267,6 +269,44 @@ DNS = [
     ("us.test", "554 5.4.6"),
     ("usbyaddress.test", "554 5.4.6"),
 ]
+
+
+@pytest.mark.parametrize("away", ["421 4.3.2 later", CLOSE, "refused", "probed"])
+@pytest.mark.parametrize("backup", ["no address", "554 5.7.1 no service here"])
+def test_a_useless_backup_does_not_make_a_moments_absence_permanent(away: str, backup: str) -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.domain("d.test", "10 mx1.test", "20 mx2.test")
+            if away in ("refused", "probed"):
+                w.dead("mx1.test", "127.0.2.1")
+            else:
+                await w.server("mx1.test", "127.0.2.1", smtp(MAIL=away))
+            if backup == "no address":
+                w.dns.add("mx2.test", "TXT", '"a name without address"')
+            else:
+                await w.server("mx2.test", "127.0.2.2", smtp(GREETING=backup))
+            to = w.transport()
+            if away == "probed":  # three failures, and another delivery is finding out whether it is back
+                health = to.hosts.health("mx1.test", w.port)
+                health.failures, health.retry_at, health.probing = 3, math.inf, True
+                health.last = Reply(451, "4.4.1", "away")
+                to.hosts.failed("mx1.test", w.port, health)
+            for _ in range(2):
+                (outcome,) = await send(to, "a@d.test")
+                assert outcome.reply.is_temporary, outcome.reply
+
+    run(main())
+
+
+def test_a_domain_whose_hosts_all_have_no_address_is_refused() -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.domain("d.test", "10 mx1.test", "20 mx2.test")
+            for name in ("mx1.test", "mx2.test"):
+                w.dns.add(name, "TXT", '"a name without address"')
+            assert short(await send(w.transport(), "a@d.test")) == ["550 5.4.4"]
+
+    run(main())
 
 
 @pytest.mark.parametrize(("domain", "expected"), DNS)

@@ -57,6 +57,8 @@ NO_LIMITS = {
     "mta.accounts.limiter.MAX_CLIENTS": "of a counter for one process; the server counts in shared memory",
     "mta.accounts.usersfile.CHECK_INTERVAL": "how often something is looked at",
     "mta.accounts.usersfile.MODE": "permissions",
+    "sieve_ext.closures.guards.*": "how work is put together; nothing is refused",
+    "sieve_ext.core.many.LEAST": "from where another way is faster",
     "mta.authn.dkimcanon.BLOCK": "how work is cut up; nothing is refused",
     "mta.authn.dkimkeys.UNSAFE_MODE": "permissions",
     "mta.authn.dkimsign.COLUMNS": "layout",

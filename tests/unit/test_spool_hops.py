@@ -25,6 +25,8 @@ TAUGHT = [
     ([Reply(451, "4.3.2", "not now", "EHLO: 421 4.7.0 too many")], Result.OVERLOADED),
     ([Reply(451, "4.4.1", "unreachable", "mx.test:25: Connection refused")], Result.UNREACHABLE),
     ([Reply(451, "4.4.5", "busy", "no connection came free before the deadline")], Result.UNKNOWN),
+    ([Reply(451, "4.7.5", "no TLS as demanded", "MTA-STS: mx.test is not in the policy")], Result.UNKNOWN),
+    ([Reply(451, "4.3.5", "unknown route", "there is no source bulk")], Result.UNKNOWN),
     ([Reply(556, "5.1.10", "null MX", "null MX")], Result.UNKNOWN),
     ([SENT_AWAY, Reply(250, "2.0.0", "ok")], Result.ANSWERED),
 ]

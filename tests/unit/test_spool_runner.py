@@ -12,8 +12,9 @@ from mta.address import parse_address
 from mta.delivery.outcome import NextHop, Outcome
 from mta.dsn.decide import Kind, Options, Vouching, Why
 from mta.envelope import DeliverBy, Envelope, Recipient
-from mta.policy.verdict import Advice
+from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
+from mta.session import Session
 from mta.spool import runner
 from tests.unit.spool_kit import DOWN, HEADER, LATER, NO, OK, Hop, Silent, Work, played, received
 
@@ -564,3 +565,42 @@ def test_those_that_do_not_answer_keep_nobody_waiting(monkeypatch: pytest.Monkey
         assert all(work.hops[f"deaf{number}"].seen for number in range(24))
 
     played(main)
+
+
+class Slow:
+    """An advisor that takes its time."""
+
+    async def retry(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> Advice:
+        await asyncio.sleep(20)
+        return NO_ADVICE
+
+    async def bounce(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> bool:
+        await asyncio.sleep(20)
+        return True
+
+
+def test_who_has_the_message_is_written_down_before_anybody_is_asked() -> None:
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: OK if address.startswith("ok") else LATER
+        name = await work.add("ok@back.test", *[f"later{n}@back.test" for n in range(9)])
+        await asyncio.sleep(5)
+        assert work.states(name) == [Status.DELIVERED, *[Status.QUEUED] * 9]
+        await asyncio.sleep(40)  # all nine are asked about at once, and then about the report
+        assert work.states(name) == [Status.DELIVERED, *[Status.DEFERRED] * 9]
+        assert received(work.hops["back"]).count("ok@back.test") == 1
+
+    played(main, Work(advisor=Slow()))
+
+
+def test_a_report_about_who_has_the_message_may_come_later() -> None:
+    async def main(work: Work) -> None:
+        await work.add("ok@back.test", notify=frozenset({"SUCCESS"}))
+        await asyncio.sleep(5)
+        assert len(work.queue.live) == 0
+        assert work.journal.reports == []
+        await asyncio.sleep(60)
+        assert len(work.journal.reports) == 1
+        assert len(work.hops["home"].seen) == 1
+        assert len(work.hops["back"].seen) == 1
+
+    played(main, Work(advisor=Slow()))
