@@ -27,7 +27,7 @@ from bench.rounds import in_turns, middle
 from sieve_ext import DiskCache, Envelope, Message, compile, execute, standard_dialect
 
 HEAD = 'require ["fileinto", "envelope", "variables"];\n'
-BODY = """# twenty lines with six tests, none of which holds
+BODY = """# twenty lines with six tests, one of which holds
 if header :contains "List-Id" "announce.example.org" {
     fileinto "announce";
 }
