@@ -52,7 +52,7 @@ class Recipient:
     route: str = ""
     """Name of the transport that a policy has chosen, "" for the usual way."""
     refusal: Reply | None = None
-    """Why a policy has found that there is no way to it; None when there is."""
+    """Why it does not get the message though it was accepted; None when it does. Positive: discarded."""
     parameters: Sequence[tuple[str, str | None]] = ()
     """What the client said behind the address, keywords in upper case, for filters that want to see it."""
     members: list[Recipient] = field(default_factory=list)
@@ -61,6 +61,8 @@ class Recipient:
     """An alias of ours leads here: the client needs no right to relay."""
     sender: Address | None = None
     """The sender that the next hop is told for this recipient; None for that of the message."""
+    heard: Address | None = None
+    """The address whose own scripts have been asked about the message; None before."""
 
     @property
     def behind(self) -> Sequence[Recipient]:

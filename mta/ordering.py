@@ -164,10 +164,10 @@ def held(orders: Orders) -> Reply:
 
 
 def untried(envelope: Envelope, reply: Reply, route: Callable[[Recipient], NextHop | Reply]) -> list[Outcome]:
-    """Outcomes of a message that waits without a try: `reply`, but who is refused is refused all the same."""
+    """Outcomes of a message that waits without a try: `reply`, but what is settled already is settled."""
     found: list[Outcome] = []
     for recipient in envelope.recipients:
         way = route(recipient)
-        said = way if isinstance(way, Reply) and way.is_permanent else reply
+        said = way if isinstance(way, Reply) and not way.is_temporary else reply
         found.append(Outcome(recipient, said, ""))
     return found

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mta.login import LoginDialog
-from mta.managesieve.answers import bye
 from mta.managesieve.desk import Desk, Owner
 from mta.managesieve.session import LoggedOut, ManageSieveSession, Request, SessionSettings
 from mta.net.arrival import Arrival
@@ -90,9 +89,7 @@ class ManageSieveReceiver:
         """The server session; `ssl_object` is that of implicit TLS."""
         counter = self._counter
         self._sieve = sieve = ManageSieveSession(counter.settings, tls=ssl_object is not None)
-        self._login = LoginDialog(
-            counter.authenticator, self.session, sieve, self._logged_in, lambda session: LET_IN
-        )
+        self._login = LoginDialog(counter.authenticator, self.session, sieve, self._logged_in, self._admit)
         counter.journal.connected(self.session)
         if ssl_object is not None:
             self._note_tls(ssl_object)
@@ -159,18 +156,20 @@ class ManageSieveReceiver:
         self._sieve.mechanisms = self._login.mechanisms()
         self._sieve.extensions = self._counter.extensions(user)
 
+    def _admit(self, session: Session) -> Verdict:
+        """Nobody comes in who cannot have scripts: that is the one answer (RFC 5804 section 4)."""
+        try:
+            self._desk = Desk(self._counter.owner(session.user))
+        except ValueError as error:
+            return Verdict(Reply(535, "5.7.8", str(error), close=True))
+        return LET_IN
+
     def _logged_in(self, mechanism: str, refusal: Reply | None) -> None:
         session, counter = self.session, self._counter
         if refusal is not None:
             counter.journal.login_failed(session, mechanism, refusal)
             return
         counter.journal.logged_in(session)
-        try:
-            self._desk = Desk(counter.owner(session.user))
-        except ValueError as error:
-            self._forget()
-            self._sieve.put(bye(str(error)))
-            return
         self._offer(session.user)
         self._sieve.logged_in(session.user)
 

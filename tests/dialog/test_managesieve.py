@@ -12,7 +12,7 @@ import pytest
 
 from mta.smtp.auth import Credentials
 from mta.smtp.authclient import client_mechanism
-from tests.peers.managesieve import ADMIN, ALICE, PASSWORD, Client, Site, managesieve_site
+from tests.peers.managesieve import ADMIN, ALICE, NO_FOLDER, PASSWORD, Client, Site, managesieve_site
 
 POLICY = 'require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "helo" {{ reply "{}"; }}\n'
 BROKEN = 'require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "helo" { header; }\nstage "sent" { }\n'
@@ -174,6 +174,12 @@ def test_implicit_tls_and_guessing(site: Site) -> None:
         assert client.login(ALICE, "wrong").startswith("NO")
         assert client.login(ALICE, "wrong").startswith("NO")
         assert client.login(ALICE, "wrong").startswith("BYE")
+        assert client.read() == ""
+
+
+def test_who_cannot_have_scripts_hears_one_answer(site: Site) -> None:
+    with site.editor() as client:
+        assert client.login(NO_FOLDER) == 'BYE "the name of the user cannot be the name of a folder"\r\n'
         assert client.read() == ""
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mailqueue.model import Status
+from tests.dialog.milters import at, puppet
 from tests.dialog.queueing import MailStore, queue_of, waiting
 from tests.dialog.server import Client, run, serving
 
@@ -118,5 +121,103 @@ stage "route" { if envelope "to" "other@example.test" { reply "no way"; } }
             assert waits.pop("ann@example.test") is Status.HELD
             assert waits.pop("bob@example.test") is Status.FAILED
             assert list(waits) in ([], ["a@x.test"])  # the report about bob, as long as it is not delivered
+
+    run(main)
+
+
+GUESTS = """
+stage "data" {
+    if header :contains "subject" "to all" { add_recipient ["bob@example.test", "ann@example.test"]; }
+}
+"""
+
+
+def test_scripts_are_asked_about_recipients_that_others_add(tmp_path: Path) -> None:
+    """The site's scripts and milters bring nobody mail that its own script refuses."""
+    store = MailStore()
+    more = files(tmp_path)
+    (tmp_path / "site.sieve").write_text(HEAD + GUESTS)
+    more += '[milters.one]\naddress = "unix:one"\nlisteners = ["smtp"]\n'
+    adds = at("eom", lambda ctx: ctx.add_recipient(b"bob@example.test"))
+
+    async def main() -> None:
+        async with puppet(tmp_path, "one", adds), serving(tmp_path, more=more, store=store) as server:
+            client = await server.connect()
+            await client.hello()
+            for subject in ("refuse", "drop", "to all, refuse", "to all, drop"):
+                said = await send(client, "carl@example.test", subject=subject)
+                assert said.startswith("250"), subject
+                assert store.got("bob") == [], subject
+            assert len(store.got("carl")) == 4
+            assert len(store.got("ann")) == 2
+            assert (await send(client, "carl@example.test", sender="eve@x.test")).startswith("250")
+            assert len(store.got("bob")) == 1  # "for now" is not for somebody whom the client does not know
+            assert (await send(client, "carl@example.test", subject="to all")).startswith("250")
+            assert len(store.got("bob")) == 2
+
+    run(main)
+
+
+def test_the_script_of_who_stands_in_is_asked(tmp_path: Path) -> None:
+    """Mail to nobody comes to bob, who may refuse it at RCPT as if it were his."""
+    more = files(tmp_path)
+    bob = tmp_path / "users" / "example.test" / "bob.sieve"
+    bob.write_text(OWN + 'stage "rcpt" { if envelope "from" "eve@x.test" { reply "not from eve"; } }')
+    (tmp_path / "known").write_text("bob\n")
+    catch_all = 'catch_all = "bob@example.test"'
+    known = f"table:{tmp_path}/known"
+
+    async def main() -> None:
+        async with serving(tmp_path, more=more, recipients=known, domain=catch_all) as server:
+            client = await server.connect()
+            await client.hello()
+            for sender, answer in (("eve@x.test", "550 5.7.1 not from eve"), ("a@x.test", "250")):
+                await client.say(f"MAIL FROM:<{sender}>")
+                for name in ("bob", "nobody"):
+                    said = await client.say(f"RCPT TO:<{name}@example.test>")
+                    assert said.startswith(answer), (sender, name)
+                await client.say("RSET")
+
+    run(main)
+
+
+ALIASES = 'require ["vnd.tamis.stage", "vnd.tamis.envelope", "vnd.tamis.tables", "extlists"];\n'
+ERIC = """
+stage "rcpt" { if envelope "from" "eve@x.test" { reply "not from eve"; } }
+stage "data" { if header "subject" "refuse" { reply "eric does not want it"; } }
+"""
+
+
+@pytest.mark.parametrize("stage", ["rcpt", "data"])
+def test_aliases_of_files_behind_take_no_refusal_back(tmp_path: Path, stage: str) -> None:
+    """Those behind an alias are asked wherever it is expanded, and who is refused stays refused."""
+    store = MailStore()
+    more = files(tmp_path) + f'[tables.aliases]\ntype = "aliases"\nfile = "{tmp_path}/aliases"\n'
+    (tmp_path / "users" / "example.test" / "eric.sieve").write_text(OWN + ERIC)
+    (tmp_path / "aliases").write_text("team: eric, carl\nbob: dave\nonly: eric\n")
+    (tmp_path / "after.sieve").write_text(ALIASES + f'stage "{stage}" {{ expand "table:aliases"; }}')
+
+    async def main() -> None:
+        async with serving(tmp_path, more=more, store=store) as server:
+            client = await server.connect()
+            await client.hello()
+            if stage == "data":
+                said = await send(client, "bob@example.test", subject="refuse")
+                assert said == "554 5.7.1 bob does not want it"
+                assert store.got("dave") == []
+            for subject, sender in (("refuse", "a@x.test"), ("hi", "eve@x.test")):
+                carl = len(store.got("carl"))
+                await send(client, "team@example.test", subject=subject, sender=sender)
+                assert len(store.got("carl")) == carl + 1
+                await client.envelope(sender=sender)
+                said = await client.say("RCPT TO:<only@example.test>")
+                if said.startswith("250"):
+                    await client.say("DATA")
+                    said = await client.say(f"From: a@x.test\r\nSubject: {subject}\r\n\r\nhello\r\n.")
+                assert said.startswith("550")
+                await client.say("RSET")
+            assert store.got("eric") == []
+            await send(client, "team@example.test")
+            assert len(store.got("eric")) == 1
 
     run(main)

@@ -17,6 +17,8 @@ from tests.peers.ports import free_port
 from tests.peers.running import Tamis
 
 ALICE, ADMIN = "alice@example.test", "admin@example.test"
+NO_FOLDER = "a/b@example.test"
+"""A user whose name cannot be that of a folder."""
 PASSWORD = "correct horse"
 _literal = re.compile(rb"\{([0-9]+)\}\r\n\Z").search
 
@@ -45,7 +47,7 @@ def make_accounts(folder: Path) -> Authority:
     ca = authority(folder)
     ca.issue("main", "localhost", "127.0.0.1", "mx.test")
     with edit(folder / "users") as table:
-        for name in (ALICE, ADMIN):
+        for name in (ALICE, ADMIN, NO_FOLDER):
             table.put(User(name).with_password(PASSWORD))
     return ca
 
@@ -126,7 +128,7 @@ class Client:
 
 
 class Site(Tamis):
-    """A server with a ManageSieve listener and two users."""
+    """A server with a ManageSieve listener and its users."""
 
     authority: Authority
     sieve: int

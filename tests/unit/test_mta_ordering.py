@@ -119,3 +119,8 @@ def test_who_is_refused_does_not_wait() -> None:
     reply = held(Orders(held="p:1"))
     found = untried(given(), reply, lambda person: ways[person.address.text])
     assert [one.reply for one in found] == [reply, NO, reply]
+
+
+def test_who_is_discarded_does_not_wait() -> None:
+    found = untried(given(), BUSY, lambda person: OK)
+    assert [one.reply for one in found] == [OK, OK, OK]

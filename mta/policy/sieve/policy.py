@@ -297,7 +297,7 @@ class SievePolicy(Indifferent):
         """Put others in the place of aliases; a recipient that nobody is left of is refused."""
         for recipient in envelope.recipients:
             for one in recipient.behind:
-                if one.address.key not in expansion.found:
+                if one.refusal is not None or one.address.key not in expansion.found:
                     continue
                 verdict = self._expanded(expansion, session, envelope, one)
                 if not isinstance(verdict, Verdict):

@@ -3,15 +3,21 @@
 They stand between the site's scripts and the rest of the policy: what the site has refused they do not see,
 and what they let pass is judged as without them. A refusal is one recipient's; so is a discard, of which the
 client does not hear. A script that fails says nothing, and the log tells why.
+
+Who gets a message without having been named by the client is asked, too: who stands in for somebody who does
+not exist, who is behind an alias, and, when the message leaves, everybody whom scripts, milters and policy
+servers have added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from mta.address import Address
 from mta.envelope import Envelope, Recipient
+from mta.ordering import REMOVED
 from mta.policy.forwarding import Forwarding
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import finish
@@ -22,6 +28,7 @@ from mta.policy.sieve.policy import Complain, Trace, script_envelope
 from mta.policy.sieve.program import Outcome, Program
 from mta.policy.sieve.verdicts import when
 from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
+from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
 
@@ -58,7 +65,32 @@ class RecipientScripts(Forwarding):
         decision = self._decide("rcpt", session, envelope, recipient, None)
         if decision.reply is not None:
             return Verdict(decision.reply)
-        return self.inner.rcpt(session, envelope, recipient)
+        named = recipient.address
+
+        def conclude(verdict: Verdict) -> Verdict:
+            if verdict.reply is not None or (recipient.address is named and not recipient.members):
+                return verdict
+            return self._instead(session, envelope, recipient) or verdict
+
+        return when(self.inner.rcpt(session, envelope, recipient), conclude)
+
+    def _instead(self, session: Session, envelope: Envelope, recipient: Recipient) -> Verdict | None:
+        """The refusal of those whom the policy behind has put in the place of a recipient, None without."""
+        left: list[Recipient] = []
+        refusal: Reply | None = None
+        for one in recipient.behind:
+            said = self._decide("rcpt", session, envelope, one, None).reply
+            if said is None:
+                left.append(one)
+            elif said.is_temporary:
+                return Verdict(said)
+            else:
+                refusal = refusal or said
+        if not left and refusal is not None:
+            return Verdict(refusal)
+        if refusal is not None:
+            recipient.members = left
+        return None
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The scripts of each recipient, then the policy behind."""
@@ -67,6 +99,7 @@ class RecipientScripts(Forwarding):
             discarded = ""
             left: list[Recipient] = []
             for one in recipient.behind:
+                one.heard = one.address
                 decision = self._decide("data", session, envelope, one, message)
                 if decision.reply is not None:
                     one.refusal = decision.reply
@@ -82,6 +115,24 @@ class RecipientScripts(Forwarding):
         if not removed:
             return verdict
         return when(verdict, partial(with_orders, Orders(removed=removed)))
+
+    def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
+        """The scripts of recipients that others have put there, then the policy behind.
+
+        What such a script refuses for now is not refused: the client knows nothing of the recipient.
+        """
+        for recipient in envelope.recipients:
+            if recipient.heard is recipient.address or recipient.refusal is not None:
+                continue
+            recipient.heard = recipient.address
+            for stage, what in (("rcpt", None), ("data", message)):
+                decision = self._decide(stage, session, envelope, recipient, what)
+                if decision.reply is not None and decision.reply.is_permanent:
+                    recipient.refusal = decision.reply
+                    break
+                if decision.discarded:
+                    recipient.refusal = replace(REMOVED, cause=f"removed: {decision.discarded}")
+        return self.inner.depart(session, envelope, message)
 
     # --- running -------------------------------------------------------------------------------------
 
