@@ -110,7 +110,7 @@ def build_policy(
         **site_services(ground, _owns_nothing if owns is None else owns),
         **Aliases(Lists(tables), ground).services,
     }
-    site = Site(settings.identity.hostname, ground.settings.is_trusted, ground)
+    site = Site(settings.identity.hostname, ground)
 
     def stack(trace: Trace | None) -> Policy:
         tracing = trace is not None

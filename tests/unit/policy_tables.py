@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mta.address import NULL, parse_address
 from mta.envelope import Envelope, Recipient
+from mta.policy.ground import Ground, PolicySettings
 from mta.policy.sieve.asking import Asking, Services, finish
 from mta.policy.sieve.decision import Decision, decide
 from mta.policy.sieve.facts import FROM_DATA, FROM_MAIL, STAGES, Facts, Surroundings
@@ -31,6 +32,9 @@ ROUTES = ("backend:store", "relay:out", "mx")
 TABLES = ("vip",)
 NAMES = {MILTERS: ("rspamd",), POLICY_SERVERS: ("postgrey",), SCANNERS: ("clamav",), SOURCES: ("bulk",)}
 """Names of sections of the configuration, by the setting that lists them."""
+GROUND = Ground(
+    PolicySettings({}, parse_address("postmaster@mx.test"), is_trusted=lambda address: address == "192.0.2.7")
+)
 MESSAGE = b"From: Ann <a@x.test>\r\nTo: b@example.test\r\nSubject: Frop!\r\n\r\nFriep!\r\n"
 
 
@@ -99,9 +103,7 @@ def decision(script: str, stage: str = "", case: Case | None = None, folder: Pat
     seen = envelope if stage in FROM_MAIL else None
     recipient = envelope.recipients[0] if stage in ("rcpt", "route") else None
     message = Message(case.message) if stage in FROM_DATA else None
-    facts = Facts(
-        stage, case.session, "mx.test", lambda address: address == "192.0.2.7", seen, recipient, message
-    )
+    facts = Facts(stage, case.session, "mx.test", seen, recipient, message, ground=GROUND)
     running = made.run(stage, Surroundings(facts), script_envelope(case.session, seen, recipient), message)
     return decide(ran(running, services, facts))
 

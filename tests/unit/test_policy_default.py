@@ -61,7 +61,7 @@ def program() -> Program:
 def base(settings: PolicySettings, owns: Owns) -> Policy:
     """The base policy as the daemon has it."""
     ground = Ground(settings)
-    site = Site("mx.test", settings.is_trusted, ground)
+    site = Site("mx.test", ground)
     return SievePolicy(program(), ground, site, complain, site_services(ground, owns))
 
 

@@ -70,7 +70,7 @@ def program(text: str) -> Program:
     return Program([File("t.sieve", stages)], settings)
 
 
-FACTS = Facts("data", session(), "mx.test", lambda address: False)
+FACTS = Facts("data", session(), "mx.test")
 
 
 def run(text: str, handler: Any = None, *, aside: bool = False) -> Outcome:

@@ -66,9 +66,7 @@ async def run(services: Services, script: str, stage: str) -> Decision:
     recipient = Recipient(parse_address("b@example.test"))
     envelope = Envelope(parse_address("a@x.test"), [])
     client = session()
-    facts = Facts(
-        stage, client, "mx.test", lambda address: False, envelope, recipient if stage == "rcpt" else None
-    )
+    facts = Facts(stage, client, "mx.test", envelope, recipient if stage == "rcpt" else None)
     seen = script_envelope(client, envelope, facts.recipient)
     outcome = finish(made.run(stage, Surroundings(facts), seen, None), services, facts)
     return decide(await outcome if hasattr(outcome, "__await__") else outcome)

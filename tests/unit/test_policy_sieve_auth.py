@@ -66,7 +66,7 @@ def test_signing_words_need_keys() -> None:
 )
 def test_what_is_said_where_nobody_looks(test: str, holds: bool) -> None:
     made = program(f'stage "data" {{ if {test} {{ reply "yes"; }} }}')
-    facts = Facts("data", session(), "mx.test", lambda address: False, message=Message(MESSAGE))
+    facts = Facts("data", session(), "mx.test", message=Message(MESSAGE))
     assert "data" in FROM_DATA
     envelope = script_envelope(facts.session, None, None)
     found = decide(ran(made.run("data", Surroundings(facts), envelope, facts.message), {}, facts))

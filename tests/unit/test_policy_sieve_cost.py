@@ -42,7 +42,7 @@ def test_tools_that_do_not_serve_load_no_word() -> None:
 def test_a_stage_that_no_file_has_does_no_work() -> None:
     made = program('stage "rcpt" { defer; }')
     assert not made.has("data")
-    facts = Facts("data", session(), "mx.test", lambda address: False)
+    facts = Facts("data", session(), "mx.test")
     running = made.run("data", {}, script_envelope(session(), None, None), Message(MESSAGE))
     assert ran(running, {}, facts).actions == []
 
@@ -52,7 +52,7 @@ def test_a_thousand_rules_take_milliseconds() -> None:
         f'if header :contains "subject" "offer {number}" {{ reply "no"; }}\n' for number in range(1000)
     )
     made = program(f'stage "data" {{ {rules} }}')
-    facts = Facts("data", session(), "mx.test", lambda address: False, message=Message(MESSAGE))
+    facts = Facts("data", session(), "mx.test", message=Message(MESSAGE))
     best = 1.0
     for _ in range(5):
         started = perf_counter()

@@ -145,6 +145,6 @@ def run(made: Program, stage: str = "rcpt", octets: bytes = b"Subject: x\r\n\r\n
     """The reply of a stage without an envelope."""
     message = Message(octets) if stage == "data" else None
     client = session()
-    facts = Facts(stage, client, "mx.test", lambda address: False, message=message)
+    facts = Facts(stage, client, "mx.test", message=message)
     running = made.run(stage, Surroundings(facts), script_envelope(client, None, None), message)
     return str(decide(ran(running, {}, facts)).reply)

@@ -81,7 +81,7 @@ def policy(script: str, behind: Policy) -> tuple[SievePolicy, list[tuple[str, st
     made = SievePolicy(
         program(script),
         behind,
-        Site("mx.test", lambda address: False),
+        Site("mx.test"),
         lambda *words: told.append(words),
         {},
     )

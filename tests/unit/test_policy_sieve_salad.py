@@ -58,7 +58,7 @@ def test_any_commands_come_to_a_decision(stage: str, commands: list[str], octets
     assert made is not None, [str(one) for one in found]
     message = Message(b"Subject: hello \xff world\r\n" + octets)
     envelope = Envelope(parse_address("a@x.test"), [Recipient(parse_address("b@example.test"))])
-    facts = Facts(stage, session(), "mx.test", lambda address: False, envelope, None, message)
+    facts = Facts(stage, session(), "mx.test", envelope, None, message)
     running = made.run(stage, Surroundings(facts), script_envelope(facts.session, envelope, None), message)
     outcome = ran(running, {}, facts)
     decision = decide(outcome)

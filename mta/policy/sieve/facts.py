@@ -46,8 +46,6 @@ class Facts:
     stage: str
     session: Session
     hostname: str
-    is_trusted: Callable[[str], bool]
-    """Tells whether a client address may relay without logging in."""
     envelope: Envelope | None = None
     """From stage "mail" on."""
     recipient: Recipient | None = None
@@ -58,6 +56,10 @@ class Facts:
     """In stages "retry" and "bounce"."""
     ground: Ground | None = None
     """What the configuration says of domains and clients."""
+
+    def is_trusted(self) -> bool:
+        """The client is in a network that may relay without logging in."""
+        return self.ground is not None and self.ground.settings.is_trusted(self.session.client_address)
 
     def may_relay(self) -> bool:
         """The client may send to any domain, or one of our aliases has led to this recipient."""
@@ -156,7 +158,7 @@ ITEMS: dict[str, Item] = {
     ),
     "vnd.tamis.trusted": Item(
         ALWAYS,
-        lambda facts: _answer(facts.is_trusted(facts.session.client_address)),
+        lambda facts: _answer(facts.is_trusted()),
         "`yes` for a client in `policy.trusted_networks`",
     ),
     "vnd.tamis.may-relay": Item(

@@ -48,8 +48,6 @@ class Site:
     """What the policy knows of the server."""
 
     hostname: str
-    is_trusted: Callable[[str], bool]
-    """Tells whether a client address may relay without logging in."""
     ground: Ground | None = None
     """What the configuration says of domains and clients."""
 
@@ -260,9 +258,7 @@ class SievePolicy(Indifferent):
         tried: Tried | None = None,
     ) -> Facts:
         site = self._site
-        return Facts(
-            stage, session, site.hostname, site.is_trusted, envelope, recipient, message, tried, site.ground
-        )
+        return Facts(stage, session, site.hostname, envelope, recipient, message, tried, site.ground)
 
     async def _heard_later(self, session: Session, outcome: Awaitable[Outcome]) -> Decision:
         return self._heard(session, await outcome)

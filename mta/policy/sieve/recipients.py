@@ -155,11 +155,7 @@ class RecipientScripts(Forwarding):
         for program in self._programs(recipient.address):
             if not program.has(stage):
                 continue
-            site = self._ground
-            facts = Facts(
-                stage, session, self._hostname, site.settings.is_trusted, envelope, recipient, message,
-                ground=site,
-            )  # fmt: skip
+            facts = Facts(stage, session, self._hostname, envelope, recipient, message, ground=self._ground)
             trace = None if self._trace is None else partial(self._trace, session, stage)
             seen = partial(script_envelope, session, envelope, recipient)
             running = program.run(stage, Surroundings(facts), seen, message, trace=trace)
