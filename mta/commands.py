@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import sys
 import tomllib
@@ -314,19 +315,29 @@ def control_socket(configuration: str) -> str:
 def configured_path(configuration: str, *places: tuple[str, str, str], default: str) -> str:
     """Return the first path that is set at one of `places`: (section, key, what to append to it).
 
-    Nothing else of the configuration is looked at, and what is unreadable counts as not set. Relative
-    paths, `default` too, begin in the folder of the configuration.
+    Nothing else of the configuration is looked at, and what is unreadable counts as not set: what is wrong in
+    one section hides no other. Relative paths, `default` too, begin in the folder of the configuration.
     """
     folder = os.path.dirname(os.path.abspath(configuration))
-    document: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError), open(configuration, "rb") as file:
-        document = tomllib.load(file)
+    text = ""
+    with contextlib.suppress(OSError, ValueError), open(configuration, encoding="utf-8") as file:
+        text = file.read()
     for section, key, suffix in places:
-        table = document.get(section)
-        value = table.get(key) if isinstance(table, dict) else None
+        value = _section(text, section).get(key)
         if isinstance(value, str) and value:
             return os.path.normpath(os.path.join(folder, os.path.expanduser(value), suffix))
     return os.path.join(folder, default)
+
+
+def _section(text: str, name: str) -> dict[str, Any]:
+    """One section of a configuration that may be no TOML elsewhere; empty when it cannot be read."""
+    with contextlib.suppress(ValueError):
+        table = tomllib.loads(text).get(name)
+        return table if isinstance(table, dict) else {}
+    found = re.search(rf"^[ \t]*\[{name}\][^\n]*\n(.*?)(?=^[ \t]*\[|\Z)", text, re.MULTILINE | re.DOTALL)
+    with contextlib.suppress(ValueError):
+        return {} if found is None else tomllib.loads(found[1])
+    return {}
 
 
 def _ask(configuration: str, path: str, request: Any) -> Any:

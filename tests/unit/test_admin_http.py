@@ -135,6 +135,10 @@ def test_duration_for_people(seconds: float, text: str) -> None:
         ("[process]\nruntime_directory = 5\n[control]\nsocket = []", "/run/tamis/control"),
         ("control = 5", "/run/tamis/control"),
         ("this is no TOML", "/run/tamis/control"),
+        ('[process] # who\nruntime_directory = "run"\n[policy]\n[policy]\n', "{folder}/run/control"),
+        ('[policy]\nx = \n[process]\nruntime_directory = "run"', "{folder}/run/control"),
+        ('[process]\nruntime_directory = \n[control]\nsocket = "ctl"\n', "{folder}/ctl"),
+        ("[process\nx", "/run/tamis/control"),
     ],
 )
 def test_control_socket_is_found_in_a_half_edited_configuration(
