@@ -16,9 +16,9 @@ from tests.peers.dovecot_lookups import DovecotLookups, running_dovecot_lookups
 
 pytestmark = pytest.mark.scenario
 USERS = (
-    "ann@x.test::1000:1000::/home/ann::userdb_box=one=two\n"
-    "eve@x.test::1000:1000::/home/eve::\n"
-    "b@example.test::1000:1000::/home/b::\n"
+    "ann@x.test::1000:1000::/srv/ann::userdb_box=one=two\n"
+    "eve@x.test::1000:1000::/srv/eve::\n"
+    "b@example.test::1000:1000::/srv/b::\n"
 )
 ENTRIES = "shared/box/ann@x.test\nbox 1\nshared/box/a\\|b\\\\c\nslash\npriv/own\nmine\n"
 
@@ -83,7 +83,7 @@ def test_users_and_entries(tmp_path: Path) -> None:
         text = settings(dovecot, timeout="20s")
         tables = Tables(config.parse(text, f"{tmp_path}/tamis.toml").tables, str(tmp_path))
         for table, key, value in (
-            ("homes", "ann@x.test", "/home/ann"), ("homes", "eve@x.test", "/home/eve"),
+            ("homes", "ann@x.test", "/srv/ann"), ("homes", "eve@x.test", "/srv/eve"),
             ("homes", "bob@x.test", None), ("fields", "ann@elsewhere.test", "one=two"),
             ("fields", "eve@x.test", None), ("users", "ann@x.test", ""), ("users", "bob@x.test", None),
             ("boxes", "ann@x.test", "box 1"), ("boxes", "bob@x.test", None), ("boxes", "a/b\\c", "slash"),
@@ -101,7 +101,7 @@ def test_users_and_entries(tmp_path: Path) -> None:
             with pytest.raises(TableUnavailable, match=f"table {table}: no connection"):
                 await ask(tables[table], "ann@x.test")
         await asyncio.to_thread(dovecot.start)
-        assert await ask(tables["homes"], "ann@x.test") == "/home/ann"
+        assert await ask(tables["homes"], "ann@x.test") == "/srv/ann"
         assert await ask(tables["boxes"], "ann@x.test") == "box 1"
         # What Dovecot itself cannot read is not "not there".
         for name in ("users", "entries"):
