@@ -8,7 +8,7 @@ as they were validated, so that a next hop that offers them gets them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -63,6 +63,8 @@ class Recipient:
     """The sender that the next hop is told for this recipient; None for that of the message."""
     heard: Address | None = None
     """The address whose own scripts have been asked about the message; None before."""
+    is_copy: bool = False
+    """What becomes of it is nobody's concern but the log's."""
 
     @property
     def behind(self) -> Sequence[Recipient]:
@@ -107,3 +109,8 @@ class Envelope:
         if not any(one.members for one in self.recipients):
             return self.recipients
         return [each for one in self.recipients for each in one.behind]
+
+    def sent_to(self, recipients: Sequence[Recipient]) -> Envelope:
+        """The envelope as a next hop is told it for recipients that have the same sender."""
+        sender = recipients[0].sender
+        return self if sender is None else replace(self, sender=sender)

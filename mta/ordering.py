@@ -144,7 +144,9 @@ def fold_ordered(
     if end > count and any(reply.is_temporary for reply in (answer.final, *answer.each)):
         members = (at for at in range(count, end) if outcomes[at].reply.is_positive)
         answer = replace(answer, remember=(*answer.remember, *members))
-    waiting = [outcome for outcome in outcomes[end:] if outcome.reply.is_temporary]
+    waiting = [
+        outcome for outcome in outcomes[end:] if outcome.reply.is_temporary and not outcome.recipient.is_copy
+    ]
     if not waiting or all(outcome.reply.is_permanent for outcome in outcomes[:count]):
         return answer
     reply = replace(NOT_TO_ALL, cause=f"{waiting[0].recipient.address}: {waiting[0].reply}")

@@ -310,6 +310,7 @@ class Transactions:
         if transport is None:
             return [Outcome(recipient, NO_TRANSPORT, "") for recipient in recipients]
         client = client_attributes(session) if transport.introduces else None
+        envelope = envelope.sent_to(recipients)
         gate = self._gate
         if gate is None:
             return await transport.deliver(envelope, recipients, rendered, deadline, client)

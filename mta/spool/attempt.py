@@ -29,7 +29,8 @@ from mailqueue.queue import MailQueue
 from mailqueue.schedule import Result, RetryPolicy
 from mailqueue.schedule.retry import expires_at
 from mta.content import Rendered, SpillError
-from mta.delivery.outcome import Outcome, Transport
+from mta.delivery.outcome import NextHop, Outcome, Transport
+from mta.delivery.plan import plan
 from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
 from mta.envelope import Envelope, Recipient
@@ -231,13 +232,17 @@ class Attempts:
         if found is None:
             return [Outcome(recipient, NO_TRANSPORT, "") for recipient in recipients]
         attributes = loaded.record.origin.attributes if found.introduces else None
-        return await found.deliver(
-            envelope,
-            recipients,
-            Rendered(b"", loaded.content, loaded.content.is_wanted),
-            asyncio.get_running_loop().time() + ATTEMPT,
-            attributes,
-        )
+        outcomes: dict[int, Outcome] = {}
+        for group in plan((recipient, NextHop(transport)) for recipient in recipients):
+            made = await found.deliver(
+                envelope.sent_to(group.recipients),
+                group.recipients,
+                Rendered(b"", loaded.content, loaded.content.is_wanted),
+                asyncio.get_running_loop().time() + ATTEMPT,
+                attributes,
+            )
+            outcomes |= zip(group.positions, made, strict=True)
+        return [outcomes[position] for position in range(len(recipients))]
 
     async def _conclude(
         self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]], now: float

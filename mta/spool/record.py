@@ -89,6 +89,8 @@ class _Wishes(msgspec.Struct, omit_defaults=True):
     original: tuple[str, str] | None = None
     route: str = ""
     """The transport that a policy has chosen."""
+    sender: str | None = None
+    """The sender that its next hop is told, if it is not that of the message."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -169,12 +171,13 @@ def decode_record(octets: bytes) -> Record:
 
 def encode_recipient(recipient: Recipient) -> bytes:
     """What a recipient asked for, as octets; its address is kept by the queue."""
-    if recipient.notify is None and recipient.original is None and not recipient.route:
+    sender = recipient.sender
+    if recipient.notify is None and recipient.original is None and not recipient.route and sender is None:
         return b""
     notify = None if recipient.notify is None else sorted(recipient.notify)
     original = recipient.original
     kept = None if original is None else (original.address_type, original.address)
-    return _encode(_Wishes(notify, kept, recipient.route))
+    return _encode(_Wishes(notify, kept, recipient.route, None if sender is None else sender.text))
 
 
 def decode_recipient(address: str, octets: bytes) -> Recipient:
@@ -188,6 +191,7 @@ def decode_recipient(address: str, octets: bytes) -> Recipient:
         recipient.notify = None if wishes.notify is None else frozenset(wishes.notify)
         recipient.original = None if wishes.original is None else OriginalRecipient(*wishes.original)
         recipient.route = wishes.route
+        recipient.sender = None if wishes.sender is None else _address(wishes.sender)
     return recipient
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from mta.address import Address
 from mta.policy.sieve.envelope import (
     ADDED_MOST,
+    AddCopies,
     AddRecipients,
     RemoveRecipients,
     RewriteRecipient,
@@ -55,6 +56,7 @@ class Decision:
     route: str = ""
     added: list[tuple[str, Address]] = field(default_factory=list)
     """With the places of the commands."""
+    copies: list[tuple[str, Address]] = field(default_factory=list)
     removed: list[tuple[str, Address]] = field(default_factory=list)
     priority: int | None = None
     lifetime: float = 0.0
@@ -126,6 +128,9 @@ def _order(decision: Decision, place: str, action: Action) -> None:
         case AddRecipients(addresses=addresses):
             decision.added += [(place, address) for address in addresses]
             del decision.added[ADDED_MOST:]
+        case AddCopies(addresses=addresses):
+            decision.copies += [(place, address) for address in addresses]
+            del decision.copies[ADDED_MOST:]
         case RemoveRecipients(addresses=addresses):
             decision.removed += [(place, address) for address in addresses]
         case Hold(reason=reason):

@@ -2,6 +2,7 @@
 
     rewrite_recipient <address>            stage rcpt: another address in place of the client's
     add_recipient <address: string-list>   stage data
+    bcc <address: string-list>             stage data: copies of which nobody hears
     remove_recipient <address: string-list>
     set_sender <address>                   stages mail and data; "" is the null sender
 
@@ -49,6 +50,18 @@ class AddRecipients(PolicyAction):
     def describe(self) -> str:
         """One line for people."""
         return f"add_recipient {', '.join(map(str, self.addresses))}"
+
+
+@dataclass(eq=False)
+class AddCopies(PolicyAction):
+    """Copies of which nobody hears."""
+
+    addresses: tuple[Address, ...]
+    name = "bcc"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"bcc {', '.join(map(str, self.addresses))}"
 
 
 @dataclass(eq=False)
@@ -129,6 +142,25 @@ class AddRecipientCommand(Act):
         return compiler.action(self, make)
 
 
+class BccCommand(Act):
+    """bcc <addresses: string-list>."""
+
+    word = "bcc"
+    stages = DATA
+    args_definition = (strings("addresses", check=bad_address),)
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        addresses = compiler.texts(self.given["addresses"])
+
+        def make(run: Run) -> AddCopies:
+            found = addresses.expand(run)
+            run.spend(len(found))
+            return AddCopies(tuple(_read(run, text) for text in found))
+
+        return compiler.action(self, make)
+
+
 class RemoveRecipientCommand(Act):
     """remove_recipient <addresses: string-list>."""
 
@@ -196,6 +228,7 @@ CAPABILITIES = (
             RemoveRecipientCommand,
             SetSenderCommand,
             ExpandCommand,
+            BccCommand,
         ),
         specification="docs/policy/envelope.md",
     ),

@@ -15,6 +15,7 @@ from mta.delivery.outcome import NextHop
 from mta.delivery.way import hop_of_route
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.ground import Ground
+from mta.policy.sieve.adding import added_recipients
 from mta.policy.sieve.asking import Services, answer, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.departure import advice_of, depart
@@ -32,8 +33,6 @@ from sieve_ext.message import Message
 
 LARGE = 256 * 1024
 """Octets from which scripts that read the body run in a thread of their own."""
-NO_REPORTS = frozenset(("NEVER",))
-"""NOTIFY of added recipients: the sender does not know of them."""
 
 Complain = Callable[[str, str, str], None]
 """Told what scripts have to say: what it is (`SCRIPT_FAILED`, "note"...), the session, the text."""
@@ -311,7 +310,7 @@ class SievePolicy(Indifferent):
         """What the policy behind says of the message, with the scripts' orders."""
         edited = message if decision.message is None else decision.message
         verdict = self.inner.data(session, envelope, edited)
-        if isinstance(verdict, Verdict) and not decision.added:
+        if isinstance(verdict, Verdict) and not decision.added and not decision.copies:
             if verdict.reply is not None or (decision is PASSED and repeated(envelope) is None):
                 return verdict
             return self._ordered(verdict, decision, envelope, ())
@@ -328,25 +327,13 @@ class SievePolicy(Indifferent):
             verdict = await verdict
         if verdict.reply is not None:
             return verdict
-        added = await self._added(decision, session, envelope)
+        added = await added_recipients(
+            decision,
+            envelope,
+            lambda one: self.inner.rcpt(session, envelope, one),
+            lambda text: self._complain("recipient not added", session.id, text),
+        )
         return self._ordered(verdict, decision, envelope, added)
-
-    async def _added(self, decision: Decision, session: Session, envelope: Envelope) -> tuple[Recipient, ...]:
-        """The recipients to be added that the policy behind does not refuse for good."""
-        known = {recipient.address.key for recipient in envelope.everyone}
-        added: list[Recipient] = []
-        for place, address in decision.added:
-            recipient = Recipient(address, NO_REPORTS)
-            verdict = self.inner.rcpt(session, envelope, recipient)
-            if not isinstance(verdict, Verdict):
-                verdict = await verdict
-            if verdict.reply is not None and verdict.reply.is_permanent:
-                text = f"{place}: {address} is not added: {verdict.reply}"
-                self._complain("recipient not added", session.id, text)
-            elif recipient.address.key not in known:
-                known.add(recipient.address.key)
-                added.append(recipient)
-        return tuple(added)
 
     def _ordered(
         self, verdict: Verdict, decision: Decision, envelope: Envelope, added: tuple[Recipient, ...]
