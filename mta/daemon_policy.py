@@ -110,6 +110,8 @@ def build_policy(
         **site_services(ground, _owns_nothing if owns is None else owns),
         **Aliases(Lists(tables), ground).services,
     }
+    if settings.srs.secrets_file:
+        services |= _srs_services(settings, ground)
     site = Site(settings.identity.hostname, ground)
 
     def stack(trace: Trace | None) -> Policy:
@@ -136,6 +138,18 @@ def build_policy(
         return policy
     base = SievePolicy(load_base(settings), ground, site, tell, services)
     return programs.around(settings, policy, base)
+
+
+def _srs_services(settings: config.Config, ground: Ground) -> Services:
+    """Raises OSError and ValueError for the file of secrets."""
+    from mta.config.rules_forwarding import read_secrets
+    from mta.policy.sieve.srs import srs_services
+    from mta.policy.srs import DAY, Srs, SrsSettings
+
+    srs = settings.srs
+    secrets = read_secrets(Path(srs.secrets_file).read_bytes())
+    made = SrsSettings(secrets, srs.domain, srs.separator, int(srs.validity // DAY), srs.hash_length)
+    return srs_services(Srs(made), ground, time.time)
 
 
 def _build_recipient_scripts(

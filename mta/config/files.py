@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from mta.config.locate import KeyPath
 from mta.config.problems import Findings
+from mta.config.rules_forwarding import check_secrets
 from mta.config.schema import Config
 from mta.config.secret import read_secret
 from mta.config.tables import PolicyTable
@@ -120,6 +121,8 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     if config.policy.counters_password_file:
         secret = config.policy.counters_password_file
         files.read(("policy", "counters_password_file"), secret, secret=True, limit=0)
+    if config.srs.secrets_file:
+        check_secrets(config, files)
     own = (*config.policy.scripts, *config.policy.after, config.policy.base)
     if any(own) or any(domain.script for domain in config.domains.values()):
         from mta.config.policies import check_policies

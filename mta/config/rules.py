@@ -15,6 +15,7 @@ from mta.config.notation import Inet, Inherited, Unix
 from mta.config.outbound import NextHopLimits, TlsLevel
 from mta.config.problems import Findings, closest
 from mta.config.rules_director import check_directors
+from mta.config.rules_forwarding import check_srs
 from mta.config.rules_managesieve import check_managesieve
 from mta.config.rules_world import check_world
 from mta.config.schema import Config
@@ -44,6 +45,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     check_tables(config, findings)
     _dns(config, findings)
     _signing(config, findings)
+    check_srs(config, findings)
     check_filters(config, findings)
     _queue(config, findings)
     _timeouts(config, findings)

@@ -15,6 +15,7 @@ from mta.config.checks import Checks
 from mta.config.directors import Director
 from mta.config.dns import Dns
 from mta.config.filtering import ContentFilter, Milter, PolicyServer, Scanner
+from mta.config.forwarding import Rewriting
 from mta.config.inbound import Auth, Certificate, Limits, Listener, Message, Timeouts, Tls
 from mta.config.managesieve import ManageSieve
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
@@ -47,6 +48,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     security: Security = Security()
     reports: Reports = Reports()
     policy: Policy = Policy()
+    srs: Rewriting = Rewriting()
     tables: dict[Name, PolicyTable] = {}
     milters: dict[Name, Milter] = {}
     policy_servers: dict[Name, PolicyServer] = {}

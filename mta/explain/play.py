@@ -143,6 +143,8 @@ class Play:
         for recipient in envelope.recipients:
             hop = self._policy.route(self._session, envelope, recipient)
             where = str(hop) if isinstance(hop, Reply) else "/".join(filter(None, (hop.transport, hop.host)))
+            if recipient.sender is not None:
+                where += f" from <{recipient.sender}>"
             self._explanation.routes.append((str(recipient.address), where))
 
     async def _stage(self, stage: str, about: str, ask: Ask) -> bool:

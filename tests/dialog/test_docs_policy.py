@@ -44,6 +44,9 @@ def test_example(name: str, tmp_path: Path) -> None:
     (dialog,) = blocks(PAGES[name], "smtp")
     (tmp_path / "policy.sieve").write_text(script.replace("example.org", "example.test"))
     (tmp_path / "blocked").write_text("# domains\nspam.example\nbad.example.net too much of it\n")
+    (tmp_path / "aliases").write_text("sales: ann\n")
+    (tmp_path / "secrets").write_text("a secret that nobody knows\n")
+    (tmp_path / "secrets").chmod(0o600)
     (tmp_path / "dkim").mkdir()
     archive = ScriptedStore()
 
@@ -52,6 +55,12 @@ def test_example(name: str, tmp_path: Path) -> None:
         more = f"""
 [policy]
 scripts = ["policy.sieve"]
+[srs]
+secrets_file = "secrets"
+domain = "example.test"
+[tables.aliases]
+type = "aliases"
+file = "aliases"
 [tables.blocked]
 file = "blocked"
 [signing]

@@ -204,6 +204,28 @@ def test_the_users_file_says_how_it_is_made(tmp_path: Path, check: Check) -> Non
     assert check(text) == []
 
 
+def test_secrets_of_return_addresses(tmp_path: Path, check: Check) -> None:
+    secrets = tmp_path / "secrets"
+    text = """
+[srs]
+secrets_file = "secrets"
+domain = "example.org"
+[domains."example.org"]
+backend = "a"
+recipients = "all"
+[backends.a]
+addresses = ["[::1]:24"]
+"""
+    secrets.write_text("0123456789abcdef\n")
+    secrets.chmod(0o644)
+    assert "readable by everybody" in check(text)[0]
+    secrets.chmod(0o640)
+    assert check(text) == []
+    secrets.write_text("0123456789abcdef\nshort\n")
+    (found,) = check(text)
+    assert "secrets:2: the secret has less than 16 characters" in found
+
+
 def test_tables(check: Check) -> None:
     text = '[domains."example.org"]\nrecipients = "table:gone"\n[backends.a]\naddresses = ["[::1]:24"]\n'
     assert check(text) == [

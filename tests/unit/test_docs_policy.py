@@ -23,6 +23,7 @@ from mta.policy.sieve import (
     route,
     scan,
     sign,
+    srs,
     stages,
     tables,
 )
@@ -41,6 +42,7 @@ OF = {
     "net.md": net,
     "auth.md": auth,
     "sign.md": sign,
+    "srs.md": srs,
     "reply.md": reply,
     "envelope.md": envelope,
     "route.md": route,

@@ -62,6 +62,8 @@ NO_LIMITS = {
     "mta.authn.dkimcanon.BLOCK": "how work is cut up; nothing is refused",
     "mta.authn.dkimkeys.UNSAFE_MODE": "permissions",
     "mta.authn.dkimsign.COLUMNS": "layout",
+    "mta.policy.srs.SLOTS": "a number of the format",
+    "mta.policy.srs.DAY": "a unit",
     "mta.config.problems.SHOWN": "layout",
     "mta.config.reference.WIDTH": "layout",
     "mta.cli_progress.EVERY": "how often something is shown",

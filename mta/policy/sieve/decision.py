@@ -24,6 +24,7 @@ from mta.policy.sieve.program import NOTHING, Outcome
 from mta.policy.sieve.queue import TAGS_MOST, Expire, Hold, Priority, RetryAfter, SetTags
 from mta.policy.sieve.reply import TARPIT_MOST, Answer, Disconnect, SignAction, Tarpit
 from mta.policy.sieve.route import Route
+from mta.policy.sieve.srs import RewriteSender
 from mta.reply import Reply
 from sieve_ext import Action, Discard, Message
 
@@ -53,6 +54,8 @@ class Decision:
     expansion: Expansion | None = None
     """What aliases have been looked for and found."""
     sender: Address | None = None
+    told: Address | None = None
+    """The sender that the recipient's next hop is told, in stage "route"."""
     route: str = ""
     added: list[tuple[str, Address]] = field(default_factory=list)
     """With the places of the commands."""
@@ -120,7 +123,10 @@ def _order(decision: Decision, place: str, action: Action) -> None:
         case RewriteRecipient(address=address):
             decision.rewritten = address
         case Expansion():
-            decision.expansion = action
+            before = decision.expansion
+            decision.expansion = action if before is None else before.merged(action)
+        case RewriteSender(address=address):
+            decision.told = address
         case SetSender(address=address):
             decision.sender = address
         case Route(transport=transport):

@@ -67,6 +67,8 @@ def _routed(recipient: Recipient, decision: Decision) -> Verdict | None:
         recipient.refusal = reply
     if decision.route:
         recipient.route = decision.route
+    if decision.told is not None:
+        recipient.sender = decision.told
     return None
 
 

@@ -23,6 +23,7 @@ from mta.policy.sieve import (
     route,
     scan,
     sign,
+    srs,
     stages,
     tables,
 )
@@ -46,6 +47,7 @@ OWN = (
     route,
     queue,
     sign,
+    srs,
     tables,
     rate,
     greylist,

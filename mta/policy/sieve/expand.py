@@ -10,7 +10,7 @@ is the business of `mta.policy.sieve.expanding`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mta.address import Address, AddressError, parse_address
@@ -58,7 +58,20 @@ class Expansion(PolicyAction):
     """What has been looked for."""
     found: dict[str, Targets]
     """Who gets the mail of what is an alias, by `Address.key`."""
+    is_proved: bool = False
+    """Whoever named the address may reach who is behind it."""
     name = "expand"
+
+    def merged(self, later: Expansion) -> Expansion:
+        """Both; who is found in the first one is not looked for any more."""
+        asked = {one.address.key: one for one in self.asked}
+        for one in later.asked:
+            before = asked.get(one.address.key)
+            asked[one.address.key] = (
+                one if before is None else replace(one, tables=(*before.tables, *one.tables))
+            )
+        found = {**later.found, **self.found}
+        return Expansion(list(asked.values()), found, self.is_proved or later.is_proved)
 
     def describe(self) -> str:
         """One line for people."""
@@ -153,7 +166,10 @@ class ExpandCommand(Act):
         def look(run: Run) -> Generator[Request, Any, None]:
             names = tuple(tables.expand(run))
             asked, found = [], {}
+            before = {key for one in run.result.actions if isinstance(one, Expansion) for key in one.found}
             for address in _recipients(run):
+                if address.key in before:
+                    continue
                 run.spend(1)
                 request = Expand(address, names, keep)
                 answer = yield request

@@ -17,6 +17,7 @@ from mta.policy.sieve.route import SOURCES, WORLD
 from mta.policy.sieve.sandbox import load_sandboxed
 from mta.policy.sieve.scan import SCANNERS
 from mta.policy.sieve.sign import KEYS
+from mta.policy.sieve.srs import SRS
 
 
 def source_of(path: str) -> tuple[str, bytes]:
@@ -39,6 +40,7 @@ def load_for(
         POLICY_SERVERS: config.policy_servers,
         SCANNERS: config.scanners,
         SOURCES: config.sources,
+        SRS: ["yes" if config.srs.secrets_file else "no"],
         KEYS: ["yes" if config.signing.keys or config.signing.key_table else "no"],
     }
     settings = settings_for(routes, config.tables, has_queue=config.queue.enabled, names=names)

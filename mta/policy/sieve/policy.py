@@ -146,7 +146,10 @@ class SievePolicy(Indifferent):
 
         ground, address = self._site.ground, recipient.address
         ours = ground is not None and (
-            recipient.by_site or ground.is_local(session, address) or ground.may_relay(session)
+            expansion.is_proved
+            or recipient.by_site
+            or ground.is_local(session, address)
+            or ground.may_relay(session)
         )
         facts = self._facts("rcpt", session, envelope, recipient)
         return settle(
