@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
@@ -136,3 +137,33 @@ def test_a_script_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "bob").write_text(REQUIRE + GOOD + "#" * sandbox.USER_OCTETS)
     assert UserScripts(f"{tmp_path}/%u", told.append).of(parse_address("bob@example.test")) is None
     assert told == [f"{tmp_path}/bob: the script is larger than 64 KiB and not used"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_nobody_waits_for_what_is_no_file(kind: str, tmp_path: Path) -> None:
+    """In a folder of its own a user may put anything; the worker serves everybody else meanwhile."""
+    told: list[str] = []
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "bob")
+    else:
+        (tmp_path / "bob").symlink_to("/dev/zero")
+    assert UserScripts(f"{tmp_path}/%u", told.append).of(parse_address("bob@example.test")) is None
+    assert told == [f"{tmp_path}/bob: this is no file, and not used"]
+
+
+def test_many_blocks_are_looked_at_once() -> None:
+    """A user's script is compiled while sessions wait; each block is not held against all before it."""
+    began = perf_counter()
+    assert faults('stage "data" {}\n' * 20_000) == []
+    assert perf_counter() - began < 20  # half a second; a minute when it was quadratic
+
+
+def test_a_block_behind_accept_is_dead() -> None:
+    text = (
+        'stage "data" { accept; }\nstage "data" { discard; }\nstage "rcpt" { defer; }\nstage "data" { stop; }'
+    )
+    _, found = load_sandboxed("/p/u.sieve", (REQUIRE + text).encode())
+    assert [(one.diagnostic.code, one.diagnostic.line) for one in found] == [
+        ("dead-stage", 3),
+        ("dead-stage", 5),
+    ]

@@ -11,6 +11,7 @@ large, counts as none, and the log says what is wrong with it.
 from __future__ import annotations
 
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -85,14 +86,14 @@ class UserScripts:
         if path is None:
             return None
         try:
-            stat = os.stat(path)
+            found = os.stat(path)
         except OSError:
             self._kept.pop(path, None)
             return None
-        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         kept = self._kept.get(path)
         if kept is None or kept.stamp != stamp:
-            kept = self._kept[path] = _Kept(stamp, self._read(path, stat.st_size))
+            kept = self._kept[path] = _Kept(stamp, self._read(path, found.st_size))
             if len(self._kept) > USERS_MOST:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(path)
@@ -103,16 +104,27 @@ class UserScripts:
             self._complain(f"{path}: the script is larger than {USER_OCTETS // 1024} KiB and not used")
             return None
         try:
-            with open(path, "rb") as file:
-                octets = file.read(USER_OCTETS + 1)
+            octets = _octets_of(path)
         except OSError as error:
             self._complain(f"{path}: {error.strerror}")
+            return None
+        if octets is None:
+            self._complain(f"{path}: this is no file, and not used")
             return None
         program, found = load_sandboxed(path, octets, tracing=self._tracing)
         if program is None:
             wrong = "; ".join(str(one) for one in found if not one.is_warning)
             self._complain(f"the script is not used: {wrong}")
         return program
+
+
+def _octets_of(path: str) -> bytes | None:
+    """What is in a file, as far as it is wanted; None for a pipe or a device, for which nobody waits: the
+    folder may be the user's own. Raises OSError."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
+        return file.read(USER_OCTETS + 1)
 
 
 def path_of(pattern: str, address: Address) -> str | None:

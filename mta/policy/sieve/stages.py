@@ -32,7 +32,8 @@ from sieve_ext.extend import (
 )
 
 KEY = "vnd.tamis.stage"
-"""Where a checker's state has the stages of a script, and its unit's their `Blocks`, by name."""
+"""Where a checker's state has the last block of each stage, or the one that ends it, and its unit's their
+`Blocks`."""
 
 OF_RECIPIENTS = "tamis_of_recipients"
 """The setting that says that a script speaks of one recipient, in stages rcpt and data."""
@@ -99,15 +100,16 @@ class StageCommand(Control):
                 'scripts of domains and users have stages "rcpt" and "data"',
             )  # fmt: skip
         self.stage = name
-        earlier: dict[str, list[StageCommand]] = checker.state.setdefault(KEY, {})
-        for block in earlier.setdefault(name, []):
-            if (end := block.last_word()) is not None:
-                checker.warn(
-                    self, "dead-stage",
-                    f"this block of stage '{name}' is never reached: {end} ends the stage before it",
-                )  # fmt: skip
-                break
-        earlier[name].append(self)
+        earlier: dict[str, StageCommand] = checker.state.setdefault(KEY, {})
+        before = earlier.get(name)
+        end = None if before is None else before.last_word()
+        if end is not None:
+            checker.warn(
+                self, "dead-stage",
+                f"this block of stage '{name}' is never reached: {end} ends the stage before it",
+            )  # fmt: skip
+        else:
+            earlier[name] = self
 
     def last_word(self) -> str | None:
         """The command that ends the stage in any case, None if none does."""
