@@ -38,6 +38,8 @@ def check_tables(config: Config, findings: Findings) -> None:
         _url(path, table, findings)
         if table.type in _DATABASES:
             _database(path, table, findings)
+        if table.type == "ldap":
+            _directory(path, table, findings)
         if table.type == "dns" and not config.dns.resolvers:
             findings.add(
                 (*path, "type"), 'found "dns"', "dns.resolvers, the servers that are asked",
@@ -121,6 +123,40 @@ def _database(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
         )  # fmt: skip
         return
     _tls(path, table, server.local, findings)
+
+
+def _directory(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
+    from mta.tables.ldap import parse_directory
+    from mta.tables.ldapfilter import parse_filter
+
+    if table.query and findings.is_sound((*path, "query")):
+        try:
+            parse_filter(table.query)
+        except ValueError as error:
+            findings.add(
+                (*path, "query"),
+                f'found "{table.query}"',
+                'a filter such as "(mail={key})"',
+                reason=str(error),
+            )
+    if bool(table.bind_dn) != bool(table.password_file):
+        missing = "password_file" if table.bind_dn else "bind_dn"
+        if findings.is_sound((*path, missing)):
+            findings.add((*path, missing), "missing", "bind_dn and password_file, or none of them")
+    if not table.url or not findings.is_sound((*path, "url")):
+        return
+    try:
+        directory = parse_directory(table.url)
+    except ValueError as error:
+        findings.add(
+            (*path, "url"), f'found "{table.url}"', '"ldap://host/ou=people,dc=example,dc=org?attribute?sub"',
+            reason=str(error),
+        )  # fmt: skip
+        return
+    if directory.secure and table.tls == "none" and findings.is_sound((*path, "tls")):
+        findings.add((*path, "tls"), 'found "none"', '"verify" or "encrypt" for ldaps:')
+        return
+    _tls(path, table, directory.local, findings)
 
 
 def _tls(path: KeyPath, table: PolicyTable, local: bool, findings: Findings) -> None:

@@ -14,8 +14,8 @@ from mta.config.inbound import Count
 from mta.config.notation import Connect, Duration, Name, Path
 
 TableType = Literal[
-    "file", "aliases", "cidr", "pattern", "sqlite", "postgresql", "mysql", "socketmap", "tcp", "memcache",
-    "redis", "dovecot_userdb", "dovecot_dict", "http", "dns", "chain",
+    "file", "aliases", "cidr", "pattern", "sqlite", "postgresql", "mysql", "ldap", "socketmap", "tcp",
+    "memcache", "redis", "dovecot_userdb", "dovecot_dict", "http", "dns", "chain",
 ]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     type: TableType = "file"
     """Where it is kept. `file`: a text file with a key and its value a line; `aliases` one such as
     /etc/aliases; `cidr` networks; `pattern` regular expressions; `sqlite`, `postgresql`, `mysql` (MariaDB
-    too), `redis`, `memcache`, `dns`, `http`; `dovecot_userdb` and `dovecot_dict` what Dovecot knows;
+    too), `ldap`, `redis`, `memcache`, `dns`, `http`; `dovecot_userdb` and `dovecot_dict` what Dovecot knows;
     `socketmap` and `tcp` server programs made for Postfix; `chain` several tables in order."""
     file: Path = ""
     """For `file`, `aliases`, `cidr`, `pattern`, `sqlite`. It is read again when it has changed."""
@@ -36,12 +36,13 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     url: str = ""
     """For `redis` "redis://host:6379/0" ("rediss:" with TLS); for `http` the URL, "{key}" stands for the
     key; for `postgresql` "postgresql://user@host/database", or "postgresql://user@/database?socket=/folder";
-    for `mysql` "mysql://user@host/database", or "mysql://user@/database?socket=/path"."""
+    for `mysql` "mysql://user@host/database", or "mysql://user@/database?socket=/path"; for `ldap`
+    "ldap://host/ou=people,dc=example,dc=org?attribute?sub", also "ldaps:" and "ldapi://%2Fpath/"."""
     query: str = ""
     """What is asked for, with "{key}" for the key, "{local}" and "{domain}" for its parts, "{reversed}" for
-    an address turned round: for `sqlite`, `postgresql` and `mysql` a statement, for `dns` a name, for
-    `redis`, `memcache`, `socketmap` and `tcp` the key of the server, for `dovecot_userdb` the user, for
-    `dovecot_dict` the path, such as "shared/boxes/{key}". Default: the key itself."""
+    an address turned round: for `sqlite`, `postgresql` and `mysql` a statement, for `ldap` a filter, for
+    `dns` a name, for `redis`, `memcache`, `socketmap` and `tcp` the key of the server, for `dovecot_userdb`
+    the user, for `dovecot_dict` the path, such as "shared/boxes/{key}". Default: the key itself."""
     record: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT"] = "TXT"
     """Type of the records, for `dns`."""
     map: str = ""
@@ -51,11 +52,13 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tables: tuple[Name, ...] = ()
     """Names of the tables that a `chain` asks, in this order; the first that has the key counts."""
     password_file: Path = ""
-    """File whose first line is the password, for `redis`, `postgresql`, `mysql`. It must not be readable by
-    everybody."""
+    """File whose first line is the password, for `redis`, `postgresql`, `mysql`, `ldap`. It must not be
+    readable by everybody."""
+    bind_dn: str = ""
+    """Who asks, for `ldap`: a distinguished name, with its password in password_file. Default: nobody."""
     tls: Literal["none", "encrypt", "verify"] = "none"
-    """TLS to the server, for `postgresql` and `mysql`: `none`; `encrypt`: required, unverified; `verify`:
-    required, and the certificate must be valid for the host."""
+    """TLS to the server, for `postgresql`, `mysql` and `ldap` (StartTLS with "ldap:"): `none`; `encrypt`:
+    required, unverified; `verify`: required, and the certificate must be valid for the host."""
     tls_ca: Path = ""
     """File with certificates of authorities (PEM) to verify with. Default: the system's."""
     timeout: Annotated[Duration, Meta(ge=0.01, le=60)] = 3.0
@@ -86,6 +89,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "sqlite": ("file", "query"),
     "postgresql": ("url", "query"),
     "mysql": ("url", "query"),
+    "ldap": ("url", "query"),
     "socketmap": ("address", "map"),
     "tcp": ("address",),
     "dovecot_userdb": ("address",),
@@ -101,6 +105,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
 POSSIBLE: dict[str, tuple[str, ...]] = {
     "postgresql": ("connections", "password_file", "tls", "tls_ca"),
     "mysql": ("connections", "password_file", "tls", "tls_ca"),
+    "ldap": ("connections", "password_file", "tls", "tls_ca", "bind_dn"),
     "socketmap": ("query", "connections"),
     "tcp": ("query", "connections"),
     "memcache": ("query", "connections"),

@@ -158,6 +158,15 @@ def _server(table: PolicyTable) -> Table:
                 parse_server(table.url, table.type), password, query, table.timeout, table.connections,
                 tls_context(table.tls, table.tls_ca),
             )  # fmt: skip
+        case "ldap":
+            from mta.tables.ldap import LdapTable, parse_directory
+            from mta.tables.ldapfilter import parse_filter
+            from mta.tables.server import tls_context
+
+            return LdapTable(
+                parse_directory(table.url), parse_filter(table.query), table.bind_dn, password, table.timeout,
+                table.connections, tls_context(table.tls, table.tls_ca),
+            )  # fmt: skip
         case "redis":
             from mta.tables.redis import RedisTable, connect
 

@@ -17,8 +17,8 @@ from asyncmy.connection import Connection, PreparedStatement
 from asyncmy.errors import MySQLError
 
 from mta.tables.pool import Broken, Pool, Refused
+from mta.tables.rows import ROWS_MOST, bindable, joined
 from mta.tables.server import GRACE, Server
-from mta.tables.sqlite import ROWS_MOST, bindable, joined
 from mta.tables.table import Found
 from mta.tables.template import Template
 

@@ -19,8 +19,8 @@ from typing import Any
 import psycopg
 
 from mta.tables.pool import Broken, Pool, Refused
+from mta.tables.rows import ROWS_MOST, bindable, joined
 from mta.tables.server import GRACE, Server, authorities_file
-from mta.tables.sqlite import ROWS_MOST, bindable, joined
 from mta.tables.table import Found
 from mta.tables.template import Template
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and MariaDB on loopback, for tables: in a folder of their own, run by their package's user.
+"""PostgreSQL, MariaDB and slapd on loopback, for tables: in a folder of their own, by their package's user.
 
 Each has a database `mail` with a user `tamis` (password "secret") and a table `aliases` of addresses and
 targets, and offers TLS with a certificate for localhost. All is ended with the block.
@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from tests.peers.certificates import authority
 from tests.peers.needs import needs, program
@@ -37,6 +38,7 @@ class Server:
     def __init__(self, folder: Path, user: str, words: Sequence[str]) -> None:
         self.folder = folder
         self.port = free_port()
+        self.secure = 0
         self.authorities = ""
         self.ready: Sequence[str] = ()
         """A command that succeeds when it takes questions, not only connections."""
@@ -65,6 +67,8 @@ class Server:
         """Send it a signal: SIGSTOP makes it silent, SIGCONT lets it go on."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # all its threads
 
     def stop(self) -> None:
         """End it at once, with all connections, and wait until it is gone."""
@@ -163,6 +167,84 @@ def running_mariadb() -> Iterator[Server]:
             + TABLE.replace(";", ";\n")
             + "CREATE OR REPLACE USER tamis@'%' IDENTIFIED BY 'secret';\nGRANT ALL ON mail.* TO tamis@'%';\n"
         )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+_SLAPD = """\
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile {folder}/pid
+TLSCACertificateFile {folder}/ca.pem
+TLSCertificateFile {folder}/server.pem
+TLSCertificateKeyFile {folder}/server.key
+database mdb
+maxsize 16777216
+suffix "dc=test"
+rootdn "cn=tamis,dc=test"
+rootpw secret
+directory {folder}/data
+access to attrs=pager by users read by * none
+access to * by * read
+"""
+_PERSON = "objectClass: inetOrgPerson\nsn: x\n"
+ENTRIES = f"""\
+dn: dc=test
+objectClass: dcObject
+objectClass: organization
+dc: test
+o: test
+
+dn: ou=x.test,dc=test
+objectClass: organizationalUnit
+ou: x.test
+
+dn: cn=ann,ou=x.test,dc=test
+{_PERSON}mail: ann@x.test
+mail: anna@x.test
+pager: 555
+roomNumber: 1
+roomNumber: 2
+jpegPhoto:: /9j/
+
+dn: cn=müller,ou=x.test,dc=test
+{_PERSON}mail;lang-de: m@x.test
+roomNumber: büx
+
+dn: cn=o'hara (*) \\5c,ou=x.test,dc=test
+{_PERSON}mail: star*@x.test
+roomNumber: 3
+
+dn: ou=a\\,b,dc=test
+objectClass: organizationalUnit
+ou: a,b
+
+dn: cn=comma,ou=a\\,b,dc=test
+{_PERSON}roomNumber: 4
+"""
+
+
+@contextlib.contextmanager
+def running_slapd() -> Iterator[Server]:
+    """A slapd with `ENTRIES` below dc=test; its socket is `ldapi` in its folder, `secure` its port of TLS."""
+    needs("slapd")
+    with place("openldap") as folder:
+        secure = free_port()
+        socket = quote(f"{folder}/ldapi", safe="")
+        urls = f"ldap://127.0.0.1:{{port}}/ ldaps://127.0.0.1:{secure}/ ldapi://{socket}/"
+        words = [program("slapd"), "-f", "{folder}/slapd.conf", "-h", urls, "-d", "0"]
+        server = Server(folder, "openldap", words)
+        server.secure = secure
+        certify(server, "openldap")
+        (folder / "slapd.conf").write_text(_SLAPD.format(folder=folder))
+        server.run("mkdir", f"{folder}/data")
+        server.run(program("slapadd"), "-q", "-f", f"{folder}/slapd.conf", input=ENTRIES)
         server.start()
         try:
             yield server

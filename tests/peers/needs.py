@@ -32,6 +32,7 @@ _PROOF = {
     "python3-milter": "/usr/lib/python3/dist-packages/Milter/__init__.py",
     "redis-server": "redis-server",
     "sieve-connect": "sieve-connect",
+    "slapd": "slapd",
     "strace": "strace",
     "swaks": "swaks",
     "unbound": "unbound",
