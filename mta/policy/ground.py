@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from mta.address import Address, parse_address, split_subaddress
+from mta.address import Address, AddressError, domain_key, parse_address, split_subaddress
 from mta.delivery.outcome import NextHop
 from mta.director.director import Director
 from mta.envelope import Envelope, Recipient
@@ -150,6 +150,14 @@ class Ground(Indifferent):
         """There is a way to the domain of `address`."""
         settings = self.settings
         return settings.relay is not None or settings.world or address.domain in settings.domains
+
+    def delimiters(self, domain: str) -> str | None:
+        """What begins a detail in a domain of ours, as it is written; None for other domains."""
+        try:
+            rule = self.settings.domains.get(domain_key(domain)) if domain else None
+        except AddressError:
+            return None
+        return None if rule is None else rule.subaddress_delimiters
 
     def needs_login(self, session: Session) -> bool:
         """The listener of the session takes mail from users only."""

@@ -26,7 +26,8 @@ REQUIRE = (
     'require ["vnd.tamis.stage", "vnd.tamis.net", "vnd.tamis.reply", "vnd.tamis.envelope", "vnd.tamis.route",'
     ' "vnd.tamis.queue", "vnd.tamis.milter", "envelope", "editheader", "variables", "extlists", "reject",'
     ' "ereject", "body", "date", "relational", "comparator-i;ascii-numeric", "ihave",'
-    ' "vnd.tamis.tables", "vnd.tamis.scan", "vnd.tamis.policy_server", "vnd.tamis.auth", "vnd.tamis.sign"];\n'
+    ' "vnd.tamis.tables", "vnd.tamis.scan", "vnd.tamis.policy_server", "vnd.tamis.auth", "vnd.tamis.sign",'
+    ' "subaddress"];\n'
 )
 ROUTES = ("backend:store", "relay:out", "mx")
 TABLES = ("vip",)

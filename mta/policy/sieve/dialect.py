@@ -25,6 +25,7 @@ from mta.policy.sieve import (
     sign,
     srs,
     stages,
+    subaddress,
     tables,
 )
 from sieve_ext import Capability, Dialect, all_capabilities
@@ -79,7 +80,11 @@ def policy_dialect() -> Dialect:
     for one in all_capabilities():
         if one.name in own or not (one.name in STANDARD or one.name.startswith("comparator-")):
             continue
-        found.append(replace(one, envelope_parts=envelope.PARTS) if one.name == "envelope" else one)
+        if one.name == "envelope":
+            one = replace(one, envelope_parts=envelope.PARTS)
+        elif one.name == "subaddress":
+            one = replace(one, address_parts=subaddress.PARTS)
+        found.append(one)
     return Dialect(map(_staged, [*found, *own.values()]))
 
 

@@ -289,6 +289,11 @@ class Surroundings(Mapping[str, str]):
             return default
         return item.of(self._facts)
 
+    def delimiters(self, domain: str) -> str | None:
+        """What begins a detail in a domain of ours, as it is written; None for other domains."""
+        ground = self._facts.ground
+        return None if ground is None else ground.delimiters(domain)
+
     def __iter__(self) -> Iterator[str]:
         return (name for name, item in ITEMS.items() if self._facts.stage in item.stages)
 
