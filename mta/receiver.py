@@ -139,6 +139,7 @@ class Receiver:
         if self._login is not None:
             self._login.cancel()
         self._connection = self._login = None  # the session is freed at once and not by the collector
+        self.session.over = True
         self._reception.policy.ended(self.session)
         self._reception.journal.closed(self.session, error)
         last = self._answered
@@ -162,9 +163,8 @@ class Receiver:
 
     async def _greet_late(self, delay: float) -> None:
         await asyncio.sleep(delay)
-        work = self._decide(self._reception.policy.connect(self.session), "connect", None, "")
-        if work is not None:
-            await work
+        if not self.session.over:
+            await self._decide_later(self._reception.policy.connect(self.session), "connect", None, "")
 
     def _hello(self, event: ev.Hello) -> Work | None:
         reception, session = self._reception, self.session

@@ -61,5 +61,7 @@ class Session:
     """Messages begun in this session."""
     errors: int = 0
     """Commands refused in this session."""
+    over: bool = False
+    """The client is gone: nothing may be opened or kept for the session any more, for nobody would end it."""
     authentication: SessionAuthentication | None = field(default=None, repr=False, compare=False)
     """Who the client and the senders of its mail are, found out when asked for; None when nobody looks."""

@@ -171,7 +171,10 @@ class Run:
         return self._cpu_start >= 0
 
     def waited(self, seconds: float) -> None:
-        """The thread has spent `seconds` of processor time outside of the run, while an answer was sought."""
+        """The thread's clock went on by `seconds` of processor time while an answer was sought.
+
+        Where the run goes on in another thread, which has another clock, it may have gone back as well.
+        """
         self._waited += seconds
 
     def limit_value(self, value: str) -> str:

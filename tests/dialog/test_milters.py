@@ -301,6 +301,23 @@ def test_a_client_that_leaves_while_a_milter_thinks(tmp_path: Path) -> None:
     run(main)
 
 
+def test_clients_that_leave_while_the_greeting_waits_leave_no_connection_open(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            puppet(tmp_path, "one") as heard,
+            serving(tmp_path, more=ALWAYS, listener='greet_delay = "300ms"') as server,
+        ):
+            for _ in range(3):
+                (await server.connect()).cut()
+            patient = await server.connect()  # whose delay is over after that of the others
+            assert (await patient.read_reply()).startswith("220 ")
+            assert len([one for one in heard if one.startswith("connect")]) == 1
+            patient.cut()
+            await quiet(heard, "close")
+
+    run(main)
+
+
 def test_connections_are_used_again(tmp_path: Path) -> None:
     async def main() -> None:
         made: list[str] = []

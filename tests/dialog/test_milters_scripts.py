@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mailmilter.filter import DISCARD, REJECT, TEMPFAIL, Context
+from mailmilter.policy import serve_policy
 from tests.dialog.milters import Behaviour, Puppet, at, puppet, quiet
 from tests.dialog.server import Server, run, serving
 
@@ -115,6 +116,46 @@ def test_a_recipient_that_is_refused_late(tmp_path: Path) -> None:
         replies, _, server = await session(tmp_path, 'stage "data" { milter "one"; }', behave)
         assert replies[-1].startswith("550 5.7.1 not delivered to <b@example.test>"), replies
         assert [one.recipient for one in server.store.delivered] == ["c@example.test"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("action", ["HOLD", "DUNNO"])
+def test_a_client_that_leaves_while_a_script_waits(tmp_path: Path, action: str) -> None:
+    """What the script asks for later is of no effect: nobody would end it."""
+    release = asyncio.Event()
+
+    async def decide(asked: dict[str, str]) -> str:
+        await release.wait()
+        return action
+
+    async def main() -> None:
+        more = '[policy_servers.two]\naddress = "unix:two"\n' + MILTER
+        script = 'stage "helo" { policy_server "two"; milter "one"; }'
+        require = REQUIRE.replace('"body"', '"body", "vnd.tamis.policy_server"')
+        (tmp_path / "policy.sieve").write_text(require + script)
+        asked = asyncio.Event()
+
+        async def answer(request: dict[str, str]) -> str:
+            asked.set()
+            return await decide(request)
+
+        policy_server = await serve_policy(answer, f"unix:{tmp_path}/two")
+        async with puppet(tmp_path, "one") as heard, serving(tmp_path, more=more) as server:
+            client = await server.connect()
+            await client.read_reply()
+            client.writer.write(b"EHLO c\r\n")
+            await asked.wait()
+            client.cut()
+            while any(server.daemon.snapshot()["sessions_open"].values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            release.set()
+            other = await server.connect()
+            await other.hello()
+            assert [one for one in heard if one.startswith("helo")] == ["helo client.test"]
+            other.cut()
+            await quiet(heard, "close")
+        await policy_server.close()
 
     run(main)
 

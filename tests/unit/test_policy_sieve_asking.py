@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +49,7 @@ class AskTest(Test):
         way = way_of(self)
 
         def ask(run: Run) -> Generator[Request, Any, bool]:
+            run.check_time()
             found = yield Question(text.expand(run))
             if isinstance(found, Unavailable):
                 unavailable(run, way, "ask", found)
@@ -172,3 +176,53 @@ def test_a_wrong_way_is_an_error_of_the_script() -> None:
         REQUIRE + 'stage "data" { if ask :on_error "x" "y" { defer; } }', DIALECT, settings=Settings()
     )
     assert [(one.line, one.column, one.code) for one in found] == [(2, 33, "bad-on-error")]
+
+
+def test_runs_aside_hold_no_thread_while_they_wait() -> None:
+    """As many runs as there are threads, whose answers need a thread each."""
+
+    async def main() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            asyncio.get_running_loop().set_default_executor(pool)
+            services: Services = {Question: in_a_thread}
+            runs = [
+                program('stage "data" { if ask "yes" { reply "a"; } if ask "yes" { reply "b"; } }').run(
+                    "data", Surroundings(FACTS), Envelope(), Message(MESSAGE), aside=True
+                )
+                for _ in range(6)
+            ]
+            async with asyncio.timeout(20):
+                outcomes = await asyncio.gather(*(finish_aside(one, services, FACTS) for one in runs))
+        assert [reply(one) for one in outcomes] == ["550 5.7.1 a"] * 6
+
+    async def in_a_thread(request: Question, facts: Facts) -> str:
+        return await asyncio.to_thread(lambda: request.text)
+
+    asyncio.run(main())
+
+
+def test_a_run_that_changes_threads_has_one_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread has a clock of its own: what it has used before the run came to it is not the run's."""
+    own: dict[int, float] = {}
+    real = time.thread_time
+
+    def thread_time() -> float:
+        return real() + own.setdefault(threading.get_ident(), 1000.0 * len(own))
+
+    async def main() -> None:
+        text = "".join(f'if ask "{number}" {{ defer; }}' for number in range(8))
+        running = program(f'stage "data" {{ {text} reply "a"; }}').run(
+            "data", Surroundings(FACTS), Envelope(), Message(MESSAGE), aside=True
+        )
+        with ThreadPoolExecutor(4) as pool:
+            asyncio.get_running_loop().set_default_executor(pool)
+            outcome = await finish_aside(running, {Question: others_first}, FACTS)
+        assert (outcome.fault, reply(outcome)) == ("", "550 5.7.1 a")
+        assert len(own) > 1
+
+    async def others_first(request: Question, facts: Facts) -> str:
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(3)))
+        return request.text
+
+    monkeypatch.setattr(time, "thread_time", thread_time)
+    asyncio.run(main())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mailmilter.connection import Milter, MilterPool
 from mta.envelope import Envelope
-from mta.policy.milter.joined import Joined, Surroundings
+from mta.policy.milter.joined import GONE, Joined, Surroundings
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -44,7 +44,7 @@ class Milters:
     def open(self, session: Session) -> None:
         """A session begins."""
         always = self._always.get(session.listener)
-        if always:
+        if always and not session.over:
             self._sessions[session.id] = Joined(session, self._around, always)
 
     def of(self, session: Session) -> Joined | None:
@@ -64,6 +64,8 @@ class Milters:
 
         The reply that refuses, or the message as edited, None if it is not.
         """
+        if session.over:
+            return GONE, None
         joined = self._sessions.get(session.id)
         if joined is None:
             joined = self._sessions[session.id] = Joined(session, self._around)

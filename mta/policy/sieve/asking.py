@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from mta.policy.sieve.facts import Facts
@@ -82,17 +83,37 @@ async def _finish_later(running: Asking[T], given: Awaitable[Any], services: Ser
         return result
 
 
+@dataclass(slots=True, frozen=True)
+class _End:
+    """What a run that went on in a thread came to."""
+
+    value: Any
+
+
 async def finish_aside(running: Asking[T], services: Services, facts: Facts) -> T:
-    """Go through a run in a thread of its own, whose requests are answered on the event loop."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + STAGE_SECONDS
+    """Go through a run in threads, whose requests are answered on the event loop.
 
-    def ask(request: Request, facts: Facts) -> Any:
-        asked = _in_time(_ask(services, request, facts), until)
-        return asyncio.run_coroutine_threadsafe(asked, loop).result()
+    Between a request and its answer the run is in no thread: however many wait, whatever they wait for finds
+    a thread when it needs one.
+    """
+    until = asyncio.get_running_loop().time() + STAGE_SECONDS
+    step: Callable[[], Request] = partial(next, running)
+    while True:
+        found = await asyncio.to_thread(_go_on, step)
+        if isinstance(found, _End):
+            return cast(T, found.value)
+        try:
+            step = partial(running.send, await _in_time(_ask(services, found, facts), until))
+        except Exception as error:  # noqa: BLE001 - the run turns it into a fault
+            step = partial(running.throw, error)
 
-    found = await asyncio.to_thread(finish, running, dict.fromkeys(services, ask), facts)
-    return cast(T, found)  # `ask` has waited, so that nothing is left to be awaited
+
+def _go_on(step: Callable[[], Request]) -> Request | _End:
+    """The next request, or the end; a StopIteration cannot leave a thread."""
+    try:
+        return step()
+    except StopIteration as end:
+        return _End(end.value)
 
 
 async def _ask(services: Services, request: Request, facts: Facts) -> Any:
