@@ -14,6 +14,7 @@ from bench import (
     memory,
     milter,
     outbound,
+    outbound_daemon,
     policy,
     queue,
     queue_s3,
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Measure] = {
     "dkim": dkim.measure,
     "authn": authn.measure,
     "outbound": outbound.measure,
+    "outbound_daemon": outbound_daemon.measure,
     "tables": tables.measure,
 }
 

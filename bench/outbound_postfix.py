@@ -2,9 +2,10 @@
 
 Postfix takes its resolver from /etc/resolv.conf alone and connects to port 25 alone, so it runs in a mount
 namespace of its own, with Unbound on port 53 and the sink on port 25 of loopback addresses that nobody else
-has. Its queue is filled first, with delivery deferred; measured is the delivery, from the first message at
-the sink to the last, and the processor time of all its processes meanwhile. Connections are reused through
-tlsproxy as it is done by default where that is on (`smtp_tls_connection_reuse`). Needs root.
+has. Its queue is filled first, with delivery deferred; measured is the delivery from when a quarter of the
+messages has come to the last one, and the processor time of all its processes meanwhile. Connections are
+reused through tlsproxy as it is done by default where that is on (`smtp_tls_connection_reuse`). Needs
+root.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import hashlib
 import smtplib
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,11 +21,12 @@ from pathlib import Path
 from bench.outbound import message
 from bench.outbound_sink import DESTINATIONS, running_sink, taken
 from bench.processes import cpu_seconds
-from bench.workplace import program
 
 RESOLVER = "127.0.53.1"
 MESSAGES = 1500
 SESSIONS = 8
+WARMING = 0.25
+"""Share of the messages before the measurement begins: connections are open then, as many as it uses."""
 PATIENCE = 90.0
 """Seconds for a drain."""
 _SETTINGS = """\
@@ -44,6 +45,10 @@ maximal_backoff_time = 3s
 minimal_backoff_time = 3s
 defer_transports = smtp
 """
+_COLD = """\
+smtp_tls_connection_reuse = no
+smtp_connection_cache_on_demand = no
+"""
 _SERVICES = """\
 smtp unix - - n - - smtp
 tlsproxy unix - - n - 0 tlsproxy
@@ -53,27 +58,15 @@ flush unix n - n 1000? 0 flush
 """
 
 
-def measure_postfix(messages: int = MESSAGES) -> tuple[float, float]:
-    """Messages a second and microseconds of processor time a message. Raises RuntimeError."""
-    with tempfile.TemporaryDirectory() as folder:
-        resolv = Path(folder) / "resolv.conf"
-        resolv.write_text(f"nameserver {RESOLVER}\noptions trust-ad edns0\n")
-        script = f'mount --bind {resolv} /etc/resolv.conf && exec "$@"'
-        inside = [sys.executable, "-m", "bench.outbound_postfix", str(messages)]
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *inside]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT "):
-            rate, cpu = line.split()[1:]
-            return float(rate), float(cpu)
-    raise RuntimeError(f"Postfix was not measured:\n{done.stdout}\n{done.stderr[-2000:]}")
+def measure_postfix(messages: int = MESSAGES, *, cold: bool = False) -> tuple[float, float]:
+    """Messages a second and microseconds of processor time a message. Raises RuntimeError.
 
-
-def _inside(messages: int) -> None:
+    `cold`: each message over a connection of its own.
+    """
     import trustme
 
     from mta.delivery.security.der import public_key_info
-    from tests.peers.dnsworld import Zone, running_dnsworld
+    from tests.peers.dnsworld import Zone, running_dnsworld, system_resolver
     from tests.peers.postfix import running_postfix
 
     leaf = trustme.CA().issue_cert("sink.test")
@@ -84,22 +77,17 @@ def _inside(messages: int) -> None:
         f"d{n} 300 MX 10 mx{n}\nmx{n} 300 A 127.2.0.{n}\n_25._tcp.mx{n} 300 TLSA 3 1 1 {key}\n"
         for n in range(1, DESTINATIONS + 1)
     )
+    settings = _SETTINGS + (_COLD if cold else "")
     with tempfile.TemporaryDirectory() as folder, running_dnsworld({"bench.test": Zone(text)}) as world:
         chain = Path(folder) / "chain.pem"
         chain.write_bytes(pem)
-        settings = (world.folder / "unbound.conf").read_text()
-        settings = settings.replace("interface: 127.0.0.1", f"interface: {RESOLVER}")
-        settings = settings.replace(f"port: {world.resolver.port}\n", "port: 53\n")
-        settings = settings.replace("unbound.pid", "second.pid").replace("unbound.log", "second.log")
-        (world.folder / "second.conf").write_text(settings)
-        unbound = [program("unbound", "unbound"), "-d", "-c", str(world.folder / "second.conf")]
-        with subprocess.Popen(unbound) as resolver, running_sink("25", str(chain)):
-            try:
-                with running_postfix(pem, _SETTINGS, _SERVICES) as postfix:
-                    _fill(postfix.port, messages)
-                    _drain(postfix.folder, messages)
-            finally:
-                resolver.terminate()
+        with (
+            system_resolver(world, RESOLVER) as resolv,
+            running_sink("25", str(chain)),
+            running_postfix(pem, settings, _SERVICES, resolv=resolv) as postfix,
+        ):
+            _fill(postfix.port, messages)
+            return _drain(postfix.folder, messages)
 
 
 def _fill(port: int, messages: int) -> None:
@@ -112,7 +100,7 @@ def _fill(port: int, messages: int) -> None:
         client.quit()
 
 
-def _drain(folder: Path, messages: int) -> None:
+def _drain(folder: Path, messages: int) -> tuple[float, float]:
     etc = str(folder / "etc")
     time.sleep(2.0)  # until all of it is in the deferred queue
     for command in (["postconf", "-c", etc, "-e", "defer_transports="], ["postfix", "-c", etc, "reload"]):
@@ -124,7 +112,7 @@ def _drain(folder: Path, messages: int) -> None:
     while True:
         count = taken("127.2.0.1", 25)
         now = time.perf_counter()
-        if not begun and count:
+        if not begun and count >= messages * WARMING:
             begun, first, spent = now, count, cpu_seconds(master)
         if count >= messages:
             break
@@ -134,8 +122,4 @@ def _drain(folder: Path, messages: int) -> None:
     if "Verified TLS connection" not in (folder / "mail.log").read_text():
         raise RuntimeError("Postfix did not verify anybody")
     done = messages - first
-    print("RESULT", done / (now - begun), (cpu_seconds(master) - spent) / done * 1e6, flush=True)
-
-
-if __name__ == "__main__":
-    _inside(int(sys.argv[1]))
+    return done / (now - begun), (cpu_seconds(master) - spent) / done * 1e6

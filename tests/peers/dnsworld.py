@@ -186,6 +186,27 @@ def running_dnsworld(zones: Mapping[str, Zone] | None = None) -> Iterator[DnsWor
                     process.wait()
 
 
+@contextlib.contextmanager
+def system_resolver(world: DnsWorld, address: str) -> Iterator[Path]:
+    """A second Unbound, at port 53 of `address`, for programs that know only /etc/resolv.conf: a file for it.
+
+    Needs root.
+    """
+    text = (world.folder / "unbound.conf").read_text()
+    text = text.replace("interface: 127.0.0.1", f"interface: {address}")
+    text = text.replace(f"port: {world.resolver.port}\n", "port: 53\n")
+    text = text.replace("unbound.pid", "second.pid").replace("unbound.log", "second.log")
+    settings, resolv = world.folder / "second.conf", world.folder / "resolv.conf"
+    settings.write_text(text)
+    resolv.write_text(f"nameserver {address}\noptions trust-ad edns0\n")
+    with subprocess.Popen([program("unbound", "unbound"), "-d", "-c", str(settings)]) as process:
+        try:
+            _wait(DnsWorld(world.folder, Address(address, 53), {"unbound": process}))
+            yield resolv
+        finally:
+            process.terminate()
+
+
 def _wait(world: DnsWorld) -> None:
     query = dns.message.make_query("good.test.", "MX")
     query.flags |= dns.flags.AD

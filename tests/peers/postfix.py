@@ -8,7 +8,10 @@ own choice. All files are in a folder that is removed at the end.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -17,9 +20,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.processes import tree
 from tests.peers.needs import needs, program
 from tests.peers.ports import free_port
 
+STOP_TIME = 20.0
+"""Seconds in which it ends in order."""
 _MAIN = """\
 compatibility_level = 3.6
 queue_directory = {dir}/spool
@@ -91,21 +97,42 @@ class Postfix:
         return (self.folder / "mail.log").read_text()
 
 
-def _control(folder: Path, verb: str, *, check: bool) -> None:
+def _control(
+    folder: Path, verb: str, *, check: bool, seconds: float | None = None, resolv: Path | None = None
+) -> None:
+    within: list[str] = []
+    if resolv is not None:
+        script = f'mount --bind {resolv} /etc/resolv.conf && exec "$@"'
+        within = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
     subprocess.run(
-        [program("postfix"), "-c", str(folder / "etc"), verb],
+        [*within, program("postfix"), "-c", str(folder / "etc"), verb],
         check=check,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        timeout=seconds,
     )
 
 
+def _stop(folder: Path) -> None:
+    """Stop it. A `master` that was reloaded a moment before may not listen to that; it is killed."""
+    try:
+        _control(folder, "stop", check=False, seconds=STOP_TIME)
+    except subprocess.TimeoutExpired:
+        master = int((folder / "spool/pid/master.pid").read_text())
+        for process in reversed(tree(master)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
 @contextmanager
-def running_postfix(chain: bytes, settings: str = "", services: str = "") -> Iterator[Postfix]:
+def running_postfix(
+    chain: bytes, settings: str = "", services: str = "", *, resolv: Path | None = None
+) -> Iterator[Postfix]:
     """Start Postfix with a TLS key and chain (PEM). Raises RuntimeError when it does not answer.
 
     `settings` are lines for main.cf, the last of a name counts; `services` are lines for master.cf.
+    `resolv` is its /etc/resolv.conf, in a mount namespace of its own.
     """
     needs("postfix", root=True)
     folder = Path(tempfile.mkdtemp(prefix="tamis-postfix-"))
@@ -123,11 +150,11 @@ def running_postfix(chain: bytes, settings: str = "", services: str = "") -> Ite
     (etc / "main.cf").write_text(_MAIN.format(dir=folder) + settings)
     (etc / "master.cf").write_text(_MASTER.format(port=server.port) + services)
     try:
-        _control(folder, "start", check=True)
+        _control(folder, "start", check=True, resolv=resolv)
         _wait_for(server.port, None, folder / "mail.log")
         yield server
     finally:
-        _control(folder, "stop", check=False)
+        _stop(folder)
         shutil.rmtree(folder)
 
 
