@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.sink import Destination, Sink
@@ -88,10 +88,16 @@ postlog unix-dgram n - n - 1 postlogd
 class Postfix:
     """A private instance, prepared and not yet running."""
 
-    def __init__(self, place: Path, sink: Destination, more: str = "") -> None:
-        """Write its configuration, with `more` at the end of main.cf. Raises Missing."""
+    def __init__(
+        self, place: Path, sink: Destination, more: str = "", services: str = "", within: Sequence[str] = ()
+    ) -> None:
+        """Write its configuration, with `more` at the end of main.cf and `services` at that of master.cf.
+
+        `within` is put before its command, to change where it runs. Raises Missing.
+        """
         require_root()
         self._postfix = program("postfix", PACKAGE)
+        self._within = tuple(within)
         self._place = place
         self._log = place / "mail.log"
         self._sink = sink
@@ -108,7 +114,7 @@ class Postfix:
         (self._configuration / "main.cf").write_text(
             _MAIN.format(place=place, hostname=HOSTNAME, domain=DOMAIN, sink=sink.port) + more
         )
-        (self._configuration / "master.cf").write_text(_MASTER.format(port=self.port))
+        (self._configuration / "master.cf").write_text(_MASTER.format(port=self.port) + services)
 
     def start(self) -> None:
         """Start it and return as soon as it can be connected to, which is when `postfix start` returns."""
@@ -146,17 +152,20 @@ class Postfix:
 
     def _command(self, word: str) -> None:
         done = subprocess.run(
-            [self._postfix, "-c", self._configuration, word], capture_output=True, text=True, check=False
-        )
+            [*self._within, self._postfix, "-c", self._configuration, word],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
         if done.returncode:
             said = done.stdout + done.stderr + last_lines(self._log)
             raise Failure(f"postfix {word} failed with status {done.returncode}: {said}")
 
 
 @contextlib.contextmanager
-def postfix(place: Path, sink: Sink, more: str = "") -> Iterator[System]:
+def postfix(
+    place: Path, sink: Sink, more: str = "", services: str = "", within: Sequence[str] = ()
+) -> Iterator[System]:
     """Run a private Postfix that delivers to the sink."""
-    instance = Postfix(place, sink, more)
+    instance = Postfix(place, sink, more, services, within)
     instance.start()
     try:
         yield instance.system()

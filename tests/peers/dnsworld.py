@@ -104,7 +104,7 @@ remote-control:
 # default; a bogus answer is kept for a second only.
 _UNBOUND = """\
 server:
-  interface: 127.0.0.1
+  interface: {host}
   port: {port}
   do-daemonize: no
   username: ""
@@ -157,16 +157,21 @@ class DnsWorld:
 
 
 @contextlib.contextmanager
-def running_dnsworld(zones: Mapping[str, Zone] | None = None) -> Iterator[DnsWorld]:
-    """Run it with `ZONES` and `zones`. Raises `bench.workplace.Missing` without the programs."""
+def running_dnsworld(
+    zones: Mapping[str, Zone] | None = None, resolver: Address | None = None
+) -> Iterator[DnsWorld]:
+    """Run it with `ZONES` and `zones`; `resolver` is where Unbound listens, anywhere by default.
+
+    Raises `bench.workplace.Missing` without the programs.
+    """
     programs = {name: program(name, name) for name in ("nsd", "unbound")}
     with tempfile.TemporaryDirectory(prefix="tamis-dns-") as name:
         place = Path(name)
-        nsd, port = free_port(), free_port()
+        nsd, at = free_port(), resolver or Address("127.0.0.1", free_port())
         entries = _write_zones(place, {**ZONES, **(zones or {})})
         (place / "nsd.conf").write_text(_NSD.format(place=place, port=nsd) + entries)
-        (place / "unbound.conf").write_text(_UNBOUND.format(place=place, port=port, nsd=nsd))
-        world = DnsWorld(place, Address("127.0.0.1", port))
+        (place / "unbound.conf").write_text(_UNBOUND.format(place=place, host=at.host, port=at.port, nsd=nsd))
+        world = DnsWorld(place, at)
         try:
             for server, path in programs.items():
                 with (place / f"{server}.out").open("wb") as out:

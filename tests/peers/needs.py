@@ -23,6 +23,7 @@ _PROOF = {
     "memcached": "memcached",
     "msmtp": "msmtp",
     "opendkim": "opendkim",
+    "opendmarc": "opendmarc",
     "nsd": "nsd",
     "openssl": "openssl",
     "postfix": "smtp-source",

@@ -71,3 +71,11 @@ def test_latency_and_start(folder: Path) -> None:
     assert {"latency_4k_p50", "latency_4k_p99", "start_time"} <= figures.keys()
     assert float(figures["latency_4k_p50"][2]) <= float(figures["latency_4k_p99"][2])
     assert figures["start_time"][3] == "s"
+
+
+def test_authn(folder: Path) -> None:
+    """Shows on the way that the peer's programs and ours think the same of four messages."""
+    needs("nsd", "unbound", "opendkim", "opendmarc", "postfix-policyd-spf-python")
+    figures = run(folder, "authn", "--quick", "--seconds", "0.2")
+    assert figures.keys() == {"authn_throughput", "authn_beside_unchecked"}
+    assert all(float(match[4]) > 0 for match in figures.values())
