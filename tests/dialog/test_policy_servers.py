@@ -155,6 +155,148 @@ def test_what_is_pending_ends_with_the_message(tmp_path: Path) -> None:
     run(main)
 
 
+async def two_messages(folder: Path, stage: str, action: str) -> tuple[int, int, int]:
+    """What is delivered of two messages in a session, then of one after a second HELO, if asked once."""
+    (folder / "policy.sieve").write_text(REQUIRE + f'stage "{stage}" {{ policy_server "one"; }}')
+    answers = [action]
+    async with (
+        deciding(folder / "one", lambda asked: answers.pop() if answers else "DUNNO"),
+        serving(folder, more=MORE.format(""), queue="enabled = true") as server,
+    ):
+        client = await server.connect()
+        await client.hello()
+        counts = []
+        for command in ("NOOP", "RSET", "EHLO again.test"):
+            assert (await client.say(command)).startswith("250")
+            assert (await client.send("b@example.test")).startswith("250")
+            counts.append(len(server.store.delivered))
+        return counts[0], counts[1], counts[2]
+
+
+@pytest.mark.parametrize("action", ["HOLD", "DISCARD"])
+@pytest.mark.parametrize(
+    ("stage", "delivered"), [("connect", (0, 0, 0)), ("helo", (0, 0, 1)), ("mail", (0, 1, 2))]
+)
+def test_what_is_wanted_holds_as_long_as_its_stage(
+    tmp_path: Path, action: str, stage: str, delivered: tuple[int, int, int]
+) -> None:
+    async def main() -> None:
+        assert await two_messages(tmp_path, stage, action) == delivered
+
+    run(main)
+
+
+def test_edits_wanted_at_connect_are_made_in_each_message(tmp_path: Path) -> None:
+    def decide(asked: dict[str, str]) -> str:
+        state = asked["protocol_state"]
+        if state == "CONNECT":
+            return "PREPEND X-Client: seen"
+        if state == "EHLO":
+            return "BCC copy@example.test"
+        return "REDIRECT other@example.test" if state == "MAIL" and asked["sender"] == "r@x.test" else "DUNNO"
+
+    async def main() -> None:
+        (tmp_path / "policy.sieve").write_text(REQUIRE + EVERYWHERE)
+        async with (
+            deciding(tmp_path / "one", decide),
+            serving(tmp_path, more=MORE.format("")) as server,
+        ):
+            client = await server.connect()
+            await client.hello()
+            for sender in ("a@x.test", "r@x.test", "a@x.test"):
+                await client.envelope("b@example.test", sender=sender)
+                await client.say("DATA")
+                assert (await client.say(BODY + ".")).startswith("250")
+            assert [one.recipient for one in server.store.delivered] == [
+                "b@example.test", "copy@example.test", "other@example.test", "copy@example.test",
+                "b@example.test", "copy@example.test",
+            ]  # fmt: skip
+            for one in server.store.delivered:
+                assert one.octets.startswith(b"X-Client: seen\r\nReceived: "), one.octets
+                assert one.octets.count(b"X-Client") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("stage", "sent", "later"),
+    [
+        (
+            "connect",
+            [("MAIL", "250"), ("RCPT", "450 4.7.1 grey"), ("RCPT", "450 4.7.1 grey")],
+            "450 4.7.1 grey",
+        ),
+        ("helo", [("MAIL", "250"), ("RCPT", "450 4.7.1 grey"), ("RCPT", "450 4.7.1 grey")], "450 4.7.1 grey"),
+        ("mail", [("MAIL", "250"), ("RCPT", "450 4.7.1 grey"), ("RCPT", "450 4.7.1 grey")], "250"),
+        ("rcpt", [("MAIL", "250"), ("RCPT", "450 4.7.1 grey"), ("RCPT", "250")], "250"),
+        (
+            "data",
+            [("MAIL", "250"), ("RCPT", "250"), ("RCPT", "250"), ("DATA", "354"), ("", "450 4.7.1")],
+            "250",
+        ),
+    ],
+)
+def test_defer_if_permit_is_the_answer_to_recipients(
+    tmp_path: Path, stage: str, sent: list[tuple[str, str]], later: str
+) -> None:
+    """As in Postfix: asked for before RCPT it holds for all that would be accepted."""
+    answers = ["DEFER_IF_PERMIT grey"]
+    lines = {
+        "MAIL": "MAIL FROM:<a@x.test>",
+        "RCPT": "RCPT TO:<b@example.test>",
+        "DATA": "DATA",
+        "": BODY + ".",
+    }
+
+    async def main() -> None:
+        (tmp_path / "policy.sieve").write_text(REQUIRE + f'stage "{stage}" {{ policy_server "one"; }}')
+        async with (
+            deciding(tmp_path / "one", lambda asked: answers.pop() if answers else "DUNNO"),
+            serving(tmp_path, more=MORE.format("")) as server,
+        ):
+            client = await server.connect()
+            await client.hello()
+            for verb, expected in sent:
+                assert (await client.say(lines[verb])).startswith(expected), verb
+            await client.say("RSET")
+            await client.say("MAIL FROM:<a@x.test>")
+            assert (await client.say("RCPT TO:<b@example.test>")).startswith(later)
+
+    run(main)
+
+
+def test_a_refusal_is_not_made_softer_by_defer_if_permit(tmp_path: Path) -> None:
+    async def main() -> None:
+        script = 'stage "helo" { policy_server "one"; } stage "rcpt" { reply "no"; }'
+        async with deciding(tmp_path / "one", lambda asked: "DEFER_IF_PERMIT grey"):
+            found, _ = await session(tmp_path, script)
+        assert found[3].startswith("550 5.7.1 no")
+
+    run(main)
+
+
+def test_what_was_wanted_at_a_mail_that_was_refused_is_forgotten(tmp_path: Path) -> None:
+    answers = ["DUNNO", "DISCARD"]
+
+    async def main() -> None:
+        script = """stage "mail" {
+            policy_server "one";
+            if envelope "from" "bad@x.test" { reply "no"; }
+        }"""
+        (tmp_path / "policy.sieve").write_text(REQUIRE.replace("[", '["envelope", ') + script)
+        async with (
+            deciding(tmp_path / "one", lambda asked: answers.pop()),
+            serving(tmp_path, more=MORE.format("")) as server,
+        ):
+            client = await server.connect()
+            await client.hello()
+            assert (await client.say("MAIL FROM:<bad@x.test>")).startswith("550")
+            assert (await client.send("b@example.test")).startswith("250")
+            assert len(server.store.delivered) == 1
+
+    run(main)
+
+
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
     writer.close()

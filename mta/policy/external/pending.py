@@ -1,7 +1,12 @@
-"""What policy servers want done with a message: kept from the stage that they were asked at until its end.
+"""What policy servers want done with messages, kept for as long as the stage that they were asked at holds.
 
-`PendingPolicy` stands before the scripts. It carries out at the end of the data what was kept, and at each
-stage what Postfix calls DEFER_IF_PERMIT and DEFER_IF_REJECT: they hold for what the rest of the policy says.
+What is wanted at connect holds for each message of the session, at HELO until the next HELO, at later stages
+for the message: Postfix, which asks at RCPT about client and HELO too, comes to the same. `PendingPolicy`
+stands before the scripts and carries out at the end of the data what was kept.
+
+DEFER_IF_PERMIT of connect, HELO and MAIL is the answer to each recipient that would be accepted, that of RCPT
+and of the end of the data to this recipient and this message; DEFER_IF_REJECT softens a refusal of the stage
+at which it was asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 
+from mta.address import Address
 from mta.envelope import Envelope, Recipient
 from mta.policy.forwarding import Forwarding
 from mta.policy.verdict import Orders, Policy, Verdict
@@ -16,25 +22,51 @@ from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
 
+NO_REPORTS = frozenset(("NEVER",))
+
+
+@dataclass(slots=True)
+class Wishes:
+    """What is wanted of messages."""
+
+    defer_if_permit: Reply | None = None
+    held: str = ""
+    discarded: str = ""
+    prepended: bytes = b""
+    """Header fields, each with its CRLF."""
+    redirected: Address | None = None
+    copies: list[Address] = field(default_factory=list)
+    route: str = ""
+
 
 @dataclass(slots=True)
 class Pending:
     """What is kept of one session."""
 
+    at_connect: Wishes = field(default_factory=Wishes)
+    at_helo: Wishes = field(default_factory=Wishes)
+    of_message: Wishes = field(default_factory=Wishes)
     defer_if_permit: Reply | None = None
+    """Of this command, where it is RCPT or the end of the data."""
     defer_if_reject: Reply | None = None
-    held: str = ""
-    discarded: str = ""
-    prepended: bytes = b""
-    """Header fields, each with its CRLF."""
-    redirected: Recipient | None = None
-    copies: list[Recipient] = field(default_factory=list)
-    route: str = ""
+    """Of this command."""
 
-    def settle(self, verdict: Verdict) -> Verdict:
+    def wishes(self, stage: str) -> Wishes:
+        """Where to put what is wanted at a stage."""
+        return {"connect": self.at_connect, "helo": self.at_helo}.get(stage, self.of_message)
+
+    @property
+    def all(self) -> tuple[Wishes, Wishes, Wishes]:
+        """All of them; what is wanted later comes later."""
+        return self.at_connect, self.at_helo, self.of_message
+
+    def settle(self, verdict: Verdict, stage: str) -> Verdict:
         """The end of a stage: what it is answered."""
         permit, reject = self.defer_if_permit, self.defer_if_reject
         self.defer_if_permit = self.defer_if_reject = None
+        if stage == "rcpt":
+            earlier = [one.defer_if_permit for one in self.all if one.defer_if_permit is not None]
+            permit = earlier[0] if earlier else permit
         reply = verdict.reply
         if reply is None or reply.is_positive:
             return verdict if permit is None else Verdict(permit, verdict.delay)
@@ -43,25 +75,34 @@ class Pending:
     def ordered(self, orders: Orders, envelope: Envelope) -> Orders:
         """The orders for a message, with what is kept."""
         removed, added = orders.removed, list(orders.added)
-        if self.redirected is not None:
+        redirected = [one.redirected for one in self.all if one.redirected is not None]
+        if redirected:
             removed = {at: "redirected by a policy server" for at, _ in enumerate(envelope.recipients)}
-            added = [self.redirected]
+            added = [Recipient(redirected[-1])]
         known = {one.address.key for one in added}
-        standing = [one for at, one in enumerate(envelope.recipients) if at not in (removed or {})]
-        known |= {one.address.key for each in standing for one in each.behind}
-        for copy in self.copies:
-            if copy.address.key not in known:
-                known.add(copy.address.key)
-                added.append(copy)
-        route = self.route or next((one.route for one in envelope.everyone if one.route[:7] == "filter:"), "")
+        known |= {one.address.key for at, one in enumerate(envelope.recipients) if at not in (removed or {})}
+        for wishes in self.all:
+            for copy in wishes.copies:
+                if copy.key not in known:
+                    known.add(copy.key)
+                    added.append(Recipient(copy, NO_REPORTS))
+        routes = [one.route for one in self.all if one.route]
+        route = (
+            routes[-1]
+            if routes
+            else next((one.route for one in envelope.recipients if one.route[:7] == "filter:"), "")
+        )
         if route:
-            for one in (*envelope.everyone, *added):
+            for one in (*envelope.recipients, *added):
                 one.route = route
+        fields: dict[bytes, None] = {}  # said once, however often it is asked for
+        for wishes in self.all:
+            fields |= dict.fromkeys(wishes.prepended.splitlines(keepends=True))
         return replace(
             orders,
-            held=orders.held or self.held,
-            discarded=orders.discarded or self.discarded,
-            above=self.prepended + orders.above,
+            held=orders.held or next((one.held for one in self.all if one.held), ""),
+            discarded=orders.discarded or next((one.discarded for one in self.all if one.discarded), ""),
+            above=b"".join(fields) + orders.above,
             removed=removed,
             added=tuple(added),
         )
@@ -82,39 +123,44 @@ class PendingPolicy(Forwarding):
         self._pending = pending
 
     def _settled(
-        self, verdict: Verdict | Awaitable[Verdict], session: Session
+        self, verdict: Verdict | Awaitable[Verdict], session: Session, stage: str
     ) -> Verdict | Awaitable[Verdict]:
         if isinstance(verdict, Verdict):
             pending = self._pending.get(session.id)
-            return verdict if pending is None else pending.settle(verdict)
-        return self._settled_later(verdict, session)
+            return verdict if pending is None else pending.settle(verdict, stage)
+        return self._settled_later(verdict, session, stage)
 
-    async def _settled_later(self, verdict: Awaitable[Verdict], session: Session) -> Verdict:
+    async def _settled_later(self, verdict: Awaitable[Verdict], session: Session, stage: str) -> Verdict:
         found = await verdict
         pending = self._pending.get(session.id)
-        return found if pending is None else pending.settle(found)
+        return found if pending is None else pending.settle(found, stage)
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected."""
-        return self._settled(self.inner.connect(session), session)
+        return self._settled(self.inner.connect(session), session, "connect")
 
     def helo(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """EHLO, HELO or LHLO."""
-        return self._settled(self.inner.helo(session), session)
+        pending = self._pending.get(session.id)
+        if pending is not None:
+            pending.at_helo = Wishes()
+            pending.of_message = Wishes()
+        return self._settled(self.inner.helo(session), session, "helo")
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """MAIL."""
-        return self._settled(self.inner.mail(session, envelope), session)
+        self._forget_message(session)  # of a MAIL that was refused
+        return self._settled(self.inner.mail(session, envelope), session, "mail")
 
     def rcpt(
         self, session: Session, envelope: Envelope, recipient: Recipient
     ) -> Verdict | Awaitable[Verdict]:
         """RCPT."""
-        return self._settled(self.inner.rcpt(session, envelope, recipient), session)
+        return self._settled(self.inner.rcpt(session, envelope, recipient), session, "rcpt")
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
-        verdict = self._settled(self.inner.data(session, envelope, message), session)
+        verdict = self._settled(self.inner.data(session, envelope, message), session, "data")
         if isinstance(verdict, Verdict):
             return self._ordered(verdict, session, envelope)
         return self._data_later(verdict, session, envelope)
@@ -139,9 +185,15 @@ class PendingPolicy(Forwarding):
     def aborted(self, session: Session) -> None:
         """The transaction is over."""
         super().aborted(session)
-        self._pending.pop(session.id, None)
+        self._forget_message(session)
 
     def ended(self, session: Session) -> None:
         """The session is over."""
         super().ended(session)
         self._pending.pop(session.id, None)
+
+    def _forget_message(self, session: Session) -> None:
+        pending = self._pending.get(session.id)
+        if pending is not None:
+            pending.of_message = Wishes()
+            pending.defer_if_permit = pending.defer_if_reject = None

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from mailmilter.policy import Decision, Kind, PolicyClient, PolicyRequest, PolicyService
 from mta.address import Address, AddressError, parse_address
-from mta.envelope import Recipient
 from mta.policy.external.pending import Pending
 from mta.policy.sieve.facts import Facts
 from mta.reply import Reply
@@ -20,7 +19,6 @@ from mta.trace import PRODUCT
 STATES = {"connect": "CONNECT", "helo": "EHLO", "mail": "MAIL", "rcpt": "RCPT", "data": "END-OF-MESSAGE"}
 """What Postfix calls the stages."""
 MISCONFIGURED = Reply(451, "4.3.5", "server configuration problem")
-NO_REPORTS = frozenset(("NEVER",))
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,32 +74,38 @@ class PolicyServers:
         reply = Reply(decision.code, decision.enhanced, text, cause, decision.disconnects)
         if kind in (Kind.REJECT, Kind.DEFER):
             return Told(reply, decision.disconnects)
+        if facts.session.over:  # nobody would forget it
+            return Told()
         pending = self._pending.setdefault(facts.session.id, Pending())
+        wishes = pending.wishes(facts.stage)
         match kind:
-            case Kind.DEFER_IF_PERMIT:
+            case Kind.DEFER_IF_PERMIT if facts.stage in ("rcpt", "data"):
                 pending.defer_if_permit = pending.defer_if_permit or reply
+            case Kind.DEFER_IF_PERMIT:
+                wishes.defer_if_permit = wishes.defer_if_permit or reply
             case Kind.DEFER_IF_REJECT:
                 pending.defer_if_reject = pending.defer_if_reject or reply
             case Kind.HOLD:
-                pending.held = pending.held or f"{cause}: {text or 'hold'}"
+                wishes.held = wishes.held or f"{cause}: {text or 'hold'}"
             case Kind.DISCARD:
-                pending.discarded = pending.discarded or f"{cause}: {text or 'discard'}"
+                wishes.discarded = wishes.discarded or f"{cause}: {text or 'discard'}"
             case Kind.PREPEND:
-                field = text.encode("utf-8", "replace")
-                if field not in pending.prepended.split(b"\r\n"):  # asked for each recipient, said once
-                    pending.prepended += field + b"\r\n"
+                field = text.encode("utf-8", "replace") + b"\r\n"
+                if field not in wishes.prepended.splitlines(keepends=True):  # asked for each recipient
+                    wishes.prepended += field
             case Kind.REDIRECT | Kind.BCC:
                 address = _address(text)
                 if address is None:
                     return Told(MISCONFIGURED, note=f"{kind.value}: {text} is no address")
                 if kind is Kind.REDIRECT:
-                    pending.redirected = Recipient(address)
+                    wishes.redirected = address
                 else:
-                    pending.copies.append(Recipient(address, NO_REPORTS))
+                    wishes.copies.append(address)
             case Kind.FILTER:
-                pending.route = self._transport(text)
-                if not pending.route:
+                route = self._transport(text)
+                if not route:
                     return Told(MISCONFIGURED, note=f"filter: {text} is no filter of tamis.toml")
+                wishes.route = route
             case _:
                 return Told(MISCONFIGURED, note=f"an action that is none: {text}")
         return Told()
