@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import dns.flags
@@ -15,6 +15,7 @@ from dns.message import Message as Query
 
 from mta.authn.dkimkeys import SigningKey, make_key, public_octets
 from mta.authn.dkimsign import sign
+from mta.net.resolver.server import Address
 from sieve_ext.message import Message
 from tests.dialog.server import Client, Server, serving
 from tests.peers.nameserver import Nameserver, records
@@ -85,7 +86,7 @@ class Zone:
 @asynccontextmanager
 async def authenticating(
     folder: Path,
-    zone: Zone,
+    zone: Zone | Address,
     *,
     trusted: str = "",
     policy: str = "",
@@ -93,14 +94,12 @@ async def authenticating(
     more: str = "",
     queue: str = "enabled = false",
 ) -> AsyncIterator[Server]:
-    """A daemon that asks `zone`, and that believes XCLIENT from loopback."""
-    async with Nameserver(zone.answer) as nameserver:
+    """A daemon that asks `zone`, or a resolver, and that believes XCLIENT from loopback."""
+    async with AsyncExitStack() as stack:
+        if isinstance(zone, Zone):
+            zone = (await stack.enter_async_context(Nameserver(zone.answer))).address
         settings = OURS.format(
-            trusted=trusted,
-            policy=policy,
-            resolver=nameserver.address,
-            authentication=authentication,
-            more=more,
+            trusted=trusted, policy=policy, resolver=zone, authentication=authentication, more=more
         )
         listener = 'xclient_from = ["127.0.0.1/32"]'
         async with serving(folder, listener=listener, more=settings, queue=queue) as server:

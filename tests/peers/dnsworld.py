@@ -13,6 +13,7 @@ Unbound run in the foreground, need no root, and are ended with the block.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import tempfile
@@ -36,6 +37,7 @@ import dns.zone
 from cryptography.hazmat.primitives.asymmetric import ec
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 
+from bench.processes import tree
 from bench.workplace import program
 from mta.net.resolver.server import Address
 from tests.peers.ports import free_port
@@ -148,12 +150,17 @@ class DnsWorld:
     """ "nsd" and "unbound"."""
 
     def pause(self, name: str) -> None:
-        """Stop one of them (SIGSTOP)."""
-        self.processes[name].send_signal(signal.SIGSTOP)
+        """Stop one of them (SIGSTOP), those that it has started too: they answer for it."""
+        self._signal(name, signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
         """Let it go on."""
-        self.processes[name].send_signal(signal.SIGCONT)
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        for process in tree(self.processes[name].pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
 
 
 @contextlib.contextmanager
@@ -180,8 +187,8 @@ def running_dnsworld(
             _wait(world)
             yield world
         finally:
-            for process in world.processes.values():
-                process.send_signal(signal.SIGCONT)
+            for server, process in world.processes.items():
+                world.resume(server)
                 process.terminate()
             for process in world.processes.values():
                 try:
