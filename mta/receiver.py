@@ -30,6 +30,7 @@ from mta.session import Session
 from mta.smtp import events as ev
 from mta.smtp.server import ServerSession
 from mta.smtp.server_replies import UNKNOWN
+from mta.smtp.state import State
 from mta.trace import ReceivedTemplate
 from mta.transaction import DISK_FULL, OUR_FAULT
 
@@ -128,8 +129,10 @@ class Receiver:
         self._reception.journal.handshake_failed(self.session, error)
 
     def failed(self, error: Exception) -> None:
-        """A coroutine of ours failed."""
+        """What we did for an event failed; a message that it was about is over, with all that is known."""
         self._drop_content()
+        if self._smtp.state is State.FINAL:
+            self._message_over()
         self._reception.journal.failed(self.session, error)
 
     def lost(self, error: Exception | None) -> None:
@@ -251,9 +254,12 @@ class Receiver:
             self._answered = _Answered(envelope, content, transaction, answer, reception.clock())
 
     def _answer_data(self, answer: Answer) -> None:
+        self._smtp.answer_data(answer.final, answer.each)
+        self._message_over()
+
+    def _message_over(self) -> None:
         self.session.forwarded.clear()  # XFORWARD is about one message
         self._forget_results()
-        self._smtp.answer_data(answer.final, answer.each)
         self._reception.policy.aborted(self.session)
 
     def tick(self, now: float) -> None:
@@ -262,10 +268,8 @@ class Receiver:
             self._answered = None
 
     def _reset(self, event: ev.Reset) -> None:
-        self.session.forwarded.clear()
-        self._forget_results()
         self._drop_content()
-        self._reception.policy.aborted(self.session)
+        self._message_over()
 
     def _unknown(self, event: ev.Unknown) -> Work | None:
         found = or_else(self._reception.policy.unknown(self.session, event.line), UNKNOWN)

@@ -19,7 +19,10 @@ from mailmilter.filter import (
     Context,
     reply,
 )
+from mta.delivery.outcome import Outcome
+from mta.transaction import Transactions
 from tests.dialog.milters import Behaviour, Puppet, at, puppet, quiet
+from tests.dialog.queueing import MailStore
 from tests.dialog.server import Client, Server, run, serving
 
 ALWAYS = """
@@ -338,4 +341,40 @@ def test_connections_are_used_again(tmp_path: Path) -> None:
                 assert heard.count("eom") == number + 1
         assert len(made) == 3
 
+    run(main)
+
+
+def test_nothing_of_a_message_is_left_after_a_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a milter wanted of it is not done with the next one, about which it is asked anew."""
+    real = Transactions._deliver
+    tried: list[int] = []
+
+    async def first_fails(self: Transactions, *rest: Any) -> list[Outcome]:
+        tried.append(1)
+        if len(tried) == 1:
+            raise RuntimeError("a bug")
+        return await real(self, *rest)
+
+    def adds(ctx: Context) -> None:
+        if not tried:
+            ctx.add_recipient(b"other@example.test")
+
+    async def main() -> None:
+        store = MailStore()
+        async with (
+            puppet(tmp_path, "one", at("eom", adds)) as heard,
+            serving(tmp_path, more=ALWAYS, store=store) as server,
+        ):
+            client = await greeted(server)
+            for answer in ("451 4.3.0 internal error", "250 "):
+                await client.envelope("b@example.test")
+                await client.say("DATA")
+                assert (await client.say(BODY + ".")).startswith(answer)
+            assert heard.count("eom") == 2
+            assert len(store.got("b")) == 1
+            assert store.got("other") == []
+
+    monkeypatch.setattr(Transactions, "_deliver", first_fails)
     run(main)

@@ -45,6 +45,7 @@ def test_what_they_may_say(text: str) -> None:
         ('stage "data" { defer; }', "not-temporary"),
         ('stage "data" { reply :tempfail "no"; }', "not-temporary"),
         ('stage "data" { reply :code 451 "no"; }', "not-temporary"),
+        ('stage "rcpt" { reply :code 421 "no"; }', "not-yours"),
         ('stage "data" { addheader "A" "b"; }', "unknown-command"),
         ('stage "rcpt" { disconnect; }', "unknown-command"),
         ('stage "rcpt" { tarpit 5; }', "unknown-command"),

@@ -22,7 +22,7 @@ from mta.policy.sieve.envelope import (
 from mta.policy.sieve.expand import Expansion
 from mta.policy.sieve.program import NOTHING, Outcome
 from mta.policy.sieve.queue import TAGS_MOST, Expire, Hold, Priority, RetryAfter, SetTags
-from mta.policy.sieve.reply import TARPIT_MOST, Answer, Disconnect, SignAction, Tarpit
+from mta.policy.sieve.reply import NOT_NOW, TARPIT_MOST, Answer, Disconnect, SignAction, Tarpit
 from mta.policy.sieve.route import Route
 from mta.policy.sieve.srs import RewriteSender
 from mta.reply import Reply
@@ -32,8 +32,6 @@ FAULT = Reply(451, "4.3.5", "policy error, try again later")
 """What the client reads when a script failed."""
 GOODBYE = Reply(421, "4.7.0", "closing the connection")
 """What the client reads of a disconnect without a reply."""
-NOT_NOW = 421
-"""The code after which the server closes (RFC 5321 section 3.8)."""
 
 
 @dataclass(slots=True)

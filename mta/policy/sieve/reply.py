@@ -40,6 +40,8 @@ TARPIT_MOST = 60
 TEXT_MOST = 1000
 """Characters of a reply's text that are sent."""
 TRY_LATER = "try again later"
+NOT_NOW = 421
+"""The code after which the server closes (RFC 5321 section 3.8)."""
 
 _is_enhanced = re.compile(r"[45]\.\d{1,3}\.\d{1,3}").fullmatch
 
@@ -140,6 +142,12 @@ class ReplyCommand(Act):
             checker.error(
                 self.tags["code"], "bad-code", f"{code} is no code of a refusal",
                 "temporary codes are 400 to 459, permanent ones 500 to 559",
+            )  # fmt: skip
+            return
+        if code == NOT_NOW and checker.unit.settings.boolean(OF_RECIPIENTS):
+            checker.error(
+                self.tags["code"], "not-yours", "421 ends the session, for all recipients",
+                "450 and 451 refuse for now",
             )  # fmt: skip
             return
         enhanced = checker.constant(text)
