@@ -6,6 +6,7 @@ import sys
 
 from bench import (
     authn,
+    checks,
     cold_start,
     cpu,
     dkim,
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Measure] = {
     "memory": memory.measure,
     "latency": latency.measure,
     "start": start.measure,
+    "checks": checks.measure,
     "queue": queue.measure,
     "queue_s3": queue_s3.measure,
     "takeover": takeover.measure,

@@ -15,7 +15,7 @@ from mta import config
 from mta.accounts.authenticator import AuthSettings
 from mta.accounts.limiter import LimiterSettings
 from mta.accounts.senderlogin import SenderLoginSettings
-from mta.assembly_queue import offered, parameter_limits
+from mta.assembly_offer import offered, parameter_limits
 from mta.config.outbound import NextHopLimits
 from mta.delivery.fixed import FixedSettings
 from mta.net.certificates import CertificateFiles

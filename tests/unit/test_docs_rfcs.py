@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mta.assembly_queue import QUEUE_OFFER, SUBMISSION_OFFER
+from mta.assembly_offer import QUEUE_OFFER, SUBMISSION_OFFER
 from mta.smtp.extensions import DEFAULT_OFFER, EXTENSIONS, Extension
 from mta.standards import PAGE, TABLE, Standard, module_path, page, standards
 
