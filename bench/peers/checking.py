@@ -22,6 +22,8 @@ from bench.workplace import free_port, program, require_root
 from mta.net.resolver.server import Address
 
 START_PATIENCE = 20.0
+END_PATIENCE = 1.0
+"""Seconds; opendkim would wait longer for what its resolver still asks."""
 _OPENDKIM = """\
 Mode v
 Socket inet:{port}@127.0.0.1
@@ -40,9 +42,10 @@ Socket inet:{port}@127.0.0.1
 AuthservID {hostname}
 TrustedAuthservIDs {hostname}
 IgnoreHosts {nobody}
-RejectFailures true
-SPFIgnoreResults false
-SPFSelfValidate false
+RejectFailures {refuses}
+PublicSuffixList {suffixes}
+SPFIgnoreResults {checks_spf}
+SPFSelfValidate {checks_spf}
 Syslog false
 Background false
 """
@@ -69,31 +72,51 @@ _MASTER = "policyd-spf unix - n n - 0 spawn user=nobody argv={command} {settings
 @contextlib.contextmanager
 def checking_postfix(place: Path, sink: Sink, resolver: Address) -> Iterator[System]:
     """Run it with a resolver at port 53. Raises Missing and Failure."""
+    place.mkdir()
+    place.chmod(0o755)
+    (place / "policyd-spf.conf").write_text(_POLICYD_SPF.format(hostname=HOSTNAME))
+    command = program("policyd-spf", "postfix-policyd-spf-python")
+    services = _MASTER.format(command=command, settings=place / "policyd-spf.conf")
+    with checking_milters(place, resolver, HOSTNAME) as ports:
+        more = _MAIN.format(dkim=ports["opendkim"], dmarc=ports["opendmarc"])
+        with postfix(place / "postfix", sink, more, services, _within(place)) as system:
+            yield system
+
+
+@contextlib.contextmanager
+def checking_milters(
+    place: Path, resolver: Address, hostname: str, *, refuses: bool = True, checks_spf: bool = False
+) -> Iterator[dict[str, int]]:
+    """Run opendkim and opendmarc, that write results as `hostname`: their ports by name.
+
+    opendmarc `refuses` what the author's domain wants refused, or says so only; it believes what others have
+    found of SPF, or `checks_spf` itself. Raises Missing and Failure.
+    """
     require_root()
     if resolver.port != 53:
         raise ValueError("resolv.conf knows no port but 53")
-    place.mkdir()
-    place.chmod(0o755)
     nobody = place / "nobody"
     nobody.write_text("203.0.113.1\n")
+    suffixes = place / "suffixes"
+    suffixes.write_text("example\n")
     (place / "resolv.conf").write_text(f"nameserver {resolver.host}\noptions timeout:5\n")
-    (place / "policyd-spf.conf").write_text(_POLICYD_SPF.format(hostname=HOSTNAME))
-    within = (
-        program("unshare", "util-linux"), "--mount", "sh", "-c",
-        'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(place / "resolv.conf"),
-    )  # fmt: skip
     ports = {"opendkim": free_port(), "opendmarc": free_port()}
-    for name, text in (("opendkim", _OPENDKIM), ("opendmarc", _OPENDMARC)):
-        settings = text.format(port=ports[name], hostname=HOSTNAME, nobody=nobody, resolver=resolver.host)
-        (place / f"{name}.conf").write_text(settings)
-    command = program("policyd-spf", "postfix-policyd-spf-python")
-    services = _MASTER.format(command=command, settings=place / "policyd-spf.conf")
-    more = _MAIN.format(dkim=ports["opendkim"], dmarc=ports["opendmarc"])
     with contextlib.ExitStack() as stack:
-        for name, port in ports.items():
-            words = [*within, program(name, name), "-f", *_settings(name, place)]
-            stack.enter_context(_running(name, words, port, place))
-        yield stack.enter_context(postfix(place / "postfix", sink, more, services, within))
+        for name, text in (("opendkim", _OPENDKIM), ("opendmarc", _OPENDMARC)):
+            settings = text.format(
+                port=ports[name], hostname=hostname, nobody=nobody, resolver=resolver.host,
+                suffixes=suffixes,                 refuses=refuses, checks_spf=checks_spf,
+            )  # fmt: skip
+            (place / f"{name}.conf").write_text(settings)
+            words = [*_within(place), program(name, name), "-f", *_settings(name, place)]
+            stack.enter_context(_running(name, words, ports[name], place))
+        yield ports
+
+
+def _within(place: Path) -> Sequence[str]:
+    """What is put before a command so that it sees our resolv.conf."""
+    script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    return (program("unshare", "util-linux"), "--mount", "sh", "-c", script, str(place / "resolv.conf"))
 
 
 def _settings(name: str, place: Path) -> Sequence[str]:
@@ -118,7 +141,7 @@ def _running(name: str, words: Sequence[str], port: int, place: Path) -> Iterato
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(END_PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
