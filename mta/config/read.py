@@ -210,6 +210,8 @@ class _Reader:
         bare, notation, _ = unwrap(annotation)
         if notation is not None:
             return notation.expected
+        if get_origin(bare) is Literal:
+            return listing(get_args(bare))
         return (
             f"a list with {self._expected(get_args(bare)[0])}" if get_origin(bare) is tuple else _NAMES[bare]
         )
