@@ -187,6 +187,16 @@ class DkimTest(_ResultTest):
         strings("results"),
     )
 
+    def check(self, checker: Checker) -> None:
+        """Only good signatures are taken for the author's."""
+        super().check(checker)
+        if "aligned" in self.tags:
+            for text in texts(self.given["results"]):
+                constant = checker.constant(text)
+                if constant is not None and constant.lower() in DKIM and constant.lower() != "pass":
+                    problem = f"no signature with '{constant}' counts for DMARC: this never holds"
+                    checker.error(text, "never-aligned", problem, 'write dkim :aligned "pass"')
+
     def compile(self, compiler: Compiler) -> Step:
         """Ask, and look for one signature that is as wanted in all."""
         wanted = self.wanted(compiler)
