@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from mta.sieve_files import find_mistakes, in_folders, library
 from sieve_ext import (
     Diagnostic,
+    Dialect,
     Envelope,
     Event,
     InvalidScript,
@@ -123,12 +124,20 @@ def make_app() -> typer.Typer:
             bool, typer.Option("--trace", help="Show every test with its values and its result.")
         ] = False,
     ) -> None:
-        """Run policy tests: files in the language vnd.dovecot.testsuite (NAME.svtest)."""
+        """Run tests of scripts: files in the language vnd.dovecot.testsuite (NAME.svtest).
+
+        Those that require vnd.tamis.testsuite try policy files, stage by stage.
+        """
         from sieve_ext.testsuite import run_file
 
         passed = failed = 0
         for path in in_folders(files, ".svtest", _fail):
-            report = run_file(path, expect_failure=expect_failure, trace=_show if show_trace else None)
+            report = run_file(
+                path,
+                expect_failure=expect_failure,
+                dialect=_dialect_of(path),
+                trace=_show if show_trace else None,
+            )
             passed, failed = passed + report.passed, failed + (not report.passed)
             if not report.passed or not quiet:
                 print(report.text())
@@ -193,6 +202,15 @@ def make_app() -> typer.Typer:
         raise typer.Exit(LanguageServer(sys.stdin.buffer, sys.stdout.buffer).run())
 
     return app
+
+
+def _dialect_of(path: Path) -> Dialect | None:
+    """That of a test file; the words of policy files are loaded for those alone that try some."""
+    if b"vnd.tamis.testsuite" not in _read(path):
+        return None
+    from mta.policytest.words import policytest_dialect
+
+    return policytest_dialect()
 
 
 def _show(event: Event) -> None:
