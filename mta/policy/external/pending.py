@@ -80,7 +80,8 @@ class Pending:
             removed = {at: "redirected by a policy server" for at, _ in enumerate(envelope.recipients)}
             added = [Recipient(redirected[-1])]
         known = {one.address.key for one in added}
-        known |= {one.address.key for at, one in enumerate(envelope.recipients) if at not in (removed or {})}
+        standing = [one for at, one in enumerate(envelope.recipients) if at not in (removed or {})]
+        known |= {one.address.key for each in standing for one in each.behind}
         for wishes in self.all:
             for copy in wishes.copies:
                 if copy.key not in known:
@@ -90,10 +91,10 @@ class Pending:
         route = (
             routes[-1]
             if routes
-            else next((one.route for one in envelope.recipients if one.route[:7] == "filter:"), "")
+            else next((one.route for one in envelope.everyone if one.route[:7] == "filter:"), "")
         )
         if route:
-            for one in (*envelope.recipients, *added):
+            for one in (*envelope.everyone, *added):
                 one.route = route
         fields: dict[bytes, None] = {}  # said once, however often it is asked for
         for wishes in self.all:
