@@ -13,6 +13,7 @@ import pytest
 from mailmilter.filter import DISCARD, REJECT, TEMPFAIL, Context
 from mailmilter.policy import serve_policy
 from tests.dialog.milters import Behaviour, Puppet, at, puppet, quiet
+from tests.dialog.queueing import MailStore
 from tests.dialog.server import Server, run, serving
 
 REQUIRE = (
@@ -206,5 +207,61 @@ def test_mail_from_the_command_line_and_of_submission(tmp_path: Path) -> None:
             await quiet(heard, "close")
             assert "eom" in heard
             assert b"X-Signed: " in server.store.delivered[1].octets
+
+    run(main)
+
+
+def test_nobody_behind_an_alias_gets_what_is_refused_late(tmp_path: Path) -> None:
+    """The milter hears of the alias, as the client named it, and its refusal is for all behind it."""
+    (tmp_path / "aliases").write_text("list: ann, ben\n")
+    more = MILTER + f'[tables.aliases]\ntype = "aliases"\nfile = "{tmp_path}/aliases"\n'
+    (tmp_path / "policy.sieve").write_text(
+        REQUIRE.replace("]", ', "vnd.tamis.envelope", "vnd.tamis.tables", "extlists"]')
+        + 'stage "rcpt" { expand "table:aliases"; } stage "data" { milter "one"; }'
+    )
+    reject = at("rcpt", lambda ctx: REJECT if heard[-1] == "rcpt list@example.test" else None)
+    heard: list[str] = []
+
+    async def main() -> None:
+        nonlocal heard
+        store = MailStore()
+        async with (
+            puppet(tmp_path, "one", reject) as heard,
+            serving(tmp_path, more=more, store=store) as server,
+        ):
+            for recipients in (["list@example.test", "cat@example.test"], ["list@example.test"]):
+                client = await server.connect()
+                await client.hello()
+                await client.envelope(*recipients)
+                await client.say("DATA")
+                assert (await client.say(BODY + ".")).startswith("550")
+                assert [one.recipient for one in store.delivered] == ["cat@example.test"]
+                client.cut()
+
+    run(main)
+
+
+def test_a_milter_adds_nobody_who_is_behind_an_alias(tmp_path: Path) -> None:
+    (tmp_path / "aliases").write_text("list: ann, ben\n")
+    more = MILTER + f'[tables.aliases]\ntype = "aliases"\nfile = "{tmp_path}/aliases"\n'
+    (tmp_path / "policy.sieve").write_text(
+        REQUIRE.replace("]", ', "vnd.tamis.envelope", "vnd.tamis.tables", "extlists"]')
+        + 'stage "connect" { milter "one"; } stage "rcpt" { expand "table:aliases"; }'
+    )
+
+    def add(ctx: Context) -> None:
+        ctx.add_recipient(b"ann@example.test")
+        ctx.add_recipient(b"cat@example.test")
+
+    async def main() -> None:
+        store = MailStore()
+        async with (
+            puppet(tmp_path, "one", at("eom", add)),
+            serving(tmp_path, more=more, store=store) as server,
+        ):
+            client = await server.connect()
+            await client.hello()
+            assert (await client.send("list@example.test")).startswith("250")
+            assert sorted(one.recipient.partition("@")[0] for one in store.delivered) == ["ann", "ben", "cat"]
 
     run(main)

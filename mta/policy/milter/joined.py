@@ -225,7 +225,8 @@ class Joined:
                     if one is gone:
                         removed[position] = "a milter"
             known = {one.address.key for one in added}
-            known |= {one.address.key for at, one in enumerate(envelope.recipients) if at not in removed}
+            standing = (one for at, one in enumerate(envelope.recipients) if at not in removed)
+            known |= {each.address.key for one in standing for each in one.behind}
             added += [one for one in changes.added if one.address.key not in known]
         senders = [one for one in self._changes if one.sender is not None]
         last = senders[-1] if senders else Changes(sender=orders.sender)

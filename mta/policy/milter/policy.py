@@ -149,6 +149,9 @@ class MilterPolicy(Forwarding):
         joined = self._milters.of(session)
         if joined is None or _refuses(verdict):
             return verdict
+        for alias in envelope.recipients:  # it was told of the alias, so that it refuses all behind it
+            if alias.members and (refusal := joined.refusal(alias)) is not None:
+                alias.members, alias.refusal = [], refusal
         orders = verdict.orders or Orders()
         if orders.discarded:
             return verdict
