@@ -20,9 +20,12 @@ from rich.table import Table
 from mailqueue.store.base import Store, StoreError
 from mta import config
 from mta.address import AddressError, parse_address
-from mta.daemon_director import configured_weights, read_users
+from mta.daemon_director import backend_names, configured_weights, read_users
+from mta.daemon_dns import build_resolver
+from mta.daemon_policy import build_tables
 from mta.director import shared, state
 from mta.director.director import Director
+from mta.director.places import Places
 from mta.director.state import DirectorState, Refused
 from mta.policy.watched import TableError
 from mta.queue_stores import become_server_user, opened_stores, read_configuration
@@ -96,9 +99,18 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
             except TableError as error:
                 _refuse(str(error))
             director.table = lambda: users
-        _, now = _on_store(settings, lambda store: shared.read(store, found))
-        director.apply(now)
-        typer.echo(director.place(_user(user)) or "nobody")
+        key = _user(user)
+
+        async def look(store: Store) -> str:
+            _, now = await shared.read(store, found)
+            director.apply(now)
+            if section.users:
+                told = await told_by_table(settings, section.users, key)
+                if key not in director.table() and told:
+                    return told
+            return director.place(key)
+
+        typer.echo(_on_store(settings, look) or "nobody")
 
     @app.command()
     def add(backend: Backend, weight: Weight = 100, name: NameOption = "") -> None:
@@ -128,6 +140,25 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
         change(name, lambda old, weights, _: state.move(old, weights, key, backend))
 
     return app
+
+
+async def told_by_table(settings: config.Config, name: str, user: str) -> str:
+    """What a table says of a user, "" for nothing. Raises Refused when it does not answer."""
+    said: list[str] = []
+    resolver = build_resolver(settings)
+    tables = build_tables(settings, resolver, lambda text: None)
+    assert tables is not None
+    try:
+        places = Places(tables[name], backend_names(settings), lambda: 0.0, said.append)
+        await places.learn(user)
+    finally:
+        await tables.close()
+        if resolver is not None:
+            resolver.close()
+    told = places.get(user)
+    if told is None:
+        raise Refused(f"tables.{name}: {said[0]}")
+    return told
 
 
 def _show(name: str, configured: Mapping[str, int], now: DirectorState) -> None:

@@ -17,6 +17,7 @@ import socket
 import ssl
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -212,7 +213,8 @@ class Daemon:
         self._tables = build_tables(
             settings, self._resolver, lambda text: self._log.error("table", reason=text)
         )
-        self._directors = Directors(settings, self._fixed) if settings.director else None
+        self._directors = Directors(settings, self._fixed, self._tables) if settings.director else None
+        find = None if self._directors is None else self._directors.finding()
         policy = self._policy = self._build_policy(authenticator)
         self._unacknowledged = Unacknowledged(
             self._link,
@@ -228,7 +230,8 @@ class Daemon:
             is_trusted = networks(settings.policy.trusted_networks)
             self._queue, keeper = build_queue(
                 settings, self._workers, self._transports, policy, is_trusted, self._queue_journal,
-                self._sign_report, PLAIN if self._world is None else self._world.naming,
+                self._sign_report,
+                replace(PLAIN if self._world is None else self._world.naming, find=find),
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
         if self._world is not None:
@@ -252,6 +255,7 @@ class Daemon:
             spool=keeper,
             gate=self._queue,
             stamps=build_stamper(settings, signer, self._dmarc_reports),
+            find=find,
         )
         identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
         for listener in settings.listener:

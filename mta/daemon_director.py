@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mailqueue.store.base import Store, StoreError
 from mta import config, log
-from mta.address import AddressError, parse_address
+from mta.address import AddressError, domain_key, parse_address
 from mta.delivery.fixed import FixedTransport
 from mta.director.director import Director
+from mta.director.places import Places
 from mta.director.shared import read
 from mta.director.state import DirectorState
+from mta.envelope import Recipient
+from mta.policy.ground import without_detail
 from mta.policy.watched import TableError, Watched
 from mta.spool.service import QueueService
+from mta.tables.table import Table
 
 FIRST = 5.0
 """Seconds of a start that may go into reading the states; what is not read by then is answered 451."""
@@ -32,6 +36,19 @@ def configured_weights(director: config.Director) -> dict[str, int]:
     """Back ends and weights as the configuration has them."""
     weights = director.weights or (100,) * len(director.backends)
     return dict(zip(director.backends, weights, strict=True))
+
+
+def backend_names(settings: config.Config) -> dict[str, str]:
+    """Back ends by what a table may call them: the name, host:port, and the host of only one of them."""
+    found: dict[str, str] = {}
+    hosts: dict[str, set[str]] = {}
+    for name, backend in settings.backends.items():
+        for address in backend.addresses:
+            if isinstance(address, config.Inet):
+                found[f"{address.host}:{address.port}"] = name
+                hosts.setdefault(address.host, set()).add(name)
+    found |= {host: names.pop() for host, names in hosts.items() if len(names) == 1}
+    return found | {name: name for name in settings.backends}
 
 
 def read_users(path: Path) -> dict[str, str]:
@@ -54,11 +71,21 @@ def read_users(path: Path) -> dict[str, str]:
     return found
 
 
+Finding = Callable[[Sequence[Recipient]], Awaitable[None]]
+"""Learns what has to be known before some recipients are routed."""
+
+
 class Directors(Mapping[str, Director]):
     """All directors of a worker, by name, and what keeps them up to date."""
 
-    def __init__(self, settings: config.Config, transports: Mapping[str, FixedTransport]) -> None:
+    def __init__(
+        self,
+        settings: config.Config,
+        transports: Mapping[str, FixedTransport],
+        tables: Mapping[str, Table] | None = None,
+    ) -> None:
         """Raises TableError."""
+        self._tables = tables or {}
         self._settings = settings
         self._log = log.get("director")
         self._made = {
@@ -75,6 +102,24 @@ class Directors(Mapping[str, Director]):
 
     def __len__(self) -> int:
         return len(self._made)
+
+    def finding(self) -> Finding | None:
+        """What has to be done before recipients are routed, None where nothing has to."""
+        rules = {
+            domain_key(name): (director, domain.subaddress_delimiter)
+            for name, domain in self._settings.domains.items()
+            if (director := self._made.get(domain.backend)) is not None and director.places is not None
+        }
+        if not rules:
+            return None
+
+        async def find(recipients: Sequence[Recipient]) -> None:
+            for recipient in recipients:
+                rule = rules.get(recipient.address.domain)
+                if rule is not None:
+                    await rule[0].find(without_detail(recipient.address, rule[1]).key)
+
+        return find
 
     async def begin(self, queue: QueueService | None) -> Coroutine[Any, Any, None]:
         """Read the states if they can be had soon; returns what goes on reading them, to be run as a task."""
@@ -120,6 +165,11 @@ class Directors(Mapping[str, Director]):
                 complain=lambda text: self._log.error("table", reason=text),
             )  # fmt: skip
             director.table = users.content
+        if section.users:
+            director.places = Places(
+                self._tables[section.users], backend_names(self._settings), time.monotonic,
+                lambda text: self._log.error("where users are", director=name, reason=text),
+            )  # fmt: skip
         if section.on_down == "move":
             director.is_down = partial(_is_down, transports)
         if not self._settings.queue.enabled:

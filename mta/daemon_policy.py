@@ -255,6 +255,7 @@ def _asker(
         return transports[f"backend:{domain.backend}"].verify
 
     async def ask(sender: Address, address: Address) -> Reply:
+        await director.find(address.key)
         hop = director.hop(address.key)
         return hop if isinstance(hop, Reply) else await transports[hop.transport].verify(sender, address)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -80,8 +80,11 @@ class Transactions:
         spool: Spool | None = None,
         gate: Gate | None = None,
         stamps: Stamps | None = None,
+        find: Callable[[Sequence[Recipient]], Awaitable[None]] | None = None,
     ) -> None:
-        """`now` is seconds of the epoch (trace fields), `clock` the loop's; `entropy` makes Message-IDs."""
+        """`now` is seconds of the epoch (trace fields), `clock` the loop's; `entropy` makes Message-IDs.
+        `find` learns what has to be known before recipients are routed, None where nothing has."""
+        self._find = find
         self._stamps = stamps
         self._clock = clock
         self._spool = spool
@@ -265,6 +268,8 @@ class Transactions:
     ) -> list[Outcome]:
         """Try once; `received` is what the client sent, by which a retry is known."""
         recipients = envelope.recipients
+        if self._find is not None:
+            await self._find(recipients)
         if len(recipients) == 1 and not self._unacknowledged:  # the usual case, without lists of positions
             hop = self.policy.route(session, envelope, recipients[0])
             if isinstance(hop, Reply):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mta.config.notation import Duration, Name, Path
+from mta.config.notation import Duration, Name, NameOrEmpty, Path
 
 Weight = Annotated[int, Meta(ge=0, le=1000)]
 
@@ -26,6 +26,11 @@ class Director(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     table: Path = ""
     """File with a user (an address) and the name of a back end a line; it comes before everything else, and
     is read again when it has changed. Default: none."""
+    users: NameOrEmpty = ""
+    """Name of a [tables.NAME] that knows where users are, such as Dovecot's userdb: the value for an address
+    is the name of a back end, or the host (or host:port) of one. It comes before `tamis director move` and
+    the hash, which get the users that are not in it. While it does not answer, what it said last holds; mail
+    of users of whom it never said anything waits. Default: none."""
     on_down: Literal["wait", "move"] = "wait"
     """When a back end does not answer: mail of its users `wait`s in the queue, or goes to others meanwhile
     (`move`), which is right only where all back ends have the same mailboxes."""

@@ -28,6 +28,12 @@ def check_directors(config: Config, findings: Findings) -> None:
                 )  # fmt: skip
             elif backend in director.backends[:index]:
                 findings.add(where, f'found "{backend}" again', "each back end once")
+        if director.users and director.users not in config.tables:
+            near = closest(director.users, config.tables)
+            findings.add(
+                (*path, "users"), f'found "{director.users}"', "the name of a [tables.NAME]",
+                suggestion=f'"{near}"' if near else "",
+            )  # fmt: skip
         if not findings.is_sound((*path, "weights")) or not director.weights:
             continue
         if len(director.weights) != len(director.backends):

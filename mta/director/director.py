@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mta.delivery.outcome import NextHop
+from mta.director.places import Places
 from mta.director.spread import choose
 from mta.director.state import DirectorState
 from mta.reply import Reply
@@ -13,6 +14,10 @@ from mta.reply import Reply
 UNKNOWN = Reply(
     451, "4.3.5", "It is not known yet which mail store has this mailbox", "director: state not read"
 )
+UNTOLD = Reply(
+    451, "4.3.5", "It is not known at the moment which mail store has this mailbox",
+    "director: the table of users does not answer",
+)  # fmt: skip
 NOBODY = Reply(
     451, "4.3.5", "No mail store takes this mailbox at the moment", "director: no back end has a weight"
 )
@@ -31,6 +36,8 @@ class Director:
     """Users whose back end the administrator's table says, in normal form; they come first."""
     is_down: Callable[[str], bool] = lambda name: False
     """Tells whether a back end is known to be down, where its users go to others meanwhile."""
+    places: Places | None = None
+    """Somebody else's word, after that of the table and before all others."""
     state: DirectorState | None = None
     _weights: dict[str, int] = field(default_factory=dict)
     _remembered: dict[str, str] = field(default_factory=dict)
@@ -44,8 +51,13 @@ class Director:
         self._remembered.clear()
         return True
 
+    async def find(self, user: str) -> None:
+        """Know before `hop` what others say of a user."""
+        if self.places is not None:
+            await self.places.learn(user)
+
     def place(self, user: str) -> str:
-        """The back end of a user, "" when nobody takes it. Needs a state."""
+        """The back end of a user whom `places` does not know, "" when nobody takes it. Needs a state."""
         assert self.state is not None
         told = self.table().get(user) or self.state.moved.get(user)
         if told:
@@ -64,5 +76,11 @@ class Director:
         """Where mail of a user goes now."""
         if self.state is None:
             return UNKNOWN
+        if self.places is not None and user not in self.table():
+            told = self.places.get(user)
+            if told is None:
+                return UNTOLD
+            if told:
+                return NextHop(f"backend:{told}")
         found = self.place(user)
         return NextHop(f"backend:{found}") if found else NOBODY

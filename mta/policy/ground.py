@@ -48,11 +48,16 @@ class DomainRule:
 
     def base(self, address: Address) -> Address:
         """The address without its detail."""
-        if self.subaddress_delimiters:
-            user, detail = split_subaddress(address.local, self.subaddress_delimiters)
-            if detail is not None:
-                return address.with_local(user)
-        return address
+        return without_detail(address, self.subaddress_delimiters)
+
+
+def without_detail(address: Address, delimiters: str) -> Address:
+    """An address without what follows one of the delimiters."""
+    if delimiters:
+        user, detail = split_subaddress(address.local, delimiters)
+        if detail is not None:
+            return address.with_local(user)
+    return address
 
 
 @dataclass(slots=True, frozen=True)

@@ -212,6 +212,8 @@ class Attempts:
         here: list[int] = []
         decided: list[tuple[int, Outcome]] = []
         moved: list[Change] = []
+        if self._naming.find is not None:
+            await self._naming.find(list(recipients.values()))
         for position, recipient in recipients.items():
             hop = self._route(session, envelope, recipient)
             if isinstance(hop, Reply):

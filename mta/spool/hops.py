@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mailqueue.schedule import Limits, Rate, Result
 from mta.delivery.outcome import NextHop, Outcome
+from mta.envelope import Recipient
 from mta.net.outbound import CANCELLED
 from mta.smtp.mailing import NOT_WANTED
 
@@ -81,6 +82,8 @@ class Naming:
     """From the next hop as the queue keeps it to the name of its site, as far as that is known."""
     prepare: Callable[[NextHop, float], Awaitable[None]] = _known
     """Find out a next hop's site by a deadline (loop time)."""
+    find: Callable[[Sequence[Recipient]], Awaitable[None]] | None = None
+    """Learn what has to be known before recipients are routed; None where nothing has."""
 
     def site(self, hop: NextHop) -> str:
         """The name under which the limits of a next hop are kept now."""

@@ -9,6 +9,8 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.dialog.backend import ScriptedStore
 from tests.dialog.server import Server, run, serving
 
@@ -121,5 +123,36 @@ def test_administrators_move_users_and_drain_back_ends(tmp_path: Path) -> None:
             assert second.pop(user) == "c"
             for other, place in second.items():
                 assert place == first[other] if first[other] != "b" else place in ("a", "c")
+
+    run(main)
+
+
+def test_back_ends_come_and_go(tmp_path: Path) -> None:
+    """`remove` and `add`: a back end that leaves gives away its own users only, and gets them back."""
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            found = await stores(stack)
+            server = await stack.enter_async_context(serving(tmp_path, more=sections(found), queue=QUEUE))
+            await send(server, USERS)
+            first = where(found)
+            directors = server.daemon._directors
+            assert directors is not None
+
+            async def changed(*words: str) -> dict[str, set[str]]:
+                before = directors["stores"].state
+                assert "Weight" in await asyncio.to_thread(tamis, tmp_path, *words)
+                await until(lambda: directors["stores"].state != before)
+                for store in found.values():
+                    store.delivered.clear()
+                await send(server, USERS)
+                return where(found)
+
+            without = await changed("remove", "b")
+            for user, places in without.items():
+                assert places == first[user] if first[user] != {"b"} else places < {"a", "c"}
+            assert await changed("add", "b") == first
+            with pytest.raises(AssertionError, match=r"no \[backends.d\]"):
+                await asyncio.to_thread(tamis, tmp_path, "add", "d")
 
     run(main)
