@@ -67,6 +67,7 @@ def milter_settings(settings: config.Config) -> MilterSettings:
             if (names := tuple(serving(settings.milters, listener.name)))
         },
         settings.process.spill_directory or None,
+        frozenset(name for name, one in settings.milters.items() if one.authentication_results),
     )
 
 

@@ -95,7 +95,10 @@ def build_programs(settings: config.Config, complain: Callable[[str, str, str], 
         from mta.policy.external.policyservers import PolicyServers
 
         programs.policy_servers = PolicyServers(
-            policy_services(settings), programs.pending, destination(settings)
+            policy_services(settings),
+            programs.pending,
+            destination(settings),
+            {name: one.authentication for name, one in settings.policy_servers.items()},
         )
     if settings.scanners:
         from mta.assembly_filters import scanner_settings

@@ -149,8 +149,7 @@ class Receiver:
         self._answered = None
         if last is not None and error is not None:
             now = self._reception.clock()
-            each = last.answer.each
-            pairs = zip(last.envelope.recipients, each, strict=True)
+            pairs = zip(last.envelope.recipients, last.answer.each, strict=True)
             delivered = [one for to, reply in pairs if reply.is_positive for one in to.behind]
             if now - last.when <= UNSURE and delivered:
                 remember = self._reception.transactions.remember
@@ -366,8 +365,7 @@ class Receiver:
 
     def _is_there(self) -> bool:
         """False once the client is gone: `lost` may come before the coroutine of a message has begun."""
-        connection = self._connection
-        return connection is not None and connection.alive
+        return self._connection is not None and self._connection.alive
 
     def _forget_results(self) -> None:
         """What was found out about a message keeps the message in memory."""

@@ -23,6 +23,10 @@ class TlsInfo:
     """Common name or first name of a verified client certificate, "" if none."""
     peer_names: tuple[str, ...] = ()
     """E-mail and DNS names of the verified client certificate."""
+    peer_issuer: str = ""
+    """Common name, or else the organisation, of who has issued that certificate."""
+    peer_key_fingerprint: str = ""
+    """SHA-256 of the public key (SubjectPublicKeyInfo) of the certificate in hex, "" if none was sent."""
     peer_fingerprint: str = ""
     """SHA-256 of the client certificate in hex, "" if none was sent."""
 

@@ -18,7 +18,7 @@ from functools import partial
 from mailmilter import requests
 from mailmilter.connection import Milter, MilterConnection, MilterPool, run_stage
 from mailmilter.constants import Command, Protocol, Stage
-from mailmilter.macros import Values
+from mailmilter.macros import Values, bare
 from mailmilter.message import BodyStore, Message
 from mailmilter.requests import Client, macro_packet
 from mailmilter.session import Request
@@ -121,6 +121,17 @@ class MilterChain:
     def wants_rejected(self) -> bool:
         """True when a milter asked to hear of recipients that the MTA refuses (SMFIP_RCPT_REJ)."""
         return any(_has(member, Protocol.REJECTED_RCPT) for member in self._members)
+
+    def asked(self, *stages: Stage) -> set[str]:
+        """The macros that are sent at some stages, by bare name: what filters chose, or our lists."""
+        found: set[str] = set()
+        for member in self._members:
+            connection = member.connection
+            agreement = connection.session.agreement if connection is not None else None
+            for stage in stages:
+                names = agreement.symbols.get(stage) if agreement is not None else None
+                found.update(member.milter.macros.get(stage, ()) if names is None else names)
+        return {bare(name) for name in found}
 
     # The stages of a session.
 

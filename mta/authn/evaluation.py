@@ -269,6 +269,11 @@ class Authentication:
         """As far as it was asked for."""
         return self._dmarc.value
 
+    @property
+    def authserv_id(self) -> str:
+        """Our name in Authentication-Results."""
+        return self._evaluator.settings.hostname
+
     # --- finding out -------------------------------------------------------------------------------
 
     def _is_on(self, method: str) -> bool:

@@ -27,6 +27,8 @@ class IprevResult:
     """The first name that leads back, lower case, without the final dot; "" when none does."""
     secure: bool = False
     """True when DNSSEC vouches for both ways."""
+    reverse: str = ""
+    """The first name of the address, whether it leads back or not; "" when there is none."""
 
     @property
     def passed(self) -> bool:
@@ -48,13 +50,16 @@ async def check(resolver: Resolver, client: str, *, deadline: float) -> IprevRes
         address = address.ipv4_mapped
     properties = {"policy.iprev": str(address)}
 
+    first = ""
+
     def end(result: Result, reason: str, name: str = "", secure: bool = False) -> IprevResult:
-        return IprevResult(MethodResult("iprev", result, reason, properties), name, secure)
+        return IprevResult(MethodResult("iprev", result, reason, properties), name, secure, first)
 
     reverse = await resolver.query(address.reverse_pointer, "PTR", deadline)
     if not reverse.usable:
         return end(Result.TEMPERROR, f"name of the address: {reverse.reason}")
     names = list(dict.fromkeys(str(name).lower() for name in plain_records(reverse, "PTR")))[:MAX_NAMES]
+    first = names[0] if names else ""
     if not names:
         return end(Result.PERMERROR, "the address has no name")
     rdtype = "A" if address.version == 4 else "AAAA"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from mta.config.authentication import Check
 from mta.config.inbound import Count, Timeout
 from mta.config.notation import Connect, Name, Path, Size
 from mta.config.outbound import NextHopLimits
@@ -59,6 +60,9 @@ class Milter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Macros sent with the header and its end."""
     end_of_message_macros: tuple[MacroName, ...] = ()
     """Macros sent with the body and the end of the message."""
+    authentication_results: bool = False
+    """Show it our Authentication-Results as the first field of the header, with all results of
+    `[authentication]`: opendmarc and others read them there. It is shown only, we write it in any case."""
 
 
 class PolicyServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +82,10 @@ class PolicyServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Questions that one worker asks at a time; others wait."""
     down_time: Annotated[Timeout, Meta(le=3600)] = 5.0
     """How long, after a question has failed, others fail at once while one tries again."""
+    authentication: tuple[Check, ...] = ("iprev",)
+    """Results of sender authentication that it is told, found out for it when they are not known: the name
+    of the client, `spf_result` from MAIL on, the others at the end of the message. What is switched off
+    in `[authentication]` is not known."""
 
 
 class ContentFilter(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -117,6 +117,17 @@ def subject_and_names(certificate_der: bytes) -> tuple[str, tuple[str, ...]]:
     return subject, printable
 
 
+def issuer_and_key(certificate_der: bytes) -> tuple[str, str]:
+    """Who has issued a certificate (common name or organisation), and SHA-256 of its public key in hex."""
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    issuer = ""
+    for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
+        for one in certificate.issuer.get_attributes_for_oid(oid):
+            issuer = issuer or (str(one.value) if str(one.value).isprintable() else "")
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return issuer, hashlib.sha256(key).hexdigest()
+
+
 def _read(path: str, read: ReadFile) -> bytes:
     try:
         return read(path)

@@ -67,10 +67,11 @@ def tls_info(ssl_object: ssl.SSLObject) -> TlsInfo:
     if ssl_object.context.verify_mode != ssl.CERT_NONE:
         der = ssl_object.getpeercert(binary_form=True)
         if der:
-            from mta.net.certcheck import subject_and_names  # see the module text
+            from mta.net.certcheck import issuer_and_key, subject_and_names  # see the module text
 
             info.peer_fingerprint = hashlib.sha256(der).hexdigest()
             info.peer_subject, info.peer_names = subject_and_names(der)
+            info.peer_issuer, info.peer_key_fingerprint = issuer_and_key(der)
     return info
 
 

@@ -21,6 +21,10 @@ from mta.net.tls import (
     served_certificate,
     tls_info,
 )
+from mta.policy.external.policyservers import request_of
+from mta.policy.milter.macros import Moment, values
+from mta.policy.sieve.facts import Facts
+from mta.session import Session
 from tests.peers.certificates import Authority, authority
 from tests.peers.handshake import Handshake, client_with_certificate
 
@@ -151,6 +155,15 @@ def test_client_certificates(ca: Authority, version: ssl.TLSVersion, asked: str 
     assert info.peer_subject == "Alice"
     assert set(info.peer_names) == {"alice@example.org", "pc.example.org"}
     assert info.peer_fingerprint == hashlib.sha256(der).hexdigest()
+    assert info.peer_issuer.startswith("trustme")
+    assert len(info.peer_key_fingerprint) == 64
+    assert info.peer_key_fingerprint != info.peer_fingerprint
+    session = Session("s", "smtp", "smtp", "192.0.2.1", tls=info)
+    assert values(Moment(session, "mx.test"))["cert_issuer"] == info.peer_issuer
+    told = request_of(Facts("connect", session, "mx.test"))
+    assert (told.ccert_issuer, told.ccert_pubkey_fingerprint) == (
+        info.peer_issuer, info.peer_key_fingerprint,
+    )  # fmt: skip
     # A client without one is let in,
     assert tls_info(Handshake(server, asked, version=version).server).peer_fingerprint == ""
     # unless it is required,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mailmilter.policy import Decision, Kind, PolicyClient, PolicyRequest, PolicyService
 from mta.address import Address, AddressError, parse_address
 from mta.policy.external.pending import Pending
+from mta.policy.findings import client_name, find_out, results, reverse_name
 from mta.policy.sieve.facts import Facts
 from mta.reply import Reply
 from mta.trace import PRODUCT
@@ -34,6 +35,9 @@ class Told:
     """For the log."""
 
 
+NOTHING_WANTED: Mapping[str, Collection[str]] = {}
+
+
 class PolicyServers:
     """The policy servers of a worker."""
 
@@ -42,8 +46,13 @@ class PolicyServers:
         services: Mapping[str, PolicyService],
         pending: dict[str, Pending],
         transports: Callable[[str], str],
+        wanted: Mapping[str, Collection[str]] = NOTHING_WANTED,
     ) -> None:
-        """`pending` is by session; `transports` gives our name for a destination of FILTER, "" for none."""
+        """`pending` is by session; `transports` gives our name for a destination of FILTER, "" for none.
+
+        `wanted` are the methods of sender authentication that each server is told of.
+        """
+        self._wanted = wanted
         self._clients = {name: PolicyClient(service) for name, service in services.items()}
         self._pending = pending
         self._transport = transports
@@ -55,6 +64,7 @@ class PolicyServers:
 
     async def ask(self, name: str, facts: Facts) -> Told:
         """Ask about what is known at a stage."""
+        await find_out(facts.session, self._wanted.get(name, ()))
         reply = await self._clients[name].ask(request_of(facts))
         told = self._apply(name, reply.decision, facts)
         return Told(told.reply, told.disconnects, reply.failure, told.note) if reply.failure else told
@@ -127,14 +137,13 @@ def request_of(facts: Facts) -> PolicyRequest:
     if recipient is None and at_end and len(recipients) == 1:
         recipient = recipients[0]
     size = 0 if envelope is None else envelope.size
-    name = session.client_name or "unknown"
     state = STATES[facts.stage]
     return PolicyRequest(
         "HELO" if state == "EHLO" and not session.esmtp else state,
         protocol_name="ESMTP" if session.esmtp else "SMTP",
         client_address="" if session.client_address == "unix" else session.client_address,
-        client_name=name,
-        reverse_client_name=name,
+        client_name=client_name(session) or "unknown",
+        reverse_client_name=reverse_name(session) or "unknown",
         client_port=str(session.client_port),
         server_address=session.server_address,
         server_port=str(session.server_port),
@@ -149,6 +158,8 @@ def request_of(facts: Facts) -> PolicyRequest:
         sasl_username=session.user,
         sasl_sender="" if envelope is None or envelope.auth is None else envelope.auth,
         ccert_subject="" if tls is None else tls.peer_subject,
+        ccert_issuer="" if tls is None else tls.peer_issuer,
+        ccert_pubkey_fingerprint="" if tls is None else tls.peer_key_fingerprint,
         ccert_fingerprint="" if tls is None else tls.peer_fingerprint,
         encryption_protocol="" if tls is None else tls.version,
         encryption_cipher="" if tls is None else tls.cipher,
@@ -162,9 +173,4 @@ def _results(facts: Facts) -> dict[str, str]:
     found = {"listener": facts.session.listener}
     if facts.session.tls is not None:
         found["tls_sni"] = facts.session.tls.sni
-    authentication = facts.session.authentication
-    transaction = authentication.transaction if authentication is not None else None
-    if transaction is not None and facts.envelope is not None:
-        for one in transaction.known():
-            found.setdefault(f"{one.method}_result", str(one.result))
-    return found
+    return found | {f"{method}_result": result for method, result in results(facts.session).items()}

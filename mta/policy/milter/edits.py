@@ -67,10 +67,18 @@ class Changes:
 
 
 def shown_to_milters(
-    message: Message, recipients: Sequence[Recipient], above: bytes, missing: bytes
+    message: Message,
+    recipients: Sequence[Recipient],
+    above: bytes,
+    missing: bytes,
+    shown: Field | None = None,
 ) -> Edited:
-    """The message as milters see it; `above` and `missing` are fields before and behind all others."""
-    fields = [*split_fields(above), OWN, *split_fields(message.render_header()), *split_fields(missing)]
+    """The message as milters see it; `above` and `missing` are fields before and behind all others.
+
+    `shown` is a field of ours below the trace field, which is there only for them to see.
+    """
+    own = [OWN] if shown is None else [OWN, shown]
+    fields = [*split_fields(above), *own, *split_fields(message.render_header()), *split_fields(missing)]
 
     def body() -> Iterator[bytes]:
         try:

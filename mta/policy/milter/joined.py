@@ -16,13 +16,15 @@ from mailmilter.chain import MilterChain, Result
 from mailmilter.connection import Milter, MilterPool
 from mailmilter.constants import Stage
 from mailmilter.macros import Values
+from mailmilter.message import Field
 from mailmilter.values import SHUTDOWN, Quarantine, Ruling
 from mailmilter.values import Verdict as MilterVerdict
 from mta.address import Address
 from mta.content import MEMORY_LIMIT
 from mta.envelope import Envelope, Recipient
+from mta.policy.findings import METHODS, find_out, results_field
 from mta.policy.milter.edits import BodyBuffer, Changes, EditError, changes_of, shown_to_milters
-from mta.policy.milter.macros import Moment, client_of, octets, values, words
+from mta.policy.milter.macros import RESULTS, Moment, client_of, octets, values, words
 from mta.policy.verdict import Orders
 from mta.reply import Reply
 from mta.session import Session
@@ -32,6 +34,8 @@ T = TypeVar("T")
 
 GONE = Reply(451, "4.3.0", "the session is over", "the client has gone")
 BAD_EDIT = Reply(451, "4.7.1", "Service unavailable - try again later")
+NAME = frozenset(("iprev",))
+"""What is asked about each client with milters: CONNECT tells its name."""
 CLOSING = frozenset((Ruling.SHUTDOWN, Ruling.CONNECTION_FAILURE))
 
 
@@ -44,6 +48,8 @@ class Surroundings:
     complain: Callable[[str, str, str], None]
     """Told of trouble: what it is, the session, the text."""
     spill_directory: str | None = None
+    shown: frozenset[str] = frozenset()
+    """Names of the milters that see our Authentication-Results in the header."""
 
 
 class Joined:
@@ -89,28 +95,40 @@ class Joined:
         self._refused: dict[str, Reply] = {}
 
     def _values(self, stage: Stage) -> Values:
-        return values(self._moment)
+        if self._session.authentication is None:
+            return values(self._moment)
+        return values(self._moment, RESULTS.keys() & self.chain.asked(stage))
+
+    async def _find_out(self, *stages: Stage) -> None:
+        """What the macros of some stages tell of sender authentication, if milters ask for it."""
+        if self._session.authentication is not None:
+            asked = RESULTS.keys() & self.chain.asked(*stages)
+            await find_out(self._session, {method for name in asked for method in RESULTS[name]})
 
     # --- the stages of a session; each gives the reply that refuses it, or None --------------------------
 
     async def connect(self) -> Reply | None:
         """The client is there."""
         self._is_late = False
+        await find_out(self._session, NAME)
         return await self._ask(lambda: self.chain.connect(client_of(self._session)))
 
     async def helo(self) -> Reply | None:
         """EHLO, HELO or LHLO."""
         self._moment.steady.clear()
+        await self._find_out(Stage.HELO)
         return await self._ask(lambda: self.chain.helo(self._session.helo))
 
     async def mail(self, envelope: Envelope, sender: Address) -> Reply | None:
         """MAIL with the sender that the client gave."""
         self._meet(envelope, sender)
+        await self._find_out(Stage.MAIL)
         return await self._ask(lambda: self.chain.mail(octets(sender), tuple(words(envelope.parameters))))
 
     async def rcpt(self, recipient: Recipient, address: Address, next_hop: str) -> Reply | None:
         """RCPT with the address that the client gave, for a recipient that we accept."""
         self._name(address, next_hop)
+        await self._find_out(Stage.RCPT)
         return await self._ask(lambda: self.chain.rcpt(octets(address), tuple(words(recipient.parameters))))
 
     async def rejected(self, recipient: Recipient, address: Address, refusal: Reply) -> None:
@@ -124,6 +142,7 @@ class Joined:
 
     async def data(self) -> Reply | None:
         """DATA or the first BDAT."""
+        await self._find_out(Stage.DATA)
         return await self._ask(self.chain.data)
 
     async def unknown(self, line: bytes) -> Reply | None:
@@ -159,6 +178,7 @@ class Joined:
         chain = self.chain
         if stage == "connect":
             return
+        await find_out(self._session, NAME)
         await chain.connect(client_of(self._session))
         if stage == "helo":
             return
@@ -190,7 +210,9 @@ class Joined:
 
         What else they want is kept for `orders`. `missing` are header fields that are to be added.
         """
-        edited = shown_to_milters(message, recipients, self._above, missing)
+        await self._find_out(Stage.END_OF_HEADERS, Stage.END_OF_MESSAGE)
+        shown = await self._results_field(names)
+        edited = shown_to_milters(message, recipients, self._above, missing, shown)
         fields = [] if missing else list(edited.fields)  # what is missing is an edit in any case
         spill = self._around.spill_directory
         result = await self._guarded(lambda: self.chain.message(edited, lambda: BodyBuffer(spill), names))
@@ -200,6 +222,9 @@ class Joined:
         reply = self._heard(result)
         if reply is not None or self.discarded:
             return reply, None
+        if shown is not None:
+            edited.fields[:] = [one for one in edited.fields if one is not shown]
+            fields = [one for one in fields if one is not shown]
         work = (result.edits, edited, fields, message, recipients, self._around.hostname)
         try:
             if edited.body_replaced and message.size > MEMORY_LIMIT:
@@ -213,6 +238,14 @@ class Joined:
         if changes.message is not None:
             self._above = changes.above
         return None, changes.message
+
+    async def _results_field(self, names: Collection[str]) -> Field | None:
+        """Our Authentication-Results, where one of the milters is to see it; we write it when all is over."""
+        if self._session.authentication is None or not self._around.shown & set(names):
+            return None
+        await find_out(self._session, METHODS)
+        value = results_field(self._session)
+        return Field(b"Authentication-Results", b" " + value.encode("utf-8", "replace")) if value else None
 
     def ordered(self, orders: Orders, envelope: Envelope, message: Message | None) -> Orders:
         """The orders of the policy, with what milters want; `message` is the edited one, if it is."""

@@ -6,19 +6,27 @@ the transaction in our log and in Received, and is known from MAIL on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import mta
 from mailmilter.requests import LOCAL, Client, Family
 from mta.address import Address
 from mta.envelope import Envelope
+from mta.policy.findings import METHODS, client_name, results, results_field, reverse_name
 from mta.reply import Reply
 from mta.session import Session
 
 UNKNOWN = "unknown"
 """The name of a client whose name is not known, as Postfix has it."""
 VERSION = f"Tamis {mta.__version__}"
+RESULTS = {f"{method}_result": frozenset((method,)) for method in METHODS} | {
+    "auth_results": METHODS,
+    "client_name": frozenset(("iprev",)),
+    "client_ptr": frozenset(("iprev",)),
+    "_": frozenset(("iprev",)),
+}
+"""Macros that tell what sender authentication has found, and the methods that they need."""
 _MAILERS = {"backend": "lmtp", "relay": "relay", "filter": "smtp"}
 """What Postfix calls such next hops in its default configuration."""
 
@@ -42,11 +50,15 @@ class Moment:
     """What does not change until the next HELO, STARTTLS or AUTH; empty: to be made."""
 
 
-def values(moment: Moment) -> dict[str, str]:
-    """All macros that have a value now, by bare name."""
+def values(moment: Moment, asked: Collection[str] = ()) -> dict[str, str]:
+    """All macros that have a value now, by bare name; of `RESULTS` those that are `asked` for."""
     if not moment.steady:
         moment.steady.update(_steady(moment.session, moment.hostname))
     found = dict(moment.steady)
+    if asked:
+        found |= {f"{method}_result": result for method, result in results(moment.session).items()}
+        if "auth_results" in asked and (field := results_field(moment.session)):
+            found["auth_results"] = field
     session, envelope = moment.session, moment.envelope
     if envelope is None or moment.sender is None:
         return found
@@ -72,9 +84,11 @@ def values(moment: Moment) -> dict[str, str]:
 
 
 def _steady(session: Session, hostname: str) -> dict[str, str]:
-    name, address = session.client_name or UNKNOWN, session.client_address
+    name, address = client_name(session) or UNKNOWN, session.client_address
+    reverse = reverse_name(session) or UNKNOWN
     if address == "unix":
         name, address = LOCAL.name, LOCAL.address
+        reverse = name
     found = {
         "j": hostname,
         "v": VERSION,
@@ -84,7 +98,7 @@ def _steady(session: Session, hostname: str) -> dict[str, str]:
         "daemon_port": str(session.server_port),
         "client_addr": address,
         "client_name": name,
-        "client_ptr": name,
+        "client_ptr": reverse,
         "client_port": str(session.client_port),
     }
     tls = session.tls
@@ -92,6 +106,8 @@ def _steady(session: Session, hostname: str) -> dict[str, str]:
         found |= {"tls_version": tls.version, "cipher": tls.cipher, "cipher_bits": str(tls.bits)}
         if tls.peer_subject:
             found["cert_subject"] = tls.peer_subject
+        if tls.peer_issuer:
+            found["cert_issuer"] = tls.peer_issuer
     if session.user:
         found |= {"auth_authen": session.user, "auth_type": session.auth_mechanism}
     return found
@@ -103,7 +119,7 @@ def client_of(session: Session) -> Client:
     if address == "unix":
         return LOCAL
     family = Family.INET6 if ":" in address else Family.INET
-    return Client(session.client_name, family, session.client_port, address)
+    return Client(client_name(session), family, session.client_port, address)
 
 
 def octets(address: Address) -> bytes:

@@ -22,6 +22,8 @@ class MilterSettings:
     always: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the milters that take part from the beginning, by listener."""
     spill_directory: str | None = None
+    shown: frozenset[str] = frozenset()
+    """Names of the milters that see our Authentication-Results in the header."""
 
 
 class Milters:
@@ -31,7 +33,9 @@ class Milters:
         """`complain` is told of trouble: what it is, the session, the text."""
         self._pool = MilterPool()
         self._milters = settings.milters
-        self._around = Surroundings(settings.hostname, self._pool, complain, settings.spill_directory)
+        self._around = Surroundings(
+            settings.hostname, self._pool, complain, settings.spill_directory, settings.shown
+        )
         self._always = {
             listener: tuple(settings.milters[name] for name in names)
             for listener, names in settings.always.items()
