@@ -362,7 +362,7 @@ def _make_directories(plan: Plan) -> None:
         except FileExistsError:
             continue
         if plan.account is not None and os.geteuid() == 0:
-            os.chown(path, plan.account.uid, plan.account.gid)
+            os.chown(path, plan.account.uid, plan.account.gid, follow_symlinks=False)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

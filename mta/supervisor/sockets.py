@@ -89,7 +89,8 @@ class ListeningSockets:
                         self._open[key] = self._open_endpoint(endpoint, listen.backlog)
                         added.add(key)
                     elif self._open[key].endpoint != endpoint and isinstance(endpoint, UnixPath):
-                        _set_access(endpoint)
+                        _set_owner(endpoint)
+                        os.chmod(endpoint.path, endpoint.mode)  # we are not root any more
                         self._open[key].endpoint = endpoint
                 except OSError as problem:
                     problems.append(
@@ -219,8 +220,9 @@ def _open_unix(endpoint: UnixPath, backlog: int) -> tuple[socket.socket, tuple[i
     with ExitStack() as on_failure:
         sock = on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         sock.setblocking(False)
-        # The umask of the whole process: the supervisor has one thread and does nothing else here.
-        before = os.umask(0o777)
+        # The umask of the whole process: the supervisor has one thread and does nothing else here. It makes
+        # the mode, for a chmod by root in a folder of somebody else may hit what a link there leads to.
+        before = os.umask(0o777 & ~endpoint.mode)
         try:
             sock.bind(endpoint.path)
         finally:
@@ -228,16 +230,15 @@ def _open_unix(endpoint: UnixPath, backlog: int) -> tuple[socket.socket, tuple[i
         made = os.lstat(endpoint.path)
         inode = (made.st_dev, made.st_ino)
         on_failure.callback(_remove, endpoint.path, inode)
-        _set_access(endpoint)
+        _set_owner(endpoint)
         sock.listen(backlog)
         on_failure.pop_all()
     return sock, inode
 
 
-def _set_access(endpoint: UnixPath) -> None:
+def _set_owner(endpoint: UnixPath) -> None:
     if endpoint.uid != -1 or endpoint.gid != -1:
         os.chown(endpoint.path, endpoint.uid, endpoint.gid, follow_symlinks=False)
-    os.chmod(endpoint.path, endpoint.mode)
 
 
 def _remove_stale(path: str) -> None:

@@ -9,10 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, UnixPath
+from mta.supervisor.core import _make_directories
+from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, Plan, UnixPath
+from mta.supervisor.privileges import Account
 from mta.supervisor.sockets import ListenError, ListeningSockets, inherited_sockets
 from tests.peers.needs import needs_ipv6
 from tests.peers.ports import free_port
@@ -201,3 +205,36 @@ def test_descriptor_that_does_not_listen_is_refused() -> None:
 
 def test_nothing_is_inherited_without_the_variables() -> None:
     assert inherited_sockets({}) == {}
+
+
+def test_what_a_link_leads_to_keeps_its_mode(
+    book: ListeningSockets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder may be the server's own: who has broken into it must not use root's start to go further."""
+    path, victim = tmp_path / "lmtp", tmp_path / "victim"
+    victim.touch(0o600)
+
+    def swap(name: str, uid: int, gid: int, *, follow_symlinks: bool = True) -> None:
+        assert not follow_symlinks
+        os.unlink(name)
+        os.symlink(victim, name)
+
+    monkeypatch.setattr(os, "chown", swap)
+    book.prepare([listen(UnixPath(str(path), 0o666, uid=65534, gid=65534))])
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+
+def test_a_folder_that_became_a_link_is_not_given_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, bool]] = []
+
+    def note(name: str, uid: int, gid: int, *, follow_symlinks: bool = True) -> None:
+        given.append((name, follow_symlinks))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", note)
+    path = str(tmp_path / "a" / "b")
+    plan = SimpleNamespace(directories=(path,), account=Account("nobody", 65534, 65534, ()))
+    _make_directories(cast(Plan, plan))
+    assert given == [(path, False)]
