@@ -1,8 +1,8 @@
 """`tamis director`: users and the mail stores that have their mailboxes, on all nodes.
 
-Changes are kept in the queue's store, from where every worker takes them within director.NAME.refresh. They
-need no running server. Exit statuses: 0 done, 1 refused or the store does not answer, 78 the configuration is
-wrong.
+Changes are kept in the queue's store (or in director.NAME.changes), from where every worker takes them within
+director.NAME.refresh. They need no running server. Exit statuses: 0 done, 1 refused or the store does not
+answer, 78 the configuration is wrong.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mailqueue.store.base import Store, StoreError
+from mailqueue.store.base import StoreError
 from mta import config
 from mta.address import AddressError, parse_address
-from mta.daemon_director import backend_names, configured_weights, read_users
+from mta.daemon_director import backend_names, configured_weights, open_states, read_users
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_tables
 from mta.director import shared, state
 from mta.director.director import Director
 from mta.director.places import Places
+from mta.director.shared import States
 from mta.director.state import DirectorState, Refused
 from mta.policy.watched import TableError
 from mta.queue_stores import become_server_user, opened_stores, read_configuration
@@ -68,10 +69,10 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
         settings, found = chosen(name)
         weights = configured_weights(settings.director[found])
 
-        async def work(store: Store) -> DirectorState:
+        async def work(store: States) -> DirectorState:
             return await shared.change(store, found, lambda old: act(old, weights, settings))
 
-        _show(found, weights, _on_store(settings, work))
+        _show(found, weights, _on_store(settings, found, work))
 
     @app.command()
     def status(
@@ -80,7 +81,7 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
         """Show weights and moved users."""
         settings, found = chosen(name)
         weights = configured_weights(settings.director[found])
-        _, now = _on_store(settings, lambda store: shared.read(store, found))
+        _, now = _on_store(settings, found, lambda store: shared.read(store, found))
         if as_json:
             facts = {"director": found, "weights": now.effective(weights), "moved": now.moved}
             typer.echo(json.dumps(facts, indent=2))
@@ -101,7 +102,7 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
             director.table = lambda: users
         key = _user(user)
 
-        async def look(store: Store) -> str:
+        async def look(store: States) -> str:
             _, now = await shared.read(store, found)
             director.apply(now)
             if section.users:
@@ -110,7 +111,7 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
                     return told
             return director.place(key)
 
-        typer.echo(_on_store(settings, look) or "nobody")
+        typer.echo(_on_store(settings, found, look) or "nobody")
 
     @app.command()
     def add(backend: Backend, weight: Weight = 100, name: NameOption = "") -> None:
@@ -172,14 +173,20 @@ def _show(name: str, configured: Mapping[str, int], now: DirectorState) -> None:
     Console().print(table)
 
 
-def _on_store(settings: config.Config, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+def _on_store(settings: config.Config, name: str, work: Callable[[States], Coroutine[Any, Any, T]]) -> T:
     async def run() -> T:
+        if settings.director[name].changes:
+            states = open_states(settings.director[name])
+            try:
+                return await work(states)
+            finally:
+                await states.close()
         async with opened_stores(settings, new=True) as store:
             return await work(store)
 
     try:
         return asyncio.run(run())
-    except (Refused, QueueProblem, StoreError) as error:
+    except (Refused, QueueProblem, StoreError, ValueError, OSError) as error:
         _refuse(str(error))
 
 

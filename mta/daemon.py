@@ -162,6 +162,8 @@ class Daemon:
         await self._ledger.close()
         if self._tables is not None:
             await self._tables.close()
+        if self._directors is not None:
+            await self._directors.close()
         if self._dmarc_reports is not None:
             await self._dmarc_reports.close()
         if self._resolver is not None:

@@ -8,21 +8,24 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mailqueue.store.base import Store, StoreError
+from mailqueue.store.base import StoreError
 from mta import config, log
 from mta.address import AddressError, domain_key, parse_address
 from mta.delivery.fixed import FixedTransport
 from mta.director.director import Director
 from mta.director.places import Places
-from mta.director.shared import read
+from mta.director.shared import States, read
 from mta.director.state import DirectorState
 from mta.envelope import Recipient
 from mta.policy.ground import without_detail
 from mta.policy.watched import TableError, Watched
 from mta.spool.service import QueueService
 from mta.tables.table import Table
+
+if TYPE_CHECKING:
+    from mta.director.redisstore import RedisStates
 
 FIRST = 5.0
 """Seconds of a start that may go into reading the states; what is not read by then is answered 451."""
@@ -36,6 +39,14 @@ def configured_weights(director: config.Director) -> dict[str, int]:
     """Back ends and weights as the configuration has them."""
     weights = director.weights or (100,) * len(director.backends)
     return dict(zip(director.backends, weights, strict=True))
+
+
+def open_states(section: config.Director) -> RedisStates:
+    """Where the changes of a director are, if not in the queue's store. Raises ValueError and OSError."""
+    from mta.director.redisstore import RedisStates  # the library is loaded where it is used
+
+    file = section.changes_password_file
+    return RedisStates(section.changes, config.read_secret(file) if file else "")
 
 
 def backend_names(settings: config.Config) -> dict[str, str]:
@@ -91,8 +102,13 @@ class Directors(Mapping[str, Director]):
         self._made = {
             name: self._make(name, section, transports) for name, section in settings.director.items()
         }
-        self._store: Callable[[], Store | None] = lambda: None
-        self._silent = False
+        self._queue: QueueService | None = None
+        self._states = {
+            name: open_states(section) for name, section in settings.director.items() if section.changes
+        }
+        self._revisions: dict[str, int] = {}
+        self._silent: set[str] = set()
+        """Directors whose state could not be read the last time."""
 
     def __getitem__(self, name: str) -> Director:
         return self._made[name]
@@ -123,12 +139,16 @@ class Directors(Mapping[str, Director]):
 
     async def begin(self, queue: QueueService | None) -> Coroutine[Any, Any, None]:
         """Read the states if they can be had soon; returns what goes on reading them, to be run as a task."""
-        if queue is not None:
-            self._store = lambda: queue.store
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FIRST):
-                    await self._look()
+        self._queue = queue
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST):
+                await self._look()
         return self._follow()
+
+    async def close(self) -> None:
+        """Give connections back."""
+        for states in self._states.values():
+            await states.close()
 
     async def _follow(self) -> None:
         usual = min(section.refresh for section in self._settings.director.values())
@@ -139,21 +159,26 @@ class Directors(Mapping[str, Director]):
 
     async def _look(self) -> None:
         """Read all states once; what cannot be read leaves what was known in force."""
-        store = self._store()
-        if store is None:
-            return
-        try:
-            for name, director in self._made.items():
-                _, state = await read(store, name)
-                if director.apply(state):
-                    weights = state.effective(director.configured)
-                    self._log.info("state", director=name, weights=weights, moved=len(state.moved))
-        except (StoreError, ValueError) as error:
-            if not self._silent:
-                self._log.error("state not read, what was known holds", reason=str(error))
-            self._silent = True
-        else:
-            self._silent = False
+        for name, director in self._made.items():
+            store: States | None = self._states.get(name)
+            if store is None:
+                store = None if self._queue is None else self._queue.store
+            if store is None:
+                continue
+            try:
+                revision, state = await read(store, name)
+                if revision < self._revisions.get(name, 0):
+                    raise ValueError(f"{store.name} has lost revision {self._revisions[name]}")
+            except (StoreError, ValueError) as error:
+                if name not in self._silent:
+                    self._log.error("state not read, what was known holds", director=name, reason=str(error))
+                self._silent.add(name)
+                continue
+            self._silent.discard(name)
+            self._revisions[name] = revision
+            if director.apply(state):
+                weights = state.effective(director.configured)
+                self._log.info("state", director=name, weights=weights, moved=len(state.moved))
 
     def _make(
         self, name: str, section: config.Director, transports: Mapping[str, FixedTransport]
@@ -172,7 +197,7 @@ class Directors(Mapping[str, Director]):
             )  # fmt: skip
         if section.on_down == "move":
             director.is_down = partial(_is_down, transports)
-        if not self._settings.queue.enabled:
+        if not self._settings.queue.enabled and not section.changes:
             director.apply(DirectorState())  # there is no place for another one
         return director
 

@@ -36,3 +36,9 @@ class Director(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     (`move`), which is right only where all back ends have the same mailboxes."""
     refresh: Annotated[Duration, Meta(ge=0.1)] = 10.0
     """How often what `tamis director` has changed is looked for in the queue's store."""
+    changes: str = ""
+    """Where those changes are kept for all nodes, if not in the queue's store: "redis://host:6379/0"
+    ("rediss:" with TLS), which must keep them over its own restarts (appendonly). Default: the queue's
+    store."""
+    changes_password_file: Path = ""
+    """File whose first line is the password for `changes`. It must not be readable by everybody."""

@@ -24,11 +24,16 @@ _DATABASES = {
 
 
 def check_tables(config: Config, findings: Findings) -> None:
-    """Note what is wrong with tables, and with where policy.counters are."""
+    """Note what is wrong with tables, and with where counters and changes of directors are."""
     if config.policy.counters and findings.is_sound(("policy", "counters")):
         here = PolicyTable(type="redis", url=config.policy.counters)
         _extra(("policy",), here, findings, "counters")
         _url(("policy",), here, findings, "counters")
+    for name, director in config.director.items():
+        if director.changes and findings.is_sound(("director", name, "changes")):
+            here = PolicyTable(type="redis", url=director.changes)
+            _extra(("director", name), here, findings, "changes")
+            _url(("director", name), here, findings, "changes")
     for name, table in config.tables.items():
         path: KeyPath = ("tables", name)
         if not findings.is_sound((*path, "type")):

@@ -1,4 +1,4 @@
-"""The state of a director where all nodes see it: in the queue's store, by create-if-absent of revisions.
+"""The state of a director where all nodes see it, in a store, by create-if-absent of revisions.
 
     director/NAME/000000000007        the state after seven changes
 
@@ -8,11 +8,12 @@ change is lost. Old revisions are deleted by who makes new ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import msgspec
 
-from mailqueue.store.base import MissingKey, Store, StoreError
+from mailqueue.store.base import MissingKey, StoreError
 from mta.director.state import DirectorState
 
 PREFIX = "director/"
@@ -23,11 +24,29 @@ TRIES = 20
 _DIGITS = 12
 
 
+class States(Protocol):
+    """Where revisions are kept: what is needed of a `mailqueue.store.base.Store`, and raised as it raises."""
+
+    name: str
+
+    async def put_new(self, key: str, data: bytes) -> bool:
+        """Create one; False when there is another."""
+
+    async def get(self, key: str) -> bytes:
+        """Read one."""
+
+    async def list_after(self, prefix: str) -> list[str]:
+        """The keys under a prefix, in order."""
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Remove some."""
+
+
 def _folder(name: str) -> str:
     return f"{PREFIX}{name}/"
 
 
-async def read(store: Store, name: str) -> tuple[int, DirectorState]:
+async def read(store: States, name: str) -> tuple[int, DirectorState]:
     """The newest revision; 0 and an empty state if there is none. Raises StoreError and ValueError."""
     for _ in range(TRIES):
         keys = await store.list_after(_folder(name))
@@ -44,7 +63,7 @@ async def read(store: Store, name: str) -> tuple[int, DirectorState]:
     raise StoreError(store.name, f"the state of director {name} changes faster than it can be read")
 
 
-async def change(store: Store, name: str, act: Callable[[DirectorState], DirectorState]) -> DirectorState:
+async def change(store: States, name: str, act: Callable[[DirectorState], DirectorState]) -> DirectorState:
     """Change the state. Raises StoreError, and what `act` raises."""
     for _ in range(TRIES):
         revision, state = await read(store, name)
