@@ -18,6 +18,7 @@ import pwd
 import ssl
 import stat
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 from mta.config.locate import KeyPath
 from mta.config.problems import Findings
@@ -265,12 +266,24 @@ def _accounts(config: Config, files: FileCheck) -> None:
 
 
 def _table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
-    if table.file:
-        files.read((*path, "file"), table.file, limit=0)
+    if table.file and files.read((*path, "file"), table.file, limit=0) is not None:
+        _contents(files, (*path, "file"), table)
     if table.password_file:
         _password(files, (*path, "password_file"), table.password_file)
     if table.tls_ca:
         _authorities(files, (*path, "tls_ca"), table.tls_ca)
+
+
+def _contents(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
+    """Aliases are written by hand, and what other servers do with them is not always possible here."""
+    if table.type == "aliases":
+        from mta.policy.watched import TableError
+        from mta.tables.aliases import read_aliases
+
+        try:
+            read_aliases(FilePath(table.file))
+        except TableError as error:
+            files.findings.add(path, str(error), "names and addresses")
 
 
 def _authorities(files: FileCheck, path: KeyPath, file: str) -> None:

@@ -234,6 +234,15 @@ def test_tables(check: Check) -> None:
     ]
 
 
+def test_aliases(tmp_path: Path, check: Check) -> None:
+    text = '[tables.a]\ntype = "aliases"\nfile = "aliases"\n'
+    (tmp_path / "aliases").write_text("root: ann\nnews: |/usr/bin/post\n")
+    (found,) = check(text)
+    assert "aliases:2: news: '|/usr/bin/post' is a program" in found
+    (tmp_path / "aliases").write_text("root: ann\n")
+    assert check(text) == []
+
+
 def test_folders(tmp_path: Path, check: Check) -> None:
     (tmp_path / "file").touch()
     assert 'log.target: "' in check(f'[log]\ntarget = "{tmp_path}"')[0]
