@@ -91,6 +91,8 @@ class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Octets that a user may store if the users file says nothing. 0B: no limit."""
     default_quota_messages: Annotated[int, Meta(ge=0)] = 0
     """Messages that a user may store if the users file says nothing. 0: no limit."""
+    scripts: bool = True
+    """Run the users' scripts that ManageSieve keeps when their mail is stored (docs/store.md)."""
     over_quota: Literal["reject", "defer"] = "reject"
     """A full mailbox answers 552 5.2.2, so that the sender knows at once (`reject`), or 452 4.2.2, so that
     it is tried again for days (`defer`)."""

@@ -15,17 +15,24 @@ import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mta.address import Address
-from mta.content import Content, SpillError
+from mta.content import Content, MessageBuffer, SpillError
 from mta.reply import Reply
 from mta.store import maildir
-from mta.store.mailboxes import Destination
+from mta.store.mailboxes import Destination, address_of
 from mta.store.maildir import Maildir, UniqueNames
 from mta.store.message import StoredMessage, for_delivery
 from mta.store.quota import Ledger, OverQuota
 from mta.store.settings import OverQuota as OverQuotaChoice
+
+if TYPE_CHECKING:
+    from mta.store.scripts import Plan, UserScripts
+    from mta.store.submission import Submission
+    from sieve_ext.message import Message
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MUST_COPY = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP})
@@ -44,9 +51,67 @@ class Deliverer:
     over_quota: OverQuotaChoice = "reject"
     detail_folders: bool = True
 
+    scripts: UserScripts | None = None
+    submission: Submission | None = None
+
     def deliver(self, target: Destination, content: Content, sender: Address, recipient: str) -> Reply:
-        """Store one message with its own Return-Path and Delivered-To."""
-        return self._store(target, for_delivery(content, sender, recipient), None)[0]
+        """Store one message with its own Return-Path and Delivered-To, or do what the user's script says."""
+        message = for_delivery(content, sender, recipient)
+        if self.scripts is not None:
+            user = address_of(target.mailbox.path)
+            script = self.scripts.of(user)
+            if script is not None:
+                plan = self.scripts.run(
+                    script, user, content, sender, recipient, partial(self._has_folder, target)
+                )
+                if plan is not None:
+                    return self._carry_out(plan, user, target, message, sender, recipient)
+        return self._store(target, message, None)[0]
+
+    def _carry_out(
+        self,
+        plan: Plan,
+        user: str,
+        target: Destination,
+        message: StoredMessage,
+        sender: Address,
+        recipient: str,
+    ) -> Reply:
+        """What a script wants: into mailboxes first, then what is sent; what cannot be sent is kept."""
+        from mta.store.submission import NotSent
+
+        assert self.scripts is not None
+        if plan.refusal is not None:
+            return Reply(550, "5.7.1", clean_line(plan.refusal))
+        reply = Reply(250, "2.0.0", "Done as the recipient's script says")
+        in_inbox = False
+        for name, edited in plan.folders:
+            inbox = name.upper() == "INBOX"
+            stored = message if edited is None else _edited(edited, sender, recipient)
+            reply = self._store(target, stored, None, None if inbox else name)[0]
+            if not reply.is_positive and not inbox and not in_inbox:
+                self.scripts.tell(user, f"fileinto {name}: {reply.cause or reply}")
+                reply = self._store(target, stored, None)[0]
+                inbox = True
+            if not reply.is_positive:
+                return reply
+            in_inbox |= inbox
+        for mail in plan.mails:
+            try:
+                assert self.submission is not None
+                self.submission.send(mail.sender, mail.recipients, mail.octets)
+                self.scripts.answered(user, mail)
+            except (NotSent, OSError) as error:
+                self.scripts.tell(user, f"not sent to {', '.join(mail.recipients)}: {error}")
+                if not mail.is_answer and not in_inbox:
+                    reply, in_inbox = self._store(target, message, None)[0], True
+                    if not reply.is_positive:
+                        return reply
+        return reply
+
+    def _has_folder(self, target: Destination, name: str) -> bool:
+        folder = maildir.named_folder(target.mailbox.path, name)
+        return folder is not None and (folder == target.mailbox.path or (folder / "cur").is_dir())
 
     def deliver_shared(
         self, targets: Sequence[Destination], content: Content, sender: Address
@@ -85,13 +150,19 @@ class Deliverer:
         return None
 
     def _store(
-        self, target: Destination, message: StoredMessage, link_to: _Stored | None
+        self, target: Destination, message: StoredMessage, link_to: _Stored | None, name: str | None = None
     ) -> tuple[Reply, _Stored | None]:
+        """`name` is that of a mailbox that a script wants, made if it is not there."""
         box = target.mailbox
+        wanted = None if name is None else maildir.named_folder(box.path, name)
+        if name is not None and wanted is None:
+            return Reply(451, "4.3.0", "Mail store failure", cause="no folder can have this name"), None
+        if wanted is not None and not maildir.may_make(box.path, wanted):
+            return Reply(451, "4.3.0", "Mail store failure", cause="there are too many folders"), None
         try:
             with ExitStack() as stack:
                 root = stack.enter_context(maildir.opened(box.path, self.root))
-                folder = self._folder(target)
+                folder = wanted or self._folder(target)
                 into = root if folder is None else stack.enter_context(maildir.opened(folder, self.root))
                 stack.enter_context(self.ledger.reserve(str(box.path), root, box.quota, message.size))
                 stored = _Stored(folder or box.path, self._write(into, message, link_to))
@@ -123,6 +194,19 @@ class Deliverer:
         if self.over_quota == "defer":
             return Reply(452, "4.2.2", "Mailbox full")
         return Reply(552, "5.2.2", "Mailbox full")
+
+
+def _edited(message: Message, sender: Address, recipient: str) -> StoredMessage:
+    """A message as a script has changed it, with the line ends of the store."""
+    buffer = MessageBuffer(None)
+    buffer.append(b"".join(message.chunks()).replace(b"\r\n", b"\n"))
+    return for_delivery(buffer, sender, recipient)
+
+
+def clean_line(text: str) -> str:
+    """A text of a user as that of a reply."""
+    line = " ".join(text.split())[:400]
+    return "".join(one if " " <= one <= "~" else "?" for one in line) or "refused"
 
 
 @dataclass(slots=True, frozen=True)

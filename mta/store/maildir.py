@@ -22,6 +22,7 @@ import os
 import re
 import secrets
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,8 +32,14 @@ FOLDERS = ("tmp", "new", "cur")
 """The three folders of a Maildir. `cur` is made last: where it exists the mailbox is complete on the disk."""
 LEFT_OVER = 36 * 3600.0
 """Seconds after which a file in `tmp/` is nobody's any more (the Maildir specification's 36 hours)."""
+FOLDERS_MOST = 500
+"""Folders of one mailbox up to which scripts make new ones."""
+LONGEST_FOLDER = 200
+"""Octets of the name of a folder that a script may have made; file systems allow 255."""
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SIZE_IN_NAME = re.compile(r",S=(\d{1,15})(?=[,:]|\Z)")
+
+_PIECES = re.compile("[\x20-\x7e]+|[^\x20-\x7e]+")
 
 
 class UniqueNames:
@@ -161,6 +168,50 @@ def size_in_name(name: str) -> int | None:
     """The size that a file name states, None when it states none."""
     found = _SIZE_IN_NAME.search(name)
     return int(found.group(1)) if found else None
+
+
+def named_folder(path: Path, name: str) -> Path | None:
+    """The folder of a mailbox name of the user at `path` (Maildir++: "a/b" is ".a.b"), whether it is there
+    or not.
+
+    `path` itself for INBOX; None for a name that no folder can have. Names are written in modified UTF-7
+    (RFC 3501 section 5.1.3), as mail readers do.
+    """
+    parts = name.split("/")
+    if parts[0].upper() == "INBOX":
+        parts = parts[1:]
+    if not parts:
+        return path
+    if any(not part or part.startswith(".") or "." in part or not part.isprintable() for part in parts):
+        return None
+    folder = "".join(f".{_utf7(part)}" for part in parts)
+    return path / folder if len(folder) <= LONGEST_FOLDER else None
+
+
+def may_make(path: Path, folder: Path) -> bool:
+    """Whether a script may store into `folder` of the mailbox at `path`: it is there, or there are not too
+    many.
+
+    Names may come from messages, and senders must not fill the disk with folders.
+    """
+    if folder.is_dir():
+        return True
+    try:
+        with os.scandir(path) as entries:
+            return sum(entry.name.startswith(".") for entry in entries) < FOLDERS_MOST
+    except FileNotFoundError:
+        return True
+
+
+def _utf7(text: str) -> str:
+    found: list[str] = []
+    for piece in _PIECES.findall(text):
+        if piece.isascii():
+            found.append(piece.replace("&", "&-"))
+        else:
+            encoded = b64encode(piece.encode("utf-16-be")).decode("ascii").rstrip("=").replace("/", ",")
+            found.append(f"&{encoded}-")
+    return "".join(found)
 
 
 def detail_folder(path: Path, detail: str) -> Path | None:

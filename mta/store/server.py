@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
 
@@ -39,6 +39,10 @@ from mta.store.maildir import UniqueNames, sweep
 from mta.store.quota import Ledger, Quota
 from mta.store.settings import StoreSettings
 from mta.store.users import UsersFileMailboxes
+
+if TYPE_CHECKING:
+    from mta.store.scripts import UserScripts
+    from mta.store.submission import Submission
 
 log = logs.get("store")
 
@@ -76,6 +80,7 @@ class StoreServer:
             Ledger(),
             settings.over_quota,
             settings.detail_folders,
+            *self._scripts(settings),
         )
         self._pool = ThreadPoolExecutor(settings.writers, thread_name_prefix="store")
         self._servers: list[asyncio.AbstractServer] = []
@@ -85,6 +90,20 @@ class StoreServer:
         self._octets = 0
         self._sweep: asyncio.Future[int] | None = None
         self._refused_connections: Counter[str] = Counter()
+
+    def _scripts(self, settings: StoreSettings) -> tuple[UserScripts, Submission] | tuple[()]:
+        if not settings.state_directory:
+            return ()
+        from mta.store.scripts import UserScripts
+        from mta.store.submission import Submission
+
+        def tell(user: str, text: str) -> None:
+            log.warning("user script", user=user, reason=text)
+
+        return (
+            UserScripts(settings.state_directory, settings.hostname, tell),
+            Submission(settings.submit, settings.hostname),
+        )
 
     async def start(self) -> None:
         """Accept connections from here on. Raises OSError when the root folder cannot be made."""
@@ -169,7 +188,7 @@ class StoreServer:
         first: dict[tuple[Path, str], Accepted] = {}
         for one in accepted:
             first.setdefault((one.destination.mailbox.path, one.address.key), one)
-        if self._settings.share_copies and len(first) > 1:
+        if self._settings.share_copies and len(first) > 1 and self._deliverer.scripts is None:
             futures = self._deliver_shared(list(first.values()), content, sender)
         else:
             futures = [

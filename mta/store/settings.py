@@ -44,6 +44,10 @@ class StoreSettings:
     share_copies: bool = False
     """Write a message for several recipients once and link it into each mailbox. The copies then carry no
     Delivered-To, for it would tell each recipient about another one."""
+    state_directory: str = ""
+    """Where ManageSieve keeps the scripts of users, which are run when their mail is stored; "" runs none."""
+    submit: str = ""
+    """The server that takes mail which scripts send: "127.0.0.1:25"; "": none, and such mail is kept."""
     writers: int = 16
     """Threads that write: each mostly waits for the disk, and their flushes share one disk commit."""
     max_sessions: int = 200

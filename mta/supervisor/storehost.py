@@ -68,7 +68,25 @@ def store_settings(configuration: config.Config) -> StoreSettings:
         quota_messages=configuration.store.default_quota_messages,
         over_quota=configuration.store.over_quota,
         recipient_delimiters=_delimiters(configuration),
+        state_directory=configuration.process.state_directory if configuration.store.scripts else "",
+        submit=_submit(configuration),
     )
+
+
+def _submit(configuration: config.Config) -> str:
+    """The first address that takes mail from this machine without a login; "" when none does."""
+    for listener in configuration.listener:
+        if (
+            listener.protocol != "smtp"
+            or listener.auth == "required"
+            or listener.tls not in ("auto", "none", "starttls")
+        ):
+            continue
+        for address in listener.addresses:
+            if isinstance(address, config.Inet) and not listener.proxy_protocol_from:
+                host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+                return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+    return ""
 
 
 def _delimiters(configuration: config.Config) -> str:

@@ -1,0 +1,227 @@
+"""Users' own Sieve scripts, run when mail is stored: those that ManageSieve keeps (`mta.scripts`).
+
+    script = scripts.of(user)            the active one, compiled; None when there is none that can be used
+    plan = scripts.run(script, ...)      where the message goes, what is sent, or why it is refused
+
+A script that is broken, fails or takes too long is as if it were not there: the message is kept, and the log
+says why. What a run wants is carried out by `mta.store.deliver`. The functions block; they run in the
+store's threads.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mta.address import Address
+from mta.content import Content
+from mta.scripts.names import active_script, user_folder
+from mta.store.answered import Answered
+from sieve_ext import Envelope, InvalidScript, Message, Request, Script, Settings, execute, standard_dialect
+from sieve_ext import compile as compile_script
+from sieve_ext.extensions.duplicate import DuplicateRecord, DuplicateSeen
+from sieve_ext.extensions.mailbox import MailboxExists
+from sieve_ext.outgoing import MailAction, Origin
+from sieve_ext.outgoing.reject import RejectAction
+from sieve_ext.runtime.actions import Action, Redirect, StoreAction
+from sieve_ext.runtime.result import Result
+from sieve_ext.stores import DirectoryStore
+
+LARGEST = 32 * 1024 * 1024
+"""Octets of the largest message that scripts are asked about: it is held in memory for them."""
+SCRIPTS_KEPT = 500
+"""Compiled scripts that are kept; then all are made anew."""
+CPU_TIME = "2s"
+"""Processor time of a run."""
+REDIRECTS = "8"
+"""Addresses that one script may redirect a message to."""
+LOOPS = "x-sieve-redirected-from"
+"""The field by which a message is known that was here before."""
+
+Tell = Callable[[str, str], None]
+"""Told the user and what is wrong, for the log."""
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A mail that a script sends."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    octets: bytes
+    is_answer: bool = False
+    """Nothing is lost when it cannot be sent."""
+    key: tuple[bytes, int] | None = None
+    """What must not be answered again for so many seconds."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a script wants done with a message."""
+
+    folders: list[tuple[str, Message | None]] = field(default_factory=list)
+    """Mailboxes that get it, "INBOX" first if it is among them; with the message as edited, None as it
+    came."""
+    mails: list[Outgoing] = field(default_factory=list)
+    refusal: str | None = None
+    """The reason with which it is refused."""
+
+
+@dataclass(slots=True, frozen=True)
+class _Kept:
+    stamp: tuple[int, int, int]
+    script: Script | None
+
+
+class UserScripts:
+    """The scripts of all users of a store."""
+
+    def __init__(self, state_directory: str, hostname: str, tell: Tell) -> None:
+        """`state_directory` is that of the server, where ManageSieve keeps the scripts."""
+        self._state = state_directory
+        self._hostname = hostname
+        self._tell = tell
+        self._kept: dict[str, _Kept] = {}
+        self._settings = Settings({"sieve_max_cpu_time": CPU_TIME, "sieve_max_redirects": REDIRECTS})
+        self._answered = Answered(os.path.join(state_directory, "sieve-answered"))
+
+    def tell(self, user: str, text: str) -> None:
+        """Something that the user's mail met with, for the log."""
+        self._tell(user, text)
+
+    def of(self, user: str) -> Script | None:
+        """The active script of a user, compiled."""
+        try:
+            folder = user_folder(self._state, user)
+            path = active_script(folder)
+            if not path:
+                return None
+            stat = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        kept = self._kept.get(path)
+        if kept is None or kept.stamp != stamp:
+            kept = _Kept(stamp, self._compiled(user, path, folder))
+            if len(self._kept) >= SCRIPTS_KEPT:
+                self._kept.clear()
+            self._kept[path] = kept
+        return kept.script
+
+    def _compiled(self, user: str, path: str, folder: str) -> Script | None:
+        try:
+            text = Path(path).read_bytes()
+            return compile_script(
+                text, standard_dialect(), settings=self._settings,
+                store=DirectoryStore({"personal": Path(folder)}),
+            )  # fmt: skip
+        except (OSError, InvalidScript) as error:
+            self._tell(user, f"{path}: {error}")
+            return None
+
+    def run(
+        self,
+        script: Script,
+        user: str,
+        content: Content,
+        sender: Address,
+        recipient: str,
+        folder_exists: Callable[[str], bool],
+    ) -> Plan | None:
+        """What the script wants done; None when it says nothing: the message is kept as usual."""
+        if content.size > LARGEST:
+            self._tell(user, f"a message of {content.size} octets is kept without asking the script")
+            return None
+        received = Message(b"".join(content.chunks()).replace(b"\n", b"\r\n"))
+        envelope = Envelope(sender.text, recipient, recipient)
+        host = _Host(self._answered, user, folder_exists)
+        around = {"location": "MDA", "phase": "during", "host": self._hostname, "name": "Tamis Sieve"}
+        result = execute(script, received, envelope, host, settings=self._settings, environment=around)
+        for note in result.notes:
+            self._tell(user, str(note))
+        if result.failed:
+            self._tell(user, "; ".join(str(one) for one in result.errors))
+            return None
+        origin = Origin(
+            received, envelope, self._settings, datetime.datetime.now().astimezone(),
+            f"postmaster@{self._hostname}", self._hostname,
+        )  # fmt: skip
+        plan = self._plan(result, received, origin, user)
+        for record in result.records:
+            host.answer(record)
+        return plan
+
+    def _plan(self, result: Result, received: Message, origin: Origin, user: str) -> Plan:
+        plan = Plan()
+        edited = result.message
+        for action in result.all_actions:
+            message = action.message or edited
+            changed = None if message is None or message is received else message
+            match action:
+                case RejectAction():
+                    plan.refusal = action.reason
+                case StoreAction():
+                    plan.folders.append((action.target, changed))
+                case Redirect():
+                    mail = _redirected(action, changed or received, origin)
+                    if mail is None:
+                        self._tell(user, f"redirect to {action.address}: it was here before")
+                        plan.folders.append(("INBOX", changed))
+                    else:
+                        plan.mails.append(mail)
+                case MailAction():
+                    self._answer(plan, action, origin, user)
+        plan.folders.sort(key=lambda one: one[0].upper() != "INBOX")
+        return plan
+
+    def _answer(self, plan: Plan, action: MailAction, origin: Origin, user: str) -> None:
+        why = action.withheld(origin)
+        key = action.reply_key(origin)
+        if why is not None:
+            self._tell(user, why)
+        elif key is None or not self._answered.has(user, key[0]):
+            plan.mails += [
+                Outgoing(mail.sender, mail.recipients, mail.octets, is_answer=True, key=key)
+                for mail in action.mails(origin)
+            ]
+
+    def answered(self, user: str, mail: Outgoing) -> None:
+        """The mail was sent."""
+        if mail.key is not None:
+            self._answered.add(user, *mail.key)
+
+
+class _Host:
+    """Answers what scripts ask of the store."""
+
+    def __init__(self, answered: Answered, user: str, folder_exists: Callable[[str], bool]) -> None:
+        self._answered = answered
+        self._user = user
+        self._folder_exists = folder_exists
+
+    def answer(self, request: Request) -> Any:
+        match request:
+            case MailboxExists(mailbox=name):
+                return self._folder_exists(name)
+            case DuplicateSeen(key=key):
+                return self._answered.has(self._user, b"d" + key)
+            case DuplicateRecord(key=key, seconds=seconds):
+                self._answered.add(self._user, b"d" + key, seconds)
+                return None
+        return request.unanswered()
+
+
+def _redirected(action: Action, message: Message, origin: Origin) -> Outgoing | None:
+    """The message for another address; None when it was here before."""
+    assert isinstance(action, Redirect)
+    user = origin.recipient
+    if any(one.text.strip().lower() == user.lower() for one in message.all(LOOPS)):
+        return None
+    copy = message.snapshot()
+    copy.remove(copy.all("return-path"))
+    copy.add("X-Sieve-Redirected-From", user)
+    return Outgoing(origin.envelope.sender or "", (action.address,), b"".join(copy.chunks()))

@@ -1,0 +1,38 @@
+"""Mail that users' scripts send, given to the mail server: it signs it, queues it and reports about it.
+
+Blocks for `TIMEOUT` at the most in each step; runs in the store's threads.
+"""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Sequence
+
+TIMEOUT = 10.0
+"""Seconds for each answer of the server: the client of the message waits for ours."""
+
+
+class NotSent(Exception):
+    """The server did not take a mail; the text is for the log."""
+
+
+class Submission:
+    """Gives mail to the server at an address of this machine."""
+
+    def __init__(self, address: str, hostname: str) -> None:
+        """`address` is "host:port", "" when there is no server that takes mail."""
+        self._address = address
+        self._hostname = hostname
+
+    def send(self, sender: str, recipients: Sequence[str], octets: bytes) -> None:
+        """Send one mail to all recipients, or raise NotSent."""
+        if not self._address:
+            raise NotSent("no listener takes mail from this machine")
+        host, _, port = self._address.rpartition(":")
+        try:
+            with smtplib.SMTP(host.strip("[]"), int(port), self._hostname, TIMEOUT) as client:
+                refused = client.sendmail(sender, list(recipients), octets)
+        except (OSError, smtplib.SMTPException, UnicodeError) as error:
+            raise NotSent(str(error)) from error
+        if refused:
+            raise NotSent(", ".join(f"{name}: {code} {text!r}" for name, (code, text) in refused.items()))

@@ -1,0 +1,234 @@
+"""Users' scripts in the embedded store: real sockets, real Maildirs, a server that takes what they send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from mta import config
+from mta.scripts.names import user_folder
+from mta.scripts.store import FolderLimits, ScriptFolder
+from mta.supervisor.storehost import store_settings
+from tests.peers.ports import free_port
+from tests.peers.store import NO_QUOTA, RawClient, Running, mailboxes, running
+
+MESSAGE = b"From: s@example.org\r\nTo: alice@example.test\r\nSubject: %s\r\n\r\nHello.\r\n"
+
+
+class Taker:
+    """Takes mail, or refuses it."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, list[str], bytes]] = []
+        self.answer = "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if self.answer.startswith("250"):
+            self.got.append((envelope.mail_from, envelope.rcpt_tos, envelope.content))
+        return self.answer
+
+
+@contextmanager
+def scripted(folder: Path, script: str, **changes: object) -> Iterator[tuple[Running, RawClient, Taker]]:
+    """A store in which alice has a script."""
+    state = folder / "state"
+    state.mkdir()
+    scripts = ScriptFolder(user_folder(str(state), "alice@example.test"), FolderLimits())
+    with scripts.locked():
+        scripts.put("mine", script.encode())
+        scripts.activate("mine")
+    taker = Taker()
+    controller = Controller(taker, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    root = folder / "mail"
+    settings: dict[str, Any] = {"state_directory": str(state), "submit": f"127.0.0.1:{controller.port}"}
+    try:
+        boxes = mailboxes(root, alice=NO_QUOTA, bob=NO_QUOTA)
+        with running(root, boxes, **(settings | changes)) as store, store.connect() as client:
+            client.hello()
+            yield store, client, taker
+    finally:
+        controller.stop()
+
+
+def send(
+    client: RawClient, subject: str = "hi", *recipients: str, sender: str = "s@example.org"
+) -> list[str]:
+    """A message for alice, or others; the final replies."""
+    people = recipients or ("alice",)
+    client.ask(f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{one}@example.test>" for one in people), "DATA")
+    client.send(MESSAGE % subject.encode() + b".\r\n")
+    return [client.reply() for _ in people]
+
+
+def folder(store: Running, name: str) -> list[bytes]:
+    """The messages in a folder of alice."""
+    return [path.read_bytes() for path in sorted((store.box("alice") / name / "new").iterdir())]
+
+
+def test_fileinto_keep_and_others(tmp_path: Path) -> None:
+    script = """require ["fileinto", "copy", "mailbox"];
+if header "subject" "lists" { fileinto "Lists/Tamis"; }
+elsif header "subject" "both" { fileinto :copy "Work"; }
+elsif header "subject" "umlaut" { fileinto "B\u00fccher & mehr"; }
+elsif allof (header "subject" "known", mailboxexists "Work") { fileinto "Work"; }
+elsif header "subject" "none" { discard; }
+"""
+    with scripted(tmp_path, script) as (store, client, _):
+        assert send(client, "lists")[0].startswith("250 2.0.0 Stored as")
+        assert len(folder(store, ".Lists.Tamis")) == 1
+        assert (
+            b"Return-Path: <s@example.org>\nDelivered-To: alice@example.test\n"
+            in folder(store, ".Lists.Tamis")[0]
+        )
+        assert store.messages("alice") == []
+        send(client, "both")
+        send(client, "known")
+        assert len(folder(store, ".Work")) == 2
+        assert len(store.messages("alice")) == 1
+        send(client, "umlaut")
+        assert len(folder(store, ".B&APw-cher &- mehr")) == 1
+        assert send(client, "none")[0].startswith("250 2.0.0 Done as the recipient's script says")
+        send(client, "else", "alice", "bob")
+        assert [len(store.messages(one)) for one in ("alice", "bob")] == [2, 1]
+        assert store.left_over() == []
+
+
+def test_senders_do_not_make_folders_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mta.store.maildir.FOLDERS_MOST", 3)
+    script = """require ["fileinto", "variables"];
+if header :matches "subject" "*" { fileinto "${1}"; }
+"""
+    with scripted(tmp_path, script) as (store, client, _):
+        for subject in ("a", "b", "c", "d", "a"):
+            assert send(client, subject)[0].startswith("250 2.0.0 Stored as")
+        assert sorted(path.name for path in store.box("alice").glob(".*")) == [".a", ".b", ".c"]
+        assert len(folder(store, ".a")) == 2
+        assert len(store.messages("alice")) == 1
+
+
+def test_edited_headers_are_stored(tmp_path: Path) -> None:
+    script = 'require ["editheader", "fileinto"]; addheader "X-Mark" "1"; fileinto "A"; keep;'
+    with scripted(tmp_path, script) as (store, client, _):
+        send(client)
+        for octets in (*folder(store, ".A"), *store.messages("alice")):
+            assert b"X-Mark: 1\nFrom: s@example.org\n" in octets
+            assert b"\r" not in octets
+
+
+def test_redirect(tmp_path: Path) -> None:
+    script = """require "copy";
+if header "subject" "copy" { redirect :copy "x@far.test"; } else { redirect "x@far.test"; }
+"""
+    with scripted(tmp_path, script) as (store, client, taker):
+        assert send(client)[0].startswith("250")
+        ((sender, recipients, octets),) = taker.got
+        assert (sender, recipients) == ("s@example.org", ["x@far.test"])
+        assert b"X-Sieve-Redirected-From: alice@example.test\r\n" in octets
+        assert store.messages("alice") == []
+        send(client, "copy")
+        assert len(taker.got) == 2
+        assert len(store.messages("alice")) == 1
+        client.ask("MAIL FROM:<s@example.org>", "RCPT TO:<alice@example.test>", "DATA")
+        client.send(octets.replace(b"\r\n..", b"\r\n.") + b"\r\n.\r\n")
+        assert client.reply().startswith("250")
+        assert len(taker.got) == 2, "it was here before"
+        assert len(store.messages("alice")) == 2
+
+
+@pytest.mark.parametrize("answer", ["550 5.7.1 no", "451 4.3.0 later", ""])
+def test_what_cannot_be_sent_is_kept(tmp_path: Path, answer: str) -> None:
+    changes = {} if answer else {"submit": f"127.0.0.1:{free_port()}"}
+    with scripted(tmp_path, 'redirect "x@far.test";', **changes) as (store, client, taker):
+        taker.answer = answer or taker.answer
+        assert send(client)[0].startswith("250 2.0.0 Stored as")
+        assert len(store.messages("alice")) == 1
+        assert taker.got == []
+
+
+def test_reject_is_our_reply(tmp_path: Path) -> None:
+    with scripted(tmp_path, 'require "reject"; reject "not today\nthank you";') as (store, client, taker):
+        assert send(client, "x", "alice", "bob") == ["550 5.7.1 not today thank you", client_ok(store)]
+        assert store.messages("alice") == []
+        assert taker.got == []
+
+
+def client_ok(store: Running) -> str:
+    """The reply to the one message of bob."""
+    (path,) = (store.box("bob") / "new").iterdir()
+    return f"250 2.0.0 Stored as {path.name}"
+
+
+def test_vacation_answers_once(tmp_path: Path) -> None:
+    script = 'require "vacation"; vacation :days 3 :addresses "alice@example.test" "I am away";'
+    with scripted(tmp_path, script) as (store, client, taker):
+        send(client)
+        send(client)
+        ((sender, recipients, octets),) = taker.got
+        assert sender in ("", "<>")
+        assert recipients == ["s@example.org"]
+        assert b"I am away" in octets
+        send(client, sender="other@example.org")
+        assert len(taker.got) == 2
+        send(client, sender="")
+        assert len(taker.got) == 2
+        assert len(store.messages("alice")) == 4
+        taker.answer = "550 5.7.1 no"
+        assert send(client, sender="third@example.org")[0].startswith("250")
+
+
+def test_duplicate(tmp_path: Path) -> None:
+    script = 'require "duplicate"; if duplicate :header "subject" { discard; }'
+    with scripted(tmp_path, script) as (store, client, _):
+        send(client, "one")
+        send(client, "one")
+        send(client, "two")
+        assert len(store.messages("alice")) == 2
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["this is no sieve", 'require "variables"; redirect "${none}";', 'require "fileinto"; fileinto "a..b";'],
+)
+def test_a_script_that_fails_loses_nothing(tmp_path: Path, script: str) -> None:
+    with scripted(tmp_path, script) as (store, client, _):
+        assert send(client)[0].startswith("250 2.0.0 Stored as")
+        assert len(store.messages("alice")) == 1
+
+
+def test_a_new_script_counts_at_once(tmp_path: Path) -> None:
+    with scripted(tmp_path, "keep;") as (store, client, _):
+        send(client)
+        scripts = ScriptFolder(user_folder(str(tmp_path / "state"), "alice@example.test"), FolderLimits())
+        with scripts.locked():
+            scripts.put("other", b"discard;")
+            scripts.activate("other")
+        send(client)
+        with scripts.locked():
+            scripts.activate("")
+        send(client)
+        assert len(store.messages("alice")) == 2
+
+
+def test_where_mail_of_scripts_goes() -> None:
+    """To a listener of this machine that needs no login."""
+    text = """
+[[listener]]
+name = "lmtp"
+protocol = "lmtp"
+addresses = ["127.0.0.1:24"]
+[[listener]]
+name = "smtp"
+addresses = ["[::]:25", "0.0.0.0:25"]
+"""
+    settings = store_settings(config.parse(text, "tamis.toml"))
+    assert settings.submit == "[::1]:25"
+    assert settings.state_directory
+    assert (
+        store_settings(config.parse(text + "[store]\nscripts = false\n", "tamis.toml")).state_directory == ""
+    )
