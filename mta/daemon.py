@@ -106,7 +106,7 @@ class Daemon:
         self._ledger = build_ledger(settings)
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
-        self._programs = build_programs(settings, tell)
+        self._programs = build_programs(settings, tell, self._stats)
         self._queue_journal = QueueJournal(log.get("queue"), self._stats)
 
     async def start(self) -> None:
@@ -173,6 +173,7 @@ class Daemon:
     def snapshot(self) -> dict[str, Any]:
         """The counters of this worker (`mta.metrics`)."""
         measure(self._stats, self._listeners, self._noise, self._transports.values(), self._tls)
+        self._programs.measure()
         self._stats.unacknowledged_remembered = len(self._unacknowledged)
         self._queue_journal.measure(self._queue.queue if self._queue is not None else None)
         if self._world is not None:

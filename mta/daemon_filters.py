@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mta import config
 from mta.delivery.fixed import FixedTransport
+from mta.metrics import Stats
 from mta.policy.verdict import Policy
 from mta.session import Session
 from mta.trace import missing_fields
@@ -74,6 +75,12 @@ class Programs:
             policy = MilterPolicy(policy, self.milters, _missing(settings.identity.hostname))
         return policy
 
+    def measure(self) -> None:
+        """Set the numbers of connections in the metrics."""
+        for programs in (self.milters, self.policy_servers, self.scanners):
+            if programs is not None:
+                programs.measure()
+
     def close(self) -> None:
         """Close idle connections."""
         if self.milters is not None:
@@ -82,14 +89,18 @@ class Programs:
             self.policy_servers.close()
 
 
-def build_programs(settings: config.Config, complain: Callable[[str, str, str], None]) -> Programs:
+def build_programs(
+    settings: config.Config, complain: Callable[[str, str, str], None], stats: Stats
+) -> Programs:
     """All of them. `complain` is told of trouble: what it is, the session, the text. Raises ValueError."""
+    if settings.milters or settings.policy_servers or settings.scanners:
+        from mta.policy.external.tally import Tally
     programs = Programs()
     if settings.milters:
         from mta.assembly_filters import milter_settings
         from mta.policy.milter.milters import Milters
 
-        programs.milters = Milters(milter_settings(settings), complain)
+        programs.milters = Milters(milter_settings(settings), complain, Tally("milter", stats))
     if settings.policy_servers:
         from mta.assembly_filters import destination, policy_services
         from mta.policy.external.policyservers import PolicyServers
@@ -99,12 +110,13 @@ def build_programs(settings: config.Config, complain: Callable[[str, str, str], 
             programs.pending,
             destination(settings),
             {name: one.authentication for name, one in settings.policy_servers.items()},
+            Tally("policy_server", stats),
         )
     if settings.scanners:
         from mta.assembly_filters import scanner_settings
         from mta.policy.external.scanners import Scanners
 
-        programs.scanners = Scanners(scanner_settings(settings, config.read_secret))
+        programs.scanners = Scanners(scanner_settings(settings, config.read_secret), Tally("scanner", stats))
     return programs
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 
 from mailmilter import requests
 from mailmilter.connection import Milter, MilterConnection, MilterPool, run_stage
@@ -43,6 +44,8 @@ class Answer:
 
     milter: str
     outcome: Outcome
+    seconds: float = 0.0
+    """What it took."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -201,8 +204,9 @@ class MilterChain:
             if names is not None and member.milter.name not in names:
                 continue
             store = new_store() if new_store is not None else None
+            begun = monotonic()
             outcome = await self._content(member, message, store)
-            answers.append(Answer(member.milter.name, outcome))
+            answers.append(Answer(member.milter.name, outcome, monotonic() - begun))
             message.apply(outcome.edits, store)
             if not outcome.verdict.goes_on:
                 return Result(outcome.verdict, member.milter.name, tuple(answers))
@@ -242,8 +246,9 @@ class MilterChain:
         refused: list[Refused] = []
 
         async def ask(build: Callable[[_Member], Request]) -> Outcome:
+            begun = monotonic()
             outcome = await self._ask(member, build)
-            answers.append(Answer(milter.name, outcome))
+            answers.append(Answer(milter.name, outcome, monotonic() - begun))
             return outcome
 
         def ended(verdict: Verdict) -> Result:
@@ -275,8 +280,9 @@ class MilterChain:
     ) -> Result:
         answers: list[Answer] = []
         for member in list(self._members if members is None else members):
+            begun = monotonic()
             outcome = await self._ask(member, build)
-            answers.append(Answer(member.milter.name, outcome))
+            answers.append(Answer(member.milter.name, outcome, monotonic() - begun))
             if not outcome.verdict.goes_on:
                 return Result(outcome.verdict, member.milter.name, tuple(answers))
         return Result(answers=tuple(answers))

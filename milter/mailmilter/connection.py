@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import cast
 
@@ -65,8 +67,14 @@ class Milter:
 class MilterConnection(asyncio.Protocol):
     """One connection; made by `MilterPool`."""
 
-    def __init__(self, session: MilterSession, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        session: MilterSession,
+        loop: asyncio.AbstractEventLoop,
+        count: Callable[[int], None] = lambda change: None,
+    ) -> None:
         self.session = session
+        self._count = count
         self.fresh = True
         """False once it was used for an SMTP session before."""
         self._loop = loop
@@ -123,6 +131,7 @@ class MilterConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
+        self._count(1)
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
 
@@ -140,6 +149,7 @@ class MilterConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
+        self._count(-1)
         self._transport = None
         self.session.receive(b"")
         self._wake()
@@ -192,6 +202,10 @@ class MilterPool:
     """Idle connections kept for each milter."""
     idle_seconds: float = 60.0
     """Seconds that an idle connection is used again."""
+    open: Counter[str] = field(default_factory=Counter)
+    """Connections that are open, by the milter's name."""
+    opened: Counter[str] = field(default_factory=Counter)
+    """Connections that were opened."""
     _idle: dict[Endpoint, list[tuple[MilterConnection, float]]] = field(default_factory=dict)
 
     async def take(self, milter: Milter) -> MilterConnection | str:
@@ -201,7 +215,7 @@ class MilterPool:
             return found
         loop = asyncio.get_running_loop()
         session = MilterSession(milter.offer(), milter.default, milter.bounds)
-        connection = MilterConnection(session, loop)
+        connection = MilterConnection(session, loop, partial(self._count, milter.name))
         try:
             async with asyncio.timeout(milter.timeouts.connect):
                 await open_endpoint(milter.endpoint, lambda: connection)
@@ -238,6 +252,10 @@ class MilterPool:
                 connection.send()
                 connection.close()
         self._idle.clear()
+
+    def _count(self, name: str, change: int) -> None:
+        self.open[name] += change
+        self.opened[name] += change > 0
 
     def _reused(self, milter: Milter) -> MilterConnection | None:
         idle = self._idle.get(milter.endpoint, [])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from mta.metrics.declared import Histogram, Metric
 from mta.metrics.stats import (
     METRICS,
-    Histogram,
-    Metric,
     Snapshot,
     Stats,
     merge,

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 
-from mta.metrics.stats import LATENCY_BUCKETS, METRICS, PREFIX, Metric, Snapshot
+from mta.metrics.declared import LATENCY_BUCKETS, PREFIX, Metric
+from mta.metrics.stats import METRICS, Snapshot
 
 
 def exposition(snapshot: Snapshot) -> bytes:

@@ -17,102 +17,23 @@ unknown is left out. Nothing here raises for what a snapshot holds.
 from __future__ import annotations
 
 import resource
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Any, TypeAlias, get_type_hints
 
 from mta import log
+from mta.metrics.declared import Declared, Histogram, Metric, counter, gauge, histogram
 
-Kind = Literal["counter", "gauge", "histogram"]
 Key: TypeAlias = str | tuple[str, ...]
 Counts: TypeAlias = defaultdict[Key, int]
 Gauges: TypeAlias = defaultdict[Key, float]
 Snapshot: TypeAlias = dict[str, Any]
 """Metric name -> series -> value; a series is its label values with tabs between them."""
 
-PREFIX = "tamis_"
-
-LATENCY_BUCKETS = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0,
-)  # fmt: skip
-"""Upper bounds in seconds: from a local store at ease to the time at which clients give up."""
-
 _PAGE_SIZE = resource.getpagesize()
 
 
-class Histogram:
-    """How often values fell between bounds, and their sum."""
-
-    __slots__ = ("counts", "sum")
-
-    def __init__(self) -> None:
-        """Nothing observed; the last count is of values over all bounds."""
-        self.counts = [0] * (len(LATENCY_BUCKETS) + 1)
-        self.sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count a value."""
-        self.counts[bisect_left(LATENCY_BUCKETS, seconds)] += 1
-        self.sum += seconds
-
-
 Histograms: TypeAlias = defaultdict[Key, Histogram]
-
-
-@dataclass(slots=True, frozen=True)
-class Metric:
-    """The declaration of a metric."""
-
-    name: str
-    """The attribute of `Stats`; the exposed name has prefix and suffix."""
-    kind: Kind
-    help: str
-    labels: tuple[str, ...]
-    combine: Literal["sum", "min", "max"] = "sum"
-    """How the values of several processes become one."""
-
-    @property
-    def exposed(self) -> str:
-        """The name on the page."""
-        return PREFIX + self.name + ("_total" if self.kind == "counter" else "")
-
-    def initial(self) -> Any:
-        """The value of a process that has counted nothing."""
-        if not self.labels:
-            return 0
-        factory: type[int] | type[float] | type[Histogram] = int
-        if self.kind == "histogram":
-            factory = Histogram
-        elif self.kind == "gauge":
-            factory = float
-        return defaultdict(factory)
-
-
-@dataclass(slots=True, frozen=True)
-class Declared:
-    """What the annotation of a metric says besides its type."""
-
-    kind: Kind
-    help: str
-    labels: tuple[str, ...]
-    combine: Literal["sum", "min", "max"] = "sum"
-
-
-def counter(help: str, *labels: str) -> Declared:
-    """Something that only grows."""
-    return Declared("counter", help, labels)
-
-
-def gauge(help: str, *labels: str, combine: Literal["sum", "min", "max"] = "sum") -> Declared:
-    """Something as it is now."""
-    return Declared("gauge", help, labels, combine)
-
-
-def histogram(help: str, *labels: str) -> Declared:
-    """Times."""
-    return Declared("histogram", help, labels)
 
 
 class Stats:
@@ -264,6 +185,34 @@ class Stats:
         Counts,
         counter("Messages that got no connection: too many waited, or the deadline was reached.", "peer"),
     ]
+
+    # Milters, policy servers, scanners
+    program_calls: Annotated[
+        Counts,
+        counter(
+            "Questions to programs beside us, by result. kind `milter`: a stage of a session (continue, "
+            "accept, discard, reject, tempfail, reply, shutdown...); `policy_server`: the action; `scanner`: "
+            "clean, spam, virus, skipped (too large). failed: there was no proper answer.",
+            "kind",
+            "name",
+            "result",
+        ),
+    ]
+    program_seconds: Annotated[
+        Histograms, histogram("Seconds that they took to answer, failures included.", "kind", "name")
+    ]
+    program_failures: Annotated[
+        Counts,
+        counter(
+            "Why there was no proper answer: timeout, protocol, closed, connect, down (not tried, for it has "
+            "failed just now), other.",
+            "kind",
+            "name",
+            "reason",
+        ),
+    ]
+    program_connections: Annotated[Gauges, gauge("Connections to them that are open.", "kind", "name")]
+    program_connects: Annotated[Counts, counter("Connections opened to them.", "kind", "name")]
 
     # The embedded store
     store_sessions_open: Annotated[int, gauge("Sessions of the embedded mail store open now.")]

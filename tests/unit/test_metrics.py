@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from mta import metrics
-from mta.metrics.stats import LATENCY_BUCKETS
+from mta.metrics.declared import LATENCY_BUCKETS
 
 PAGE = Path(__file__).parents[2] / "docs/monitoring.md"
 BEGIN, END = "<!-- begin: written from mta.metrics -->\n", "<!-- end: written from mta.metrics -->\n"

@@ -7,6 +7,7 @@ the decision that the administrator chose for that case.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -57,7 +58,8 @@ class Reply:
 class _Connection(asyncio.Protocol):
     """One connection to a policy server: one question at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: Callable[[int], None]) -> None:
+        self._count = count
         self.opened = loop.time()
         self.used = self.opened
         self._loop = loop
@@ -85,6 +87,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._count(1)
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
@@ -103,6 +106,7 @@ class _Connection(asyncio.Protocol):
             waiter.set_result(found)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._count(-1)
         self._transport = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(ConnectionError("the server closed the connection"))
@@ -113,6 +117,10 @@ class PolicyClient:
 
     def __init__(self, service: PolicyService) -> None:
         self.service = service
+        self.open = 0
+        """Connections that are open."""
+        self.opened = 0
+        """Connections that were opened."""
         self._idle: list[_Connection] = []
         self._places = asyncio.Semaphore(service.connections)
         self._down_until = 0.0
@@ -178,9 +186,13 @@ class PolicyClient:
         return Reply(parse_action(found["action"]), attributes=found), ""
 
     async def _open(self) -> _Connection:
-        connection = _Connection(asyncio.get_running_loop())
+        connection = _Connection(asyncio.get_running_loop(), self._count)
         await open_endpoint(self.service.endpoint, lambda: connection)
         return connection
+
+    def _count(self, change: int) -> None:
+        self.open += change
+        self.opened += change > 0
 
     def _take(self) -> _Connection | None:
         now = asyncio.get_running_loop().time()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 from mailmilter.policy import Decision, Kind, PolicyClient, PolicyRequest, PolicyService
 from mta.address import Address, AddressError, parse_address
 from mta.policy.external.pending import Pending
+from mta.policy.external.tally import Tally
 from mta.policy.findings import client_name, find_out, results, reverse_name
 from mta.policy.sieve.facts import Facts
 from mta.reply import Reply
@@ -47,12 +49,14 @@ class PolicyServers:
         pending: dict[str, Pending],
         transports: Callable[[str], str],
         wanted: Mapping[str, Collection[str]] = NOTHING_WANTED,
+        tally: Tally | None = None,
     ) -> None:
         """`pending` is by session; `transports` gives our name for a destination of FILTER, "" for none.
 
         `wanted` are the methods of sender authentication that each server is told of.
         """
         self._wanted = wanted
+        self._tally = tally
         self._clients = {name: PolicyClient(service) for name, service in services.items()}
         self._pending = pending
         self._transport = transports
@@ -65,9 +69,23 @@ class PolicyServers:
     async def ask(self, name: str, facts: Facts) -> Told:
         """Ask about what is known at a stage."""
         await find_out(facts.session, self._wanted.get(name, ()))
+        begun = monotonic()
         reply = await self._clients[name].ask(request_of(facts))
+        if reply.failure and self._tally is not None:
+            self._tally.failed(name, reply.failure, monotonic() - begun)
+        elif self._tally is not None:
+            self._tally.answered(name, reply.decision.kind.value, monotonic() - begun)
         told = self._apply(name, reply.decision, facts)
         return Told(told.reply, told.disconnects, reply.failure, told.note) if reply.failure else told
+
+    def measure(self) -> None:
+        """Set the numbers of connections."""
+        if self._tally is not None:
+            clients = self._clients
+            self._tally.measure(
+                {name: one.open for name, one in clients.items()},
+                {name: one.opened for name, one in clients.items()},
+            )
 
     def close(self) -> None:
         """Close idle connections."""

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 from mailmilter.endpoint import Endpoint
 from mta.content import SpillError
 from mta.policy.external import scanwire
 from mta.policy.external.scanwire import ANSWER_OCTETS, Found, ScanError, Subject
+from mta.policy.external.tally import Tally
 from mta.policy.sieve.asking import Unavailable
 from mta.policy.sieve.facts import Facts
 from sieve_ext.message import Message
@@ -39,19 +42,38 @@ class ScannerSettings:
 class Scanners:
     """The scanners of a worker."""
 
-    def __init__(self, scanners: Mapping[str, ScannerSettings]) -> None:
-        """By name."""
+    def __init__(self, scanners: Mapping[str, ScannerSettings], tally: Tally | None = None) -> None:
+        """By name; `tally` counts."""
         self._scanners = scanners
+        self._tally = tally
+        self.open: Counter[str] = Counter()
+        """Connections that are open, by name."""
+        self.opened: Counter[str] = Counter()
+        """Connections that were opened, by name."""
         self._places = {name: asyncio.Semaphore(one.connections) for name, one in scanners.items()}
 
     async def scan(self, name: str, message: Message, facts: Facts) -> Found | Unavailable:
         """What a scanner finds in a message as it stands."""
+        begun = monotonic()
+        found = await self._scan(name, message, facts)
+        if self._tally is not None and isinstance(found, Unavailable):
+            self._tally.failed(name, found.reason, monotonic() - begun)
+        elif self._tally is not None and isinstance(found, Found):
+            self._tally.answered(name, _class(found), monotonic() - begun)
+        return found
+
+    def measure(self) -> None:
+        """Set the numbers of connections."""
+        if self._tally is not None:
+            self._tally.measure(self.open, self.opened)
+
+    async def _scan(self, name: str, message: Message, facts: Facts) -> Found | Unavailable:
         settings = self._scanners[name]
         if message.size > settings.size_limit:
             return NOT_SCANNED
         try:
             async with asyncio.timeout(settings.timeout), self._places[name]:
-                return await _ask(settings, message, _subject(facts))
+                return await self._ask(settings, message, _subject(facts))
         except TimeoutError:
             reason = f"no answer in {settings.timeout:g} s"
         except (ScanError, SpillError) as error:
@@ -59,6 +81,35 @@ class Scanners:
         except (OSError, asyncio.IncompleteReadError) as error:
             reason = getattr(error, "strerror", None) or str(error)
         return Unavailable(f"scanner {name}: {settings.endpoint}: {reason}")
+
+    async def _ask(self, settings: ScannerSettings, message: Message, subject: Subject) -> Found:
+        endpoint = settings.endpoint
+        if endpoint.path:
+            reader, writer = await asyncio.open_unix_connection(endpoint.path)
+        else:
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+        self.open[settings.name] += 1
+        self.opened[settings.name] += 1
+        try:
+            read = await _send(settings, message, subject, writer)
+            octets = b""
+            while len(octets) <= ANSWER_OCTETS:
+                piece = await reader.read(65536)
+                if not piece or (settings.kind == "clamav" and piece.endswith(b"\0")):
+                    return read(octets + piece)
+                octets += piece
+            raise ScanError(f"an answer of more than {ANSWER_OCTETS} octets")
+        finally:
+            self.open[settings.name] -= 1
+            writer.transport.abort()
+
+
+def _class(found: Found) -> str:
+    if found.virus is not None and found.virus > 1:
+        return "virus"
+    if found.spam is not None and found.spam >= 1.0:
+        return "spam"
+    return "skipped" if found is NOT_SCANNED else "clean"
 
 
 def _subject(facts: Facts) -> Subject:
@@ -72,25 +123,6 @@ def _subject(facts: Facts) -> Subject:
         session.user,
         f"{session.id}.{session.transactions}",
     )
-
-
-async def _ask(settings: ScannerSettings, message: Message, subject: Subject) -> Found:
-    endpoint = settings.endpoint
-    if endpoint.path:
-        reader, writer = await asyncio.open_unix_connection(endpoint.path)
-    else:
-        reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-    try:
-        read = await _send(settings, message, subject, writer)
-        octets = b""
-        while len(octets) <= ANSWER_OCTETS:
-            piece = await reader.read(65536)
-            if not piece or (settings.kind == "clamav" and piece.endswith(b"\0")):
-                return read(octets + piece)
-            octets += piece
-        raise ScanError(f"an answer of more than {ANSWER_OCTETS} octets")
-    finally:
-        writer.transport.abort()
 
 
 async def _send(

@@ -22,6 +22,7 @@ from mailmilter.values import Verdict as MilterVerdict
 from mta.address import Address
 from mta.content import MEMORY_LIMIT
 from mta.envelope import Envelope, Recipient
+from mta.policy.external.tally import Tally
 from mta.policy.findings import METHODS, find_out, results_field
 from mta.policy.milter.edits import BodyBuffer, Changes, EditError, changes_of, shown_to_milters
 from mta.policy.milter.macros import RESULTS, Moment, client_of, octets, values, words
@@ -50,6 +51,7 @@ class Surroundings:
     spill_directory: str | None = None
     shown: frozenset[str] = frozenset()
     """Names of the milters that see our Authentication-Results in the header."""
+    tally: Tally | None = None
 
 
 class Joined:
@@ -330,6 +332,7 @@ class Joined:
             self._close_if_over()
 
     def _heard(self, result: Result) -> Reply | None:
+        self._count(result)
         for failure in result.failures:
             if failure not in self._complaints:
                 self._complaints.add(failure)
@@ -343,6 +346,17 @@ class Joined:
             self.discarded = result.milter
             return None
         return self._reply(verdict, result.milter) if verdict.refuses else None
+
+    def _count(self, result: Result) -> None:
+        tally = self._around.tally
+        if tally is None:
+            return
+        for answer in result.answers:
+            failure = answer.outcome.failure
+            if not failure:
+                tally.answered(answer.milter, answer.outcome.verdict.ruling.value, answer.seconds)
+            elif f"{answer.milter}: {failure}" not in self._complaints:  # it holds for the session
+                tally.failed(answer.milter, failure, answer.seconds)
 
     def _reply(self, verdict: MilterVerdict, milter: str) -> Reply:
         return Reply(

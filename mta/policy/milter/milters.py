@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mailmilter.connection import Milter, MilterPool
 from mta.envelope import Envelope
+from mta.policy.external.tally import Tally
 from mta.policy.milter.joined import GONE, Joined, Surroundings
 from mta.reply import Reply
 from mta.session import Session
@@ -29,12 +30,18 @@ class MilterSettings:
 class Milters:
     """Keeps the milters of each session."""
 
-    def __init__(self, settings: MilterSettings, complain: Callable[[str, str, str], None]) -> None:
-        """`complain` is told of trouble: what it is, the session, the text."""
+    def __init__(
+        self,
+        settings: MilterSettings,
+        complain: Callable[[str, str, str], None],
+        tally: Tally | None = None,
+    ) -> None:
+        """`complain` is told of trouble: what it is, the session, the text; `tally` counts."""
         self._pool = MilterPool()
+        self._tally = tally
         self._milters = settings.milters
         self._around = Surroundings(
-            settings.hostname, self._pool, complain, settings.spill_directory, settings.shown
+            settings.hostname, self._pool, complain, settings.spill_directory, settings.shown, tally
         )
         self._always = {
             listener: tuple(settings.milters[name] for name in names)
@@ -81,6 +88,11 @@ class Milters:
             return None, None
         standing = [one for one in recipients if joined.refusal(one) is None]
         return await joined.content(message, standing, (name,))
+
+    def measure(self) -> None:
+        """Set the numbers of connections."""
+        if self._tally is not None:
+            self._tally.measure(self._pool.open, self._pool.opened)
 
     def close(self) -> None:
         """Close idle connections."""
