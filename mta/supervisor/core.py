@@ -243,6 +243,9 @@ class Supervisor:
             self._notifier.reloading()
             try:
                 result = await self._reload_now()
+            except Exception as error:  # noqa: BLE001 - a bug at a reload must not end a server that runs
+                number = 0 if self.current is None else self.current.number
+                result = Reloaded(False, number, (f"internal error: {error!r}",))
             finally:
                 self.reloading = False
             result = replace(result, seconds=round(time.monotonic() - began, 3))

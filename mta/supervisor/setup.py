@@ -72,20 +72,23 @@ class Report(msgspec.Struct, frozen=True):
 async def check_setup(
     plan: Plan, environment: MutableMapping[str, str], patience: float, *, live: bool = False
 ) -> Report:
-    """Run the checks. What keeps them from running is a refusal of its own: nothing was proved."""
+    """Run the checks. What keeps them from running is a warning: nothing was proved."""
     account = plan.account if os.geteuid() == 0 else None
     identity: dict[str, Any] = {}
     if account is not None:
         identity = {"user": account.uid, "group": account.gid, "extra_groups": list(account.groups)}
     command = [sys.executable, "-m", "mta.startup", str(patience), *(["live"] if live else [])]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=dict(environment),
-        **identity,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(environment),
+            **identity,
+        )
+    except OSError as error:  # no memory, no descriptor, another Python since the start
+        return _unchecked(str(error))
     try:
         async with asyncio.timeout(patience + MOST_SECONDS):
             answer, errors = await process.communicate(plan.configuration)
@@ -102,6 +105,10 @@ async def check_setup(
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+    return _unchecked(reason)
+
+
+def _unchecked(reason: str) -> Report:
     return Report(warnings=(f"the set-up could not be checked: {reason}",))
 
 
