@@ -6,7 +6,7 @@
 One task in each worker: every `WRITE_INTERVAL` it writes what was counted, every `SEND_INTERVAL` it looks for
 days that are over. A report goes out at a time of the morning that depends on its domain (RFC 8460 section
 4.1 wants the load spread), is claimed before it is made, and tried `TRIES` times if the reporter says that
-it cannot be sent now.
+it cannot be sent now. A bug that one report meets goes to the log and keeps no other report back.
 """
 
 from __future__ import annotations
@@ -82,11 +82,14 @@ class DailyReports:
         try:
             while True:
                 await asyncio.sleep(WRITE_INTERVAL)
-                await self.write()
-                elapsed += WRITE_INTERVAL
-                if elapsed >= SEND_INTERVAL:
-                    elapsed = 0.0
-                    await self.send_due()
+                try:
+                    await self.write()
+                    elapsed += WRITE_INTERVAL
+                    if elapsed >= SEND_INTERVAL:
+                        elapsed = 0.0
+                        await self.send_due()
+                except Exception as error:  # noqa: BLE001 - a bug must not end the reports of all days to come
+                    self._log.error("internal error", exc_info=error)
         finally:
             taken = self._store.take()
             try:
@@ -130,11 +133,16 @@ class DailyReports:
             claimed = await asyncio.to_thread(store.claim, kind, day, subject, now=now, most=TRIES)
             if not claimed:
                 continue
-            rows = await asyncio.to_thread(store.rows, kind, day, subject)
             try:
+                rows = await asyncio.to_thread(store.rows, kind, day, subject)
                 outcome = await reporter.report(day, subject, rows)
             except NotNow as error:
                 self._log.info("report postponed", kind=kind, day=day, domain=subject, reason=str(error))
+                await asyncio.to_thread(store.postpone, kind, day, subject, now + RETRY)
+            except StoreError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a bug that one report meets must not keep back the others
+                self._log.error("report failed", kind=kind, day=day, domain=subject, exc_info=error)
                 await asyncio.to_thread(store.postpone, kind, day, subject, now + RETRY)
             else:
                 self._log.info("report", kind=kind, day=day, domain=subject, outcome=outcome)

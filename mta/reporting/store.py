@@ -75,7 +75,12 @@ class ReportStore:
     ) -> None:
         """Count a row (what JSON can hold). `now` is the time of the epoch, 0 for this moment."""
         day = day_of(now or time.time())
-        key = kind, day, subject, msgspec.json.encode(row, order="deterministic").decode()
+        try:
+            key = kind, day, subject, msgspec.json.encode(row, order="deterministic").decode()
+            subject.encode()
+        except UnicodeEncodeError:  # octets that are no text, which no file and no report can hold
+            self.dropped += 1
+            return
         pending = self._pending
         if key not in pending and len(pending) >= MAX_PENDING:
             self.dropped += 1

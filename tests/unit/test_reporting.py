@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mta.reporting import daily as daily_module
 from mta.reporting import store as module
 from mta.reporting.daily import RETRY, TRIES, DailyReports, NotNow, Row
 from mta.reporting.store import CLAIM_TIME, ReportStore, StoreError, day_of
@@ -169,6 +170,59 @@ def test_sending_is_given_up(tmp_path: Path) -> None:
         store.close()
 
     asyncio.run(run())
+
+
+class Buggy(Collector):
+    async def report(self, day: str, subject: str, rows: Sequence[Row]) -> str:
+        if subject == "a.test":
+            raise KeyError("a bug")
+        return await super().report(day, subject, rows)
+
+
+def test_a_bug_keeps_back_no_other_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daily_module, "WRITE_INTERVAL", 0.001)
+    monkeypatch.setattr(daily_module, "SEND_INTERVAL", 0.002)
+
+    async def main() -> None:
+        now = NOON
+        store, collector, log = ReportStore(tmp_path / "r"), Buggy(), Log()
+        for name in ("a.test", "b.test"):
+            store.add("x", name, {}, now=NOON)
+        daily = DailyReports(store, {"x": collector}, log=log, now=lambda: now, spread=0)
+        await daily.write()
+        now = NEXT
+        task = asyncio.create_task(daily.run())
+        async with asyncio.timeout(30):
+            while len(collector.sent) < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert [event for event, _ in log.lines if event == "report failed"]
+            monkeypatch.setattr(store, "days", {}.__getitem__)  # a bug elsewhere
+            while "internal error" not in [event for event, _ in log.lines]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            monkeypatch.undo()
+            monkeypatch.setattr(daily_module, "WRITE_INTERVAL", 0.001)
+            store.add("x", "c.test", {}, now=NOON)
+            while store.pending:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [subject for _, subject, _ in collector.sent][:1] == ["b.test"]
+        assert not store.claim("x", DAY, "a.test", now=NEXT + RETRY - 60, most=TRIES)
+        assert store.claim("x", DAY, "a.test", now=NEXT + RETRY + 60, most=TRIES)
+
+    asyncio.run(main())
+
+
+def test_what_is_no_text_is_not_counted(tmp_path: Path) -> None:
+    store = ReportStore(tmp_path / "r")
+    store.add("x", "a\udcff.test", {}, now=NOON)
+    store.add("x", "a.test", {"from": "\udcff"}, now=NOON)
+    store.add("x", "b.test", {}, now=NOON)
+    write(store)
+    assert store.subjects("x", DAY) == ["b.test"]
+    assert store.dropped == 2
 
 
 def test_what_was_counted_is_written_at_the_end(tmp_path: Path) -> None:
