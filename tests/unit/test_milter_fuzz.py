@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mailmilter.constants import Command, Response
 from mailmilter.packets import packet
-from tests.fuzz import fuzz_milter, fuzz_policyserver
+from tests.fuzz import fuzz_milter, fuzz_policyserver, fuzz_programs
 
 words = st.lists(
     st.sampled_from([b"X-A", b"v", b"a@b", b"", b"a\nb", b"<a@b>", b"550 5.7.1 x"]), max_size=3
@@ -33,3 +33,33 @@ lines = st.lists(known | st.binary(max_size=9), max_size=6).map(b"\n".join)
 @settings(max_examples=150, deadline=None)
 def test_the_invariant_of_the_policy_fuzzer(way: bytes, stream: bytes) -> None:
     fuzz_policyserver.check(way + stream)
+
+
+edits = st.lists(
+    st.builds(
+        packet,
+        st.sampled_from(
+            [
+                Response.ADD_HEADER,
+                Response.INSERT_HEADER,
+                Response.CHANGE_HEADER,
+                Response.ADD_RECIPIENT,
+                Response.CHANGE_SENDER,
+                Response.DELETE_RECIPIENT,
+                Response.REPLACE_BODY,
+            ]
+        ),
+        data,
+    ),
+    max_size=6,
+).map(lambda found: b"".join(found) + packet(Response.CONTINUE))
+actions = st.sampled_from(
+    [b"PREPEND X-A: 1", b"HOLD", b"DISCARD", b"REDIRECT o@x.test", b"BCC c@x.test", b"FILTER smtp:[::1]:1",
+     b"DEFER_IF_PERMIT later", b"DEFER_IF_REJECT later", b"421 4.3.2 bye", b"PREPEND A: \xc2\x85b: c"]
+)  # fmt: skip
+
+
+@given(st.binary(min_size=1, max_size=1), packets | edits | lines | actions | st.binary(max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_the_invariant_of_the_fuzzer_of_programs(way: bytes, stream: bytes) -> None:
+    fuzz_programs.check(way + stream)
