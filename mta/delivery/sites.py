@@ -187,5 +187,10 @@ class SiteNames:
         return self._known.get(hop, hop)
 
 
+def is_shared(name: str) -> bool:
+    """Whether a name of `SiteNames` is that of hosts, which other domains may have, too."""
+    return name.startswith("mx/(")
+
+
 async def _nobody(deadline: float) -> OutboundConnection:
     raise ConnectFailure(Reply(451, "4.4.1", "The next server cannot be reached at the moment", "no host"))

@@ -164,7 +164,7 @@ class Attempts:
         if here:
             transport = hop_of(site).transport
             outcomes = await self._send(transport, envelope, [recipients[p] for p in here], loaded)
-            learnt(*learned(outcomes))
+            learnt(*learned(outcomes, site))
             tried = list(zip(here, outcomes, strict=True))
             if not loaded.content.is_wanted():  # what our own doubt has ended is no try
                 tried = [(p, outcome) for p, outcome in tried if not _is_ours(outcome.reply)]

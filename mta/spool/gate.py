@@ -60,7 +60,8 @@ class Gate:
         """The try is over."""
         tokens = self._tokens.get(next_hop)
         if tokens:  # those of one site are alike: it does not matter which one comes back
-            result, reason = learned(outcomes)
-            self._dispatcher.release(tokens.pop(), result, self._now(), reason)
+            token = tokens.pop()
+            result, reason = learned(outcomes, token.site)
+            self._dispatcher.release(token, result, self._now(), reason)
             if self._dispatcher.has_work:  # mail that waits may go now, or not any more
                 self._learnt()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mailqueue.schedule import Limits, Rate, Result
 from mta.delivery.outcome import NextHop, Outcome
+from mta.delivery.sites import is_shared
 from mta.envelope import Recipient
 from mta.net.outbound import CANCELLED
 from mta.smtp.mailing import NOT_WANTED
@@ -47,8 +48,13 @@ def limits_of(connections: int, initial: int, rate: int, *, ours: bool) -> Limit
     )
 
 
-def learned(outcomes: Sequence[Outcome]) -> tuple[Result, str]:
-    """What a try taught about its next hop, and the reply that said so."""
+def learned(outcomes: Sequence[Outcome], site: str = "") -> tuple[Result, str]:
+    """What a try taught about its next hop, and the reply that said so.
+
+    `site` is the name under which it is taken down: of hosts that domains share nothing is learned where
+    they were not found, because the DNS of one domain did not say.
+    """
+    shared = is_shared(site)
     found = Result.UNKNOWN
     reason = ""
     for outcome in outcomes:
@@ -61,6 +67,8 @@ def learned(outcomes: Sequence[Outcome]) -> tuple[Result, str]:
             found, reason = Result.OVERLOADED, f"{reply} ({reply.cause})"
         elif reply.is_temporary and reply.enhanced not in OUR_OWN and reply not in GIVEN_UP:
             if found is Result.OVERLOADED or reply.enhanced.startswith(SECURITY):
+                continue
+            if shared and outcome.passage is not None and not outcome.passage.site:
                 continue
             found, reason = Result.UNREACHABLE, f"{reply} ({reply.cause})"
     return found, reason

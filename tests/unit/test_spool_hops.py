@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from mailqueue.schedule import Result
+from mailqueue.schedule import Dispatcher, Result
 from mta.address import parse_address
 from mta.delivery.outcome import NextHop, Outcome, Passage
 from mta.delivery.sites import SiteNames
 from mta.envelope import Recipient
 from mta.reply import Reply
 from mta.smtp.opening import closing
+from mta.spool.gate import Gate
 from mta.spool.hops import Naming, learned
 from mta.spool.replies import kept_outcome, kept_reply, said, said_by
 
@@ -35,6 +36,33 @@ TAUGHT = [
 @pytest.mark.parametrize(("replies", "expected"), TAUGHT)
 def test_what_a_try_teaches(replies: list[Reply], expected: Result) -> None:
     assert learned([Outcome(TO, reply, "") for reply in replies])[0] is expected
+
+
+def test_a_domain_that_cannot_be_looked_up_says_nothing_of_hosts_it_shares() -> None:
+    reply = Reply(451, "4.4.3", "cannot be looked up", "MX d.test: SERVFAIL")
+    nowhere = Outcome(TO, reply, "", passage=Passage("", ""))
+    assert learned([nowhere], "mx/(mx.test)")[0] is Result.UNKNOWN
+    assert learned([nowhere], "mx/d.test")[0] is Result.UNREACHABLE
+    host = Outcome(TO, reply, "", passage=Passage("mx.test", ""))
+    assert learned([host], "mx/(mx.test)")[0] is Result.UNREACHABLE
+    assert learned([nowhere, host], "mx/(mx.test)")[0] is Result.UNREACHABLE
+
+
+def test_domains_without_dns_do_not_close_the_site_to_others() -> None:
+    clock = 0.0
+    names = SiteNames()
+    gate = Gate(Dispatcher(), lambda: clock, lambda: None, Naming(names))
+    reply = Reply(451, "4.4.3", "cannot be looked up", "MX d.test: SERVFAIL")
+    good = NextHop("mx", "good.test")
+    names.learn("mx/good.test", "mx.test")
+    for number in range(50):  # one after the other loses its DNS, as at a provider of many
+        hop = NextHop("mx", f"d{number}.test")
+        names.learn(f"mx/{hop.host}", "mx.test")
+        assert gate.enter(hop) is None
+        names.forget(f"mx/{hop.host}")
+        gate.leave(hop, [Outcome(TO, reply, "", passage=Passage("", ""))])
+        assert not gate.is_dead(good)
+    assert gate.enter(good) is None
 
 
 def test_the_queue_keeps_who_said_it() -> None:
