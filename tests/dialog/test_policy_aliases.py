@@ -339,3 +339,23 @@ def test_a_table_that_is_away(tmp_path: Path) -> None:
             assert (await client.say("RCPT TO:<ann@example.test>")).startswith("250")
 
     run(main)
+
+
+def test_a_list_that_is_named_again_and_again_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mta.policy.sieve.expanding.MEMBERS_MOST", 6)
+
+    async def main() -> None:
+        async with aliased(tmp_path) as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<a@x.test>")
+            for _ in range(3):
+                assert (await client.say("RCPT TO:<sales@example.test>")).startswith("250")
+            assert (await client.say("RCPT TO:<ann@example.test>")).startswith("250")
+            assert (await client.say("RCPT TO:<sales@example.test>")).startswith("452 4.5.3")
+            await client.say("DATA")
+            assert (await client.say("Subject: hi\r\n\r\nhello\r\n.")).startswith("250")
+            assert got(server) == ["ann", "bob"]
+
+    run(main)

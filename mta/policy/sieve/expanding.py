@@ -17,11 +17,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from mta.address import Address
-from mta.envelope import OriginalRecipient, Recipient
+from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.sieve.asking import Unavailable
 from mta.policy.sieve.expand import Broken, Expand, Expansion
 from mta.policy.sieve.onerror import DEFER
 from mta.policy.verdict import CONTINUE, Verdict
+from mta.reply import Reply
+
+MEMBERS_MOST = 10_000
+"""Members of all aliases of a message after which no more is expanded: a client that names the list of all
+people again and again must not fill the memory."""
+TOO_MANY = Verdict(Reply(452, "4.5.3", "too many recipients behind aliases, send to the rest again"))
 
 Judge = Callable[[Recipient], Verdict | Awaitable[Verdict]]
 """The policy behind, asked about a recipient."""
@@ -29,6 +35,11 @@ Ask = Callable[[Expand], object]
 """Asks for the aliases of an address; may be an awaitable."""
 Tell = Callable[[str], None]
 """Told for the log that a member is left out, or that aliases are not in order."""
+
+
+def is_full(envelope: Envelope) -> bool:
+    """Whether the aliases of a message have as many members as there may be."""
+    return sum(len(one.members) for one in envelope.recipients) >= MEMBERS_MOST
 
 
 def settle(

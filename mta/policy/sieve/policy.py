@@ -142,8 +142,10 @@ class SievePolicy(Indifferent):
         self, expansion: Expansion, session: Session, envelope: Envelope, recipient: Recipient
     ) -> Verdict | Awaitable[Verdict]:
         """The policy behind, asked about who is behind an alias."""
-        from mta.policy.sieve.expanding import settle
+        from mta.policy.sieve.expanding import TOO_MANY, is_full, settle
 
+        if expansion.found and is_full(envelope):
+            return TOO_MANY
         ground, address = self._site.ground, recipient.address
         ours = ground is not None and (
             expansion.is_proved
