@@ -127,7 +127,12 @@ def build_stamper(
     """What removes forged results and writes ours; `reports` counts messages for DMARC."""
     wanted = settings.authentication
     return Stamper(
-        StampSettings(wanted.authserv_id, wanted.received_spf, networks(wanted.results_from)),
+        StampSettings(
+            wanted.authserv_id,
+            wanted.received_spf,
+            networks(wanted.results_from),
+            bimi="bimi" in wanted.checks,
+        ),
         signer,
         None if reports is None else reports.count,
     )

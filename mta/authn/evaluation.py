@@ -39,7 +39,7 @@ from sieve_ext.message import Message
 
 T = TypeVar("T")
 
-METHODS = ("iprev", "spf", "dkim", "arc", "dmarc")
+METHODS = ("iprev", "spf", "dkim", "arc", "dmarc", "bimi")
 """In the order in which results are written."""
 OFF = "not looked at"
 """The reason of a method that is switched off, or that has nothing to look at yet."""
@@ -169,6 +169,7 @@ class Authentication:
 
     __slots__ = (
         "_arc",
+        "_bimi",
         "_dkim",
         "_dmarc",
         "_evaluator",
@@ -196,6 +197,7 @@ class Authentication:
         self._dkim = Once(self._find_dkim)
         self._arc = Once(self._find_arc)
         self._dmarc = Once(self._find_dmarc)
+        self._bimi = Once(self._find_bimi)
 
     # --- the methods -------------------------------------------------------------------------------
 
@@ -227,12 +229,19 @@ class Authentication:
             return DmarcResult(MethodResult("dmarc", Result.NONE, OFF), Author())
         return await self._dmarc.get()
 
+    async def bimi(self) -> MethodResult:
+        """What the author's domain has published as its sign."""
+        if self.message is None or not self._is_on("bimi"):
+            return MethodResult("bimi", Result.NONE, OFF)
+        return await self._bimi.get()
+
     async def results(self) -> tuple[MethodResult, ...]:
         """Of all methods that are switched on, for the header field and the log; empty when none is."""
         if not self.examined:
             return ()
         await asyncio.gather(self.iprev(), self.spf(), self.dkim(), self.arc())
         await self.dmarc()
+        await self.bimi()
         return self.known()
 
     def known(self) -> tuple[MethodResult, ...]:
@@ -247,6 +256,8 @@ class Authentication:
             found.append(self._arc.value.method_result)
         if self._dmarc.value is not None:
             found.append(self._dmarc.value.result)
+        if self._bimi.value is not None:
+            found.append(self._bimi.value)
         return tuple(found)
 
     @property
@@ -318,3 +329,12 @@ class Authentication:
             draw=random.random() * 100,
         )
         return await evaluator.guarded("dmarc", work, lambda one: DmarcResult(one, Author()))
+
+    async def _find_bimi(self) -> MethodResult:
+        from mta.authn.bimi import check as check_sign  # off by default
+
+        assert self.message is not None
+        evaluator = self._evaluator
+        author, signatures = await self.dmarc(), await self.dkim()
+        work = check_sign(evaluator.resolver, self.message, author, signatures, deadline=evaluator.deadline())
+        return await evaluator.guarded("bimi", work, lambda one: one)

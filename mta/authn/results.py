@@ -24,6 +24,10 @@ class Result(StrEnum):
     """A signature is good but local rules do not accept it (section 2.4)."""
     TEMPERROR = "temperror"
     """DNS did not answer or its answer is bogus: a later try may find another result."""
+    DECLINED = "declined"
+    """BIMI only: the domain says that it has no sign."""
+    SKIPPED = "skipped"
+    """BIMI only: not looked at, for DMARC has not passed."""
     PERMERROR = "permerror"
     """Something published or sent is wrong: a later try finds the same."""
 
@@ -38,7 +42,7 @@ class MethodResult:
     """
 
     method: str
-    """Name of the registry in lower case: "spf", "dkim", "dmarc", "arc", "iprev", "auth"."""
+    """Name of the registry in lower case: "spf", "dkim", "dmarc", "arc", "iprev", "bimi"."""
     result: Result
     reason: str = ""
     properties: Mapping[str, str] = field(default_factory=lambda: _NO_PROPERTIES)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mta.authn.signer import Signer
 
 
+SIGNS = ("bimi-location", "bimi-indicator")
+"""Fields that receivers write for mail programs (BIMI)."""
+
+
 @dataclass(slots=True, frozen=True)
 class StampSettings:
     """What is written and removed."""
@@ -36,6 +40,8 @@ class StampSettings:
     """Write Received-SPF, too."""
     believes: Callable[[str], bool] = lambda address: False
     """Tells whether results in our name are left in mail of a client address."""
+    bimi: bool = False
+    """Remove the fields by which receivers tell mail programs of a sign: of strangers they say nothing."""
 
 
 class Stamper:
@@ -60,6 +66,8 @@ class Stamper:
         if self._settings.believes(session.client_address):
             return None
         fields = forged(message, (self._settings.authserv_id,))
+        if self._settings.bimi:
+            fields += [field for name in SIGNS for field in message.all(name)]
         if not fields:
             return None
         message = message.snapshot()

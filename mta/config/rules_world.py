@@ -9,7 +9,7 @@ from mta.config.units import format_duration
 
 
 def check_world(config: Config, findings: Findings) -> None:
-    """Note what is wrong with [outbound] and [sources.NAME]."""
+    """Note what is wrong with [outbound], [sources.NAME] and [authentication]."""
     outbound = config.outbound
     if outbound.enabled and not config.dns.resolvers and findings.is_sound(("dns", "resolvers")):
         findings.add(
@@ -31,6 +31,9 @@ def check_world(config: Config, findings: Findings) -> None:
             reason=f"{format_duration(outbound.connect_timeout)}"
             f" and {format_duration(config.delivery.deadline)}",
         )  # fmt: skip
+    checks, path = config.authentication.checks, ("authentication", "checks")
+    if "bimi" in checks and "dmarc" not in checks and findings.is_sound(path):
+        findings.add(path, 'found "bimi" without "dmarc"', '"dmarc", too')
     for name, source in config.sources.items():
         _source(("sources", name), source.socks5_user, source.socks5_password_file, findings)
         own: KeyPath = ("sources", name, "addresses")

@@ -205,3 +205,26 @@ def test_a_large_message_is_verified_beside_the_loop(tmp_path: Path) -> None:
             assert got.octets.endswith(message)
 
     run(main)
+
+
+def test_the_sign_of_a_domain_is_looked_for_when_that_is_wanted(tmp_path: Path) -> None:
+    """BIMI: off by default; what strangers have written for mail programs is taken out."""
+    zone = Zone()
+    zone.add("default._bimi.good.test", "TXT", '"v=BIMI1; l=https://good.test/logo.svg"')
+    forged = b"BIMI-Location: v=BIMI1; l=https://evil.test/\r\nBIMI-Indicator: PHN2Zz4=\r\n"
+
+    async def main() -> None:
+        checks = 'checks = ["spf", "dkim", "dmarc", "bimi"]'
+        for authentication, there in ((checks, True), ("", False)):
+            folder = tmp_path / str(there)
+            folder.mkdir()
+            async with authenticating(folder, zone, authentication=authentication) as server:
+                client = await stranger(server)
+                message = signed(PLAIN, RSA, now=time.time())
+                assert (await deliver(client, forged + message)).startswith("250")
+                got = server.store.delivered[0].octets
+                assert ("bimi=pass" in words(got)) is there
+                assert (b"BIMI-" not in got) is there
+                assert b"policy.indicator-uri=" in got or not there
+
+    run(main)

@@ -8,9 +8,11 @@ are read. A result that we write, with any words in it, is ours when it is read 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 from mta.authn.authresults import claimed_id, claims, render
+from mta.authn.bimi import Malformed, read_assertion, read_selector
 from mta.authn.dmarcauthor import find_author
 from mta.authn.dmarcrecord import is_dmarc, parse_record
 from mta.authn.results import MethodResult, Result
@@ -43,6 +45,9 @@ def check(data: bytes) -> None:
     author = find_author(Header(HeaderIndex(b"From: " + data + b"\r\n\r\n")))
     assert bool(author.domain) is not bool(author.reason)
     assert author.domain.isascii()
+    for read in (read_assertion, read_selector):
+        with contextlib.suppress(Malformed):
+            read(b"v=BIMI1;" + data)
     claims(data, [ID])
     value = render(ID, [MethodResult("spf", Result.FAIL, text, {"smtp.mailfrom": text})])
     assert claimed_id(value.encode()) == ID
