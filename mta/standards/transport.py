@@ -72,11 +72,11 @@ EXTENSIONS: tuple[Standard, ...] = (
       "mta.smtp.parameters mta.smtp.relaying"),
     S("RFC 4865", "Future Message Release (FUTURERELEASE)", "yes",
       "offered to users, on submission, where the queue is on: up to 30 days, or a year by HOLDUNTIL",
-      "mta.smtp.parameters mta.smtp.extensions mta.spool.record mta.assembly_queue"),
+      "mta.smtp.parameters mta.smtp.extensions mta.spool.record mta.assembly_offer"),
     S("RFC 6710", "Message Transfer Priorities (MT-PRIORITY)", "partial",
       "offered to users, on submission, where the queue is on; it orders the queue and is passed on. "
       "Missing: the clause PRIORITY in Received",
-      "mta.smtp.parameters mta.assembly_queue"),
+      "mta.smtp.parameters mta.assembly_offer"),
     S("RFC 1985", "Remote Message Queue Starting (ETRN)", "partial",
       "the engine reads it, but it is not offered (502): `tamis queue flush` does it for administrators",
       "mta.smtp.syntax mta.smtp.extensions"),
@@ -193,5 +193,12 @@ DNS: tuple[Standard, ...] = (
       "mta.net.resolver.base mta.net.resolver.wire"),
     S("RFC 6840", "Clarifications for DNSSEC", "partial", f"AD is asked for; {_RESOLVER}",
       "mta.net.resolver.wire"),
+    S("RFC 4511", "LDAP: The Protocol", "partial", "as a client of tables: bind, search, StartTLS",
+      "mta.tables.ldap mta.tables.ldapwire"),
+    S("RFC 4514", "LDAP: Distinguished Names", "partial", "values are escaped in a base",
+      "mta.tables.ldapfilter"),
+    S("RFC 4515", "LDAP: Search Filters", "yes", "", "mta.tables.ldapfilter"),
+    S("RFC 4516", "LDAP: Uniform Resource Locator", "partial", "host, base, attributes, scope",
+      "mta.tables.ldap"),
 )
 # fmt: on

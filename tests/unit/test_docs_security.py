@@ -162,7 +162,7 @@ NO_LIMITS = {
     "mta.net.resolver.wire.NOERROR": "a number of the protocol",
     "mta.net.resolver.wire.NXDOMAIN": "a number of the protocol",
     "mta.net.resolver.wire.SERVFAIL": "a number of the protocol",
-    "mta.policy.sieve.decision.NOT_NOW": "a code of a reply",
+    "mta.policy.sieve.reply.NOT_NOW": "a code of a reply",
     "mta.policy.counting.SLACK": "rounding",
     "mta.policy.ledgerfile.SWEEP_EVERY": "how often something is looked at",
     "mta.tables.index._*": "numbers of the format",
