@@ -1,4 +1,4 @@
-"""Real milters and policy servers in other processes: libmilter's, opendkim, postgrey, policyd-spf."""
+"""Real milters and policy servers in other processes: libmilter's, opendkim, opendmarc, postgrey."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ from tests.peers.needs import needs, program
 from tests.peers.running import until
 
 _RECORDER = Path(__file__).with_name("recording_milter.py")
+
+
+class Opendmarc:
+    """A running opendmarc."""
+
+    def __init__(self, endpoint: str, process: subprocess.Popen[bytes]) -> None:
+        self.endpoint = endpoint
+        self._process = process
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
 
 
 class Recorder:
@@ -106,14 +119,14 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _running(words: list[str], path: Path) -> Iterator[None]:
+def _running(words: list[str], path: Path) -> Iterator[subprocess.Popen[bytes]]:
     output = path.with_name("output")
     with output.open("wb") as file:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
         until(lambda: process.poll() is not None or _listens(path), f"{words[0]} listens", 20)
         assert process.poll() is None, output.read_text()
-        yield
+        yield process
     finally:
         process.kill()  # libmilter takes five seconds to heed SIGTERM
         process.wait()
@@ -122,3 +135,23 @@ def _running(words: list[str], path: Path) -> Iterator[None]:
 def _listens(path: Path) -> Any:
     with socket.socket(socket.AF_UNIX) as one:
         return path.exists() and one.connect_ex(str(path)) == 0
+
+
+@contextmanager
+def running_opendmarc(nameserver: str) -> Iterator[Opendmarc]:
+    """Start opendmarc, which evaluates SPF itself and rejects; `nameserver` is an address whose port is 53.
+
+    It reads /etc/resolv.conf, so it has one of its own, in a mount namespace.
+    """
+    needs("opendmarc", root=True)
+    with _folder() as folder:
+        (folder / "conf").write_text(
+            f"Socket local:{folder}/socket\nAuthservID mx.example.test\nRejectFailures true\nUMask 0\n"
+            "SPFIgnoreResults true\nSPFSelfValidate true\nSyslog false\nBackground false\nDNSTimeout 2\n"
+            f"PidFile {folder}/pid\nIgnoreAuthenticatedClients true\n"
+        )
+        (folder / "resolv.conf").write_text(f"nameserver {nameserver}\noptions timeout:1 attempts:1\n")
+        script = 'mount --bind "$1/resolv.conf" /etc/resolv.conf && exec "$2" -f -c "$1/conf"'
+        words = ["unshare", "-m", "sh", "-c", script, "sh", str(folder), program("opendmarc")]
+        with _running(words, folder / "socket") as process:
+            yield Opendmarc(f"unix:{folder}/socket", process)

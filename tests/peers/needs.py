@@ -14,6 +14,7 @@ import pytest
 
 _PROOF = {
     "bind9": "named",
+    "clamav-daemon": "clamd",
     "dovecot-core": "dovecot",
     "dovecot-lmtpd": "/usr/lib/dovecot/lmtp",
     "dovecot-imapd": "/usr/lib/dovecot/imap",
@@ -32,8 +33,10 @@ _PROOF = {
     "postgrey": "postgrey",
     "python3-milter": "/usr/lib/python3/dist-packages/Milter/__init__.py",
     "redis-server": "redis-server",
+    "rspamd": "rspamd",
     "sieve-connect": "sieve-connect",
     "slapd": "slapd",
+    "spamd": "spamd",
     "strace": "strace",
     "swaks": "swaks",
     "unbound": "unbound",

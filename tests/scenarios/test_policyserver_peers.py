@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
-import subprocess
 import tempfile
 import threading
 import time
@@ -19,7 +18,7 @@ from mailmilter.endpoint import Endpoint, parse_endpoint
 from mailmilter.policy import Kind, PolicyClient, PolicyRequest, PolicyService, Reply, serve_policy
 from mailmilter.policy.request import NAMES
 from tests.peers.milters import running_postgrey
-from tests.peers.needs import needs, program
+from tests.peers.policyd_spf import running_policyd_spf
 from tests.peers.postfix import running_postfix
 
 pytestmark = pytest.mark.scenario
@@ -129,46 +128,6 @@ def test_postgrey_defers_and_then_lets_pass() -> None:
     assert "Greylisted" in first.decision.text
     assert later.decision.kind is Kind.PREPEND
     assert later.decision.text.startswith("X-Greylist: delayed ")
-
-
-@contextmanager
-def running_policyd_spf() -> Iterator[Endpoint]:
-    """policyd-spf under a stand-in for spawn(8): a process a connection, on its standard input and output."""
-    needs("postfix-policyd-spf-python")
-    with tempfile.TemporaryDirectory(prefix="tamis-spf-") as name:
-        path = f"{name}/socket"
-        loop = asyncio.new_event_loop()
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            process = await asyncio.create_subprocess_exec(
-                program("policyd-spf"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-            assert process.stdin is not None
-            assert process.stdout is not None
-            while block := await reader.read(10_000):
-                process.stdin.write(block)
-                writer.write(await process.stdout.readuntil(b"\n\n"))
-            process.stdin.close()
-            await process.wait()
-            writer.close()
-
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        start = asyncio.start_unix_server(connected, path)
-        server = asyncio.run_coroutine_threadsafe(start, loop).result(10)
-        try:
-            yield Endpoint(path=path)
-        finally:
-
-            async def stop() -> None:
-                server.close()
-                others = asyncio.all_tasks() - {asyncio.current_task()}
-                await asyncio.wait_for(asyncio.gather(*others), 10)
-
-            asyncio.run_coroutine_threadsafe(stop(), loop).result(20)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
 
 def test_policyd_spf_answers() -> None:
