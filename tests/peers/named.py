@@ -1,4 +1,7 @@
-"""BIND's named on loopback, primary of zones that take updates with a key (RFC 2136, TSIG)."""
+"""BIND's named on loopback, primary of zones that take updates with a key (RFC 2136, TSIG).
+
+Its zones may be signed, as updates come in; `running_validator` is an Unbound that validates one of them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.query
 
@@ -31,7 +35,28 @@ options {{
 }};
 controls {{ }};
 """
-_ZONE = 'zone "{zone}" {{ type primary; file "{zone}.zone"; allow-update {{ key "update"; }}; }};\n'
+_ZONE = 'zone "{zone}" {{ type primary; file "{zone}.zone"; allow-update {{ key "update"; }}; {more} }};\n'
+_VALIDATOR = """\
+server:
+  interface: 127.0.0.1
+  port: {port}
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: "{folder}"
+  pidfile: "{folder}/unbound.pid"
+  use-syslog: no
+  do-ip6: no
+  do-not-query-localhost: no
+  local-zone: "test." nodefault
+  module-config: "validator iterator"
+  trust-anchor: "{zone}. 300 IN DNSKEY {key}"
+remote-control:
+  control-enable: no
+stub-zone:
+  name: "{zone}"
+  stub-addr: 127.0.0.1@{named}
+"""
 _EMPTY = """\
 $ORIGIN {zone}.
 @ 300 IN SOA ns hostmaster 1 3600 600 86400 60
@@ -55,8 +80,11 @@ class Named:
 
 
 @contextlib.contextmanager
-def running_named(folder: Path, zones: Sequence[str], more: str = "") -> Iterator[Named]:
+def running_named(
+    folder: Path, zones: Sequence[str], more: str = "", *, signed: bool = False
+) -> Iterator[Named]:
     """Run it with zones that are empty but for `more`; ends with the block."""
+    policy = "dnssec-policy default;" if signed else ""
     needs("bind9")
     port = free_port()
     key = folder / "update.key"
@@ -65,7 +93,7 @@ def running_named(folder: Path, zones: Sequence[str], more: str = "") -> Iterato
     configuration = _CONFIGURATION.format(folder=folder, port=port)
     for zone in zones:
         (folder / f"{zone}.zone").write_text(_EMPTY.format(zone=zone) + more)
-        configuration += _ZONE.format(zone=zone)
+        configuration += _ZONE.format(zone=zone, more=policy)
     (folder / "named.conf").write_text(configuration)
     command = [program("named", "bind9"), "-g", "-n", "1", "-c", str(folder / "named.conf")]
     with (folder / "named.log").open("wb") as log:
@@ -82,6 +110,34 @@ def running_named(folder: Path, zones: Sequence[str], more: str = "") -> Iterato
 
         until(answers, lambda: (folder / "named.log").read_text())
         yield server
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextlib.contextmanager
+def running_validator(folder: Path, named: Named, zone: str, port: int) -> Iterator[None]:
+    """An Unbound on a port that knows one signed zone and trusts its key; what it remembers ends with it."""
+    needs("unbound")
+    until(lambda: named.ask(zone, "DNSKEY") or None, lambda: "the zone has no keys")
+    (key,) = named.ask(zone, "DNSKEY")
+    text = _VALIDATOR.format(port=port, folder=folder, zone=zone, key=key, named=named.port)
+    (folder / "unbound.conf").write_text(text)
+    query = dns.message.make_query(zone, "SOA", use_edns=True)
+    query.flags |= dns.flags.AD
+
+    def validates() -> bool:
+        with contextlib.suppress(OSError, dns.exception.DNSException):
+            return bool(dns.query.udp(query, "127.0.0.1", port=port, timeout=2).flags & dns.flags.AD)
+        return False
+
+    log = folder / "unbound.out"
+    with log.open("wb") as out:
+        command = [program("unbound", "unbound"), "-d", "-c", str(folder / "unbound.conf")]
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        until(lambda: validates() or None, log.read_text)
+        yield
     finally:
         process.terminate()
         process.wait(20)
