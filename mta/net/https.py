@@ -14,11 +14,10 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mta.net.httpwire import HttpError, Response, ResponseReader, TooLong
 from mta.net.resolver.base import Resolver
 from mta.net.tls import failure_text
 
-MAX_HEAD = 16 * 1024
-"""Octets of a response before its content."""
 MAX_ADDRESSES = 4
 """Addresses of a host that are tried."""
 CONNECT_TIME = 10.0
@@ -31,21 +30,6 @@ class HttpsError(Exception):
     def __init__(self, text: str, *, tls: bool = False) -> None:
         super().__init__(text)
         self.tls = tls
-
-
-@dataclass(slots=True, frozen=True)
-class Response:
-    """What a server answered."""
-
-    status: int
-    headers: Mapping[str, str]
-    """By name in lower case; of several equal ones the last."""
-    body: bytes
-
-    @property
-    def media_type(self) -> str:
-        """The media type without its parameters, lower case."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 @dataclass(slots=True, frozen=True)
@@ -111,7 +95,7 @@ async def _exchange(
 ) -> Response:
     async with asyncio.timeout(CONNECT_TIME):
         reader, writer = await asyncio.open_connection(
-            address, what.port, ssl=context, server_hostname=what.host, limit=MAX_HEAD
+            address, what.port, ssl=context, server_hostname=what.host
         )
     try:
         writer.write(octets)
@@ -121,75 +105,16 @@ async def _exchange(
         writer.transport.abort()
 
 
-async def _read(reader: asyncio.StreamReader, host: str, limit: int) -> Response:
+async def _read(stream: asyncio.StreamReader, host: str, limit: int) -> Response:
+    reader = ResponseReader(limit)
     try:
-        while True:
-            status, headers = _head(await reader.readuntil(b"\r\n\r\n"))
-            if status >= 200:
-                break
-        if status in (204, 304):
-            body = b""
-        elif "chunked" in headers.get("transfer-encoding", "").lower():
-            body = await _chunked(reader, limit)
-        elif "content-length" in headers:
-            length = headers["content-length"]
-            if not (length.isascii() and length.isdigit() and len(length) < 12):
-                raise HttpsError(f"{host}: no sense in its Content-Length")
-            if int(length) > limit:
-                raise _TooLong
-            body = await reader.readexactly(int(length))
-        else:
-            body = await _to_the_end(reader, limit)
-    except _TooLong as error:
+        while reader.response is None:
+            if octets := await stream.read(65536):
+                reader.feed(octets)
+            else:
+                reader.end()
+    except TooLong as error:
         raise HttpsError(f"{host}: the answer is longer than {limit} octets") from error
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
-        raise HttpsError(f"{host}: no HTTP response") from error
-    return Response(status, headers, body)
-
-
-class _TooLong(Exception):
-    """More than was bargained for."""
-
-
-def _head(octets: bytes) -> tuple[int, dict[str, str]]:
-    """Status and header fields. Raises ValueError."""
-    first, *lines = octets[:-4].decode("latin-1").split("\r\n")
-    version, _, rest = first.partition(" ")
-    if not version.startswith("HTTP/1.") or not rest[:3].isdigit() or not rest[:3].isascii():
-        raise ValueError("no status line")
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise ValueError("no header field")
-        headers[name.lower()] = value.strip()
-    return int(rest[:3]), headers
-
-
-async def _to_the_end(reader: asyncio.StreamReader, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while octets := await reader.read(MAX_HEAD):
-        size += len(octets)
-        if size > limit:
-            raise _TooLong
-        parts.append(octets)
-    return b"".join(parts)
-
-
-async def _chunked(reader: asyncio.StreamReader, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        line = (await reader.readuntil(b"\r\n")).partition(b";")[0].strip()
-        if not 1 <= len(line) <= 8 or not line.isalnum():
-            raise ValueError("no chunk size")
-        length = int(line, 16)
-        if not length:
-            return b"".join(parts)  # trailer fields are of no interest, and the connection ends here
-        size += length
-        if size > limit:
-            raise _TooLong
-        parts.append(await reader.readexactly(length))
-        if await reader.readexactly(2) != b"\r\n":
-            raise ValueError("no end of chunk")
+    except HttpError as error:
+        raise HttpsError(f"{host}: no HTTP response: {error}") from error
+    return reader.response

@@ -95,7 +95,7 @@ IN_PASSING: tuple[Standard, ...] = (
     S("RFC 3339", "Date and Time on the Internet", "yes", "HOLDUNTIL", "mta.smtp.parameters"),
     S("RFC 9112", "HTTP/1.1", "partial",
       "GET and HEAD, for metrics and health; one request over TLS, for policies and reports",
-      "mta.admin.http mta.net.https"),
+      "mta.admin.http mta.net.https mta.net.httpwire"),
     S("RFC 9110", "HTTP Semantics", "partial", "ranges of objects in the queue's stores",
       "mailqueue.store.answers"),
     S("RFC 8878", "Zstandard", "no", "used by way of a library, for what the queue stores"),

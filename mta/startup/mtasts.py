@@ -7,6 +7,8 @@ import re
 import ssl
 
 from mta.net.certificates import wildcard_of
+from mta.net.https import MAX_ADDRESSES, HttpsError, Request, request
+from mta.net.httpwire import HttpError
 from mta.net.resolver.base import Answer
 from mta.net.tls import CertificateError, client_context, failure_text
 from mta.startup.answers import line, quoted, shown, unusable, values
@@ -36,8 +38,7 @@ async def _domain(site: Site, world: World, domain: str) -> Result:
         result = unusable(domain, f"A and AAAA {host}", answer)
         if result is not None:
             return result
-    addresses = [*values(a), *values(aaaa)]
-    if not addresses:
+    if not values(a) and not values(aaaa):
         return wrong(
             domain, f"A and AAAA {host}", "no address",
             line(host, "A", "192.0.2.1") + " (the address of a web server)",
@@ -46,11 +47,7 @@ async def _domain(site: Site, world: World, domain: str) -> Result:
         context = client_context("verify", ca_file=site.settings.checks.tls_ca or None)
     except CertificateError as error:
         return unknown(domain, host, str(error))
-    outcome: tuple[int, str] | OSError = OSError("not asked")
-    for address in addresses:
-        outcome = await fetch(address, world.https_port, host, context, world.seconds)
-        if not isinstance(outcome, OSError):
-            break
+    outcome = await fetch(host, world, context)
     return judge_policy(domain, site.hostname, outcome)
 
 
@@ -74,32 +71,24 @@ def judge_record(domain: str, answer: Answer) -> Result | None:
     return None
 
 
-async def fetch(
-    address: str, port: int, host: str, context: ssl.SSLContext, seconds: float
-) -> tuple[int, str] | OSError:
-    """The policy over HTTPS: status and body; the error when there is none. Redirects are not followed."""
+Fetched = tuple[int, str] | OSError | HttpError
+"""Status and body, or why there is none: a server that is not reached or not trusted, or speaks no HTTP."""
+
+
+async def fetch(host: str, world: World, context: ssl.SSLContext) -> Fetched:
+    """The policy over HTTPS. Redirects are not followed."""
+    assert world.resolver is not None  # it has said where the host is
+    deadline = asyncio.get_running_loop().time() + MAX_ADDRESSES * world.seconds
+    what = Request(host, WELL_KNOWN, world.https_port)
     try:
-        async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=host)
-            try:
-                request = f"GET {WELL_KNOWN} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: tamis-check\r\n\r\n"
-                writer.write(request.encode("ascii"))
-                octets = b""
-                while len(octets) < LARGEST_POLICY and (more := await reader.read(LARGEST_POLICY)):
-                    octets += more
-            finally:
-                writer.transport.abort()
-    except TimeoutError:
-        return TimeoutError(f"no answer within {seconds:g} s")
-    except OSError as error:
-        return error
-    head, _, body = octets.partition(b"\r\n\r\n")
-    words = head.split(maxsplit=2)
-    status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
-    return status, body.decode("utf-8", "replace")
+        response = await request(what, world.resolver, context, limit=LARGEST_POLICY, deadline=deadline)
+    except HttpsError as error:
+        cause = error.__cause__
+        return cause if isinstance(cause, OSError | HttpError) else OSError(str(error))
+    return response.status, response.body.decode("utf-8", "replace")
 
 
-def judge_policy(domain: str, hostname: str, outcome: tuple[int, str] | OSError) -> Result:
+def judge_policy(domain: str, hostname: str, outcome: Fetched) -> Result:
     """What the web server gave."""
     url = f"https://mta-sts.{domain}{WELL_KNOWN}"
     mend = f"serve at {url}:\n{policy_text(hostname)}".rstrip()
@@ -109,6 +98,8 @@ def judge_policy(domain: str, hostname: str, outcome: tuple[int, str] | OSError)
         )
     if isinstance(outcome, ssl.SSLError):
         return wrong(domain, url, failure_text(outcome), mend)
+    if isinstance(outcome, HttpError):
+        return wrong(domain, url, f"no HTTP: {outcome}", mend)
     if isinstance(outcome, OSError):
         return unknown(
             domain, url, outcome.strerror or str(outcome), f"does the web server of mta-sts.{domain} run?"

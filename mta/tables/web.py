@@ -13,12 +13,10 @@ import asyncio
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-from mta.tables.peer import Malformed, Peer, read_line
+from mta.net.httpwire import HttpError, Incomplete, ResponseReader
+from mta.tables.peer import Malformed, Peer
 from mta.tables.table import VALUE_MOST, Found, TableUnavailable
 from mta.tables.template import Template, parse
-
-FIELDS_MOST = 100
-"""Header fields of an answer."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -71,9 +69,21 @@ class HttpTable:
         await self._peer.close()
 
 
-async def _read(reader: asyncio.StreamReader) -> Found:
-    status, fields = await _head(reader)
-    body = b"" if status in (204, 304) else await _body(reader, fields)
+async def _read(stream: asyncio.StreamReader) -> Found:
+    reader = ResponseReader(VALUE_MOST)
+    try:
+        while reader.response is None:
+            if octets := await stream.read(VALUE_MOST):
+                reader.feed(octets)
+            else:
+                reader.end()
+    except Incomplete as error:
+        raise EOFError(str(error)) from error
+    except HttpError as error:
+        raise Malformed(str(error)) from error
+    if reader.rest:  # it would be taken for the answer to the next question
+        raise Malformed("there is more than one answer")
+    status, body = reader.response.status, reader.response.body
     match status:
         case 200:
             lines = body.decode().splitlines()
@@ -83,49 +93,3 @@ async def _read(reader: asyncio.StreamReader) -> Found:
         case 404 | 410:
             return None
     raise TableUnavailable(f"the service answers {status}")
-
-
-async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    while True:
-        line = (await read_line(reader)).rstrip(b"\r").decode("latin-1")
-        version, _, rest = line.partition(" ")
-        code = rest[:3]
-        if version not in ("HTTP/1.1", "HTTP/1.0") or not code.isdigit() or len(code) != 3:
-            raise Malformed(f"{line[:200]!r}")
-        fields: dict[str, str] = {}
-        seen = 0
-        while field := (await read_line(reader)).rstrip(b"\r").decode("latin-1"):
-            name, colon, value = field.partition(":")
-            seen += 1
-            if not colon or seen > FIELDS_MOST:
-                raise Malformed("the header is none")
-            fields[name.strip().lower()] = value.strip()
-        if not 100 <= int(code) < 200:
-            return int(code), fields
-
-
-async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
-    if fields.get("transfer-encoding", "").lower() == "chunked":
-        parts: list[bytes] = []
-        while size := _size((await read_line(reader)).split(b";")[0].decode("latin-1").strip(), 16):
-            parts.append(await reader.readexactly(size))
-            if sum(map(len, parts)) > VALUE_MOST or await reader.readexactly(2) != b"\r\n":
-                raise Malformed("a chunk is none, or there are too many")
-        while (await read_line(reader)).rstrip(b"\r"):
-            pass
-        return b"".join(parts)
-    if "content-length" in fields:
-        return await reader.readexactly(_size(fields["content-length"], 10))
-    body = b""  # up to the end of the connection (RFC 9112 section 6.3)
-    while piece := await reader.read(VALUE_MOST):
-        body += piece
-        if len(body) > VALUE_MOST:
-            raise Malformed("the body is too long")
-    return body
-
-
-def _size(text: str, base: int) -> int:
-    size = int(text, base)
-    if not 0 <= size <= VALUE_MOST:
-        raise Malformed(f"a body of {size} octets")
-    return size

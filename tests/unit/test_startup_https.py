@@ -34,7 +34,7 @@ def web(folder: Path, ca: Authority, name: str, answer: str) -> Iterator[int]:
         with client:
             try:
                 with context.wrap_socket(client, server_side=True) as session:
-                    assert session.recv(4096).startswith(b"GET /.well-known/mta-sts.txt HTTP/1.0\r\n")
+                    assert session.recv(4096).startswith(b"GET /.well-known/mta-sts.txt HTTP/1.1\r\n")
                     session.sendall(answer.encode())
             except OSError:
                 return  # a client that does not trust us goes away
@@ -53,6 +53,19 @@ def web(folder: Path, ca: Authority, name: str, answer: str) -> Iterator[int]:
     [
         ("mta-sts.good.test", GOOD, Outcome.OK, "mode enforce, mx mx.good.test"),
         ("mta-sts.good.test", "HTTP/1.1 301 Moved\r\nLocation: /x\r\n\r\n", Outcome.WRONG, "status 301"),
+        (
+            "mta-sts.good.test",
+            "220 mx.good.test ESMTP\r\n",
+            Outcome.WRONG,
+            "no HTTP: '220 mx.good.test ESMTP'",
+        ),
+        (
+            "mta-sts.good.test",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            f"{len(policy_text(HOST)):x}\r\n{policy_text(HOST)}\r\n0\r\n\r\n",
+            Outcome.OK,
+            "mode enforce, mx mx.good.test",
+        ),
         ("www.good.test", GOOD, Outcome.WRONG, "Hostname mismatch"),
     ],
 )

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mta.net.httpwire import HttpError, ResponseReader
+
 ANSWER_OCTETS = 1024 * 1024
 """Octets of an answer that are taken: rspamd tells all symbols with their options."""
 
@@ -67,16 +69,17 @@ def rspamd_head(subject: Subject, size: int, password: str, settings_user: str) 
 
 def read_rspamd(octets: bytes) -> Found:
     """Read the answer. Raises ScanError."""
-    head, blank, body = octets.partition(b"\r\n\r\n")
-    status = head.split(b"\r\n", 1)[0].split(b" ")
-    if not blank or len(status) < 2 or not status[0].startswith(b"HTTP/1."):
-        raise ScanError("the answer is no HTTP")
-    if status[1] != b"200":
-        raise ScanError(f"HTTP status {status[1][:10].decode('ascii', 'replace')}")
-    if b"transfer-encoding: chunked" in head.lower():
-        body = _unchunked(body)
+    reader = ResponseReader(ANSWER_OCTETS)
     try:
-        found = json.loads(body)
+        reader.feed(octets)
+        reader.end()
+    except HttpError as error:
+        raise ScanError(f"the answer is no HTTP: {error}") from error
+    assert reader.response is not None
+    if reader.response.status != 200:
+        raise ScanError(f"HTTP status {reader.response.status}")
+    try:
+        found = json.loads(reader.response.body)
         score, required = float(found["score"]), float(found["required_score"])
         symbols = found.get("symbols") or {}
         names = tuple(str(name) for name in symbols)
@@ -148,19 +151,3 @@ def _ratio(score: float, threshold: float) -> float:
 
 def _clean(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
-
-
-def _unchunked(body: bytes) -> bytes:
-    pieces: list[bytes] = []
-    while True:
-        line, _, rest = body.partition(b"\r\n")
-        try:
-            size = int(line.split(b";")[0], 16)
-        except ValueError as error:
-            raise ScanError("the chunks of the answer are broken") from error
-        if size == 0:
-            return b"".join(pieces)
-        if len(rest) < size + 2:
-            raise ScanError("the answer is cut short")
-        pieces.append(rest[:size])
-        body = rest[size + 2 :]
