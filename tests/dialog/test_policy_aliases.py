@@ -28,7 +28,6 @@ catcher: ann, bob
 """
 WORD = 'stage "rcpt" { expand "table:aliases"; }'
 PEOPLE = "ann@example.test\nbob@example.test\ncarol@example.test\n"
-PAGE = 'require ["vnd.tamis.stage", "vnd.tamis.envelope"];\n'
 
 
 @asynccontextmanager
@@ -319,6 +318,60 @@ def test_prdr_has_a_reply_for_the_alias(tmp_path: Path) -> None:
             store.heal()
             await client.send("sales@example.test")
             assert got(server) == ["ann", "bob", "carol"]
+
+    run(main)
+
+
+def test_held_for_all(tmp_path: Path) -> None:
+    script = WORD + '\nstage "data" { hold "look"; }'
+
+    async def main() -> None:
+        async with aliased(tmp_path, script, queue="enabled = true") as server:
+            client = await greeted(server)
+            assert QUEUED.match(await client.send("sales@example.test"))
+            (message,) = await waiting(server)
+            assert set(statuses(message)) == {"ann", "bob"}
+            assert got(server) == []
+
+    run(main)
+
+
+def test_the_client_goes_before_the_answer(tmp_path: Path) -> None:
+    """Its retry brings nobody behind the alias a second copy."""
+    body = "Message-ID: <1@x.test>\r\nDate: Sat, 28 Nov 2026 07:00:00 +0000\r\n\r\nhello\r\n"
+
+    async def main() -> None:
+        store = MailStore(bob="451 4.2.0 busy")
+        async with aliased(tmp_path, store=store) as server:
+            client = await greeted(server)
+            await client.envelope("sales@example.test", "carol@example.test")
+            await client.say("DATA")
+            assert (await client.say(body + ".")).startswith("451 4.2.0")
+            store.heal()
+            again = await greeted(server)
+            said = await again.send("sales@example.test", "carol@example.test", body=body)
+            assert said.startswith("250 2.0.0")
+            assert got(server) == ["ann", "bob", "carol"]
+
+    run(main)
+
+
+def test_a_script_of_one_member(tmp_path: Path) -> None:
+    """Refuses this one's copy."""
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "bob.sieve").write_text(
+        'require ["vnd.tamis.stage"];\nstage "data" { if header "subject" "hi" { discard; } }\n'
+    )
+    policy = f'{STRANGERS}\nuser_scripts = "users/%u.sieve"'
+
+    async def main() -> None:
+        async with aliased(tmp_path, policy=policy) as server:
+            client = await greeted(server)
+            assert (await client.send("sales@example.test")).startswith("250 2.0.0")
+            assert got(server) == ["ann"]
+            said = await client.send("sales@example.test", body="Subject: other\r\n\r\n")
+            assert said.startswith("250 2.0.0")
+            assert got(server) == ["ann", "ann", "bob"]
 
     run(main)
 
