@@ -99,7 +99,7 @@ class Spool(Protocol):
     def postpones(self, envelope: Envelope) -> Reply | None:
         """Why a message must not be tried yet (FUTURERELEASE), None when it may be."""
 
-    def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> bool:
+    def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome], orders: Orders | None = None) -> bool:
         """False in the usual case, in which everything is delivered and nobody asked for a report."""
 
     def refuses(self, session: Session) -> Reply | None:

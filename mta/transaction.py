@@ -208,7 +208,7 @@ class Transactions:
                     session, envelope, Rendered(prefix, content, alive), started + settings.deadline,
                     (given, received),
                 )  # fmt: skip
-            if spool is not None and spool.concerns(envelope, outcomes) and alive():
+            if spool is not None and spool.concerns(envelope, outcomes, orders) and alive():
                 each = _reads_each(session, envelope)
                 parcel = Parcel(
                     session, envelope, transaction, outcomes, prefix, content, message, name, each, orders,

@@ -53,6 +53,8 @@ class Orders:
     """RET in place of the client's (RFC 3461), None for that."""
     envid: str | None = None
     """ENVID in place of the client's (RFC 3461), None for that."""
+    journal: tuple[Address, ...] = ()
+    """Archives that get a report of the message, with the message in it, once it is accepted."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -63,6 +63,7 @@ PARTS: dict[str, Callable[[Decision], list[str]]] = {
     "route": _one("route"),
     "added": _placed("added"),
     "copies": _placed("copies"),
+    "journal": lambda decision: [str(one) for one in decision.journal],
     "removed": _placed("removed"),
     "priority": _priority,
     "lifetime": _one("lifetime"),

@@ -15,6 +15,8 @@ from mailqueue.model import Fenced, NewMessage, QueuedRecipient, QueueError, Sta
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import Deadlines, RetryPolicy, next_step
 from mailqueue.schedule.retry import expires_at
+from mta import log
+from mta.address import Address
 from mta.content import MEMORY_LIMIT, MessageBuffer, SpillError
 from mta.delivery.outcome import NextHop, Outcome
 from mta.dsn.decide import Kind, Vouching
@@ -22,7 +24,7 @@ from mta.dsn.returned import Original
 from mta.dsn.values import Event, Result
 from mta.envelope import Envelope, Recipient
 from mta.handover import Parcel
-from mta.policy.verdict import Advice
+from mta.policy.verdict import Advice, Orders
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool.advice import About, Advisor, advised, reported
@@ -88,9 +90,11 @@ class Keeper:
             return None
         return NOT_YET
 
-    def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> bool:
-        """True when something waits, or a report may be owed."""
+    def concerns(self, envelope: Envelope, outcomes: Sequence[Outcome], orders: Orders | None = None) -> bool:
+        """True when something waits, or a report may be owed, or an archive wants one."""
         recipients = envelope.recipients
+        if orders is not None and orders.journal:
+            return True
         if len(outcomes) == 1:
             reply = outcomes[0].reply
             if reply.is_positive:
@@ -123,7 +127,20 @@ class Keeper:
             outcomes = [_kept(outcome, kept) for outcome in outcomes]
         if queue is None or not any(outcome.reply.is_positive for outcome in outcomes):
             return outcomes, False
-        return outcomes, await self._report(queue, parcel, outcomes, vouching)
+        reported = await self._report(queue, parcel, outcomes, vouching)
+        if parcel.orders is not None and parcel.orders.journal:
+            await self._journal(queue, parcel, parcel.orders.journal)
+        return outcomes, reported
+
+    async def _journal(self, queue: MailQueue, parcel: Parcel, archives: Sequence[Address]) -> None:
+        """Queue a report of the message for each archive. What cannot be queued is in the log."""
+        offset = parcel.message.body_offset
+        header = header_block(parcel.prefix, parcel.content, offset, has_end=parcel.message.has_header_end)
+        try:
+            for archive in archives:
+                self._added(await queue.enqueue(self._reports.journal(parcel, header, archive)))
+        except (QueueError, SpillError) as error:
+            log.get("queue").error("journal", transaction=parcel.transaction, reason=str(error))
 
     async def _advised(self, parcel: Parcel) -> tuple[Parcel, dict[int, Advice]]:
         """Ask the policy about what failed for now; what it gives up is refused."""

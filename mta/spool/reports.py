@@ -11,13 +11,15 @@ from mailqueue.store.base import Blob
 from mta.address import Address
 from mta.delivery.outcome import NextHop
 from mta.dsn.decide import Kind, Options, Vouching, Why, sort_out
-from mta.dsn.render import ENTROPY, Reporter, Way, render
+from mta.dsn.render import ENTROPY, Report, Reporter, Way, render
 from mta.dsn.returned import Limits, Original
 from mta.dsn.values import Event, RecipientReport
 from mta.envelope import Envelope, Recipient
+from mta.handover import Parcel
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool.hops import site_of
+from mta.spool.journaling import journal_report
 from mta.spool.record import encode_recipient, encode_record, make_record
 
 Route = Callable[[Session, Envelope, Recipient], NextHop | Reply]
@@ -92,6 +94,22 @@ class Reports:
             way=Way(utf8=original.envelope.smtputf8),
             limits=settings.limits,
         )
+        return self._queued(report, kind)
+
+    def journal(self, parcel: Parcel, header: bytes, to: Address) -> NewMessage:
+        """A journal report of a message for one archive; one that cannot be delivered is the postmaster's."""
+        report = journal_report(
+            parcel,
+            header,
+            to=to,
+            hostname=self._settings.hostname,
+            now=self._now(),
+            entropy=self._entropy(32),
+        )
+        return self._queued(report, Kind.REPORT)
+
+    def _queued(self, report: Report, kind: Kind) -> NewMessage:
+        settings, now = self._settings, self._now()
         envelope = report.envelope
         record = make_record(
             envelope, None, now,

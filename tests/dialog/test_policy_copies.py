@@ -1,14 +1,15 @@
-"""Copies of which nobody hears: `bcc`."""
+"""Copies of which nobody hears: `bcc`, and `journal`, which reports the message to an archive."""
 
 from __future__ import annotations
 
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 
 from mta.spool.record import decode_recipient
 from tests.dialog.policies import STRANGERS, greeted, policed
-from tests.dialog.queueing import MailStore, eventually, flush, waiting
+from tests.dialog.queueing import MailStore, breakable, eventually, flush, store_of, waiting
 from tests.dialog.server import run
 
 BCC = 'stage "data" { bcc "archive@example.test"; }'
@@ -81,5 +82,63 @@ def test_a_copy_for_another_server(tmp_path: Path) -> None:
                 ]
         finally:
             await outside.stop()
+
+    run(main)
+
+
+JOURNAL = 'stage "data" { journal "archive@example.test"; }'
+
+
+def test_journal(tmp_path: Path) -> None:
+    """A report with the message as it was delivered; the client and the recipients see nothing of it."""
+    store = MailStore()
+    script = f'stage "rcpt" {{ rewrite_recipient "b@example.test"; }}\n{JOURNAL}'
+
+    async def main() -> None:
+        async with policed(tmp_path, script, store=store, queue="enabled = true") as server:
+            client = await greeted(server)
+            body = "Message-ID: <1@x.test>\r\nSubject: caf\u00e9\r\n\r\nhello\r\n"
+            assert (await client.send("sales@example.test", body=body)).startswith("250 2.0.0 kept")
+            await eventually(lambda: store.got("archive"), "the report")
+            (report,) = [one for one in store.delivered if one.recipient == "archive@example.test"]
+            assert report.sender == ""
+            assert b"\r\nSender: a@x.test\r\n" in report.octets
+            assert b"\r\nMessage-Id: <1@x.test>\r\nRecipient: b@example.test (for sales@" in report.octets
+            assert b"\r\nClient: 127.0.0.1\r\n" in report.octets
+            read = message_from_bytes(report.octets)
+            kinds = [part.get_content_type() for part in read.walk()]
+            assert kinds == ["multipart/mixed", "text/plain", "message/rfc822", "text/plain"]
+            (delivered,) = store.got("b")
+            assert delivered in report.octets
+
+    run(main)
+
+
+def test_a_journal_of_what_is_queued_and_refused(tmp_path: Path) -> None:
+    store = MailStore(b=BUSY, c="550 5.2.1 no", archive=BUSY)
+
+    async def main() -> None:
+        async with policed(tmp_path, JOURNAL, store=store, queue="enabled = true") as server:
+            client = await greeted(server)
+            assert (await client.send("b@example.test")).startswith("250 2.0.0 queued")
+            assert (await client.send("c@example.test")).startswith("550 5.2.1 no")
+            names = sorted(person.address for one in await waiting(server) for person in one.recipients)
+            assert names == ["archive@example.test", "b@example.test"]
+            store.heal()
+            await flush(server)
+            await eventually(lambda: store.got("archive"), "the report")
+
+    run(main)
+
+
+def test_a_journal_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is delivered all the same."""
+    breakable(monkeypatch)
+
+    async def main() -> None:
+        async with policed(tmp_path, JOURNAL, queue="enabled = true") as server:
+            store_of(server).fault = lambda key: OSError(28, "no space")
+            client = await greeted(server)
+            assert (await client.send("b@example.test")).startswith("250 2.0.0 kept")
 
     run(main)

@@ -64,6 +64,7 @@ NO_LIMITS = {
     "mta.authn.dkimsign.COLUMNS": "layout",
     "mta.policy.srs.SLOTS": "a number of the format",
     "mta.policy.srs.DAY": "a unit",
+    "mta.spool.journaling.BOUNDARY": "octets of a name",
     "mta.policytest.world.NOW": "the clock of tests",
     "mta.config.problems.SHOWN": "layout",
     "mta.config.reference.WIDTH": "layout",

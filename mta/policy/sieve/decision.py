@@ -15,6 +15,7 @@ from mta.policy.sieve.envelope import (
     ADDED_MOST,
     AddCopies,
     AddRecipients,
+    Journal,
     RemoveRecipients,
     RewriteRecipient,
     SetSender,
@@ -57,6 +58,8 @@ class Decision:
     route: str = ""
     added: list[tuple[str, Address]] = field(default_factory=list)
     """With the places of the commands."""
+    journal: list[Address] = field(default_factory=list)
+    """Archives that get a report of the message."""
     copies: list[tuple[str, Address]] = field(default_factory=list)
     removed: list[tuple[str, Address]] = field(default_factory=list)
     priority: int | None = None
@@ -135,6 +138,9 @@ def _order(decision: Decision, place: str, action: Action) -> None:
         case AddCopies(addresses=addresses):
             decision.copies += [(place, address) for address in addresses]
             del decision.copies[ADDED_MOST:]
+        case Journal(addresses=addresses):
+            decision.journal += addresses
+            del decision.journal[ADDED_MOST:]
         case RemoveRecipients(addresses=addresses):
             decision.removed += [(place, address) for address in addresses]
         case Hold(reason=reason):

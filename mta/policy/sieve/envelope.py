@@ -3,6 +3,7 @@
     rewrite_recipient <address>            stage rcpt: another address in place of the client's
     add_recipient <address: string-list>   stage data
     bcc <address: string-list>             stage data: copies of which nobody hears
+    journal <address: string-list>         stage data: reports with the message attached, for archives
     remove_recipient <address: string-list>
     set_sender <address>                   stages mail and data; "" is the null sender
 
@@ -20,8 +21,20 @@ from dataclasses import dataclass
 from mta.address import NULL, Address, AddressError, parse_address
 from mta.policy.sieve.expand import ExpandCommand
 from mta.policy.sieve.facts import DATA, RCPT
+from mta.policy.sieve.queue import QUEUE
 from mta.policy.sieve.reply import PolicyAction
-from sieve_ext.extend import Act, Capability, Compiler, Envelope, EnvelopePart, Run, Step, string, strings
+from sieve_ext.extend import (
+    Act,
+    Capability,
+    Checker,
+    Compiler,
+    Envelope,
+    EnvelopePart,
+    Run,
+    Step,
+    string,
+    strings,
+)
 
 MAIL_OR_DATA = frozenset(("mail", "data"))
 ADDED_MOST = 100
@@ -62,6 +75,18 @@ class AddCopies(PolicyAction):
     def describe(self) -> str:
         """One line for people."""
         return f"bcc {', '.join(map(str, self.addresses))}"
+
+
+@dataclass(eq=False)
+class Journal(PolicyAction):
+    """Reports of the message for archives."""
+
+    addresses: tuple[Address, ...]
+    name = "journal"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"journal {', '.join(map(str, self.addresses))}"
 
 
 @dataclass(eq=False)
@@ -161,6 +186,30 @@ class BccCommand(Act):
         return compiler.action(self, make)
 
 
+class JournalCommand(Act):
+    """journal <addresses: string-list>."""
+
+    word = "journal"
+    stages = DATA
+    args_definition = (strings("addresses", check=bad_address),)
+
+    def check(self, checker: Checker) -> None:
+        """There is a queue, which the reports are put into."""
+        if not checker.unit.settings.boolean(QUEUE):
+            checker.error(self, "no-queue", "the journal command needs the queue", "set queue.enabled = true")
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        addresses = compiler.texts(self.given["addresses"])
+
+        def make(run: Run) -> Journal:
+            found = addresses.expand(run)
+            run.spend(len(found))
+            return Journal(tuple(_read(run, text) for text in found))
+
+        return compiler.action(self, make)
+
+
 class RemoveRecipientCommand(Act):
     """remove_recipient <addresses: string-list>."""
 
@@ -229,6 +278,7 @@ CAPABILITIES = (
             SetSenderCommand,
             ExpandCommand,
             BccCommand,
+            JournalCommand,
         ),
         specification="docs/policy/envelope.md",
     ),

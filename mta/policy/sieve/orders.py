@@ -23,6 +23,7 @@ def merged(front: Orders, behind: Orders) -> Orders:
         priority=front.priority if behind.priority is None else behind.priority,
         lifetime=behind.lifetime or front.lifetime,
         tags=tuple(dict.fromkeys((*front.tags, *behind.tags))),
+        journal=tuple(dict.fromkeys((*front.journal, *behind.journal))),
         signing=(*front.signing, *behind.signing),
         above=behind.above + front.above,
         new_body=front.new_body or behind.new_body,

@@ -357,6 +357,7 @@ class SievePolicy(Indifferent):
             decision.priority,
             decision.lifetime,
             decision.tags,
+            journal=tuple(decision.journal),
         )
         return with_orders(None if orders == NO_ORDERS else orders, verdict)
 
