@@ -1,7 +1,7 @@
 """The asyncio shell of `MilterSession`: connections, their time limits, and a pool of idle ones.
 
 Nothing here raises for what a filter or the network does: it ends in the outcome. A connection has one timer,
-which is moved only when it fires.
+which is moved when it fires, or when it would fire too late.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class MilterConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When the timer fires."""
         self._expires = 0.0
         self._end = 0.0
         self._silence = 0.0
@@ -178,8 +180,13 @@ class MilterConnection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def _arm(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_at(min(self._expires, self._end), self._timed)
+        due = min(self._expires, self._end)
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()  # that of a stage with a longer time
+        self._due = due
+        self._timer = self._loop.call_at(due, self._timed)
 
     def _timed(self) -> None:
         self._timer = None
