@@ -17,6 +17,7 @@ from mta.config.problems import Findings, closest
 from mta.config.rules_director import check_directors
 from mta.config.rules_forwarding import check_srs
 from mta.config.rules_managesieve import check_managesieve
+from mta.config.rules_scripts import check_user_scripts
 from mta.config.rules_world import check_world
 from mta.config.schema import Config
 from mta.config.settle import STORE
@@ -42,6 +43,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     check_directors(config, findings)
     check_world(config, findings)
     _policy(config, findings)
+    check_user_scripts(config, findings)
     check_tables(config, findings)
     _dns(config, findings)
     _signing(config, findings)
