@@ -111,17 +111,25 @@ class LoginDialog:
         session.user = step.user
         session.auth_mechanism = step.mechanism
         session.addresses = step.addresses
-        verdict = self._admit(session)
+        try:
+            verdict = self._admit(session)
+        except BaseException:
+            self._forget()
+            raise
         if isinstance(verdict, Verdict) and not verdict.delay:
             self._conclude(verdict)
             return None
         return self._conclude_later(verdict)
 
     async def _conclude_later(self, verdict: Verdict | Awaitable[Verdict]) -> None:
-        if not isinstance(verdict, Verdict):
-            verdict = await verdict
-        if verdict.delay:
-            await asyncio.sleep(verdict.delay)
+        try:
+            if not isinstance(verdict, Verdict):
+                verdict = await verdict
+            if verdict.delay:
+                await asyncio.sleep(verdict.delay)
+        except BaseException:
+            self._forget()
+            raise
         self._conclude(verdict)
 
     def _conclude(self, verdict: Verdict) -> None:
@@ -132,10 +140,15 @@ class LoginDialog:
             self._smtp.answer()
             return
         mechanism = session.auth_mechanism
-        session.user = session.auth_mechanism = ""
-        session.addresses = ()
+        self._forget()
         self._tell(mechanism, reply)
         self._smtp.answer(reply)
+
+    def _forget(self) -> None:
+        """Nobody has logged in: also when the policy has not answered, for whatever reason."""
+        session = self._session
+        session.user = session.auth_mechanism = ""
+        session.addresses = ()
 
     def _refuse(self, reply: Reply) -> None:
         self._tell(self._mechanism, reply)
