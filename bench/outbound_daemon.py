@@ -46,7 +46,7 @@ SESSION_MESSAGES = 90
 PATIENCE = 120.0
 """Seconds for a queue to become empty."""
 PASSWORD = "secret of the bench"
-FILLS = 200
+FILLS = 100
 """Messages a second that the queue is filled with, at least."""
 _CONFIGURATION = """
 [[listener]]

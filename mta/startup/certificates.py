@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 
 from mta import assembly, config
@@ -18,10 +18,12 @@ SOON = timedelta(days=7)
 """Before its end a certificate should have been renewed: the usual programs do it a month before."""
 
 
-def listener_tls(site: Site) -> Iterator[tuple[config.Listener, ServerTls | CertificateError]]:
-    """What each listener with TLS serves, or why it cannot."""
+def listener_tls(
+    site: Site, protocols: Collection[str] = ("smtp", "submission")
+) -> Iterator[tuple[config.Listener, ServerTls | CertificateError]]:
+    """What each listener with TLS of these protocols serves, or why it cannot."""
     for listener in site.settings.listener:
-        if listener.tls == "none" or listener.protocol in ("lmtp", "managesieve"):
+        if listener.tls == "none" or listener.protocol not in protocols:
             continue
         try:
             yield (

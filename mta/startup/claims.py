@@ -14,7 +14,7 @@ SPECIAL_USE = (
 """Names that nobody can publish records for (RFC 6761 and IANA's registry of special-use names; .internal is
 ICANN's), and `localdomain`, which machines without a name give themselves."""
 
-Role = Literal["smtp", "submission", "submissions"]
+Role = Literal["smtp", "submission", "submissions", "sieve"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -73,6 +73,15 @@ def site_of(settings: config.Config) -> Site:
     ports: dict[Role, tuple[int, ...]] = {}
     for service in services:
         ports[service.role] = tuple(dict.fromkeys((*ports.get(service.role, ()), service.port)))
+    sieve = [
+        address.port
+        for listener in settings.listener
+        if listener.protocol == "managesieve"
+        for address in listener.addresses
+        if isinstance(address, config.Inet)
+    ]
+    if sieve:
+        ports["sieve"] = tuple(dict.fromkeys(sieve))
     return Site(
         settings,
         settings.identity.hostname.lower(),

@@ -10,7 +10,7 @@ from typing import Literal
 
 from mta.net.tls import ServerTls, failure_text
 
-Opening = Literal["implicit", "smtp", "imap"]
+Opening = Literal["implicit", "smtp", "imap", "sieve"]
 """How TLS begins: at once, or after STARTTLS of a protocol."""
 ROUNDS = 10
 """Flights of a handshake in memory; a real one has three."""
@@ -54,7 +54,7 @@ async def _probe(host: str, port: int, opening: Opening, name: str, context: ssl
     )
     try:
         if not implicit:
-            refusal = await (_smtp if opening == "smtp" else _imap)(reader, writer)
+            refusal = await _OPENINGS[opening](reader, writer)
             if refusal:
                 return Seen(error=refusal)
             await writer.start_tls(context, server_hostname=name)
@@ -102,6 +102,26 @@ async def _imap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> s
         if line.startswith("a ") or not line:
             return f"STARTTLS: {line or 'the connection was closed'}"
     return "STARTTLS: no answer"
+
+
+async def _sieve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """ManageSieve (RFC 5804): capabilities and OK, STARTTLS, OK."""
+    offered = False
+    for _ in range(MAX_LINES):
+        line = (await reader.readline()).decode("ascii", "replace").strip().upper()
+        offered = offered or line == '"STARTTLS"'
+        if line.startswith("OK"):
+            break
+        if not line.startswith('"'):
+            return f"greeting: {line or 'the connection was closed'}"
+    if not offered:
+        return "STARTTLS is not offered"
+    writer.write(b"STARTTLS\r\n")
+    answer = (await reader.readline()).decode("ascii", "replace").strip()
+    return "" if answer.upper().startswith("OK") else f"STARTTLS: {answer or 'the connection was closed'}"
+
+
+_OPENINGS = {"smtp": _smtp, "imap": _imap, "sieve": _sieve}
 
 
 def handshake(server: ServerTls, context: ssl.SSLContext, name: str) -> Seen:

@@ -93,7 +93,7 @@ def _domain(site: Site, domain: str, keys: Sequence[SigningKey]) -> list[Record]
             found.append(Record(name, "SRV", f"0 1 {ports[0]} {host}."))
         elif kind.role is None and kind.port == 993:
             found.append(Record(name, "SRV", f"0 1 {kind.port} {host}.", f"or {ABSENT} without IMAP"))
-        else:
+        elif not kind.optional:
             found.append(Record(name, "SRV", ABSENT))
     return found
 

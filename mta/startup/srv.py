@@ -1,4 +1,5 @@
-"""SRV: mail programs find submission and IMAP, or learn that there is none (RFC 6186, RFC 8314 section 5.1).
+"""SRV: mail programs find submission and IMAP, or learn that there is none (RFC 6186, RFC 8314 section 5.1),
+and ManageSieve (RFC 5804 section 1.8), which may be without.
 
 A target "." says that the service is deliberately absent. Any other target must have a signed address and a
 certificate that is trusted for its name.
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from dns.rdtypes.IN.SRV import SRV
 
+from mta import config
 from mta.net.certificates import CertificateError, covers
 from mta.net.resolver.base import Answer, Status
 from mta.net.tls import ServerTls, client_context
@@ -33,6 +35,8 @@ class Kind:
     role: Role | None
     """What it is here; None: another server's."""
     opening: Opening
+    optional: bool = False
+    """No record is no mistake: programs look at the domain itself then."""
 
 
 KINDS = (
@@ -40,6 +44,7 @@ KINDS = (
     Kind("_submissions._tcp", 465, "submissions", "implicit"),
     Kind("_imap._tcp", 143, None, "imap"),
     Kind("_imaps._tcp", 993, None, "implicit"),
+    Kind("_sieve._tcp", 4190, "sieve", "sieve", optional=True),
 )
 
 
@@ -47,14 +52,16 @@ async def srv(site: Site, world: World) -> list[Result]:
     """Each service of each domain."""
     served = {listener.name: tls for listener, tls in listener_tls(site)}
     looks = [_look(site, world, served, domain, kind) for domain in site.domains for kind in KINDS]
-    return await asyncio.gather(*looks)
+    return [result for result in await asyncio.gather(*looks) if result is not None]
 
 
 async def _look(
     site: Site, world: World, served: dict[str, ServerTls | CertificateError], domain: str, kind: Kind
-) -> Result:
+) -> Result | None:
     name = f"{kind.label}.{domain}"
     answer = await world.ask(name, "SRV")
+    if kind.optional and answer.usable and not answer.records:
+        return None
     result = judge_records(site, domain, kind, answer)
     if result is not None:
         return result
@@ -96,7 +103,7 @@ def judge_records(site: Site, domain: str, kind: Kind, answer: Answer) -> Result
     if any(record.target.to_text() == "." for record in records):
         if len(records) > 1:
             return wrong(domain, asked, f"{text}: the target . stands alone or not at all (RFC 6186)", mend)
-        if kind.role == "submissions" and site.ports.get(kind.role):
+        if kind.role in ("submissions", "sieve") and site.ports.get(kind.role):
             return wrong(domain, asked, f"{text}: but we offer it", mend)
         return ok(domain, asked, f"{text}: deliberately absent")
     ports = site.ports.get(kind.role, ()) if kind.role is not None else None
@@ -118,6 +125,8 @@ async def _certificate(
 ) -> Seen:
     """What a mail program sees at a target; our own ports are judged by the certificates themselves."""
     if host == site.hostname and kind.role is not None:
+        if kind.role == "sieve":
+            return _of_managesieve(site, host, port)
         for service in site.services:
             tls = served.get(service.listener)
             if service.role == kind.role and service.port == port and isinstance(tls, ServerTls):
@@ -134,6 +143,17 @@ async def _certificate(
         if seen.reached:
             break
     return seen
+
+
+def _of_managesieve(site: Site, host: str, port: int) -> Seen:
+    """What our own listener of ManageSieve shows."""
+    for listener, tls in listener_tls(site, ("managesieve",)):
+        if any(isinstance(address, config.Inet) and address.port == port for address in listener.addresses):
+            if not isinstance(tls, ServerTls):
+                return Seen(error=str(tls))
+            names = tls.certificate_for(host).names
+            return Seen(error="" if covers(names, host) else f"the certificate is for {', '.join(names)}")
+    return Seen(error="no certificate")
 
 
 def judge_target(name: str, host: str, port: int, a: Answer, aaaa: Answer, seen: Seen) -> Result:

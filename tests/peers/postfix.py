@@ -114,6 +114,22 @@ def _control(
     )
 
 
+def _once(text: str) -> str:
+    """Settings with the last value of each name alone.
+
+    `master` warns of each other one, into a socket that takes ten until postlogd is there, and then hangs.
+    """
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines(keepends=True):
+        if line[0].isspace():
+            found[name] += line
+        else:
+            name = line.partition("=")[0].strip()
+            found[name] = line
+    return "".join(found.values())
+
+
 def _stop(folder: Path) -> None:
     """Stop it. A `master` that was reloaded a moment before may not listen to that; it is killed."""
     try:
@@ -147,7 +163,7 @@ def running_postfix(
         if source.exists():
             shutil.copy(source, etc / name)
     (folder / "chain.pem").write_bytes(chain)
-    (etc / "main.cf").write_text(_MAIN.format(dir=folder) + settings)
+    (etc / "main.cf").write_text(_once(_MAIN.format(dir=folder) + settings))
     (etc / "master.cf").write_text(_MASTER.format(port=server.port) + services)
     try:
         _control(folder, "start", check=True, resolv=resolv)

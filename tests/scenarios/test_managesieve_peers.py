@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,11 @@ from pathlib import Path
 import pytest
 from sievelib.managesieve import Client as SieveClient  # type: ignore[import-untyped]
 
+from mta.net.tls import client_context
+from mta.startup.probe import Opening, Seen, probe
 from tests.peers.managesieve import ADMIN, ALICE, PASSWORD, Site, managesieve_site
 from tests.peers.needs import needs, program
+from tests.peers.ports import free_port
 
 pytestmark = pytest.mark.scenario
 
@@ -112,3 +117,22 @@ def test_sievelib(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.listscripts() in (("", []), (None, []))
     client.logout()
     client.sock.close()
+
+
+def test_the_check_of_srv_sees_what_programs_see(site: Site) -> None:
+    trusting, strange = client_context("verify", ca_file=site.authority.file), client_context("verify")
+
+    async def look(port: int, opening: Opening, name: str, context: ssl.SSLContext) -> Seen:
+        return await probe("127.0.0.1", port, opening, name, context, 20.0)
+
+    async def main() -> None:
+        seen = await look(site.sieve, "sieve", "mx.test", trusting)
+        assert seen.reached
+        assert seen.certificate
+        assert not seen.error
+        assert (await look(site.sieve, "sieve", "other.test", trusting)).error
+        assert (await look(site.sieve, "sieve", "mx.test", strange)).error
+        assert (await look(site.sieve, "imap", "mx.test", trusting)).error.startswith("greeting: ")
+        assert not (await look(free_port(), "sieve", "mx.test", trusting)).reached
+
+    asyncio.run(main())

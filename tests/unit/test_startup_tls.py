@@ -273,3 +273,40 @@ def test_mta_sts_policy(outcome: tuple[int, str] | OSError, expected: Outcome, f
     assert (result.outcome, result.found) == (expected, found)
     if expected is Outcome.WRONG:
         assert "serve at https://mta-sts.good.test/.well-known/mta-sts.txt:\nversion: STSv1" in result.mend
+
+
+SIEVE = """
+[[listener]]
+name = "sieve"
+protocol = "managesieve"
+addresses = ["127.0.0.1:4190"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("records", "outcome", "found"),
+    [
+        ((), None, ""),  # RFC 5804 does without
+        (("0 1 4190 mx.good.test.",), Outcome.OK, "signed, and its certificate is good"),
+        (("0 1 4191 mx.good.test.",), Outcome.WRONG, "no listener for sieve has port 4191"),
+        (("0 0 0 .",), Outcome.WRONG, "but we offer it"),
+        (("0 1 4190 away.good.test.",), Outcome.WRONG, "away.good.test has no address"),
+    ],
+)
+def test_srv_of_managesieve(
+    records: tuple[str, ...], outcome: Outcome | None, found: str, tmp_path: Path, ours: Authority
+) -> None:
+    dns = good_dns()
+    if records:
+        dns.add("_sieve._tcp.good.test", "SRV", *records)
+    results = [r for r in look("srv", site(tmp_path, SIEVE), dns) if "_sieve" in r.asked]
+    assert [r.outcome for r in results] == ([] if outcome is None else [outcome])
+    assert all(found in r.found for r in results), results
+
+
+def test_srv_of_a_managesieve_certificate_for_somebody_else(tmp_path: Path, ours: Authority) -> None:
+    ours.issue("main", "www.good.test")
+    dns = good_dns()
+    dns.add("_sieve._tcp.good.test", "SRV", "0 1 4190 mx.good.test.")
+    (result,) = (r for r in look("srv", site(tmp_path, SIEVE), dns) if "_sieve" in r.asked)
+    assert result.found == "the certificate is for www.good.test"
