@@ -11,6 +11,7 @@ would turn its end into an answer.
 from __future__ import annotations
 
 import ssl
+import struct
 from dataclasses import dataclass
 
 from asyncmy.connection import Connection, PreparedStatement
@@ -19,11 +20,14 @@ from asyncmy.errors import MySQLError
 from mta.tables.pool import Broken, Pool, Refused
 from mta.tables.rows import ROWS_MOST, bindable, joined
 from mta.tables.server import GRACE, Server
-from mta.tables.table import Found
+from mta.tables.table import Found, TableUnavailable
 from mta.tables.template import Template
 
 _GONE = (1053, 1077, 1079, 1927, 4031)
 """Errors of servers that end, and with which they end a connection; those of the client are 2000 to 2999."""
+
+_NONSENSE = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, struct.error)
+"""What the library raises when octets that it reads are no MySQL."""
 
 
 @dataclass(slots=True)
@@ -75,6 +79,9 @@ class MysqlTable:
         except (MySQLError, OSError, TimeoutError, EOFError) as error:
             connection.close()
             raise Broken(_text(error)) from error
+        except _NONSENSE as error:
+            connection.close()
+            raise Broken(f"the answer makes no sense: {_text(error)}") from error
         except BaseException:
             connection.close()
             raise
@@ -98,6 +105,8 @@ async def _ask(held: _Held, values: tuple[str, ...]) -> Found:
         raise Refused(f"MySQL: {_text(error)}") from error
     except (OSError, EOFError) as error:
         raise Broken(_text(error)) from error
+    except _NONSENSE as error:
+        raise TableUnavailable(f"the answer makes no sense: {_text(error)}") from error
     return joined(_texts(row) for row in (result.rows or ())[:ROWS_MOST])
 
 

@@ -120,7 +120,7 @@ async def _rows(connection: psycopg.AsyncConnection[Any], statement: bytes, valu
         async with connection.cursor() as cursor:
             await cursor.execute(statement, values or None)
             return await cursor.fetchmany(ROWS_MOST) if cursor.description else []
-    except (psycopg.Error, OSError) as error:
+    except (psycopg.Error, OSError, UnicodeError) as error:
         if connection.closed:
             raise Broken(_text(error)) from error
         raise Refused(f"PostgreSQL: {_text(error)}") from error

@@ -16,6 +16,7 @@ import uvloop
 from mta import config
 from mta.tables.build import Tables
 from mta.tables.table import Found, Table, TableUnavailable
+from tests.dialog.server import serving
 from tests.peers.certificates import authority
 from tests.peers.databases import CONTENT, Server, running_mariadb, running_postgresql
 
@@ -224,5 +225,48 @@ def test_tls_and_unix_socket(tmp_path: Path, database: tuple[str, Server]) -> No
                 await ask(here, "ann@x")
         async with table(tmp_path, kind, server, where=where, tls="verify") as here:
             assert await ask(here, "ann@x") == "box 1, box 2"
+
+    run(main)
+
+
+def test_recipients_and_values_in_the_daemon(tmp_path: Path, database: tuple[str, Server]) -> None:
+    kind, server = database
+    (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "password").chmod(0o600)
+    (tmp_path / "policy.sieve").write_text(
+        'require ["vnd.tamis.stage", "vnd.tamis.reply", "vnd.tamis.tables", "envelope", "variables"];\n'
+        'stage "mail" { if envelope :matches "from" "*" { set "sender" "${1}"; }\n'
+        'if lookup :value "where" "table:t" "${sender}" { reply "found ${where}"; } }'
+    )
+    more = f"""
+[tables.t]
+type = "{kind}"
+url = "{kind}://tamis@localhost:{server.port}/mail"
+query = "{QUERY}"
+password_file = "password"
+tls = "verify"
+tls_ca = "{server.authorities}"
+[tables.users]
+type = "{kind}"
+url = "{kind}://tamis@localhost:{server.port}/mail"
+query = "SELECT '' FROM aliases WHERE address = CONCAT(CAST({{local}} AS CHAR(3)), '@x')"
+password_file = "password"
+[policy]
+scripts = ["policy.sieve"]
+"""
+
+    async def main() -> None:
+        async with serving(tmp_path, recipients="table:users", more=more) as daemon:
+            client = await daemon.connect()
+            await client.hello()
+            assert (await client.say("MAIL FROM:<ann@x>")).startswith("550 5.7.1 found box 1, box 2")
+            assert (await client.say("MAIL FROM:<x'or'1'='1@x>")).startswith("250 ")
+            assert (await client.say("RCPT TO:<ann@example.test>")).startswith("250 ")
+            assert (await client.say("RCPT TO:<bob@example.test>")).startswith("550 5.1.1")
+            await asyncio.to_thread(server.stop)
+            assert (await client.say("RCPT TO:<bob@example.test>")).startswith("451 4.")
+            await asyncio.to_thread(server.start)
+            assert (await client.say("RCPT TO:<bob@example.test>")).startswith("550 5.1.1")
+            assert (await client.say("RCPT TO:<ann@example.test>")).startswith("250 ")
 
     run(main)
