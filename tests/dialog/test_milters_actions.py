@@ -233,10 +233,10 @@ def test_quarantine_as_the_default_action(tmp_path: Path, trouble: str) -> None:
 @pytest.mark.parametrize("stage", ["connect", "helo", "mail", "rcpt", "data"])
 def test_a_filter_that_is_silent_at_a_stage(tmp_path: Path, stage: str) -> None:
     async def never(ctx: Context) -> None:
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(1.2)
 
     async def main() -> None:
-        more = ALWAYS + 'command_timeout = "200ms"\n'
+        more = ALWAYS + 'command_timeout = "500ms"\n'
         index = ["connect", "helo", "mail", "rcpt", "data"].index(stage)
         replies, _, server = await session(tmp_path, at(stage, never), *TRANSACTION[:index], more=more)
         assert replies[index].startswith("451 4.7.1"), replies
