@@ -184,7 +184,10 @@ def test_the_script_of_who_stands_in_is_asked(tmp_path: Path) -> None:
 ALIASES = 'require ["vnd.tamis.stage", "vnd.tamis.envelope", "vnd.tamis.tables", "extlists"];\n'
 ERIC = """
 stage "rcpt" { if envelope "from" "eve@x.test" { reply "not from eve"; } }
-stage "data" { if header "subject" "refuse" { reply "eric does not want it"; } }
+stage "data" {
+    if header "subject" "refuse" { reply "eric does not want it"; }
+    if header "subject" "drop" { discard; }
+}
 """
 
 
@@ -198,7 +201,7 @@ def test_aliases_of_files_behind_take_no_refusal_back(tmp_path: Path, stage: str
     (tmp_path / "after.sieve").write_text(ALIASES + f'stage "{stage}" {{ expand "table:aliases"; }}')
 
     async def main() -> None:
-        async with serving(tmp_path, more=more, store=store) as server:
+        async with serving(tmp_path, more=more, store=store, queue="enabled = true") as server:
             client = await server.connect()
             await client.hello()
             if stage == "data":
@@ -217,6 +220,14 @@ def test_aliases_of_files_behind_take_no_refusal_back(tmp_path: Path, stage: str
                 assert said.startswith("550")
                 await client.say("RSET")
             assert store.got("eric") == []
+            if stage == "data":  # a report would say that eric has it
+                await client.envelope(sender="zoe@example.test")
+                assert (await client.say("RCPT TO:<only@example.test> NOTIFY=SUCCESS")).startswith("250")
+                await client.say("DATA")
+                assert (await client.say("From: a@x.test\r\nSubject: drop\r\n\r\nhi\r\n.")).startswith("250")
+                waits = [each.address for one in await waiting(server) for each in one.recipients]
+                assert "zoe@example.test" not in waits
+                assert store.got("zoe") == []
             await send(client, "team@example.test")
             assert len(store.got("eric")) == 1
 

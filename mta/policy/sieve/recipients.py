@@ -32,6 +32,9 @@ from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
 
+NO_REPORTS = frozenset(("NEVER",))
+"""NOTIFY of who discards a message: nobody hears of it."""
+
 OfUser = Callable[[Address], Program | None]
 """The script of a user, given its address without subaddress."""
 
@@ -132,6 +135,7 @@ class RecipientScripts(Forwarding):
                     break
                 if decision.discarded:
                     recipient.refusal = replace(REMOVED, cause=f"removed: {decision.discarded}")
+                    recipient.notify = NO_REPORTS
         return self.inner.depart(session, envelope, message)
 
     # --- running -------------------------------------------------------------------------------------
