@@ -251,22 +251,26 @@ class Attempts:
     ) -> None:
         message, record = loaded.message, loaded.record
         has_it = _Delivered(self._queue, message.id, decided, now)
-        found, advice = await advised(
-            self._advisor,
-            self._about(loaded, transport, now),
-            [(p, outcome, message.recipients[p].attempts + 1) for p, outcome in decided],
-            has_it.write,
-        )
-        after = consequences(
-            policy_for(record, self._settings.retry, self._settings.report_retry),
-            deadlines_of(message, record),
-            [(position, message.recipients[position], outcome) for position, outcome in found],
-            now,
-            random.random,
-            is_final=self._is_final(transport),
-            advice=advice,
-        )
-        await self._settle(loaded, after, has_it, transport)
+        try:
+            found, advice = await advised(
+                self._advisor,
+                self._about(loaded, transport, now),
+                [(p, outcome, message.recipients[p].attempts + 1) for p, outcome in decided],
+                has_it.write,
+            )
+            after = consequences(
+                policy_for(record, self._settings.retry, self._settings.report_retry),
+                deadlines_of(message, record),
+                [(position, message.recipients[position], outcome) for position, outcome in found],
+                now,
+                random.random,
+                is_final=self._is_final(transport),
+                advice=advice,
+            )
+            await self._settle(loaded, after, has_it, transport)
+        except BaseException:  # a report that cannot be kept, a bug, the end: no second copy for that
+            await has_it.write()
+            raise
 
     def _about(self, loaded: Loaded, transport: str, now: float) -> About:
         message, record = loaded.message, loaded.record

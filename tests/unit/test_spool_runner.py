@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 
 import pytest
 
+from mailqueue.keys import BODIES
 from mailqueue.model import Status
 from mailqueue.schedule import Limits
+from mailqueue.store.base import Blob, StoreError
+from mailqueue.store.memory import MemoryStore
 from mta.address import parse_address
 from mta.delivery.outcome import NextHop, Outcome
 from mta.dsn.decide import Kind, Options, Vouching, Why
@@ -16,6 +20,7 @@ from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool import runner
+from tests.simulation.loop import run
 from tests.unit.spool_kit import DOWN, HEADER, LATER, NO, OK, Hop, Silent, Work, played, received
 
 
@@ -604,3 +609,75 @@ def test_a_report_about_who_has_the_message_may_come_later() -> None:
         assert len(work.hops["back"].seen) == 1
 
     played(main, Work(advisor=Slow()))
+
+
+class Quick(Silent):
+    """An advisor that answers at once, as where no script is asked."""
+
+    def bounce(self, session: Session, envelope: Envelope, recipient: Recipient, tried: Tried) -> bool:  # type: ignore[override]
+        return True
+
+
+class NoBodies(MemoryStore):
+    """A store that takes no large bodies."""
+
+    async def put_new(self, key: str, data: bytes | Blob) -> bool:
+        if key.startswith(BODIES):
+            raise StoreError(self.name, "no room for bodies")
+        return await super().put_new(key, data)
+
+
+class SlowBodies(MemoryStore):
+    """A store that takes its time for large bodies."""
+
+    async def put_new(self, key: str, data: bytes | Blob) -> bool:
+        if key.startswith(BODIES):
+            await asyncio.sleep(20)
+        return await super().put_new(key, data)
+
+
+async def at_once(body: bytes | Blob) -> bytes:
+    """The digest of a body without a thread, for which virtual time does not wait."""
+    return sha256(body if isinstance(body, bytes) else b"".join(body.chunks())).digest()
+
+
+def test_nobody_gets_a_second_copy_because_a_report_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailqueue.bodies._digest", at_once)
+
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: OK if address.startswith("ok") else NO
+        name = await work.add("ok@back.test", "no@back.test")
+        await asyncio.sleep(600)
+        assert received(work.hops["back"]).count("ok@back.test") == 1
+        assert not work.journal.failures
+        assert received(work.hops["back"]).count("no@back.test") > 1
+        assert work.states(name) == [Status.DELIVERED, Status.QUEUED]
+
+    played(main, Work(NoBodies(), advisor=Quick(), inline_max=100))
+
+
+def test_nobody_gets_a_second_copy_because_of_a_bug_in_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with Work(advisor=Quick()) as work:
+            monkeypatch.setattr(work.reports, "about", {}.__getitem__)
+            work.hops["back"].answer = lambda address, call: OK if address.startswith("ok") else NO
+            name = await work.add("ok@back.test", "no@back.test")
+            await asyncio.sleep(600)
+            assert received(work.hops["back"]).count("ok@back.test") == 1
+            assert work.states(name)[0] is Status.DELIVERED
+            assert work.journal.failures
+
+    run(main())
+
+
+def test_nobody_gets_a_second_copy_because_we_stop_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailqueue.bodies._digest", at_once)
+
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: OK if address.startswith("ok") else NO
+        name = await work.add("ok@back.test", "no@back.test")
+        await asyncio.sleep(5)
+        await work.runner.stop(0.0)
+        assert work.states(name) == [Status.DELIVERED, Status.QUEUED]
+
+    played(main, Work(SlowBodies(), advisor=Quick(), inline_max=100))
