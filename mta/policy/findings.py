@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Collection
+from dataclasses import replace
 
 from mta.session import Session
 
+SENDER = "smtp.mailfrom"
 METHODS = frozenset(("iprev", "spf", "dkim", "arc", "dmarc"))
 
 
@@ -60,14 +62,23 @@ def results(session: Session) -> dict[str, str]:
 
 
 def results_field(session: Session) -> str:
-    """The value of Authentication-Results with what is known, in one line; "" when nothing was looked at."""
+    """The value of Authentication-Results with what is known, in one line; "" when nothing was looked at.
+
+    Of the sender it has the domain only: opendmarc 1.4 takes a local part for the domain.
+    """
     authentication = session.authentication
     transaction = authentication.transaction if authentication is not None else None
     if transaction is None or not transaction.examined:
         return ""
     from mta.authn.authresults import render
 
-    return " ".join(render(transaction.authserv_id, transaction.known()).split())
+    known = [
+        replace(one, properties={**one.properties, SENDER: one.properties[SENDER].rpartition("@")[2]})
+        if SENDER in one.properties
+        else one
+        for one in transaction.known()
+    ]
+    return " ".join(render(transaction.authserv_id, known).split())
 
 
 def client_name(session: Session) -> str:

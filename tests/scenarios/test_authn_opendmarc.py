@@ -111,3 +111,34 @@ def test_they_and_we_think_the_same(place: Path, tmp_path: Path) -> None:
                         assert "dkim=pass" in results(got, PEER), (case, got)
 
     run(main)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_opendmarc_believes_the_results_that_it_is_shown(place: Path, tmp_path: Path, shown: bool) -> None:
+    """It checks neither SPF nor DKIM itself, and nobody stands before it who does."""
+    needs("nsd", "unbound", "opendkim", "opendmarc", root=True)
+    (tmp_path / "base.sieve").write_text(ACCEPT)
+    rows = [(HOST, None, "pass"), (ELSEWHERE, KEY, "pass"), (ELSEWHERE, None, "fail")]
+
+    async def main() -> None:
+        with (
+            running_dnsworld(ZONES, RESOLVER) as world,
+            checking_milters(place, RESOLVER, "mx.test", refuses=False) as ports,
+        ):
+            more = f'[milters.opendmarc]\naddress = "127.0.0.1:{ports["opendmarc"]}"\nlisteners = ["smtp"]\n'
+            more += f"authentication_results = {str(shown).lower()}\n"
+            async with authenticating(
+                tmp_path, world.resolver, policy='base = "base.sieve"', more=more
+            ) as server:
+                for address, key, expected in rows:
+                    octets = b"From: Ann <ann@strict.example>\r\nSubject: hi\r\n\r\nhello\r\n"
+                    if key is not None:
+                        octets = signed(octets, key, now=time.time())
+                    client = await stranger(server, address, "mx.strict.example")
+                    assert (await deliver(client, octets, sender="ann@strict.example")).startswith("250")
+                    got = server.store.delivered[-1].octets
+                    said = [one for one in results(got, "mx.test") if one.startswith("dmarc")]
+                    theirs = expected if shown else "fail"
+                    assert said[:2] == [f"dmarc={theirs}", f"dmarc={expected}"], (address, key, got)
+
+    run(main)
