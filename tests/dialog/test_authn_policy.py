@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,5 +137,27 @@ stage "sign" {
                 ("other.test rsa", True),
                 ("other.test ed25519", True),
             ]
+
+    run(main)
+
+
+def test_many_large_messages_whose_scripts_wait_for_signatures(tmp_path: Path) -> None:
+    """Scripts that read bodies run in threads, and so does the check of signatures that they wait for."""
+    script = """stage "data" {
+        if not allof (body :contains "the end", dkim "pass") { reply "not as it should be"; }
+    }"""
+    (tmp_path / "policy.sieve").write_text(REQUIRE.replace("[", '["body", ') + script)
+    body = b"".join(b"%06d line of a large message, nothing else\r\n" % number for number in range(7000))
+    octets = signed(PLAIN % b"good.test" + body + b"the end\r\n", now=time.time())
+    assert len(octets) > 256 * 1024
+
+    async def main() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            asyncio.get_running_loop().set_default_executor(pool)
+            async with authenticating(tmp_path, Zone(), policy='scripts = ["policy.sieve"]') as server:
+                clients = [await stranger(server) for _ in range(6)]
+                async with asyncio.timeout(20):  # less than the time of a stage
+                    replies = await asyncio.gather(*(deliver(client, octets) for client in clients))
+                assert [one[:3] for one in replies] == ["250"] * 6, replies
 
     run(main)
