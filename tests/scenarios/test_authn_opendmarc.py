@@ -51,6 +51,7 @@ TABLE = [
     (ELSEWHERE, "other.example", "sub.strict.example", KEY, "pass"),
     (ELSEWHERE, "other.example", "sub.strict.example", None, "fail"),
     (HOST, "exact.example", "exact.example", None, "pass"),
+    (ELSEWHERE, "exact.example", "exact.example", None, "fail"),
     (ELSEWHERE, "lax.example", "lax.example", None, "fail"),
     (HOST, "other.example", "other.example", OTHER, "none"),
     (ELSEWHERE, "other.example", "nowhere.example", None, "none"),
@@ -78,9 +79,13 @@ def place() -> Iterator[Path]:
 
 def results(octets: bytes, by: str) -> list[str]:
     """Results that `by` has written, as "dmarc=pass"."""
+    return re.findall(r"\b(?:dmarc|dkim|spf)=\w+", fields_of(octets, by))
+
+
+def fields_of(octets: bytes, by: str) -> str:
+    """What is in the fields Authentication-Results of `by`."""
     header = re.sub(rb"\r\n[ \t]+", b" ", octets.partition(b"\r\n\r\n")[0]).decode()
-    fields = re.findall(rf"^Authentication-Results: {re.escape(by)};(.*)$", header, re.MULTILINE)
-    return re.findall(r"\b(?:dmarc|dkim|spf)=\w+", " ".join(fields))
+    return " ".join(re.findall(rf"^Authentication-Results: {re.escape(by)};(.*)$", header, re.MULTILINE))
 
 
 def test_they_and_we_think_the_same(place: Path, tmp_path: Path) -> None:
@@ -106,6 +111,10 @@ def test_they_and_we_think_the_same(place: Path, tmp_path: Path) -> None:
                     got = server.store.delivered[-1].octets
                     assert f"dmarc={expected}" in results(got, "mx.test"), (case, got)
                     assert f"dmarc={expected}" in results(got, PEER), (case, got)
+                    if expected == "fail":  # which policy holds: that for subdomains is another one
+                        ours = re.findall(r" policy\.dmarc=(\w+)", fields_of(got, "mx.test"))
+                        assert len(ours) == 1, (case, got)
+                        assert ours == re.findall(r"\(p=(\w+) ", fields_of(got, PEER)), (case, got)
                     if key is not None:
                         assert "dkim=pass" in results(got, "mx.test"), (case, got)
                         assert "dkim=pass" in results(got, PEER), (case, got)
