@@ -163,9 +163,16 @@ class Attempts:
         given_up = False
         if here:
             transport = hop_of(site).transport
-            outcomes = await self._send(transport, envelope, [recipients[p] for p in here], loaded)
+            made: dict[int, Outcome] = {}
+            try:
+                await self._send(transport, envelope, [(recipients[p], hop) for p, hop in here], loaded, made)
+            except BaseException:  # we stop: what was delivered before is delivered
+                done = [(here[index][0], outcome) for index, outcome in made.items()]
+                await _Delivered(self._queue, message.id, done, self._now()).write()
+                raise
+            outcomes = [made[index] for index in range(len(here))]
             learnt(*learned(outcomes, site))
-            tried = list(zip(here, outcomes, strict=True))
+            tried = [(p, outcome) for (p, _), outcome in zip(here, outcomes, strict=True)]
             if not loaded.content.is_wanted():  # what our own doubt has ended is no try
                 tried = [(p, outcome) for p, outcome in tried if not _is_ours(outcome.reply)]
                 given_up = len(tried) < len(here)
@@ -206,10 +213,10 @@ class Attempts:
 
     async def _routes(
         self, loaded: Loaded, envelope: Envelope, site: str, recipients: Mapping[int, Recipient]
-    ) -> tuple[list[int], list[tuple[int, Outcome]]]:
-        """Which recipients are still for this next hop, and what the route decides about others."""
+    ) -> tuple[list[tuple[int, NextHop]], list[tuple[int, Outcome]]]:
+        """Which recipients are still for this site, and what the route decides about others."""
         session = loaded.record.origin.session()
-        here: list[int] = []
+        here: list[tuple[int, NextHop]] = []
         decided: list[tuple[int, Outcome]] = []
         moved: list[Change] = []
         if self._naming.find is not None:
@@ -219,7 +226,7 @@ class Attempts:
             if isinstance(hop, Reply):
                 decided.append((position, Outcome(recipient, hop, "")))
             elif self._naming.site(hop) == site:
-                here.append(position)
+                here.append((position, hop))
             else:
                 status = loaded.message.recipients[position].status
                 moved.append(Change(position, status, self._now(), site=site_of(hop)))
@@ -228,23 +235,29 @@ class Attempts:
         return here, decided
 
     async def _send(
-        self, transport: str, envelope: Envelope, recipients: list[Recipient], loaded: Loaded
-    ) -> list[Outcome]:
+        self,
+        transport: str,
+        envelope: Envelope,
+        recipients: Sequence[tuple[Recipient, NextHop]],
+        loaded: Loaded,
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """Fill `outcomes`, by place in `recipients`, domain by domain."""
         found = self._transports.get(transport)
         if found is None:
-            return [Outcome(recipient, NO_TRANSPORT, "") for recipient in recipients]
+            outcomes |= {n: Outcome(one, NO_TRANSPORT, "") for n, (one, _) in enumerate(recipients)}
+            return
         attributes = loaded.record.origin.attributes if found.introduces else None
-        outcomes: dict[int, Outcome] = {}
-        for group in plan((recipient, NextHop(transport)) for recipient in recipients):
+        deadline = asyncio.get_running_loop().time() + ATTEMPT
+        for group in plan(recipients):
             made = await found.deliver(
                 envelope.sent_to(group.recipients),
                 group.recipients,
                 Rendered(b"", loaded.content, loaded.content.is_wanted),
-                asyncio.get_running_loop().time() + ATTEMPT,
+                deadline,
                 attributes,
             )
             outcomes |= zip(group.positions, made, strict=True)
-        return [outcomes[position] for position in range(len(recipients))]
 
     async def _conclude(
         self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]], now: float

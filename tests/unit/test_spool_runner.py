@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,9 @@ from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool import runner
+from mta.spool.hops import Naming
 from tests.simulation.loop import run
+from tests.unit import spool_kit
 from tests.unit.spool_kit import DOWN, HEADER, LATER, NO, OK, Hop, Silent, Work, played, received
 
 
@@ -681,3 +685,38 @@ def test_nobody_gets_a_second_copy_because_we_stop_meanwhile(monkeypatch: pytest
         assert work.states(name) == [Status.DELIVERED, Status.QUEUED]
 
     played(main, Work(SlowBodies(), advisor=Quick(), inline_max=100))
+
+
+SECONDS = {"a.test": 1.0, "b.test": 100.0}
+
+
+def test_nobody_gets_a_second_copy_because_we_stop_between_two_domains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def route(session: Session, envelope: Envelope, recipient: Recipient) -> NextHop:
+        return NextHop("mx", recipient.address.domain)
+
+    monkeypatch.setattr(spool_kit, "route", route)
+
+    async def main(work: Work) -> None:
+        class World(Hop):
+            async def deliver(
+                self, envelope: Envelope, recipients: Sequence[Recipient], *rest: Any
+            ) -> list[Outcome]:
+                self.seconds = sum(SECONDS[d] for d in {one.address.domain for one in recipients})
+                return await super().deliver(envelope, recipients, *rest)
+
+        work.transports["mx"] = World()
+        attempts = work.runner.attempts
+        monkeypatch.setattr(attempts, "_naming", Naming(lambda hop: "mx/(shared)"))
+        name = await work.add("x@a.test", "y@b.test", "z@a.test", due=work.now() + 1000)
+        loaded = await attempts.load(name)
+        assert loaded is not None
+        task = asyncio.create_task(attempts.make(loaded, "mx/(shared)", [0, 1, 2], lambda *_: None))
+        await asyncio.sleep(50)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert work.states(name) == [Status.DELIVERED, Status.QUEUED, Status.DELIVERED]
+
+    played(main)
