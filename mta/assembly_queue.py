@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mailqueue.schedule import Limits, RetryPolicy
+from mailqueue.schedule import Limits, Rate, RetryPolicy
 from mailqueue.settings import QueueSettings
 from mta import config
 from mta.address import parse_address
@@ -77,7 +77,17 @@ def service_settings(
         AttemptSettings(retry(settings), report_retry(settings)),
         hops(settings),
         workers,
+        source_rates(settings),
     )
+
+
+def source_rates(settings: config.Config) -> dict[str, Rate]:
+    """The rates of sources that have one."""
+    return {
+        name: Rate(source.rate, 60.0, burst=max(1, source.rate // 60))
+        for name, source in settings.sources.items()
+        if source.rate
+    }
 
 
 def hops(settings: config.Config) -> dict[str, Limits]:

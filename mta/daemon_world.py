@@ -6,6 +6,7 @@ Imported only where [outbound] is enabled: it brings the DNS library, SQLite and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from mta import assembly_world, config
 from mta.daemon_security import SecurityService
@@ -15,7 +16,7 @@ from mta.delivery.remote import RemoteTransport
 from mta.metrics import Stats
 from mta.net.interfaces import own_addresses
 from mta.net.resolver.base import Resolver
-from mta.spool.hops import Naming
+from mta.spool.hops import Naming, source_of
 from mta.spool.reports import Route, Sign
 from mta.spool.service import QueueService
 
@@ -43,7 +44,9 @@ class World:
             self._service.security,
             others,
         )
-        self.naming = Naming(self.remote.names, self.remote.prepare)
+        self.naming = Naming(
+            self.remote.names, self.remote.prepare, partial(source_of, settings.outbound.source)
+        )
 
     def begin(self, queue: QueueService | None, route: Route, sign: Sign | None) -> None:
         """Probe the resolver and send reports from here on; they go through the queue, if there is one."""

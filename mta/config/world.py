@@ -102,6 +102,10 @@ class OutboundSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     address are not used. Default: the system chooses."""
     helo: Fqdn = ""
     """Our name for EHLO from these addresses. Default: outbound.helo."""
+    rate: CountOrNone = 0
+    """Messages a minute that leave by this source to all destinations together, evenly spaced, for this
+    machine as a whole: each worker gets its share. What is more waits in the queue. For new addresses, which
+    earn their reputation slowly. Needs the queue. 0: no limit."""
     socks5: ProxyAddress = None
     """Address of a SOCKS5 proxy that makes the connections. Names are looked up here, not there."""
     socks5_user: str = ""

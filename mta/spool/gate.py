@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from mailqueue.schedule import Busy, Dead, Dispatcher, Token
 from mta.delivery.outcome import NextHop, Outcome
 from mta.reply import Reply
-from mta.spool.hops import PLAIN, Naming, learned
+from mta.spool.hops import PLAIN, Naming, learned, site_of
 
 
 class Gate:
@@ -39,7 +39,9 @@ class Gate:
 
     def enter(self, next_hop: NextHop) -> Reply | None:
         """Begin a try now, or say why not."""
-        answer = self._dispatcher.try_acquire(self._naming.site(next_hop), self._now())
+        naming = self._naming
+        source = naming.source(site_of(next_hop))
+        answer = self._dispatcher.try_acquire(naming.site(next_hop), self._now(), source)
         if isinstance(answer, Token):
             self._tokens.setdefault(next_hop, []).append(answer)
             return None

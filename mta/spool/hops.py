@@ -78,18 +78,36 @@ def _itself(hop: str) -> str:
     return hop
 
 
+def _nowhere(hop: str) -> str:
+    return ""
+
+
+def source_of(usual: str, hop: str) -> str:
+    """The source of a next hop to the world; `usual` where its route names none."""
+    kind, _, rest = hop.partition("/")
+    if kind not in ("mx", "smtp"):
+        return ""
+    for option in rest.split(";")[1:]:
+        name, _, value = option.partition("=")
+        if name == "source":
+            return value
+    return usual
+
+
 async def _known(hop: NextHop, deadline: float) -> None:
     return
 
 
 @dataclass(slots=True, frozen=True)
 class Naming:
-    """Which next hops are one site: what they share is kept under one name."""
+    """Which next hops are one site, and which source they are reached from: what they share has one name."""
 
     name: Callable[[str], str] = _itself
     """From the next hop as the queue keeps it to the name of its site, as far as that is known."""
     prepare: Callable[[NextHop, float], Awaitable[None]] = _known
     """Find out a next hop's site by a deadline (loop time)."""
+    source: Callable[[str], str] = _nowhere
+    """From the next hop as the queue keeps it to the name of its source addresses, "" for none."""
     find: Callable[[Sequence[Recipient]], Awaitable[None]] | None = None
     """Learn what has to be known before recipients are routed; None where nothing has."""
 

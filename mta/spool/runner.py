@@ -37,7 +37,7 @@ TASKS = 1000
 """Tries under way at once, whatever the limits of next hops allow: memory."""
 SLOW = 3.0
 """Seconds after which a try is one that waits: it keeps no other one from its turn. Else those who do not
-answer, or late, would sooner or later take all the places, and mail to all others would wait for them."""
+answer, or late, would take all the places in time, and mail to all others would wait for them."""
 WAITING = 4 * TASKS
 """Tries under way at once that wait included: sockets, and content of some 256 KiB each at most."""
 
@@ -190,7 +190,6 @@ class Runner:
         known = [time for time in times if time is not None]
         seconds = max(0.0, min(known) - self._now()) if known else None
         if blocked:
-            # Whatever keeps us back may go by without news: a try that is slow, another owner of our stream.
             seconds = SLOW / 4 if seconds is None else min(SLOW / 4, max(seconds, 0.05))
         try:
             async with asyncio.timeout(seconds):
@@ -215,6 +214,7 @@ class Runner:
         self._hurried.discard(handle)
         flight = self._flights.get(handle)
         by_site: dict[str, list[int]] = {}
+        hops: dict[str, str] = {}
         # Which site a next hop belongs to may have become known meanwhile: what waits stays where it is.
         waiting = dispatcher.taken(handle)
         name = self._naming.name
@@ -226,12 +226,14 @@ class Runner:
             if state.due > now and not hurried:
                 self._wake(handle, state.due)
             elif state.position not in waiting and (flight is None or state.position not in flight.positions):
-                by_site.setdefault(name(state.site), []).append(state.position)
+                by_site.setdefault(site := name(state.site), []).append(state.position)
+                hops.setdefault(site, state.site)
                 unwarned = unwarned or state.last < warn <= now
         for site, positions in by_site.items():
             if dispatcher.busy(handle, site):
                 continue
-            job = Job(handle, site, positions, min(row.due, now), row.priority, created=row.created)
+            source = self._naming.source(hops[site])
+            job = Job(handle, site, positions, min(row.due, now), row.priority, source, row.created)
             later = dispatcher.offer(job, now)
             if later is None:
                 continue
@@ -268,7 +270,6 @@ class Runner:
     def _has_place(self) -> bool:
         """True when one more try may be under way."""
         if len(self._tasks) >= TASKS:
-            # In the order in which they began: the first one that is not slow ends the search.
             before = asyncio.get_running_loop().time() - SLOW
             while self._tasks:
                 task, begun = next(iter(self._tasks.items()))

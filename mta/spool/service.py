@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailqueue.model import QueueError
 from mailqueue.queue import MailQueue
-from mailqueue.schedule import Dispatcher, Limits
+from mailqueue.schedule import Dispatcher, Limits, Rate
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import Store, StoreError, StoreRefused
 from mailqueue.store.probe import probe
@@ -48,6 +48,8 @@ class ServiceSettings:
     hops: Mapping[str, Limits]
     """Limits of the node for each transport, by its name."""
     workers: int
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    """Rates of the node for each source that has one, by its name."""
     probe: bool = True
     """Try the stores at the start."""
 
@@ -224,7 +226,11 @@ class QueueService:
                 early.extend(handles)
 
         queue = await MailQueue.open(store, settings.queue, on_adopted=adopted)
-        dispatcher = Dispatcher(SiteLimits(settings.hops, settings.workers), connections=ALL_CONNECTIONS)
+        dispatcher = Dispatcher(
+            SiteLimits(settings.hops, settings.workers),
+            connections=ALL_CONNECTIONS,
+            source_rates={name: rate.share(settings.workers) for name, rate in settings.rates.items()},
+        )
         runner = Runner(
             queue,
             dispatcher,

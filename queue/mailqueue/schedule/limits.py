@@ -21,6 +21,10 @@ class Rate:
         if self.count <= 0 or self.seconds <= 0 or self.burst < 1:
             raise ValueError("a rate needs a count and seconds above 0 and a burst of at least 1")
 
+    def share(self, workers: int) -> Rate:
+        """This rate for one of several equal workers; the burst is one at least."""
+        return Rate(self.count / workers, self.seconds, max(1, self.burst // workers))
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -63,9 +67,7 @@ class Limits:
         Together they keep to the whole, except that each worker may always have one session: a concurrency
         below the number of workers is not kept exactly. Bursts are divided too, and are at least one each.
         """
-        rate = self.rate
-        if rate is not None:
-            rate = Rate(rate.count / workers, rate.seconds, max(1, rate.burst // workers))
+        rate = None if self.rate is None else self.rate.share(workers)
         return replace(
             self,
             concurrency=max(1, self.concurrency // workers),
