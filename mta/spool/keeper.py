@@ -7,6 +7,7 @@ with the reason in words for the client and for the log.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -127,7 +128,12 @@ class Keeper:
             outcomes = [_kept(outcome, kept) for outcome in outcomes]
         if queue is None or not any(outcome.reply.is_positive for outcome in outcomes):
             return outcomes, False
-        reported = await self._report(queue, parcel, outcomes, vouching)
+        try:
+            reported = await self._report(queue, parcel, outcomes, vouching)
+        except Exception as error:  # noqa: BLE001 - a bug: what is delivered and kept must not come again
+            context = {"message": "a report could not be written", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            reported = False
         if parcel.orders is not None and parcel.orders.journal:
             await self._journal(queue, parcel, parcel.orders.journal)
         return outcomes, reported

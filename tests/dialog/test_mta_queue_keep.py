@@ -170,6 +170,25 @@ def test_mixed_from_a_sender_that_is_known(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_bug_in_a_report_brings_nobody_a_second_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MailStore(bob=BUSY, gone=GONE)
+    monkeypatch.setattr("mta.spool.reports.Reports.about", {}.__getitem__)
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store) as server:
+            client = await client_of(server)
+            reply = await send(client, "carol", "bob", "gone")
+            assert reply == (
+                "550 5.1.1 not delivered to <gone@example.test>: no such user "
+                "(2 other recipients are done)\r\n"
+            )
+            assert len(queue_of(server).live) == 1
+
+    run(main)
+
+
 def test_mixed_from_a_sender_that_nobody_knows(tmp_path: Path) -> None:
     """No backscatter: the reply names who was refused, and the client's own server tells its user."""
     store = MailStore(bob=BUSY, gone=GONE)
