@@ -16,6 +16,7 @@ from bench import (
     milter,
     outbound,
     outbound_daemon,
+    outbound_through,
     policy,
     queue,
     queue_s3,
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Measure] = {
     "authn": authn.measure,
     "outbound": outbound.measure,
     "outbound_daemon": outbound_daemon.measure,
+    "outbound_through": outbound_through.measure,
     "tables": tables.measure,
 }
 

@@ -122,10 +122,10 @@ def _dane(options: Options, name: str) -> tuple[float, float]:
         chain.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
         with (
             running_sink(str(port), str(chain)),
-            _serving(place / "tamis", str(world.resolver), port, outbound) as (tamis, submission),
+            serving(place / "tamis", str(world.resolver), port, outbound) as (tamis, submission),
         ):
             _fill(submission, [f"b@d{n % DESTINATIONS + 1}.bench.test" for n in range(count)])
-            found = _drained(tamis, count, "127.2.0.1", port)
+            found = drained(tamis.process, count, "127.2.0.1", port)
             log = place / "tamis/tamis.log"
             if set(re.findall(r"site=\S+ tls=(\w+)", log.read_text())) != {"dane"}:
                 raise Failure(f"not all of it went by DANE:{last_lines(log)}")
@@ -133,7 +133,7 @@ def _dane(options: Options, name: str) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def _serving(place: Path, resolver: str, port: int, outbound: str) -> Iterator[tuple[Tamis, int]]:
+def serving(place: Path, resolver: str, port: int, outbound: str) -> Iterator[tuple[Tamis, int]]:
     """A server, and its port for submission."""
     import trustme
 
@@ -181,8 +181,8 @@ def _send(port: int, recipients: Sequence[str], octets: bytes, until: str) -> No
             client.sendmail(SENDER, [recipient], octets, [until])
 
 
-def _drained(tamis: Tamis, count: int, address: str, port: int) -> tuple[float, float]:
-    """As `bench.outbound_postfix` measures it."""
+def drained(process: int, count: int, address: str, port: int) -> tuple[float, float]:
+    """Messages a second and microseconds of a server, as `bench.outbound_postfix` measures it."""
     begun = spent = 0.0
     first = 0
     until = time.monotonic() + PATIENCE
@@ -190,10 +190,10 @@ def _drained(tamis: Tamis, count: int, address: str, port: int) -> tuple[float, 
         there = taken(address, port)
         now = time.perf_counter()
         if not begun and there >= count * WARMING:
-            begun, first, spent = now, there, cpu_seconds(tamis.process)
+            begun, first, spent = now, there, cpu_seconds(process)
         if there >= count:
             done = there - first
-            return done / (now - begun), (cpu_seconds(tamis.process) - spent) / done * 1e6
+            return done / (now - begun), (cpu_seconds(process) - spent) / done * 1e6
         if time.monotonic() > until:
             raise Failure(f"{there} of {count} messages have come")
         time.sleep(0.01)
@@ -227,7 +227,7 @@ def _mixed(options: Options, kinds: Mapping[str, str], live: int) -> float:
         workplace.folder(options.folder) as place,
         running_dnsworld(zones) as world,
         running_sink(str(port)),
-        _serving(place / "tamis", str(world.resolver), port, "") as (_, submission),
+        serving(place / "tamis", str(world.resolver), port, "") as (_, submission),
     ):
         due = _fill(submission, [f"b@{domain}" for domain in kinds])
         while taken(KINDS["live"], port) < live:

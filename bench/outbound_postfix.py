@@ -10,17 +10,23 @@ root.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import smtplib
 import ssl
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.outbound import message
 from bench.outbound_sink import DESTINATIONS, running_sink, taken
 from bench.processes import cpu_seconds
+
+if TYPE_CHECKING:
+    from tests.peers.postfix import Postfix
 
 RESOLVER = "127.0.53.1"
 MESSAGES = 1500
@@ -40,6 +46,8 @@ smtp_tls_loglevel = 1
 smtp_tls_connection_reuse = yes
 default_process_limit = 200
 default_destination_concurrency_limit = 20
+"""
+_DEFERRED = """\
 queue_run_delay = 1000s
 maximal_backoff_time = 1000s
 minimal_backoff_time = 1000s
@@ -64,6 +72,14 @@ def measure_postfix(messages: int = MESSAGES, *, cold: bool = False) -> tuple[fl
 
     `cold`: each message over a connection of its own.
     """
+    with dane_postfix(_DEFERRED + (_COLD if cold else "")) as postfix:
+        _fill(postfix.port, messages)
+        return _drain(postfix.folder, messages)
+
+
+@contextlib.contextmanager
+def dane_postfix(more: str = "") -> Iterator[Postfix]:
+    """A Postfix that sends with DANE to 50 domains, d1.bench.test and so on; `more` goes into main.cf."""
     import trustme
 
     from mta.delivery.security.der import public_key_info
@@ -78,17 +94,15 @@ def measure_postfix(messages: int = MESSAGES, *, cold: bool = False) -> tuple[fl
         f"d{n} 300 MX 10 mx{n}\nmx{n} 300 A 127.2.0.{n}\n_25._tcp.mx{n} 300 TLSA 3 1 1 {key}\n"
         for n in range(1, DESTINATIONS + 1)
     )
-    settings = _SETTINGS + (_COLD if cold else "")
     with tempfile.TemporaryDirectory() as folder, running_dnsworld({"bench.test": Zone(text)}) as world:
         chain = Path(folder) / "chain.pem"
         chain.write_bytes(pem)
         with (
             system_resolver(world, RESOLVER) as resolv,
             running_sink("25", str(chain)),
-            running_postfix(pem, settings, _SERVICES, resolv=resolv) as postfix,
+            running_postfix(pem, _SETTINGS + more, _SERVICES, resolv=resolv) as postfix,
         ):
-            _fill(postfix.port, messages)
-            return _drain(postfix.folder, messages)
+            yield postfix
 
 
 def _fill(port: int, messages: int) -> None:

@@ -6,6 +6,7 @@ The usual actions, and how long they hold, are in `test_policy_servers`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,18 +152,19 @@ async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while await reader.readuntil(b"\n\n"):
-        writer.write(b"action=DUNNO\n\naction=REJECT for the next one\n\n")
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while await reader.readuntil(b"\n\n"):
+            writer.write(b"action=DUNNO\n\naction=REJECT for the next one\n\n")
+    writer.close()
 
 
 async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read(100)
-    try:
+    with contextlib.suppress(ConnectionError):
         while True:
             writer.write(b"x" * 65536)
             await writer.drain()
-    except ConnectionError:
-        return
+    writer.close()
 
 
 @pytest.mark.parametrize(
