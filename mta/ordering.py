@@ -8,6 +8,7 @@ own, so that size, 8-bit facts, reports and the queue all speak of the same mess
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -53,6 +54,13 @@ def places(envelope: Envelope, orders: Orders) -> tuple[list[Recipient], list[tu
     return recipients, found
 
 
+def _hold_for(envelope: Envelope, orders: Orders) -> int | None:
+    """HOLDFOR as ordered, for the longer of both; a date that the client has given stays."""
+    if not orders.postponed or envelope.hold_until is not None:
+        return envelope.hold_for
+    return max(envelope.hold_for or 0, math.ceil(orders.postponed))
+
+
 def ordered_envelope(envelope: Envelope, orders: Orders) -> Envelope:
     """The envelope that is delivered, as ordered; without recipients when nobody is to get it."""
     recipients, _ = places(envelope, orders)
@@ -60,6 +68,7 @@ def ordered_envelope(envelope: Envelope, orders: Orders) -> Envelope:
         envelope,
         sender=envelope.sender if orders.sender is None else orders.sender,
         recipients=[] if orders.discarded else [*recipients, *orders.added],
+        hold_for=_hold_for(envelope, orders),
         ret=envelope.ret if orders.ret is None else orders.ret,
         envid=envelope.envid if orders.envid is None else orders.envid,
         priority=envelope.priority if orders.priority is None else orders.priority,

@@ -181,6 +181,8 @@ def shown_orders(envelope: Envelope, message: Message, orders: Orders) -> list[s
         found.append(f"priority {orders.priority}")
     if orders.lifetime:
         found.append(f"given up after {orders.lifetime:g} s")
+    if orders.postponed:
+        found.append(f"tried after {orders.postponed:g} s")
     if orders.tags:
         found.append(f"tagged {', '.join(orders.tags)}")
     if orders.message is not None:

@@ -55,6 +55,8 @@ class Orders:
     """ENVID in place of the client's (RFC 3461), None for that."""
     journal: tuple[Address, ...] = ()
     """Archives that get a report of the message, with the message in it, once it is accepted."""
+    postponed: float = 0.0
+    """Seconds until the queue tries it for the first time; 0: it is tried at once."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -68,6 +68,10 @@ PARTS: dict[str, Callable[[Decision], list[str]]] = {
     "priority": _priority,
     "lifetime": _one("lifetime"),
     "retry_after": _one("retry_after"),
+    "postponed": _one("postponed"),
+    "notify": lambda decision: sorted(decision.notify or ()),
+    "return": lambda decision: [] if decision.ret is None else [decision.ret],
+    "envid": lambda decision: [] if decision.envid is None else [decision.envid],
     "tags": lambda decision: list(decision.tags),
     "signing": lambda decision: [one.describe() for one in decision.signing],
 }

@@ -383,3 +383,27 @@ stage "bounce" {
             assert b"c@example.test" in store.got("d")[0]
 
     run(main)
+
+
+def test_a_message_that_the_policy_delays(tmp_path: Path) -> None:
+    script = """
+stage "data" { delay "10m"; dsn :notify ["failure", "success"] :return "full" :envid "from-policy"; }
+"""
+
+    async def main() -> None:
+        async with policed(tmp_path, script, queue=QUEUE) as server:
+            client = await greeted(server)
+            before = time.time()
+            assert QUEUED.match(await send(client, "b@example.test", parameters=" RET=HDRS ENVID=mine"))
+            assert server.store.delivered == []
+            (message,) = await waiting(server)
+            (person,) = message.recipients
+            assert person.status is Status.QUEUED
+            assert before + 599 < person.due < time.time() + 601
+            record = decode_record(message.envelope)
+            envelope = record.envelope(message.sender, time.time())
+            assert (envelope.ret, envelope.envid) == ("FULL", "from-policy")
+            kept = decode_recipient(person.address, person.data)
+            assert kept.notify == frozenset({"FAILURE", "SUCCESS"})
+
+    run(main)

@@ -84,6 +84,17 @@ def test_orders() -> None:
     assert found.discarded == "a.sieve:7"
 
 
+def test_what_is_reported_and_when_it_is_tried() -> None:
+    found = decision("""stage "data" {
+        delay "5m"; delay "10m";
+        dsn :notify ["Success", "delay"] :return "Headers"; dsn :envid "x-1"; dsn :return "full";
+    }""")
+    assert found.postponed == 600
+    assert (found.notify, found.ret, found.envid) == (frozenset({"SUCCESS", "DELAY"}), "FULL", "x-1")
+    found = decision('stage "data" { dsn :notify "never"; }')
+    assert (found.notify, found.ret, found.envid) == (frozenset({"NEVER"}), None, None)
+
+
 def test_domains_are_sent_as_a_labels() -> None:
     found = decision('stage "rcpt" { rewrite_recipient "a@b\u00fccher.test"; }')
     assert found.rewritten is not None
@@ -105,6 +116,9 @@ FAILURES = [
     'set "a" "nobody"; rewrite_recipient "${a}";',
     'set "a" "no tag"; tag "${a}";',
     'set "a" "11"; priority "${a}";',
+    'set "a" "often"; dsn :notify "${a}";',
+    'set "a" "some"; dsn :return "${a}";',
+    'dsn :envid "${none}";',
     'set "a" "x y@z.test"; add_recipient "${a}";',
     'set "a" "x y@z.test"; remove_recipient "${a}";',
     'set "a" "x y@z.test"; set_sender "${a}";',

@@ -17,7 +17,7 @@ ANN, BEN, CAT = (Recipient(parse_address(f"{name}@x.test")) for name in ("ann", 
 FIRST, SECOND = Message(b"A: 1\r\n\r\n"), Message(b"A: 2\r\n\r\n")
 FRONT = Orders(
     FIRST, "f:1", "f:2", ANN.address, (ANN, BEN), {0: "f:3"}, None, 3, 60.0, ("a", "b"), ("one",),
-    b"F: 1\r\n", True, "HDRS", "f", (ANN.address, BEN.address),
+    b"F: 1\r\n", True, "HDRS", "f", (ANN.address, BEN.address), 60.0,
 )  # fmt: skip
 BEHIND = Orders(
     SECOND,
@@ -36,6 +36,7 @@ BEHIND = Orders(
     "FULL",
     "b",
     (BEN.address, CAT.address),
+    90.0,
 )
 
 
@@ -68,5 +69,5 @@ def test_both() -> None:
     assert both == Orders(
         SECOND, "f:1", "f:2", BEN.address, (ANN, BEN, CAT), {0: "f:3", 2: "b:4"}, {3: 1}, -3, 90.0,
         ("a", "b", "c"), ("one", "two"), b"B: 1\r\nF: 1\r\n", True, "FULL", "b",
-        (ANN.address, BEN.address, CAT.address),
+        (ANN.address, BEN.address, CAT.address), 90.0,
     )  # fmt: skip

@@ -97,6 +97,16 @@ WRONG = [
     (["1:23 bad-value"], 'stage "data" { expire "60"; }'),
     (["1:23 bad-period"], 'stage "data" { expire "${a}"; }'),
     (["1:20 bad-value"], 'stage "data" { tag "a b"; }'),
+    (["1:22 bad-value"], 'stage "data" { delay "31d"; }'),
+    (["1:22 bad-value"], 'stage "data" { delay "1s"; }'),
+    (["1:22 bad-period"], 'stage "data" { delay "${a}"; }'),
+    (["1:16 wrong-stage"], 'stage "rcpt" { delay "10m"; }'),
+    (["1:16 no-option"], 'stage "data" { dsn; }'),
+    (["1:28 bad-value"], 'stage "data" { dsn :notify "sometimes"; }'),
+    (["1:20 bad-notify"], 'stage "data" { dsn :notify ["never", "delay"]; }'),
+    (["1:28 bad-value"], 'stage "data" { dsn :return "all"; }'),
+    (["1:27 bad-value"], 'stage "data" { dsn :envid ""; }'),
+    (["1:16 wrong-stage"], 'stage "rcpt" { dsn :notify "never"; }'),
     # tables
     (["1:40 unknown-table"], 'stage "rcpt" { if envelope :list "to" ["table:nix"] { stop; } }'),
     (["1:39 bad-list"], 'stage "rcpt" { if envelope :list "to" "vip" { stop; } }'),
@@ -113,7 +123,7 @@ def test_what_does_not_load(found: list[str], script: str) -> None:
     assert faults(script) == found
 
 
-@pytest.mark.parametrize("word", ["hold;", 'priority "1";', 'expire "1h";', 'tag "a";'])
+@pytest.mark.parametrize("word", ["hold;", 'priority "1";', 'expire "1h";', 'tag "a";', 'delay "1m";'])
 def test_the_queue_must_be_there(word: str) -> None:
     assert faults(f'stage "data" {{ {word} }}', queue=False) == ["1:16 no-queue"]
     assert faults(f'stage "data" {{ {word} }}') == []

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mta.address import Address
+from mta.policy.sieve.dsn import DsnOptions
 from mta.policy.sieve.envelope import (
     ADDED_MOST,
     AddCopies,
@@ -22,7 +23,7 @@ from mta.policy.sieve.envelope import (
 )
 from mta.policy.sieve.expand import Expansion
 from mta.policy.sieve.program import NOTHING, Outcome
-from mta.policy.sieve.queue import TAGS_MOST, Expire, Hold, Priority, RetryAfter, SetTags
+from mta.policy.sieve.queue import TAGS_MOST, Delay, Expire, Hold, Priority, RetryAfter, SetTags
 from mta.policy.sieve.reply import NOT_NOW, TARPIT_MOST, Answer, Disconnect, SignAction, Tarpit
 from mta.policy.sieve.route import Route
 from mta.policy.sieve.srs import RewriteSender
@@ -67,6 +68,11 @@ class Decision:
     retry_after: float = 0.0
     """Seconds to the next try, in stage "retry"."""
     tags: tuple[str, ...] = ()
+    postponed: float = 0.0
+    """Seconds until the first try."""
+    notify: frozenset[str] | None = None
+    ret: str | None = None
+    envid: str | None = None
     signing: list[Action] = field(default_factory=list)
     """What stage "sign" asks for."""
 
@@ -149,6 +155,12 @@ def _order(decision: Decision, place: str, action: Action) -> None:
             decision.priority = value
         case Expire(seconds=seconds):
             decision.lifetime = seconds
+        case Delay(seconds=seconds):
+            decision.postponed = seconds
+        case DsnOptions(notify=notify, ret=ret, envid=envid):
+            decision.notify = decision.notify if notify is None else notify
+            decision.ret = decision.ret if ret is None else ret
+            decision.envid = decision.envid if envid is None else envid
         case RetryAfter(seconds=seconds):
             decision.retry_after = seconds
         case SetTags(tags=tags):

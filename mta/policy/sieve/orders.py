@@ -27,6 +27,7 @@ def merged(front: Orders, behind: Orders) -> Orders:
         signing=(*front.signing, *behind.signing),
         above=behind.above + front.above,
         new_body=front.new_body or behind.new_body,
+        postponed=max(front.postponed, behind.postponed),
         ret=front.ret if behind.ret is None else behind.ret,
         envid=front.envid if behind.envid is None else behind.envid,
     )

@@ -346,6 +346,9 @@ class SievePolicy(Indifferent):
         if decision.route:
             for recipient in (*envelope.everyone, *added):
                 recipient.route = decision.route
+        if decision.notify is not None:
+            for recipient in envelope.everyone:
+                recipient.notify = decision.notify
         orders = Orders(
             decision.message,
             decision.discarded,
@@ -358,6 +361,9 @@ class SievePolicy(Indifferent):
             decision.lifetime,
             decision.tags,
             journal=tuple(decision.journal),
+            ret=decision.ret,
+            envid=decision.envid,
+            postponed=decision.postponed,
         )
         return with_orders(None if orders == NO_ORDERS else orders, verdict)
 

@@ -6,6 +6,8 @@ expire <period: string>     "6h": given up after that time in the queue
 retry_after <period: string>            stage retry: the next try then
 retry_schedule <periods: string-list>   stage retry: after the first try, the second...; the last one repeats
 tag <words: string-list>    kept with the message in the queue
+delay <period: string>      "10m": queued, and tried for the first time after that
+dsn ...                     what reports there are (`mta.policy.sieve.dsn`)
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 from dataclasses import dataclass
 
 from mta.config.units import parse_duration
+from mta.policy.sieve.dsn import DsnCommand
 from mta.policy.sieve.facts import DATA, RETRY
 from mta.policy.sieve.reply import PolicyAction
 from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, string, strings, texts
@@ -25,6 +28,8 @@ EXPIRE_LEAST = 60.0
 """Seconds: a shorter time leaves no second try."""
 TAGS_MOST = 16
 """Tags of one message."""
+DELAY_MOST = 30 * 86400.0
+"""Seconds, as for clients (FUTURERELEASE)."""
 
 _is_tag = re.compile(r"[A-Za-z0-9._:+-]{1,64}").fullmatch
 
@@ -85,6 +90,18 @@ class SetTags(PolicyAction):
         return f"tag {' '.join(self.tags)}"
 
 
+@dataclass(eq=False)
+class Delay(PolicyAction):
+    """Try it in `seconds` for the first time."""
+
+    seconds: float
+    name = "delay"
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"delay {self.seconds:g}"
+
+
 def read_priority(text: str) -> int | None:
     """The number that a priority stands for, None if it is none."""
     word = text.strip().lower()
@@ -107,6 +124,14 @@ def bad_period(text: str) -> str | None:
     except ValueError as error:
         return f"'{text[:40]}' is no period: {error}"
     return None if seconds >= EXPIRE_LEAST else f"'{text}' is less than a minute"
+
+
+def bad_delay(text: str) -> str | None:
+    """What is wrong with a delay."""
+    problem = bad_period(text)
+    if problem is None and parse_duration(text) > DELAY_MOST:
+        return f"'{text}' is more than 30 days: the queue is no archive"
+    return problem
 
 
 def bad_tag(text: str) -> str | None:
@@ -178,6 +203,24 @@ class ExpireCommand(_Queued):
         """Add the action."""
         seconds = parse_duration(compiler.text(self.given["period"]).constant or "")
         return compiler.action(self, lambda run: Expire(seconds))
+
+
+class DelayCommand(_Queued):
+    """delay <period: string>."""
+
+    word = "delay"
+    args_definition = (string("period", check=bad_delay),)
+
+    def check(self, checker: Checker) -> None:
+        """A constant."""
+        super().check(checker)
+        if checker.constant(self.given["period"]) is None:
+            checker.error(self.given["period"], "bad-period", 'a period is constant, as "10m"')
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        seconds = parse_duration(compiler.text(self.given["period"]).constant or "")
+        return compiler.action(self, lambda run: Delay(seconds))
 
 
 class _RetryCommand(_Queued):
@@ -252,6 +295,8 @@ CAPABILITIES = (
             RetryAfterCommand,
             RetryScheduleCommand,
             TagCommand,
+            DelayCommand,
+            DsnCommand,
         ),
         specification="docs/policy/queue.md",
     ),
