@@ -68,7 +68,8 @@ def _measure(name: str, key: str, script: str, other: str, keys: int, options: O
         (place / "policy.sieve").write_text(script)
         (place / "other.sieve").write_text(other)
         (place / "blocked").write_text("".join(f"nobody{number}@example.net\n" for number in range(keys)))
-        tables = f'[tables.blocked]\nfile = "{place}/blocked"\n'
+        (place / "aliases").write_text("nobody@example.net somebody@example.net\n")
+        tables = "".join(f'[tables.{one}]\nfile = "{place}/{one}"\n' for one in ("blocked", "aliases"))
         named = f'"{place}/policy.sieve"' if key == "base" else f'["{place}/policy.sieve"]'
         more = f"[policy]\n{key} = {named}\n{tables}"
         less = f'[policy]\n{key} = "{place}/other.sieve"\n' if other else ""
