@@ -12,20 +12,17 @@ it. Messages a second by the clock, microseconds of processor time by our own pr
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import resource
-import ssl
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 
 import uvloop
 
 from bench.command import Options, run
 from bench.figures import Figure
-from bench.outbound_sink import DESTINATIONS, running_sink
+from bench.outbound_sink import DESTINATIONS
+from bench.outbound_world import dane_world
 from bench.workplace import free_port
 from mta.address import parse_address
 from mta.content import MessageBuffer
@@ -78,29 +75,14 @@ def message() -> MessageBuffer:
 
 def measure_dane(options: Options) -> list[Figure]:
     """Warm and cold connections."""
-    import trustme
-
     from bench.outbound_postfix import measure_postfix
-    from mta.delivery.security.der import public_key_info
-    from tests.peers.dnsworld import Zone, running_dnsworld
+    from mta.net.resolver.stub import Stub
 
     # Alone, before ours: it needs port 25 and a file of /etc for itself.
     postfix = None if options.quick else measure_postfix()
     port = free_port()
-    leaf = trustme.CA().issue_cert("sink.test")
-    der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
-    key = hashlib.sha256(public_key_info(der)).hexdigest()
-    text = "".join(
-        f"d{n} 300 MX 10 mx{n}\nmx{n} 300 A 127.2.0.{n}\n_{port}._tcp.mx{n} 300 TLSA 3 1 1 {key}\n"
-        for n in range(1, DESTINATIONS + 1)
-    )
-    with tempfile.TemporaryDirectory() as folder, running_dnsworld({"bench.test": Zone(text)}) as world:
-        chain = Path(folder) / "chain.pem"
-        chain.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
-        with running_sink(str(port), str(chain)):
-            from mta.net.resolver.stub import Stub
-
-            return uvloop.run(_dane(lambda: Stub([world.resolver]), port, options, postfix))
+    with dane_world(port) as (dns, _):
+        return uvloop.run(_dane(lambda: Stub([dns.resolver]), port, options, postfix))
 
 
 async def _dane(

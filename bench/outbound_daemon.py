@@ -14,7 +14,6 @@ run in which the domains that were bad are live, too.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import shutil
 import smtplib
@@ -31,6 +30,7 @@ from bench.outbound import message
 from bench.outbound_mixed import DOMAINS, kinds_of
 from bench.outbound_postfix import WARMING, measure_postfix
 from bench.outbound_sink import DESTINATIONS, KINDS, running_sink, taken
+from bench.outbound_world import dane_world
 from bench.processes import cpu_seconds
 from bench.sink import Nowhere
 from bench.system import SENDER, Failure, last_lines
@@ -102,33 +102,19 @@ def measure_dane(options: Options) -> list[Figure]:
 
 def _dane(options: Options, name: str) -> tuple[float, float]:
     """Messages a second, and microseconds of processor time a message."""
-    import trustme
-
-    from mta.delivery.security.der import public_key_info
-    from tests.peers.dnsworld import Zone, running_dnsworld
-
     port = free_port()
-    leaf = trustme.CA().issue_cert("sink.test")
-    der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
-    key = hashlib.sha256(public_key_info(der)).hexdigest()
-    text = "".join(
-        f"d{n} 300 MX 10 mx{n}\nmx{n} 300 A 127.2.0.{n}\n_{port}._tcp.mx{n} 300 TLSA 3 1 1 {key}\n"
-        for n in range(1, DESTINATIONS + 1)
-    )
     count = MESSAGES[name] // (4 if options.quick else 1)
     outbound = "messages_per_connection = 1" if name else ""
-    with workplace.folder(options.folder) as place, running_dnsworld({"bench.test": Zone(text)}) as world:
-        chain = place / "sink.pem"
-        chain.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
-        with (
-            running_sink(str(port), str(chain)),
-            serving(place / "tamis", str(world.resolver), port, outbound) as (tamis, submission),
-        ):
-            _fill(submission, [f"b@d{n % DESTINATIONS + 1}.bench.test" for n in range(count)])
-            found = drained(tamis.process, count, "127.2.0.1", port)
-            log = place / "tamis/tamis.log"
-            if set(re.findall(r"site=\S+ tls=(\w+)", log.read_text())) != {"dane"}:
-                raise Failure(f"not all of it went by DANE:{last_lines(log)}")
+    with (
+        workplace.folder(options.folder) as place,
+        dane_world(port) as (dns, _),
+        serving(place / "tamis", str(dns.resolver), port, outbound) as (tamis, submission),
+    ):
+        _fill(submission, [f"b@d{n % DESTINATIONS + 1}.bench.test" for n in range(count)])
+        found = drained(tamis.process, count, "127.2.0.1", port)
+        log = place / "tamis/tamis.log"
+        if set(re.findall(r"site=\S+ tls=(\w+)", log.read_text())) != {"dane"}:
+            raise Failure(f"not all of it went by DANE:{last_lines(log)}")
     return found
 
 

@@ -11,18 +11,16 @@ root.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import smtplib
-import ssl
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.outbound import message
-from bench.outbound_sink import DESTINATIONS, running_sink, taken
+from bench.outbound_sink import DESTINATIONS, taken
+from bench.outbound_world import dane_world
 from bench.processes import cpu_seconds
 
 if TYPE_CHECKING:
@@ -80,29 +78,15 @@ def measure_postfix(messages: int = MESSAGES, *, cold: bool = False) -> tuple[fl
 @contextlib.contextmanager
 def dane_postfix(more: str = "") -> Iterator[Postfix]:
     """A Postfix that sends with DANE to 50 domains, d1.bench.test and so on; `more` goes into main.cf."""
-    import trustme
-
-    from mta.delivery.security.der import public_key_info
-    from tests.peers.dnsworld import Zone, running_dnsworld, system_resolver
+    from tests.peers.dnsworld import system_resolver
     from tests.peers.postfix import running_postfix
 
-    leaf = trustme.CA().issue_cert("sink.test")
-    pem = leaf.private_key_and_cert_chain_pem.bytes()
-    der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
-    key = hashlib.sha256(public_key_info(der)).hexdigest()
-    text = "".join(
-        f"d{n} 300 MX 10 mx{n}\nmx{n} 300 A 127.2.0.{n}\n_25._tcp.mx{n} 300 TLSA 3 1 1 {key}\n"
-        for n in range(1, DESTINATIONS + 1)
-    )
-    with tempfile.TemporaryDirectory() as folder, running_dnsworld({"bench.test": Zone(text)}) as world:
-        chain = Path(folder) / "chain.pem"
-        chain.write_bytes(pem)
-        with (
-            system_resolver(world, RESOLVER) as resolv,
-            running_sink("25", str(chain)),
-            running_postfix(pem, _SETTINGS + more, _SERVICES, resolv=resolv) as postfix,
-        ):
-            yield postfix
+    with (
+        dane_world(25) as (dns, chain),
+        system_resolver(dns, RESOLVER) as resolv,
+        running_postfix(chain, _SETTINGS + more, _SERVICES, resolv=resolv) as postfix,
+    ):
+        yield postfix
 
 
 def _fill(port: int, messages: int) -> None:

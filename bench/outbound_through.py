@@ -8,8 +8,6 @@ messages has come to the last one.
 
 from __future__ import annotations
 
-import hashlib
-import ssl
 import subprocess
 import threading
 
@@ -18,7 +16,8 @@ from bench.command import Options, run
 from bench.figures import Figure
 from bench.outbound_daemon import drained, serving
 from bench.outbound_postfix import dane_postfix
-from bench.outbound_sink import DESTINATIONS, running_sink
+from bench.outbound_sink import DESTINATIONS
+from bench.outbound_world import dane_world
 from bench.rounds import in_turns
 from bench.system import SENDER, Failure, last_lines
 from bench.workplace import free_port, program
@@ -61,30 +60,16 @@ def _postfix(each: int) -> tuple[float, float]:
 
 
 def _tamis(options: Options, each: int) -> tuple[float, float]:
-    import trustme
-
-    from mta.delivery.security.der import public_key_info
-    from tests.peers.dnsworld import Zone, running_dnsworld
-
     port = free_port()
-    leaf = trustme.CA().issue_cert("sink.test")
-    der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
-    key = hashlib.sha256(public_key_info(der)).hexdigest()
-    text = "".join(
-        f"d{n} 300 MX 10 mx{n}\nmx{n} 300 A 127.2.0.{n}\n_{port}._tcp.mx{n} 300 TLSA 3 1 1 {key}\n"
-        for n in range(1, DESTINATIONS + 1)
-    )
-    with workplace.folder(options.folder) as place, running_dnsworld({"bench.test": Zone(text)}) as world:
-        chain = place / "sink.pem"
-        chain.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
-        with (
-            running_sink(str(port), str(chain)),
-            serving(place / "tamis", str(world.resolver), port, "") as (tamis, _),
-        ):
-            found = _through(tamis.port, tamis.process, each, port)
-            log = (place / "tamis/tamis.log").read_text()
-            if "tls=dane" not in log or "tls=clear" in log:
-                raise Failure(f"not all of it went by DANE:{last_lines(place / 'tamis/tamis.log')}")
+    with (
+        workplace.folder(options.folder) as place,
+        dane_world(port) as (dns, _),
+        serving(place / "tamis", str(dns.resolver), port, "") as (tamis, _),
+    ):
+        found = _through(tamis.port, tamis.process, each, port)
+        log = (place / "tamis/tamis.log").read_text()
+        if "tls=dane" not in log or "tls=clear" in log:
+            raise Failure(f"not all of it went by DANE:{last_lines(place / 'tamis/tamis.log')}")
     return found
 
 

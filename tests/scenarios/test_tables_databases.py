@@ -15,10 +15,11 @@ import uvloop
 
 from mta import config
 from mta.tables.build import Tables
-from mta.tables.table import Found, Table, TableUnavailable
+from mta.tables.table import Table, TableUnavailable
 from tests.dialog.server import serving
 from tests.peers.certificates import authority
 from tests.peers.databases import CONTENT, Server, running_mariadb, running_postgresql
+from tests.peers.tables import ask
 
 pytestmark = pytest.mark.scenario
 STARTERS = {"postgresql": running_postgresql, "mysql": running_mariadb}
@@ -50,11 +51,6 @@ async def table(
         yield tables["t"]
     finally:
         await tables.close()
-
-
-async def ask(table: Table, key: str) -> Found:
-    found = table.get(key)
-    return found if isinstance(found, str) or found is None else await found
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

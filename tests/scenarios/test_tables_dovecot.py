@@ -10,9 +10,10 @@ import pytest
 
 from mta import config
 from mta.tables.build import Tables
-from mta.tables.table import Found, Table, TableUnavailable
+from mta.tables.table import TableUnavailable
 from tests.dialog.server import run, serving
 from tests.peers.dovecot_lookups import DovecotLookups, running_dovecot_lookups
+from tests.peers.tables import ask
 
 pytestmark = pytest.mark.scenario
 USERS = (
@@ -57,11 +58,6 @@ address = "unix:{dovecot.dict}"
 map = "nothing"
 query = "{{key}}"
 """
-
-
-async def ask(table: Table, key: str) -> Found:
-    found = table.get(key)
-    return found if isinstance(found, str) or found is None else await found
 
 
 ODD = (

@@ -15,9 +15,10 @@ import uvloop
 
 from mta import config
 from mta.tables.build import Tables
-from mta.tables.table import Found, Table, TableUnavailable
+from mta.tables.table import Table, TableUnavailable
 from tests.peers.certificates import authority
 from tests.peers.databases import Server, running_slapd
+from tests.peers.tables import ask
 
 pytestmark = pytest.mark.scenario
 
@@ -46,11 +47,6 @@ async def table(
         yield tables["t"]
     finally:
         await tables.close()
-
-
-async def ask(table: Table, key: str) -> Found:
-    found = table.get(key)
-    return found if isinstance(found, str) or found is None else await found
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from mta import config
 from mta.tables.build import Tables
-from mta.tables.table import Found, Table, TableUnavailable
+from mta.tables.table import Found, TableUnavailable
 from mta.tables.wrap import Cached, Chain, Guarded, Ignoring, Searched, address_keys
+from tests.peers.tables import ask
 
 
 class Source:
@@ -40,11 +41,6 @@ class Source:
 
     async def close(self) -> None:
         self.closed = True
-
-
-async def ask(table: Table, key: str) -> Found:
-    found = table.get(key)
-    return found if isinstance(found, str) or found is None else await found
 
 
 @pytest.mark.parametrize(
