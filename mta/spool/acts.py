@@ -91,13 +91,7 @@ class Acts:
 
     def _waits_for(self, handle: int) -> set[str]:
         """The next hops that a message waits for."""
-        row = self._queue.live.row(handle)
-        if row.status is Status.HELD:
-            return set()
-        if row.recipients == 1:
-            return {row.site}
-        states = self._queue.live.recipients(handle)
-        return {state.site for state in states if state.status in (Status.QUEUED, Status.DEFERRED)}
+        return {site for _, site, _, _ in self._queue.live.waiting(handle)}
 
     async def _do(self, action: str, name: str, handle: int, busy: Sequence[int], to: str) -> bool:
         states = [

@@ -34,6 +34,7 @@ from mta.delivery.plan import plan
 from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
 from mta.envelope import Envelope, Recipient
+from mta.policy.verdict import Advice
 from mta.reply import Reply
 from mta.spool.advice import About, Advisor, advised, reported
 from mta.spool.hops import PLAIN, Naming, hop_of, learned, site_of
@@ -47,6 +48,7 @@ ATTEMPT = 600.0
 
 OUR_BUG = Reply(451, "4.3.0", "internal error, the message is tried again", "internal error")
 NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured", "no such transport")
+NOTHING_SAID: Mapping[int, Advice] = {}
 
 
 class Journal(Protocol):
@@ -265,12 +267,14 @@ class Attempts:
         message, record = loaded.message, loaded.record
         has_it = _Delivered(self._queue, message.id, decided, now)
         try:
-            found, advice = await advised(
-                self._advisor,
-                self._about(loaded, transport, now),
-                [(p, outcome, message.recipients[p].attempts + 1) for p, outcome in decided],
-                has_it.write,
-            )
+            found, advice = decided, NOTHING_SAID
+            if any(outcome.reply.is_temporary for _, outcome in decided):
+                found, advice = await advised(
+                    self._advisor,
+                    self._about(loaded, transport, now),
+                    [(p, outcome, message.recipients[p].attempts + 1) for p, outcome in decided],
+                    has_it.write,
+                )
             after = consequences(
                 policy_for(record, self._settings.retry, self._settings.report_retry),
                 deadlines_of(message, record),

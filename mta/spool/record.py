@@ -94,6 +94,7 @@ class _Wishes(msgspec.Struct, omit_defaults=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_KINDS, _VOUCHINGS, _BODIES = frozenset(Kind), frozenset(Vouching), frozenset(BodyType)
 _record = msgspec.msgpack.Decoder(Record).decode
 _wishes = msgspec.msgpack.Decoder(_Wishes).decode
 
@@ -163,9 +164,11 @@ def decode_record(octets: bytes) -> Record:
     """The inverse of `encode_record`. Raises RecordError."""
     try:
         record = _record(octets)
-        Kind(record.kind), Vouching(record.vouching), BodyType(record.body)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except msgspec.MsgspecError as error:
         raise RecordError(f"the envelope is unreadable: {error}") from error
+    for word, words in ((record.kind, _KINDS), (record.vouching, _VOUCHINGS), (record.body, _BODIES)):
+        if word not in words:
+            raise RecordError(f"the envelope is unreadable: {word!r} is unknown")
     return record
 
 

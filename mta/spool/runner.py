@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from mailqueue.model import QueueError, Status, UnknownMessage
+from mailqueue.model import QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import Assignment, Dispatcher, Job, Result, Timetable
 from mta.spool.attempt import GIVEN_BACK, Attempts, Journal, Loaded
@@ -115,7 +115,7 @@ class Runner:
     def changed(self, handle: int) -> None:
         """When a message is due has changed, or it is gone."""
         try:
-            due = self._queue.live.row(handle).due
+            due = self._queue.live.due(handle)
         except UnknownMessage:
             due = math.inf
         if math.isinf(due):
@@ -220,15 +220,13 @@ class Runner:
         name = self._naming.name
         warn = row.created + self._warn_after
         unwarned = False
-        for state in live.recipients(handle):
-            if state.status not in (Status.QUEUED, Status.DEFERRED):
-                continue
-            if state.due > now and not hurried:
-                self._wake(handle, state.due)
-            elif state.position not in waiting and (flight is None or state.position not in flight.positions):
-                by_site.setdefault(site := name(state.site), []).append(state.position)
-                hops.setdefault(site, state.site)
-                unwarned = unwarned or state.last < warn <= now
+        for position, hop, due, last in live.waiting(handle):
+            if due > now and not hurried:
+                self._wake(handle, due)
+            elif position not in waiting and (flight is None or position not in flight.positions):
+                by_site.setdefault(site := name(hop), []).append(position)
+                hops.setdefault(site, hop)
+                unwarned = unwarned or last < warn <= now
         for site, positions in by_site.items():
             if dispatcher.busy(handle, site):
                 continue

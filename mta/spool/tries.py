@@ -93,6 +93,8 @@ def consequences(
         if reply.is_positive:
             what = Result.DELIVERED if is_final else Result.RELAYED
             result.changes.append(delivered(position, outcome, now))
+            if recipient.notify is None and deadlines.deliver_by is None:
+                continue  # nobody has asked to hear of it
             result.events.append(
                 Event(recipient, what, reply, outcome.peer, now, next_hop_dsn=outcome.took_dsn)
             )

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from mailqueue.ids import id_octets, id_text
 from mailqueue.index import Index
 from mailqueue.model import RecipientState, Row, Status, UnknownMessage
+from mailqueue.recipients import HELD
+
+_STATUS = tuple(Status)
+"""By number: a third of the time of `Status(number)`."""
 
 
 class Live:
@@ -54,13 +58,17 @@ class Live:
         """The id of a message. Raises UnknownMessage."""
         return id_text(self._index.id_of(self.resolve(handle)))
 
+    def due(self, handle: int) -> float:
+        """`Row.due` alone. Raises UnknownMessage."""
+        return self._index.summary(self.resolve(handle))[1]
+
     def row(self, handle: int) -> Row:
         """The message at a glance. Raises UnknownMessage."""
         slot, index = self.resolve(handle), self._index
         status, due, site = index.summary(slot)
         return Row(
             slot,
-            id_text(index.id_of(slot)),
+            index.id_of(slot),
             due,
             site,
             index.priority[slot],
@@ -69,8 +77,19 @@ class Live:
             float(index.expires[slot]),
             index.count[slot],
             index.live_in(slot),
-            Status(status),
+            _STATUS[status],
         )
+
+    def waiting(self, handle: int) -> list[tuple[int, str, float, float]]:
+        """Position, site, due time and last attempt of the recipients QUEUED or DEFERRED, for whoever looks
+        at very many messages. Raises UnknownMessage."""
+        slot, index = self.resolve(handle), self._index
+        many, text = index.many.get(slot), index.sites.text
+        if many is not None:
+            return [(position, text(site), due, last) for position, site, due, last in many.waiting()]
+        if index.status[slot] >= HELD:
+            return []
+        return [(0, text(index.site[slot]), index.due[slot], float(index.last[slot]))]
 
     def recipients(self, handle: int) -> list[RecipientState]:
         """All recipients in order. Raises UnknownMessage."""
@@ -78,7 +97,7 @@ class Live:
             RecipientState(
                 position,
                 state.site,
-                Status(state.status),
+                _STATUS[state.status],
                 state.due,
                 state.attempts,
                 state.reply,

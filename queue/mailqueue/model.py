@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from mailqueue.ids import id_text
 from mailqueue.store.base import Blob
 
 MIN_PRIORITY, MAX_PRIORITY = -9, 9
@@ -142,7 +143,8 @@ class Row(NamedTuple):
     """What the index knows of one message in memory."""
 
     handle: int
-    id: str
+    octets: bytes
+    """The id as the index holds it."""
     due: float
     """The earliest due time of a recipient that is QUEUED or DEFERRED; infinity when there is none (all
     held)."""
@@ -159,6 +161,11 @@ class Row(NamedTuple):
     """Recipients QUEUED, DEFERRED or HELD."""
     status: Status
     """DEFERRED if any recipient is, else QUEUED if any is, else HELD."""
+
+    @property
+    def id(self) -> str:
+        """The queue id."""
+        return id_text(self.octets)
 
 
 @dataclass(slots=True, frozen=True)

@@ -60,6 +60,9 @@ _decode = msgspec.msgpack.Decoder(Meta).decode
 _compress = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress
 
 
+_decompress = zstandard.ZstdDecompressor().decompress
+
+
 def pack(meta: Meta, header: bytes, body: bytes) -> bytes:
     """The frame. Not to be called from several threads at once."""
     head = _encode(meta)
@@ -67,12 +70,13 @@ def pack(meta: Meta, header: bytes, body: bytes) -> bytes:
 
 
 def unpack(frame: bytes, id: bytes) -> Payload:
-    """The payload of the message `id`. Raises ValueError for anything else."""
+    """The payload of the message `id`. Raises ValueError for anything else. Not from several threads at
+    once."""
     try:
         frame_is = zstandard.get_frame_parameters(frame)
         if not frame_is.has_checksum or frame_is.content_size > MAX_PAYLOAD:
             raise ValueError("the payload is damaged: no checksum, or unreasonably large")
-        data = zstandard.ZstdDecompressor().decompress(frame)
+        data = _decompress(frame)
         (size,) = _LENGTH.unpack_from(data)
         meta = _decode(data[4 : 4 + size])
     except (zstandard.ZstdError, struct.error, msgspec.DecodeError) as error:

@@ -166,8 +166,7 @@ class MailQueue:
         durable: asyncio.Future[bool] = self._loop.create_future()
 
         def committed(batch: Batch | None) -> None:
-            if not durable.done():
-                durable.set_result(batch is not None)
+            _answer(durable, batch is not None)
 
         urgent = urgent or bool(prepared)
         record = self._change(slot, changes)
@@ -178,10 +177,12 @@ class MailQueue:
             for one in prepared:
                 self._intake.add(one)
         if urgent:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.commit_timeout):
-                    if not await durable:
-                        raise Fenced(f"stream {self.stream} was taken over")
+            patience = self._loop.call_later(self._settings.commit_timeout, _answer, durable, True)
+            try:
+                if not await durable:
+                    raise Fenced(f"stream {self.stream} was taken over")
+            finally:
+                patience.cancel()
         return [id_text(one.id) for one in prepared]
 
     async def load(self, message: int | str) -> QueuedMessage:
@@ -308,3 +309,9 @@ class MailQueue:
         index.remove(slot)
         self._cache.drop(id)
         return encode_record(Done(id, self._clock.wall()))
+
+
+def _answer(future: asyncio.Future[bool], answer: bool) -> None:
+    """Let whoever waits go on, unless it does already."""
+    if not future.done():
+        future.set_result(answer)

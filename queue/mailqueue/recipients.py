@@ -54,6 +54,14 @@ class Recipients:
             default=float("inf"),
         )
 
+    def waiting(self) -> list[tuple[int, int, float, float]]:
+        """Position, site, due time and last attempt of those that may be tried."""
+        return [
+            (position, self.site[position], self.due[position], float(self.last[position]))
+            for position, status in enumerate(self.status)
+            if status < HELD
+        ]
+
     def common_site(self) -> int:
         """The site of all that are live, -1 when there are several."""
         sites = {s for s, status in zip(self.site, self.status, strict=True) if status <= LIVE_MAX}

@@ -15,7 +15,9 @@ from mta.reply import Reply
 from mta.spool.record import Record
 from mta.spool.tries import EXPIRED, consequences, given_up, policy_for
 
-BOB = Recipient(parse_address("bob@example.test"))
+BOB = Recipient(parse_address("bob@example.test"), notify=frozenset({"SUCCESS", "FAILURE", "DELAY"}))
+ANN = Recipient(parse_address("ann@example.test"))
+"""Nothing was asked for her."""
 OK = Reply(250, "2.0.0", "kept")
 LATER = Reply(451, "4.2.0", "busy")
 NO = Reply(550, "5.1.1", "no such user")
@@ -88,6 +90,16 @@ def test_what_failed_together_is_tried_again_together() -> None:
     states = [(p, QueuedRecipient(f"u{p}@example.test"), Outcome(BOB, LATER, "")) for p in range(3)]
     found = consequences(policy, USUAL, states, START, lambda: next(numbers), is_final=FINAL)
     assert {change.due for change in found.changes} == {START + 140.0}
+
+
+@pytest.mark.parametrize(("deadlines", "events"), [(USUAL, []), (TOLD, [Result.RELAYED])])
+def test_success_that_nobody_asked_to_hear_of(deadlines: Deadlines, events: list[Result]) -> None:
+    state = QueuedRecipient("ann@example.test")
+    found = consequences(
+        POLICY, deadlines, [(0, state, Outcome(ANN, OK, "mx:25"))], START, lambda: 0.5, is_final=RELAY
+    )
+    assert [change.status for change in found.changes] == [Status.DELIVERED]
+    assert [event.result for event in found.events] == events
 
 
 def test_what_the_next_hop_took_over() -> None:
