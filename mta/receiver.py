@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mta.afterwards import keep_running
@@ -30,7 +30,6 @@ from mta.session import Session
 from mta.smtp import events as ev
 from mta.smtp.server import ServerSession
 from mta.smtp.server_replies import UNKNOWN
-from mta.smtp.state import State
 from mta.trace import ReceivedTemplate
 from mta.transaction import DISK_FULL, OUR_FAULT
 
@@ -131,7 +130,7 @@ class Receiver:
     def failed(self, error: Exception) -> None:
         """What we did for an event failed; a message that it was about is over, with all that is known."""
         self._drop_content()
-        if self._smtp.state is State.FINAL:
+        if isinstance(self._smtp.waiting, ev.MailFrom | ev.DataStart | ev.DataEnd):
             self._message_over()
         self._reception.journal.failed(self.session, error)
 
@@ -219,9 +218,7 @@ class Receiver:
             try:
                 content.append(event.data)
             except SpillError as error:
-                self._spill_problem = Reply(
-                    DISK_FULL.code, DISK_FULL.enhanced, DISK_FULL.text, cause=str(error)
-                )
+                self._spill_problem = replace(DISK_FULL, cause=str(error))
                 self._drop_content()
 
     def _data_end(self, event: ev.DataEnd) -> Work | None:
@@ -353,6 +350,8 @@ class Receiver:
     def _refuse(self, reply: Reply, stage: str, envelope: Envelope | None, what: str) -> Work | None:
         self._reception.journal.refused(self.session, stage, reply, envelope, what)
         self._smtp.answer(reply)
+        if stage in ("mail", "data"):  # there is no transaction any more
+            self._message_over()
         return self._slow_down()
 
     def _slow_down(self) -> Work | None:

@@ -36,11 +36,11 @@ def _greeting(session: ServerSession) -> Reply:
 
 
 def _hello(session: ServerSession, event: ev.Hello, reply: Reply | None) -> None:
+    session.reset()  # whatever the answer is: the driver has been told that the message is over
     if reply is not None and not reply.is_positive:
         session.put_refusal(reply)
         return
     settings = session.settings
-    session.reset()
     session.state = State.READY
     conditions = (
         None

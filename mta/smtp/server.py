@@ -115,6 +115,11 @@ class ServerSession:
         """True while an event that asks has no answer."""
         return self._waiting is not None
 
+    @property
+    def waiting(self) -> ev.Event | None:
+        """The event that asks and has no answer yet."""
+        return self._waiting
+
     def data_to_send(self) -> bytes:
         """Octets for the client since the last call."""
         out = self._out
