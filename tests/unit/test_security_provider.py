@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +262,8 @@ def test_unusable_records_mean_tls_without_proof(text: str) -> None:
         world.dns.add(TLSA, "TLSA", text)
         found = requirement(await world.host())
         assert (found.level, found.tlsa) == (Level.ENCRYPT, ())
+        ((domain, row),) = world.rows
+        assert (domain, row["failure"], row["policy"]["policy-type"]) == (D, "tlsa-invalid", "tlsa")
 
     play(case)
 
@@ -269,6 +273,7 @@ def test_one_usable_record_is_enough() -> None:
         world.dns.add(TLSA, "TLSA", "1 1 1 " + "ab" * 32, GOOD)
         found = requirement(await world.host())
         assert (found.level, len(found.tlsa)) == (Level.DANE, 1)
+        assert not world.rows
 
     play(case)
 
@@ -377,7 +382,7 @@ def test_require_tls() -> None:
         world.dns.add(TLSA, "TLSA", GOOD)
         assert requirement(await world.host(require_tls=True)).level is Level.DANE
 
-    play(case)
+    play(case, signed_names=("test",))
 
 
 def test_require_tls_is_not_met_by_a_test() -> None:
@@ -388,7 +393,34 @@ def test_require_tls_is_not_met_by_a_test() -> None:
         found = requirement(await world.host(require_tls=True))
         assert (found.level, found.testing) == (Level.VERIFY, False)
 
-    play(case)
+    play(case, signed_names=("test",))
+
+
+@pytest.mark.parametrize("trouble", ["record", "fetch", "certificate", "testing", "resolver"])
+def test_require_tls_waits_while_nothing_is_known(trouble: str) -> None:
+    """Mail is returned for what is proven to be missing, not for a DNS or web server that is away."""
+
+    async def case(world: World) -> None:
+        world.policy("plain.test", "mx.plain.test", mode="testing")
+        kind = FailureType.STS_POLICY_FETCH_ERROR
+        if trouble == "record":
+            world.dns.fail("_mta-sts.plain.test", "TXT")
+        elif trouble == "fetch":
+            world.web["plain.test"] = FetchError(kind, "no answer in time")
+        elif trouble == "certificate":
+            world.web["plain.test"] = FetchError(FailureType.STS_WEBPKI_INVALID, "expired")
+        elif trouble == "testing":
+            await world.host("mx.plain.test", Status.INSECURE, **PLAIN)
+            world.dns = world.security.resolver = world.security._sts._resolver = FakeResolver()
+            world.policy("plain.test", "mx.plain.test", id="2")
+            world.web["plain.test"] = FetchError(kind, "no answer in time")
+        else:
+            world.dns.text("_mta-sts.plain.test", "v=STSv1; id=2; id=3")
+            world.security.settings = replace(world.security.settings, signed_names=(".",))
+        text = refused(await world.domain("plain.test", Status.INSECURE, require_tls=True))
+        assert "REQUIRETLS" in text
+
+    play(case, signed_names=("test",))
 
 
 def test_tls_optional() -> None:
@@ -558,6 +590,24 @@ def test_sts_refresh_and_failures() -> None:
     play(case)
 
 
+def test_sts_policy_of_a_day_is_fetched_again_before_its_end() -> None:
+    """Large providers have a max_age of one day: their web server may be away at the end of it."""
+
+    async def case(world: World) -> None:
+        world.policy("plain.test", "mx.plain.test", age=86400)
+        for _ in range(6):
+            found = requirement(await world.host("mx.plain.test", Status.INSECURE, **PLAIN))
+            assert found.level is Level.STS
+            await asyncio.sleep(0.01)
+            world.time += 10 * 3600
+        assert len(world.fetched) == 3
+        world.web.clear()  # nobody there at what was the end
+        found = requirement(await world.host("mx.plain.test", Status.INSECURE, **PLAIN))
+        assert found.level is Level.STS
+
+    play(case)
+
+
 @pytest.mark.parametrize(
     ("body", "failure"),
     [
@@ -678,6 +728,25 @@ def test_pins_without_a_disk(tmp_path: Path) -> None:
         assert len(complaints) == 1
 
     asyncio.run(run())
+
+
+def test_a_row_that_is_dropped_twice(tmp_path: Path) -> None:
+    """What was written first leaves what comes after it alone."""
+    faults: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+        memory = Memory(tmp_path / "m")
+        memory.set_pin("mx", "a.test", Pin(1.0, 1.0))
+        memory.drop_pin("mx", "a.test")
+        memory.drop_pin("mx", "a.test")
+        await memory.settled()
+        assert memory.pin("mx", "a.test") is None
+        memory.close()
+
+    asyncio.run(run())
+    gc.collect()
+    assert not faults
 
 
 def test_what_is_long_past_is_forgotten() -> None:

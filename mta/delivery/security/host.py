@@ -129,6 +129,9 @@ class Host:
         policy = Policy(PolicyType.TLSA, records.base, tuple(map(str, records.all)))
         if not records.usable:
             reason = "DANE: TLSA records, none of them usable"
+            self._security.failed(
+                mx.domain, FailureType.TLSA_INVALID, f"{records.base}: no TLSA record is usable", policy
+            )
             return Requirement(self._host, Level.ENCRYPT, reason=reason, policy=policy)
         names = [records.base]
         if self._domain.secure and not mx.routed:

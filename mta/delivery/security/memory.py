@@ -209,7 +209,7 @@ class Memory:
             self._trouble(error)
             return
         self._troubled = False
-        if self._own.get(key) is row:
+        if self._own.get(key, key) is row:  # a later row of the same name is still to be written
             del self._own[key]
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> None:

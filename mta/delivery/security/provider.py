@@ -137,7 +137,10 @@ class OutboundSecurity:
             if isinstance(sts, Reply):
                 return sts
             if sts.policy is None or sts.policy.mode != "enforce":
-                return wording.unproven(domain)
+                # Only what is known to be missing is a reason to return the message.
+                await self.probe(deadline)
+                doubt = sts.doubt or self._complaint()
+                return wording.doubted(domain, doubt) if doubt else wording.unproven(domain)
         return found
 
     def client_tls(self, requirement: Requirement) -> ClientTls | None:

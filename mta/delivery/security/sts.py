@@ -32,7 +32,8 @@ WAIT_TIME = 8.0
 FAILURE_TIME = 300.0
 """Seconds after a failed fetch until the next one (RFC 8461 section 3.3: five minutes)."""
 REFRESH_TIME = 86400.0
-"""Seconds after which a policy is fetched again though its id is the same (RFC 8461 section 10.2)."""
+"""Seconds after which a policy is fetched again though its id is the same (RFC 8461 section 10.2). One of a
+short `max_age` is when half of that is over: at its end a web server that is away would make mail wait."""
 KEPT = 5000
 """Policies that a worker keeps read, and failures that it remembers; about 1 kB each."""
 
@@ -63,6 +64,8 @@ class Found:
     """The record does not validate: why."""
     held: Held | None = None
     """The domain had a policy in mode enforce; mail waits."""
+    doubt: str = ""
+    """Why it is not known whether there is another policy, for mail that needs one; "": it is known."""
 
 
 NOTHING = Found()
@@ -112,12 +115,13 @@ class StsPolicies:
         if not answer.usable:
             if live is None and answer.status is Status.BOGUS:
                 return Found(bogus=answer.reason)
-            return self._without(domain, live, f"the record cannot be looked up: {answer.reason}")
+            doubt = f"the record cannot be looked up: {answer.reason}"
+            return self._without(domain, live, doubt, doubt=doubt)
         policy_id = read_id(answer.texts)
         if policy_id is None:
             return self._without(domain, live, "there is no record")
         if live is not None and live[0].id == policy_id:
-            if now - live[0].fetched > REFRESH_TIME:
+            if now - live[0].fetched > min(REFRESH_TIME, live[1].max_age / 2):
                 self._start(domain, policy_id)
             return self._with(domain, live[1])
         task = self._start(domain, policy_id)
@@ -133,7 +137,7 @@ class StsPolicies:
             error = FetchError(FailureType.STS_POLICY_FETCH_ERROR, "the policy did not come in time")
         else:
             error = failure[1]
-        return self._without(domain, live, str(error), error.failure)
+        return self._without(domain, live, str(error), error.failure, str(error))
 
     async def close(self) -> None:
         """Give up fetches."""
@@ -156,15 +160,14 @@ class StsPolicies:
         live: tuple[StoredPolicy, StsPolicy] | None,
         detail: str,
         failure: FailureType | None = None,
+        doubt: str = "",
     ) -> Found:
         """There is no newest policy: the one that we have holds, or there is none, or mail waits."""
         if live is not None:
             policy = live[1] if live[1].mode != "none" else None
-            return Found(policy, failure, detail if failure else "")
+            return Found(policy, failure, detail if failure else "", doubt=doubt)
         held = self._pins.missing("sts", domain, detail)
-        if held is None and failure is None:
-            return NOTHING
-        return Found(None, failure, detail, held=held)
+        return Found(None, failure, detail if failure else "", held=held, doubt=doubt)
 
     def _kept(self, domain: str) -> tuple[StoredPolicy, StsPolicy] | None:
         stored = self._memory.policy(domain)

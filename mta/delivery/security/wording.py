@@ -62,6 +62,13 @@ def unproven(domain: str) -> Reply:
     return Reply(550, REQUIRETLS, _ascii(text))
 
 
+def doubted(domain: str, reason: str) -> Reply:
+    """REQUIRETLS, and what says which hosts are the domain's own cannot be had at the moment."""
+    return _reply(
+        CODE, f"REQUIRETLS: it is not known now whether {domain} proves its mail hosts{_because(reason)}"
+    )
+
+
 def _reply(enhanced: str, text: str) -> Reply:
     text = _ascii(text)
     return Reply(451, enhanced, text, text)
