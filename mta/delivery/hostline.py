@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mta.delivery.destination import Destination
@@ -24,6 +24,7 @@ from mta.net.dial import Dialer
 from mta.net.outbound import OutboundConnection
 from mta.reply import Reply
 from mta.smtp.opening import ClientSettings
+from mta.smtp.relaying import NEEDS_TLS
 
 if TYPE_CHECKING:
     from mta.delivery.remote import RemoteTransport
@@ -116,7 +117,12 @@ class HostLine:
         if self._ranks.get(note.host, self._cut) >= self._cut:
             return False
         needed = self._found.requirements.get(note.host)
-        return isinstance(needed, Requirement) and needed.is_met_by(note.requirement)
+        met = isinstance(needed, Requirement) and needed.is_met_by(note.requirement)
+        return met and self._passes_on(connection)
+
+    def _passes_on(self, connection: OutboundConnection) -> bool:
+        """Whether the server offers REQUIRETLS if need be: else another one may (RFC 8689 section 4.2.1)."""
+        return not self._found.key.wishes.require_tls or "REQUIRETLS" in connection.session.peer.offered
 
     async def _connect(self, deadline: float) -> OutboundConnection:
         """A connection to the best host that answers. Raises ConnectFailure."""
@@ -133,8 +139,11 @@ class HostLine:
             health.probing = health.failures > 0
             try:
                 connection = await self._open(host, addresses, deadline)
-                self._tried.discard(host)
-                return connection
+                if self._passes_on(connection):
+                    self._tried.discard(host)
+                    return connection
+                connection.quit()
+                self._refusals[host] = replace(NEEDS_TLS, cause=f"{host} does not offer REQUIRETLS")
             except ConnectFailure as error:
                 if failure is None or _says_more(error, failure):
                     failure = error
