@@ -191,6 +191,8 @@ class Keeper:
             return Reply(452, "4.3.1", "too many messages are queued", f"{stats.messages} messages")
         if settings.max_size and stats.size >= settings.max_size:
             return Reply(452, "4.3.1", "too much mail is queued", f"{stats.size} octets")
+        if stats.room <= 0:
+            return Reply(452, "4.3.1", "there is no room for more mail", "the rest is for what makes room")
         if stats.latency > settings.max_latency:
             return Reply(452, "4.3.1", "the queue is too slow", f"the store takes {stats.latency:.1f} s")
         return None

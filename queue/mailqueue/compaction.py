@@ -56,10 +56,11 @@ class Compaction:
         self._foreign: dict[bytes, float] = {}
         """Since when we have messages in other streams' logs."""
 
-    async def run(self) -> int:
-        """Move what is due; returns the number of messages. Raises StoreError and Fenced."""
+    async def run(self, most: int = _PASS_BYTES) -> int:
+        """Move what is due, about `most` octets; returns the number of messages. Raises StoreError and
+        Fenced."""
         self._look_at_ages()
-        wanted = await self._wanted()
+        wanted = await self._wanted(min(most, _PASS_BYTES))
         moved = 0
         batch: list[tuple[_Moving, bytes]] = []
         size = 0
@@ -85,7 +86,7 @@ class Compaction:
         foreign = self._index.foreign_streams()
         self._foreign = {stream: self._foreign.get(stream, now) for stream in foreign}
 
-    async def _wanted(self) -> list[_Moving]:
+    async def _wanted(self, most: int) -> list[_Moving]:
         index, now = self._index, self._clock.boottime()
         entries = {
             number
@@ -118,7 +119,7 @@ class Compaction:
                 continue
             wanted.append(_Moving(index.id_of(slot), place, index.bodies.get(slot)))
             size += place.length
-            if size >= _PASS_BYTES:
+            if size >= most:
                 break
         return wanted
 

@@ -24,7 +24,7 @@ from mailqueue.model import Fenced
 from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
 from mailqueue.settings import QueueSettings
 from mailqueue.snapshot import encode_snapshot
-from mailqueue.store.base import Store, StoreError
+from mailqueue.store.base import Store, StoreError, room_of
 
 _SHARE = 16
 """A snapshot is written again only when the log has grown by this share of it, or after `_LONGEST`."""
@@ -32,6 +32,8 @@ _LONGEST = 10
 """Times `snapshot_every`."""
 _STEP = 1.0
 """Seconds between snapshots at least."""
+_TIGHT_PASS = 1024 * 1024
+"""Octets moved in one look without room for mail: what is moved needs room twice for a while."""
 _BODIES_EVERY = 3600.0
 """Seconds between looks for old bodies, and from the start to the first."""
 
@@ -74,13 +76,15 @@ class Housekeeping:
             self._log.mark = self._octets + self._settings.snapshot_bytes
             self._log.grown.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(step / 4):
+                async with asyncio.timeout(_STEP if self._is_tight() else step / 4):
                     await self._log.grown.wait()
                 # A snapshot that fails is not tried again and again.
                 await asyncio.sleep(_STEP)
             try:
                 if self._is_snapshot_due():
                     await self.snapshot()
+                if self._is_tight():
+                    await self.sweep()
                 if self._clock.boottime() >= look_at:
                     look_at = self._clock.boottime() + self._settings.housekeeping
                     await self.look()
@@ -91,7 +95,7 @@ class Housekeeping:
 
     async def look(self) -> None:
         """Move, release and delete what is due. Raises StoreError and Fenced."""
-        await self._compaction.run()
+        await self._compaction.run(max(room_of(self._store), _TIGHT_PASS))
         await self.sweep()
         await self._release()
         await self._collector.run()
@@ -153,12 +157,19 @@ class Housekeeping:
         log, settings = self._log, self._settings
         if log.committed < 0 or self._snapshots[-1:] == [log.committed]:
             return False
+        if self._is_tight():
+            return True
         grown, age = log.octets - self._octets, self._clock.boottime() - self._at
         if grown >= settings.snapshot_bytes:
             return True
         if age < settings.snapshot_every:
             return False
         return grown * _SHARE >= self._size or age >= settings.snapshot_every * _LONGEST
+
+    def _is_tight(self) -> bool:
+        """No more mail is taken for want of room: what can be deleted is looked for all the time."""
+        self._log.tight = room_of(self._store) <= 0
+        return self._log.tight
 
     async def _release(self) -> None:
         if not self.uses.difference(self._index.foreign_streams()):

@@ -12,7 +12,9 @@ not
   wait, and under load the requests are bounded;
 - with entries on their way, when one of them is answered, when `batch_messages` or `batch_bytes` have come
   together, or after twice the time that the store takes: batches form by themselves;
-- with nothing urgent in it (deferrals), `defer_flush` after its first record.
+- with nothing urgent in it (deferrals), `defer_flush` after its first record;
+- with hardly any room left (`tight`), not sooner than `_TIGHT` after the last, with as many records as have
+  come by then: each entry takes a block of the disk, however little is in it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from mailqueue.store.base import Store, StoreError
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 """Seconds between attempts to put an entry that had no clear answer; doubled each time."""
 _SMOOTHING = 0.2
+_TIGHT = 0.5
+"""Seconds between entries while the store has hardly any room."""
 _LONGEST_PATIENCE = 0.1
 """Seconds that a batch waits at most for an entry under way, however slow the store is."""
 
@@ -126,6 +130,8 @@ class Log:
         self.failing: StoreError | None = None
         """What the store said last, when that was an error."""
         self.fenced = False
+        self.tight = False
+        """Set by whoever knows how much room there is: entries are fewer then."""
 
     @property
     def stalled(self) -> float:
@@ -276,6 +282,8 @@ class Log:
 
     def _due(self, batch: Batch) -> float:
         settings = self._settings
+        if self.tight and len(self._waiting) == 1 and batch.urgent:
+            return self._last_start + _TIGHT
         if len(self._waiting) > 1 or len(batch.framed) >= settings.batch_messages:
             return 0.0
         if batch.size >= settings.batch_bytes:

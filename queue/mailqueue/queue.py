@@ -38,7 +38,7 @@ from mailqueue.opening import announce, check_format
 from mailqueue.recipients import LIVE_MAX
 from mailqueue.records import BodyRef, Delta, Done, Outcome, State, encode_record
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import Blob, Store, StoreError
+from mailqueue.store.base import UNBOUNDED, Blob, Store, StoreError, room_of
 from mailqueue.takeover import Watcher
 
 SYSTEM_CLOCK = SystemClock()
@@ -61,6 +61,8 @@ class QueueStats:
     more."""
     entries: int
     """Entries written since the start."""
+    room: int = UNBOUNDED
+    """Octets that new mail may take in the stores."""
 
 
 class MailQueue:
@@ -133,6 +135,9 @@ class MailQueue:
         """
         self._check_open()
         refuse_if_full(self._log, self._settings)
+        size = len(new.header) + (len(new.body) if isinstance(new.body, bytes) else new.body.size)
+        if room_of(self._store) < size + self._log.pending:
+            raise QueueUnavailable(f"{self._store.name}: there is no room for more mail")
         prepared = await self._prepare(new)
         await self._intake.finish(self._intake.start(prepared))
         return id_text(prepared.id)
@@ -221,6 +226,7 @@ class MailQueue:
             log.pending,
             max(log.latency, log.stalled),
             log.committed + 1,
+            room_of(self._store),
         )
 
     async def close(self) -> None:

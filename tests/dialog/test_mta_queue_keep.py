@@ -10,6 +10,7 @@ import pytest
 
 from mailqueue.model import Status
 from mailqueue.store.base import StoreFull, StoreRefused, StoreUnavailable
+from mailqueue.store.file import FileStore
 from tests.dialog.queueing import (
     QUEUED,
     STRANGERS,
@@ -382,6 +383,19 @@ def test_what_cannot_be_delivered_nor_kept_is_refused_before_it_is_sent(tmp_path
             else:
                 pytest.fail("a recipient was taken whose message could neither be delivered nor kept")
             assert len(queue_of(server).live) <= 4
+
+    run(main)
+
+
+def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MailStore(bob=BUSY)
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store) as server:
+            monkeypatch.setattr(FileStore, "room", -1)
+            client = await client_of(server)
+            assert await send(client, "bob") == "452 4.3.1 busy; there is no room for more mail\r\n"
+            assert await send(client, "carol") == "250 2.0.0 kept\r\n"
 
     run(main)
 

@@ -15,6 +15,7 @@ from mailqueue.entry import HEAD_SIZE
 from mailqueue.inspect import Inspection
 from mailqueue.keys import log_key
 from mailqueue.live import Live
+from mailqueue.store.disk import SHARE
 from mailqueue.store.file import FileStore
 from tests.peers.load import Load, copies, name_in, run, sink_backend, sinking
 from tests.peers.needs import needs
@@ -25,7 +26,8 @@ from tests.peers.site import Site, site
 pytestmark = pytest.mark.scenario
 
 SILENCE = 2.5
-DISK_SIZE, ROOM = 2 * 1024 * 1024, 200 * 1024
+DISK_SIZE, ROOM = 8 * 1024 * 1024, 500 * 1024
+RESERVED = DISK_SIZE // SHARE
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
                 more=store_on(small_disk),
             ) as server:
                 await sink.stop()
-                (small_disk / "filler").write_bytes(bytes(DISK_SIZE - ROOM))
+                (small_disk / "filler").write_bytes(bytes(DISK_SIZE - RESERVED - ROOM))
                 load = Load(server.smtp, clients=4, messages_per_session=5, retry=True)
                 async with load:
 
@@ -77,6 +79,45 @@ def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
                     (small_disk / "filler").unlink()
                     await load.grow(20)
                 assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
+                await drained(server, books=[load.books], sink=sink)
+                balance(load.books, sink)
+                await asyncio.to_thread(server.stop)
+
+    run(main)
+
+
+def test_a_disk_that_the_queue_itself_has_filled_is_drained(tmp_path: Path, small_disk: Path) -> None:
+    """Mail that fills the disk leaves room for the notes that it is delivered: nothing has to be deleted by
+    hand, and nothing comes twice, also when the server dies before it has made room."""
+
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            with site(
+                tmp_path,
+                queue=QUICK + NEVER + SMALL,
+                backend=sink_backend(sink),
+                recipients="all",
+                more=store_on(small_disk),
+            ) as server:
+                await sink.stop()
+                (small_disk / "filler").write_bytes(bytes(DISK_SIZE - RESERVED - ROOM))
+                load = Load(server.smtp, clients=4, messages_per_session=5, retry=True)
+                async with load:
+
+                    def full() -> bool:
+                        return any(result.startswith("45") for result in load.books.results)
+
+                    await asyncio.to_thread(until, full, "refusals")
+                    kept = len(load.books.accepted)
+                    await sink.start(port)
+                    await load.grow(20)
+                assert kept > 100
+                assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
+                await drained(server, books=[load.books], sink=sink)
+                await asyncio.to_thread(kill_all, server)
+                await asyncio.to_thread(server.start)
+                await asyncio.sleep(SILENCE)
                 await drained(server, books=[load.books], sink=sink)
                 balance(load.books, sink)
                 await asyncio.to_thread(server.stop)

@@ -137,6 +137,17 @@ class Store(Protocol):
         """Wait for what is running and free everything. The store cannot be used afterwards."""
 
 
+UNBOUNDED = 1 << 62
+"""Octets of room in a store that does not know how much it has."""
+
+
+def room_of(store: Store) -> int:
+    """Octets that new mail may take in a store. Those that can be full have a `room`: what is less than 0
+    there is still free, and left to what makes room (mailqueue.store.disk)."""
+    room: int = getattr(store, "room", UNBOUNDED)
+    return room
+
+
 def is_seal(data: bytes) -> bool:
     """True when an object under "log/" is a seal."""
     return data.startswith(SEAL_MARK)

@@ -10,6 +10,9 @@ pages for clean afterwards. When it was the file's, the file is thrown away, and
 another. When it was a folder's, this process writes nothing more (`Disk.broken`), until an administrator
 has looked and restarted it.
 
+Of the room on the disk a share is left to what makes room (`RESERVE`): a queue that has filled its disk with
+mail has to write before it can delete. `room` says what new mail may take; nothing here refuses it.
+
 Files have mode 0600, folders 0700. All functions block and raise OSError; several threads may call them.
 """
 
@@ -30,6 +33,11 @@ from mailqueue.store.scratch import Scratch
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors that say that there is no room."""
+RESERVE, SHARE = 64 * 1024 * 1024, 8
+"""Octets that new mail leaves free, at most one in `SHARE` of the file system: for the notes of what is
+delivered, and for two snapshots (a million messages: 45 MB each) that let their log go."""
+FILES_RESERVE = 10_000
+"""The same for the number of files that a file system can have."""
 _NAME = re.compile(SEGMENT)
 _KEEP_LEVELS = 1
 """Folders at this depth stay when they are empty ("log", "body", ...)."""
@@ -42,12 +50,14 @@ class BrokenDiskError(OSError):
 class Disk:
     """The objects below one folder."""
 
-    __slots__ = ("_folders", "_root", "_scratch", "broken")
+    __slots__ = ("_folders", "_root", "_scratch", "broken", "room")
 
     def __init__(self, root: Path) -> None:
         """Open `root`, made when only it is missing, and remove what dead processes left there."""
         self.broken = ""
         """Why nothing is written any more, "" while all is well."""
+        self.room = 0
+        """Octets that new mail may take, as of the last write; less than 0 when what is left is reserved."""
         made = False
         if not root.exists():
             root.mkdir(mode=0o700)
@@ -61,6 +71,7 @@ class Disk:
             raise
         self._folders = Folders(self._root, self._flush)
         self._scratch.sweep()
+        self._measure()
 
     def create(self, key: str, data: bytes | Blob, stop: threading.Event) -> bool:
         """Create an object durably; True when the key has exactly these octets now, False when it has others.
@@ -81,6 +92,7 @@ class Disk:
         finally:
             with suppress(OSError):  # it is gone, or what led here is what the caller must see
                 os.unlink(temporary, dir_fd=self._scratch.fd)
+            self._measure()
 
     def replace(self, key: str, data: bytes) -> None:
         """Create or overwrite an object, all at once; not flushed.
@@ -109,6 +121,7 @@ class Disk:
         finally:
             with suppress(OSError):  # it is gone, or what led here is what the caller must see
                 os.unlink(temporary, dir_fd=self._scratch.fd)
+            self._measure()
 
     def _overwrite(self, key: str, data: bytes) -> bool:
         # False when that does not work either.
@@ -170,6 +183,16 @@ class Disk:
         self._folders.close()
         self._scratch.close()
         os.close(self._root)
+
+    def _measure(self) -> None:
+        """Look how much room there is. A quota of the user is not seen here."""
+        with suppress(OSError):  # a file system that does not tell has room until a write fails
+            has = os.fstatvfs(self._root)
+            free, total = has.f_bavail * has.f_frsize, has.f_blocks * has.f_frsize
+            room = free - min(RESERVE, total // SHARE)
+            if has.f_files:  # some make files as they need them
+                room = min(room, (has.f_favail - min(FILES_RESERVE, has.f_files // SHARE)) * has.f_frsize)
+            self.room = room
 
     def _check(self) -> None:
         if self.broken:

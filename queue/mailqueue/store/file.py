@@ -69,6 +69,11 @@ class FileStore:
             raise self._translated(error, "opening it") from error
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="queue-disk")
 
+    @property
+    def room(self) -> int:
+        """Octets that new mail may take; less than 0 when what is left is for what makes room."""
+        return self._disk.room
+
     async def put_new(self, key: str, data: bytes | Blob) -> bool:
         """Create an object; it is on the disk when this returns. Raises also what `data.chunks` raises."""
         check_key(key)

@@ -46,6 +46,7 @@ from mailqueue.store.base import (
     check_key,
     check_prefix,
     is_seal,
+    room_of,
     size_of,
 )
 from mailqueue.store.catchup import CatchUp
@@ -129,6 +130,11 @@ class Replicated:
     def members(self) -> tuple[Store, ...]:
         """The stores."""
         return self._members
+
+    @property
+    def room(self) -> int:
+        """Octets that new mail may take: as many stores as there have to be copies have that much."""
+        return sorted(map(room_of, self._members), reverse=True)[self._copies - 1]
 
     def behind(self) -> dict[str, int]:
         """How many objects each store still has to be given, by its name."""
