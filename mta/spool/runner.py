@@ -20,6 +20,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -114,10 +115,7 @@ class Runner:
 
     def changed(self, handle: int) -> None:
         """When a message is due has changed, or it is gone."""
-        try:
-            due = self._queue.live.due(handle)
-        except UnknownMessage:
-            due = math.inf
+        due = self._queue.live.due(handle) if handle in self._queue.live else math.inf
         if math.isinf(due):
             self._timetable.remove(handle)
         else:
@@ -139,9 +137,13 @@ class Runner:
 
     def due_now(self, handle: int, now: float) -> None:
         """Look at a message now whatever its time; what is not due is tried all the same."""
-        self._hurried.add(handle)
-        self._wake(handle, now)
-        self._news.set()
+        live, taken = self._queue.live, self._dispatcher.taken(handle)
+        if taken and handle in live and all(one[0] in taken for one in live.waiting(handle)):
+            return  # it has its turn already
+        if handle not in self._hurried:
+            self._hurried.add(handle)
+            self._wake(handle, now)
+            self._news.set()
 
     def flush(self, sites: Sequence[str]) -> None:
         """Let dead next hops be looked for at once."""
@@ -191,11 +193,9 @@ class Runner:
         seconds = max(0.0, min(known) - self._now()) if known else None
         if blocked:
             seconds = SLOW / 4 if seconds is None else min(SLOW / 4, max(seconds, 0.05))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
-        except TimeoutError:
-            return
 
     def _wake(self, handle: int, when: float) -> None:
         """Look at a message at that time, or before if that was planned."""
@@ -206,32 +206,32 @@ class Runner:
     def _offer(self, handle: int, now: float) -> None:
         """Offer what is due of a message to the dispatcher."""
         live, dispatcher = self._queue.live, self._dispatcher
-        try:
-            row = live.row(handle)
-        except UnknownMessage:
-            return
         hurried = handle in self._hurried
         self._hurried.discard(handle)
+        if handle not in live:
+            return
         flight = self._flights.get(handle)
         by_site: dict[str, list[int]] = {}
         hops: dict[str, str] = {}
         # Which site a next hop belongs to may have become known meanwhile: what waits stays where it is.
-        waiting = dispatcher.taken(handle)
+        taken = dispatcher.taken(handle)
         name = self._naming.name
-        warn = row.created + self._warn_after
-        unwarned = False
+        heard = now
         for position, hop, due, last in live.waiting(handle):
             if due > now and not hurried:
                 self._wake(handle, due)
-            elif position not in waiting and (flight is None or position not in flight.positions):
+            elif position not in taken and (flight is None or position not in flight.positions):
                 by_site.setdefault(site := name(hop), []).append(position)
                 hops.setdefault(site, hop)
-                unwarned = unwarned or last < warn <= now
+                heard = min(heard, last)
+        if not by_site:
+            return
+        due, created, expires, priority = live.terms(handle)
         for site, positions in by_site.items():
-            if dispatcher.busy(handle, site):
+            if taken and dispatcher.busy(handle, site):
                 continue
             source = self._naming.source(hops[site])
-            job = Job(handle, site, positions, min(row.due, now), row.priority, source, row.created)
+            job = Job(handle, site, positions, min(due, now), priority, source, created)
             later = dispatcher.offer(job, now)
             if later is None:
                 continue
@@ -239,12 +239,12 @@ class Runner:
                 self._crowded.setdefault(site, OrderedDict())[handle] = None
                 if hurried:
                     self._hurried.add(handle)
-            elif now >= row.expires or unwarned:
-                flight = self._flight(handle, row.id)
+            elif now >= expires or heard < created + self._warn_after <= now:
+                flight = self._flight(handle, live.id_of(handle))
                 flight.positions.update(positions)
                 self._spawn(self._suspend(handle, flight, site, positions, later.reason))
             else:
-                self._wake(handle, min(later.until, max(row.expires, now)))
+                self._wake(handle, min(later.until, max(expires, now)))
 
     def _start(self, now: float) -> bool:
         """Begin the tries that may be made now; True when they are ours to make only later."""

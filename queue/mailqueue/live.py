@@ -62,6 +62,16 @@ class Live:
         """`Row.due` alone. Raises UnknownMessage."""
         return self._index.summary(self.resolve(handle))[1]
 
+    def terms(self, handle: int) -> tuple[float, float, float, int]:
+        """`due`, `created`, `expires` and `priority` of its `Row`. Raises UnknownMessage."""
+        slot, index = self.resolve(handle), self._index
+        return (
+            index.summary(slot)[1],
+            float(index.created[slot]),
+            float(index.expires[slot]),
+            index.priority[slot],
+        )
+
     def row(self, handle: int) -> Row:
         """The message at a glance. Raises UnknownMessage."""
         slot, index = self.resolve(handle), self._index

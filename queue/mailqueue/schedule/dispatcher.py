@@ -118,6 +118,8 @@ class Dispatcher:
         entries = self._entries.get(handle)
         if entries is None:
             return ()
+        if len(entries) == 1 and entries[0].total == 1:
+            return entries[0].job.recipients
         return {position for entry in entries for position in entry.job.recipients}
 
     def offer(self, job: Job, now: float) -> Later | None:
@@ -126,7 +128,7 @@ class Dispatcher:
         As long as anything of a message waits or is under way for a site, it is not taken for that site
         again, so no recipient is given out twice, whatever was postponed, cancelled or asked for meanwhile.
         """
-        if self.busy(job.handle, job.site):
+        if job.handle in self._entries and self.busy(job.handle, job.site):
             return Later(now + FULL_PAUSE, "under_way", "an earlier delivery of it is still under way")
         dead = self._sites.dead(job.site, now)
         if dead is not None:
