@@ -2,7 +2,8 @@
 
 `serve` runs the server; `check-config` reads a configuration and reports every mistake; `reload`, `stop`,
 `status` and `log-level` talk to a running server over its control socket; `user` and `mailbox` are apps of
-their own. Exit statuses: 0 done, 1 failed, 2 wrong usage, 78 the configuration is wrong.
+their own. Exit statuses: 0 done, 1 failed, 2 wrong usage, 74 the output cannot be written, 78
+the configuration is wrong.
 
 Speed matters for `serve` only: its plain forms are recognised here and run without the command-line
 library, and what other commands need is imported when they run.
@@ -10,6 +11,7 @@ library, and what other commands need is imported when they run.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -29,24 +31,43 @@ POSTFIX = ("sendmail", "mailq", "postqueue", "newaliases")
 """Names under which scripts know a mail server."""
 
 
+_UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+EX_IOERR = 74
+
+
 def main() -> None:
     """Run the command line and exit."""
     called = os.path.basename(sys.argv[0])
-    if called in POSTFIX:
-        from mta.sendmail import run as run_as
-
-        sys.exit(run_as(called, sys.argv[1:]))
-    options = plain_serve(sys.argv[1:])
-    if options is None:
-        from mta.commands import run
-
-        run()
-    else:
+    options = plain_serve(sys.argv[1:]) if called not in POSTFIX else None
+    if options is not None:
         # Nothing that is made while importing becomes garbage; `serve` enables the collector again.
         gc.disable()
         from mta.supervisor.main import serve
 
         sys.exit(serve(**options))
+    try:
+        try:
+            _run(called)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _UNWRITTEN or error.filename is not None:
+            raise
+        print(f"tamis: the output cannot be written: {error.strerror}", file=sys.stderr)
+        # What is in the buffer is not tried again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EX_IOERR)
+
+
+def _run(called: str) -> None:
+    if called in POSTFIX:
+        from mta.sendmail import run as run_as
+
+        sys.exit(run_as(called, sys.argv[1:]))
+    from mta.commands import run
+
+    run()
 
 
 def default_configuration() -> str:

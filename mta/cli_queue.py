@@ -2,8 +2,8 @@
 
 Messages are named by their ids, or by filter words such as `sender=alice@example.org older=2h` (`--filter` on
 commands that change something, so that nothing is done to all by a slip). A running server is asked over its
-control socket; when none runs, its stores are opened. Exit statuses: 0; 1 when something could not be done or
-no message was meant; 2 for wrong usage; 78 when the configuration is wrong.
+control socket; when none runs, its stores are opened. Exit statuses: 0; 1 when something could not be done,
+above all to an id that was named; 2 for wrong usage; 78 when the configuration is wrong.
 """
 
 from __future__ import annotations

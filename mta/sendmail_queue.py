@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mta.admin.client import Unreachable
 from mta.cli_queue_common import Access
+from mta.mailq.filters import FilterError, parse_filter
 from mta.mailq.postqueue import postqueue_json, postqueue_text
 from mta.queue_access import open_queue
 from mta.sendmail_options import UsageError
@@ -60,7 +61,7 @@ def parse_queue(arguments: Sequence[str]) -> QueueOptions:
 
 
 def run_queue(options: QueueOptions, configuration: str) -> int:
-    """Do it; the exit status. Raises ConfigError."""
+    """Do it; the exit status. Raises ConfigError and UsageError."""
     try:
         queue = open_queue(configuration)
         match options.action:
@@ -84,7 +85,12 @@ def _try_now(queue: Access, options: QueueOptions) -> int:
             if not list(queue.act("retry", [options.argument], ())):
                 raise QueueProblem(f"there is no message {options.argument} to be tried")
         case "site":
-            list(queue.act("retry", (), [f"domain={options.argument}"]))
+            words = [f"domain={options.argument}"]
+            try:
+                parse_filter(words)
+            except FilterError as error:
+                raise UsageError(f"-s {options.argument!r}: no domain") from error
+            list(queue.act("retry", (), words))
         case "sender" | "recipient":
             list(queue.act("retry", (), [f"{options.action}=*{options.argument}*"]))
     return EX_OK

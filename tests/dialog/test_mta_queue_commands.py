@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import smtplib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +83,15 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
         yield Desk(server, request.param)
         if request.param:
             server.stop()
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server that has stopped with a message in its queue."""
+    with site(tmp_path_factory.mktemp("stopped"), backend=DEAD, recipients="all") as server:
+        send(server, "waits", ALICE)
+        server.stop()
+        yield server
 
 
 def test_look(desk: Desk) -> None:
@@ -234,6 +245,27 @@ def test_names_of_postfix(desk: Desk, capsys: pytest.CaptureFixture[str]) -> Non
     assert desk.postfix("postqueue", "-s", "example.test") == 0
     assert desk.postfix("postqueue", "-i", "01M8FKJGP6GAXE8R6EWXSWWB0P") == 69
     assert desk.postfix("postqueue") == 64
+    for no_domain in ("[", ""):
+        assert desk.postfix("postqueue", "-s", no_domain) == 64
+    assert "-s '[': no domain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["show", "ID", "--raw"], ["stats"], []])
+def test_output_that_cannot_be_written(stopped: Site, words: list[str]) -> None:
+    """One line says so, of whatever program."""
+    (id,) = (json.loads(line)["id"] for line in stopped.command("queue", "list", "--json").splitlines())
+    words = ["mailq"] if not words else ["queue", *(id if word == "ID" else word for word in words)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mta.cli", *words],
+            env={**os.environ, "TAMIS_CONFIG": str(stopped.path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == "tamis: the output cannot be written: No space left on device\n"
+    assert done.returncode == 74
 
 
 def test_a_server_that_starts_has_what_was_changed(tmp_path: Path) -> None:
