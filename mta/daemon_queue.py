@@ -55,6 +55,7 @@ def build_queue(
         policy,
         added=service.added,
         now=time.time,
+        late=service.late,
     )
     return service, keeper
 

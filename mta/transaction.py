@@ -33,6 +33,7 @@ from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
 from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
+from mta.latecomers import await_late
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
@@ -139,6 +140,7 @@ class Transactions:
         message = _message(content)
         outcomes: list[Outcome]
         given, received = envelope, content  # what the client knows of, whatever the policy orders
+        remember = partial(self.remember, session, given, received, transaction)
         orders: Orders | None = None
         stamped: Stamped | None = None
         added_id = ""
@@ -215,6 +217,7 @@ class Transactions:
                     ordering.aliases_of(given, orders),
                 )  # fmt: skip
                 outcomes, reported = await spool.keep(parcel)
+            await_late(outcomes, remember, alive())
         seconds = self._clock() - started
         if orders is not None:
             outcomes = ordering.all_outcomes(given, orders, outcomes, reported=reported)
@@ -228,11 +231,8 @@ class Transactions:
         gone = not alive()
         if gone or answer.remember:
             delivered = range(len(outcomes)) if gone else answer.remember
-            await self.remember(
-                session, given, received, transaction,
-                [outcomes[index].recipient for index in delivered if outcomes[index].reply.is_positive],
-                retried=not gone,
-            )  # fmt: skip
+            positive = [outcomes[index] for index in delivered if outcomes[index].reply.is_positive]
+            await remember([outcome.recipient for outcome in positive], retried=not gone)
         return answer
 
     async def remember(

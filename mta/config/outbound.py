@@ -37,9 +37,9 @@ class NextHopLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     must be well under delivery.deadline."""
     command_timeout: Timeout = 10.0
     """For the reply to a command."""
-    data_timeout: Timeout = 30.0
-    """For the reply to the end of a message, and for the next hop to take more of it. delivery.deadline
-    comes first if it is shorter."""
+    data_timeout: Timeout = 300.0
+    """For the reply to the end of a message, and for the next hop to take more of it (RFC 5321 4.5.3.2.6:
+    ten minutes). delivery.deadline comes first if it is shorter."""
     max_connections: Count = 50
     """Connections to one address at once, for this machine as a whole: each worker gets its share. Must
     be under what the next hop can take (Dovecot's process_limit of lmtp: 100)."""

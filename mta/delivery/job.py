@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mta.content import Content, SpillError
-from mta.delivery.outcome import Outcome, Passage
+from mta.delivery.outcome import Late, Outcome, Passage
 from mta.envelope import Envelope, Recipient
 from mta.net.outbound import UNREADABLE
 from mta.reply import Reply
@@ -84,11 +84,21 @@ class Job:
         """True when the deadline has come."""
         return self.loop.time() >= self.deadline
 
-    def settle(self, batch: list[int], mailing: Mailing, failure: Reply | None, took_dsn: bool) -> bool:
-        """Take the answers; False when the session failed before all of the batch had one."""
+    def settle(
+        self,
+        batch: list[int],
+        mailing: Mailing,
+        failure: Reply | None,
+        took_dsn: bool,
+        late: dict[int, Late] | None = None,
+    ) -> bool:
+        """Take the answers; False when the session failed before all of the batch had one.
+
+        `late` is filled, by place in the mailing, where the answers may still come.
+        """
         again: list[int] = []
         undecided = open_ends = False
-        for index, reply in zip(batch, mailing.replies, strict=True):
+        for place, (index, reply) in enumerate(zip(batch, mailing.replies, strict=True)):
             recipient = self.recipients[index]
             if reply is None:
                 if not mailing.sent:
@@ -96,7 +106,12 @@ class Job:
                     undecided = True
                     continue
                 lost = failure or NO_SERVER
-                self._outcomes[index] = Outcome(recipient, lost, self.peer, sent=True, passage=self.passage)
+                waited = None
+                if late is not None:
+                    waited = late[place] = Late()
+                self._outcomes[index] = Outcome(
+                    recipient, lost, self.peer, True, took_dsn, passage=self.passage, late=waited
+                )
                 open_ends = True
             elif reply.code == 452 and reply.enhanced == "4.5.3" and mailing.accepted:
                 again.append(index)  # RFC 5321 section 4.5.3.1.10: too many at once, so in another go

@@ -6,7 +6,7 @@ handshake and a 550 all become an `Outcome` with the reply that the client or th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,28 @@ class Passage:
     session without TLS; "" when none came to stand."""
 
 
+class Late:
+    """The reply about one recipient that had not come by the deadline, and may still come."""
+
+    __slots__ = ("_heard", "_reply")
+
+    def __init__(self) -> None:
+        self._reply: Reply | None = None
+        self._heard: Callable[[Reply], None] | None = None
+
+    def come(self, reply: Reply) -> None:
+        """The next hop has answered after all."""
+        self._reply = reply
+        if self._heard is not None:
+            self._heard(reply)
+
+    def tell(self, heard: Callable[[Reply], None]) -> None:
+        """`heard` is called with the reply if it comes, at once when it is there."""
+        self._heard = heard
+        if self._reply is not None:
+            heard(self._reply)
+
+
 @dataclass(slots=True, frozen=True)
 class Outcome:
     """What happened to one recipient: the reply of the next hop, or ours when there was none."""
@@ -56,6 +78,8 @@ class Outcome:
     and its cause the next hop's reply. "" when it does not wait."""
     passage: Passage | None = None
     """For servers of the world; None for configured ones."""
+    late: Late | None = None
+    """What is still waited for of a recipient that is `sent`; None for nothing."""
 
     @property
     def label(self) -> str:

@@ -6,13 +6,19 @@ connections come from, and what a failure means for the server, is the business 
 A pooled connection that dies, or that does not answer RSET with 250, before it answers MAIL was stale: the
 message gets one more try on a fresh one. LIMITS of a server (RFC 9422) and its 452 4.5.3 split the
 recipients over several transactions.
+
+A server that has the whole message when the deadline comes may deliver it still: nobody waits for it here,
+but its connection is kept for a while, and what it says then is told to who asks
+(`mta.delivery.outcome.Late`).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
-from mta.delivery.job import NO_SERVER, Job
+from mta.delivery.job import NO_SERVER, Job, passed_on
+from mta.delivery.outcome import Late
 from mta.net.connect import ConnectFailure
 from mta.net.outbound import OutboundConnection
 from mta.reply import Reply
@@ -84,8 +90,16 @@ async def transact(line: Line, job: Job) -> None:
         try:
             await connection.send(mailing, job.content, job.deadline)
         finally:
-            line.release(connection)
+            if not connection.is_overdue:
+                line.release(connection)
         took_dsn = "DSN" in connection.session.peer.offered
+        if connection.is_overdue:
+            late: dict[int, Late] = {}
+            overdue = connection.overdue()
+            job.settle(batch, mailing, overdue, took_dsn, late)
+            connection.on_late = partial(_hear, line, connection, mailing, late)
+            line.failed(connection, overdue)
+            return
         if job.settle(batch, mailing, connection.session.failure, took_dsn):
             line.worked(connection)
             continue
@@ -95,6 +109,17 @@ async def transact(line: Line, job: Job) -> None:
             continue
         line.failed(connection, connection.session.failure or NO_SERVER)
         return
+
+
+def _hear(line: Line, connection: OutboundConnection, mailing: Mailing, late: dict[int, Late]) -> None:
+    """A connection that was overdue has its answers, or is lost."""
+    line.release(connection)
+    if connection.usable:
+        line.worked(connection)
+    for place, one in late.items():
+        reply = mailing.replies[place]
+        if reply is not None:
+            one.come(passed_on(reply))
 
 
 def batch_of(job: Job, connection: OutboundConnection, most: int) -> list[int]:

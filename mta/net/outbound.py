@@ -9,6 +9,9 @@ Back-pressure: the write buffer of the transport is kept under `WRITE_HIGH` (and
 its turn after at most `TURN` octets. A server that answers or leaves in the middle of the content is
 noticed at once, the rest is not sent.
 
+A server that has the whole message at the caller's deadline is overdue: `send` returns, and the replies that
+still come are noted in the `Mailing` (`on_late`).
+
 Nothing raises for what the server or the network does: after `send` the replies of the `Mailing` say what
 happened and `usable` whether another message may follow. A caller that is cancelled closes the connection.
 """
@@ -34,6 +37,9 @@ PIECE = 64 * 1024
 """Octets framed and written at a time: some 30 µs of work."""
 TURN = 256 * 1024
 """Octets after which the loop gets its turn even if the server takes all: about 1 ms of work."""
+LATE_TIME = 90.0
+"""Seconds for which a server that has the whole message is listened to when nobody waits for it any more. The
+queue tries the message again after two minutes."""
 CANCELLED = Reply(451, "4.4.2", "The delivery was given up", "cancelled")
 UNREADABLE = "The message could not be read for sending it on"
 QUIT_TIME = 5.0
@@ -45,7 +51,8 @@ class Timeouts:
     """Seconds allowed in each state; the deadline of a delivery comes first when it is shorter.
 
     The minima of RFC 5321 section 4.5.3.2 (2 to 10 minutes) are for a client that nobody waits for; here
-    the sender's server waits, and a slow next hop is better left to a later try.
+    the sender's server waits, and a slow next hop is better left to a later try. Not so once it may have the
+    message: whoever gives up too early then sends it twice.
     """
 
     connect: float = 3.0
@@ -53,9 +60,9 @@ class Timeouts:
     greeting: float = 10.0
     command: float = 10.0
     """For the reply to a command or to a pipelined group."""
-    block: float = 30.0
+    block: float = 300.0
     """For the next hop to take a block of content."""
-    final: float = 30.0
+    final: float = 300.0
     """For the reply to the end of content."""
 
 
@@ -82,8 +89,10 @@ class OutboundConnection(asyncio.Protocol):
         "_waiter",
         "domains",
         "idle_since",
+        "is_overdue",
         "note",
         "on_closed",
+        "on_late",
         "peer_name",
         "session",
         "tls_detail",
@@ -98,6 +107,10 @@ class OutboundConnection(asyncio.Protocol):
         self.peer_name = peer_name
         self.on_closed: Callable[[OutboundConnection], None] | None = None
         """Called once when the connection is gone."""
+        self.on_late: Callable[[], None] | None = None
+        """Called once when a connection that was overdue has all its replies or is gone."""
+        self.is_overdue = False
+        """True after a `send` that ended at the deadline while the server had the whole message."""
         self.idle_since = 0.0
         """When the last transaction ended, in the loop's time."""
         self.domains: set[str] = set()
@@ -163,8 +176,15 @@ class OutboundConnection(asyncio.Protocol):
             await self._wait_turn()
         if content is not None and session.phase is _CONTENT:
             await self._stream(mailing, content)
+        if self.is_overdue and session.waiting:
+            return
+        self.is_overdue = False  # the replies came in the same moment
         self._expires = math.inf
         self.idle_since = self._loop.time()
+
+    def overdue(self) -> Reply:
+        """What is to be said of a message whose reply has not come by the deadline."""
+        return self._late_reply("deadline")
 
     async def check(self, exchange: Exchange, deadline: float) -> None:
         """An exchange without content. Raises as `send` does."""
@@ -220,6 +240,8 @@ class OutboundConnection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        elif self.on_late is not None:
+            self._end_late()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio: the connection is gone."""
@@ -250,7 +272,7 @@ class OutboundConnection(asyncio.Protocol):
 
     async def _wait_turn(self) -> None:
         session = self.session
-        while session.waiting:
+        while session.waiting and not self.is_overdue:
             self._limit()
             await self._sleep()
 
@@ -274,6 +296,15 @@ class OutboundConnection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        elif self.on_late is not None and not self.session.waiting:
+            self._end_late()
+
+    def _end_late(self) -> None:
+        heard, self.on_late = self.on_late, None
+        self.is_overdue = False
+        self._rest()
+        if heard is not None:
+            heard()
 
     def _rest(self) -> None:
         self._expires = math.inf
@@ -347,7 +378,15 @@ class OutboundConnection(asyncio.Protocol):
         if now < self._expires - 0.001:
             self._timer = self._loop.call_at(self._expires, self._on_timer)
             return
-        state = self.session.phase.value
         why = "deadline" if self._expires >= self._deadline else "timeout"
-        cause = f"{why} in state {state} at {self.peer_name}"
-        self.abort(Reply(451, "4.4.2", "The next server did not answer in time", cause))
+        if why == "deadline" and self.session.phase is _FINAL and not self.is_overdue:
+            self.is_overdue = True
+            self._deadline = now + LATE_TIME
+            self._limit()
+            self._wake()
+            return
+        self.abort(self._late_reply(why))
+
+    def _late_reply(self, why: str) -> Reply:
+        cause = f"{why} in state {self.session.phase.value} at {self.peer_name}"
+        return Reply(451, "4.4.2", "The next server did not answer in time", cause)

@@ -180,9 +180,7 @@ class Attempts:
                 given_up = len(tried) < len(here)
             decided += tried
         if decided:
-            ended = self._now()
-            self._journal.tried(message, record, [outcome for _, outcome in decided], ended - now)
-            await self._conclude(loaded, hop_of(site).transport, decided, ended)
+            await self.conclude(loaded, hop_of(site).transport, decided, self._now() - now)
         if given_up:
             raise QueueUnavailable("another node may have taken the message over")
 
@@ -196,8 +194,14 @@ class Attempts:
         loaded = await self.load(name)
         if loaded is not None:
             decided = [(p, Outcome(loaded.recipients[p], reply, "")) for p in positions]
-            self._journal.tried(loaded.message, loaded.record, [outcome for _, outcome in decided], 0.0)
-            await self._conclude(loaded, "", decided, self._now())
+            await self.conclude(loaded, "", decided)
+
+    async def conclude(
+        self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]], seconds: float = 0.0
+    ) -> None:
+        """Write down what became of recipients, and tell the journal."""
+        self._journal.tried(loaded.message, loaded.record, [outcome for _, outcome in decided], seconds)
+        await self._conclude(loaded, transport, decided, self._now())
 
     async def put_off(self, name: str, positions: Sequence[int]) -> None:
         """Put off what a bug of ours hit, as after a temporary failure; on hold when its time is over, for

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mailqueue.model import Fenced, NewMessage, QueuedRecipient, QueueError, Status
 from mailqueue.queue import MailQueue
@@ -69,8 +70,10 @@ class Keeper:
         *,
         added: Callable[[str], None],
         now: Callable[[], float],
+        late: Callable[[str, int, Outcome], None] = lambda name, position, outcome: None,
     ) -> None:
-        """`queue` gives the queue, None while there is none; `added` is told of each new message.
+        """`queue` gives the queue, None while there is none; `added` is told of each new message, `late` of
+        answers about recipients of a message that came after it was queued.
 
         `is_trusted` tells whether a client address is in a trusted network, `is_final` whether a transport
         leads to a mail store rather than to another relay.
@@ -83,6 +86,7 @@ class Keeper:
         self._is_final = is_final
         self._advisor = advisor
         self._added = added
+        self._late = late
         self._now = now
 
     def postpones(self, envelope: Envelope) -> Reply | None:
@@ -125,6 +129,7 @@ class Keeper:
             kept = await self._enqueue(queue, parcel, vouching, advice)
             if isinstance(kept, Reply):
                 return [_not_kept(outcome, kept) for outcome in outcomes], False
+            self._await_late(kept, outcomes)
             outcomes = [_kept(outcome, kept) for outcome in outcomes]
         if queue is None or not any(outcome.reply.is_positive for outcome in outcomes):
             return outcomes, False
@@ -137,6 +142,15 @@ class Keeper:
         if parcel.orders is not None and parcel.orders.journal:
             await self._journal(queue, parcel, parcel.orders.journal)
         return outcomes, reported
+
+    def _await_late(self, name: str, outcomes: Sequence[Outcome]) -> None:
+        """Hear what next hops say that have the message and had not answered by the deadline."""
+        for position, outcome in enumerate(outcomes):
+            if outcome.late is not None and outcome.reply.is_temporary:
+                outcome.late.tell(partial(self._heard, name, position, outcome))
+
+    def _heard(self, name: str, position: int, outcome: Outcome, reply: Reply) -> None:
+        self._late(name, position, replace(outcome, reply=reply, late=None))
 
     async def _journal(self, queue: MailQueue, parcel: Parcel, archives: Sequence[Address]) -> None:
         """Queue a report of the message for each archive. What cannot be queued is in the log."""

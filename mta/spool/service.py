@@ -20,6 +20,7 @@ from mailqueue.schedule import Dispatcher, Limits, Rate
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import Store, StoreError, StoreRefused
 from mailqueue.store.probe import probe
+from mta.afterwards import keep_running
 from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.log import Logger
 from mta.reply import Reply
@@ -28,6 +29,7 @@ from mta.spool.advice import Advisor
 from mta.spool.attempt import Attempts, AttemptSettings, Journal
 from mta.spool.gate import Gate
 from mta.spool.hops import PLAIN, Naming, SiteLimits
+from mta.spool.late import hear
 from mta.spool.reports import Reports, Route
 from mta.spool.runner import Runner
 
@@ -138,6 +140,12 @@ class QueueService:
         running = self._running
         if running is not None:
             running.runner.added(name)
+
+    def late(self, name: str, position: int, outcome: Outcome) -> None:
+        """A next hop has answered after the message was queued."""
+        running = self._running
+        if running is not None:
+            keep_running(hear(running.queue, running.runner, name, position, outcome))
 
     async def prepare(self, next_hop: NextHop, deadline: float) -> None:
         """Know the limits of a next hop (`mta.handover.Gate`)."""

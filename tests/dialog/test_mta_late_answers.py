@@ -1,0 +1,115 @@
+"""A mail store that has the whole message at the deadline and answers later: nobody gets a second copy."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.dialog.queueing import QUEUED, MailStore, eventually, flush, queue_of, waiting
+from tests.dialog.server import Client, run, serving
+
+DEADLINE = '[delivery]\ndeadline = "1s"\n'
+BACKEND = 'connect_timeout = "0.5s"'
+ALICE = "alice@example.test"
+
+
+async def send(client: Client, *names: str, subject: str = "hi") -> str:
+    await client.envelope(*(f"{name}@example.test" for name in names), sender=ALICE)
+    assert (await client.say("DATA")).startswith("354 ")
+    return await client.say(f"Subject: {subject}\r\n\r\nhello\r\n.")
+
+
+def test_what_was_queued_leaves_the_queue(tmp_path: Path) -> None:
+    store = MailStore()
+    store.final_delay = 2.5
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
+            client = await server.connect()
+            await client.hello()
+            assert QUEUED.match(await send(client, "bob", "carol"))
+            assert store.delivered == []
+            await eventually(lambda: not len(queue_of(server).live))
+            store.final_delay = 0.0
+            assert await flush(server) == 0
+            # The connection that was late is used again.
+            assert (await send(client, "bob", subject="two")).startswith("250 2.0.0 kept")
+            assert store.sessions == 1
+            assert len(store.got("bob")) == 2
+            assert len(store.got("carol")) == 1
+
+    run(main)
+
+
+def test_a_late_refusal_is_reported(tmp_path: Path) -> None:
+    store = MailStore(bob="552 5.2.2 full")
+    store.final_delay = 2.5
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
+            client = await server.connect()
+            await client.hello()
+            assert QUEUED.match(await send(client, "bob"))
+            store.final_delay = 0.0
+            await eventually(lambda: store.got("alice"))
+            (report,) = store.got("alice")
+            assert b"Diagnostic-Code: smtp; 552 5.2.2 full" in report
+            await eventually(lambda: not len(queue_of(server).live))
+
+    run(main)
+
+
+def test_a_late_temporary_answer_changes_nothing(tmp_path: Path) -> None:
+    store = MailStore(bob="451 4.2.0 busy")
+    store.final_delay = 2.0
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
+            client = await server.connect()
+            await client.hello()
+            assert QUEUED.match(await send(client, "bob"))
+            await asyncio.sleep(2.0)
+            (kept,) = await waiting(server)
+            assert [state.attempts for state in kept.recipients] == [1]
+            store.heal()
+            store.final_delay = 0.0
+            await flush(server)
+            await eventually(lambda: store.got("bob"))
+
+    run(main)
+
+
+def test_a_connection_that_is_lost_without_an_answer_leaves_the_message_queued(tmp_path: Path) -> None:
+    store = MailStore()
+    store.final_delay = 60.0
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
+            client = await server.connect()
+            await client.hello()
+            assert QUEUED.match(await send(client, "bob"))
+            await store.stop()
+            store.final_delay = 0.0
+            await store.start(store.port)
+            assert len(await waiting(server)) == 1
+            await flush(server)
+            await eventually(lambda: store.got("bob"))
+
+    run(main)
+
+
+def test_without_a_queue_the_clients_retry_makes_no_second_copy(tmp_path: Path) -> None:
+    store = MailStore()
+    store.final_delay = 2.5
+
+    async def main() -> None:
+        async with serving(tmp_path, store=store, more=DEADLINE, backend=BACKEND) as server:
+            client = await server.connect()
+            await client.hello()
+            assert (await send(client, "bob", "carol")).startswith("451 4.4.2")
+            await eventually(lambda: len(store.delivered) == 2)
+            await eventually(lambda: len([t for t, _ in server.link.published if t == "unacknowledged"]) == 2)
+            assert (await send(client, "bob", "carol")).startswith("250 2.0.0 already delivered")
+            assert len(store.delivered) == 2
+
+    run(main)
