@@ -315,7 +315,10 @@ class MilterChain:
 
     async def _connection(self, member: _Member) -> MilterConnection | None:
         if member.connection is None and member.down is None:
+            # Whoever is given up here would hear of later stages without those before.
+            member.down = member.milter.default.outcome("the session was cancelled")
             found = await self._pool.take(member.milter)
+            member.down = None
             if isinstance(found, str):
                 member.down = member.milter.default.outcome(found)
             else:

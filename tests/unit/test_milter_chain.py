@@ -474,6 +474,32 @@ def test_cancelling_closes_the_connection(world: World) -> None:
     run(main())
 
 
+def test_a_milter_that_is_given_up_while_it_is_connected_to_hears_no_later_stage(world: World) -> None:
+    """It would hear RCPT without CONNECT and MAIL."""
+
+    async def main() -> None:
+        heard: list[str] = []
+
+        def answer(code: int) -> bytes | None:
+            heard.append(chr(code))
+            return b"" if len(heard) == 1 else answering()(code)
+
+        async with world.octets("slow", answer):
+            chain = world.chain()
+            await until_mail(chain, b"c@d")
+            task = asyncio.create_task(chain.join(world.milter("slow")))
+            while not heard:  # noqa: ASYNC110 - the filter is told by a socket
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await chain.rcpt(b"e@f")).failures == ["slow: the session was cancelled"]
+            assert heard == ["O"]
+            chain.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize(("reuse", "connections"), [(True, 1), (False, 3)])
 def test_connections_are_used_again(world: World, reuse: bool, connections: int) -> None:
     async def main() -> None:

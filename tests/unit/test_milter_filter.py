@@ -144,6 +144,32 @@ def test_a_dialog() -> None:
     assert wire.say(Command.END_OF_MESSAGE) == [("h", b"X-Heard\x002 None \0"), ("c", b"")]
 
 
+def test_a_message_whose_end_is_not_told_leaves_nothing() -> None:
+    """Not every MTA says ABORT when it refuses MAIL or DATA."""
+    seen: list[object] = []
+
+    class Kind(Milter):
+        async def header(self, ctx: Context, field: Field) -> Answer | None:
+            ctx.add_header("X-Seen", "1")
+            return None
+
+        async def end_of_message(self, ctx: Context) -> Answer | None:
+            seen.extend((ctx.sender, ctx.recipients, ctx.fields))
+            return None
+
+    wire = Wire(Kind)
+    for command, data in (
+        (Command.MAIL, b"<a@b>\0"),
+        (Command.RCPT, b"<c@d>\0"),
+        (Command.HEADER, b"A\0b\0"),
+        (Command.MAIL, b"<e@f>\0"),
+        (Command.RCPT, b"<g@h>\0"),
+    ):
+        wire.say(command, data)
+    assert wire.say(Command.END_OF_MESSAGE) == [("c", b"")]
+    assert seen == [b"e@f", [b"g@h"], []]
+
+
 def test_macros_of_a_message_do_not_outlive_it() -> None:
     context = Context(AGREED)
     context.set_macros(Command.CONNECT, {"j": "host", "i": "old"})

@@ -117,8 +117,12 @@ class Context:
         """Forget the message; called by the server."""
         for command in [one for one in self.stage_macros if one not in _SESSION]:
             del self.stage_macros[command]
-        self.sender = b""
-        self.sender_parameters = ()
+        self.begin_message(b"", ())
+
+    def begin_message(self, sender: bytes, parameters: tuple[bytes, ...]) -> None:
+        """MAIL, also where the MTA has not told of the end of the message before; called by the server."""
+        self.sender = sender
+        self.sender_parameters = parameters
         self.recipients = []
         self.fields = []
         self.edits = []

@@ -124,7 +124,7 @@ class FilterDialog:
             return (ctx.helo,)
         if command is Command.MAIL:
             self._in_message = True
-            ctx.sender, ctx.sender_parameters = events.parse_envelope(data)
+            ctx.begin_message(*events.parse_envelope(data))
             return (ctx.sender, ctx.sender_parameters)
         if command is Command.RCPT:
             return events.parse_envelope(data)

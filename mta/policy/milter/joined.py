@@ -160,8 +160,8 @@ class Joined:
         if milter.name in self.chain.names:
             return None
         if self._is_late:
-            self._is_late = False
             await self._catch_up(stage, envelope, accepted)
+            self._is_late = False
         result = await self._guarded(lambda: self.chain.join(milter))
         if result is None:
             return GONE
