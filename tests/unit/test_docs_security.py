@@ -70,6 +70,7 @@ NO_LIMITS = {
     "mta.config.reference.WIDTH": "layout",
     "mta.cli_progress.EVERY": "how often something is shown",
     "mta.daemon.SWEEP": "how often something is looked at",
+    "mailqueue.store.disk._MEASURED": "how often something is looked at",
     "mta.delivery.security.capability.[!M]*": "numbers of the protocol",
     "mta.delivery.security.capability.MANDATORY": "a number of the protocol",
     "mta.delivery.security.der.*": "numbers of the format",

@@ -14,6 +14,7 @@ import pytest
 
 from mailqueue.keys import log_prefix
 from mailqueue.model import Change, QueueUnavailable, Status
+from mailqueue.store import disk
 from mailqueue.store.base import UNBOUNDED, StoreFull, StoreUnavailable, room_of
 from mailqueue.store.disk import RESERVE, Disk
 from mailqueue.store.file import FileStore
@@ -56,6 +57,7 @@ def size_of_disk(monkeypatch: pytest.MonkeyPatch, **values: int) -> None:
     """What the kernel says of the file system: blocks of 4,096 octets, and files."""
     known = {"f_frsize": 4096, "f_blocks": 0, "f_bavail": 0, "f_files": 0, "f_favail": 0, **values}
     monkeypatch.setattr(os, "fstatvfs", lambda fd: SimpleNamespace(**known))
+    monkeypatch.setattr(disk, "_MEASURED", 0.0)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ import heapq
 import os
 import re
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 RESERVE, SHARE = 64 * 1024 * 1024, 8
 """Octets that new mail leaves free, at most one in `SHARE` of the file system: for the notes of what is
 delivered, and for two snapshots (a million messages: 45 MB each) that let their log go."""
+_MEASURED = 0.05
+"""Seconds for which it is known how much room there is."""
 FILES_RESERVE = 10_000
 """The same for the number of files that a file system can have."""
 _NAME = re.compile(SEGMENT)
@@ -50,12 +53,13 @@ class BrokenDiskError(OSError):
 class Disk:
     """The objects below one folder."""
 
-    __slots__ = ("_folders", "_root", "_scratch", "broken", "room")
+    __slots__ = ("_folders", "_measured", "_root", "_scratch", "broken", "room")
 
     def __init__(self, root: Path) -> None:
         """Open `root`, made when only it is missing, and remove what dead processes left there."""
         self.broken = ""
         """Why nothing is written any more, "" while all is well."""
+        self._measured = 0.0
         self.room = 0
         """Octets that new mail may take, as of the last write; less than 0 when what is left is reserved."""
         made = False
@@ -89,9 +93,11 @@ class Disk:
         try:
             self._write(temporary, data, stop, flush=True)
             return self._link(temporary, path, name, data, stop)
+        except BaseException:
+            self._discard(temporary)
+            self._measured = 0.0
+            raise
         finally:
-            with suppress(OSError):  # it is gone, or what led here is what the caller must see
-                os.unlink(temporary, dir_fd=self._scratch.fd)
             self._measure()
 
     def replace(self, key: str, data: bytes) -> None:
@@ -119,8 +125,7 @@ class Disk:
             if error.errno not in FULL or not self._overwrite(key, data):
                 raise
         finally:
-            with suppress(OSError):  # it is gone, or what led here is what the caller must see
-                os.unlink(temporary, dir_fd=self._scratch.fd)
+            self._discard(temporary)
             self._measure()
 
     def _overwrite(self, key: str, data: bytes) -> bool:
@@ -184,8 +189,16 @@ class Disk:
         self._scratch.close()
         os.close(self._root)
 
+    def _discard(self, temporary: str) -> None:
+        with suppress(OSError):  # it is gone, or what led here is what the caller must see
+            os.unlink(temporary, dir_fd=self._scratch.fd)
+
     def _measure(self) -> None:
-        """Look how much room there is. A quota of the user is not seen here."""
+        """Look how much room there is, unless that was done just now. A quota of the user is not seen here."""
+        now = time.monotonic()
+        if now < self._measured + _MEASURED:
+            return
+        self._measured = now
         with suppress(OSError):  # a file system that does not tell has room until a write fails
             has = os.fstatvfs(self._root)
             free, total = has.f_bavail * has.f_frsize, has.f_blocks * has.f_frsize
@@ -225,6 +238,7 @@ class Disk:
             except FileExistsError:
                 found = self._compare(path, name, data, stop)
                 if found is not None:
+                    self._discard(temporary)
                     return found
             except FileNotFoundError:  # the folder was removed while it was empty
                 self._folders.forget(path)
