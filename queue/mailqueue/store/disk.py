@@ -194,7 +194,7 @@ class Disk:
             os.unlink(temporary, dir_fd=self._scratch.fd)
 
     def _measure(self) -> None:
-        """Look how much room there is, unless that was done just now. A quota of the user is not seen here."""
+        """Look how much room there is, unless that was just done. A quota of the user is not seen here."""
         now = time.monotonic()
         if now < self._measured + _MEASURED:
             return
