@@ -3,7 +3,7 @@
 A body lies in the bucket of the day on which it was stored. Buckets are deleted whole when no message can be
 alive that was queued on that day (`QueueSettings.lifetime` and `body_keep`); a message that lives longer -
 held, or with a late expiry - has its body stored again in a newer bucket first (`mailqueue.housekeeping`). So
-nobody counts references, and a rule of the object store can do the deleting as well.
+nobody counts references. Clocks may be wrong about the day: that of the node that is most behind counts.
 
 Hashing and temporary files of large bodies work in a thread.
 """
@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from mailqueue.keys import BODIES, body_key, body_prefix
 from mailqueue.model import BytesBlob, CorruptMessage
@@ -129,8 +129,9 @@ async def restore_body(store: Store, ref: BodyRef, day: str, spill_dir: str | No
     return await StoredBodies(store).put(body.data if isinstance(body, BytesBlob) else body, day)
 
 
-async def delete_buckets(store: Store, before: str) -> int:
-    """Delete the bodies of all days before `before`; returns how many. Raises StoreError."""
+async def delete_buckets(store: Store, before: str, keep: Container[str] = ()) -> int:
+    """Delete the bodies of all days before `before`, but not the keys to `keep`; returns how many. Raises
+    StoreError."""
     deleted = 0
     after = ""
     while True:
@@ -138,8 +139,9 @@ async def delete_buckets(store: Store, before: str) -> int:
         old = [key for key in keys if key < body_prefix(before)]
         if not old:
             return deleted
-        await store.delete(old)
-        deleted += len(old)
+        dead = [key for key in old if key not in keep]
+        await store.delete(dead)
+        deleted += len(dead)
         after = old[-1]
 
 

@@ -7,18 +7,23 @@ messages on to others, who said so before. So an empty `uses/` of a retired stre
 
 Who adopted what stays for another hour, for takers that are slow; then one mark is enough to say that nothing
 is left. The seal stays for `retired_keep`, so that an owner that slept meets it when it wakes. As wall clocks
-may be wrong, nothing is forgotten that this process has not known as collected for an hour.
+may be wrong, that of the node that is most behind counts, and nothing is forgotten that this process has not
+known as collected for an hour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Awaitable, Callable
 
 from mailqueue.clock import Clock
-from mailqueue.ids import PARTS
+from mailqueue.ids import PARTS, is_id
 from mailqueue.keys import (
     COLLECTED,
+    LEASES,
     RETIRED,
+    STREAMS,
     collected_key,
     heartbeat_key,
     last_segment,
@@ -33,6 +38,7 @@ from mailqueue.keys import (
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import SEAL_MARK, Store, is_seal
 
+_LEASE = re.compile(rf"{LEASES}(\w+)/(\d{{2}})/(\d{{8}})", re.ASCII)
 _HOUR = 3600.0
 _TAIL = 64
 """Entries at the end of a log among which the seal is: more than any owner has under way."""
@@ -41,8 +47,15 @@ _TAIL = 64
 class Collector:
     """Collects retired streams of one store."""
 
-    def __init__(self, store: Store, settings: QueueSettings, clock: Clock) -> None:
-        """Nothing was looked at yet."""
+    def __init__(
+        self,
+        store: Store,
+        settings: QueueSettings,
+        clock: Clock,
+        slowest_wall: Callable[[], Awaitable[float]],
+    ) -> None:
+        """Nothing was looked at yet. `slowest_wall` tells the time of the clock that is most behind."""
+        self._slowest_wall = slowest_wall
         self._store, self._settings, self._clock = store, settings, clock
         self._known: dict[str, float] = {}
         """Since when we have known a stream as collected, in boot time."""
@@ -89,17 +102,33 @@ class Collector:
             marks = await store.list_after(retired_prefix(stream))
             await store.delete([key for key in marks if last_segment(key) != COLLECTED])
         at = await store.get(collected_key(stream))
-        if at.isdigit() and self._clock.wall() - int(at) >= self._settings.retired_keep:
+        keep = self._settings.retired_keep
+        if not at.isdigit() or self._clock.wall() - int(at) < keep:
+            return
+        if await self._slowest_wall() - int(at) >= keep:
             await store.delete(await store.list_after(log_prefix(stream)))
             await store.delete([collected_key(stream)])
 
 
+def stream_names(keys: list[str]) -> list[str]:
+    """The streams of keys "stream/<stream>". What somebody has put there by hand is no stream, and must not
+    hold up those that are."""
+    return [name for key in keys if is_id(name := key.removeprefix(STREAMS))]
+
+
+def lease_of(key: str) -> tuple[str, int, int] | None:
+    """Stream, part and epoch of a lease, None for what is none."""
+    found = _LEASE.fullmatch(key)
+    return (found[1], int(found[2]), int(found[3])) if found else None
+
+
 def by_stream(keys: list[str]) -> dict[str, set[str]]:
-    """Last segments of keys "x/<stream>/<name>", by stream."""
+    """Last segments of keys "x/<stream>/<name>", by stream; what is no such key is passed over."""
     names: dict[str, set[str]] = {}
     for key in keys:
-        _, stream, name = key.split("/", 2)
-        names.setdefault(stream, set()).add(name)
+        stream, _, name = key.partition("/")[2].partition("/")
+        if name and is_id(stream):
+            names.setdefault(stream, set()).add(name)
     return names
 
 

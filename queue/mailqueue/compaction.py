@@ -55,6 +55,8 @@ class Compaction:
         """Entries that compaction wrote: messages they had."""
         self._foreign: dict[bytes, float] = {}
         """Since when we have messages in other streams' logs."""
+        self._lost: set[bytes] = set()
+        """Messages whose body cannot be read: it stays where it is, and is told of once."""
 
     async def run(self, most: int = _PASS_BYTES) -> int:
         """Move what is due, about `most` octets; returns the number of messages. Raises StoreError and
@@ -83,6 +85,7 @@ class Compaction:
         uses = self._index.uses[0]
         for number in [number for number in self._packed if number not in uses]:
             del self._packed[number]
+        self._lost = {id for id in self._lost if self._index.find(id) >= 0}
         foreign = self._index.foreign_streams()
         self._foreign = {stream: self._foreign.get(stream, now) for stream in foreign}
 
@@ -103,6 +106,8 @@ class Compaction:
         keep = self._settings.lifetime + self._settings.body_keep - 86400.0
         oldest = day_of(self._clock.wall() - keep)
         stale = {slot for slot, ref in index.bodies.items() if ref.day < oldest}
+        if stale and self._lost:
+            stale = {slot for slot in stale if index.id_of(slot) not in self._lost}
         if not entries and not streams and not stale:
             return []
         wanted: list[_Moving] = []
@@ -149,6 +154,9 @@ class Compaction:
                         self._store, moving.body, today, self._settings.spill_dir
                     )
                 except CorruptMessage as error:
+                    if moving.id in self._lost:
+                        continue
+                    self._lost.add(moving.id)
                     self._settings.report("body lost", {"id": id_text(moving.id), "error": str(error)})
         index, log = self._index, self._log
         count = 0

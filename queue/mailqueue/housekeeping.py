@@ -16,9 +16,10 @@ from mailqueue.bodies import day_of, delete_buckets
 from mailqueue.clock import Clock
 from mailqueue.collector import Collector
 from mailqueue.compaction import Compaction
+from mailqueue.heartbeat import read_beat
 from mailqueue.ids import id_text
 from mailqueue.index import Index
-from mailqueue.keys import log_key, snapshot_key, uses_key
+from mailqueue.keys import body_key, log_key, snapshot_key, uses_key
 from mailqueue.log import Log
 from mailqueue.model import Fenced
 from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
@@ -55,8 +56,10 @@ class Housekeeping:
         """Streams that we have declared to use."""
         self.nothing_to_adopt = False
         """Set by the watcher: no dead stream waits for anybody."""
+        self.others: list[str] = []
+        """Set by the watcher: the other streams that are not adopted whole."""
         self._compaction = Compaction(store, index, log, settings, clock)
-        self._collector = Collector(store, settings, clock)
+        self._collector = Collector(store, settings, clock, self._slowest_wall)
         self._snapshots: list[int] = []
         self._octets = 0
         """Octets of log at the last snapshot."""
@@ -64,6 +67,8 @@ class Housekeeping:
         """Octets of the last snapshot."""
         self._at = clock.boottime()
         self._bodies_at = clock.boottime()
+        self._old_bodies = ""
+        """Days before this one are over by the clocks of all nodes, as of the last look for old bodies."""
         self._swept = -1
         self._kept: set[int] = set()
         """Entries up to `_swept` that are still there."""
@@ -102,8 +107,23 @@ class Housekeeping:
         now = self._clock.boottime()
         if self.nothing_to_adopt and now - self._bodies_at >= _BODIES_EVERY:
             self._bodies_at = now
-            keep = self._settings.lifetime + self._settings.body_keep
-            await delete_buckets(self._store, day_of(self._clock.wall() - keep))
+            await self._delete_bodies()
+
+    async def _delete_bodies(self) -> None:
+        wall = await self._slowest_wall()
+        keep = self._settings.lifetime + self._settings.body_keep
+        # What is old since the last look: a clock may have been set since, and all who have messages with
+        # such bodies had the time from then on to move them on. Ours are safe in any case.
+        before, self._old_bodies = self._old_bodies, day_of(wall - keep)
+        before = min(before, self._old_bodies)
+        ours = {body_key(ref.day, ref.digest) for ref in self._index.bodies.values() if ref.day < before}
+        await delete_buckets(self._store, before, ours)
+
+    async def _slowest_wall(self) -> float:
+        """The wall-clock time of the node whose clock is most behind; 0 when one does not tell. Raises
+        StoreError."""
+        beats = await asyncio.gather(*(read_beat(self._store, stream) for stream in self.others))
+        return min([self._clock.wall(), *(0.0 if beat is None else beat.at for _, beat in beats)])
 
     async def snapshot(self) -> None:
         """Write a snapshot as of the last committed entry, and forget all but two. Raises StoreError."""

@@ -42,6 +42,11 @@ def id_octets(text: str) -> bytes:
     return int(text.translate(_TO_DIGITS), 32).to_bytes(ID_SIZE, "big")
 
 
+def is_id(text: str) -> bool:
+    """True for what `id_octets` reads."""
+    return len(text) == 26 and _LETTERS.issuperset(text) and text[0] <= "7"
+
+
 def part_of(octets: bytes) -> int:
     """The part of the id space, 0 to 15, that an id belongs to: its last four bits, which are random."""
     return octets[15] & 15

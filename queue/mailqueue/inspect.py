@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mailqueue.cache import PayloadCache
-from mailqueue.collector import by_stream, is_whole
+from mailqueue.collector import by_stream, is_whole, lease_of, stream_names
 from mailqueue.heartbeat import Beat, read_beat
 from mailqueue.ids import PARTS, id_octets, id_text, part_of
 from mailqueue.keys import (
     LEASES,
     RETIRED,
     STREAMS,
-    last_segment,
     log_prefix,
     number_of,
     retired_key,
@@ -68,11 +67,11 @@ class StreamInfo:
 
 async def list_streams(store: Store) -> list[StreamInfo]:
     """All streams, oldest first. Raises StoreError."""
-    names = [last_segment(key) for key in await store.list_after(STREAMS)]
+    names = stream_names(await store.list_after(STREAMS))
     leases: dict[str, dict[int, int]] = {}
-    for key in await store.list_after(LEASES):
-        _, stream, part, epoch = key.split("/")
-        leases.setdefault(stream, {})[int(part)] = int(epoch)
+    for lease in map(lease_of, await store.list_after(LEASES)):
+        if lease is not None:
+            leases.setdefault(lease[0], {})[lease[1]] = lease[2]
     retired = by_stream(await store.list_after(RETIRED))
     return [
         await _info(store, name, leases.get(name, {}), retired.get(name, set())) for name in sorted(names)
@@ -113,8 +112,7 @@ class Inspection:
         """Read all streams that are not retired, or one. Raises StoreError and FormatError."""
         inspection = cls(store, spill_dir)
         retired = by_stream(await store.list_after(RETIRED))
-        for key in await store.list_after(STREAMS):
-            name = last_segment(key)
+        for name in stream_names(await store.list_after(STREAMS)):
             if stream in (None, name) and not is_whole(retired.get(name, set())):
                 await inspection._read(name, {int(part) for part in retired.get(name, ()) if part.isdigit()})
         return inspection

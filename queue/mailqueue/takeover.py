@@ -24,7 +24,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from mailqueue.clock import Clock
-from mailqueue.collector import by_stream, is_whole
+from mailqueue.collector import by_stream, is_whole, lease_of, stream_names
 from mailqueue.entry import FormatError
 from mailqueue.heartbeat import read_beat
 from mailqueue.housekeeping import Housekeeping
@@ -133,7 +133,7 @@ class Watcher:
 
     async def _list(self) -> None:
         began = self._clock.boottime()
-        streams = {last_segment(key) for key in await self._store.list_after(STREAMS)} - {self._name}
+        streams = set(stream_names(await self._store.list_after(STREAMS))) - {self._name}
         retired = by_stream(await self._store.list_after(RETIRED))
         self._open = sorted(stream for stream in streams if not is_whole(retired.get(stream, set())))
         for known in set(self._seen).difference(self._open):
@@ -144,6 +144,7 @@ class Watcher:
             names = set(self._open)
             self._leases = {k: since for k, since in self._leases.items() if k.split("/")[1] in names}
         self._listed = began
+        self._keeper.others = self._open
 
     # --- who is dead -------------------------------------------------------------------------------
 
@@ -215,9 +216,10 @@ class Watcher:
         now = self._clock.boottime()
         epochs: dict[int, int] = {}
         for key in await self._store.list_after(lease_prefix(stream)):
-            self._leases.setdefault(key, now)
-            number, last = key.split("/")[2:]
-            epochs[int(number)] = int(last)
+            lease = lease_of(key)
+            if lease is not None:
+                self._leases.setdefault(key, now)
+                epochs[lease[1]] = lease[2]
         unclaimed: list[tuple[int, str]] = []
         for part in await self._open_parts(stream):
             epoch = epochs.get(part, 0)

@@ -16,7 +16,7 @@ from mailqueue.queue import MailQueue
 from mailqueue.store.base import Blob, StoreUnavailable
 from mailqueue.store.memory import MemoryStore
 from tests.simulation.loop import run
-from tests.simulation.queues import crash, message, open_queue, until
+from tests.simulation.queues import LoopClock, crash, message, open_queue, settings, until
 
 DONE = Change(0, Status.DELIVERED, attempted=1.0)
 QUICK = {"snapshot_every": 10.0, "housekeeping": 5.0, "compact_after": 60.0, "cache_max": 0}
@@ -133,7 +133,76 @@ def test_bodies_go_with_their_day_unless_somebody_still_has_them() -> None:
     run(work(), limit=2e6)
 
 
+@pytest.mark.parametrize(
+    ("set_first", "set_second"),
+    [(30, 0), (0, 30), (-30, 0), (0, -30), (30, 30)],
+    ids=["owner ahead", "other ahead", "owner behind", "other behind", "both"],
+)
+def test_a_clock_that_is_wrong_costs_nobody_a_body(set_first: float, set_second: float) -> None:
+    """One of two nodes, or both at once as by a wrong server of time, believe in another month for a day."""
+
+    async def work() -> None:
+        store = MemoryStore()
+        clocks = [LoopClock(), LoopClock()]
+        queues = [await MailQueue.open(store, settings(**QUICK), clock) for clock in clocks]
+        owner = queues[0]
+        ids = [await owner.enqueue(message(b"early" * 100_000))]
+        for clock, days in zip(clocks, (set_first, set_second), strict=True):
+            clock.offset += days * 86400
+        ids.append(await owner.enqueue(message(b"late" * 100_000)))
+        await asyncio.sleep(3.0 * 3600)
+        for clock, days in zip(clocks, (set_first, set_second), strict=True):
+            clock.offset -= days * 86400
+        await asyncio.sleep(3.0 * 3600)
+        assert [len(await body_of(owner, id)) for id in ids] == [500_000, 400_000]
+        for queue in queues:
+            await queue.close()
+
+    run(work(), limit=1e6)
+
+
+def test_a_seal_is_not_forgotten_because_one_clock_is_ahead() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        dead = await open_queue(store, **QUICK)
+        crash(dead)
+        ahead = LoopClock()
+        queues = [await MailQueue.open(store, settings(**QUICK), clock) for clock in (LoopClock(), ahead)]
+        await asyncio.sleep(60)
+        ahead.offset += 30 * 86400
+        await asyncio.sleep(3 * 3600)
+        assert await store.list_after(log_prefix(dead.stream)) == [log_key(dead.stream, 0)]
+        for queue in queues:
+            await queue.close()
+
+    run(work(), limit=1e6)
+
+
 # Damage
+
+
+def test_a_body_that_cannot_be_moved_is_told_of_once() -> None:
+    async def work() -> None:
+        day, told = 86400.0, []
+        store = MemoryStore()
+        times = {"lifetime": 2 * day, "body_keep": 2 * day, "compact_after": 1e9, "housekeeping": 1800.0}
+        queue = await open_queue(
+            store, **times, snapshot_every=3600.0, heartbeat=900.0, takeover=4000.0,
+            report=lambda event, fields: told.append(event),
+        )  # fmt: skip
+        held = await queue.enqueue(message(b"held" * 100_000))
+        await queue.settle(held, [Change(0, Status.HELD)], urgent=True)
+        (body,) = await store.list_after("body/")
+        flip(store, body, 5)
+        await asyncio.sleep(6 * day)
+        assert told == ["body lost"]
+        assert queue.stats().entries < 5, "nothing is written again and again"
+        assert await store.list_after("body/") == [body], "what is left of it stays as long as the message"
+        with pytest.raises(CorruptMessage):
+            await body_of(queue, held)
+        await queue.close()
+
+    run(work(), limit=2e6)
 
 
 def flip(store: MemoryStore, key: str, at: int) -> None:

@@ -70,6 +70,37 @@ def test_survivors_share_what_the_dead_left() -> None:
     run(work())
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "stream/README",
+        "stream/old/x",
+        "retired/x",
+        "retired/x/y",
+        "lease/x",
+        "lease/x/y/z",
+        "hb/x",
+        "log/x/y",
+    ],
+)
+def test_what_somebody_has_put_there_holds_nobody_up(key: str) -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        await store.put_new(key, b"")
+        survivor = await open_queue(store)
+        dead, ids = await dead_stream(store, 3)
+        await until(lambda: len(survivor.live) == 3)
+        await asyncio.sleep(60)
+        assert not any(task.done() for task in survivor._tasks)
+        assert {info.name for info in await list_streams(store)} == {dead, survivor.stream}
+        inspection = await Inspection.open(store)
+        assert sorted(inspection._readers) == [survivor.stream]
+        assert len(inspection) == len(ids)
+        await survivor.close()
+
+    run(work())
+
+
 def test_the_share_of_a_survivor_that_takes_nothing_goes_to_the_others() -> None:
     async def work() -> None:
         store = MemoryStore()
