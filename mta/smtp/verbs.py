@@ -135,9 +135,23 @@ def _expn(session: ServerSession, argument: bytes) -> ev.Event:
 
 
 def _help(session: ServerSession, argument: bytes) -> ev.Event | None:
-    verbs = " ".join(sorted(COMMANDS))
+    verbs = " ".join(sorted(verb for verb in COMMANDS if _is_served(session, verb)))
     session.put(Reply(214, "2.0.0", f"commands: {verbs}"))
     return None
+
+
+def _is_served(session: ServerSession, verb: str) -> bool:
+    """Whether a verb leads anywhere in this session: what HELP names."""
+    if verb in ("EHLO", "HELO", "LHLO"):
+        return (verb == "LHLO") is (session.settings.protocol == "lmtp")
+    keyword = _KEYWORDS.get(verb)
+    return verb != "EXPN" and (keyword is None or keyword in session.keywords)
+
+
+_KEYWORDS = {"BDAT": "CHUNKING"} | {
+    verb: verb for verb in ("AUTH", "ETRN", "STARTTLS", "XCLIENT", "XFORWARD")
+}
+"""The extensions that have verbs of their own."""
 
 
 def _etrn(session: ServerSession, argument: bytes) -> ev.Event:

@@ -145,7 +145,7 @@ class Run:
             self.broken |= bool(connected_broken)
             if reply is None or reply.is_positive:
                 self._accepted(event)
-            elif isinstance(event, ev.DataStart):
+            elif isinstance(event, ev.DataStart | ev.Hello):
                 self._over()
             session.answer(reply)
 

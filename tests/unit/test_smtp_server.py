@@ -298,12 +298,39 @@ def test_refused_data_before_the_message() -> None:
     )
 
 
+def test_a_refused_ehlo_ends_the_transaction() -> None:
+    """The driver was told of EHLO, so the message is over for all who heard of it."""
+    answers = iter([None, None, None, None, Reply(450, "4.2.0", "later")])
+    driver = Driver(SETTINGS, lambda event: next(answers, None))
+    driver.pump()
+    for command, code in ((EHLO, "250"), (MAIL, "250"), (RCPT, "250"), (EHLO, "450"), (MAIL, "250")):
+        assert driver.say(command[0]).startswith(code.encode())
+
+
 def test_too_many_errors_end_the_session() -> None:
     driver = Driver(replace(SETTINGS, max_errors=3))
     driver.pump()
     driver.say(b"EHLO x.test\r\n")
     assert codes(driver.say(b"FOO\r\n" * 10)) == ["500 5.5.1"] * 3 + ["421 4.7.0"]
     assert driver.session.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("settings", "hello", "verbs"),
+    [
+        (SETTINGS, b"EHLO x.test\r\n", "BDAT DATA EHLO HELO HELP MAIL NOOP QUIT RCPT RSET VRFY"),
+        (SETTINGS, b"HELO x.test\r\n", "DATA EHLO HELO HELP MAIL NOOP QUIT RCPT RSET VRFY"),
+        (replace(SETTINGS, protocol="lmtp"), b"LHLO x.test\r\n",
+         "BDAT DATA HELP LHLO MAIL NOOP QUIT RCPT RSET VRFY"),
+        (replace(SETTINGS, starttls=True), b"EHLO x.test\r\n",
+         "BDAT DATA EHLO HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY"),
+    ],
+)  # fmt: skip
+def test_help_names_what_leads_anywhere(settings: ServerSettings, hello: bytes, verbs: str) -> None:
+    driver = Driver(settings)
+    driver.pump()
+    driver.say(hello)
+    assert driver.say(b"HELP\r\n") == f"214 2.0.0 commands: {verbs}\r\n".encode()
 
 
 def test_harvesting_ends_the_session() -> None:
