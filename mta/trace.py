@@ -140,19 +140,30 @@ class ReceivedTemplate:
         self._clock = clock
 
     def render(
-        self, transaction_id: str, now: float, recipient: Address | None = None, *, smtputf8: bool = False
+        self,
+        transaction_id: str,
+        now: float,
+        recipient: Address | None = None,
+        *,
+        smtputf8: bool = False,
+        priority: int | None = None,
     ) -> bytes:
         """The field with its CRLF.
 
         `transaction_id` is printable ASCII without blanks. `recipient` is the only recipient of the message;
         None when there are several, whom the field would tell of each other (RFC 5321 section 7.2).
-        `smtputf8` is that of the transaction; without it an address outside ASCII is left out.
+        `smtputf8` is that of the transaction; without it an address outside ASCII is left out. `priority` is
+        that of MT-PRIORITY, None where the client names none (RFC 6710 section 4.1).
         """
         clause = (self._with_utf8 if smtputf8 else self._with) + transaction_id
         start = self._start
         line_start = len(start) - start.rfind("\n") - 1
         fold = "\r\n" if line_start + len(clause) > FOLD_COLUMNS else ""
         date = self._clock.date(now)
+        if priority is not None:
+            path = _path(recipient, smtputf8) if recipient is not None else ""
+            tail = f"\r\n for {path}" if path else ""
+            return f"{start}{fold}{clause}{tail}\r\n PRIORITY {priority};\r\n {date}\r\n".encode()
         if recipient is not None and (path := _path(recipient, smtputf8)):
             head = f" for {path};"
             gap = "\r\n" if len(head) + 1 + len(date) > FOLD_COLUMNS else ""

@@ -180,7 +180,8 @@ class Transactions:
         if refusal is None and envelope.recipients:
             recipients, now = envelope.recipients, self._now()
             only = recipients[0].address if len(recipients) == 1 else None
-            prefix = trace.render(transaction, now, only, smtputf8=envelope.smtputf8)
+            utf8, priority = envelope.smtputf8, envelope.priority
+            prefix = trace.render(transaction, now, only, smtputf8=utf8, priority=priority)
             fields, above = b"", b"" if orders is None else orders.above
             if session.protocol == "submission":
                 fields, added_id = missing_fields(message, now, settings.hostname, self._entropy)

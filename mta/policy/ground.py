@@ -3,6 +3,8 @@
 * Where mail goes: our domains to their back ends, all other mail to the relay, or to their own servers.
 * A client that is neither logged in nor in a trusted network reaches our domains only, and where our own
   aliases lead: no script makes an open relay, and none can forget to refuse it.
+* What is submitted names its domains in full (RFC 6409 section 4.2): what stands alone means something to its
+  writer only.
 * AUTH= of MAIL is believed of our own users about themselves alone (RFC 4954 section 5).
 
 Everything else is said by the base policy (`conf/policy.sieve`) and by the scripts in front of it.
@@ -24,6 +26,8 @@ from mta.session import Session
 from sieve_ext.message import Message
 
 RELAYING_DENIED = Verdict(Reply(550, "5.7.1", "relaying denied"))
+SENDER_NOT_QUALIFIED = Verdict(Reply(553, "5.1.8", "the sender's domain must be fully qualified"))
+RECIPIENT_NOT_QUALIFIED = Verdict(Reply(550, "5.1.2", "the recipient's domain must be fully qualified"))
 NO_ROUTE = Reply(550, "5.4.4", "this server has no route to other domains")
 UNKNOWN_SUBMITTER = "<>"
 """AUTH= of a message whose submitter we do not know (RFC 4954 section 5)."""
@@ -103,10 +107,12 @@ class Ground(Indifferent):
         """May change `envelope.auth`."""
         if envelope.auth is not None and not _is_submitter(session, envelope.auth):
             envelope.auth = UNKNOWN_SUBMITTER
-        return CONTINUE
+        return CONTINUE if self._is_qualified(session, envelope.sender) else SENDER_NOT_QUALIFIED
 
     def rcpt(self, session: Session, envelope: Envelope, recipient: Recipient) -> Verdict:
         """Strangers reach our domains only."""
+        if not self._is_qualified(session, recipient.address):
+            return RECIPIENT_NOT_QUALIFIED
         if recipient.address.domain in self.settings.domains or recipient.by_site or self.may_relay(session):
             return CONTINUE
         return RELAYING_DENIED
@@ -138,6 +144,13 @@ class Ground(Indifferent):
         return NextHop("mx", recipient.address.domain) if settings.world else NO_ROUTE
 
     # --- what scripts ask ----------------------------------------------------------------------------
+
+    def _is_qualified(self, session: Session, address: Address) -> bool:
+        """False for a domain of one label, such as "mailhost", in what a user submits; ours may be such."""
+        domain = address.domain
+        if session.protocol != "submission" or "." in domain or not domain or domain[0] == "[":
+            return True
+        return domain in self.settings.domains
 
     def is_local(self, session: Session, address: Address) -> bool:
         """One of our domains, or what every server has: `postmaster` without a domain or at its address."""

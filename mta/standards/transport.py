@@ -23,9 +23,9 @@ SMTP: tuple[Standard, ...] = (
     S("RFC 1123", "Requirements for Internet Hosts", "partial",
       "the syntax of host names (2.1); its chapter on mail is superseded", "mta.config.notation"),
     S("RFC 5598", "Internet Mail Architecture", "yes", "its words are used throughout"),
-    S("RFC 6409", "Message Submission for Mail", "partial",
-      "login, sender check, Date and Message-ID added, From required. Missing: domains in the envelope "
-      "that are not fully qualified are passed on (4.2)", "mta.trace mta.transaction mta.config.inbound"),
+    S("RFC 6409", "Message Submission for Mail", "yes",
+      "login, sender check, domains of the envelope in full, Date and Message-ID added, From required",
+      "mta.trace mta.transaction mta.policy.ground mta.config.inbound"),
     S("RFC 2033", "Local Mail Transfer Protocol", "yes",
       "as a server, as a client, and in the embedded store",
       "mta.smtp.server mta.smtp.mailing mta.store.lmtp"),
@@ -73,10 +73,10 @@ EXTENSIONS: tuple[Standard, ...] = (
     S("RFC 4865", "Future Message Release (FUTURERELEASE)", "yes",
       "offered to users, on submission, where the queue is on: up to 30 days, or a year by HOLDUNTIL",
       "mta.smtp.parameters mta.smtp.extensions mta.spool.record mta.assembly_offer"),
-    S("RFC 6710", "Message Transfer Priorities (MT-PRIORITY)", "partial",
-      "offered to users, on submission, where the queue is on; it orders the queue and is passed on. "
-      "Missing: the clause PRIORITY in Received",
-      "mta.smtp.parameters mta.assembly_offer"),
+    S("RFC 6710", "Message Transfer Priorities (MT-PRIORITY)", "yes",
+      "offered to users, on submission, where the queue is on; it orders the queue, stands in Received, and "
+      "is passed on",
+      "mta.smtp.parameters mta.assembly_offer mta.trace"),
     S("RFC 1985", "Remote Message Queue Starting (ETRN)", "partial",
       "the engine reads it, but it is not offered (502): `tamis queue flush` does it for administrators",
       "mta.smtp.syntax mta.smtp.extensions"),
@@ -96,7 +96,7 @@ EXTENSIONS: tuple[Standard, ...] = (
       "from trusted clients: ADDR, NAME, PORT, DESTADDR, DESTPORT and LOGIN count, PROTO and HELO are "
       "accepted without effect. To a back end where `xclient` says so",
       "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
-    S("XFORWARD_README", "XFORWARD, an extension of Postfix", "partial",
+    S("XFORWARD_README", "XFORWARD, an extension of Postfix", "yes",
       "from trusted clients about the next message: for the log, and a back end where `xforward` says so",
       "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
     S("PROXY protocol", "Header of load balancers, versions 1 and 2 (HAProxy)", "yes",

@@ -115,6 +115,30 @@ def test_rcpt(user: str, client: str, text: str, reply: str, after: str) -> None
     assert rcpt(base(settings(), owns), session(user, client), text) == (reply, after)
 
 
+@pytest.mark.parametrize(
+    ("address", "reply"),
+    [
+        ("x@elsewhere.test", "ok"),
+        ("x@mailhost", "not qualified"),
+        ("x@[192.0.2.1]", "ok"),
+        ("x@local", "ok"),
+        ("", "ok"),
+    ],
+)
+def test_what_is_submitted_names_its_domains_in_full(address: str, reply: str) -> None:
+    """RFC 6409 section 4.2; a domain of ours may be a single word."""
+    ground = Ground(settings(domains={"local": DomainRule(STORE, Everybody())}))
+    who = Session("s", "submission", "submission", "198.51.100.7", user="u@example.test")
+    envelope = Envelope(parse_address(address) if address else NULL)
+    wrong = reply != "ok"
+    found = ground.mail(who, envelope).reply
+    assert (found is not None and str(found)[:9] == "553 5.1.8") is wrong
+    assert ground.mail(session("u@example.test"), envelope).reply is None  # relays do not judge
+    if address:
+        found = ground.rcpt(who, envelope, Recipient(parse_address(address))).reply
+        assert (found is not None and str(found)[:9] == "550 5.1.2") is wrong
+
+
 def test_without_a_relay_nobody_reaches_other_domains() -> None:
     policy = base(settings(relay=None), owns)
     assert rcpt(policy, session(), "x@elsewhere.test")[0] == "550 5.7.1"

@@ -120,6 +120,22 @@ def test_received_in_full() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("recipient", "priority", "end"),
+    [
+        (BOB, 3, "01ABC.1\r\n for <bob@example.org>\r\n PRIORITY 3;\r\n Sat, 22 Nov 2025 10:15:08 +0000\r\n"),
+        (None, -9, "01ABC.1\r\n PRIORITY -9;\r\n Sat, 22 Nov 2025 10:15:08 +0000\r\n"),
+        (None, 0, "01ABC.1\r\n PRIORITY 0;\r\n Sat, 22 Nov 2025 10:15:08 +0000\r\n"),
+    ],
+)
+def test_the_priority_in_received(recipient: Address | None, priority: int, end: str) -> None:
+    """RFC 6710: what the client asked for by MT-PRIORITY."""
+    template = ReceivedTemplate(session(), "mx.example.org", clock=Clock(0))
+    octets = template.render("01ABC.1", NOW, recipient, priority=priority)
+    assert octets.decode().endswith(end)
+    assert Message(octets + b"\r\n").count("received") == 1
+
+
 def test_received_in_one_call() -> None:
     octets = received_field(session(), "mx.example.org", "01ABC.1", NOW, BOB, client_name="c.example")
     assert octets.startswith(b"Received: from client.example (c.example [192.0.2.1])\r\n by mx.example.org")
