@@ -60,6 +60,9 @@ class LogJournal:
         }
         if session.forwarded:
             fields["origin"] = session.forwarded.get("ADDR") or "unknown"
+            for name in ("NAME", "HELO", "PROTO", "IDENT"):
+                if value := session.forwarded.get(name):
+                    fields[f"origin_{name.lower()}"] = value
         if session.user:
             fields["user"] = session.user
         if session.tls is not None:

@@ -85,5 +85,9 @@ def test_what_xforward_says_is_about_one_message(tmp_path: Path) -> None:
                 await client.send("bob@example.test")
             origins = [line.get("origin") for line in lines if line["event"] == "message"]
             assert origins == ["192.0.2.7", None, None, "unknown"]
+            assert [line.get("origin_name") for line in lines if line["event"] == "message"][:2] == [
+                "a.test",
+                None,
+            ]
 
     run(main)
