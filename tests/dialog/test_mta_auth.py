@@ -437,6 +437,8 @@ def test_users_may_relay_and_strangers_may_not(tmp_path: Path, site: tuple[Path,
                 assert [(m.sender, m.recipient) for m in relay.delivered] == [(ALICE, "x@other.test")]
                 assert [m.recipient for m in server.store.delivered] == [BOB]
                 assert relay.delivered[0].octets == server.store.delivered[0].octets
+                half = await user.client.say(f"MAIL FROM:<{ALICE}>\r\nRCPT TO:<x@mailhost>", 2)
+                assert half.splitlines()[1].startswith("550 5.1.2 ")  # RFC 6409 section 4.2
                 # A new session knows nothing of the login.
                 again = await secure(server, site)
                 assert (await again.client.say(f"MAIL FROM:<{ALICE}>")).startswith("530 5.7.0")
