@@ -101,11 +101,10 @@ def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, shared: st
     run(main)
 
 
-def test_two_survivors_share_what_a_third_leaves(tmp_path: Path) -> None:
+def test_two_survivors_share_what_a_third_leaves(tmp_path: Path, shared: str) -> None:
     """Both take over at once; each message ends with one of them."""
 
     async def main() -> None:
-        shared = f'[queue_stores.shared]\nurl = "file:{tmp_path}/shared"\n'
         async with sinking() as sink:
             port = sink.port
             with (
@@ -240,11 +239,13 @@ def _only(sink: ScriptedStore, prefix: str) -> ScriptedStore:
     return ScriptedStore(delivered=[d for d in sink.delivered if mark in d.octets])
 
 
-def test_a_bucket_that_goes_away_and_comes_back(tmp_path: Path, weed: SeaweedFS) -> None:
+@pytest.mark.parametrize("hangs", [False, True], ids=["dead", "hangs"])
+def test_a_bucket_that_goes_away_and_comes_back(tmp_path: Path, weed: SeaweedFS, hangs: bool) -> None:
     """4xx with a reason meanwhile, mail that can be delivered flows, and nothing that was kept is lost."""
+    away, back = (weed.pause, weed.resume) if hangs else (weed.kill, weed.start)
 
     async def main() -> None:
-        shared = bucket(tmp_path, weed, "one", 'request_timeout = "1s"\n')
+        shared = bucket(tmp_path, weed, f"one{hangs:d}", 'request_timeout = "1s"\n')
         async with sinking() as sink:
             port = sink.port
             with node(tmp_path, "a", shared, sink, QUICK + 'max_latency = "1s"\n') as a:
@@ -252,7 +253,7 @@ def test_a_bucket_that_goes_away_and_comes_back(tmp_path: Path, weed: SeaweedFS)
                 load = Load(a.smtp, clients=2, messages_per_session=5, retry=True, pause=0.1)
                 async with load:
                     await load.grow(20)
-                    await asyncio.to_thread(weed.kill)
+                    await asyncio.to_thread(away)
 
                     def refused() -> bool:
                         return any(result.startswith(("451", "452")) for result in load.books.results)
@@ -260,7 +261,7 @@ def test_a_bucket_that_goes_away_and_comes_back(tmp_path: Path, weed: SeaweedFS)
                     await asyncio.to_thread(until, refused, "temporary answers")
                     await sink.start(port)
                     await load.grow(10)
-                    await asyncio.to_thread(weed.start)
+                    await asyncio.to_thread(back)
                     await load.grow(10)
                 assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
                 await drained(a, books=[load.books], sink=sink)

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailqueue import entry
 from mailqueue.entry import (
     END,
+    HEAD_SIZE,
     CorruptEntry,
     FormatError,
     NeedMore,
@@ -25,7 +27,7 @@ from mailqueue.entry import (
 from mailqueue.heartbeat import Beat
 from mailqueue.ids import id_octets, id_text
 from mailqueue.index import Index, Location
-from mailqueue.model import Status
+from mailqueue.model import Change, Status
 from mailqueue.opening import Announcement, StoreFormat
 from mailqueue.payload import Addressee, Meta, pack, unpack
 from mailqueue.records import BodyRef, Cancel, Done, Enq, Record, State, decode_record, encode_record
@@ -33,6 +35,9 @@ from mailqueue.rows import encode_rows, enter_rows
 from mailqueue.seal import decode_seal
 from mailqueue.snapshot import CorruptSnapshot, decode_head, encode_snapshot, read_snapshot
 from mailqueue.store.base import is_seal
+from mailqueue.store.memory import MemoryStore
+from tests.simulation.loop import run
+from tests.simulation.queues import crash, message, open_queue, until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "queue-format.md").read_text(encoding="utf-8")
 STREAM = id_octets("01KB3Q8G00TAM1SSTREAM00000")
@@ -269,3 +274,61 @@ def test_ids_come_back_and_sort_like_their_octets(octets: bytes) -> None:
 def test_what_is_no_id(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a queue id"):
         id_octets(text)
+
+
+# Versions
+
+
+def test_what_an_older_version_wrote_is_read_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of a next version, whose records have another form, takes over what ours has left: it reads
+    each entry by the reader of its version, and a queue of ours leaves alone what it writes itself."""
+
+    def next_records(data: bytes, expected: int) -> tuple[list[Record], int, list[str]]:
+        # The next form has the octets of each record inverted.
+        at, records = HEAD_SIZE, bytearray(data)
+        while (length := int.from_bytes(data[at : at + 4], "little")) != 0:
+            body = bytes(octet ^ 255 for octet in data[at + 8 : at + 8 + length])
+            records[at : at + 8 + length] = frame_record(body)
+            at += 8 + length
+        return entry._READERS[1](bytes(records), expected)
+
+    def next_frame(record: bytes) -> bytes:
+        return frame_record(bytes(octet ^ 255 for octet in record))
+
+    async def work() -> None:
+        store = MemoryStore()
+        old = await open_queue(store)
+        ids = [await old.enqueue(message(b"old %d" % number)) for number in range(5)]
+        deferred = Change(0, Status.DEFERRED, 5e9, "451 later", 1.0)
+        await old.settle(ids[0], [deferred], urgent=True)
+        await old.settle(ids[4], [Change(0, Status.DELIVERED, attempted=1.0)], urgent=True)
+        crash(old)
+        with monkeypatch.context() as upgrade:
+            upgrade.setattr(entry, "VERSION", 2)
+            upgrade.setattr(entry, "_READERS", {**entry._READERS, 2: next_records})
+            upgrade.setattr("mailqueue.log.frame_record", next_frame)
+            new = await open_queue(store)
+            await until(lambda: len(new.live) == 4)
+            assert new.live.recipients(new.live.handle_of(ids[0]))[0].reply == "451 later"
+            ids[4] = await new.enqueue(message(b"old 4"))
+            await new.settle(ids[1], [deferred], urgent=True)
+            crash(new)
+            newest = await open_queue(store)
+            await until(lambda: len(newest.live) == 5)
+            for number, id in enumerate(ids):
+                found = await newest.load(id)
+                assert b"".join((await found.body.fetch()).chunks()) == b"old %d" % number
+            crash(newest)
+        back = await open_queue(store)
+        await asyncio.sleep(30)
+        assert len(back.live) == 0
+        await back.close()
+
+    run(work())
+
+
+def test_elements_that_a_later_version_adds_are_skipped() -> None:
+    record = Done(MESSAGE, 5.0)
+    longer = bytearray(encode_record(record))
+    longer[0] += 1  # an array of one element more
+    assert decode_record(bytes(longer) + b"\xc0") == record
