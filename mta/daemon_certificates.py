@@ -87,8 +87,7 @@ def build_judge(
                 continue
             if result.outcome is Outcome.UNKNOWN and old.not_after.timestamp() <= time.time():
                 continue  # nothing is proved against the new one, and the old one is over
-            # Without the time that a cache has left: the same trouble is to be told once.
-            return explain(replace(result, check="tlsa", passing=0.0))
+            return explain(replace(result, check="tlsa"))
         return ""
 
     return judge

@@ -16,6 +16,7 @@ from mailqueue.bodies import day_of, delete_buckets
 from mailqueue.clock import Clock
 from mailqueue.collector import Collector
 from mailqueue.compaction import Compaction
+from mailqueue.completion import Completion
 from mailqueue.heartbeat import read_beat
 from mailqueue.ids import id_text
 from mailqueue.index import Index
@@ -58,6 +59,7 @@ class Housekeeping:
         """Set by the watcher: no dead stream waits for anybody."""
         self.others: list[str] = []
         """Set by the watcher: the other streams that are not adopted whole."""
+        self._completion = Completion(store, index, clock)
         self._compaction = Compaction(store, index, log, settings, clock)
         self._collector = Collector(store, settings, clock, self._slowest_wall)
         self._snapshots: list[int] = []
@@ -100,6 +102,7 @@ class Housekeeping:
 
     async def look(self) -> None:
         """Move, release and delete what is due. Raises StoreError and Fenced."""
+        await self._completion.run()
         await self._compaction.run(max(room_of(self._store), _TIGHT_PASS))
         await self.sweep()
         await self._release()

@@ -23,6 +23,7 @@ from mailqueue.seal import Seal, encode_seal
 from mailqueue.store.base import Blob
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.replicated import Member, Replicated
+from tests.peers.faultstore import FaultStore
 from tests.simulation.loop import run
 from tests.simulation.queues import LoopClock, crash, message, open_queue, settings, until
 
@@ -408,3 +409,47 @@ def test_a_seal_that_is_on_too_few_stores_is_completed() -> None:
         await store.close()
 
     run(work())
+
+
+def test_what_a_store_missed_when_its_owner_died_is_copied_by_the_taker() -> None:
+    """Of three stores one is away, and its owner dies before it is back: soon all have all again, but for
+    what was deleted meanwhile."""
+
+    async def work() -> None:
+        stores = [MemoryStore(f"memory:{n}") for n in range(3)]
+        away = FaultStore(stores[2])
+        store = Replicated([Member(stores[0]), Member(stores[1]), Member(away)], 2, 0)
+        owner = await open_queue(store)
+        gone = await owner.enqueue(message())
+        away.down = True
+        ids = [await owner.enqueue(message(b"%d" % number)) for number in range(5)]
+        ids.append(await owner.enqueue(message(b"large" * 100_000)))
+        await owner.settle(gone, [DONE], urgent=True)
+        await store._catch_up.close()  # the process dies
+        crash(owner)
+        again = Replicated([Member(stores[0]), Member(stores[1]), Member(away)], 2, 0)
+        taker = await open_queue(again, compact_after=1e6)
+        await until(lambda: len(taker.live) == 6)
+        await asyncio.sleep(60)
+        away.down = False
+        await asyncio.sleep(400)
+        needed = {log_key(owner.stream, taker._index.location(h).number) for h in taker.live.handles()}
+        needed.update(await again.list_after("body/"))
+        assert len(needed) == 7
+        for one in stores:
+            assert needed <= set(one._objects)
+        assert log_key(owner.stream, 7) not in stores[2]._objects, "the DONE is nobody's business any more"
+        for one in stores[:2]:
+            one._objects = {k: v for k, v in one._objects.items() if not k.startswith(("log/", "body/"))}
+        assert {await body_of(taker, id) for id in ids} == {
+            *(b"%d" % number for number in range(5)),
+            b"large" * 100_000,
+        }
+        crash(taker)
+
+    run(work())
+
+
+async def body_of(queue: MailQueue, id: str) -> bytes:
+    found = await queue.load(id)
+    return b"".join((await found.body.fetch()).chunks())

@@ -1,8 +1,8 @@
 """What a store missed while it was away, slow or full is copied to it when it is back.
 
 Each process looks after what it has written itself: it knows what it has deleted since, so nothing comes back
-to life. What a process had not yet caught up when it died stays on the stores that acknowledged it, until
-somebody runs `Replicated.repair`. To copy an object is as if its write had been late: whoever comes first to
+to life. What a process had not yet caught up when it died is copied by those who take its messages over
+(mailqueue.completion). To copy an object is as if its write had been late: whoever comes first to
 a key has it.
 """
 
@@ -16,7 +16,7 @@ from mailqueue.store.base import MissingKey, Store, StoreError
 FIRST, LONGEST = 5.0, 300.0
 """Seconds before a store is tried again: the first time, and at most, as they double with each failure."""
 MISSED_MAX = 100_000
-"""Keys remembered for a store; what is more needs `repair`."""
+"""Keys remembered for a store; what is more comes to it when messages are moved, or taken over."""
 
 
 class CatchUp:

@@ -25,14 +25,23 @@ class Repaired(NamedTuple):
     """Objects that could not be copied: run it again."""
 
 
-async def repair(stores: Sequence[Store], shared: Container[int], prefix: str, after: str) -> Repaired:
-    """Fill the holes under `prefix` behind `after`; stores whose index is not `shared` are private."""
+async def repair(
+    stores: Sequence[Store],
+    shared: Container[int],
+    prefix: str,
+    after: str,
+    only: Container[str] | None = None,
+) -> Repaired:
+    """Fill the holes under `prefix` behind `after`, of these keys if `only` names some; stores whose index is
+    not `shared` are private."""
     lists, unreachable = await ask_all(
         stores, range(len(stores)), lambda store: store.list_after(prefix, after)
     )
     held = {index: set(keys) for index, keys in lists.items()}
     copied, failed = 0, len(unreachable)
     for key in sorted(set().union(*held.values())):
+        if only is not None and key not in only:
+            continue
         missing = [
             index
             for index, keys in held.items()

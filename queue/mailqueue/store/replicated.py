@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from mailqueue.keys import BODIES, CORRUPT, LOGS, SNAPSHOTS
@@ -293,16 +293,16 @@ class Replicated:
                 return result
         raise self._combined(f"sealing {key} on {needed} stores", list(failures.values()))
 
-    async def repair(self, prefix: str, after: str = "") -> Repaired:
+    async def repair(self, prefix: str, after: str = "", only: Container[str] | None = None) -> Repaired:
         """Copy to each store what it misses of the keys under `prefix` that are greater than `after`.
 
-        `prefix` is that of one log, of its snapshots, or of bodies, and `after` the last key that is no
-        longer needed: of what was deleted while a store was away, nothing may come back. Never call it for a
-        stream that is retired. Private stores get only what belongs to logs that they have begun.
+        `prefix` is that of one log, of its snapshots, or of bodies. Of what was deleted while a store was
+        away nothing may come back: `after` is the last key that is no longer needed, or `only` holds those
+        that are. Private stores get only what belongs to logs that they have begun.
         """
         if not _is_copied(check_prefix(prefix)):
             raise ValueError(f"only {', '.join(COPIED)} are on several stores: {prefix!r}")
-        return await repair(self._members, self._shared, prefix, after)
+        return await repair(self._members, self._shared, prefix, after, only)
 
     async def close(self) -> None:
         """Give what is under way a moment, then close all stores."""
