@@ -20,6 +20,8 @@ LATEST_HOLD = 366
 
 QUEUE_OFFER = frozenset({"DSN", "DELIVERBY"})
 """Extensions that need a queue."""
+SMTP_OFFER = frozenset({"ETRN"})
+"""Extensions that need a queue and are for other servers."""
 SUBMISSION_OFFER = frozenset({"FUTURERELEASE", "MT-PRIORITY"})
 """Extensions that need a queue and are for our own users only (RFC 4865 section 2, RFC 6710 section 5)."""
 
@@ -29,7 +31,12 @@ def offered(settings: config.Config, protocol: str) -> frozenset[str]:
     if not settings.queue.enabled:
         return DEFAULT_OFFER
     offer = DEFAULT_OFFER | QUEUE_OFFER
-    return offer | SUBMISSION_OFFER if protocol == "submission" else offer
+    match protocol:
+        case "submission":
+            return offer | SUBMISSION_OFFER
+        case "smtp":
+            return offer | SMTP_OFFER
+    return offer
 
 
 def parameter_limits(settings: config.Config, now: float) -> ParameterLimits:

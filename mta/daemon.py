@@ -33,6 +33,7 @@ from mta.daemon_policy import NO_TABLES, build_ledger, build_policy, build_table
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import PooledTransport
+from mta.etrn import Etrn
 from mta.gauges import measure
 from mta.identifiers import Identifiers
 from mta.journal import LogJournal
@@ -228,7 +229,7 @@ class Daemon:
         signer = build_signer(settings)
         self._sign_report = sign_report(settings, signer)
         evaluator = build_evaluator(settings, self._resolver)
-        keeper = None
+        keeper = etrn = None
         if settings.queue.enabled:
             is_trusted = networks(settings.policy.trusted_networks)
             self._queue, keeper = build_queue(
@@ -237,6 +238,7 @@ class Daemon:
                 replace(PLAIN if self._world is None else self._world.naming, find=find),
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
+            etrn = Etrn(self._link, self._queue, policy.route, is_trusted)
         if self._world is not None:
             self._world.begin(self._queue, policy.route, self._sign_report)
         if self._resolver is not None and self._queue is not None and wants_dmarc_reports(settings):
@@ -282,6 +284,7 @@ class Daemon:
                 new_id=identifiers.new,
                 clock=loop.time,
                 evaluator=evaluator,
+                etrn=etrn,
                 authenticator=None if listener.auth == "none" else authenticator,
                 trusts_xclient=networks(listener.xclient_from),
                 trusts_xforward=networks(listener.xforward_from),

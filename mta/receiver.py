@@ -29,7 +29,7 @@ from mta.reply import Reply
 from mta.session import Session
 from mta.smtp import events as ev
 from mta.smtp.server import ServerSession
-from mta.smtp.server_replies import UNKNOWN
+from mta.smtp.server_replies import NOT_IMPLEMENTED, UNKNOWN
 from mta.trace import ReceivedTemplate
 from mta.transaction import DISK_FULL, OUR_FAULT
 
@@ -282,7 +282,8 @@ class Receiver:
         self._smtp.answer()
 
     def _etrn(self, event: ev.Etrn) -> None:
-        self._smtp.answer(Reply(458, "4.5.0", "no messages are held for this node"))
+        etrn = self._reception.etrn
+        self._smtp.answer(NOT_IMPLEMENTED if etrn is None else etrn(self.session, event.argument))
 
     # --- login -------------------------------------------------------------------------------------
 

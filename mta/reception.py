@@ -64,6 +64,8 @@ class Reception:
     authenticator: Authenticator | None = None
     evaluator: Evaluator | None = None
     """Finds out who clients and senders are; None when nobody asks the DNS."""
+    etrn: Callable[[Session, str], Reply] | None = None
+    """Starts the queue for a node; None where ETRN is not offered."""
     trusts_xclient: Callable[[str], bool] = lambda address: False
     trusts_xforward: Callable[[str], bool] = lambda address: False
     greet_delay: float = 0.0

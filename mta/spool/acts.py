@@ -84,7 +84,10 @@ class Acts:
         return count
 
     def _is_meant(self, site: str, waits_for: set[str]) -> bool:
-        """True when a name (of a next hop, a site, or a domain of the world) is one that is waited for."""
+        """True when a name (of a next hop, a site, or a domain of the world) is one that is waited for; "@"
+        and a domain of the world are those under it."""
+        if site.startswith("@"):
+            return any(one.startswith("mx/") and one.endswith(f".{site[1:]}") for one in waits_for)
         if site in waits_for or f"mx/{site}" in waits_for:
             return True
         return any(self._naming.name(one) == site for one in waits_for)

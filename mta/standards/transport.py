@@ -77,9 +77,10 @@ EXTENSIONS: tuple[Standard, ...] = (
       "offered to users, on submission, where the queue is on; it orders the queue, stands in Received, and "
       "is passed on",
       "mta.smtp.parameters mta.assembly_offer mta.trace"),
-    S("RFC 1985", "Remote Message Queue Starting (ETRN)", "partial",
-      "the engine reads it, but it is not offered (502): `tamis queue flush` does it for administrators",
-      "mta.smtp.syntax mta.smtp.extensions"),
+    S("RFC 1985", "Remote Message Queue Starting (ETRN)", "yes",
+      "offered on port 25 where the queue is on, to users and trusted networks (459 to others); for a domain "
+      "or those under it, not for queues by name (458)",
+      "mta.smtp.syntax mta.smtp.extensions mta.etrn"),
     S("RFC 9422", "LIMITS", "yes",
       "RCPTMAX and MAILMAX are announced; a next hop's, and its RCPTDOMAINMAX, are kept",
       "mta.smtp.extensions mta.smtp.capabilities mta.delivery.transact mta.net.pool"),

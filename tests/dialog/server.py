@@ -59,12 +59,17 @@ class Link:
         self.slots = 1
         self.shared_memory_fd = counters.create(1)
         self.published: list[tuple[str, dict[str, Any]]] = []
+        self._subscribers: dict[str, Callable[[dict[str, Any]], None]] = {}
 
     def publish(self, topic: str, data: dict[str, Any]) -> None:
         self.published.append((topic, data))
 
     def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
-        return
+        self._subscribers[topic] = callback
+
+    def tell(self, topic: str, data: dict[str, Any]) -> None:
+        """What another worker would have published."""
+        self._subscribers[topic](data)
 
 
 class Client:

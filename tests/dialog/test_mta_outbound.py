@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,34 @@ def test_a_dead_domain_waits_in_the_queue_and_a_forged_one_says_why(
                 assert len(far.messages) == 2
             assert service.dispatcher is not None
             assert [site.site for site in service.dispatcher.stats(0)] == ["mx/(mx.far.test)"]
+
+    run(main)
+
+
+def test_etrn_for_the_domains_under_one(tmp_path: Path, dns: FakeResolver) -> None:
+    async def main() -> None:
+        port = free_port()
+        domains = ("a.far.test", "b.a.far.test", "notfar.test")
+        for domain in domains:
+            dns.add(domain, "MX", f"10 mx.{domain}")
+            dns.add(f"mx.{domain}", "A", f"127.0.2.{1 + domains.index(domain)}")
+        more = OUTBOUND.format(port=port, more="")
+        async with serving(tmp_path, more=more, queue='retry = ["1h"]') as server, AsyncExitStack() as stack:
+            client = await server.connect()
+            await client.hello()
+            for domain in domains:
+                answer = await client.send(f"x@{domain}")
+                assert QUEUED.match(answer), answer
+            hosts = [
+                await stack.enter_async_context(ScriptedServer(smtp(), host=f"127.0.2.{n}", port=port))
+                for n in (1, 2, 3)
+            ]
+            assert (await client.say("ETRN @far.test")).startswith("250 2.0.0")
+            for _ in range(600):
+                if hosts[0].messages and hosts[1].messages:
+                    break
+                await asyncio.sleep(0.02)
+            assert [len(host.messages) for host in hosts] == [1, 1, 0]
 
     run(main)
 

@@ -288,13 +288,19 @@ def test_what_is_offered_to_whom(tmp_path: Path) -> None:
             offered = words(await smtp.hello())
             assert needs_queue <= offered
             assert not for_users & offered
+            assert "ETRN" in offered
             for parameter in ("HOLDFOR=60", "MT-PRIORITY=3"):
                 assert (await smtp.say(f"MAIL FROM:<{ALICE}> {parameter}")).startswith("555 5.5.4")
             user = await server.connect("submission")
-            assert needs_queue | for_users <= words(await user.hello())
+            for_it = words(await user.hello())
+            assert needs_queue | for_users <= for_it
+            assert "ETRN" not in for_it
         async with submission(tmp_path, MailStore(), queue="enabled = false") as server:
             user = await server.connect("submission")
             assert not (needs_queue | for_users) & words(await user.hello())
+            smtp = await server.connect()
+            assert "ETRN" not in words(await smtp.hello())
+            assert (await smtp.say("ETRN example.test")).startswith("502 5.5.1")
             assert (await user.say(f"MAIL FROM:<{ALICE}> BY=60;R")).startswith("555 5.5.4")
 
     run(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mta.assembly_offer import QUEUE_OFFER, SUBMISSION_OFFER
+from mta.assembly_offer import QUEUE_OFFER, SMTP_OFFER, SUBMISSION_OFFER
 from mta.smtp.extensions import DEFAULT_OFFER, EXTENSIONS, Extension
 from mta.standards import PAGE, TABLE, Standard, module_path, page, standards
 
@@ -83,7 +83,7 @@ def test_keywords_of_ehlo_have_the_right_status(extension: Extension) -> None:
         if name == extension.rfc or (name in extension.rfc and not name.startswith("RFC "))
     ]
     assert len(found) == 1, f"{extension.rfc} is not in the table"
-    is_offered = extension.keyword in DEFAULT_OFFER | QUEUE_OFFER | SUBMISSION_OFFER
+    is_offered = extension.keyword in DEFAULT_OFFER | QUEUE_OFFER | SMTP_OFFER | SUBMISSION_OFFER
     assert found[0].status != ("no" if is_offered else "yes")
     assert found[0].modules, extension.keyword
 
