@@ -347,22 +347,23 @@ class Mailing:
             return
         last = self.accepted[-1]
         worst_code = 0
+        good: list[tuple[int, Reply]] = []
         for index in self.accepted:
             if 300 <= reply.code < 400:
                 raise unfit(reply, "the end of content")
             worst_code = max(worst_code, reply.code)
-            self.replies[index] = closing(reply) if reply.code == 421 else reply
+            if prdr and reply.code < 300:
+                good.append((index, reply))  # the last reply, for all, has the last word
+            else:
+                self.replies[index] = closing(reply) if reply.code == 421 else reply
             if reply.code == 421:
                 raise PeerFailure(closing(reply))
             if index != last:
                 reply = yield b""
         if prdr:
             reply = expect((yield b""), "the end of content")
-            if reply.code >= 400:
-                # The reply for all overrules the single ones: nobody got it.
-                self.replies = [
-                    reply if known is not None and known.code < 300 else known for known in self.replies
-                ]
+            for index, said in good:
+                self.replies[index] = reply if reply.code >= 400 else said
         peer.needs_reset = self._chunked and worst_code >= 400
 
     def _decide_accepted(self, reply: Reply) -> None:

@@ -290,6 +290,22 @@ LOST = "lost"
                     b"MAIL FROM:<s@y.test> PRDR\r\n" + A + B + b"DATA\r\n",
                     b"250 a\r\n250 b\r\n250 c\r\n354 go\r\n",
                 ),
+                (STUFFED, b"353 each\r\n250 yes\r\n550 5.7.1 spam\r\n421 4.3.2 bye\r\n"),
+            ],
+            [LOST, "550 5.7.1 spam"],
+            Phase.CLOSED,
+            False,
+            id="PRDR without its end",
+        ),
+        pytest.param(
+            SMTP,
+            PRDR,
+            TWO,
+            [
+                (
+                    b"MAIL FROM:<s@y.test> PRDR\r\n" + A + B + b"DATA\r\n",
+                    b"250 a\r\n250 b\r\n250 c\r\n354 go\r\n",
+                ),
                 (STUFFED, b"250 2.0.0 all\r\n"),
             ],
             ["250 2.0.0 all"] * 2,
