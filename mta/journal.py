@@ -8,13 +8,13 @@ did what it should has none but at level debug.
 from __future__ import annotations
 
 from mta.envelope import Envelope
+from mta.firsttry import HAS_IT_ALREADY
 from mta.handover import Completed
 from mta.log import Logger
 from mta.metrics import Stats
 from mta.net.tlsinfo import failure_class
 from mta.reply import Reply
 from mta.session import Session
-from mta.transaction import HAS_IT_ALREADY
 
 LOGGED_RESULTS = 20
 """Results of sender authentication in the line of a message; it may have many signatures."""

@@ -21,23 +21,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from mta import ordering
-from mta.content import Content, MessageBuffer, Rendered, SpillError
+from mta.content import MessageBuffer, Rendered, SpillError
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
-from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
+from mta.firsttry import FirstTries
 from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
 from mta.latecomers import await_late
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
-from mta.smtp.relaying import client_attributes
 from mta.trace import HeaderLimits, ReceivedTemplate, header_problems, missing_fields
 from mta.unacknowledged import Unacknowledged, identity_of
 from sieve_ext.message import Message
@@ -45,8 +43,6 @@ from sieve_ext.message import Message
 OURS = "backend:"
 """Transports whose names begin so lead to our own mail stores."""
 
-HAS_IT_ALREADY = Reply(250, "2.0.0", "already delivered")
-NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured")
 DISK_FULL = Reply(452, "4.3.1", "no space for the message, try again later")
 OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
 
@@ -85,14 +81,13 @@ class Transactions:
     ) -> None:
         """`now` is seconds of the epoch (trace fields), `clock` the loop's; `entropy` makes Message-IDs.
         `find` learns what has to be known before recipients are routed, None where nothing has."""
-        self._find = find
+        self._tries = FirstTries(policy, transports, unacknowledged, find, gate)
         self._stamps = stamps
         self._clock = clock
         self._spool = spool
         self._gate = gate
         self.settings = settings
         self.policy = policy
-        self._transports = transports
         self._unacknowledged = unacknowledged
         self._record = record
         self._now = now
@@ -135,6 +130,26 @@ class Transactions:
         `trace` is the session's; `transaction` the name of this one in log and Received; `alive` tells
         whether the client is still connected.
         """
+        known: list[Outcome] = []
+        try:
+            return await self._complete(session, envelope, content, trace, transaction, alive, known)
+        except BaseException as error:  # a bug, which is answered 451, or the end of this process
+            done = [outcome.recipient for outcome in known if outcome.reply.is_positive]
+            retried = isinstance(error, Exception)
+            await self.remember(session, envelope, content, transaction, done, retried=retried)
+            raise
+
+    async def _complete(
+        self,
+        session: Session,
+        envelope: Envelope,
+        content: MessageBuffer,
+        trace: ReceivedTemplate,
+        transaction: str,
+        alive: Callable[[], bool],
+        known: list[Outcome],
+    ) -> Answer:
+        """As `complete`; `known` gets outcomes as soon as they are known."""
         settings = self.settings
         started = self._clock()
         message = _message(content)
@@ -207,10 +222,11 @@ class Transactions:
             if waits is not None:
                 outcomes = ordering.untried(envelope, waits, partial(self.policy.route, session, envelope))
             else:
-                outcomes = await self._deliver(
+                outcomes = await self._tries.make(
                     session, envelope, Rendered(prefix, content, alive), started + settings.deadline,
-                    (given, received),
+                    (given, received), known,
                 )  # fmt: skip
+                known += outcomes
             if spool is not None and spool.concerns(envelope, outcomes, orders) and alive():
                 each = _reads_each(session, envelope)
                 parcel = Parcel(
@@ -218,6 +234,7 @@ class Transactions:
                     ordering.aliases_of(given, orders),
                 )  # fmt: skip
                 outcomes, reported = await spool.keep(parcel)
+                known += outcomes
             await_late(outcomes, remember, alive())
         seconds = self._clock() - started
         if orders is not None:
@@ -255,82 +272,10 @@ class Transactions:
         if not recipients:
             return
         self._record.unacknowledged(session, transaction, len(recipients))
-        if retried or _is_one_of_its_kind(content):
+        message = _message(content)
+        if retried or "message-id" in message or "date" in message:
             identity = await identity_of(envelope.sender, content)
             self._unacknowledged.remember(identity, [recipient.address for recipient in recipients])
-
-    async def _deliver(
-        self,
-        session: Session,
-        envelope: Envelope,
-        rendered: Rendered,
-        deadline: float,
-        received: tuple[Envelope, Content],
-    ) -> list[Outcome]:
-        """Try once; `received` is what the client sent, by which a retry is known."""
-        recipients = envelope.recipients
-        if self._find is not None:
-            await self._find(recipients)
-        if len(recipients) == 1 and not self._unacknowledged:  # the usual case, without lists of positions
-            hop = self.policy.route(session, envelope, recipients[0])
-            if isinstance(hop, Reply):
-                return [Outcome(recipients[0], hop, "")]
-            return await self._try(session, hop, recipients, envelope, rendered, deadline)
-        outcomes: list[Outcome | None] = [None] * len(recipients)
-        if self._unacknowledged:
-            identity = await identity_of(received[0].sender, received[1])
-            for index, recipient in enumerate(recipients):
-                if self._unacknowledged.knows(identity, recipient.address):
-                    outcomes[index] = Outcome(recipient, HAS_IT_ALREADY, "")
-        routes: list[tuple[Recipient, NextHop]] = []
-        positions: list[int] = []
-        for index, recipient in enumerate(recipients):
-            if outcomes[index] is None:
-                hop = self.policy.route(session, envelope, recipient)
-                if isinstance(hop, Reply):
-                    outcomes[index] = Outcome(recipient, hop, "")
-                else:
-                    routes.append((recipient, hop))
-                    positions.append(index)
-        groups = plan(routes)
-        tries = [
-            self._try(session, group.next_hop, group.recipients, envelope, rendered, deadline)
-            for group in groups
-        ]
-        tried = [await tries[0]] if len(tries) == 1 else await _all(tries)
-        for group, results in zip(groups, tried, strict=True):
-            for position, outcome in zip(group.positions, results, strict=True):
-                outcomes[positions[position]] = outcome
-        return [outcome for outcome in outcomes if outcome is not None]
-
-    async def _try(
-        self,
-        session: Session,
-        next_hop: NextHop,
-        recipients: Sequence[Recipient],
-        envelope: Envelope,
-        rendered: Rendered,
-        deadline: float,
-    ) -> list[Outcome]:
-        transport = self._transports.get(next_hop.transport)
-        if transport is None:
-            return [Outcome(recipient, NO_TRANSPORT, "") for recipient in recipients]
-        client = client_attributes(session) if transport.introduces else None
-        envelope = envelope.sent_to(recipients)
-        gate = self._gate
-        if gate is None:
-            return await transport.deliver(envelope, recipients, rendered, deadline, client)
-        if next_hop.host:
-            await gate.prepare(next_hop, deadline)
-        refusal = gate.enter(next_hop)
-        if refusal is not None:
-            return [Outcome(recipient, refusal, "") for recipient in recipients]
-        outcomes: list[Outcome] = []
-        try:
-            outcomes = await transport.deliver(envelope, recipients, rendered, deadline, client)
-        finally:
-            gate.leave(next_hop, outcomes)
-        return outcomes
 
     def _end(
         self,
@@ -375,11 +320,6 @@ class Transactions:
         return False
 
 
-def _is_one_of_its_kind(content: MessageBuffer) -> bool:
-    message = _message(content)
-    return "message-id" in message or "date" in message
-
-
 def _reads_each(session: Session, envelope: Envelope) -> bool:
     return envelope.prdr or session.protocol == "lmtp"
 
@@ -390,10 +330,3 @@ def _message(content: MessageBuffer) -> Message:
 
 def _same(envelope: Envelope, reply: Reply) -> list[Outcome]:
     return [Outcome(recipient, reply, "") for recipient in envelope.recipients]
-
-
-async def _all(tries: Iterable[Coroutine[Any, Any, list[Outcome]]]) -> list[list[Outcome]]:
-    """Run all tries at once; a bug in one of them ends the others and comes out."""
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(attempt) for attempt in tries]
-    return [task.result() for task in running]

@@ -20,7 +20,7 @@ from mta.address import Address
 from mta.content import Content
 from mta.delivery.health import Choice, Health, candidates
 from mta.delivery.job import NO_SERVER, Job, passed_on
-from mta.delivery.outcome import Outcome
+from mta.delivery.outcome import Outcome, Told
 from mta.delivery.transact import transact
 from mta.envelope import Envelope, Recipient
 from mta.net.connect import ClientTls, ConnectFailure, Endpoint, connect
@@ -139,10 +139,11 @@ class FixedTransport:
         content: Content,
         deadline: float,
         client: Mapping[str, str] | None = None,
+        told: Told | None = None,
     ) -> list[Outcome]:
         """See `Transport.deliver`. `client` are XCLIENT and XFORWARD attributes (`client_attributes`)."""
         loop = self._running_loop()
-        job = Job(envelope, recipients, content, deadline, client, loop)
+        job = Job(envelope, recipients, content, deadline, client, loop, told)
         if not job.read():
             return job.result()
         for index in candidates(self._health, self._settings.choice, loop.time()):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mta.content import Content, SpillError
-from mta.delivery.outcome import Late, Outcome, Passage
+from mta.delivery.outcome import Late, Outcome, Passage, Told
 from mta.envelope import Envelope, Recipient
 from mta.net.outbound import UNREADABLE
 from mta.reply import Reply
@@ -44,6 +44,7 @@ class Job:
         "peer",
         "pending",
         "recipients",
+        "told",
     )
 
     def __init__(
@@ -54,6 +55,7 @@ class Job:
         deadline: float,
         client: Mapping[str, str] | None,
         loop: asyncio.AbstractEventLoop,
+        told: Told | None = None,
     ) -> None:
         self.envelope = envelope
         self.recipients = recipients
@@ -61,6 +63,7 @@ class Job:
         self.deadline = deadline
         self.client = client
         self.loop = loop
+        self.told = told
         self.facts = facts_of(envelope, content)
         self.inline: bytes | None = None
         self.pending = list(range(len(recipients)))
@@ -123,10 +126,28 @@ class Job:
             done = set(batch)
             again += [index for index in self.pending if index not in done]
         self.pending = again
+        if again and self.told is not None:
+            self._tell(batch)
         if failure is None:
             return True
         self.fail(failure)
         return not (open_ends or undecided)
+
+    def cut(self, batch: list[int], mailing: Mailing) -> None:
+        """The delivery ends here in the middle of a transaction: tell what was answered."""
+        if self.told is None:
+            return
+        for index, reply in zip(batch, mailing.replies, strict=True):
+            if reply is not None:
+                self._outcomes[index] = Outcome(
+                    self.recipients[index], passed_on(reply), self.peer, passage=self.passage
+                )
+        self._tell(batch)
+
+    def _tell(self, batch: list[int]) -> None:
+        known = [(index, outcome) for index in batch if (outcome := self._outcomes[index]) is not None]
+        if known and self.told is not None:
+            self.told(known)
 
     def fail(self, reply: Reply) -> None:
         """A server has not served. One that is only away may come back, whatever others say after it."""

@@ -87,6 +87,17 @@ class Outcome:
         return self.peer if self.passage is None else "mx"
 
 
+Told = Callable[[Sequence[tuple[int, Outcome]]], None]
+"""Hears what is settled of a delivery that goes on with other recipients: their places, and outcomes."""
+
+
+def placed(told: Told | None, places: Sequence[int]) -> Told | None:
+    """For a delivery to some of the recipients, who stand at `places` among all."""
+    if told is None:
+        return None
+    return lambda known: told([(places[index], outcome) for index, outcome in known])
+
+
 class Transport(Protocol):
     """Hands one message to one next hop."""
 
@@ -101,11 +112,16 @@ class Transport(Protocol):
         content: Content,
         deadline: float,
         client: Mapping[str, str] | None = None,
+        told: Told | None = None,
     ) -> list[Outcome]:
         """Try once; outcomes in the order of `recipients`. `client` is what `introduces` asks for.
 
         `deadline` is in seconds of the running loop's clock; what is not answered by then is a temporary
         outcome. Raises nothing but CancelledError.
+
+        `told` is called after each transaction but the last one, and with what was answered when the delivery
+        is cut off; what ends in one transaction is only returned. Of what it hears, what is not temporary is
+        the last word.
         """
 
     async def close(self) -> None:

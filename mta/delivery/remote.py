@@ -24,7 +24,7 @@ from mta.delivery.destination import LEVELS, Destination, DestinationKey, Destin
 from mta.delivery.hostline import HostLine
 from mta.delivery.job import Job
 from mta.delivery.lookup import Lookup
-from mta.delivery.outcome import NextHop, Outcome, Passage, Transport
+from mta.delivery.outcome import NextHop, Outcome, Passage, Told, Transport, placed
 from mta.delivery.security.requirement import Security, Wishes
 from mta.delivery.security.tlsrequired import tls_optional
 from mta.delivery.sites import Hosts, Site, SiteFigures, SiteKey, SiteNames, Sites
@@ -115,18 +115,22 @@ class RemoteTransport:
         content: Content,
         deadline: float,
         client: Mapping[str, str] | None = None,
+        told: Told | None = None,
     ) -> list[Outcome]:
         """See `Transport.deliver`."""
         groups: dict[tuple[str, str], list[int]] = {}
         for index, recipient in enumerate(recipients):
             groups.setdefault((recipient.route, recipient.address.domain), []).append(index)
         if len(groups) == 1:
-            return await self._group(next(iter(groups)), envelope, recipients, content, deadline)
+            return await self._group(next(iter(groups)), envelope, recipients, content, deadline, told)
         # One after the other: the queue allows one session for all of them, and it is the same site's.
         outcomes: dict[int, Outcome] = {}
         for key, indices in groups.items():
-            some = await self._group(key, envelope, [recipients[i] for i in indices], content, deadline)
+            mine = placed(told, indices)
+            some = await self._group(key, envelope, [recipients[i] for i in indices], content, deadline, mine)
             outcomes.update(zip(indices, some, strict=True))
+            if told is not None and len(outcomes) < len(recipients):
+                told(list(zip(indices, some, strict=True)))
         return [outcomes[index] for index in range(len(recipients))]
 
     async def close(self) -> None:
@@ -144,6 +148,7 @@ class RemoteTransport:
         recipients: Sequence[Recipient],
         content: Content,
         deadline: float,
+        told: Told | None,
     ) -> list[Outcome]:
         route, domain = where
         try:
@@ -163,9 +168,9 @@ class RemoteTransport:
             outcomes = [Outcome(recipient, found, "", passage=Passage("", "")) for recipient in recipients]
         else:
             self.names.learn(f"{hop.transport}/{hop.host}", found.site)
-            outcomes = await self._serve(found, envelope, recipients, content, deadline)
+            outcomes = await self._serve(found, envelope, recipients, content, deadline, told)
         if way.fallback:
-            outcomes = await self._fall_back(way.fallback, outcomes, envelope, content, deadline)
+            outcomes = await self._fall_back(way.fallback, outcomes, envelope, content, deadline, told)
         return outcomes
 
     async def _serve(
@@ -175,8 +180,9 @@ class RemoteTransport:
         recipients: Sequence[Recipient],
         content: Content,
         deadline: float,
+        told: Told | None,
     ) -> list[Outcome]:
-        job = Job(envelope, recipients, content, deadline, None, asyncio.get_running_loop())
+        job = Job(envelope, recipients, content, deadline, None, asyncio.get_running_loop(), told)
         job.passage = Passage(found.site, "")
         if not job.read():
             return job.result()
@@ -193,20 +199,29 @@ class RemoteTransport:
         return job.result()
 
     async def _fall_back(
-        self, name: str, outcomes: list[Outcome], envelope: Envelope, content: Content, deadline: float
+        self,
+        name: str,
+        outcomes: list[Outcome],
+        envelope: Envelope,
+        content: Content,
+        deadline: float,
+        told: Told | None,
     ) -> list[Outcome]:
         """Try another way for those whose own could not be gone."""
         left = [index for index, outcome in enumerate(outcomes) if _is_unreached(outcome)]
         if not left:
             return outcomes
+        if told is not None and len(left) < len(outcomes):
+            told([(n, outcome) for n, outcome in enumerate(outcomes) if not _is_unreached(outcome)])
         recipients = [outcomes[index].recipient for index in left]
+        told = placed(told, left)
         if name.startswith("smtp:"):
-            again = await self._group((name, ""), envelope, recipients, content, deadline)
+            again = await self._group((name, ""), envelope, recipients, content, deadline, told)
         else:
             other = self._others.get(name)
             if other is None:
                 return outcomes
-            again = await other.deliver(envelope, recipients, content, deadline)
+            again = await other.deliver(envelope, recipients, content, deadline, told=told)
         for index, outcome in zip(left, again, strict=True):
             outcomes[index] = outcome
         return outcomes

@@ -89,6 +89,9 @@ async def transact(line: Line, job: Job) -> None:
         line.describe(job, connection)
         try:
             await connection.send(mailing, job.content, job.deadline)
+        except BaseException:  # we stop: who has an answer has it
+            job.cut(batch, mailing)
+            raise
         finally:
             if not connection.is_overdue:
                 line.release(connection)

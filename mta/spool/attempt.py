@@ -1,8 +1,9 @@
 """One try of a queued message, and all that follows from it.
 
 The message is loaded, routed anew (the configuration may have changed since it came in) and sent; what became
-of its recipients is written down together with the reports that it calls for. A message whose octets cannot
-be read is put on hold and reported to the log.
+of its recipients is written down (`mta.spool.conclude`), while the try goes on with others
+(`mta.spool.parts`) and at its end. A message whose octets cannot be read is put on hold and reported to the
+log.
 
 Raises what the caller has to know: UnknownMessage when an administrator was faster, other QueueErrors and
 SpillError when the try could not be made.
@@ -11,84 +12,38 @@ SpillError when the try could not be made.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from mailqueue.model import (
     Change,
     CorruptMessage,
-    QueuedMessage,
     QueueError,
     QueueUnavailable,
     Status,
     UnknownMessage,
 )
 from mailqueue.queue import MailQueue
-from mailqueue.schedule import Result, RetryPolicy
+from mailqueue.schedule import Result
 from mailqueue.schedule.retry import expires_at
 from mta.content import Rendered, SpillError
-from mta.delivery.outcome import NextHop, Outcome, Transport
+from mta.delivery.outcome import NextHop, Outcome, Told, Transport, placed
 from mta.delivery.plan import plan
-from mta.dsn.decide import Kind, Vouching
-from mta.dsn.returned import Original
 from mta.envelope import Envelope, Recipient
-from mta.policy.verdict import Advice
 from mta.reply import Reply
-from mta.spool.advice import About, Advisor, advised, reported
+from mta.spool.advice import Advisor
+from mta.spool.conclude import AttemptSettings, Conclusions, Journal, Loaded, Noted
 from mta.spool.hops import PLAIN, Naming, hop_of, learned, site_of
-from mta.spool.record import Record, RecordError, decode_recipient, decode_record
+from mta.spool.parts import Parts
+from mta.spool.record import RecordError, decode_recipient, decode_record
 from mta.spool.reports import Reports, Route
 from mta.spool.stored import Stored
-from mta.spool.tries import Consequences, consequences, deadlines_of, delivered, given_up, policy_for
+from mta.spool.tries import deadlines_of, policy_for
 
 ATTEMPT = 600.0
 """Seconds for one try: nobody waits for it, so a slow next hop may take as long as RFC 5321 4.5.3.2 says."""
 
 OUR_BUG = Reply(451, "4.3.0", "internal error, the message is tried again", "internal error")
 NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured", "no such transport")
-NOTHING_SAID: Mapping[int, Advice] = {}
-
-
-class Journal(Protocol):
-    """Told what becomes of queued messages, for log and metrics."""
-
-    def tried(
-        self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
-    ) -> None:
-        """A queued message was tried for some of its recipients."""
-
-    def expired(self, message: QueuedMessage, record: Record, recipients: Sequence[Recipient]) -> None:
-        """The time of recipients is over; their last reply is in the message."""
-
-    def reported(self, about: str, report: str) -> None:
-        """A report about a message was queued."""
-
-    def unreadable(self, name: str, problem: Exception) -> None:
-        """A message cannot be read and is on hold."""
-
-    def failed(self, name: str, error: Exception) -> None:
-        """We have a bug."""
-
-
-@dataclass(slots=True, frozen=True)
-class AttemptSettings:
-    """How long and how often messages are tried."""
-
-    retry: RetryPolicy
-    report_retry: RetryPolicy
-
-
-@dataclass(slots=True, frozen=True)
-class Loaded:
-    """A queued message that can be sent."""
-
-    message: QueuedMessage
-    record: Record
-    recipients: list[Recipient]
-    """All of them, by position."""
-    content: Stored
 
 
 class Attempts:
@@ -115,13 +70,12 @@ class Attempts:
         self._queue = queue
         self._transports = transports
         self._route = route
-        self._is_final = is_final
-        self._reports = reports
         self._journal = journal
-        self._advisor = advisor
-        self._added = added
         self._now = now
         self._naming = naming
+        self._conclusions = Conclusions(
+            settings, queue, is_final, reports, journal, advisor, added=added, now=now
+        )
 
     async def load(self, name: str) -> Loaded | None:
         """The message of a queue id; None when it cannot be read: it is on hold then."""
@@ -159,28 +113,38 @@ class Attempts:
         policy = policy_for(record, self._settings.retry, self._settings.report_retry)
         end, why = expires_at(policy, deadlines_of(message, record))
         if now >= end and why == "deliver_by":
-            await self._expire(loaded, positions)
+            await self._conclusions.expire(loaded, positions)
             return
         here, decided = await self._routes(loaded, envelope, site, recipients)
         given_up = False
+        transport = hop_of(site).transport
+        noted = Noted(self._queue, message.id)
         if here:
-            transport = hop_of(site).transport
-            made: dict[int, Outcome] = {}
-            try:
-                await self._send(transport, envelope, [(recipients[p], hop) for p, hop in here], loaded, made)
-            except BaseException:  # we stop: what was delivered before is delivered
-                done = [(here[index][0], outcome) for index, outcome in made.items()]
-                await _Delivered(self._queue, message.id, done, self._now()).write()
-                raise
-            outcomes = [made[index] for index in range(len(here))]
-            learnt(*learned(outcomes, site))
+            routes = [(recipients[p], hop) for p, hop in here]
+            if len(here) == 1:
+                outcomes = await self._send(transport, envelope, routes, loaded, None)
+                learnt(*learned(outcomes, site))
+            else:
+                found = self._conclusions
+                parts = Parts(
+                    lambda some: found.write_part(loaded, transport, some, now, noted),
+                    lambda some: found.write(loaded, transport, some, now, noted),
+                )
+                told = placed(parts.told, [p for p, _ in here])
+                try:
+                    outcomes = await self._send(transport, envelope, routes, loaded, told)
+                    learnt(*learned(outcomes, site))
+                    await parts.rest()
+                except BaseException:  # we stop, or have a bug: what was delivered before is delivered
+                    await parts.cut()
+                    raise
             tried = [(p, outcome) for (p, _), outcome in zip(here, outcomes, strict=True)]
             if not loaded.content.is_wanted():  # what our own doubt has ended is no try
                 tried = [(p, outcome) for p, outcome in tried if not _is_ours(outcome.reply)]
                 given_up = len(tried) < len(here)
             decided += tried
         if decided:
-            await self.conclude(loaded, hop_of(site).transport, decided, self._now() - now)
+            await self._conclusions.write(loaded, transport, decided, now, noted)
         if given_up:
             raise QueueUnavailable("another node may have taken the message over")
 
@@ -196,12 +160,9 @@ class Attempts:
             decided = [(p, Outcome(loaded.recipients[p], reply, "")) for p in positions]
             await self.conclude(loaded, "", decided)
 
-    async def conclude(
-        self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]], seconds: float = 0.0
-    ) -> None:
+    async def conclude(self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]]) -> None:
         """Write down what became of recipients, and tell the journal."""
-        self._journal.tried(loaded.message, loaded.record, [outcome for _, outcome in decided], seconds)
-        await self._conclude(loaded, transport, decided, self._now())
+        await self._conclusions.write(loaded, transport, decided, self._now())
 
     async def put_off(self, name: str, positions: Sequence[int]) -> None:
         """Put off what a bug of ours hit, as after a temporary failure; on hold when its time is over, for
@@ -246,15 +207,15 @@ class Attempts:
         envelope: Envelope,
         recipients: Sequence[tuple[Recipient, NextHop]],
         loaded: Loaded,
-        outcomes: dict[int, Outcome],
-    ) -> None:
-        """Fill `outcomes`, by place in `recipients`, domain by domain."""
+        told: Told | None,
+    ) -> list[Outcome]:
+        """Deliver next hop by next hop; `told` hears of recipients by their place here."""
         found = self._transports.get(transport)
         if found is None:
-            outcomes |= {n: Outcome(one, NO_TRANSPORT, "") for n, (one, _) in enumerate(recipients)}
-            return
+            return [Outcome(one, NO_TRANSPORT, "") for one, _ in recipients]
         attributes = loaded.record.origin.attributes if found.introduces else None
         deadline = asyncio.get_running_loop().time() + ATTEMPT
+        outcomes: dict[int, Outcome] = {}
         for group in plan(recipients):
             made = await found.deliver(
                 envelope.sent_to(group.recipients),
@@ -262,86 +223,12 @@ class Attempts:
                 Rendered(b"", loaded.content, loaded.content.is_wanted),
                 deadline,
                 attributes,
+                placed(told, group.positions),
             )
             outcomes |= zip(group.positions, made, strict=True)
-
-    async def _conclude(
-        self, loaded: Loaded, transport: str, decided: Sequence[tuple[int, Outcome]], now: float
-    ) -> None:
-        message, record = loaded.message, loaded.record
-        has_it = _Delivered(self._queue, message.id, decided, now)
-        try:
-            found, advice = decided, NOTHING_SAID
-            if any(outcome.reply.is_temporary for _, outcome in decided):
-                found, advice = await advised(
-                    self._advisor,
-                    self._about(loaded, transport, now),
-                    [(p, outcome, message.recipients[p].attempts + 1) for p, outcome in decided],
-                    has_it.write,
-                )
-            after = consequences(
-                policy_for(record, self._settings.retry, self._settings.report_retry),
-                deadlines_of(message, record),
-                [(position, message.recipients[position], outcome) for position, outcome in found],
-                now,
-                random.random,
-                is_final=self._is_final(transport),
-                advice=advice,
-            )
-            await self._settle(loaded, after, has_it, transport)
-        except BaseException:  # a report that cannot be kept, a bug, the end: no second copy for that
-            await has_it.write()
-            raise
-
-    def _about(self, loaded: Loaded, transport: str, now: float) -> About:
-        message, record = loaded.message, loaded.record
-        return About(
-            record.origin.session(),
-            record.envelope(message.sender, message.created),
-            transport,
-            message.header,
-            max(0.0, now - message.created),
-            message.id,
-        )
-
-    async def _expire(self, loaded: Loaded, positions: Sequence[int]) -> None:
-        message, record = loaded.message, loaded.record
-        policy = policy_for(record, self._settings.retry, self._settings.report_retry)
-        late = expires_at(policy, deadlines_of(message, record))[1] == "deliver_by"
-        states = [(p, message.recipients[p], loaded.recipients[p]) for p in positions]
-        self._journal.expired(message, record, [recipient for _, _, recipient in states])
-        nobody = _Delivered(self._queue, message.id, (), 0.0)
-        await self._settle(loaded, given_up(states, self._now(), late=late), nobody)
-
-    async def _settle(
-        self, loaded: Loaded, after: Consequences, has_it: _Delivered, transport: str = ""
-    ) -> None:
-        """Write down what became of recipients, together with the reports that it calls for."""
-        message, record = loaded.message, loaded.record
-        reports = []
-        if after.events:
-            tries = {state.address: state.attempts + 1 for state in message.recipients}
-            about = self._about(loaded, transport, self._now())
-            events = await reported(self._advisor, about, after.events, tries, has_it.write)
-            original = Original(
-                record.envelope(message.sender, message.created),
-                message.header,
-                loaded.content.body,
-                record.has_8bit,
-                message.created,
-                queue_id=message.id,
-            )
-            reports = self._reports.about(original, events, Vouching(record.vouching), Kind(record.kind))
-        changes = has_it.left(after.changes)
-        if changes:
-            names = await self._queue.settle(
-                message.id, changes, urgent=after.is_final or bool(reports), follow=reports
-            )
-        else:
-            names = [await self._queue.enqueue(report) for report in reports]
-        for name in names:
-            self._journal.reported(message.id, name)
-            self._added(name)
+            if told is not None and len(outcomes) < len(recipients):
+                told(list(zip(group.positions, made, strict=True)))
+        return [outcomes[place] for place in range(len(recipients))]
 
     async def _hold(self, name: str, problem: Exception) -> None:
         """Nothing can be done with it until an administrator has looked at it."""
@@ -352,37 +239,6 @@ class Attempts:
             Change(state.position, Status.HELD, reply=reply) for state in states if state.status.is_live
         ]
         await self._queue.settle(name, changes, urgent=True)
-
-
-class _Delivered:
-    """Who has the message now: written down before anybody is waited for who has a say in the rest.
-
-    If this process ended meanwhile they would get it once more.
-    """
-
-    def __init__(
-        self, queue: MailQueue, name: str, decided: Sequence[tuple[int, Outcome]], now: float
-    ) -> None:
-        self._queue = queue
-        self._name = name
-        self._decided = decided
-        self._now = now
-        self._written: set[int] = set()
-
-    async def write(self) -> None:
-        """Write it down, once."""
-        changes = [
-            delivered(position, outcome, self._now)
-            for position, outcome in self._decided
-            if outcome.reply.is_positive and position not in self._written
-        ]
-        if changes:
-            await self._queue.settle(self._name, changes, urgent=True)
-            self._written.update(change.recipient for change in changes)
-
-    def left(self, changes: Sequence[Change]) -> list[Change]:
-        """What is to be written still."""
-        return [change for change in changes if change.recipient not in self._written]
 
 
 def _is_ours(reply: Reply) -> bool:

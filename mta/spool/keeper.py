@@ -25,6 +25,7 @@ from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
 from mta.dsn.values import Event, Result
 from mta.envelope import Envelope, Recipient
+from mta.firsttry import HAS_IT_ALREADY
 from mta.handover import Parcel
 from mta.policy.verdict import Advice, Orders
 from mta.reply import Reply
@@ -36,7 +37,6 @@ from mta.spool.replies import kept_outcome, kept_text
 from mta.spool.reports import Reports, Route
 from mta.spool.stored import Tail
 from mta.spool.tries import policy_with, with_lifetime
-from mta.transaction import HAS_IT_ALREADY
 
 NOT_YET = Reply(451, "4.3.0", "the message waits for its time", "future release")
 NOT_READY = Reply(451, "4.3.0", "the queue is not ready", "no queue at the moment")

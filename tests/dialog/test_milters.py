@@ -20,7 +20,7 @@ from mailmilter.filter import (
     reply,
 )
 from mta.delivery.outcome import Outcome
-from mta.transaction import Transactions
+from mta.firsttry import FirstTries
 from tests.dialog.milters import Behaviour, Puppet, at, puppet, quiet
 from tests.dialog.queueing import MailStore
 from tests.dialog.server import Client, Server, run, serving
@@ -348,10 +348,10 @@ def test_nothing_of_a_message_is_left_after_a_fault_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a milter wanted of it is not done with the next one, about which it is asked anew."""
-    real = Transactions._deliver
+    real = FirstTries.make
     tried: list[int] = []
 
-    async def first_fails(self: Transactions, *rest: Any) -> list[Outcome]:
+    async def first_fails(self: FirstTries, *rest: Any) -> list[Outcome]:
         tried.append(1)
         if len(tried) == 1:
             raise RuntimeError("a bug")
@@ -376,5 +376,5 @@ def test_nothing_of_a_message_is_left_after_a_fault_of_ours(
             assert len(store.got("b")) == 1
             assert store.got("other") == []
 
-    monkeypatch.setattr(Transactions, "_deliver", first_fails)
+    monkeypatch.setattr(FirstTries, "make", first_fails)
     run(main)

@@ -14,7 +14,7 @@ from mailqueue.store.base import Store
 from mailqueue.store.memory import MemoryStore
 from mta.address import parse_address
 from mta.content import Content
-from mta.delivery.outcome import NextHop, Outcome, Transport
+from mta.delivery.outcome import NextHop, Outcome, Told, Transport
 from mta.dsn.decide import Kind, Options, Vouching, Why
 from mta.envelope import Envelope, Recipient
 from mta.policy.verdict import NO_ADVICE, Advice, Tried
@@ -61,6 +61,8 @@ class Hop:
     took_dsn: bool = False
     during: Callable[[], Coroutine[Any, Any, None]] | None = None
     introduces: bool = False
+    each: int = 0
+    """Recipients in one transaction, which takes `seconds`; 0 for all."""
     seen: list[Seen] = field(default_factory=list)
     under_way: int = 0
     most: int = 0
@@ -72,6 +74,7 @@ class Hop:
         content: Content,
         deadline: float,
         client: Mapping[str, str] | None = None,
+        told: Told | None = None,
     ) -> list[Outcome]:
         now = asyncio.get_running_loop().time()
         assert deadline > now
@@ -80,16 +83,22 @@ class Hop:
         self.seen.append(Seen(now, envelope, names, b"".join(content.chunks())))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
+        outcomes: list[Outcome] = []
         try:
             if self.during is not None:
                 await self.during()
-            await asyncio.sleep(self.seconds)
+            while len(outcomes) < len(recipients):
+                done = len(outcomes)
+                await asyncio.sleep(self.seconds)
+                outcomes += (
+                    Outcome(r, self.answer(r.address.text, call), "hop:25", took_dsn=self.took_dsn)
+                    for r in recipients[done : done + self.each if self.each else None]
+                )
+                if told is not None and len(outcomes) < len(recipients):
+                    told([(place, outcomes[place]) for place in range(done, len(outcomes))])
         finally:
             self.under_way -= 1
-        return [
-            Outcome(r, self.answer(r.address.text, call), "hop:25", took_dsn=self.took_dsn)
-            for r in recipients
-        ]
+        return outcomes
 
     async def close(self) -> None:
         return

@@ -11,12 +11,12 @@ from mta.address import parse_address
 from mta.delivery.fold import fold
 from mta.delivery.outcome import Outcome
 from mta.envelope import Envelope, Recipient
+from mta.firsttry import HAS_IT_ALREADY
 from mta.handover import Completed
 from mta.journal import LogJournal
 from mta.log import Logger
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
-from mta.transaction import HAS_IT_ALREADY
 
 
 class Lines:

@@ -17,6 +17,7 @@ from mta.content import MEMORY_LIMIT, MessageBuffer
 from mta.delivery.outcome import Outcome
 from mta.dsn.decide import Options, Vouching, Why
 from mta.envelope import DeliverBy, Envelope, Recipient
+from mta.firsttry import HAS_IT_ALREADY
 from mta.handover import Parcel
 from mta.reply import Reply
 from mta.session import Session
@@ -24,7 +25,6 @@ from mta.spool.advice import Advisor
 from mta.spool.keeper import NOT_YET, Keeper, KeepSettings, header_block
 from mta.spool.record import decode_record
 from mta.spool.reports import Reports, ReportSettings
-from mta.transaction import HAS_IT_ALREADY
 from sieve_ext.message import Message
 from tests.simulation.loop import run
 from tests.simulation.queues import LoopClock, open_queue
