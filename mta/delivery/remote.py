@@ -35,6 +35,7 @@ from mta.net.dial import BadAddresses, Source
 from mta.net.outbound import Timeouts
 from mta.net.pool import PoolLimits
 from mta.reply import Reply
+from mta.smtp.relaying import CANNOT
 
 MAX_HOSTS_TRIED = 5
 """Hosts that one delivery may reach and lose again: more would be a waste of everybody's time."""
@@ -223,7 +224,8 @@ class RemoteTransport:
                 return outcomes
             again = await other.deliver(envelope, recipients, content, deadline, told=told)
         for index, outcome in zip(left, again, strict=True):
-            outcomes[index] = outcome
+            if not _is_our_refusal(outcome.reply):
+                outcomes[index] = outcome
         return outcomes
 
     def _key(self, way: Way, domain: str, wishes: Wishes) -> DestinationKey:
@@ -245,3 +247,8 @@ class RemoteTransport:
 def _is_unreached(outcome: Outcome) -> bool:
     """True when no server has said anything about a recipient, and none may have the message."""
     return outcome.reply.is_temporary and bool(outcome.reply.cause) and not outcome.sent
+
+
+def _is_our_refusal(reply: Reply) -> bool:
+    """True when it is we who say that a fallback will never do: mail waits for its own way then."""
+    return reply.is_permanent and (bool(reply.cause) or reply in CANNOT)

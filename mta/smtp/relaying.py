@@ -36,6 +36,20 @@ NEEDS_UTF8_RECIPIENT = Reply(553, "5.6.7", "The next server does not accept non-
 NEEDS_TLS = Reply(550, "5.7.30", "The next server does not support REQUIRETLS")
 NEEDS_DELIVER_BY = Reply(554, "5.3.3", "The next server does not support the DELIVERBY that was asked for")
 UNSENDABLE = Reply(553, "5.1.3", "The address cannot be sent to the next server")
+CANNOT = frozenset(
+    (
+        TOO_LARGE,
+        NEEDS_BINARY,
+        NEEDS_8BIT,
+        NEEDS_UTF8_HEADER,
+        NEEDS_UTF8_SENDER,
+        NEEDS_UTF8_RECIPIENT,
+        NEEDS_TLS,
+        NEEDS_DELIVER_BY,
+        UNSENDABLE,
+    )
+)
+"""What we say for a server that lacks something: it was not asked, and another one may have it."""
 
 
 # Looked up for each message; a global is cheaper than an attribute of an Enum.

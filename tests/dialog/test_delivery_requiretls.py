@@ -59,20 +59,21 @@ class Proving:
         assert result.failure is None
 
 
-async def host(w: World, number: int, offers: tuple[str, ...]) -> ScriptedServer:
+async def host(w: World, number: int, offers: tuple[str, ...], **answers: str) -> ScriptedServer:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.issue_cert(f"mx{number}.test").configure_cert(context)
-    script = Script(lmtp=False, offers=offers, tls=context)
+    script = Script(answers=answers, lmtp=False, offers=offers, tls=context)
     return await w.server(f"mx{number}.test", f"127.0.2.{number}", script)
 
 
-async def send(to: RemoteTransport, require_tls: bool = True) -> Outcome:
+async def send(to: RemoteTransport, require_tls: bool = True, route: str = "") -> Outcome:
     message = MessageBuffer()
     message.append(SMALL)
     try:
         envelope = Envelope(parse_address("s@y.test"), require_tls=require_tls)
         deadline = asyncio.get_running_loop().time() + 10
-        (outcome,) = await to.deliver(envelope, [Recipient(parse_address("a@d.test"))], message, deadline)
+        recipient = Recipient(parse_address("a@d.test"), route=route)
+        (outcome,) = await to.deliver(envelope, [recipient], message, deadline)
         return outcome
     finally:
         message.close()
@@ -122,6 +123,25 @@ def test_no_host_offers_it(backup: str, expected: str) -> None:
             else:
                 await host(w, 2, ALL[:2])
             outcome = await send(w.transport(Proving(*(["mx2.test"] if backup == "unproven" else []))))
+            assert f"{outcome.reply.code} {outcome.reply.enhanced}" == expected
+
+    run(main())
+
+
+@pytest.mark.parametrize("gateway", ["lacks it", "has no address", "refuses"])
+def test_a_fallback_that_will_not_do_returns_nothing(gateway: str) -> None:
+    """The way of the domain itself is only closed for now; what a server says of the mail counts."""
+
+    async def main() -> None:
+        async with world() as w:
+            w.domain("d.test", "10 mx1.test")
+            w.dead("mx1.test", "127.0.2.1")
+            if gateway == "lacks it":
+                await host(w, 2, ALL[:2])
+            elif gateway == "refuses":
+                await host(w, 2, ALL, RCPT="550 5.1.1 no such user")
+            outcome = await send(w.transport(Proving()), route=f"mx;fallback=smtp:[mx2.test]:{w.port}")
+            expected = "550 5.1.1" if gateway == "refuses" else "451 4.4.1"
             assert f"{outcome.reply.code} {outcome.reply.enhanced}" == expected
 
     run(main())
