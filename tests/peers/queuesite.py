@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mta.admin.client import NotRunning
 from mta.mailq.rows import QueueRow
@@ -14,6 +15,7 @@ from mta.spool.remote import QueueProblem, RemoteQueue
 from tests.dialog.backend import ScriptedStore
 from tests.peers.load import Books, copies
 from tests.peers.running import PATIENCE, children_of, until
+from tests.peers.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS
 from tests.peers.site import Site
 
 QUICK = 'retry = ["1s"]\n'
@@ -21,6 +23,22 @@ QUICK = 'retry = ["1s"]\n'
 NEVER = 'takeover = "1h"\n'
 """Whoever waited for the silence of another process would wait too long for any test."""
 SHORT = 'takeover = "3s"\n'
+BUCKET = "queue"
+
+
+def bucket(folder: Path, weed: SeaweedFS, space: str, more: str = "") -> str:
+    """The section of a store `shared`: a place of its own in the bucket `BUCKET`."""
+    secret = folder / "secret"
+    secret.write_text(SECRET_KEY + "\n")
+    secret.chmod(0o600)
+    return f"""[queue_stores.shared]
+url = "s3://{BUCKET}/{space}"
+endpoints = ["{weed.endpoint}"]
+region = "us-east-1"
+access_key = "{ACCESS_KEY}"
+secret_file = "{secret}"
+allow_http = true
+{more}"""
 
 
 def rows(server: Site, *words: str) -> list[QueueRow]:

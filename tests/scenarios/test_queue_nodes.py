@@ -13,14 +13,13 @@ import pytest
 
 from tests.dialog.backend import ScriptedStore
 from tests.peers.load import Load, copies, run, sink_backend, sinking
-from tests.peers.queuesite import QUICK, SHORT, balance, drained, flush, kill_all, waiting
+from tests.peers.queuesite import BUCKET, QUICK, SHORT, balance, bucket, drained, flush, kill_all, waiting
 from tests.peers.running import children_of, until
-from tests.peers.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS, running_seaweedfs
+from tests.peers.seaweedfs import SeaweedFS, running_seaweedfs
 from tests.peers.site import Site, site
 
 pytestmark = pytest.mark.scenario
 
-BUCKET = "queue"
 CONNECTIONS = 10
 """Of a node to the back end, at most."""
 
@@ -30,21 +29,6 @@ def weed() -> Iterator[SeaweedFS]:
     with running_seaweedfs() as server:
         server.make_bucket(BUCKET)
         yield server
-
-
-def bucket(folder: Path, weed: SeaweedFS, space: str, more: str = "") -> str:
-    """A place of its own in the bucket."""
-    secret = folder / "secret"
-    secret.write_text(SECRET_KEY + "\n")
-    secret.chmod(0o600)
-    return f"""[queue_stores.shared]
-url = "s3://{BUCKET}/{space}"
-endpoints = ["{weed.endpoint}"]
-region = "us-east-1"
-access_key = "{ACCESS_KEY}"
-secret_file = "{secret}"
-allow_http = true
-{more}"""
 
 
 @pytest.fixture(params=["folder", "bucket"])
