@@ -255,7 +255,7 @@ def _queue_stores(config: Config, files: FileCheck) -> None:
 
 def _accounts(config: Config, files: FileCheck) -> None:
     by_domain = any(domain.recipients.kind == "users" for domain in config.domains.values())
-    if config.auth.backend == "users" or by_domain:
+    if config.auth.backend == "users" or by_domain or config.store.enabled:  # the store's mailboxes
         files.read(
             ("auth", "users_file"), config.auth.users_file, secret=True, limit=0,
             help="" if os.path.exists(config.auth.users_file) else "`tamis user add` makes it",
