@@ -354,6 +354,9 @@ class World:
         if any(m.process is not None and m.queue is None and not m.draining for m in self.machines):
             return False
         for machine in self.machines:
+            if machine.process is not None and machine.process.stopped:
+                machine.process.stopped = False  # a strike on a request hit after the others had ended
+                return False
             if machine.draining and machine.queue is None:
                 machine.kill()
                 machine.boot()

@@ -14,8 +14,9 @@ hold together is the union. Where two writers may meet, at leases and retired ma
   a message that its client was told to send again.)
 * With fewer stores within reach and no entry nothing is sealed: `StoreUnavailable`, and the dead log waits.
 
-Reading needs no more: what fewer than m - (copies - p) + 1 shared stores deny may still be there, so that is
-`StoreUnavailable` too, never `MissingKey`.
+A seal that is read needs no more: it counts when m - (copies - p) + 1 shared stores have it or nothing. An object
+that is wanted is missing when all stores deny it, else `StoreUnavailable`: what a sealer has seen and taken over
+may be on fewer stores than was acknowledged.
 
 `lossy` allows one copy, or none on a shared store: what only a lost machine had is lost, and a node that did
 not write a log cannot seal it, as the stores it sees do not prove anything. It is never the default.
@@ -199,7 +200,8 @@ class Replicated:
         await self._authority.put(key, data)
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Octets of an object, from the first store that has it, private ones first. Raises MissingKey."""
+        """Octets of an object, from the first store that has it, private ones first. Raises MissingKey when
+        all deny it."""
         if not _is_copied(check_key(key)):
             return await self._authority.get(key, start, end)
         failures: list[StoreError] = []
@@ -227,7 +229,7 @@ class Replicated:
                 # Another store may have an entry there, and that would count.
                 seal = found
                 denials += index in self._shared
-        if denials < self._needed or (self._alone and failures):
+        if denials < self._needed or (failures and (seal is None or self._alone)):
             raise self._combined(f"reading {key}", failures)
         if seal is None:
             raise MissingKey(self.name, f"reading {key}: there is none")
