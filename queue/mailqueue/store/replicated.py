@@ -14,9 +14,9 @@ hold together is the union. Where two writers may meet, at leases and retired ma
   a message that its client was told to send again.)
 * With fewer stores within reach and no entry nothing is sealed: `StoreUnavailable`, and the dead log waits.
 
-A seal that is read needs no more: it counts when m - (copies - p) + 1 shared stores have it or nothing. An object
-that is wanted is missing when all stores deny it, else `StoreUnavailable`: what a sealer has seen and taken over
-may be on fewer stores than was acknowledged.
+A seal that is read needs no more: it counts when m - (copies - p) + 1 shared stores have it or nothing. An
+object that is wanted is missing when all stores deny it, else `StoreUnavailable`: what a sealer has seen and
+taken over may be on fewer stores than was acknowledged.
 
 `lossy` allows one copy, or none on a shared store: what only a lost machine had is lost, and a node that did
 not write a log cannot seal it, as the stores it sees do not prove anything. It is never the default.
