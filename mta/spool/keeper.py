@@ -173,6 +173,8 @@ class Keeper:
         if not failed:
             return parcel, {}
         found, advice = await advised(self._advisor, self._about(parcel, failed[0][1]), failed)
+        if all(one is outcome for (_, one), (_, outcome, _) in zip(found, failed, strict=True)):
+            return parcel, advice
         known = dict(found)
         return replace(parcel, outcomes=[known.get(p, one) for p, one in enumerate(outcomes)]), advice
 
@@ -324,6 +326,8 @@ class Keeper:
             # The client's server hears of the refusals in our answer: nobody else may be written to.
             events = [event for event in events if event.result is not Result.FAILED]
             refused = False
+        if not events:
+            return refused
         about = self._about(parcel, outcomes[0])
         count = len(events)
         events = await reported(self._advisor, about, events, {})
