@@ -56,7 +56,6 @@ def build_queue(
         added=service.added,
         now=time.time,
         late=service.late,
-        kept=journal.kept,
     )
     return service, keeper
 

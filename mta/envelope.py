@@ -61,6 +61,9 @@ class Recipient:
     """An alias of ours leads here: the client needs no right to relay."""
     sender: Address | None = None
     """The sender that the next hop is told for this recipient; None for that of the message."""
+    owners: tuple[Address, ...] = ()
+    """Who hears what becomes of it: those behind `sender`, which owns the alias that leads here. Empty: the
+    sender of the message."""
     heard: Address | None = None
     """The address whose own scripts have been asked about the message; None before."""
     is_copy: bool = False
@@ -113,4 +116,11 @@ class Envelope:
     def sent_to(self, recipients: Sequence[Recipient]) -> Envelope:
         """The envelope as a next hop is told it for recipients that have the same sender."""
         sender = recipients[0].sender
-        return self if sender is None else replace(self, sender=sender)
+        if sender is None:
+            return self
+        return self.owned_by(sender) if recipients[0].owners else replace(self, sender=sender)
+
+    def owned_by(self, owner: Address) -> Envelope:
+        """The envelope for members of an alias with an owner: what the sender wants to be told stays behind
+        (RFC 3461 section 5.2.7.1)."""
+        return replace(self, sender=owner, ret=None, envid=None)

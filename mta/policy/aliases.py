@@ -12,6 +12,11 @@ A value has one or more addresses:
 Each is looked for in turn. An address that leads to itself is the mailbox of that name. One that leads back
 to an address before it is a loop. Limits: `DEPTH_MOST`, `ADDRESSES_MOST`. Pipes, files and lists of files,
 which /etc/aliases may have elsewhere, are refused with their name.
+
+An alias of ours has an owner where the tables know owner-NAME beside NAME: whoever is behind the alias is
+sent its mail from that address, as sendmail and Postfix do it (aliases(5)), so that reports go there. Of
+aliases in a row the last one that has an owner counts. Neither owner-NAME itself nor @domain has one. Our own
+reports are not looked up again, so who is behind owner-NAME is found out with it (`OWNERS_MOST`).
 """
 
 from __future__ import annotations
@@ -22,10 +27,13 @@ from dataclasses import dataclass
 from mta.address import Address, AddressError, domain_key, parse_address, quote_local, split_subaddress
 from mta.reply import Reply
 
+OWNER = "owner-"
 DEPTH_MOST = 20
 """Aliases that may lead to each other in a row."""
 ADDRESSES_MOST = 1000
 """Addresses that may be looked for on the way from one recipient to all who get its mail."""
+OWNERS_MOST = 10
+"""Addresses behind the owner of an alias that get a report of ours; the others get none."""
 
 LOOP = Reply(451, "4.4.6", "the aliases of this address lead in a circle, try again later")
 NOT_IN_ORDER = Reply(451, "4.3.5", "the aliases of this address are not in order, try again later")
@@ -55,6 +63,29 @@ class Target:
     """With its domain, or "user", or "@domain"."""
     is_final: bool = False
     """It stood behind a backslash."""
+
+
+@dataclass(slots=True, frozen=True)
+class Owner:
+    """Who owns an alias."""
+
+    address: Address
+    """owner-NAME: the sender for its members."""
+    people: tuple[Address, ...]
+    """Who is behind that."""
+
+
+@dataclass(slots=True, frozen=True)
+class Member:
+    """Somebody who gets the mail of an alias."""
+
+    address: Address
+    owner: Owner | None = None
+    """Of the alias that leads here; None when nobody owns it."""
+
+    def __str__(self) -> str:
+        """The address."""
+        return str(self.address)
 
 
 def read_targets(value: str) -> list[Target]:
@@ -147,6 +178,8 @@ class _Step:
     is_final: bool = False
     before: _Step | None = None
     depth: int = 0
+    owner: Owner | None = None
+    """Of the aliases on the way here."""
 
     def leads_back(self, key: str) -> bool:
         """Whether an address before this one has the key."""
@@ -163,13 +196,13 @@ class _Step:
 
 
 def expand(
-    start: Address, delimiters_of: DelimitersOf, *, keep_extension: bool = True
-) -> Generator[str, str | None, tuple[Address, ...] | None]:
+    start: Address, delimiters_of: DelimitersOf, *, keep_extension: bool = True, owners: bool = True
+) -> Generator[str, str | None, tuple[Member, ...] | None]:
     """Who gets the mail of `start`; None when no table has it. Yields keys, is sent values.
 
-    Raises AliasError.
+    `owners` says that those of aliases are wanted. Raises AliasError.
     """
-    found: dict[tuple[str, str], Address] = {}
+    found: dict[tuple[str, str], Member] = {}
     seen = {start.key}
     waiting = [_Step(start)]
     is_alias = False
@@ -180,7 +213,7 @@ def expand(
         if not step.is_final:
             entry = yield from _look(address, delimiters)
         if entry is None:
-            found.setdefault((address.local, address.domain), address)
+            found.setdefault((address.local, address.domain), Member(address, step.owner))
             continue
         is_alias = True
         value, key, extension = entry
@@ -191,10 +224,13 @@ def expand(
             targets = read_targets(value)
         except AliasError as error:
             raise AliasError(f"{key}: {error}") from None
+        owner = step.owner
+        if owners and delimiters is not None:
+            owner = (yield from _owner(key, address.domain, delimiters_of)) or owner
         for target in targets:
             led = _address(target, address, extension if keep_extension else "", delimiters_of, key)
             if led.key in (address.key, key):  # it leads to itself
-                found.setdefault((led.local, led.domain), led)
+                found.setdefault((led.local, led.domain), Member(led, owner))
                 continue
             if step.leads_back(led.key):
                 raise AliasLoop(f"aliases lead in a circle: {step.way()} -> {led}")
@@ -203,13 +239,34 @@ def expand(
             seen.add(led.key)
             if len(seen) > ADDRESSES_MOST:
                 raise AliasError(f"{start} leads to more than {ADDRESSES_MOST} addresses")
-            steps.append(_Step(led, target.is_final, step, step.depth + 1))
+            steps.append(_Step(led, target.is_final, step, step.depth + 1, owner))
         waiting += reversed(steps)
     if not is_alias:
         return None
-    for address in found.values():
-        _check_way(start, address, delimiters_of)
+    for member in found.values():
+        _check_way(start, member.address, delimiters_of)
     return tuple(found.values())
+
+
+def _owner(key: str, domain: str, delimiters_of: DelimitersOf) -> Generator[str, str | None, Owner | None]:
+    """Who owns the alias with this key in a domain of ours; None when the tables know nobody."""
+    local = key.removesuffix(f"@{domain}")
+    if not local or local.startswith(OWNER):
+        return None
+    owner = OWNER + local
+    try:
+        address = parse_address(f"{quote_local(owner)}@{domain}").to_ascii()
+    except AddressError:  # too long
+        return None
+    for one in (f"{owner}@{domain}", owner):
+        if (yield one) is not None:
+            try:
+                found = yield from expand(address, delimiters_of, owners=False)
+            except AliasError:  # whoever writes to it hears of that
+                found = None
+            people = tuple(member.address for member in found[:OWNERS_MOST]) if found else (address,)
+            return Owner(address, people)
+    return None
 
 
 def _look(

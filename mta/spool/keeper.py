@@ -23,15 +23,14 @@ from mta.content import MEMORY_LIMIT, MessageBuffer, SpillError
 from mta.delivery.outcome import NextHop, Outcome
 from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
-from mta.dsn.values import Event, Result
 from mta.envelope import Envelope, Recipient
-from mta.firsttry import HAS_IT_ALREADY
 from mta.handover import Parcel
 from mta.policy.verdict import Advice, Orders
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool.advice import About, Advisor, advised, reported
 from mta.spool.hops import site_of
+from mta.spool.owed import accepted, events_of, tells_of_refusals
 from mta.spool.record import encode_recipient, encode_record, make_record
 from mta.spool.replies import kept_outcome, kept_text
 from mta.spool.reports import Reports, Route
@@ -71,10 +70,9 @@ class Keeper:
         added: Callable[[str], None],
         now: Callable[[], float],
         late: Callable[[str, int, Outcome], None] = lambda name, position, outcome: None,
-        kept: Callable[[str, float, Sequence[Outcome]], None] = lambda name, at, outcomes: None,
     ) -> None:
-        """`queue` gives the queue, None while there is none; `added` is told of each new one, `kept` of it
-        and its first try, `late` of answers about recipients of a message that came after it was queued.
+        """`queue` gives the queue, None while there is none; `added` is told of each new message, `late` of
+        answers about recipients of a message that came after it was queued.
 
         `is_trusted` tells whether a client address is in a trusted network, `is_final` whether a transport
         leads to a mail store rather than to another relay.
@@ -88,7 +86,6 @@ class Keeper:
         self._advisor = advisor
         self._added = added
         self._late = late
-        self._kept = kept
         self._now = now
 
     def postpones(self, envelope: Envelope) -> Reply | None:
@@ -136,7 +133,7 @@ class Keeper:
         if queue is None or not any(outcome.reply.is_positive for outcome in outcomes):
             return outcomes, False
         try:
-            reported = await self._report(queue, parcel, outcomes, vouching)
+            outcomes, reported = await self._report(queue, parcel, outcomes, vouching)
         except Exception as error:  # noqa: BLE001 - a bug: what is delivered and kept must not come again
             context = {"message": "a report could not be written", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
@@ -175,8 +172,6 @@ class Keeper:
         if not failed:
             return parcel, {}
         found, advice = await advised(self._advisor, self._about(parcel, failed[0][1]), failed)
-        if all(one is outcome for (_, one), (_, outcome, _) in zip(found, failed, strict=True)):
-            return parcel, advice
         known = dict(found)
         return replace(parcel, outcomes=[known.get(p, one) for p, one in enumerate(outcomes)]), advice
 
@@ -232,7 +227,6 @@ class Keeper:
         except (QueueError, SpillError) as error:
             return Reply(451, "4.3.0", "the queue cannot keep the message", str(error))
         self._added(name)
-        self._kept(name, new.created or 0.0, [one for one in parcel.outcomes if one.reply is not NOT_YET])
         return name
 
     def _message(self, parcel: Parcel, vouching: Vouching, advice: Mapping[int, Advice]) -> NewMessage:
@@ -298,46 +292,16 @@ class Keeper:
         return QueuedRecipient(address, site, Status.DEFERRED, step.at, 1, kept_outcome(outcome), now, data)
 
     async def _report(
-        self, queue: MailQueue, parcel: Parcel, outcomes: Sequence[Outcome], vouching: Vouching
-    ) -> bool:
-        """Queue what is owed about recipients that are settled; True when refusals are reported."""
-        events = []
-        refused = False
+        self, queue: MailQueue, parcel: Parcel, outcomes: list[Outcome], vouching: Vouching
+    ) -> tuple[list[Outcome], bool]:
+        """Queue what is owed about recipients that are settled; the outcomes after it, and whether the sender
+        hears of refusals."""
         now = self._now()
-        for outcome in outcomes:
-            reply = outcome.reply
-            if outcome.queue_id or reply is HAS_IT_ALREADY:
-                continue
-            if reply.is_positive:
-                hop = self._route(parcel.session, parcel.envelope, outcome.recipient)
-                final = isinstance(hop, NextHop) and self._is_final(hop.transport)
-                result = Result.DELIVERED if final else Result.RELAYED
-            elif parcel.per_recipient:
-                continue
-            else:
-                refused = True
-                result = Result.FAILED
-            events.append(
-                Event(
-                    outcome.recipient, result, reply, outcome.peer, self._now(), next_hop_dsn=outcome.took_dsn
-                )
-            )
-        events += [
-            Event(alias, Result.EXPANDED) for alias in parcel.expanded if _reaches_some(alias, outcomes)
-        ]
-        if refused and vouching is Vouching.NOBODY:
-            # The client's server hears of the refusals in our answer: nobody else may be written to.
-            events = [event for event in events if event.result is not Result.FAILED]
-            refused = False
-        if not events:
-            return refused
+        events = events_of(parcel, outcomes, vouching, self._ends_with, now)
         about = self._about(parcel, outcomes[0])
-        count = len(events)
         events = await reported(self._advisor, about, events, {})
-        if len(events) < count:
-            refused = refused and any(event.result is Result.FAILED for event in events)
         if not events:
-            return refused
+            return outcomes, False
         offset = parcel.message.body_offset
         original = Original(
             parcel.envelope,
@@ -351,8 +315,12 @@ class Keeper:
             for report in self._reports.about(original, events, vouching, Kind.MESSAGE):
                 self._added(await queue.enqueue(report))
         except (QueueError, SpillError):
-            return False  # the answer names them instead
-        return refused
+            return outcomes, False  # the answer names them instead
+        return accepted(outcomes, events), tells_of_refusals(events)
+
+    def _ends_with(self, parcel: Parcel, recipient: Recipient) -> bool:
+        hop = self._route(parcel.session, parcel.envelope, recipient)
+        return isinstance(hop, NextHop) and self._is_final(hop.transport)
 
 
 def header_block(prefix: bytes, content: MessageBuffer, offset: int, *, has_end: bool) -> bytes:
@@ -362,14 +330,6 @@ def header_block(prefix: bytes, content: MessageBuffer, offset: int, *, has_end:
     # No empty line was there to end the header: what follows it, if anything, stays the body.
     header = prefix + content.head[:offset]
     return header + (b"\r\n" if header.endswith(b"\r\n") else b"\r\n\r\n")
-
-
-def _reaches_some(alias: Recipient, outcomes: Sequence[Outcome]) -> bool:
-    """The sender of a message for an alias wants to know, and somebody behind it gets or got the message."""
-    if alias.notify is None or "SUCCESS" not in alias.notify:
-        return False
-    members = {one.address.key for one in alias.members}
-    return any(one.reply.is_positive and one.recipient.address.key in members for one in outcomes)
 
 
 def _kept(outcome: Outcome, name: str) -> Outcome:

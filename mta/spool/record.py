@@ -91,6 +91,8 @@ class _Wishes(msgspec.Struct, omit_defaults=True):
     """The transport that a policy has chosen."""
     sender: str | None = None
     """The sender that its next hop is told, if it is not that of the message."""
+    owners: list[str] = []
+    """Who reports about it go to, if not to the sender of the message."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -180,7 +182,8 @@ def encode_recipient(recipient: Recipient) -> bytes:
     notify = None if recipient.notify is None else sorted(recipient.notify)
     original = recipient.original
     kept = None if original is None else (original.address_type, original.address)
-    return _encode(_Wishes(notify, kept, recipient.route, None if sender is None else sender.text))
+    told = None if sender is None else sender.text
+    return _encode(_Wishes(notify, kept, recipient.route, told, [one.text for one in recipient.owners]))
 
 
 def decode_recipient(address: str, octets: bytes) -> Recipient:
@@ -195,6 +198,7 @@ def decode_recipient(address: str, octets: bytes) -> Recipient:
         recipient.original = None if wishes.original is None else OriginalRecipient(*wishes.original)
         recipient.route = wishes.route
         recipient.sender = None if wishes.sender is None else _address(wishes.sender)
+        recipient.owners = tuple(map(_address, wishes.owners))
     return recipient
 
 

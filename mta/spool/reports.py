@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mailqueue.model import NewMessage, QueuedRecipient, Status
 from mailqueue.store.base import Blob
@@ -66,15 +66,39 @@ class Reports:
     def about(
         self, original: Original, events: Sequence[Event], vouching: Vouching, kind: Kind
     ) -> list[NewMessage]:
-        """The reports that `events` of one message call for, not yet in the queue."""
+        """The reports that `events` of one message call for, not yet in the queue.
+
+        Those about members of an alias with an owner go to who is behind the owner: an address of ours, for
+        which nobody has to vouch.
+        """
+        owned: dict[tuple[Address, ...], list[Event]] = {}
+        for event in events:
+            owned.setdefault(event.recipient.owners, []).append(event)
+        reports: list[NewMessage] = []
+        for owners, some in owned.items():
+            if owners:
+                sender = some[0].recipient.sender or owners[0]
+                about = replace(original, envelope=original.envelope.owned_by(sender))
+                reports += self._about(about, some, Vouching.NETWORK, kind, owners)
+            else:
+                reports += self._about(original, some, vouching, kind, (original.envelope.sender,))
+        return reports
+
+    def _about(
+        self,
+        original: Original,
+        events: Sequence[Event],
+        vouching: Vouching,
+        kind: Kind,
+        owners: Sequence[Address],
+    ) -> list[NewMessage]:
         settings = self._settings
         owed = sort_out(original.envelope, events, vouching, kind, settings.options)
         for why in owed.reasons:
             self._count(why)
         reports: list[NewMessage] = []
         if owed.to_sender:
-            sender = original.envelope.sender
-            reports.append(self._report(original, owed.to_sender, sender, Kind.REPORT))
+            reports += [self._report(original, owed.to_sender, one, Kind.REPORT) for one in owners]
         if owed.to_postmaster:
             reports.append(self._report(original, owed.to_postmaster, settings.postmaster, Kind.NOTICE))
         return reports

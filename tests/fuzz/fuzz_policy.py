@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 
 from mta.address import Address, AddressError, parse_address
-from mta.policy.aliases import AliasError, expand, read_targets
+from mta.policy.aliases import OWNERS_MOST, AliasError, Member, expand, read_targets
 from mta.policy.sieve.facts import STAGES
 from mta.policy.srs import Srs, SrsError, SrsSettings
 from mta.policytest.answers import TestTable
@@ -54,10 +54,12 @@ def _aliases(text: str) -> None:
         except AddressError:
             continue
         found = _expanded(start, table)
-        assert len(found) == len({one.text for one in found})
+        assert len(found) == len({one.address.text for one in found})
+        for one in found:
+            assert one.owner is None or 0 < len(one.owner.people) <= OWNERS_MOST
 
 
-def _expanded(start: Address, table: dict[str, str]) -> tuple[Address, ...]:
+def _expanded(start: Address, table: dict[str, str]) -> tuple[Member, ...]:
     """Who is behind an address; nobody when the aliases are not in order."""
     going = expand(start, DOMAINS.get)
     try:

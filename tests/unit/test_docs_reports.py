@@ -56,6 +56,7 @@ ROWS = {
     "in the mailbox": Event(Recipient(SENDER), Result.DELIVERED),
     "passed on to a server that offers DSN": Event(Recipient(SENDER), Result.RELAYED, next_hop_dsn=True),
     "passed on to a server without DSN": Event(Recipient(SENDER), Result.RELAYED),
+    "given to the members of a list that has an owner": Event(Recipient(SENDER), Result.DELIVERED),
     "replaced by several recipients": Event(Recipient(SENDER), Result.EXPANDED),
     "time of `BY` over, mode `R`": Event(Recipient(SENDER), Result.LATE),
     "time of `BY` over, mode `N`": Event(Recipient(SENDER), Result.LATE),

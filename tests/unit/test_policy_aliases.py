@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.address import Address, parse_address
+from mta.address import parse_address
 from mta.policy.aliases import (
     ADDRESSES_MOST,
     DEPTH_MOST,
+    OWNERS_MOST,
     AliasError,
     AliasLoop,
+    Member,
     expand,
     read_targets,
 )
@@ -28,7 +30,7 @@ def expanded(start: str, entries: dict[str, str], *, keep: bool = True) -> list[
 
 def look(
     start: str, entries: dict[str, str], *, keep: bool = True
-) -> tuple[tuple[Address, ...] | None, list[str]]:
+) -> tuple[tuple[Member, ...] | None, list[str]]:
     """The same with the keys that were asked for."""
     going = expand(parse_address(start), OURS.get, keep_extension=keep)
     asked = []
@@ -85,6 +87,95 @@ def test_extension_is_dropped() -> None:
 def test_order_of_keys() -> None:
     assert look("X+e@a.test", {})[1] == ["x+e@a.test", "x@a.test", "x+e", "x", "@a.test"]
     assert look("x@far.test", {})[1] == ["x@far.test", "@far.test"]
+
+
+def owned(start: str, entries: dict[str, str]) -> dict[str, str]:
+    """Who gets the mail of `start` from whom, and who hears of it behind that: "sender > people"."""
+    found = look(start, entries)[0]
+    assert found is not None
+    return {
+        str(one): "" if one.owner is None else f"{one.owner.address} > {' '.join(map(str, one.owner.people))}"
+        for one in found
+    }
+
+
+OWNED = "owner-x@a.test > o@a.test"
+
+
+@pytest.mark.parametrize(
+    ("start", "entries", "wanted"),
+    [
+        ("x@a.test", {"x": "y, z@far.test"}, {"y@a.test": "", "z@far.test": ""}),
+        ("x@a.test", {"x": "y, z@far.test", "owner-x": "o"}, {"y@a.test": OWNED, "z@far.test": OWNED}),
+        ("X@A.test", {"x": "y", "owner-x@a.test": "o@b.test"}, {"y@a.test": "owner-x@a.test > o@b.test"}),
+        ("x@a.test", {"x@a.test": "y", "owner-x": "o"}, {"y@a.test": OWNED}),
+        ("x@a.test", {"x": "y", "owner-x@a.test": "o", "owner-x": "no"}, {"y@a.test": OWNED}),
+        ("x@a.test", {"x": "x, y", "owner-x": "o"}, {"x@a.test": OWNED, "y@a.test": OWNED}),
+        ("x+e@a.test", {"x": "y", "owner-x": "o"}, {"y+e@a.test": OWNED}),
+        (
+            "x-e@minus.test",
+            {"x": "y", "owner-x": "o"},
+            {"y-e@minus.test": "owner-x@minus.test > o@minus.test"},
+        ),
+        # aliases in a row
+        ("x@a.test", {"x": "y, u", "y": "z", "owner-x": "o"}, {"z@a.test": OWNED, "u@a.test": OWNED}),
+        (
+            "x@a.test",
+            {"x": "y, u", "y": "z", "owner-y": "p", "owner-x": "o"},
+            {"z@a.test": "owner-y@a.test > p@a.test", "u@a.test": OWNED},
+        ),
+        (
+            "x@a.test",
+            {"x": "y, u", "y": "z", "owner-y": "p"},
+            {"z@a.test": "owner-y@a.test > p@a.test", "u@a.test": ""},
+        ),
+        # who is behind the owner
+        (
+            "x@a.test",
+            {"x": "y", "owner-x": "o", "o": "p, q@far.test"},
+            {"y@a.test": "owner-x@a.test > p@a.test q@far.test"},
+        ),
+        ("x@a.test", {"x": "y", "owner-x": "owner-x"}, {"y@a.test": "owner-x@a.test > owner-x@a.test"}),
+        ("x@a.test", {"x": "y", "owner-x": "x"}, {"y@a.test": "owner-x@a.test > y@a.test"}),
+        (
+            "x@a.test",
+            {"x": "y", "owner-x": "o", "o": "owner-x"},
+            {"y@a.test": "owner-x@a.test > owner-x@a.test"},
+        ),
+        ("x@a.test", {"x": "y", "owner-x": "|prog"}, {"y@a.test": "owner-x@a.test > owner-x@a.test"}),
+        ("x@a.test", {"x": "y", "owner-x": "o", "owner-o": "p"}, {"y@a.test": OWNED}),
+        # who has none
+        ("owner-x@a.test", {"x": "y", "owner-x": "o", "owner-owner-x": "p"}, {"o@a.test": ""}),
+        (
+            "u@a.test",
+            {"@a.test": "all", "owner-": "o", "owner-u": "o", "owner-@a.test": "o"},
+            {"all@a.test": ""},
+        ),
+        ("x@far.test", {"x@far.test": "y@a.test", "owner-x@far.test": "o"}, {"y@a.test": ""}),
+        ("x@a.test", {"x": "y", "@a.test": "all"}, {"all@a.test": ""}),
+        (
+            '"two words"@a.test',
+            {"two words": "y", "owner-two words": "o"},
+            {"y@a.test": '"owner-two words"@a.test > o@a.test'},
+        ),
+    ],
+)
+def test_owners(start: str, entries: dict[str, str], wanted: dict[str, str]) -> None:
+    assert owned(start, entries) == wanted
+
+
+def test_many_owners_and_none_with_a_name_that_is_too_long() -> None:
+    entries = {"x": "y", "owner-x": ",".join(f"o{n}" for n in range(OWNERS_MOST + 5))}
+    assert owned("x@a.test", entries)["y@a.test"].count("@a.test") == 1 + OWNERS_MOST
+    name = "x" * 60
+    assert owned(f"{name}@a.test", {name: "y"}) == {"y@a.test": ""}
+
+
+def test_an_owner_is_looked_for_only_behind_an_alias_of_ours() -> None:
+    assert look("x@a.test", {"x": "y"})[1] == [
+        *("x@a.test", "x", "owner-x@a.test", "owner-x"),
+        *("y@a.test", "y", "@a.test"),
+    ]
 
 
 @pytest.mark.parametrize(

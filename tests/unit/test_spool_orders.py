@@ -25,9 +25,14 @@ USUAL, REPORTS = RetryPolicy(expire=1000.0), RetryPolicy(expire=500.0)
             "relay:out",
         ),
         Recipient(parse_address("a@x.test"), frozenset({"NEVER"})),
+        Recipient(
+            parse_address("a@x.test"),
+            sender=parse_address("owner-l@x.test"),
+            owners=(parse_address("b@x.test"), parse_address("c@y.test")),
+        ),
     ],
 )
-def test_the_route_of_a_recipient_comes_back(recipient: Recipient) -> None:
+def test_what_is_kept_of_a_recipient_comes_back(recipient: Recipient) -> None:
     assert decode_recipient("a@x.test", encode_recipient(recipient)) == recipient
 
 

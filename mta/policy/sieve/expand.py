@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mta.address import Address, AddressError, parse_address
-from mta.policy.aliases import AliasError, expand
+from mta.policy.aliases import AliasError, Member, expand
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import Services, Unavailable
 from mta.policy.sieve.facts import DATA, RCPT, Facts
@@ -24,7 +24,7 @@ from mta.policy.sieve.tables import Lists, check_table
 from mta.reply import Reply
 from sieve_ext.extend import Act, Checker, Compiler, Request, Run, Step, strings, tag
 
-Targets = tuple[Address, ...]
+Targets = tuple[Member, ...]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,11 @@ member that is refused for good is left out, and the log says so; when none is l
 now, that is the recipient's answer. NOTIFY goes along but for SUCCESS, for which the sender hears that the
 alias was expanded (RFC 3461 section 5.2.7.3 b); the ORCPT of all is what the client named.
 
+Behind an alias with an owner (`mta.policy.aliases`) are the members of a list, also when it is only one. They
+are sent the message from the owner, who hears what becomes of them, and for the sender the alias is where it
+is delivered (RFC 3461 section 5.2.7.1). A message of the null sender keeps it: a report must not bring forth
+another one, and so on, between a list and an owner who is in it.
+
 An address that the policy behind has put in the place of one that does not exist (`catch_all`, postmaster)
 may be an alias in its turn: it is looked for in the same tables, once.
 """
@@ -18,6 +23,7 @@ from dataclasses import replace
 
 from mta.address import Address
 from mta.envelope import Envelope, OriginalRecipient, Recipient
+from mta.policy.aliases import Member
 from mta.policy.sieve.asking import Unavailable
 from mta.policy.sieve.expand import Broken, Expand, Expansion
 from mta.policy.sieve.onerror import DEFER
@@ -43,14 +49,22 @@ def is_full(envelope: Envelope) -> bool:
 
 
 def settle(
-    recipient: Recipient, expansion: Expansion, judge: Judge, ask: Ask, tell: Tell, *, by_site: bool
+    recipient: Recipient,
+    expansion: Expansion,
+    judge: Judge,
+    ask: Ask,
+    tell: Tell,
+    *,
+    by_site: bool,
+    owned: bool,
 ) -> Verdict | Awaitable[Verdict]:
     """The verdict about a recipient, whose address or members are set.
 
-    `by_site` says that the address is one of ours, or that the client may relay anyway.
+    `by_site` says that the address is one of ours, or that the client may relay anyway; `owned` that owners
+    of aliases are to be the senders.
     """
     request = next((one for one in expansion.asked if one.address.key == recipient.address.key), None)
-    settling = _Settling(request or expansion.asked[0], judge, ask, tell, by_site)
+    settling = _Settling(request or expansion.asked[0], judge, ask, tell, by_site, owned)
     if request is None:  # the script has put it in the place of what it has looked for
         return settling.stand_in(recipient, lambda: judge(recipient)) if by_site else judge(recipient)
     targets = expansion.found.get(recipient.address.key) if by_site else None
@@ -58,29 +72,37 @@ def settle(
 
 
 class _Settling:
-    def __init__(self, request: Expand, judge: Judge, ask: Ask, tell: Tell, by_site: bool) -> None:
+    def __init__(
+        self, request: Expand, judge: Judge, ask: Ask, tell: Tell, by_site: bool, owned: bool
+    ) -> None:
         self._request = request
         self._judge = judge
         self._ask = ask
         self._tell = tell
         self._by_site = by_site
+        self._owned = owned
 
     def replaced(
-        self, recipient: Recipient, targets: Sequence[Address], *, again: bool = True
+        self, recipient: Recipient, targets: Sequence[Member], *, again: bool = True
     ) -> Verdict | Awaitable[Verdict]:
         """Put `targets` in the place of the recipient's address."""
         if recipient.original is None:  # what reports are to name (RFC 3461 section 5.2.1)
             recipient.original = OriginalRecipient("rfc822", recipient.address.text)
         judge = self.judged if again else self._judge
-        if len(targets) == 1:
-            recipient.address = targets[0]
+        if len(targets) == 1 and not (self._owned and targets[0].owner):
+            recipient.address = targets[0].address
             recipient.by_site = self._by_site
             return judge(recipient)
         notify = _without_success(recipient.notify)
         members = [
-            replace(recipient, address=target, notify=notify, members=[], by_site=self._by_site)
+            replace(recipient, address=target.address, notify=notify, members=[], by_site=self._by_site)
             for target in targets
         ]
+        if self._owned:
+            for member, target in zip(members, targets, strict=True):
+                if target.owner is not None:
+                    member.sender, member.owners = target.owner.address, target.owner.people
+                    member.notify = _for_owner(recipient.notify)
         verdicts = [judge(member) for member in members]
         if all(isinstance(one, Verdict) for one in verdicts):
             return self._chosen(recipient, members, [one for one in verdicts if isinstance(one, Verdict)])
@@ -154,6 +176,11 @@ class _Settling:
 
 async def _in_time(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
     return verdict if isinstance(verdict, Verdict) else await verdict
+
+
+def _for_owner(notify: frozenset[str] | None) -> frozenset[str] | None:
+    """NOTIFY of members whose owner hears of them: the sender's wishes are about the alias."""
+    return frozenset(("FAILURE", "DELAY")) if notify is not None and "SUCCESS" in notify else None
 
 
 def _without_success(notify: frozenset[str] | None) -> frozenset[str] | None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mta.address import Address
+from mta.policy.aliases import Member
 from mta.policy.ground import Ground
 from mta.policy.recipients import Existence
 from mta.policy.sieve.asking import Services
@@ -197,17 +198,18 @@ class CheckRecipientCommand(Act):
 def _check_targets(run: Run, expansion: Expansion) -> Generator[Request, Any, None]:
     """Leave those of ours who do not exist out of what the script has expanded; refuse if none is left."""
     for key, targets in expansion.found.items():
-        kept: dict[str, Address] = {}
+        kept: dict[str, Member] = {}
         refusals = []
         for target in targets:
             run.spend(1)
-            found = yield CheckRecipient(target)
+            found = yield CheckRecipient(target.address)
             if found is not None and found.refusal is not None:
                 run.note(f"alias {key}: {target} is left out: {found.refusal}")
                 refusals.append(found.refusal)
                 continue
-            stand_in = None if found is None else found.stand_in
-            kept.setdefault((stand_in or target).key, stand_in or target)
+            if found is not None and found.stand_in is not None:
+                target = Member(found.stand_in, target.owner)
+            kept.setdefault(target.address.key, target)
         later = [one for one in refusals if one.is_temporary]
         if later or not kept:
             run.add(Answer((later or refusals)[0]))

@@ -161,6 +161,7 @@ class SievePolicy(Indifferent):
             lambda request: answer(self._services, request, facts),
             lambda text: self._complain("aliases", session.id, text),
             by_site=ours,
+            owned=not envelope.sender.is_null,
         )
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:

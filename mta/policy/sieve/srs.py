@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mta.address import Address
+from mta.policy.aliases import Member
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import Services
 from mta.policy.sieve.expand import Expand, Expansion
@@ -122,7 +123,7 @@ class SrsReverseCommand(_Srs):
             found = yield ReverseSender()
             if isinstance(found, Address):
                 address = _recipient(run)
-                run.add(Expansion([Expand(address, ())], {address.key: (found,)}, is_proved=True))
+                run.add(Expansion([Expand(address, ())], {address.key: (Member(found),)}, is_proved=True))
             elif found is not None:
                 run.note(f"srs_reverse: {found}")
                 run.add(Answer(EXPIRED if isinstance(found, SrsExpired) else NOT_OURS))

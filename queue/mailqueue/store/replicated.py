@@ -229,11 +229,9 @@ class Replicated:
                 # Another store may have an entry there, and that would count.
                 seal = found
                 denials += index in self._shared
-        # Who reads on knows that an entry was there; that others have a seal in its place proves nothing.
-        wants_entry = seal is None or start > 0
-        if denials < self._needed or (failures and (wants_entry or self._alone)):
+        if denials < self._needed or (failures and (seal is None or self._alone)):
             raise self._combined(f"reading {key}", failures)
-        if seal is None or start > 0:
+        if seal is None:
             raise MissingKey(self.name, f"reading {key}: there is none")
         return seal
 
