@@ -103,6 +103,7 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
     return (
-        f"{cores} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}, "
+        f"{cores} cores of {model}, Linux {platform.release()}, "
+        f"Python {platform.python_version()} ({os.path.realpath(sys.executable)}), "
         f"Tamis {mta.__version__}; load of the machine before: {load:.1f}"
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+import msgspec
+
 from mailqueue.ids import id_text
 from mailqueue.store.base import Blob
 
@@ -110,8 +112,7 @@ class NewMessage:
     """A queue id from `MailQueue.new_id`, when the header block names it; None: one is made."""
 
 
-@dataclass(slots=True, frozen=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """What became of one recipient."""
 
     recipient: int

@@ -9,7 +9,6 @@ recipients is in it too, so that `fsck` can say whose it was when the record is 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 import msgspec
 import zstandard
@@ -46,8 +45,7 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     """Octets of the header block that follow the envelope; the rest is the body, unless it is an object."""
 
 
-@dataclass(slots=True, frozen=True)
-class Payload:
+class Payload(msgspec.Struct, frozen=True):
     """An unpacked payload."""
 
     meta: Meta

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+import msgspec
+
 AGE_EDGES = tuple(60.0 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 640, 1280))
 """Upper edges, in seconds, of the classes of age in `SiteStats`; one more class takes what is older."""
 
@@ -27,8 +29,7 @@ class Result(Enum):
     """Nothing was learned: given up before the site was asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """What is due of one message for one site."""
 
     handle: int
