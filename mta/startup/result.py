@@ -36,6 +36,9 @@ class Result:
     """Unknown for good: asking again would not help."""
     check: str = ""
     """Name of the check; filled in by the runner."""
+    passing: float = 0.0
+    """Wrong, but after so many seconds the DNS may say otherwise by itself: a cache has an answer that was
+    right for what was there before. 0: waiting would not help."""
 
 
 def ok(subject: str, asked: str, found: str) -> Result:
@@ -43,9 +46,9 @@ def ok(subject: str, asked: str, found: str) -> Result:
     return Result(subject, Outcome.OK, asked, found)
 
 
-def wrong(subject: str, asked: str, found: str, mend: str = "") -> Result:
-    """A proven contradiction."""
-    return Result(subject, Outcome.WRONG, asked, found, mend)
+def wrong(subject: str, asked: str, found: str, mend: str = "", *, passing: float = 0.0) -> Result:
+    """A proven contradiction; `passing`: that may end by itself, see `Result`."""
+    return Result(subject, Outcome.WRONG, asked, found, mend, passing=passing)
 
 
 def unknown(subject: str, asked: str, found: str, mend: str = "", *, settled: bool = False) -> Result:

@@ -51,15 +51,20 @@ async def _run_one(site: Site, world: World, check: Check) -> list[Result]:
 async def run_patiently(site: Site, world: World, checks: Sequence[Check], patience: float) -> Findings:
     """As `run`; for `patience` seconds checks are made again that found out nothing for sure.
 
-    Something wrong ends it: waiting would not help.
+    Something wrong that does not pass within that time ends it: waiting would not help.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
     found = await run(site, world, checks)
     pause = PAUSE
     while True:
-        again = [check for check in checks if _is_open(found[check.name])]
-        proved = any(result.outcome is Outcome.WRONG for results in found.values() for result in results)
+        left = until - loop.time()
+        again = [check for check in checks if any(_is_open(one, left) for one in found[check.name])]
+        proved = any(
+            result.outcome is Outcome.WRONG and not _is_open(result, left)
+            for results in found.values()
+            for result in results
+        )
         if not again or proved or loop.time() + pause > until:
             return found
         await asyncio.sleep(pause)
@@ -67,5 +72,8 @@ async def run_patiently(site: Site, world: World, checks: Sequence[Check], patie
         found |= await run(site, world, again)
 
 
-def _is_open(results: Sequence[Result]) -> bool:
-    return any(result.outcome is Outcome.UNKNOWN and not result.settled for result in results)
+def _is_open(result: Result, left: float) -> bool:
+    """Whether something may be otherwise within the seconds that are left."""
+    if result.outcome is Outcome.WRONG:
+        return 0 < result.passing < left
+    return result.outcome is Outcome.UNKNOWN and not result.settled

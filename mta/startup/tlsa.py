@@ -89,7 +89,8 @@ def judge_tlsa(name: str, chain: Ders, answer: Answer) -> Result:
         f"{one.usage} {one.selector} {one.matching} {one.data.hex()[:16]}..." for one in records
     )
     if not good:
-        return wrong(name, asked, f"{texts}: none matches the certificate", mend)
+        # Those of the certificate before, as long as a resolver has them: we are believed after that only.
+        return wrong(name, asked, f"{texts}: none matches the certificate", mend, passing=answer.ttl)
     if answer.status is not Status.SECURE:
         return wrong(
             name, asked, "the records are not signed, so that nobody may use them", f"sign the zone of {name}"

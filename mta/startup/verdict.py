@@ -19,7 +19,7 @@ class StartVerdict:
     wrong: tuple[str, ...] = ()
     """What is wrong, of checks that refuse."""
     refused: tuple[str, ...] = ()
-    """What is unknown, where that refuses."""
+    """What is unknown, where that refuses, and what is wrong and may pass: another try may do better."""
     warnings: tuple[str, ...] = ()
     """What is wrong or unknown and lets the server start."""
 
@@ -35,7 +35,7 @@ def judge(checks: Checks, findings: Findings) -> StartVerdict:
             continue
         for result in results:
             if result.outcome is Outcome.WRONG and action == "refuse":
-                wrong.append(explain(result))
+                (refused if result.passing else wrong).append(explain(result))
             elif result.outcome is Outcome.UNKNOWN and action == "refuse" and checks.unknown == "refuse":
                 refused.append(explain(result))
             elif result.outcome is not Outcome.OK:
@@ -46,7 +46,11 @@ def judge(checks: Checks, findings: Findings) -> StartVerdict:
 def explain(result: Result) -> str:
     """One result as a line: what is wrong, and what to do."""
     text = f"check {result.check}: {result.subject}: {result.outcome.value}: {result.asked}: {result.found}"
-    return f"{text}; to mend it: {'; '.join(result.mend.splitlines())}" if result.mend else text
+    if result.mend:
+        text += f"; to mend it: {'; '.join(result.mend.splitlines())}"
+    if result.passing:
+        text += f"; if that is done, the resolver will know it in {result.passing:.0f} s"
+    return text
 
 
 def exit_code(findings: Findings) -> int:

@@ -34,6 +34,14 @@ MAX_LINES = 200
 """Findings in a mail."""
 
 
+class NotYet(StartFailed):
+    """What keeps the server from starting may pass by itself; `problems` are lines for the administrator."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One result, as `mta.startup.render.facts` has it."""
 
@@ -153,7 +161,7 @@ class Setup:
         if report.wrong:
             raise PlanError([*report.wrong, *report.refused, HOW_TO_GO_ON])
         if report.refused:
-            raise StartFailed("; ".join(report.refused))
+            raise NotYet([*report.refused, HOW_TO_GO_ON])
         self._remember(report)
         self._untold = list(report.warnings)
 

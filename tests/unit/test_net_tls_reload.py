@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 import trustme
 
+from mta import config
+from mta.daemon_certificates import build_judge
 from mta.net import tls as module
 from mta.net.certificates import CertificateFiles
+from mta.net.resolver.base import Status
+from mta.net.resolver.fake import FakeResolver
 from mta.net.tls import (
     Reload,
     ServerTls,
@@ -22,8 +26,12 @@ from mta.net.tls import (
     served_certificate,
     tls_info,
 )
+from mta.startup.tlsa import tlsa_value
 from tests.peers.certificates import PAST, Authority, authority
 from tests.peers.handshake import Handshake, client_with_certificate
+from tests.unit.startup_kit import CONFIGURATION
+
+END = "-----END CERTIFICATE-----\n"
 
 
 @pytest.fixture
@@ -152,5 +160,45 @@ def test_the_watcher_reports_each_change_once(ca: Authority, monkeypatch: pytest
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    asyncio.run(run())
+
+
+def test_a_renewed_certificate_waits_until_the_resolver_knows_its_records(ca: Authority) -> None:
+    """Refused while a cache has the records of the old one, it is taken after that without another change."""
+    files = ca.issue("one", "mx.good.test")
+    server = ServerTls([files])
+    dns = FakeResolver()
+    dns.status("good.test", Status.SECURE)
+    reports: list[Reload] = []
+
+    def publish() -> None:
+        der = ssl.PEM_cert_to_DER_cert(Path(files.chain).read_text().partition(END)[0] + END)
+        dns.remove("_25._tcp.mx.good.test", "TLSA")
+        dns.add("_25._tcp.mx.good.test", "TLSA", tlsa_value(der))
+
+    async def until(probe: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not probe():  # noqa: ASYNC110 - files have no event to wait for
+                await asyncio.sleep(0.005)
+
+    async def run() -> None:
+        settings = config.parse(CONFIGURATION + '[checks]\nmode = "production"\n', str(ca.folder / "t"))
+        judge = build_judge(settings, settings.listener[0], dns)
+        assert judge is not None
+        publish()
+        task = asyncio.create_task(server.watch(0.005, reports.append, judge))
+        before = server.certificate_for("mx.good.test")
+        ca.issue("one", "mx.good.test")
+        await until(lambda: bool(reports) and "none matches" in reports[-1].refused.get("one", ""))
+        told = len(reports)
+        await asyncio.sleep(0.05)
+        assert len(reports) == told
+        assert server.certificate_for("mx.good.test") is before
+        publish()
+        await until(lambda: bool(reports[-1].taken))
+        assert server.certificate_for("mx.good.test") is not before
+        task.cancel()
+        await asyncio.wait([task])
 
     asyncio.run(run())

@@ -330,6 +330,14 @@ def test_what_is_unknown_is_asked_again(tmp_path: Path, monkeypatch: pytest.Monk
     failing = [checks[0], check("good", wrong("x", "q", "no"))]
     found = asyncio.run(run_patiently(site(tmp_path), World(None), failing, 10))
     assert tries["slow"] == 1  # something is wrong: waiting would not help
+    tries.update(good=0)
+    passing = check("good", wrong("x", "q", "old", passing=0.01), ok("x", "q", "yes"))
+    found = asyncio.run(run_patiently(site(tmp_path), World(None), [passing], 10))
+    assert (found["good"][0].outcome, tries["good"]) == (Outcome.OK, 2)
+    tries.update(good=0)
+    later = check("good", wrong("x", "q", "old", passing=3600.0), ok("x", "q", "yes"))
+    found = asyncio.run(run_patiently(site(tmp_path), World(None), [later], 10))
+    assert (found["good"][0].outcome, tries["good"]) == (Outcome.WRONG, 1)
 
 
 FINDINGS = {
@@ -350,6 +358,19 @@ def test_what_follows_from_results() -> None:
     assert (found.wrong, found.refused, found.warnings) == ((), (unsure,), (line,))
     found = judge(Checks(mx="off", spf="warn", unknown="refuse"), FINDINGS)
     assert (found.wrong, found.refused, found.warnings) == ((), (), (unsure,))
+
+
+def test_what_is_wrong_and_may_pass_lets_the_start_be_tried_again() -> None:
+    """Exit status 1: systemd starts again, which it does not for what only people can mend."""
+    old = Result("a.test", Outcome.WRONG, "TLSA a.test", "old", "publish this", check="tlsa", passing=300.0)
+    line = (
+        "check tlsa: a.test: wrong: TLSA a.test: old; to mend it: publish this;"
+        " if that is done, the resolver will know it in 300 s"
+    )
+    found = judge(Checks(), {"tlsa": [old]})
+    assert (found.wrong, found.refused, found.warnings) == ((), (line,), ())
+    assert judge(Checks(tlsa="warn"), {"tlsa": [old]}).warnings == (line,)
+    assert exit_code({"tlsa": [old]}) == 1
 
 
 def test_exit_codes() -> None:
