@@ -29,13 +29,14 @@ from mta import ordering
 from mta.content import MessageBuffer, Rendered, SpillError
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
-from mta.envelope import Envelope, Recipient
+from mta.envelope import BodyType, Envelope, Recipient
 from mta.firsttry import FirstTries
 from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
 from mta.latecomers import await_late
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
+from mta.textform import in_lines
 from mta.trace import HeaderLimits, ReceivedTemplate, header_problems, missing_fields
 from mta.unacknowledged import Unacknowledged, identity_of
 from sieve_ext.message import Message
@@ -152,16 +153,19 @@ class Transactions:
         """As `complete`; `known` gets outcomes as soon as they are known."""
         settings = self.settings
         started = self._clock()
-        message = _message(content)
         outcomes: list[Outcome]
         given, received = envelope, content  # what the client knows of, whatever the policy orders
+        refusal = None
+        if envelope.body is BodyType.BINARY_MIME:
+            content, refusal = await self._in_lines(envelope, content)
+        message = _message(content)
         remember = partial(self.remember, session, given, received, transaction)
         orders: Orders | None = None
         stamped: Stamped | None = None
         added_id = ""
         reported = False
         limits = settings.submission_header if session.protocol == "submission" else settings.header
-        refusal = header_problems(message, limits)
+        refusal = refusal or header_problems(message, limits)
         authentication = session.authentication.transaction if session.authentication is not None else None
         if authentication is not None:
             authentication.message = message
@@ -300,6 +304,17 @@ class Transactions:
         completed = Completed(answer, outcomes, message_id, size, seconds, results, signed)
         self._record.completed(session, envelope, transaction, completed)
         return answer
+
+    async def _in_lines(
+        self, envelope: Envelope, content: MessageBuffer
+    ) -> tuple[MessageBuffer, Reply | None]:
+        """Binary content as text, or as it was and a refusal."""
+        try:
+            content, refusal = await in_lines(content, self.settings.spill_directory)
+        except SpillError as error:
+            return content, replace(DISK_FULL, cause=str(error))
+        envelope.body = BodyType.EIGHT_BIT_MIME if content.has_8bit else BodyType.SEVEN_BIT
+        return content, refusal
 
     async def _edited(
         self, content: MessageBuffer, message: Message, new_body: bool = False

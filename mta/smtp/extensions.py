@@ -31,7 +31,7 @@ EXTENSIONS: tuple[Extension, ...] = (
     Extension("SMTPUTF8", "RFC 6531"),
     Extension("ENHANCEDSTATUSCODES", "RFC 2034"),
     Extension("CHUNKING", "RFC 3030"),
-    Extension("BINARYMIME", "RFC 3030", default=False),
+    Extension("BINARYMIME", "RFC 3030"),
     Extension("PRDR", "draft-hall-prdr-00"),
     Extension("LIMITS", "RFC 9422"),
     Extension("STARTTLS", "RFC 3207"),

@@ -357,7 +357,8 @@ def test_too_many_messages_and_recipients() -> None:
 
 EXPECTED_OFFER = {
     "default": (SETTINGS, ["PIPELINING", "SIZE 100000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES",
-                           "CHUNKING", "PRDR", "LIMITS RCPTMAX=1000 MAILMAX=1000", "VRFY", "HELP"]),
+                           "CHUNKING", "BINARYMIME", "PRDR", "LIMITS RCPTMAX=1000 MAILMAX=1000", "VRFY",
+                           "HELP"]),
     "starttls": (replace(SETTINGS, starttls=True, offered=frozenset({"STARTTLS"})), ["STARTTLS"]),
     "future release and deliver by": (
         replace(
@@ -407,7 +408,7 @@ def test_binarymime_needs_bdat_and_keeps_octets() -> None:
         [EHLO, mail, RCPT, (b"DATA\r\n", ["503 5.5.1"]), (b"BDAT 4 LAST\r\n\r\x00\n\n", ["250 2.0.0"])], ALL
     )
     assert driver.messages == [b"\r\x00\n\n"]
-    dialog([EHLO, (mail[0], ["555 5.5.4"])])
+    dialog([EHLO, (mail[0], ["555 5.5.4"])], replace(SETTINGS, offered=DEFAULT_OFFER - {"BINARYMIME"}))
 
 
 LMTP = replace(SETTINGS, protocol="lmtp")
