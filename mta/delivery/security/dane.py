@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509 import verification
 
+from mta.delivery.security.path import chains_to, is_left_out
 from mta.delivery.security.requirement import Tlsa
 from mta.delivery.security.tlsa import CERTIFICATE, DANE_EE, DANE_TA, FULL, PUBLIC_KEY, matches
 from mta.net.tlsfailure import FailureType, PeerRefused
@@ -118,7 +119,14 @@ class _Anchored:
         return made
 
     def _chains_to(self, anchor: x509.Certificate) -> bool:
-        return any(self._verify(anchor, name, self._now) for name in self._names)
+        if any(self._verify(anchor, name, self._now) for name in self._names):
+            return True
+        names = [name for name in self._names if _has_name(self._leaf, name)]
+        return (
+            is_left_out((self._leaf, *self._others, anchor), names)
+            and bool(names)
+            and chains_to(self._leaf, self._others, anchor, self._now, MAX_DEPTH)
+        )
 
     def _verify(self, anchor: x509.Certificate, name: str, now: datetime) -> bool:
         try:
