@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 MAX_CHECKS = 64
 """Signatures that are checked for one chain, about 0.1 ms each: nobody makes us try all orders of many."""
-_RSA_BITS = 2048
+MIN_RSA = 2048
 """Bits of an RSA key, as the library's verifier has it."""
 _DIGESTS = frozenset(("sha256", "sha384", "sha512"))
 _EDWARDS = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)
@@ -88,7 +88,7 @@ def _is_plain(certificate: x509.Certificate, now: datetime) -> bool:
     """Valid today, with a key that can be relied on and nothing critical that we do not know."""
     key = certificate.public_key()
     strong = isinstance(key, (*_EDWARDS, ec.EllipticCurvePublicKey)) or (
-        isinstance(key, rsa.RSAPublicKey) and key.key_size >= _RSA_BITS
+        isinstance(key, rsa.RSAPublicKey) and key.key_size >= MIN_RSA
     )
     return (
         strong
