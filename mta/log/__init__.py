@@ -83,6 +83,11 @@ class Logger(structlog.BoundLoggerBase):
         self.error(event, exc_info=fields.pop("exc_info", sys.exc_info()[1]), **fields)
 
     def _emit(self, method: str, event: str, fields: dict[str, Any]) -> None:
+        if _PROCESSORS[0] is _render and self._processors is _PROCESSORS:  # nobody captures or adds anything
+            _sink.put(
+                _render(self._logger, method, {**self._context, "event": event, **fields}), method in _URGENT
+            )
+            return
         # structlog's _proxy_to_logger without another copy of the fields.
         try:
             args, _ = self._process_event(method, event, fields)
@@ -182,6 +187,7 @@ def _dropped_line(count: int) -> bytes:
     return _render(_Outlet("log"), "warning", {"event": "log lines dropped", "count": count})
 
 
+_URGENT = frozenset({"warning", "error", "critical"})
 _threshold = 20
 _json = False
 _colour = False

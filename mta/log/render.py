@@ -20,6 +20,8 @@ from typing import Any
 
 import msgspec
 
+_UNCLEAR = (" ", '"', "=", ",", "]", "}")
+"""Characters for which a word in a list is quoted."""
 _MILLISECONDS = [f".{count:03d}Z" for count in range(1000)]
 
 _RESET, _DIM, _BOLD = "\x1b[0m", "\x1b[2m", "\x1b[1m"
@@ -86,11 +88,33 @@ def _details(fields: Mapping[str, Any]) -> str:
     parts = []
     for key, value in fields.items():
         if type(value) is not str:
-            value = _value(value)
+            value = _brief(value)
         elif " " in value or '"' in value or "=" in value or not value:
             value = word(value)
         parts.append(f" {key}={value}")
     return "".join(parts)
+
+
+def _brief(value: object) -> str:
+    """`_value` of what is no string, and of what is listed in it, right only when the result is printable."""
+    kind = type(value)
+    if kind is list:
+        return "[" + ", ".join([_item(one) if type(one) is str else _brief(one) for one in value]) + "]"  # type: ignore[attr-defined]
+    if kind is dict:
+        parts = []
+        for key, one in value.items():  # type: ignore[attr-defined]
+            name = key if type(key) is str and key.isidentifier() else word(key, listed=True)
+            parts.append(f"{name}={_item(one) if type(one) is str else _brief(one)}")
+        return "{" + ", ".join(parts) + "}"
+    return _value(value, True)
+
+
+def _item(text: str) -> str:
+    """`word` of something listed, right only when it is printable."""
+    for character in _UNCLEAR:
+        if character in text:
+            return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text or '""'
 
 
 def word(value: object, *, spaces: bool = False, listed: bool = False) -> str:

@@ -172,6 +172,8 @@ class Keeper:
         if not failed:
             return parcel, {}
         found, advice = await advised(self._advisor, self._about(parcel, failed[0][1]), failed)
+        if all(one is outcome for (_, one), (_, outcome, _) in zip(found, failed, strict=True)):
+            return parcel, advice
         known = dict(found)
         return replace(parcel, outcomes=[known.get(p, one) for p, one in enumerate(outcomes)]), advice
 
@@ -298,6 +300,8 @@ class Keeper:
         hears of refusals."""
         now = self._now()
         events = events_of(parcel, outcomes, vouching, self._ends_with, now)
+        if not events:
+            return outcomes, False
         about = self._about(parcel, outcomes[0])
         events = await reported(self._advisor, about, events, {})
         if not events:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,18 +29,14 @@ from mailqueue.queue import MailQueue
 from mailqueue.schedule import Assignment, Dispatcher, Job, Result, Timetable
 from mta.spool.attempt import GIVEN_BACK, Attempts, Journal, Loaded
 from mta.spool.hops import PLAIN, Naming
+from mta.spool.underway import UnderWay
 
 PAUSE = 5.0
 """Seconds until a try is made again that the store, or our own doubt, has kept from being made."""
 BURST = 500
 """Messages that are looked at without giving the loop its turn: some milliseconds."""
-TASKS = 1000
-"""Tries under way at once, whatever the limits of next hops allow: memory."""
-SLOW = 3.0
-"""Seconds after which a try is one that waits: it keeps no other one from its turn. Else those who do not
-answer, or late, would take all the places in time, and mail to all others would wait for them."""
-WAITING = 4 * TASKS
-"""Tries under way at once that wait included: sockets, and content of some 256 KiB each at most."""
+AGAIN = 0.75
+"""Seconds after which it is looked again whether tries may begin that had no place, or were not ours."""
 
 
 @dataclass(slots=True)
@@ -82,18 +78,17 @@ class Runner:
         """Messages that found no place in the dispatcher, by next hop, oldest first."""
         self._hurried: set[int] = set()
         """Messages to be tried at their next look although they are not due."""
-        self._tasks: dict[asyncio.Task[None], float] = {}
-        """Tries that have begun lately, and when they did (loop time)."""
-        self._slow: set[asyncio.Task[None]] = set()
-        """Tries that wait longer than `SLOW`."""
         self._news = asyncio.Event()
+        self._tries = UnderWay(self._news.set)
+        self._until = -math.inf
+        """When the loop looks again though nothing has happened (loop time); the past while it is looking."""
         self._stopping = False
         self.attempts = attempts(self)
 
     @property
     def under_way(self) -> int:
         """Tries being made."""
-        return len(self._tasks) + len(self._slow)
+        return len(self._tries)
 
     def is_under_way(self, handle: int) -> bool:
         """True while a message is being tried."""
@@ -120,6 +115,8 @@ class Runner:
             self._timetable.remove(handle)
         else:
             self._timetable.add(handle, due)
+            if asyncio.get_running_loop().time() + due - self._now() >= self._until:
+                return  # it is looked for in time anyway
         self._news.set()
 
     def nudge(self) -> None:
@@ -177,12 +174,7 @@ class Runner:
         """Begin no try any more; give those under way some time, then give them up."""
         self._stopping = True
         self._news.set()
-        if self.under_way:
-            await asyncio.wait((*self._tasks, *self._slow), timeout=seconds)
-        for task in (*self._tasks, *self._slow):
-            task.cancel()
-        if self.under_way:
-            await asyncio.wait((*self._tasks, *self._slow))
+        await self._tries.stop(seconds)
 
     async def _sleep(self, now: float, blocked: bool) -> None:
         """Wait for news, or for the next time at which something is due."""
@@ -192,10 +184,12 @@ class Runner:
         known = [time for time in times if time is not None]
         seconds = max(0.0, min(known) - self._now()) if known else None
         if blocked:
-            seconds = SLOW / 4 if seconds is None else min(SLOW / 4, max(seconds, 0.05))
+            seconds = AGAIN if seconds is None else min(AGAIN, max(seconds, 0.05))
+        self._until = math.inf if seconds is None else asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
+        self._until = -math.inf
 
     def _wake(self, handle: int, when: float) -> None:
         """Look at a message at that time, or before if that was planned."""
@@ -242,7 +236,7 @@ class Runner:
             elif now >= expires or heard < created + self._warn_after <= now:
                 flight = self._flight(handle, live.id_of(handle))
                 flight.positions.update(positions)
-                self._spawn(self._suspend(handle, flight, site, positions, later.reason))
+                self._tries.begin(self._suspend(handle, flight, site, positions, later.reason))
             else:
                 self._wake(handle, min(later.until, max(expires, now)))
 
@@ -250,7 +244,7 @@ class Runner:
         """Begin the tries that may be made now; True when they are ours to make only later."""
         if not self._queue.may_deliver():
             return True
-        while self._has_place():
+        while self._tries.has_place():
             assignment = self._dispatcher.next(now)
             self._take_back()
             if assignment is None:
@@ -262,20 +256,8 @@ class Runner:
                 self._dispatcher.done(assignment, Result.UNKNOWN, now)
                 continue
             flight.positions.update(assignment.recipients)
-            self._spawn(self._deliver(assignment, flight))
+            self._tries.begin(self._deliver(assignment, flight))
         return True
-
-    def _has_place(self) -> bool:
-        """True when one more try may be under way."""
-        if len(self._tasks) >= TASKS:
-            before = asyncio.get_running_loop().time() - SLOW
-            while self._tasks:
-                task, begun = next(iter(self._tasks.items()))
-                if begun > before:
-                    break
-                del self._tasks[task]
-                self._slow.add(task)
-        return len(self._tasks) < TASKS and self.under_way < WAITING
 
     def _flight(self, handle: int, name: str) -> _Flight:
         """What is under way of a message; a new one when the handle was another message's."""
@@ -291,17 +273,6 @@ class Runner:
             self._wake(handle, left.until)
             if (flight := self._flights.get(handle)) is not None:
                 self._forget(handle, flight)
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work)
-        self._tasks[task] = loop.time()
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
-        self._slow.discard(task)
-        self._news.set()
 
     # --- one try -------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from mailqueue.bodies import fetch_body
 from mailqueue.cache import PayloadCache
 from mailqueue.ids import id_text
-from mailqueue.index import Index
+from mailqueue.index import Index, Location
 from mailqueue.keys import log_key
 from mailqueue.model import (
     BytesBlob,
@@ -71,11 +71,11 @@ class Loader:
             if slot < 0:
                 raise UnknownMessage(id_text(id))
             place = index.location(slot)
-            key = log_key(id_text(place.stream), place.number)
             try:
                 frame = self._cache.get(id)
                 if frame is None:
-                    frame = await self._store.get(key, place.offset, place.offset + place.length)
+                    end = place.offset + place.length
+                    frame = await self._store.get(_key(place), place.offset, end)
                 return unpack(frame, id)
             except MissingKey:
                 problem = "the entry is missing"
@@ -85,7 +85,7 @@ class Loader:
                 problem = str(error)
             slot = index.find(id)
             if slot < 0 or index.location(slot) == place:
-                raise CorruptMessage(f"{key}: {id_text(id)}: {problem}")
+                raise CorruptMessage(f"{_key(place)}: {id_text(id)}: {problem}")
             # It was moved into another entry while we read.
 
     def _body(self, inline: bytes, ref: BodyRef | None) -> StoredBody:
@@ -101,3 +101,7 @@ class Loader:
                 raise QueueUnavailable(str(error)) from error
 
         return fetch
+
+
+def _key(place: Location) -> str:
+    return log_key(id_text(place.stream), place.number)

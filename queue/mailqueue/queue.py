@@ -162,12 +162,15 @@ class MailQueue:
         for a recipient that does not exist.
         """
         self._check_open()
-        id = self._index.id_of(self.live.resolve(message))
-        prepared = [await self._prepare(new) for new in follow]
-        slot = self._index.find(id)
-        if slot < 0:
-            raise UnknownMessage(id_text(id))
-        self._check_open()
+        slot = self.live.resolve(message)
+        prepared: list[Prepared] = []
+        if follow:
+            id = self._index.id_of(slot)
+            prepared = [await self._prepare(new) for new in follow]
+            slot = self._index.find(id)
+            if slot < 0:
+                raise UnknownMessage(id_text(id))
+            self._check_open()
         durable: asyncio.Future[bool] = self._loop.create_future()
 
         def committed(batch: Batch | None) -> None:

@@ -128,9 +128,8 @@ async def story(seed: int) -> None:
                     people = [who.address.text for who in flight.loaded.recipients]
                     ledger.doubtful.update(people[position] for position in flight.positions)
             work.task.cancel()
-            for task in tuple(work.runner._tasks):
-                task.cancel()
-            await asyncio.gather(work.task, *work.runner._tasks, return_exceptions=True)
+            await work.runner._tries.stop(0.0)
+            await asyncio.gather(work.task, return_exceptions=True)
             await asyncio.sleep(20)  # so that the next life takes it for dead
             assert not work.journal.failures, work.journal.failures
             continue

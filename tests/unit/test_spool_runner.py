@@ -21,7 +21,7 @@ from mta.envelope import DeliverBy, Envelope, Recipient
 from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
 from mta.session import Session
-from mta.spool import runner
+from mta.spool import underway
 from mta.spool.hops import Naming
 from tests.simulation.loop import run
 from tests.unit import spool_kit
@@ -552,8 +552,8 @@ def test_a_report_that_the_policy_does_not_want_is_not_sent() -> None:
 
 def test_those_that_do_not_answer_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """More of them than tries may be under way: a live one has its turn when they are known as slow."""
-    monkeypatch.setattr(runner, "TASKS", 5)
-    monkeypatch.setattr(runner, "WAITING", 20)
+    monkeypatch.setattr(underway, "TASKS", 5)
+    monkeypatch.setattr(underway, "WAITING", 20)
 
     async def deaf(work: Work, numbers: range) -> None:
         for number in numbers:
@@ -564,11 +564,11 @@ def test_those_that_do_not_answer_keep_nobody_waiting(monkeypatch: pytest.Monkey
     async def main(work: Work) -> None:
         await deaf(work, range(12))
         await work.add("bob@back.test")
-        await asyncio.sleep(3.5 * runner.SLOW)
+        await asyncio.sleep(3.5 * underway.SLOW)
         assert received(work.hops["back"]) == ["bob@back.test"]
         assert work.runner.under_way == 12
         await deaf(work, range(12, 24))
-        await asyncio.sleep(6 * runner.SLOW)
+        await asyncio.sleep(6 * underway.SLOW)
         assert work.runner.under_way == 20  # and no more: sockets and memory
         await asyncio.sleep(70)
         assert all(work.hops[f"deaf{number}"].seen for number in range(24))
