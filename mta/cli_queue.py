@@ -201,6 +201,10 @@ def _print_message(facts: dict[str, Any]) -> None:
             console.print(f"    {printable(recipient['reply'])}")
         if more.get("by"):
             console.print(f"    said by {printable(more['by'])}")
+        tries = [one for one in facts.get("tries", ()) if one["to"] == recipient["address"]]
+        for one in tries[:-1]:  # the last one is above
+            peer = f" ({one['peer']})" if one["peer"] else ""
+            console.print(f"    {short(max(0.0, now - one['at']))} ago: {printable(one['reply'] + peer)}")
     console.print(f"Given up in {short(max(0.0, facts['expires'] - now))}, priority {facts['priority']}")
     origin = facts.get("origin")
     if origin:

@@ -237,7 +237,7 @@ class Daemon:
                 self._sign_report,
                 replace(PLAIN if self._world is None else self._world.naming, find=find),
             )  # fmt: skip
-            self._desk = QueueDesk(self._queue, settings.queue.node, time.time)
+            self._desk = QueueDesk(self._queue, settings.queue.node, time.time, self._queue_journal.history)
             etrn = Etrn(self._link, self._queue, policy.route, is_trusted)
         if self._world is not None:
             self._world.begin(self._queue, policy.route, self._sign_report)

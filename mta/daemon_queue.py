@@ -56,6 +56,7 @@ def build_queue(
         added=service.added,
         now=time.time,
         late=service.late,
+        kept=journal.kept,
     )
     return service, keeper
 

@@ -30,6 +30,7 @@ from mta.mailq.filters import Filter, parse_filter
 from mta.mailq.rows import QueueRow
 from mta.spool.acts import ACTIONS
 from mta.spool.facts import message_facts, message_row, unreadable_row
+from mta.spool.history import History
 from mta.spool.service import QueueService
 
 READ = 256 * 1024
@@ -45,8 +46,11 @@ LISTINGS = 8
 class QueueDesk:
     """Answers questions about the queue of one worker."""
 
-    def __init__(self, service: QueueService, node: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, service: QueueService, node: str, now: Callable[[], float], history: History | None = None
+    ) -> None:
         """`node` is the name of this machine; `now` is seconds of the epoch."""
+        self._history = History() if history is None else history
         self._service = service
         self._node = node
         self._now = now
@@ -127,7 +131,10 @@ class QueueDesk:
 
     async def _show(self, queue: MailQueue, name: str) -> dict[str, Any]:
         message = await queue.load(name)
-        return message_facts(message, active=self._is_active(message.handle), node=self._node)
+        facts = message_facts(message, active=self._is_active(message.handle), node=self._node)
+        tries = self._history.of(message.id)
+        facts["tries"] = [{"at": t.at, "to": t.to, "reply": str(t.reply), "peer": t.peer} for t in tries]
+        return facts
 
     async def _read(self, queue: MailQueue, name: str, offset: int) -> dict[str, Any]:
         message = await queue.load(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from mailqueue.model import QueuedMessage
@@ -11,6 +12,7 @@ from mta.dsn.decide import Why
 from mta.envelope import Recipient
 from mta.log import Logger
 from mta.metrics import Stats
+from mta.spool.history import History, Tried
 from mta.spool.record import Record
 
 _CLASSES = {2: "delivered", 4: "temporary", 5: "permanent"}
@@ -23,6 +25,12 @@ class QueueJournal:
         """Write to `log` and count in `stats`."""
         self._log = log
         self._stats = stats
+        self.history = History()
+        """The tries of messages that wait still."""
+
+    def kept(self, name: str, at: float, outcomes: Sequence[Outcome]) -> None:
+        """A message was queued when its first try had ended like this."""
+        self.history.note(name, [Tried(at, o.recipient.address.text, o.reply, o.peer) for o in outcomes])
 
     def tried(
         self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
@@ -38,6 +46,8 @@ class QueueJournal:
             if reply.cause:
                 line["cause"] = reply.cause
             recipients.append(line)
+        if any(outcome.reply.is_temporary for outcome in outcomes):
+            self.kept(message.id, time.time(), outcomes)
         self._log.info(
             "tried",
             queue=message.id,

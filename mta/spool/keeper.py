@@ -70,9 +70,10 @@ class Keeper:
         added: Callable[[str], None],
         now: Callable[[], float],
         late: Callable[[str, int, Outcome], None] = lambda name, position, outcome: None,
+        kept: Callable[[str, float, Sequence[Outcome]], None] = lambda name, at, outcomes: None,
     ) -> None:
-        """`queue` gives the queue, None while there is none; `added` is told of each new message, `late` of
-        answers about recipients of a message that came after it was queued.
+        """`queue` gives the queue, None while there is none; `added` is told of each new one, `kept` of it
+        and its first try, `late` of answers about recipients of a message that came after it was queued.
 
         `is_trusted` tells whether a client address is in a trusted network, `is_final` whether a transport
         leads to a mail store rather than to another relay.
@@ -86,6 +87,7 @@ class Keeper:
         self._advisor = advisor
         self._added = added
         self._late = late
+        self._kept = kept
         self._now = now
 
     def postpones(self, envelope: Envelope) -> Reply | None:
@@ -229,6 +231,7 @@ class Keeper:
         except (QueueError, SpillError) as error:
             return Reply(451, "4.3.0", "the queue cannot keep the message", str(error))
         self._added(name)
+        self._kept(name, new.created or 0.0, [one for one in parcel.outcomes if one.reply is not NOT_YET])
         return name
 
     def _message(self, parcel: Parcel, vouching: Vouching, advice: Mapping[int, Advice]) -> NewMessage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import smtplib
 import subprocess
 import sys
@@ -121,6 +122,16 @@ def test_show(desk: Desk) -> None:
     assert "Subject: large\r\n" in facts["header"]
     assert "To <alice@example.test>: deferred, tried 1 time" in desk.tamis("show", large["id"])
     assert desk.tamis("show", "--headers", large["id"]).endswith("Subject: large\n\n")
+    if desk.running:
+        desk.tamis("retry", large["id"])
+
+        def again() -> list[dict[str, Any]]:
+            tries: list[dict[str, Any]] = json.loads(desk.tamis("show", "--json", large["id"]))["tries"]
+            return tries if len(tries) == 2 else []
+
+        tries = until(again, "a second try")
+        assert all(one["to"] == ALICE and one["reply"].startswith("451 4.4.1 ") for one in tries)
+        assert re.search(r"\n    \d+s ago: 451 4\.4\.1 .*reached", desk.tamis("show", large["id"]))
     raw = desk.tamis("show", "--raw", large["id"])
     assert raw.count("0123456789abcdef") == 20_000
     desk.tamis("show", "01M8FKJGP6GAXE8R6EWXSWWB0P", status=1)
