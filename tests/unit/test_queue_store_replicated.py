@@ -417,6 +417,28 @@ class TestSealing:
 
         run(main())
 
+    def test_a_seal_elsewhere_does_not_stand_for_an_entry_out_of_reach(self) -> None:
+        """One taker has seen the entry and has its messages; a later one could not see it and has sealed."""
+
+        async def main() -> None:
+            world = World("abc", 2)
+            entry = bytes(range(256)) * 4
+            for number in (0, 1):
+                await world.inner[number].put_new("log/s/5", SEAL)
+            await world.inner[2].put_new("log/s/5", entry)
+            assert await world.store.get("log/s/5", 100, 200) == entry[100:200]
+            world.down(2)
+            for start, end in ((100, 200), (3, 5), (600, None)):
+                with pytest.raises(StoreUnavailable):
+                    await world.store.get("log/s/5", start, end)
+            assert await world.store.get("log/s/5") == SEAL
+            world.down()
+            await world.inner[2].delete(["log/s/5"])
+            with pytest.raises(MissingKey):
+                await world.store.get("log/s/5", 100, 200)
+
+        run(main())
+
     def test_a_seal_is_short(self) -> None:
         with pytest.raises(ValueError, match="at most 512 octets"):
             run(World("ab", 2).store.seal_new("log/s/1", SEAL * 100))

@@ -229,9 +229,11 @@ class Replicated:
                 # Another store may have an entry there, and that would count.
                 seal = found
                 denials += index in self._shared
-        if denials < self._needed or (failures and (seal is None or self._alone)):
+        # Who reads on knows that an entry was there; that others have a seal in its place proves nothing.
+        wants_entry = seal is None or start > 0
+        if denials < self._needed or (failures and (wants_entry or self._alone)):
             raise self._combined(f"reading {key}", failures)
-        if seal is None:
+        if seal is None or start > 0:
             raise MissingKey(self.name, f"reading {key}: there is none")
         return seal
 
