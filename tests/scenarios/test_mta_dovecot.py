@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import smtplib
@@ -344,3 +345,49 @@ def test_stopped_and_started_again(tmp_path: Path) -> None:
                     return False
 
         until(logged_in, "login after the start")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_asleep_when_the_deadline_comes(tmp_path: Path, dovecot: Dovecot, kept: bool) -> None:
+    """Dovecot has the message and answers late: with a queue and without, there is one copy."""
+    more = 'connect_timeout = "1s"\n[delivery]\ndeadline = "2s"\n'
+    queue = "" if kept else NO_QUEUE
+    auth = login_at(dovecot, unix=True)
+    with (
+        site(
+            tmp_path,
+            queue=queue,
+            recipients="all",
+            auth=auth,
+            backend=back_end(dovecot, more=more),
+            workers=1,
+        ) as server,
+        Talk(server) as talk,
+    ):
+        assert talk.deliver(Mail(), "good")[0].startswith("250 2.0.0 <good@example.test> ")
+        mail = Mail()
+        with asleep(dovecot):
+            # Over a connection that has just been used all is sent ahead.
+            (told,) = talk.deliver(mail, "good")
+            assert told.startswith("250 2.0.0 queued as " if kept else "451 4.4.2 "), told
+            assert mail.copies(dovecot, "good") == []
+        until(lambda: mail.copies(dovecot, "good"), "the copy that was under way")
+        if kept:
+            until(lambda: "empty" in server.command("queue", "list"), server.log)
+        else:
+            until(lambda: "delivered, not acknowledged" in server.log(), server.log)
+            assert talk.deliver(mail, "good")[0].startswith("250 2.0.0 already delivered")
+        assert len(mail.copies(dovecot, "good")) == 1
+
+
+@contextlib.contextmanager
+def asleep(dovecot: Dovecot) -> Iterator[None]:
+    """Its LMTP processes do nothing meanwhile."""
+    pids = lmtp_processes(dovecot)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
