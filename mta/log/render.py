@@ -88,7 +88,7 @@ def _details(fields: Mapping[str, Any]) -> str:
     parts = []
     for key, value in fields.items():
         if type(value) is not str:
-            value = _brief(value)
+            value = _brief(value) if type(value) in (list, dict) else _value(value)
         elif " " in value or '"' in value or "=" in value or not value:
             value = word(value)
         parts.append(f" {key}={value}")

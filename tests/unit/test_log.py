@@ -118,6 +118,15 @@ def test_any_fields_make_one_line(fields: dict[str, object], event: str) -> None
     assert isinstance(json.loads(as_json("T", "info", "n", {**fields, "event": event})), dict)
 
 
+@given(st.dictionaries(st.text("abc_", min_size=1), anything, max_size=4))
+def test_the_quick_way_to_text_writes_the_same(fields: dict[str, object]) -> None:
+    """With colours each value is looked at by itself."""
+    slow = as_text("T", "info", "n", {"event": "e", **fields}, colour=True).decode()
+    for code in ("\x1b[0m", "\x1b[1m", "\x1b[2m"):
+        slow = slow.replace(code, "")
+    assert as_text("T", "info", "n", {"event": "e", **fields}).decode() == slow
+
+
 def test_a_traceback_is_a_field_or_stands_under_the_line(file: Path) -> None:
     try:
         raise ValueError("bad\x1b thing")
