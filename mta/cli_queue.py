@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -67,7 +67,7 @@ def make_app(open_queue: Open) -> typer.Typer:
                 for line in postqueue_text(rows):
                     print(line)
             else:
-                _print_list(sorted(rows, key=lambda row: row.arrived))
+                _print_list(sorted(_counted(rows), key=lambda row: row.arrived))
 
     @app.command()
     def show(
@@ -101,7 +101,7 @@ def make_app(open_queue: Open) -> typer.Typer:
         """Show how many messages wait, by destination and age, and how next hops do."""
         with failures():
             queue = open_queue(config)
-            counted = shape(queue.rows(()), time.time(), senders=senders)
+            counted = shape(_counted(queue.rows(())), time.time(), senders=senders)
             workers = queue.stats()
             if as_json:
                 print(json.dumps({"bounds": counted.bounds, "domains": counted.domains, "workers": workers}))
@@ -176,6 +176,17 @@ def _act(
     missing = sorted(set(ids) - set(done))
     if missing:
         fail(f"nothing to {action} of {', '.join(missing)}")
+
+
+def _counted(rows: Iterable[QueueRow]) -> Iterator[QueueRow]:
+    """The same rows; how many have come is shown meanwhile."""
+    progress = Progress("messages")
+    try:
+        for number, row in enumerate(rows, 1):
+            progress.update(number)
+            yield row
+    finally:
+        progress.end()
 
 
 def _print_list(rows: Sequence[QueueRow]) -> None:

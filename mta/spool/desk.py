@@ -15,11 +15,13 @@ turn and ends after `BUDGET` seconds; a list goes on with its cursor, an act wit
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -31,12 +33,15 @@ from mta.mailq.rows import QueueRow
 from mta.spool.acts import ACTIONS
 from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.history import History
+from mta.spool.runner import BURST
 from mta.spool.service import QueueService
 
 READ = 256 * 1024
 """Octets of a message in one answer."""
 PAGE = 500
 """Rows in one answer, at most."""
+TOGETHER = 32
+"""Messages that are read from the stores, or changed there, at the same time."""
 BUDGET = 2.0
 """Seconds of looking for rows in one question."""
 LISTINGS = 8
@@ -70,7 +75,7 @@ class QueueDesk:
                 case "read":
                     return await self._read(queue, str(question.get("id", "")), int(question["offset"]))
                 case "stats":
-                    return self._stats(queue)
+                    return await self._stats(queue)
                 case "act":
                     return await self._act(queue, question)
                 case "flush":
@@ -90,13 +95,10 @@ class QueueDesk:
         rows: list[dict[str, Any]] = []
         until = time.monotonic() + BUDGET
         looked = 0
-        for handle in handles:
-            if len(rows) == limit or time.monotonic() > until:
-                break
-            looked += 1
-            row = await self._row(queue, handle)
-            if row is not None and wanted.matches(row, self._now()):
-                rows.append(asdict(row))
+        while looked < len(handles) and len(rows) < limit and time.monotonic() < until:
+            some = handles[looked : looked + min(TOGETHER, limit - len(rows))]
+            looked += len(some)
+            rows += [asdict(row) for row in await self._rows(queue, some, wanted)]
         return {"rows": rows, "cursor": self._keep(cursor, handles[looked:])}
 
     def _handles(self, queue: MailQueue, cursor: str) -> array[int]:
@@ -115,6 +117,12 @@ class QueueDesk:
         name = cursor or secrets.token_hex(8)
         self._listings[name] = rest
         return name
+
+    async def _rows(self, queue: MailQueue, handles: Iterable[int], wanted: Filter) -> list[QueueRow]:
+        """Of these messages those that a filter means."""
+        rows = await asyncio.gather(*(self._row(queue, handle) for handle in handles))
+        now = self._now()
+        return [row for row in rows if row is not None and wanted.matches(row, now)]
 
     async def _row(self, queue: MailQueue, handle: int) -> QueueRow | None:
         try:
@@ -152,20 +160,25 @@ class QueueDesk:
                     break
         return {"octets": base64.b64encode(octets).decode("ascii"), "size": message.size}
 
-    def _stats(self, queue: MailQueue) -> dict[str, Any]:
+    async def _stats(self, queue: MailQueue) -> dict[str, Any]:
         dispatcher = self._service.dispatcher
         runner = self._service.runner
         now = self._now()
         stats = queue.stats()
-        sites: dict[str, list[list[float]]] = {}
-        for handle in queue.live.handles():
-            row = queue.live.row(handle)
+        sites: defaultdict[str, _Ages] = defaultdict(_Ages)
+        live = queue.live
+        for count, handle in enumerate(array("Q", live.handles())):
+            if count % BURST == 0:
+                await asyncio.sleep(0)  # a sign of life must not wait for a million messages
+            if handle not in live:
+                continue
+            row = live.row(handle)
             if row.site:
-                sites.setdefault(row.site, []).append([now - row.created, row.live])
+                sites[row.site].add(now - row.created, row.live)
             else:
-                for state in queue.live.recipients(handle):
+                for state in live.recipients(handle):
                     if state.status.is_live:
-                        sites.setdefault(state.site, []).append([now - row.created, 1])
+                        sites[state.site].add(now - row.created, 1)
         known = {} if dispatcher is None else {site.site: site for site in dispatcher.stats(now)}
         return {
             "stream": queue.stream,
@@ -174,7 +187,7 @@ class QueueDesk:
             "size": stats.size,
             "latency": stats.latency,
             "under_way": 0 if runner is None else runner.under_way,
-            "sites": {name: _ages(found) for name, found in sites.items()},
+            "sites": {name: found.facts() for name, found in sites.items()},
             "hops": {
                 name: {
                     "in_flight": site.in_flight,
@@ -209,13 +222,13 @@ class QueueDesk:
         until = time.monotonic() + BUDGET
         names: list[str] = []
         looked = 0
-        for handle in handles:
-            if time.monotonic() > until:
-                break
-            looked += 1
-            row = await self._row(queue, handle)
-            if row is not None and wanted.matches(row, self._now()) and await acts.act(action, row.id, to):
-                names.append(row.id)
+        while looked < len(handles) and time.monotonic() < until:
+            some = handles[looked : looked + TOGETHER]
+            looked += len(some)
+            meant = [row.id for row in await self._rows(queue, some, wanted)]
+            # Together they share the writes of the log.
+            worked = await asyncio.gather(*(acts.act(action, name, to) for name in meant))
+            names += [name for name, did in zip(meant, worked, strict=True) if did]
         return {"done": names, "cursor": self._keep(cursor, handles[looked:])}
 
     async def _flush(self, site: str) -> dict[str, Any]:
@@ -235,16 +248,23 @@ def _is_here(queue: MailQueue, name: str) -> bool:
     return True
 
 
-def _ages(found: Sequence[Sequence[float]]) -> dict[str, Any]:
+class _Ages:
     """Messages and recipients by age, in classes that double from five minutes on (as qshape)."""
-    classes = [0] * 10
-    recipients = 0
-    for age, live in found:
-        minutes, index = age / 60.0, 0
-        edge = 5.0
-        while index < 9 and minutes > edge:
+
+    __slots__ = ("_classes", "_messages", "_recipients")
+
+    def __init__(self) -> None:
+        self._classes = [0] * 10
+        self._messages = self._recipients = 0
+
+    def add(self, age: float, recipients: int) -> None:
+        index, edge = 0, 300.0
+        while index < 9 and age > edge:
             index += 1
             edge *= 2
-        classes[index] += 1
-        recipients += int(live)
-    return {"messages": len(found), "recipients": recipients, "ages": classes}
+        self._classes[index] += 1
+        self._messages += 1
+        self._recipients += recipients
+
+    def facts(self) -> dict[str, Any]:
+        return {"messages": self._messages, "recipients": self._recipients, "ages": self._classes}

@@ -1,0 +1,103 @@
+"""Questions about a queue of many messages: quick where each answer of the store takes its time, and nobody
+waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from mailqueue.model import Status
+from mailqueue.store.memory import MemoryStore
+from mta.spool.desk import QueueDesk
+from mta.spool.runner import BURST
+from mta.spool.service import QueueService
+from tests.peers.faultstore import FaultStore, RandomFaults
+from tests.unit.spool_kit import Work, played
+
+DELAY = 0.05
+"""Seconds that the store takes, before and after."""
+
+
+class Slow(RandomFaults):
+    """A store far away."""
+
+    def __init__(self) -> None:
+        """Nothing goes wrong."""
+
+    def next(self, call: str, key: str) -> Any:
+        from tests.peers.faultstore import Fault, Kind
+
+        return Fault(Kind.NONE, DELAY, DELAY)
+
+
+def desk_of(work: Work) -> QueueDesk:
+    service = SimpleNamespace(
+        queue=work.queue, acts=work.acts, runner=work.runner, dispatcher=work.dispatcher
+    )
+    return QueueDesk(cast(QueueService, service), "mx1", work.now)
+
+
+async def every(desk: QueueDesk, question: dict[str, Any], key: str) -> list[Any]:
+    """All pages of an answer."""
+    found: list[Any] = []
+    cursor = ""
+    while True:
+        page = await desk.answer({**question, "cursor": cursor})
+        found += page[key]
+        cursor = page["cursor"]
+        if not cursor:
+            return found
+
+
+def test_many_messages_are_read_and_changed_together() -> None:
+    async def main(work: Work) -> None:
+        desk = desk_of(work)
+        later = work.now() + 1e6
+        names = [work.queue.enqueue(work.message("bob@back.test", due=later)) for _ in range(300)]
+        ids = sorted(await asyncio.gather(*names))
+        began, entries = work.age, work.queue.stats().entries
+        rows = await every(desk, {"op": "list", "words": [], "limit": 70}, "rows")
+        assert sorted(row["id"] for row in rows) == ids
+        assert work.age - began < 300 * 2 * DELAY / 10
+        began = work.age
+        done = await every(desk, {"op": "act", "action": "hold", "words": ["status=queued"]}, "done")
+        assert sorted(done) == ids
+        assert work.age - began < 300 * 4 * DELAY / 10
+        assert work.queue.stats().entries - entries < 40
+        assert all(work.states(name) == [Status.HELD] for name in ids)
+        assert await every(desk, {"op": "list", "words": ["status=queued"]}, "rows") == []
+        for name in ids:
+            await work.queue.settle(name, [], urgent=False)
+            await work.acts.act("delete", name)
+
+    store = FaultStore(MemoryStore(), Slow())
+    played(main, Work(store, cache_max=0))
+
+
+def test_counting_gives_others_their_turn() -> None:
+    async def main(work: Work) -> None:
+        desk = desk_of(work)
+        later = work.now() + 1e6
+        count = 5 * BURST
+        new = [work.queue.enqueue(work.message("bob@back.test", due=later)) for _ in range(count)]
+        ids = await asyncio.gather(*new)
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        tasks = [asyncio.create_task(other()), asyncio.create_task(work.acts.act("delete", ids[-1]))]
+        found = await desk.answer({"op": "stats"})
+        tasks[0].cancel()
+        assert turns >= 4
+        assert await tasks[1]
+        (site,) = found["sites"].values()
+        assert site["messages"] in (count, count - 1)
+        assert site["recipients"] == site["messages"] == sum(site["ages"])
+        await asyncio.gather(*(work.acts.act("delete", name) for name in ids))
+
+    played(main)
