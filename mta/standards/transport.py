@@ -150,6 +150,8 @@ TLS: tuple[Standard, ...] = (
       "mta.delivery.security.tlsa mta.delivery.security.dane"),
     S("RFC 6698", "DANE TLSA", "partial", "usages 2 and 3, as RFC 7672 wants",
       "mta.delivery.security.tlsa mta.delivery.security.der"),
+    S("RFC 8410", "Ed25519 and Ed448 in X.509", "yes", "in chains that TLSA records name",
+      "mta.delivery.security.path"),
     S("RFC 8461", "MTA-STS", "yes", "as a client",
       "mta.delivery.security.sts mta.delivery.security.stspolicy mta.net.https"),
     S("RFC 8460", "SMTP TLS Reporting", "partial",
