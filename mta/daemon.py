@@ -33,6 +33,7 @@ from mta.daemon_policy import NO_TABLES, build_ledger, build_policy, build_table
 from mta.daemon_queue import build_queue
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import PooledTransport
+from mta.delivery.transact import listening
 from mta.etrn import Etrn
 from mta.gauges import measure
 from mta.identifiers import Identifiers
@@ -128,7 +129,7 @@ class Daemon:
         self._log.debug("accepting", listeners=[listener.name for listener in settings.listener])
 
     async def drain(self, seconds: float) -> None:
-        """Stop accepting; let sessions end what they are at, then tell the rest 421."""
+        """Stop accepting; let sessions and late next hops end what they are at, then tell the rest 421."""
         for listener in self._listeners:
             listener.stop()
         connections = self._connections
@@ -138,7 +139,7 @@ class Daemon:
 
         # Polled: a drain is rare, and what ends it is spread over sessions, headers and handshakes.
         def busy() -> bool:
-            return bool(connections) or any(listener.pending for listener in self._listeners)
+            return bool(connections or listening) or any(one.pending for one in self._listeners)
 
         while busy() and loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

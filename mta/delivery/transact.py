@@ -30,6 +30,10 @@ EAGER_IDLE = 1.0
 before any reply (BDAT). Later a dead connection would leave open whether it was delivered."""
 
 
+listening: set[OutboundConnection] = set()
+"""Connections of this process whose answers are late and still wanted: a reason not to end yet."""
+
+
 class Line(Protocol):
     """Connections to one server, or to servers that stand for each other."""
 
@@ -101,6 +105,7 @@ async def transact(line: Line, job: Job) -> None:
             overdue = connection.overdue()
             job.settle(batch, mailing, overdue, took_dsn, late)
             connection.on_late = partial(_hear, line, connection, mailing, late)
+            listening.add(connection)
             line.failed(connection, overdue)
             return
         if job.settle(batch, mailing, connection.session.failure, took_dsn):
@@ -116,6 +121,7 @@ async def transact(line: Line, job: Job) -> None:
 
 def _hear(line: Line, connection: OutboundConnection, mailing: Mailing, late: dict[int, Late]) -> None:
     """A connection that was overdue has its answers, or is lost."""
+    listening.discard(connection)
     line.release(connection)
     if connection.usable:
         line.worked(connection)

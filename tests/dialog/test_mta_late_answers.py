@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.dialog.queueing import QUEUED, MailStore, eventually, flush, queue_of, waiting
+from tests.dialog.queueing import QUEUED, MailStore, eventually, flush, on_disk, queue_of, waiting
 from tests.dialog.server import Client, run, serving
 
 DEADLINE = '[delivery]\ndeadline = "1s"\n'
@@ -75,6 +75,26 @@ def test_a_late_temporary_answer_changes_nothing(tmp_path: Path) -> None:
             store.final_delay = 0.0
             await flush(server)
             await eventually(lambda: store.got("bob"))
+
+    run(main)
+
+
+def test_a_drain_waits_for_late_answers(tmp_path: Path) -> None:
+    """As at a reload: else whoever goes on with the queue would deliver it again."""
+    store = MailStore()
+    store.final_delay = 3.0
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
+            client = await server.connect()
+            await client.hello()
+            assert QUEUED.match(await send(client, "bob"))
+            assert len(await on_disk(tmp_path)) == 1
+            client.cut()
+            await server.daemon.drain(60)
+            server.daemon._queue = None  # it is closed; the end of every test drains once more
+            assert len(store.got("bob")) == 1
+            assert await on_disk(tmp_path) == []
 
     run(main)
 
