@@ -59,8 +59,8 @@ class Compaction:
         """Messages whose body cannot be read: it stays where it is, and is told of once."""
 
     async def run(self, most: int = _PASS_BYTES) -> int:
-        """Move what is due, about `most` octets; returns the number of messages. Raises StoreError and
-        Fenced."""
+        """Move what is due, about `most` octets; returns the number of messages. Raises StoreError,
+        Fenced, and OSError of temporary files."""
         self._look_at_ages()
         wanted = await self._wanted(min(most, _PASS_BYTES))
         moved = 0

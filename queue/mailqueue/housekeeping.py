@@ -95,13 +95,13 @@ class Housekeeping:
                 if self._clock.boottime() >= look_at:
                     look_at = self._clock.boottime() + self._settings.housekeeping
                     await self.look()
-            except StoreError as error:
+            except (StoreError, OSError) as error:  # OSError: the folder of temporary files is full
                 self._settings.report("housekeeping", {"error": str(error)})
             except Fenced:
                 return
 
     async def look(self) -> None:
-        """Move, release and delete what is due. Raises StoreError and Fenced."""
+        """Move, release and delete what is due. Raises StoreError, Fenced, and OSError of temporary files."""
         await self._completion.run()
         await self._compaction.run(max(room_of(self._store), _TIGHT_PASS))
         await self.sweep()

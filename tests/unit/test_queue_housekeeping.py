@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from typing import Any
 
 import pytest
 
+from mailqueue import bodies
 from mailqueue.fsck import fsck
 from mailqueue.inspect import Inspection, list_streams
 from mailqueue.keys import log_key, log_prefix, snapshot_prefix
@@ -20,6 +22,16 @@ from tests.simulation.queues import LoopClock, crash, message, open_queue, setti
 
 DONE = Change(0, Status.DELIVERED, attempted=1.0)
 QUICK = {"snapshot_every": 10.0, "housekeeping": 5.0, "compact_after": 60.0, "cache_max": 0}
+
+
+SELDOM = {
+    "heartbeat": 60.0,
+    "deliver_for": 200.0,
+    "takeover": 300.0,
+    "housekeeping": 60.0,
+    "snapshot_every": 60.0,
+}
+"""For tests of hours."""
 
 
 async def fill(queue: MailQueue, count: int, size: int = 200) -> list[str]:
@@ -133,6 +145,37 @@ def test_bodies_go_with_their_day_unless_somebody_still_has_them() -> None:
     run(work(), limit=2e6)
 
 
+def test_a_full_folder_of_temporary_files_ends_no_housekeeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that has to move on waits until there is room again; nothing else does."""
+
+    async def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def work() -> None:
+        day, told = 86400.0, []
+        store = MemoryStore()
+        times = {"lifetime": 2 * day, "body_keep": 2 * day, "compact_after": 1e9, "housekeeping": 1800.0}
+        queue = await open_queue(
+            store, **times, snapshot_every=3600.0, heartbeat=900.0, takeover=4000.0,
+            report=lambda event, fields: told.append((event, fields["error"])),
+        )  # fmt: skip
+        held = await queue.enqueue(message(b"held" * 100_000))
+        await queue.settle(held, [Change(0, Status.HELD)], urgent=True)
+        before = await store.list_after("body/")
+        with monkeypatch.context() as patch:
+            patch.setattr(bodies, "fetch_body", full)
+            await asyncio.sleep(6 * day)
+        assert {event for event, _ in told} == {"housekeeping"}
+        assert all("No space left" in error for _, error in told)
+        assert await store.list_after("body/") == before
+        await asyncio.sleep(day)
+        assert not set(await store.list_after("body/")) & set(before)
+        assert await body_of(queue, held) == b"held" * 100_000
+        await queue.close()
+
+    run(work(), limit=2e6)
+
+
 @pytest.mark.parametrize(
     ("set_first", "set_second"),
     [(30, 0), (0, 30), (-30, 0), (0, -30), (30, 30)],
@@ -144,7 +187,7 @@ def test_a_clock_that_is_wrong_costs_nobody_a_body(set_first: float, set_second:
     async def work() -> None:
         store = MemoryStore()
         clocks = [LoopClock(), LoopClock()]
-        queues = [await MailQueue.open(store, settings(**QUICK), clock) for clock in clocks]
+        queues = [await MailQueue.open(store, settings(**SELDOM), clock) for clock in clocks]
         owner = queues[0]
         ids = [await owner.enqueue(message(b"early" * 100_000))]
         for clock, days in zip(clocks, (set_first, set_second), strict=True):
@@ -164,11 +207,11 @@ def test_a_clock_that_is_wrong_costs_nobody_a_body(set_first: float, set_second:
 def test_a_seal_is_not_forgotten_because_one_clock_is_ahead() -> None:
     async def work() -> None:
         store = MemoryStore()
-        dead = await open_queue(store, **QUICK)
+        dead = await open_queue(store, **SELDOM)
         crash(dead)
         ahead = LoopClock()
-        queues = [await MailQueue.open(store, settings(**QUICK), clock) for clock in (LoopClock(), ahead)]
-        await asyncio.sleep(60)
+        queues = [await MailQueue.open(store, settings(**SELDOM), clock) for clock in (LoopClock(), ahead)]
+        await asyncio.sleep(1200)
         ahead.offset += 30 * 86400
         await asyncio.sleep(3 * 3600)
         assert await store.list_after(log_prefix(dead.stream)) == [log_key(dead.stream, 0)]
