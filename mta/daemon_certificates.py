@@ -82,9 +82,15 @@ def build_judge(
         world = World(asked)
         for port in ports:
             name = tlsa_name(port, hostname)
-            result = judge_tlsa(name, ders(new), await world.ask(name, "TLSA"))
+            answer = await world.ask(name, "TLSA")
+            result = judge_tlsa(name, ders(new), answer)
             if result.outcome is Outcome.OK:
                 continue
+            if (
+                result.outcome is Outcome.WRONG
+                and judge_tlsa(name, ders(old), answer).outcome is not Outcome.OK
+            ):
+                continue  # the old one is no better: no record is there, or for neither
             if result.outcome is Outcome.UNKNOWN and old.not_after.timestamp() <= time.time():
                 continue  # nothing is proved against the new one, and the old one is over
             # Without the time that a cache has left: the same trouble is to be told once.

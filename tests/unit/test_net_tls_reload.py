@@ -202,3 +202,28 @@ def test_a_renewed_certificate_waits_until_the_resolver_knows_its_records(ca: Au
         await asyncio.wait([task])
 
     asyncio.run(run())
+
+
+def test_a_renewed_certificate_is_taken_where_the_old_one_is_no_better(ca: Authority) -> None:
+    """Without TLSA records nobody goes by them, and the old certificate would end some day."""
+    files = ca.issue("one", "mx.good.test")
+    old = ServerTls([files]).certificate_for("mx.good.test")
+    ca.issue("one", "mx.good.test")
+    new = ServerTls([files]).certificate_for("mx.good.test")
+    dns = FakeResolver()
+    dns.status("good.test", Status.SECURE)
+    name = "_25._tcp.mx.good.test"
+
+    async def run() -> None:
+        settings = config.parse(CONFIGURATION + '[checks]\nmode = "production"\n', str(ca.folder / "t"))
+        judge = build_judge(settings, settings.listener[0], dns)
+        assert judge is not None
+        assert await judge(new, old) == ""
+        dns.add(name, "TLSA", "3 1 1 " + "ab" * 32)
+        assert await judge(new, old) == ""
+        dns.add(name, "TLSA", tlsa_value(old.der))
+        assert "none matches" in await judge(new, old)
+        dns.fail(name, "TLSA")
+        assert "unknown" in await judge(new, old)
+
+    asyncio.run(run())
