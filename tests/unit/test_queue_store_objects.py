@@ -216,3 +216,23 @@ def test_requests_are_counted() -> None:
         assert store.requests == {"put": 1500, "list": 3, "delete": 2}
 
     asyncio.run(main())
+
+
+def test_a_store_that_cannot_begin_behind_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Azure's before it knew `startFrom`: it lists all, wherever it was to begin."""
+
+    def all_of_it(store: Any, prefix: str | None, *, offset: str | None, **options: Any) -> Any:
+        return listing(store, prefix, **options)
+
+    async def main() -> None:
+        store = ObjectsStore("objects:", [obstore.store.MemoryStore()])
+        keys = sorted(f"log/s/{name}" for name in ("10", "9", "B", "a", "b"))
+        for key in keys:
+            await store.put_new(key, b"x")
+        for at, key in enumerate(keys, 1):
+            assert await store.list_after("log/", key) == keys[at:]
+            assert await store.list_after("log/", key, 2) == keys[at : at + 2]
+
+    listing = obstore.list
+    monkeypatch.setattr(obstore, "list", all_of_it)
+    asyncio.run(main())

@@ -154,9 +154,11 @@ class ObjectsStore:
                 self.requests["list"] += 1
                 self._extend(timeout, 0)
                 for found in page:
-                    # Some stores list in an order of their own (S3 Express): then all has to be read.
+                    # Some stores list in an order of their own (S3 Express): then all has to be read. Some do
+                    # not know where to begin (Azure's `startFrom` is new).
                     in_order = in_order and (not keys or keys[-1] < found["path"])
-                    keys.append(found["path"])
+                    if found["path"] > after:
+                        keys.append(found["path"])
                 if limit is not None and in_order and len(keys) >= limit:
                     break
 
