@@ -151,6 +151,14 @@ class Stats:
     queue_commit_seconds: Annotated[
         float, gauge("Seconds that the stores take to keep a message.", combine="max")
     ]
+    queue_room_bytes: Annotated[
+        int,
+        gauge(
+            "Octets of new mail for which the disk of the queue has room; at 0 nothing is queued. Very many "
+            "where the stores do not tell.",
+            combine="min",
+        ),
+    ]
     queue_tries: Annotated[
         Counts,
         counter(
@@ -265,7 +273,11 @@ class Stats:
         self.process_cpu_seconds[self.role] = round(usage.ru_utime + usage.ru_stime, 6)
         self.process_resident_bytes[self.role] = _resident_bytes()
         self.processes[self.role] = 1
-        return {metric.name: _series(getattr(self, metric.name)) for metric in METRICS}
+        return {metric.name: _series(getattr(self, metric.name)) for metric in METRICS if self._knows(metric)}
+
+    def _knows(self, metric: Metric) -> bool:
+        """False where the 0 of a process that has nothing to do with it would be the least of all."""
+        return self.role == "worker" or metric.combine != "min" or bool(metric.labels)
 
 
 def _declared() -> Iterator[Metric]:

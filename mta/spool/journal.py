@@ -102,3 +102,4 @@ class QueueJournal:
             stats.queue_recipients = now.recipients
             stats.queue_bytes = now.size
             stats.queue_commit_seconds = round(now.latency, 4)
+            stats.queue_room_bytes = max(now.room, 0)

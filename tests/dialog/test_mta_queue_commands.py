@@ -279,6 +279,22 @@ def test_output_that_cannot_be_written(stopped: Site, words: list[str]) -> None:
     assert done.returncode == 74
 
 
+def test_the_metrics_of_a_server_with_mail_that_waits(tmp_path: Path) -> None:
+    """The expressions of docs/queue.md mean what they say."""
+    with site(tmp_path, backend=DEAD, recipients="all") as server:
+        send(server, "waits", ALICE)
+
+        def metrics() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(server.command("status", "--json"))["metrics"]
+            return found if found["queue_messages"] == {"": 1} else {}
+
+        found = until(metrics, "the gauges")
+        assert found["queue_open"] == {"": 1}
+        assert found["queue_room_bytes"][""] > 0
+        assert found["queue_recipients"] == {"": 1}
+        server.stop()
+
+
 def test_a_server_that_starts_has_what_was_changed(tmp_path: Path) -> None:
     with site(tmp_path, backend=DEAD, recipients="all") as server:
         desk = Desk(server, True)

@@ -57,6 +57,19 @@ def test_the_process_is_measured() -> None:
     assert 1 << 20 < metrics.value(snapshot, "process_resident_bytes", "store") < 1 << 32
 
 
+def test_only_workers_say_whether_the_queue_is_open() -> None:
+    workers = [metrics.Stats(), metrics.Stats()]
+    for stats, room in zip(workers, (5000, 3000), strict=True):
+        stats.queue_open, stats.queue_room_bytes = 1, room
+    others = [metrics.Stats("supervisor"), metrics.Stats("store")]
+    found = samples(metrics.exposition(metrics.merge(one.snapshot() for one in (*others, *workers))))
+    assert found["tamis_queue_open", frozenset()] == 1
+    assert found["tamis_queue_room_bytes", frozenset()] == 3000
+    workers[1].queue_open = 0
+    found = samples(metrics.exposition(metrics.merge(one.snapshot() for one in (*others, *workers))))
+    assert found["tamis_queue_open", frozenset()] == 0
+
+
 def test_merging_adds_counters_and_keeps_the_earliest_expiry() -> None:
     one, two = metrics.Stats(), metrics.Stats()
     one.sessions["smtp"] += 1
