@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,10 +41,15 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @contextlib.contextmanager
-def node(folder: Path, name: str, shared: str, sink: ScriptedStore, queue: str = QUICK) -> Iterator[Site]:
-    """One of the nodes, with one worker to spare the machine."""
+def node(
+    folder: Path, name: str, shared: str, sink: ScriptedStore, queue: str = QUICK, disk: bool = False
+) -> Iterator[Site]:
+    """One of the nodes, with one worker to spare the machine; `disk`: and a folder of its own."""
     (folder / name).mkdir()
-    words = f'{queue}{SHORT}node = "{name}"\nstores = ["shared"]\n'
+    stores = '"disk", "shared"' if disk else '"shared"'
+    words = f'{queue}{SHORT}node = "{name}"\nstores = [{stores}]\n'
+    if disk:
+        shared += f'[queue_stores.disk]\nurl = "file:{folder}/{name}/disk"\n'
     with site(
         folder / name,
         queue=words,
@@ -221,6 +227,35 @@ def test_a_node_falls_asleep_while_it_delivers(tmp_path: Path, shared: str) -> N
 def _only(sink: ScriptedStore, prefix: str) -> ScriptedStore:
     mark = f"X-Load: {prefix}".encode()
     return ScriptedStore(delivered=[d for d in sink.delivered if mark in d.octets])
+
+
+def test_a_node_burns_with_its_folder_beside_the_bucket(tmp_path: Path, weed: SeaweedFS) -> None:
+    """Each node has a folder of its own and both have the bucket: what was in the folder was there too."""
+
+    async def main() -> None:
+        shared = bucket(tmp_path, weed, "beside")
+        async with sinking() as sink:
+            port = sink.port
+            with (
+                node(tmp_path, "a", shared, sink, disk=True) as a,
+                node(tmp_path, "b", shared, sink, disk=True) as b,
+            ):
+                await sink.stop()
+                load = Load(a.smtp, clients=6, messages_per_session=5)
+                async with load:
+                    await load.grow(60)
+                await asyncio.to_thread(kill_all, a)
+                assert len(list((tmp_path / "a" / "disk" / "log").glob("*/*"))) > 0
+                shutil.rmtree(tmp_path / "a")
+                accepted = len(load.books.accepted)
+                await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
+                await sink.start(port)
+                await drained(b, books=[load.books], sink=sink)
+                assert balance(load.books, sink) == 0
+                await asyncio.to_thread(b.stop)
+                (tmp_path / "a").mkdir()  # for the log of what burnt
+
+    run(main)
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["dead", "hangs"])
