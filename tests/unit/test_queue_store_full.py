@@ -65,6 +65,7 @@ def size_of_disk(monkeypatch: pytest.MonkeyPatch, **values: int) -> None:
     [
         ({"f_blocks": 1 << 24, "f_bavail": 1 << 20}, (1 << 32) - RESERVE),
         ({"f_blocks": 1 << 24, "f_bavail": RESERVE // 4096 - 1}, -4096),
+        ({}, UNBOUNDED),  # it does not tell
         ({"f_blocks": 2048, "f_bavail": 300}, 44 * 4096),  # a small one: an eighth is kept
         ({"f_blocks": 1 << 24, "f_bavail": 1 << 20, "f_files": 80_000, "f_favail": 10_001}, 4096),
         ({"f_blocks": 1 << 24, "f_bavail": 1 << 20, "f_files": 800, "f_favail": 99}, -4096),

@@ -28,7 +28,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from mailqueue.store.base import CHUNK, SEGMENT, Blob, Comparison, pieces
+from mailqueue.store.base import CHUNK, SEGMENT, UNBOUNDED, Blob, Comparison, pieces
 from mailqueue.store.folders import ATTEMPTS, FLAGS, Folders
 from mailqueue.store.scratch import Scratch
 
@@ -202,7 +202,8 @@ class Disk:
         with suppress(OSError):  # a file system that does not tell has room until a write fails
             has = os.fstatvfs(self._root)
             free, total = has.f_bavail * has.f_frsize, has.f_blocks * has.f_frsize
-            room = free - min(RESERVE, total // SHARE)
+            # Some file systems in user space do not tell.
+            room = free - min(RESERVE, total // SHARE) if total else UNBOUNDED
             if has.f_files:  # some make files as they need them
                 room = min(room, (has.f_favail - min(FILES_RESERVE, has.f_files // SHARE)) * has.f_frsize)
             self.room = room
