@@ -52,6 +52,7 @@ from mta.policy.watched import TableError
 from mta.receiver import Receiver
 from mta.reception import Reception
 from mta.smtp.server import ServerSession
+from mta.spool.addressing import Find
 from mta.spool.desk import QueueDesk
 from mta.spool.hops import PLAIN
 from mta.spool.journal import QueueJournal
@@ -220,7 +221,8 @@ class Daemon:
         )
         self._directors = Directors(settings, self._fixed, self._tables) if settings.director else None
         find = None if self._directors is None else self._directors.finding()
-        policy = self._policy = self._build_policy(authenticator)
+        own_mail: list[Find] = []
+        policy = self._policy = self._build_policy(authenticator, own_mail)
         self._unacknowledged = Unacknowledged(
             self._link,
             time.time,
@@ -236,7 +238,7 @@ class Daemon:
             self._queue, keeper = build_queue(
                 settings, self._workers, self._transports, policy, is_trusted, self._queue_journal,
                 self._sign_report,
-                replace(PLAIN if self._world is None else self._world.naming, find=find),
+                replace(PLAIN if self._world is None else self._world.naming, find=find), own_mail[0],
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time, self._queue_journal.history)
             etrn = Etrn(self._link, self._queue, policy.route, is_trusted)
@@ -334,7 +336,7 @@ class Daemon:
             self._world = World(settings, workers, self._resolver, self._transports)
             self._transports["mx"] = self._transports["smtp"] = self._world.remote
 
-    def _build_policy(self, authenticator: SessionAuthenticator | None) -> Policy:
+    def _build_policy(self, authenticator: SessionAuthenticator | None, own_mail: list[Find]) -> Policy:
         return build_policy(
             self._config,
             self._fixed,
@@ -346,6 +348,7 @@ class Daemon:
             ledger=self._ledger,
             resolver=self._resolver,
             directors=self._directors or {},
+            own_mail=own_mail.append if self._config.queue.enabled else None,
         )
 
     def _users_file(self) -> UsersFile:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from mta.policy.sieve.asking import Services
     from mta.policy.sieve.local import Owns
     from mta.policy.sieve.policy import Trace
+    from mta.policy.sieve.program import Program
+    from mta.spool.addressing import Find
     from mta.tables.build import Tables
 
 NO_TABLES: Mapping[str, Table] = {}
@@ -83,15 +86,16 @@ def build_policy(
     ledger: Ledger | None = None,
     resolver: Resolver | None = None,
     directors: Mapping[str, Director] = NO_DIRECTORS,
+    own_mail: Callable[[Find], None] | None = None,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
     `owns` tells who may send as whom, None when nobody can log in. `complain` is told when a table cannot
     be read. `choose` may put others in the place of the services that scripts ask. `trace` is told what
     scripts do in any session; without, sessions of policy.trace are logged. `programs` are those beside
-    the worker, `tables` those of [tables.NAME]; `ledger` counts,
-    `resolver` asks the DNS. Raises TableError, what `users_file` raises,
-    and ValueError and OSError for scripts.
+    the worker, `tables` those of [tables.NAME]; `ledger` counts, `resolver` asks the DNS. `own_mail` is
+    given what tells who gets mail that the server writes itself. Raises TableError, what `users_file`
+    raises, and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
     from mta.policy.sieve.expand import Aliases
@@ -114,18 +118,33 @@ def build_policy(
         services |= _srs_services(settings, ground)
     site = Site(settings.identity.hostname, ground)
 
+    @cache
+    def program(paths: Sequence[str], tracing: bool) -> Program:
+        return (
+            load_policy(settings, paths, tracing=tracing) if paths else load_base(settings, tracing=tracing)
+        )
+
     def stack(trace: Trace | None) -> Policy:
         tracing = trace is not None
-        made: Policy = SievePolicy(load_base(settings, tracing=tracing), ground, site, tell, services, trace)
+        made: Policy = SievePolicy(program((), tracing), ground, site, tell, services, trace)
         if settings.policy.after:
-            program = load_policy(settings, settings.policy.after, tracing=tracing)
-            made = SievePolicy(program, made, site, tell, services, trace)
+            made = SievePolicy(program(settings.policy.after, tracing), made, site, tell, services, trace)
         if settings.policy.user_scripts or any(domain.script for domain in settings.domains.values()):
             made = _build_recipient_scripts(settings, made, ground, trace)
         if settings.policy.scripts:
-            program = load_policy(settings, settings.policy.scripts, tracing=tracing)
-            made = SievePolicy(program, made, site, tell, services, trace)
+            made = SievePolicy(program(settings.policy.scripts, tracing), made, site, tell, services, trace)
         return made
+
+    if own_mail is not None:
+        from mta.policy.sieve.ownmail import OwnMail, own_ground, own_services
+
+        answering, free = own_services(services), own_ground(ground)
+        where = Site(site.hostname, free)
+        made: Policy = free
+        for paths in ((), settings.policy.after, settings.policy.scripts):
+            if paths or made is free:
+                made = SievePolicy(program(paths, False), made, where, tell, answering)
+        own_mail(OwnMail(made))
 
     policy: Policy
     if trace is not None or not settings.policy.trace:
@@ -136,7 +155,7 @@ def build_policy(
         policy = TracedPolicy(stack(None), stack(tell_log), chosen(settings.policy.trace))
     if programs is None:
         return policy
-    base = SievePolicy(load_base(settings), ground, site, tell, services)
+    base = SievePolicy(program((), False), ground, site, tell, services)
     return programs.around(settings, policy, base)
 
 

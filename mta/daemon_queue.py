@@ -9,6 +9,7 @@ from functools import partial
 from mta import assembly_queue, config, log
 from mta.delivery.outcome import Transport
 from mta.policy.verdict import Policy
+from mta.spool.addressing import Find
 from mta.spool.hops import PLAIN, Naming
 from mta.spool.journal import QueueJournal
 from mta.spool.keeper import Keeper
@@ -26,8 +27,10 @@ def build_queue(
     journal: QueueJournal,
     sign: Sign | None = None,
     naming: Naming = PLAIN,
+    find: Find | None = None,
 ) -> tuple[QueueService, Keeper]:
-    """The queue, not open yet, and what takes messages for it from transactions; `sign` signs reports."""
+    """The queue, not open yet, and what takes messages for it from transactions; `sign` signs reports,
+    `find` tells who gets our own mail."""
     is_final = partial(_is_final, settings)
     reports = Reports(
         assembly_queue.report_settings(settings), policy.route, journal.decided, now=time.time, sign=sign
@@ -44,6 +47,7 @@ def build_queue(
         log.get("queue"),
         now=time.time,
         naming=naming,
+        find=find,
     )
     keeper = Keeper(
         assembly_queue.keep_settings(settings, workers),

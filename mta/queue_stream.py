@@ -31,6 +31,7 @@ from mta.delivery.outcome import Outcome
 from mta.dsn.decide import Why
 from mta.envelope import Recipient
 from mta.policy.ground import Ground
+from mta.reply import Reply
 from mta.spool.acts import Acts
 from mta.spool.attempt import Attempts
 from mta.spool.hops import SiteLimits
@@ -160,6 +161,12 @@ class _Silent:
 
     def reported(self, about: str, report: str) -> None:
         """A report is in the queue."""
+
+    def addressed(self, about: str, name: str, recipients: Sequence[Recipient]) -> None:
+        """No aliases are looked up."""
+
+    def unaddressed(self, name: str, recipient: Recipient, reply: Reply) -> None:
+        """No aliases are looked up."""
 
     def unreadable(self, name: str, problem: Exception) -> None:
         """A message cannot be read and is on hold: it counts as not done."""

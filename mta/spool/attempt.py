@@ -30,6 +30,7 @@ from mta.delivery.outcome import NextHop, Outcome, Told, Transport, placed
 from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
+from mta.spool.addressing import Addressing
 from mta.spool.advice import Advisor
 from mta.spool.conclude import AttemptSettings, Conclusions, Journal, Loaded, Noted
 from mta.spool.hops import PLAIN, Naming, hop_of, learned, site_of
@@ -63,9 +64,11 @@ class Attempts:
         added: Callable[[str], None],
         now: Callable[[], float],
         naming: Naming = PLAIN,
+        addressing: Addressing | None = None,
     ) -> None:
         """`now` is seconds of the epoch; `is_final` tells whether a transport leads to a mail store; `added`
-        is told of reports."""
+        is told of reports; `addressing` looks up who gets our own mail, None: it goes as it is."""
+        self._addressing = addressing
         self._settings = settings
         self._queue = queue
         self._transports = transports
@@ -115,7 +118,12 @@ class Attempts:
         if now >= end and why == "deliver_by":
             await self._conclusions.expire(loaded, positions)
             return
+        refused: list[tuple[int, Outcome]] = []
+        if self._addressing is not None and self._addressing.is_for(loaded):
+            refused = await self._addressing.address(loaded, envelope, recipients)
+            envelope.recipients = list(recipients.values())
         here, decided = await self._routes(loaded, envelope, site, recipients)
+        decided += refused
         given_up = False
         transport = hop_of(site).transport
         noted = Noted(self._queue, message.id)

@@ -20,6 +20,7 @@ from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
 from mta.envelope import Recipient
 from mta.policy.verdict import Advice
+from mta.reply import Reply
 from mta.spool.advice import About, Advisor, advised, reported
 from mta.spool.record import Record
 from mta.spool.reports import Reports
@@ -44,6 +45,12 @@ class Journal(Protocol):
 
     def reported(self, about: str, report: str) -> None:
         """A report about a message was queued."""
+
+    def addressed(self, about: str, name: str, recipients: Sequence[Recipient]) -> None:
+        """Our own mail for an alias was queued for those behind it."""
+
+    def unaddressed(self, name: str, recipient: Recipient, reply: Reply) -> None:
+        """A notice to the postmaster has nobody to go to, and is on hold."""
 
     def unreadable(self, name: str, problem: Exception) -> None:
         """A message cannot be read and is on hold."""

@@ -12,6 +12,7 @@ from mta.dsn.decide import Why
 from mta.envelope import Recipient
 from mta.log import Logger
 from mta.metrics import Stats
+from mta.reply import Reply
 from mta.spool.history import History, Tried
 from mta.spool.record import Record
 
@@ -73,6 +74,15 @@ class QueueJournal:
     def reported(self, about: str, report: str) -> None:
         """A report about a message was queued."""
         self._log.info("report", about=about, queue=report)
+
+    def addressed(self, about: str, name: str, recipients: Sequence[Recipient]) -> None:
+        """Our own mail for an alias was queued for those behind it."""
+        to = [recipient.address.text for recipient in recipients]
+        self._log.info("addressed", about=about, queue=name, recipients=to)
+
+    def unaddressed(self, name: str, recipient: Recipient, reply: Reply) -> None:
+        """A notice to the postmaster has nobody to go to, and is on hold."""
+        self._log.error("nobody to go to, on hold", queue=name, to=recipient.address.text, reason=str(reply))
 
     def decided(self, why: Why) -> None:
         """A report is owed, or why not."""

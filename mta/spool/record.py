@@ -65,6 +65,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     origin: Origin = Origin()
     lifetime: float = 0.0
     """Seconds after which a policy wants it given up; 0: as the configuration says."""
+    addressed: bool = False
+    """Of our own mail: it has been looked up who gets it (`mta.spool.addressing`)."""
 
     def envelope(self, sender: str, now: float) -> Envelope:
         """The envelope as it is sent at the time `now`, without recipients. Raises RecordError."""
@@ -113,6 +115,7 @@ def make_record(
     has_8bit: bool = False,
     plain: bool = False,
     lifetime: float = 0.0,
+    addressed: bool = False,
 ) -> Record:
     """Write down an envelope that came in at `now`; `session` is None for what we made ourselves."""
     by = envelope.deliver_by
@@ -145,6 +148,7 @@ def make_record(
         envelope.priority,
         origin,
         lifetime,
+        addressed,
     )
 
 

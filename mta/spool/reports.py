@@ -98,13 +98,24 @@ class Reports:
             self._count(why)
         reports: list[NewMessage] = []
         if owed.to_sender:
-            reports += [self._report(original, owed.to_sender, one, Kind.REPORT) for one in owners]
+            sender = original.envelope.sender
+            reports += [
+                # Who is behind an owner has been looked up with the list.
+                self._report(original, owed.to_sender, one, Kind.REPORT, addressed=one != sender)
+                for one in owners
+            ]
         if owed.to_postmaster:
             reports.append(self._report(original, owed.to_postmaster, settings.postmaster, Kind.NOTICE))
         return reports
 
     def _report(
-        self, original: Original, about: list[RecipientReport], to: Address, kind: Kind
+        self,
+        original: Original,
+        about: list[RecipientReport],
+        to: Address,
+        kind: Kind,
+        *,
+        addressed: bool = False,
     ) -> NewMessage:
         settings, now = self._settings, self._now()
         report = render(
@@ -118,7 +129,7 @@ class Reports:
             way=Way(utf8=original.envelope.smtputf8),
             limits=settings.limits,
         )
-        return self._queued(report, kind)
+        return self._queued(report, kind, addressed=addressed)
 
     def journal(self, parcel: Parcel, header: bytes, to: Address) -> NewMessage:
         """A journal report of a message for one archive; one that cannot be delivered is the postmaster's."""
@@ -132,12 +143,14 @@ class Reports:
         )
         return self._queued(report, Kind.REPORT)
 
-    def _queued(self, report: Report, kind: Kind) -> NewMessage:
+    def _queued(self, report: Report, kind: Kind, *, addressed: bool = False) -> NewMessage:
+        """For the address that it is about: who is behind it is looked up at the first try."""
         settings, now = self._settings, self._now()
         envelope = report.envelope
         record = make_record(
             envelope, None, now,
             vouching=Vouching.NETWORK, kind=kind, message_id=report.message_id, has_8bit=True,
+            addressed=addressed,
         )  # fmt: skip
         recipient = envelope.recipients[0]
         hop = self._route(record.origin.session(), envelope, recipient)

@@ -25,6 +25,7 @@ from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.log import Logger
 from mta.reply import Reply
 from mta.spool.acts import Acts
+from mta.spool.addressing import Addressing, Find
 from mta.spool.advice import Advisor
 from mta.spool.attempt import Attempts, AttemptSettings, Journal
 from mta.spool.gate import Gate
@@ -85,8 +86,10 @@ class QueueService:
         *,
         now: Callable[[], float],
         naming: Naming = PLAIN,
+        find: Find | None = None,
     ) -> None:
-        """Nothing is opened before `start`."""
+        """Nothing is opened before `start`. `find` tells who gets our own mail."""
+        self._find = find
         self._naming = naming
         self._settings = settings
         self._open_store = open_store
@@ -254,6 +257,7 @@ class QueueService:
                 added=runner.added,
                 now=self._now,
                 naming=self._naming,
+                addressing=self._addressing(queue, runner),
             ),
             self._journal,
             warn_after=settings.attempts.retry.warn,
@@ -269,6 +273,14 @@ class QueueService:
         task.add_done_callback(self._runner_ended)
         queue.on_fenced(lambda: self._fenced(running))
         self._running = running
+
+    def _addressing(self, queue: MailQueue, runner: Runner) -> Addressing | None:
+        if self._find is None:
+            return None
+        return Addressing(
+            self._find, queue, self._route, self._journal, self._settings.attempts.report_retry,
+            added=runner.added, now=self._now, naming=self._naming,
+        )  # fmt: skip
 
     def _runner_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

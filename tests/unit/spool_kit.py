@@ -21,10 +21,11 @@ from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool.acts import Acts
+from mta.spool.addressing import Addressing, Find
 from mta.spool.advice import Advisor
 from mta.spool.attempt import Attempts, AttemptSettings
 from mta.spool.gate import Gate
-from mta.spool.hops import SiteLimits, site_of
+from mta.spool.hops import PLAIN, SiteLimits, site_of
 from mta.spool.record import Record, encode_recipient, encode_record, make_record
 from mta.spool.reports import Reports, ReportSettings
 from mta.spool.runner import Runner
@@ -143,6 +144,8 @@ class Journal:
         self.expirations: list[str] = []
         self.reports: list[tuple[str, str]] = []
         self.unreadables: list[str] = []
+        self.addressings: list[tuple[str, list[str]]] = []
+        self.unaddressables: list[tuple[str, str]] = []
         self.failures: list[Exception] = []
 
     def tried(
@@ -155,6 +158,12 @@ class Journal:
 
     def reported(self, about: str, report: str) -> None:
         self.reports.append((about, report))
+
+    def addressed(self, about: str, name: str, recipients: Sequence[Recipient]) -> None:
+        self.addressings.append((about, [one.address.text for one in recipients]))
+
+    def unaddressed(self, name: str, recipient: Recipient, reply: Reply) -> None:
+        self.unaddressables.append((recipient.address.text, str(reply)))
 
     def unreadable(self, name: str, problem: Exception) -> None:
         self.unreadables.append(name)
@@ -178,6 +187,7 @@ class Work:
         options: Options | None = None,
         wrap: Callable[[Attempts], Any] = lambda attempts: attempts,
         advisor: Advisor | None = None,
+        find: Find | None = None,
         **queue: Any,
     ) -> None:
         self.store = store or MemoryStore()
@@ -191,6 +201,7 @@ class Work:
         self._queue_settings = queue
         self._wrap = wrap
         self.advisor: Advisor = advisor or Silent()
+        self._find = find
 
     async def __aenter__(self) -> Work:
         self.start = asyncio.get_running_loop().time()
@@ -228,6 +239,7 @@ class Work:
                     self.advisor,
                     added=runner.added,
                     now=self.now,
+                    addressing=self._addressing(runner),
                 )
             ),
             self.journal,
@@ -246,6 +258,14 @@ class Work:
             await self.queue.close()
         else:
             self.task.cancel()
+
+    def _addressing(self, runner: Runner) -> Addressing | None:
+        if self._find is None:
+            return None
+        retry = RetryPolicy(self.retry.delays, jitter=0.0, expire=1800.0, warn=None)
+        return Addressing(
+            self._find, self.queue, route, self.journal, retry, added=runner.added, now=self.now, naming=PLAIN
+        )
 
     def now(self) -> float:
         """Seconds of the epoch."""

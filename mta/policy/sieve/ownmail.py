@@ -1,0 +1,88 @@
+"""Who gets mail that the server writes itself: reports, journals, what the postmaster is told.
+
+Stage rcpt of the site's scripts and of the base policy is asked about its recipients as about those of a
+message that a session on this machine brings, from the sender that it has, mostly the null one. So aliases
+lead the same way as for mail that comes in. Only `expand` counts: what a script rewrites or routes is about
+mail that comes in, and the address of an archive has been named by a script itself.
+
+Nobody has to be kept out, so words that judge clients find nothing: rates do not count it, greylists do not
+delay it, block lists do not list it, and neither milters nor policy servers take part. A refusal counts for
+those to whom an alias has led; what is refused for good without one goes as it is. Scripts of domains and
+users are not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mta.envelope import Envelope, Recipient
+from mta.policy.ground import Ground
+from mta.policy.sieve.asking import Handler, Services
+from mta.policy.sieve.dnsnet import DnsList, DnsLists, ReverseName
+from mta.policy.sieve.greylist import AskGreylist
+from mta.policy.sieve.milter import AskMilter
+from mta.policy.sieve.policyserver import AskPolicyServer
+from mta.policy.sieve.rate import Count
+from mta.policy.verdict import Policy, Verdict
+from mta.reply import Reply
+from mta.session import Session
+from sieve_ext import Request
+
+HERE = "127.0.0.1"
+"""Where the session of our own mail comes from."""
+HERE_NAME = "localhost"
+
+_NOTHING: dict[type[Request], Handler] = {
+    Count: lambda request, facts: False,
+    AskGreylist: lambda request, facts: 0.0,
+    ReverseName: lambda request, facts: HERE_NAME,
+    DnsList: lambda request, facts: [],
+    DnsLists: lambda request, facts: [[] for _ in request.lists],
+}
+
+
+def own_services(services: Services) -> Services:
+    """Who answers what scripts ask about our own mail, of those who answer for others' mail."""
+    left = {one: handler for one, handler in services.items() if one not in (AskMilter, AskPolicyServer)}
+    return {**left, **_NOTHING}
+
+
+def own_ground(ground: Ground) -> Ground:
+    """The ground for our own mail: it may go anywhere."""
+    return Ground(replace(ground.settings, is_trusted=lambda address: True))
+
+
+class OwnMail:
+    """`mta.spool.addressing.Find` by a policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        """`policy` stands on `own_ground` and asks `own_services`."""
+        self._policy = policy
+
+    async def __call__(
+        self, name: str, envelope: Envelope, recipient: Recipient
+    ) -> Sequence[Recipient] | Reply | None:
+        """Who gets a message in a recipient's place; why nobody does, or not now; None: it goes as it is.
+
+        `name` is the message's, for the log.
+        """
+        session = Session(name, "", "smtp", HERE, client_name=HERE_NAME, helo=HERE_NAME)
+        asked = Recipient(recipient.address, recipient.notify)
+        verdict = self._policy.rcpt(session, replace(envelope, recipients=[]), asked)
+        if not isinstance(verdict, Verdict):
+            verdict = await verdict
+        reply = verdict.reply
+        if reply is not None and reply.is_temporary:
+            return reply
+        is_rewritten = asked.address != recipient.address and not asked.by_site
+        if asked.original is None or (is_rewritten and not asked.members):
+            return None  # no alias: that sets the address named, and has led by the site's will
+        if reply is not None and not reply.is_positive:
+            return reply
+        found = [replace(one, route=recipient.route) for one in asked.behind]
+        return None if len(found) == 1 and _is_same(found[0], recipient) else found
+
+
+def _is_same(one: Recipient, other: Recipient) -> bool:
+    return one.address == other.address and one.sender == other.sender
