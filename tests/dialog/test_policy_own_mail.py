@@ -120,8 +120,9 @@ def test_aliases_in_a_circle(tmp_path: Path) -> None:
     run(main)
 
 
-def test_a_table_that_is_away(tmp_path: Path) -> None:
-    """The report waits for it, and goes to who is in it then."""
+@pytest.mark.parametrize("way", ["", ':on_error "ignore" ', ':on_error "reject" '])
+def test_a_table_that_is_away(tmp_path: Path, way: str) -> None:
+    """The report waits for it, and goes to who is in it then, whatever a client would be told."""
     store = MailStore(x="451 4.2.0 busy")
     answers = {"sales@example.test": "ann, bob"}
 
@@ -137,7 +138,7 @@ def test_a_table_that_is_away(tmp_path: Path) -> None:
         table.close()
         await table.wait_closed()
         more = f'[tables.away]\ntype = "tcp"\naddress = "127.0.0.1:{port}"\n'
-        script = 'stage "rcpt" { if envelope "from" "" { expand "table:away"; } }'
+        script = f'stage "rcpt" {{ if envelope "from" "" {{ expand {way}"table:away"; }} }}'
         async with policed_here(tmp_path, store, script, more) as server:
             await fails_later(server, store, "sales@example.test")
             await eventually(lambda: tried(server) == "451 4.7.1", "the first try")
