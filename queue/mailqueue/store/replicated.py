@@ -200,8 +200,8 @@ class Replicated:
         await self._authority.put(key, data)
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        """Octets of an object, from the first store that has it, private ones first. Raises MissingKey when
-        all deny it."""
+        """Octets of an object, from the first store that has it, private ones first; of a seal only from its
+        beginning. Raises MissingKey when all deny it."""
         if not _is_copied(check_key(key)):
             return await self._authority.get(key, start, end)
         failures: list[StoreError] = []
