@@ -113,6 +113,9 @@ class Runner:
         due = self._queue.live.due(handle) if handle in self._queue.live else math.inf
         if math.isinf(due):
             self._timetable.remove(handle)
+            self._hurried.discard(handle)
+        elif handle in self._hurried:
+            self._wake(handle, due)  # that it is wanted now still holds
         else:
             self._timetable.add(handle, due)
             if asyncio.get_running_loop().time() + due - self._now() >= self._until:
@@ -137,10 +140,9 @@ class Runner:
         live, taken = self._queue.live, self._dispatcher.taken(handle)
         if taken and handle in live and all(one[0] in taken for one in live.waiting(handle)):
             return  # it has its turn already
-        if handle not in self._hurried:
-            self._hurried.add(handle)
-            self._wake(handle, now)
-            self._news.set()
+        self._hurried.add(handle)
+        self._wake(handle, now)
+        self._news.set()
 
     def flush(self, sites: Sequence[str]) -> None:
         """Let dead next hops be looked for at once."""

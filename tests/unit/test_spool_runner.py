@@ -392,6 +392,22 @@ def test_a_flush_reaches_messages_that_found_no_place() -> None:
     played(main)
 
 
+@pytest.mark.parametrize("flushes", [1, 2])
+def test_a_flush_reaches_a_message_whose_adoption_is_told_after_it(flushes: int) -> None:
+    """It is in the queue before the runner hears of it, with the time of its next try."""
+
+    async def main(work: Work) -> None:
+        name = await work.add("u@back.test", due=work.now() + 3000)
+        await asyncio.sleep(1)
+        for _ in range(flushes):
+            assert await work.acts.flush("") == 1
+            work.runner.adopted([work.queue.live.handle_of(name)])
+        await work.idle(100)
+        assert received(work.hops["back"]) == ["u@back.test"]
+
+    played(main)
+
+
 def test_first_tries_and_the_queue_share_what_they_know() -> None:
     async def main(work: Work) -> None:
         hop = NextHop("backend:back")
