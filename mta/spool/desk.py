@@ -27,6 +27,7 @@ from typing import Any
 
 from mailqueue.model import CorruptMessage, QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
+from mailqueue.schedule.values import AGE_EDGES, age_class
 from mta.address import AddressError, parse_address
 from mta.mailq.filters import Filter, parse_filter
 from mta.mailq.rows import QueueRow
@@ -254,15 +255,11 @@ class _Ages:
     __slots__ = ("_classes", "_messages", "_recipients")
 
     def __init__(self) -> None:
-        self._classes = [0] * 10
+        self._classes = [0] * (len(AGE_EDGES) + 1)
         self._messages = self._recipients = 0
 
     def add(self, age: float, recipients: int) -> None:
-        index, edge = 0, 300.0
-        while index < 9 and age > edge:
-            index += 1
-            edge *= 2
-        self._classes[index] += 1
+        self._classes[age_class(age)] += 1
         self._messages += 1
         self._recipients += recipients
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
 
 from mailqueue.schedule.ready import ReadyQueue
 from mailqueue.schedule.sites import Site
-from mailqueue.schedule.values import AGE_EDGES, SiteStats
+from mailqueue.schedule.values import AGE_EDGES, SiteStats, age_class
 
 
 def site_stats(name: str, queues: Iterable[ReadyQueue], site: Site, now: float, *, held: bool) -> SiteStats:
@@ -18,7 +17,7 @@ def site_stats(name: str, queues: Iterable[ReadyQueue], site: Site, now: float, 
         jobs += queue.jobs
         recipients += queue.recipients
         for entry in queue.entries():
-            ages[bisect_left(AGE_EDGES, now - entry.job.created)] += 1
+            ages[age_class(now - entry.job.created)] += 1
     return SiteStats(
         site=name,
         jobs=jobs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,6 +12,12 @@ import msgspec
 
 AGE_EDGES = tuple(60.0 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 640, 1280))
 """Upper edges, in seconds, of the classes of age in `SiteStats`; one more class takes what is older."""
+
+
+def age_class(age: float) -> int:
+    """The number of the class of an age in seconds, from 0; an edge belongs to the class below it."""
+    return bisect_left(AGE_EDGES, age)
+
 
 BusyCause = Literal["connections", "window", "probe", "rate", "source"]
 LaterCause = Literal["dead", "full", "site_full", "under_way"]
