@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.dialog.queueing import QUEUED, MailStore, eventually, flush, on_disk, queue_of, waiting
-from tests.dialog.server import Client, run, serving
+from tests.dialog.server import Client, Server, run, serving
 
 DEADLINE = '[delivery]\ndeadline = "1s"\n'
 BACKEND = 'connect_timeout = "0.5s"'
+NO_QUEUE = "enabled = false"
 ALICE = "alice@example.test"
+
+
+@asynccontextmanager
+async def impatient(folder: Path, store: MailStore, queue: str = "") -> AsyncIterator[tuple[Server, Client]]:
+    """A server that waits one second for its store, and a client that has introduced itself."""
+    async with serving(folder, queue=queue, store=store, more=DEADLINE, backend=BACKEND) as server:
+        client = await server.connect()
+        await client.hello()
+        yield server, client
 
 
 async def send(client: Client, *names: str, subject: str = "hi") -> str:
@@ -24,9 +36,7 @@ def test_what_was_queued_leaves_the_queue(tmp_path: Path) -> None:
     store.final_delay = 2.5
 
     async def main() -> None:
-        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
-            client = await server.connect()
-            await client.hello()
+        async with impatient(tmp_path, store) as (server, client):
             assert QUEUED.match(await send(client, "bob", "carol"))
             assert store.delivered == []
             await eventually(lambda: not len(queue_of(server).live))
@@ -46,9 +56,7 @@ def test_a_late_refusal_is_reported(tmp_path: Path) -> None:
     store.final_delay = 2.5
 
     async def main() -> None:
-        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
-            client = await server.connect()
-            await client.hello()
+        async with impatient(tmp_path, store) as (server, client):
             assert QUEUED.match(await send(client, "bob"))
             store.final_delay = 0.0
             await eventually(lambda: store.got("alice"))
@@ -64,9 +72,7 @@ def test_a_late_temporary_answer_changes_nothing(tmp_path: Path) -> None:
     store.final_delay = 2.0
 
     async def main() -> None:
-        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
-            client = await server.connect()
-            await client.hello()
+        async with impatient(tmp_path, store) as (server, client):
             assert QUEUED.match(await send(client, "bob"))
             await asyncio.sleep(2.0)
             (kept,) = await waiting(server)
@@ -85,9 +91,7 @@ def test_a_drain_waits_for_late_answers(tmp_path: Path) -> None:
     store.final_delay = 3.0
 
     async def main() -> None:
-        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
-            client = await server.connect()
-            await client.hello()
+        async with impatient(tmp_path, store) as (server, client):
             assert QUEUED.match(await send(client, "bob"))
             assert len(await on_disk(tmp_path)) == 1
             client.cut()
@@ -104,9 +108,7 @@ def test_a_connection_that_is_lost_without_an_answer_leaves_the_message_queued(t
     store.final_delay = 60.0
 
     async def main() -> None:
-        async with serving(tmp_path, queue="", store=store, more=DEADLINE, backend=BACKEND) as server:
-            client = await server.connect()
-            await client.hello()
+        async with impatient(tmp_path, store) as (server, client):
             assert QUEUED.match(await send(client, "bob"))
             await store.stop()
             store.final_delay = 0.0
@@ -123,9 +125,7 @@ def test_without_a_queue_the_clients_retry_makes_no_second_copy(tmp_path: Path) 
     store.final_delay = 2.5
 
     async def main() -> None:
-        async with serving(tmp_path, store=store, more=DEADLINE, backend=BACKEND) as server:
-            client = await server.connect()
-            await client.hello()
+        async with impatient(tmp_path, store, queue=NO_QUEUE) as (server, client):
             assert (await send(client, "bob", "carol")).startswith("451 4.4.2")
             await eventually(lambda: len(store.delivered) == 2)
             await eventually(lambda: len([t for t, _ in server.link.published if t == "unacknowledged"]) == 2)

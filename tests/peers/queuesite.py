@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mta.admin.client import NotRunning
@@ -16,7 +17,7 @@ from tests.dialog.backend import ScriptedStore
 from tests.peers.load import Books, copies
 from tests.peers.running import PATIENCE, children_of, until
 from tests.peers.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS
-from tests.peers.site import Site
+from tests.peers.site import Site, site
 
 QUICK = 'retry = ["1s"]\n'
 """Tries every second."""
@@ -56,6 +57,14 @@ def waiting(server: Site) -> int | None:
         return sum(1 for _ in stats)
     except (QueueProblem, NotRunning, OSError):
         return None
+
+
+@contextlib.contextmanager
+def queue_site(directory: Path, **settings: str | int) -> Iterator[Site]:
+    """A site (`tests.peers.site.site`) that can queue: workers take mail, and deliver it, before they can."""
+    with site(directory, **settings) as server:
+        until(lambda: waiting(server) is not None, "an open queue")
+        yield server
 
 
 def flush(server: Site) -> None:

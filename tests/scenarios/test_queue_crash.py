@@ -8,9 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.peers.load import Load, copies, run, sink_backend, sinking
-from tests.peers.queuesite import NEVER, QUICK, balance, drained, flush, kill_all, kill_worker, rows, waiting
+from tests.peers.queuesite import (
+    NEVER,
+    QUICK,
+    balance,
+    drained,
+    flush,
+    kill_all,
+    kill_worker,
+    queue_site,
+    rows,
+    waiting,
+)
 from tests.peers.running import until
-from tests.peers.site import site
 
 pytestmark = pytest.mark.scenario
 
@@ -22,7 +32,7 @@ def test_workers_killed_while_mail_is_queued(tmp_path: Path) -> None:
         async with sinking() as sink:
             port = sink.port
             queue, backend = QUICK + NEVER, sink_backend(sink)
-            with site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
+            with queue_site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=8, messages_per_session=5, retry=True, pause=0.005)
                 async with load:
@@ -47,7 +57,7 @@ def test_everything_killed_while_mail_is_queued(tmp_path: Path) -> None:
         async with sinking() as sink:
             port = sink.port
             queue, backend = QUICK + NEVER, sink_backend(sink)
-            with site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
+            with queue_site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=8, messages_per_session=5, retry=True, pause=0.005)
                 async with load:
@@ -71,7 +81,7 @@ def test_killed_while_draining(tmp_path: Path) -> None:
         async with sinking(final_delay=0.2) as sink:
             port = sink.port
             queue, backend = QUICK + NEVER, sink_backend(sink)
-            with site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
+            with queue_site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=10, messages_per_session=10, pause=0.0)
                 async with load:
@@ -104,7 +114,7 @@ def test_reloads_while_mail_is_queued_and_drained(tmp_path: Path) -> None:
         async with sinking(final_delay=0.01) as sink:
             port = sink.port
             queue, backend = QUICK + NEVER, sink_backend(sink)
-            with site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
+            with queue_site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=6, pause=0.01)
                 async with load:
@@ -131,7 +141,7 @@ def test_a_stop_under_load_and_the_next_life(tmp_path: Path) -> None:
         async with sinking() as sink:
             port = sink.port
             queue, backend = 'retry = ["1h"]\n' + NEVER, sink_backend(sink)
-            with site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
+            with queue_site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=6, messages_per_session=3)
                 async with load:
@@ -158,7 +168,7 @@ def test_a_back_end_that_dies_again_and_again_while_draining(tmp_path: Path) -> 
         async with sinking(final_delay=0.02) as sink:
             port = sink.port
             queue, backend = QUICK + NEVER, sink_backend(sink)
-            with site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
+            with queue_site(tmp_path, queue=queue, backend=backend, recipients="all") as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=10, messages_per_session=10, pause=0.0)
                 async with load:

@@ -17,11 +17,23 @@ from mailqueue.keys import log_key
 from mailqueue.live import Live
 from mailqueue.store.disk import SHARE
 from mailqueue.store.file import FileStore
+from tests.dialog.backend import ScriptedStore
 from tests.peers.load import Load, copies, name_in, run, sink_backend, sinking
 from tests.peers.needs import needs
-from tests.peers.queuesite import NEVER, QUICK, SHORT, balance, drained, flush, kill_all, rows, waiting
+from tests.peers.queuesite import (
+    NEVER,
+    QUICK,
+    SHORT,
+    balance,
+    drained,
+    flush,
+    kill_all,
+    queue_site,
+    rows,
+    waiting,
+)
 from tests.peers.running import until
-from tests.peers.site import Site, site
+from tests.peers.site import Site
 
 pytestmark = pytest.mark.scenario
 
@@ -50,33 +62,52 @@ def store_on(disk: Path) -> str:
     return f'[queue_stores.small]\nurl = "file:{disk}/queue"\n'
 
 
+@contextlib.contextmanager
+def site_on(disk: Path, folder: Path, sink: ScriptedStore, takeover: str) -> Iterator[Site]:
+    """A site whose queue is on a small disk."""
+    with queue_site(
+        folder,
+        queue=QUICK + takeover + SMALL,
+        backend=sink_backend(sink),
+        recipients="all",
+        more=store_on(disk),
+    ) as server:
+        yield server
+
+
+async def refusals(load: Load) -> None:
+    """Wait until some of its clients are told to try later."""
+
+    def refused() -> bool:
+        return any(result.startswith("45") for result in load.books.results)
+
+    await asyncio.to_thread(until, refused, "refusals")
+
+
+def leave_room(disk: Path) -> Path:
+    """Fill the disk until new mail finds little room; the file that does it."""
+    filler = disk / "filler"
+    filler.write_bytes(bytes(DISK_SIZE - RESERVED - ROOM))
+    return filler
+
+
 def test_a_full_disk(tmp_path: Path, small_disk: Path) -> None:
     """What it takes is kept, what it does not take stays with the client; when there is room all flows."""
 
     async def main() -> None:
         async with sinking() as sink:
             port = sink.port
-            with site(
-                tmp_path,
-                queue=QUICK + NEVER + SMALL,
-                backend=sink_backend(sink),
-                recipients="all",
-                more=store_on(small_disk),
-            ) as server:
+            with site_on(small_disk, tmp_path, sink, NEVER) as server:
                 await sink.stop()
-                (small_disk / "filler").write_bytes(bytes(DISK_SIZE - RESERVED - ROOM))
+                filler = leave_room(small_disk)
                 load = Load(server.smtp, clients=4, messages_per_session=5, retry=True)
                 async with load:
-
-                    def full() -> bool:
-                        return any(result.startswith("45") for result in load.books.results)
-
-                    await asyncio.to_thread(until, full, "refusals")
+                    await refusals(load)
                     kept = len(load.books.accepted)
                     assert kept > 10
                     await sink.start(port)
                     await load.grow(20)  # what can be delivered at once is
-                    (small_disk / "filler").unlink()
+                    filler.unlink()
                     await load.grow(20)
                 assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
                 await drained(server, books=[load.books], sink=sink)
@@ -93,22 +124,12 @@ def test_a_disk_that_the_queue_itself_has_filled_is_drained(tmp_path: Path, smal
     async def main() -> None:
         async with sinking() as sink:
             port = sink.port
-            with site(
-                tmp_path,
-                queue=QUICK + NEVER + SMALL,
-                backend=sink_backend(sink),
-                recipients="all",
-                more=store_on(small_disk),
-            ) as server:
+            with site_on(small_disk, tmp_path, sink, NEVER) as server:
                 await sink.stop()
-                (small_disk / "filler").write_bytes(bytes(DISK_SIZE - RESERVED - ROOM))
+                leave_room(small_disk)
                 load = Load(server.smtp, clients=4, messages_per_session=5, retry=True)
                 async with load:
-
-                    def full() -> bool:
-                        return any(result.startswith("45") for result in load.books.results)
-
-                    await asyncio.to_thread(until, full, "refusals")
+                    await refusals(load)
                     kept = len(load.books.accepted)
                     await sink.start(port)
                     await load.grow(20)
@@ -131,13 +152,7 @@ def test_a_disk_without_any_room_is_drained(tmp_path: Path, small_disk: Path) ->
     async def main() -> None:
         async with sinking() as sink:
             port = sink.port
-            with site(
-                tmp_path,
-                queue=QUICK + SHORT + SMALL,
-                backend=sink_backend(sink),
-                recipients="all",
-                more=store_on(small_disk),
-            ) as server:
+            with site_on(small_disk, tmp_path, sink, SHORT) as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=4, messages_per_session=5)
                 async with load:
@@ -170,23 +185,13 @@ def test_a_disk_that_becomes_read_only(tmp_path: Path, small_disk: Path) -> None
     async def main() -> None:
         async with sinking() as sink:
             port = sink.port
-            with site(
-                tmp_path,
-                queue=QUICK + NEVER + SMALL,
-                backend=sink_backend(sink),
-                recipients="all",
-                more=store_on(small_disk),
-            ) as server:
+            with site_on(small_disk, tmp_path, sink, NEVER) as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=4, messages_per_session=5, retry=True)
                 async with load:
                     await load.grow(30)
                     await asyncio.to_thread(remount, small_disk, "ro")
-
-                    def refused() -> bool:
-                        return any(result.startswith("45") for result in load.books.results)
-
-                    await asyncio.to_thread(until, refused, "refusals")
+                    await refusals(load)
                     await sink.start(port)
                     await load.grow(20)  # what can be delivered at once is
                     await asyncio.to_thread(remount, small_disk, "rw")
@@ -224,7 +229,7 @@ def test_bits_that_have_turned(tmp_path: Path) -> None:
         async with sinking() as sink:
             port = sink.port
             queue, backend = 'retry = ["1h"]\n' + NEVER, sink_backend(sink)
-            with site(tmp_path, queue=queue, backend=backend, recipients="all", workers=1) as server:
+            with queue_site(tmp_path, queue=queue, backend=backend, recipients="all", workers=1) as server:
                 await sink.stop()
                 load = Load(server.smtp, clients=1, messages_per_session=100)
                 async with load:

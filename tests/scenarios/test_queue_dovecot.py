@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 
 from tests.peers.dovecot import DOMAIN, Dovecot
-from tests.peers.queuesite import NEVER, QUICK, flush, rows, waiting
+from tests.peers.queuesite import NEVER, QUICK, flush, queue_site, rows, waiting
 from tests.peers.running import until
-from tests.peers.site import ALICE, PASSWORD, Site, site
+from tests.peers.site import ALICE, PASSWORD, Site
 
 pytestmark = pytest.mark.scenario
 
@@ -27,7 +27,7 @@ def dovecot() -> Iterator[Dovecot]:
 @pytest.fixture
 def server(tmp_path: Path, dovecot: Dovecot) -> Iterator[Site]:
     backend = f'[backends.dovecot]\naddresses = ["127.0.0.1:{dovecot.lmtp_port}"]\nfailure_delay = "0.2s"\n'
-    with site(tmp_path, queue=QUICK + NEVER, backend=backend, recipients="all") as running:
+    with queue_site(tmp_path, queue=QUICK + NEVER, backend=backend, recipients="all") as running:
         yield running
 
 

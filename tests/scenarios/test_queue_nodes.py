@@ -14,10 +14,21 @@ import pytest
 
 from tests.dialog.backend import ScriptedStore
 from tests.peers.load import Load, copies, run, sink_backend, sinking
-from tests.peers.queuesite import BUCKET, QUICK, SHORT, balance, bucket, drained, flush, kill_all, waiting
+from tests.peers.queuesite import (
+    BUCKET,
+    QUICK,
+    SHORT,
+    balance,
+    bucket,
+    drained,
+    flush,
+    kill_all,
+    queue_site,
+    waiting,
+)
 from tests.peers.running import children_of, until
 from tests.peers.seaweedfs import SeaweedFS, running_seaweedfs
-from tests.peers.site import Site, site
+from tests.peers.site import Site
 
 pytestmark = pytest.mark.scenario
 
@@ -50,7 +61,7 @@ def node(
     words = f'{queue}{SHORT}node = "{name}"\nstores = [{stores}]\n'
     if disk:
         shared += f'[queue_stores.disk]\nurl = "file:{folder}/{name}/disk"\n'
-    with site(
+    with queue_site(
         folder / name,
         queue=words,
         backend=f"{sink_backend(sink)}max_connections = {CONNECTIONS}\n",

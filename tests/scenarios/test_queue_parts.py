@@ -15,9 +15,9 @@ from mailqueue.inspect import Inspection
 from mailqueue.store.file import FileStore
 from tests.dialog.backend import ScriptedStore
 from tests.peers.load import Session, message, run, sink_backend, sinking
-from tests.peers.queuesite import NEVER, QUICK, flush, waiting
+from tests.peers.queuesite import NEVER, QUICK, flush, queue_site, waiting
 from tests.peers.running import until
-from tests.peers.site import Site, site
+from tests.peers.site import Site
 
 pytestmark = pytest.mark.scenario
 
@@ -102,7 +102,7 @@ def test_everybody_gets_one_copy(tmp_path: Path, how: str) -> None:
         async with sinking() as sink:
             port = sink.port
             queue, backend = QUICK + NEVER, sink_backend(sink) + 'data_timeout = "10m"\n'
-            with site(tmp_path, queue=queue, backend=backend, recipients="all", workers=1) as server:
+            with queue_site(tmp_path, queue=queue, backend=backend, recipients="all", workers=1) as server:
                 await sink.stop()
                 await send(server.smtp)
                 hang_at_the_last(sink)

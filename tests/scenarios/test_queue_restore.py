@@ -8,14 +8,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.peers.load import Load, copies, message, run, sink_backend, sinking
-from tests.peers.queuesite import BUCKET, SHORT, balance, bucket, drained, kill_all
+from tests.peers.queuesite import BUCKET, SHORT, balance, bucket, drained, kill_all, queue_site
 from tests.peers.running import ROOT
 from tests.peers.seaweedfs import SeaweedFS, running_seaweedfs
-from tests.peers.site import Site, site
+from tests.peers.site import Site
 
 pytestmark = pytest.mark.scenario
 
@@ -99,7 +100,8 @@ def lose_and_restore(
         async with sinking() as sink:
             port, backend = sink.port, sink_backend(sink)
             await sink.stop()
-            with site(folder, queue=words, more=more, backend=backend, recipients="all", workers=1) as server:
+            settings: dict[str, Any] = {"backend": backend, "recipients": "all", "workers": 1}
+            with queue_site(folder, queue=words, more=more, **settings) as server:
                 load = Load(server.smtp, clients=2, messages_per_session=5)
                 async with load:
                     await load.grow(25)
@@ -108,7 +110,7 @@ def lose_and_restore(
                     await large.grow(1)
                 await asyncio.to_thread(end, server)
                 changed, sections = await asyncio.to_thread(lose, server)
-                server.set_up(queue=changed, more=sections, backend=backend, recipients="all", workers=1)
+                server.set_up(queue=changed, more=sections, **settings)
                 await asyncio.to_thread(server.start)
                 await sink.start(port)
                 await drained(server, books=[load.books, large.books], sink=sink)
