@@ -40,7 +40,11 @@ class Client:
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self.file = self.sock.makefile("rwb", buffering=0)
-        _, pid, slot, self.banner = self.line().split()
+        try:
+            _, pid, slot, self.banner = self.line().split()
+        except (OSError, ValueError):  # its worker has died before the greeting
+            self.close()
+            raise
         self.pid, self.slot = int(pid), int(slot)
 
     def line(self) -> str:
