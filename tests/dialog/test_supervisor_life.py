@@ -282,6 +282,8 @@ def _refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it got into the queue, and that was closed in the same moment
+        return False
     return False
 
 
