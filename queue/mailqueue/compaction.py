@@ -22,7 +22,7 @@ from mailqueue.clock import Clock
 from mailqueue.ids import id_text
 from mailqueue.index import Index, Location
 from mailqueue.keys import log_key
-from mailqueue.log import Batch, Log
+from mailqueue.log import Batch, Haste, Log
 from mailqueue.model import CorruptMessage
 from mailqueue.records import BodyRef, Enq, encode_record
 from mailqueue.settings import QueueSettings
@@ -181,7 +181,7 @@ class Compaction:
                 )
                 log.append(
                     encode_record(record),
-                    urgent=True,
+                    haste=Haste.NOW,
                     on_commit=self._mover(moving, offset, body),
                     payload=frame,
                 )

@@ -12,7 +12,7 @@ from collections import deque
 
 from mailqueue.cache import PayloadCache
 from mailqueue.index import Index, Location
-from mailqueue.log import Batch, Log
+from mailqueue.log import Batch, Haste, Log
 from mailqueue.model import Fenced, NewMessage, QueueUnavailable
 from mailqueue.payload import PAYLOAD_VERSION, Addressee, Meta, pack
 from mailqueue.records import BodyRef, Cancel, Enq, State, encode_record
@@ -84,7 +84,7 @@ class Ticket:
         payload, log = prepared.payload, intake.log
         self._offset = log.room(len(payload))
         self._batch = log.append(
-            prepared.record(self._offset), urgent=True, on_commit=self._committed, payload=payload
+            prepared.record(self._offset), haste=Haste.NOW, on_commit=self._committed, payload=payload
         )
 
     def give_up(self) -> None:
@@ -99,7 +99,7 @@ class Ticket:
         if slot >= 0:
             intake.index.remove(slot)
             intake.cache.drop(id)
-        intake.log.append(encode_record(Cancel(id)), urgent=True)
+        intake.log.append(encode_record(Cancel(id)), haste=Haste.NOW)
 
     def _committed(self, batch: Batch | None) -> None:
         future = self.future
@@ -139,7 +139,9 @@ class Intake:
             if batch is not None:
                 self.enter(prepared, batch, offset)
 
-        self.log.append(prepared.record(offset), urgent=True, on_commit=committed, payload=prepared.payload)
+        self.log.append(
+            prepared.record(offset), haste=Haste.NOW, on_commit=committed, payload=prepared.payload
+        )
 
     def enter(self, prepared: Prepared, batch: Batch, offset: int) -> None:
         """Enter a message into the index whose ENQ is committed."""

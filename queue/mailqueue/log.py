@@ -8,11 +8,12 @@ stream has been taken over: the writer is fenced for good, and what waited fails
 
 When a batch is written:
 - with nothing on its way, at once, but not sooner than `spacing` after the last began: a lone message does
-not
-  wait, and under load the requests are bounded;
+  not wait, and under load the requests are bounded;
 - with entries on their way, when one of them is answered, when `batch_messages` or `batch_bytes` have come
   together, or after twice the time that the store takes: batches form by themselves;
-- with nothing urgent in it (deferrals), `defer_flush` after its first record;
+- when nobody waits for what is in it (`Haste.SOON`), not sooner than `note_spacing` after the last began,
+  however many records there are;
+- with nothing in it that has haste (deferrals), `defer_flush` after its first record;
 - with hardly any room left (`tight`), not sooner than `_TIGHT` after the last, with as many records as have
   come by then: each entry takes a block of the disk, however little is in it.
 """
@@ -24,6 +25,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 
 from mailqueue.clock import Clock
 from mailqueue.entry import build, frame_record, payload_base
@@ -42,6 +44,22 @@ _LONGEST_PATIENCE = 0.1
 """Seconds that a batch waits at most for an entry under way, however slow the store is."""
 
 
+class Haste(IntEnum):
+    """How soon a record is written."""
+
+    LATER = 0
+    """It is lost without harm."""
+    SOON = 1
+    """No client waits for it, but until it is there a crash costs something: who has a message gets it once
+    more."""
+    NOW = 2
+    """Somebody waits."""
+
+
+# Looked up for each record; a global is cheaper than an attribute of an Enum.
+_LATER, _NOW = Haste.LATER, Haste.NOW
+
+
 class Batch:
     """Records that become one entry."""
 
@@ -50,13 +68,13 @@ class Batch:
         "first",
         "framed",
         "framed_size",
+        "haste",
         "number",
         "octets",
         "on_commit",
         "payload_size",
         "payloads",
         "there",
-        "urgent",
     )
 
     def __init__(self, now: float) -> None:
@@ -72,7 +90,7 @@ class Batch:
         self.payload_size = 0
         self.on_commit: list[Callable[[Batch | None], None]] = []
         """Called in order with the batch when it is committed, with None when it never will be."""
-        self.urgent = False
+        self.haste = _LATER
         self.there = False
         """The store has it."""
         self.octets = b""
@@ -152,7 +170,7 @@ class Log:
         self,
         record: bytes,
         *,
-        urgent: bool,
+        haste: Haste,
         on_commit: Callable[[Batch | None], None] | None = None,
         payload: bytes = b"",
     ) -> Batch:
@@ -168,8 +186,8 @@ class Log:
         self.pending += len(framed) + len(payload)
         if on_commit is not None:
             batch.on_commit.append(on_commit)
-        if urgent:
-            batch.urgent = True
+        if haste > batch.haste:
+            batch.haste = haste
         self._kick()
         return batch
 
@@ -201,7 +219,7 @@ class Log:
                 done.set_result(batch is not None)
 
         last.on_commit.append(committed)
-        last.urgent = True
+        last.haste = _NOW
         self._kick()
         if not await done:
             raise Fenced(f"stream {self._name} was taken over")
@@ -281,19 +299,22 @@ class Log:
             self._wake_at(now)
 
     def _due(self, batch: Batch) -> float:
-        settings = self._settings
-        if self.tight and len(self._waiting) == 1 and batch.urgent:
+        settings, haste = self._settings, batch.haste
+        if self.tight and len(self._waiting) == 1 and haste:
             return self._last_start + _TIGHT
-        if len(self._waiting) > 1 or len(batch.framed) >= settings.batch_messages:
+        if len(self._waiting) > 1 or batch.size >= settings.batch_bytes:
             return 0.0
-        if batch.size >= settings.batch_bytes:
-            return 0.0
-        if not batch.urgent:
+        if haste is _LATER:
             return batch.first + settings.defer_flush
+        spacing = settings.spacing
+        if haste is _NOW:
+            if len(batch.framed) >= settings.batch_messages:
+                return 0.0
+        elif spacing < settings.note_spacing:
+            spacing = settings.note_spacing
         if not self._flying:
-            return self._last_start + settings.spacing
-        patience = min(2 * self.latency, _LONGEST_PATIENCE)
-        return self._last_start + max(settings.spacing, patience)
+            return self._last_start + spacing
+        return self._last_start + max(spacing, min(2 * self.latency, _LONGEST_PATIENCE))
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:

@@ -22,7 +22,7 @@ from mailqueue.index import Index
 from mailqueue.intake import Intake, Prepared
 from mailqueue.live import Live
 from mailqueue.loading import Loader
-from mailqueue.log import Batch, Log, refuse_if_full
+from mailqueue.log import Batch, Haste, Log, refuse_if_full
 from mailqueue.model import (
     MAX_PRIORITY,
     MIN_PRIORITY,
@@ -154,12 +154,12 @@ class MailQueue:
         Recipients that are settled already stay as they are: of two who settle one, the first counts. When
         that leaves nothing to record, `follow` is not queued either.
 
-        Seen in `live` at once. `urgent`: written at once, and durable on return, unless the store does not
-        take it in `commit_timeout`: then it is written when the store is back. Not urgent (deferrals):
-        returns at once, written within `defer_flush`. `follow` are messages (reports) queued in the same
-        write, all or nothing: their ids are returned; with them QueueUnavailable is raised, before anything
-        changed, when a large body of theirs cannot be stored. Raises UnknownMessage, Fenced, and IndexError
-        for a recipient that does not exist.
+        Seen in `live` at once. `urgent`: written within `note_spacing`, and durable on return, unless the
+        store does not take it in `commit_timeout`: then it is written when the store is back. Not urgent
+        (deferrals): returns at once, written within `defer_flush`. `follow` are messages (reports) queued in
+        the same write, all or nothing: their ids are returned; with them QueueUnavailable is raised, before
+        anything changed, when a large body of theirs cannot be stored. Raises UnknownMessage, Fenced, and
+        IndexError for a recipient that does not exist.
         """
         self._check_open()
         slot = self.live.resolve(message)
@@ -181,7 +181,7 @@ class MailQueue:
         if record is None:
             return []
         with self._log.together(len(record) + sum(len(p.payload) for p in prepared)):
-            self._log.append(record, urgent=urgent, on_commit=committed)
+            self._log.append(record, haste=Haste.SOON if urgent else Haste.LATER, on_commit=committed)
             for one in prepared:
                 self._intake.add(one)
         if urgent:

@@ -36,6 +36,9 @@ class QueueSettings:
     spacing: float = 0.05
     """Seconds between the starts of two entries under light load. Each entry is a request to an object store
     that costs money; a lone message does not wait. 0 for local files."""
+    note_spacing: float = 0.03
+    """Seconds between the starts of two entries that only tell what became of messages: no client waits for
+    them. What a crash takes from such an entry is delivered once more."""
     batch_messages: int = 16
     """An entry with as many messages is written without regard to `spacing`: enough of them share a
     request."""

@@ -40,7 +40,7 @@ from mailqueue.keys import (
     retired_key,
     retired_prefix,
 )
-from mailqueue.log import FIRST_RETRY, LAST_RETRY, Log
+from mailqueue.log import FIRST_RETRY, LAST_RETRY, Haste, Log
 from mailqueue.model import Fenced
 from mailqueue.opening import Announcement, read_announcement
 from mailqueue.reader import StreamReader, read_retired
@@ -285,14 +285,14 @@ class Watcher:
                 for chunk, first in enumerate(range(0, len(slots[part]), step)):
                     rows = encode_rows(source, slots[part][first : first + step])
                     last = first + step >= len(slots[part])
-                    log.append(encode_record(Adopt(reader.stream, part, chunk, last, rows)), urgent=True)
+                    log.append(encode_record(Adopt(reader.stream, part, chunk, last, rows)), haste=Haste.NOW)
                     blocks.append((part, rows))
                     await asyncio.sleep(0)
             await log.barrier()
             retired = await asyncio.gather(*(self._retire(reader.name, part) for part in parts))
             won = {part for part, ours in zip(parts, retired, strict=True) if ours}
             for part in {part for part, _ in blocks}:
-                log.append(encode_record(Adopted(reader.stream, part, part in won)), urgent=False)
+                log.append(encode_record(Adopted(reader.stream, part, part in won)), haste=Haste.LATER)
             for part, rows in blocks:
                 if part in won:
                     handles.extend(enter_rows(self._index, rows))

@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Iterator
+from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
@@ -143,7 +144,6 @@ NO_LIMITS = {
     "mta.spool.stored.TAIL_CHUNK": "how work is cut up; nothing is refused",
     "mailmilter.*._READ": "how much is read at a time; nothing is refused",
     "mailmilter.constants.*": "numbers of the protocol",
-    "mailmilter.negotiation._SIZES": "numbers of the protocol",
     "mailmilter.packets._COMPACT": "when a buffer is swept",
     "mailmilter.responses.NEGOTIATION": "a number of the protocol",
     "mailmilter.session._BATCH": "how work is cut up; nothing is refused",
@@ -311,7 +311,7 @@ def constants(module: ModuleType) -> Iterator[tuple[str, float]]:
                 continue
         for name in names:
             value = getattr(module, name)
-            if name.isupper() and isinstance(value, int | float) and not isinstance(value, bool):
+            if name.isupper() and isinstance(value, int | float) and not isinstance(value, bool | Enum):
                 yield f"{module.__name__}.{name}", value
 
 

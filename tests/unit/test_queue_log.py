@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from mailqueue.entry import parse
 from mailqueue.ids import id_text
-from mailqueue.log import Batch, Log
+from mailqueue.log import Batch, Haste, Log
 from mailqueue.model import Fenced
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import Blob, StoreFull, StoreUnavailable
@@ -52,12 +53,12 @@ class Scene:
         self.settings: QueueSettings = settings(**changes)
         self.log = Log(store, STREAM, self.settings, LoopClock(), lambda: self.fences.append(True))
 
-    def append(self, name: int = 0, *, urgent: bool = True, size: int = 0) -> None:
+    def append(self, name: int = 0, *, haste: Haste = Haste.NOW, size: int = 0) -> None:
         def told(batch: Batch | None) -> None:
             self.told.append(name if batch is not None else None)
 
         record = b"\x94\x02\xc4\x00" + bytes(max(size - 4, 0))
-        self.log.append(record, urgent=urgent, on_commit=told)
+        self.log.append(record, haste=haste, on_commit=told)
 
 
 def now() -> float:
@@ -114,16 +115,52 @@ def test_heavy_load_fills_entries_and_uses_all_places() -> None:
     run(work())
 
 
+def test_notes_that_no_client_waits_for_share_entries_however_many_there_are() -> None:
+    async def work() -> None:
+        store = Slow(0.002)
+        scene = Scene(store, spacing=0.0, note_spacing=0.03, batch_messages=16)
+        scene.append(haste=Haste.SOON)
+        await asyncio.sleep(0.01)
+        assert len(store.calls) == 1, "a lone one is written at once"
+        for _ in range(900):
+            scene.append(haste=Haste.SOON)
+            await asyncio.sleep(0.001)
+        await scene.log.barrier()
+        begun = [at for at, _, _ in store.calls]
+        assert 900 / 31 <= len(begun) <= 900 / 30 + 3
+        assert min(b - a for a, b in pairwise(begun[:-1])) >= 0.0299
+        assert scene.told == [0] * 901
+
+    run(work())
+
+
+def test_a_note_goes_with_what_a_client_waits_for() -> None:
+    async def work() -> None:
+        store = Slow(0.002)
+        scene = Scene(store, spacing=0.0, note_spacing=0.03)
+        scene.append(1, haste=Haste.SOON)
+        await asyncio.sleep(0.005)
+        scene.append(2, haste=Haste.SOON)
+        await asyncio.sleep(0.005)
+        assert scene.told == [1]
+        scene.append(3)
+        await asyncio.sleep(0.005)
+        assert scene.told == [1, 2, 3]
+        assert len(store.calls) == 2
+
+    run(work())
+
+
 def test_deferrals_wait_for_company() -> None:
     async def work() -> None:
         store = Slow()
         scene = Scene(store)
-        scene.append(1, urgent=False)
+        scene.append(1, haste=Haste.LATER)
         await asyncio.sleep(4.9)
         assert store.calls == []
         await asyncio.sleep(0.2)
         assert scene.told == [1]
-        scene.append(2, urgent=False)
+        scene.append(2, haste=Haste.LATER)
         await asyncio.sleep(1)
         scene.append(3)
         await asyncio.sleep(0.1)
@@ -253,10 +290,10 @@ def test_a_record_nobody_waits_for_is_withdrawn_when_it_is_alone() -> None:
         told: list[Batch | None] = []
         call = told.append
         scene.append(1)
-        batch = scene.log.append(b"\x92\x04\xc4\x00", urgent=True, on_commit=call)
+        batch = scene.log.append(b"\x92\x04\xc4\x00", haste=Haste.NOW, on_commit=call)
         assert scene.log.withdraw(batch, call) is False, "others are in its entry"
         await scene.log.barrier()
-        lone = scene.log.append(b"\x92\x04\xc4\x00", urgent=True, on_commit=call)
+        lone = scene.log.append(b"\x92\x04\xc4\x00", haste=Haste.NOW, on_commit=call)
         assert scene.log.withdraw(lone, call) is True
         assert scene.log.withdraw(lone, call) is False
         await asyncio.sleep(3)

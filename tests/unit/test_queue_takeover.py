@@ -13,6 +13,7 @@ from mailqueue.heartbeat import read_beat
 from mailqueue.ids import PARTS, id_octets, part_of
 from mailqueue.inspect import Inspection, list_streams
 from mailqueue.keys import lease_key, log_key, retired_key
+from mailqueue.log import Haste
 from mailqueue.model import Change, Status
 from mailqueue.process import ProcessIdentity, start_ticks
 from mailqueue.queue import MailQueue
@@ -237,7 +238,7 @@ async def half_adopted(
     for chunk in range(chunks):
         rows = encode_rows(owner._index, slots[chunk : chunk + 1])
         record = Adopt(owner._index.own, 5, chunk, chunk == of - 1, rows)
-        taker._log.append(encode_record(record), urgent=True)
+        taker._log.append(encode_record(record), haste=Haste.NOW)
     await taker._log.barrier()
     crash(owner)
     crash(taker)
