@@ -17,20 +17,23 @@ import socket
 import ssl
 import time
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mta import assembly, config, log
-from mta.accounts.authenticator import Backend, SessionAuthenticator
+from mta.accounts.authenticator import SessionAuthenticator
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report, wants_dmarc_reports
 from mta.daemon_certificates import build_tls
 from mta.daemon_director import Directors
 from mta.daemon_dns import build_resolver
-from mta.daemon_filters import build_programs, filter_transports
+from mta.daemon_filters import build_programs
 from mta.daemon_login import build_authenticator
 from mta.daemon_policy import NO_TABLES, build_ledger, build_policy, build_tables, networks, tell
 from mta.daemon_queue import build_queue
+from mta.daemon_transports import build_transports
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import PooledTransport
 from mta.delivery.transact import listening
@@ -93,23 +96,26 @@ class Daemon:
         self._usual, self._stressed = assembly.timeouts(settings)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
-        self._fixed: dict[str, FixedTransport] = {}
-        self._transports: dict[str, PooledTransport] = {}
+        self._fixed: Mapping[str, FixedTransport] = {}
+        self._transports: Mapping[str, PooledTransport] = {}
         self._world: World | None = None
         self._tls: list[ServerTls] = []
         self._users: UsersFile | None = None
         self._stats = Stats("worker")
         self._noise: Counter[str] = Counter()
         self._journal = LogJournal(log.get("smtp"), self._stats)
-        self._backend: Backend | None = None
-        self._managesieve: ManageSieve | None = None
         self._resolver: Stub | None = None
+        self._directors: Directors | None = None
         self._dmarc_reports: DmarcReports | None = None
         self._tables: Tables | None = None
+        self._parts = AsyncExitStack()
+        """What is closed at the end: the parts in the order in which they were built, the last one first."""
         self._ledger = build_ledger(settings)
+        self._parts.push_async_callback(self._ledger.close)
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
         self._programs = build_programs(settings, tell, self._stats)
+        self._parts.callback(self._programs.close)
         self._queue_journal = QueueJournal(log.get("queue"), self._stats)
 
     async def start(self) -> None:
@@ -153,25 +159,7 @@ class Daemon:
             await self._queue.stop(LAST_TRIES)
         for task in tuple(self._tasks):
             task.cancel()
-        for transport in self._transports.values():
-            await transport.close()
-        if self._world is not None:
-            await self._world.close()
-        self._programs.close()
-        if self._managesieve is not None:
-            self._managesieve.close()
-        if self._backend is not None:
-            await self._backend.close()
-        await self._ledger.close()
-        if self._tables is not None:
-            await self._tables.close()
-        if self._directors is not None:
-            await self._directors.close()
-        if self._dmarc_reports is not None:
-            await self._dmarc_reports.close()
-        if self._resolver is not None:
-            self._resolver.close()
-        self._limits.close()
+        await self._parts.aclose()
 
     def snapshot(self) -> dict[str, Any]:
         """The counters of this worker (`mta.metrics`)."""
@@ -201,25 +189,34 @@ class Daemon:
     # --- building ----------------------------------------------------------------------------------
 
     async def _build(self) -> None:
-        settings = self._config
+        settings, parts = self._config, self._parts
         self._limits = Limits(
             assembly.limit_settings(settings),
             assembly.overload_settings(settings),
             self._link.shared_memory_fd,
             self._link.slot,
         )
+        parts.callback(self._limits.close)
         self._limits.overload.start()
         loop = asyncio.get_running_loop()
         self._connections = Connections(loop, self._timeouts)
         self._resolver = build_resolver(settings)
-        self._build_transports()
+        if self._resolver is not None:
+            parts.callback(self._resolver.close)
+        ways = build_transports(settings, self._workers, self._resolver, parts)
+        self._fixed, self._transports, self._world = ways.fixed, ways.every, ways.world
         login = await build_authenticator(settings, self._users_file, self._limits)
         authenticator = None if login is None else login.authenticator
-        self._backend = None if login is None else login.backend
+        if login is not None:
+            parts.push_async_callback(login.backend.close)
         self._tables = build_tables(
             settings, self._resolver, lambda text: self._log.error("table", reason=text)
         )
-        self._directors = Directors(settings, self._fixed, self._tables) if settings.director else None
+        if self._tables is not None:
+            parts.push_async_callback(self._tables.close)
+        if settings.director:
+            self._directors = Directors(settings, self._fixed, self._tables)
+            parts.push_async_callback(self._directors.close)
         find = None if self._directors is None else self._directors.finding()
         own_mail: list[Find] = []
         policy = self._policy = self._build_policy(authenticator, own_mail)
@@ -231,7 +228,6 @@ class Daemon:
         )
         signer = build_signer(settings)
         self._sign_report = sign_report(settings, signer)
-        evaluator = build_evaluator(settings, self._resolver)
         keeper = etrn = None
         if settings.queue.enabled:
             is_trusted = networks(settings.policy.trusted_networks)
@@ -242,16 +238,7 @@ class Daemon:
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time, self._queue_journal.history)
             etrn = Etrn(self._link, self._queue, policy.route, is_trusted)
-        if self._world is not None:
-            self._world.begin(self._queue, policy.route, self._sign_report)
-        if self._resolver is not None and self._queue is not None and wants_dmarc_reports(settings):
-            from mta.daemon_reports import DmarcReports
-
-            queue = self._queue
-            self._dmarc_reports = DmarcReports(
-                settings, self._resolver, lambda: queue.queue, policy.route, queue.added, self._sign_report
-            )
-            self._dmarc_reports.start()
+        self._begin_reports()
         transactions = Transactions(
             assembly.transaction_settings(settings),
             policy,
@@ -265,27 +252,56 @@ class Daemon:
             stamps=build_stamper(settings, signer, self._dmarc_reports),
             find=find,
         )
+        self._build_listeners(transactions, authenticator, etrn)
+
+    def _begin_reports(self) -> None:
+        """Send reports about TLS and DMARC from here on, through the queue."""
+        settings, queue = self._config, self._queue
+        if self._world is not None:
+            self._world.begin(queue, self._policy.route, self._sign_report)
+        if self._resolver is not None and queue is not None and wants_dmarc_reports(settings):
+            from mta.daemon_reports import DmarcReports  # see the module text
+
+            self._dmarc_reports = DmarcReports(
+                settings,
+                self._resolver,
+                lambda: queue.queue,
+                self._policy.route,
+                queue.added,
+                self._sign_report,
+            )
+            self._parts.push_async_callback(self._dmarc_reports.close)
+            self._dmarc_reports.start()
+
+    def _build_listeners(
+        self, transactions: Transactions, authenticator: SessionAuthenticator | None, etrn: Etrn | None
+    ) -> None:
+        settings = self._config
+        evaluator = build_evaluator(settings, self._resolver)
         identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
+        managesieve: ManageSieve | None = None
         for listener in settings.listener:
             tls = self._build_tls(listener)
             if listener.protocol == "managesieve":
-                from mta.daemon_managesieve import ManageSieve  # see the module text
+                if managesieve is None:
+                    from mta.daemon_managesieve import ManageSieve  # see the module text
 
-                assert authenticator is not None  # mta.config.rules
-                self._managesieve = self._managesieve or ManageSieve(
-                    settings, self._connections, authenticator, self._stats, identifiers.new
-                )
-                self._add_listener(listener, tls, self._managesieve.factory(listener, tls))
+                    assert authenticator is not None  # mta.config.rules
+                    managesieve = ManageSieve(
+                        settings, self._connections, authenticator, self._stats, identifiers.new
+                    )
+                    self._parts.callback(managesieve.close)
+                self._add_listener(listener, tls, managesieve.factory(listener, tls))
                 continue
             reception = Reception(
                 name=listener.name,
                 protocol=listener.protocol,
                 settings=assembly.server_settings(settings, listener, time.time()),
-                policy=policy,
+                policy=self._policy,
                 transactions=transactions,
                 journal=self._journal,
                 new_id=identifiers.new,
-                clock=loop.time,
+                clock=asyncio.get_running_loop().time,
                 evaluator=evaluator,
                 etrn=etrn,
                 authenticator=None if listener.auth == "none" else authenticator,
@@ -316,25 +332,6 @@ class Daemon:
             return receiver.begin(ssl_object), receiver
 
         return Connection(self._connections, create, None if tls is None else partial(_context, tls))
-
-    def _build_transports(self) -> None:
-        settings = self._config
-        hostname, workers = settings.identity.hostname, self._workers
-        for name, backend in settings.backends.items():
-            self._fixed[f"backend:{name}"] = FixedTransport(
-                assembly.backend(name, backend, hostname, workers)
-            )
-        for name, relay in settings.relays.items():
-            self._fixed[f"relay:{name}"] = FixedTransport(
-                assembly.relay(name, relay, hostname, workers, config.read_secret)
-            )
-        self._fixed.update(filter_transports(settings, workers))
-        self._transports.update(self._fixed)
-        if settings.outbound.enabled and self._resolver is not None:
-            from mta.daemon_world import World  # see the module text
-
-            self._world = World(settings, workers, self._resolver, self._transports)
-            self._transports["mx"] = self._transports["smtp"] = self._world.remote
 
     def _build_policy(self, authenticator: SessionAuthenticator | None, own_mail: list[Find]) -> Policy:
         return build_policy(
