@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ async def build_authenticator(
             where = auth.dovecot_socket
             client = DovecotClient(
                 where.path if isinstance(where, config.Unix) else (where.host, where.port),
-                on_change=_dovecot_changed,
+                on_change=functools.partial(_dovecot_changed, str(where)),
             )
             await client.start()
             # Dovecot is told what we hold for safe: by the same rule.
@@ -57,9 +58,9 @@ async def build_authenticator(
     return Logins(backend, authenticator)
 
 
-def _dovecot_changed(there: bool, text: str) -> None:
+def _dovecot_changed(where: str, there: bool, text: str) -> None:
     logger = log.get("mta")
-    (logger.info if there else logger.warning)("dovecot auth", available=there, reason=text)
+    (logger.info if there else logger.warning)("dovecot auth", socket=where, available=there, reason=text)
 
 
 class NodeFailures:

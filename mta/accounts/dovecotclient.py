@@ -205,6 +205,7 @@ class DovecotClient:
     ) -> None:
         """`on_change` hears True and a text when the service is there, False and why when it is not."""
         self.where = where
+        self._name = where if isinstance(where, str) else ":".join(map(str, where))
         self.connection: _Connection | None = None
         self.mechanisms: dict[str, frozenset[str]] = {}
         self.request_timeout = request_timeout
@@ -249,7 +250,8 @@ class DovecotClient:
                 async with asyncio.timeout(self._connect_timeout):
                     await self._up.wait()
         if self.connection is None:
-            raise UnavailableError("no connection to Dovecot")
+            why = f" ({self._state[1]})" if self._state is not None and not self._state[0] else ""
+            raise UnavailableError(f"no connection to {self._name}{why}")
         return self.connection
 
     async def _keep_connected(self) -> None:
@@ -259,7 +261,8 @@ class DovecotClient:
                 connection = await self._connect()
             except (OSError, TimeoutError) as error:
                 if self.connection is None:
-                    self._tell(False, str(error) or "timeout of connect and handshake")
+                    reason = error.strerror if isinstance(error, OSError) else ""
+                    self._tell(False, reason or str(error) or "timeout of connect and handshake")
             else:
                 backoff = FIRST_BACKOFF
                 self._adopt(connection)

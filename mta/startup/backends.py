@@ -27,7 +27,7 @@ _not_now = re.compile(r"(?::|said) 4\d\d").search
 
 
 async def backends(site: Site, world: World) -> list[Result]:
-    """Each address of each back end that a domain uses and of each relay."""
+    """Each address of each back end that a domain uses and of each relay, and Dovecot's auth service."""
     settings, hostname = site.settings, site.settings.identity.hostname
     results: list[Result] = []
     looks = []
@@ -47,7 +47,30 @@ async def backends(site: Site, world: World) -> list[Result]:
             results.append(wrong(subject, "its settings", str(error), f"[{subject}]"))
     found = await asyncio.gather(*(_look(subject, hop, world) for subject, hop in looks))
     results += [result for several in found for result in several]
+    results += await _dovecot_auth(settings.auth, world)
     return results or [ok("backends", "[backends] and [relays]", "none but the embedded store")]
+
+
+async def _dovecot_auth(auth: config.Auth, world: World) -> list[Result]:
+    where = auth.dovecot_socket
+    if auth.backend != "dovecot":
+        return []
+    from mta.accounts.dovecotclient import DovecotClient
+
+    told: list[str] = []
+    client = DovecotClient(
+        where.path if isinstance(where, config.Unix) else (where.host, where.port),
+        on_change=lambda there, text: told.append(text),
+        connect_timeout=world.seconds,
+    )
+    await client.start()
+    there = client.connection is not None
+    await client.close()
+    asked = f"Dovecot's auth protocol with {where}"
+    if there:
+        return [ok("auth", asked, "ready for logins")]
+    found = f"{where}: {told[0] if told else 'no answer'}"
+    return [unknown("auth", asked, found, "start it, let process.user open it, or mend auth.dovecot_socket")]
 
 
 async def _look(subject: str, hop: FixedSettings, world: World) -> Iterable[Result]:

@@ -313,7 +313,9 @@ def test_nobody_there(tmp_path: Path) -> None:
             str(tmp_path / "none"), on_change=lambda up, why: changes.append((up, why)), connect_timeout=0.1
         )
         await client.start()
-        with pytest.raises(UnavailableError):
+        with pytest.raises(
+            UnavailableError, match=r"no connection to /.*/none \(No such file or directory\)"
+        ):
             await client.request().start("PLAIN", [], b"")
         await client.close()
         await client.close()

@@ -7,7 +7,9 @@ import pytest
 from mta.policy.sieve.decision import decide
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.policy import script_envelope
-from mta.policy.sieve.program import CPU_SECONDS, Program
+from mta.policy.sieve.program import CPU_SECONDS, Outcome, Program
+from mta.policy.sieve.reply import Answer
+from mta.reply import Reply
 from sieve_ext.message import Message
 from tests.unit.policy_tables import decision, program, ran, session
 
@@ -59,6 +61,13 @@ def test_the_place_of_the_refusal_is_that_of_its_command() -> None:
     found = decision('stage "rcpt" {\n  defer;\n  if ip_in "192.0.2.7" {\n    reply "no";\n  }\n}')
     assert found.reply is not None
     assert found.reply.cause == "a.sieve:5"
+
+
+def test_the_cause_of_a_refusal_tells_why_behind_where() -> None:
+    away = Reply(451, "4.4.1", "not now", "/run/dovecot/lmtp: Permission denied")
+    found = decide(Outcome([("a.sieve:2", Answer(away))]))
+    assert found.reply is not None
+    assert found.reply.cause == "a.sieve:2: /run/dovecot/lmtp: Permission denied"
 
 
 def test_delays_add_up_to_the_most() -> None:

@@ -58,6 +58,34 @@ def test_queue_store_in_a_folder(tmp_path: Path) -> None:
     assert (result.outcome, result.found) == (Outcome.OK, "off: nothing is kept")
 
 
+def test_queue_store_before_the_first_start(tmp_path: Path) -> None:
+    (result,) = look("queue_store", site(tmp_path), None)
+    assert result.outcome is Outcome.OK
+    assert result.found == f"{tmp_path}/state is not there yet; the first start makes it"
+    assert not (tmp_path / "state").exists()
+
+
+def test_queue_store_in_a_folder_that_is_missing(tmp_path: Path) -> None:
+    elsewhere = f'[queue]\nstores = ["far"]\n[queue_stores.far]\nurl = "file:{tmp_path}/gone/queue"\n'
+    (result,) = look("queue_store", site(tmp_path, elsewhere), None)
+    assert result.outcome is Outcome.WRONG
+    assert result.found.endswith("the folder above it does not exist")
+    assert result.mend == "make it, or [queue_stores.far] url"
+
+
+def test_dovecots_auth_service_is_looked_at(tmp_path: Path) -> None:
+    socket_path = tmp_path / "auth-client"
+    text = CONFIGURATION.replace(
+        'backend = "users"', f'backend = "dovecot"\ndovecot_socket = "unix:{socket_path}"'
+    )
+    (result,) = [one for one in look("backends", site(tmp_path, text=text), None) if one.subject == "auth"]
+    assert (result.outcome, result.found) == (
+        Outcome.UNKNOWN,
+        f"unix:{socket_path}: No such file or directory",
+    )
+    assert "auth.dovecot_socket" in result.mend
+
+
 def test_queue_store_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state").write_text("no folder")
     (result,) = look("queue_store", site(tmp_path), None)
@@ -78,6 +106,7 @@ def test_queue_store_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_queue_store_that_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").mkdir()
     from mailqueue.store.memory import MemoryStore
     from mta.startup import store
 

@@ -41,7 +41,7 @@ class Decision:
     """What a stage comes to; places are as "policy.sieve:12"."""
 
     reply: Reply | None = None
-    """The refusal, its cause the place of the command; None goes on."""
+    """The refusal, its cause the place of the command and why it was given; None goes on."""
     delay: float = 0.0
     """Seconds before the answer."""
     discarded: str = ""
@@ -121,7 +121,8 @@ def _strongest(refusals: Sequence[tuple[str, Reply]], fault: Reply | None) -> Re
     for is_wanted in (lambda reply: reply.is_permanent, lambda reply: True):
         for place, reply in refusals:
             if is_wanted(reply):
-                return replace(reply, cause=place, close=reply.code == NOT_NOW)
+                cause = f"{place}: {reply.cause}" if reply.cause else place
+                return replace(reply, cause=cause, close=reply.code == NOT_NOW)
     return fault
 
 
