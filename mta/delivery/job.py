@@ -17,8 +17,12 @@ from mta.envelope import Envelope, Recipient
 from mta.net.outbound import UNREADABLE
 from mta.reply import Reply
 from mta.smtp.mailing import Mailing
+from mta.smtp.opening import Peer
 from mta.smtp.relaying import ContentFacts
 
+SLOW = 1.0
+"""Seconds for which replies of one transaction may come before those that are there are told. A server that
+is quicker than that costs no second note."""
 INLINE_LIMIT = 256 * 1024
 """Octets up to which a message is handed to the session whole: one wake-up, one write, some 0.1 ms of work;
 larger is streamed."""
@@ -31,6 +35,7 @@ class Job:
     """One call of `deliver`: what is decided and what is pending."""
 
     __slots__ = (
+        "_heard",
         "_outcomes",
         "client",
         "content",
@@ -38,6 +43,7 @@ class Job:
         "envelope",
         "facts",
         "failure",
+        "hearing",
         "inline",
         "loop",
         "passage",
@@ -71,6 +77,10 @@ class Job:
         """Why pending recipients have no answer."""
         self.peer = ""
         self.passage: Passage | None = None
+        self.hearing: asyncio.TimerHandle | None = None
+        """When replies are told that came before the others of their transaction."""
+        self._heard: set[int] = set()
+        """Who has been told of."""
         self._outcomes: list[Outcome | None] = [None] * len(recipients)
 
     def read(self) -> bool:
@@ -99,6 +109,7 @@ class Job:
 
         `late` is filled, by place in the mailing, where the answers may still come.
         """
+        self._end_hearing()
         again: list[int] = []
         undecided = open_ends = False
         for place, (index, reply) in enumerate(zip(batch, mailing.replies, strict=True)):
@@ -133,20 +144,50 @@ class Job:
         self.fail(failure)
         return not (open_ends or undecided)
 
-    def cut(self, batch: list[int], mailing: Mailing) -> None:
+    def hear(self, batch: list[int], mailing: Mailing, peer: Peer) -> None:
+        """Some replies of a transaction are there: tell of them if the others are slow."""
+        if self.hearing is None:
+            self.hearing = self.loop.call_later(SLOW, self._hear, batch, mailing, peer)
+
+    def _hear(self, batch: list[int], mailing: Mailing, peer: Peer) -> None:
+        self.hearing = None
+        new = [
+            (index, reply)
+            for index, reply in zip(batch, mailing.replies, strict=True)
+            if reply is not None and reply.is_positive and self._outcomes[index] is None
+        ]
+        self._settle_early(new, peer)
+        self._tell([index for index, _ in new])
+
+    def _end_hearing(self) -> None:
+        if self.hearing is not None:
+            self.hearing.cancel()
+            self.hearing = None
+
+    def cut(self, batch: list[int], mailing: Mailing, peer: Peer) -> None:
         """The delivery ends here in the middle of a transaction: tell what was answered."""
+        self._end_hearing()
         if self.told is None:
             return
-        for index, reply in zip(batch, mailing.replies, strict=True):
-            if reply is not None:
-                self._outcomes[index] = Outcome(
-                    self.recipients[index], passed_on(reply), self.peer, passage=self.passage
-                )
+        replies = zip(batch, mailing.replies, strict=True)
+        self._settle_early([(index, reply) for index, reply in replies if reply is not None], peer)
         self._tell(batch)
 
+    def _settle_early(self, replies: list[tuple[int, Reply]], peer: Peer) -> None:
+        took_dsn = "DSN" in peer.offered
+        for index, reply in replies:
+            self._outcomes[index] = Outcome(
+                self.recipients[index], passed_on(reply), self.peer, False, took_dsn, passage=self.passage
+            )
+
     def _tell(self, batch: list[int]) -> None:
-        known = [(index, outcome) for index in batch if (outcome := self._outcomes[index]) is not None]
+        known = [
+            (index, outcome)
+            for index in batch
+            if (outcome := self._outcomes[index]) is not None and index not in self._heard
+        ]
         if known and self.told is not None:
+            self._heard.update(index for index, _ in known)
             self.told(known)
 
     def fail(self, reply: Reply) -> None:

@@ -91,15 +91,19 @@ async def transact(line: Line, job: Job) -> None:
         )
         used_before = connection.session.messages > 0
         line.describe(job, connection)
+        peer = connection.session.peer
+        if job.told is not None and len(batch) > 1:
+            connection.on_part = partial(job.hear, batch, mailing, peer)
         try:
             await connection.send(mailing, job.content, job.deadline)
         except BaseException:  # we stop: who has an answer has it
-            job.cut(batch, mailing)
+            job.cut(batch, mailing, peer)
             raise
         finally:
+            connection.on_part = None
             if not connection.is_overdue:
                 line.release(connection)
-        took_dsn = "DSN" in connection.session.peer.offered
+        took_dsn = "DSN" in peer.offered
         if connection.is_overdue:
             late: dict[int, Late] = {}
             overdue = connection.overdue()

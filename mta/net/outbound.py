@@ -93,6 +93,7 @@ class OutboundConnection(asyncio.Protocol):
         "note",
         "on_closed",
         "on_late",
+        "on_part",
         "peer_name",
         "session",
         "tls_detail",
@@ -109,6 +110,8 @@ class OutboundConnection(asyncio.Protocol):
         """Called once when the connection is gone."""
         self.on_late: Callable[[], None] | None = None
         """Called once when a connection that was overdue has all its replies or is gone."""
+        self.on_part: Callable[[], None] | None = None
+        """Called when some of the replies to a message have come, and not all."""
         self.is_overdue = False
         """True after a `send` that ended at the deadline while the server had the whole message."""
         self.idle_since = 0.0
@@ -232,6 +235,8 @@ class OutboundConnection(asyncio.Protocol):
         if out:
             transport.write(out)
         if session.waiting:
+            if self.on_part is not None and session.phase is _FINAL:
+                self.on_part()
             self._limit()
             return
         if session.phase is _CLOSED:

@@ -26,6 +26,9 @@ class ScriptedStore:
     rcpt_reply: Callable[[str], str] = lambda address: "250 2.1.5 ok"
     final_reply: Callable[[str], str] = lambda address: "250 2.0.0 kept"
     final_delay: float = 0.0
+    """Seconds before the first reply after the data."""
+    reply_delay: Callable[[str], float] = lambda address: 0.0
+    """Seconds before the reply for a recipient."""
     rcpt_delay: float = 0.0
     keywords: tuple[str, ...] = ("PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME")
     close_at: str = ""
@@ -105,6 +108,8 @@ class ScriptedStore:
                     octets = (b"\r\n" + octets[:-3]).replace(b"\r\n.", b"\r\n")[2:]
                     for address in recipients:
                         reply = self.final_reply(address)
+                        if pause := self.reply_delay(address):
+                            await asyncio.sleep(pause)
                         if reply.startswith("2"):
                             self.delivered.append(Delivered(sender, address, octets))
                         if lmtp or address == recipients[-1]:

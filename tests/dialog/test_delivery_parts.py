@@ -127,6 +127,23 @@ def test_what_a_server_took_before_it_failed() -> None:
     run(main())
 
 
+def test_who_has_an_answer_of_a_slow_server_before_the_others() -> None:
+    async def main() -> None:
+        script = Script(answers={"FINAL": [OK, "550 5.7.1 no", OK, SILENCE]})
+        async with ScriptedServer(script) as server:
+            to, heard = fixed(server.port), Heard()
+            task = asyncio.create_task(deliver(to, "abcde", heard))
+            await heard.news.wait()
+            assert heard.calls == [{0: 250, 2: 250}]
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert heard.calls[1:] == [{1: 550}]
+            await to.close()
+
+    run(main())
+
+
 CUT = [
     pytest.param(Script(answers={"FINAL": [OK, OK, SILENCE]}), "abcd", {0: 250, 1: 250}, id="LMTP"),
     pytest.param(

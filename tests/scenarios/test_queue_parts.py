@@ -1,5 +1,5 @@
-"""A queued message goes out in many transactions, the last of which hangs, and the server ends: after it is
-back everybody has one copy."""
+"""A queued message goes out in many transactions, the last of which hangs, or in one whose last answers do
+not come, and the server ends: after it is back everybody has one copy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ HANG = 3600.0
 
 
 def hang_at_the_last(sink: ScriptedStore) -> None:
+    """Several transactions; in the last one no answer comes."""
+
     def rcpt(address: str) -> str:
         sink.final_delay = HANG if address == PEOPLE[-1] else 0.0
         return "250 2.1.5 ok"
@@ -35,9 +38,15 @@ def hang_at_the_last(sink: ScriptedStore) -> None:
     sink.keywords = (*sink.keywords, f"LIMITS RCPTMAX={EACH}")
 
 
+def hang_within_the_last(sink: ScriptedStore) -> None:
+    """One transaction, in which the last answers do not come."""
+    sink.reply_delay = lambda address: HANG if address == PEOPLE[-EACH] else 0.0
+
+
 def heal(sink: ScriptedStore) -> None:
     sink.final_delay = 0.0
     sink.rcpt_reply = lambda address: "250 2.1.5 ok"
+    sink.reply_delay = lambda address: 0.0
 
 
 def copies(sink: ScriptedStore) -> Counter[str]:
@@ -73,13 +82,13 @@ def delivered_on_disk(server: Site) -> int:
 
 
 async def hung(server: Site, sink: ScriptedStore) -> None:
-    """All but the last transaction are over and written down, and the last one hangs."""
+    """All but the last ones have answers, which are written down, and the next hop hangs."""
 
     def reached() -> bool:
         flush(server)
-        return len(sink.delivered) == len(PEOPLE) - EACH and sink.final_delay == HANG
+        return len(sink.delivered) == len(PEOPLE) - EACH
 
-    await asyncio.to_thread(until, reached, "the last transaction")
+    await asyncio.to_thread(until, reached, "the last answers")
     known = len(PEOPLE) - EACH
     await asyncio.to_thread(until, lambda: delivered_on_disk(server) == known, "what is written down")
 
@@ -97,7 +106,8 @@ async def ends(server: Site, sink: ScriptedStore) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_everybody_gets_one_copy(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("hang", [hang_at_the_last, hang_within_the_last])
+def test_everybody_gets_one_copy(tmp_path: Path, how: str, hang: Callable[[ScriptedStore], None]) -> None:
     async def main() -> None:
         async with sinking() as sink:
             port = sink.port
@@ -105,7 +115,7 @@ def test_everybody_gets_one_copy(tmp_path: Path, how: str) -> None:
             with queue_site(tmp_path, queue=queue, backend=backend, recipients="all", workers=1) as server:
                 await sink.stop()
                 await send(server.smtp)
-                hang_at_the_last(sink)
+                hang(sink)
                 await sink.start(port)
                 await hung(server, sink)
                 if how == "stop":
