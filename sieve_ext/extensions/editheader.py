@@ -109,7 +109,9 @@ class AddheaderCommand(Act):
 
         def add(run: Run) -> None:
             name, value = names.expand(run), values.expand(run).strip()
-            problem = bad_name(name) or bad_value(value)
+            # Control characters in a value become blanks: a value may come out of the message, whose sender
+            # must not be able to make the script fail.
+            problem = bad_name(name)
             if problem is not None:
                 run.fail(f"addheader action: {problem}")
             most = max(run.settings.size("sieve_editheader_max_header_size", 2048), LEAST_SIZE)

@@ -35,6 +35,14 @@ def test_a_failed_script_leaves_the_message_alone() -> None:
     assert octets(result) == message
 
 
+@pytest.mark.parametrize("octet", ["00", "01", "0A", "0B", "0D", "1B", "7F"])
+def test_control_characters_out_of_the_message_become_blanks(octet: str) -> None:
+    message = f"Subject: =?utf-8?q?one={octet}two?=\r\n\r\nbody".encode()
+    result = run('if header :matches "subject" "*" { addheader "X-Subject" "${1}"; }', message)
+    assert not result.errors
+    assert octets(result) == b"X-Subject: one two\r\n" + message
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_characters='"\\$', exclude_categories=["Cs"]), max_size=200))
 def test_any_value_makes_one_field_or_an_error(value: str) -> None:
