@@ -20,7 +20,7 @@ from rich.table import Table
 from mailqueue.store.base import StoreError
 from mta import config
 from mta.address import AddressError, parse_address
-from mta.daemon_director import backend_names, configured_weights, open_states, read_users
+from mta.daemon_director import backend_names, configured_weights, open_states
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_tables
 from mta.director import shared, state
@@ -28,6 +28,7 @@ from mta.director.director import Director
 from mta.director.places import Places
 from mta.director.shared import States
 from mta.director.state import DirectorState, Refused
+from mta.director.userstable import read_users
 from mta.policy.watched import TableError
 from mta.queue_stores import become_server_user, opened_stores, read_configuration
 from mta.spool.remote import QueueProblem

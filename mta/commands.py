@@ -22,6 +22,8 @@ from mta.cli_setup import add_commands
 
 FAILED = 1
 EX_CONFIG = 78
+LARGEST_CONFIGURATION = 4 * 1024 * 1024
+"""Characters: a larger file is refused by those who need all of it."""
 DEFAULT_SOCKET = "/run/tamis/control"
 """The control socket when the configuration cannot be read or does not say."""
 
@@ -320,8 +322,8 @@ def configured_path(configuration: str, *places: tuple[str, str, str], default: 
     """
     folder = os.path.dirname(os.path.abspath(configuration))
     text = ""
-    with contextlib.suppress(OSError, ValueError), open(configuration, encoding="utf-8") as file:
-        text = file.read()
+    with contextlib.suppress(OSError, ValueError), open(configuration, encoding="utf-8-sig") as file:
+        text = file.read(LARGEST_CONFIGURATION)
     for section, key, suffix in places:
         value = _section(text, section).get(key)
         if isinstance(value, str) and value:
@@ -331,11 +333,11 @@ def configured_path(configuration: str, *places: tuple[str, str, str], default: 
 
 def _section(text: str, name: str) -> dict[str, Any]:
     """One section of a configuration that may be no TOML elsewhere; empty when it cannot be read."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         table = tomllib.loads(text).get(name)
         return table if isinstance(table, dict) else {}
     found = re.search(rf"^[ \t]*\[{name}\][^\n]*\n(.*?)(?=^[ \t]*\[|\Z)", text, re.MULTILINE | re.DOTALL)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return {} if found is None else tomllib.loads(found[1])
     return {}
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from mailqueue.store.base import StoreError
 from mta import config, log
-from mta.address import AddressError, domain_key, parse_address
+from mta.address import domain_key
 from mta.delivery.fixed import FixedTransport
 from mta.director.director import Director
 from mta.director.places import Places
 from mta.director.shared import States, read
 from mta.director.state import DirectorState
+from mta.director.userstable import read_users
 from mta.envelope import Recipient
 from mta.policy.ground import without_detail
-from mta.policy.watched import TableError, Watched
+from mta.policy.watched import Watched
 from mta.spool.service import QueueService
 from mta.tables.table import Table
 
@@ -60,26 +61,6 @@ def backend_names(settings: config.Config) -> dict[str, str]:
                 hosts.setdefault(address.host, set()).add(name)
     found |= {host: names.pop() for host, names in hosts.items() if len(names) == 1}
     return found | {name: name for name in settings.backends}
-
-
-def read_users(path: Path) -> dict[str, str]:
-    """A table of users and back ends. Raises TableError, which names file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: {error}") from error
-    found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) != 2:
-            raise TableError(f"{path}:{number}: expected an address and the name of a back end")
-        try:
-            found[parse_address(words[0]).key] = words[1]
-        except AddressError as error:
-            raise TableError(f"{path}:{number}: {error}") from error
-    return found
 
 
 Finding = Callable[[Sequence[Recipient]], Awaitable[None]]

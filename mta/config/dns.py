@@ -13,6 +13,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from mta.config.notation import Duration, Notation
+from mta.config.ports import parse_port
 
 TLS = "tls://"
 _PORTS = {False: 53, True: 853}
@@ -57,9 +58,7 @@ def parse_dns_server(text: str, folder: str) -> DnsServer:
         address = str(ipaddress.ip_address(host))
     except ValueError:
         raise ValueError(f"{host!r} is no IP address") from None
-    if port and (not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536):
-        raise ValueError(f"{port!r} is no port")
-    return DnsServer(address, int(port or _PORTS[tls]), tls)
+    return DnsServer(address, parse_port(port, 1) if port else _PORTS[tls], tls)
 
 
 def parse_key(text: str, folder: str) -> str:

@@ -12,20 +12,25 @@ which a server without them should not pay at its start.
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
 import ssl
 import stat
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 
+from mta.config.contents import check_directors, check_recipients, check_users
 from mta.config.locate import KeyPath
 from mta.config.problems import Findings
 from mta.config.rules_forwarding import check_secrets
 from mta.config.schema import Config
 from mta.config.secret import read_secret
+from mta.config.sockets import check_sockets
 from mta.config.tables import PolicyTable
+
+LARGEST = 4 * 1024 * 1024
+"""Octets of the largest file with certificates or keys: all authorities of a system are 250 kB."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,9 +57,13 @@ class FileCheck:
         A `secret` file must not be readable or writable by everybody. `help` says how the file comes to be.
         """
         try:
-            with open(file, "rb") as stream:
+            with open(file, "rb", opener=_open_at_once) as stream:
                 mode = os.fstat(stream.fileno()).st_mode
-                octets = stream.read(limit)
+                if not stat.S_ISREG(mode):
+                    raise OSError(errno.EINVAL, "it is a device or a pipe")
+                octets = stream.read(LARGEST + 1 if limit < 0 else limit)
+            if len(octets) > LARGEST:
+                raise OSError(errno.EFBIG, "it is larger than 4 MiB")
         except OSError as error:
             self.findings.add(
                 path, f'"{file}" cannot be read', "a file", reason=help or (error.strerror or str(error))
@@ -74,15 +83,17 @@ class FileCheck:
             return None
         return octets
 
-    def folder(self, path: KeyPath, folder: str, *, made_by: Account | None = None) -> None:
-        """Note when `folder` is none that the server can write to.
+    def folder(
+        self, path: KeyPath, folder: str, *, made_by: Account | None = None, user: Account | None = None
+    ) -> None:
+        """Note when `folder` is none that the server (or `user`) can write to.
 
         It may be missing when `made_by` can make it, in the nearest folder above it that exists.
         """
         obstacle, needed = "", "a folder that the server can write to"
         if os.path.isdir(folder):
             wrong = "is not writable for the user of the server"
-            obstacle, needed = denied(folder, self.account, 3), "rights for it"
+            obstacle, needed = denied(folder, user or self.account, 3), "rights for it"
         elif os.path.lexists(folder):
             wrong = obstacle = "is no folder"
         elif made_by is None:
@@ -111,8 +122,12 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     """Check everything that `config` names; `now` in seconds of the epoch is for certificates."""
     account = _account(config, findings)
     files = FileCheck(findings, account)
-    _folders(config, files, Account(os.geteuid(), account.gids))
-    _accounts(config, files)
+    starter = Account(os.geteuid(), account.gids)
+    _folders(config, files, starter)
+    check_sockets(config, files, starter)
+    check_users(config, files)
+    check_recipients(config, files)
+    check_directors(config, files)
     _next_hops(config, files)
     for index, listener in enumerate(config.listener):
         if listener.client_ca:
@@ -120,8 +135,13 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     for name, table in config.tables.items():
         _table(files, ("tables", name), table)
     if config.policy.counters_password_file:
-        secret = config.policy.counters_password_file
-        files.read(("policy", "counters_password_file"), secret, secret=True, limit=0)
+        _password(files, ("policy", "counters_password_file"), config.policy.counters_password_file)
+    for name, director in config.director.items():
+        if director.changes_password_file:
+            where = ("director", name, "changes_password_file")
+            _password(files, where, director.changes_password_file)
+    if config.checks.tls_ca:
+        _authorities(files, ("checks", "tls_ca"), config.checks.tls_ca)
     if config.srs.secrets_file:
         check_secrets(config, files)
     own = (*config.policy.scripts, *config.policy.after, config.policy.base)
@@ -169,6 +189,11 @@ def denied(file: str, account: Account, bits: int) -> str:
     return ""
 
 
+def _open_at_once(file: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to does not hold us for ever."""
+    return os.open(file, flags | os.O_NONBLOCK)
+
+
 def _owner(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
@@ -184,8 +209,10 @@ def _account(config: Config, findings: Findings) -> Account:
             gid = grp.getgrnam(config.process.group).gr_gid
         except KeyError:
             findings.add(("process", "group"), f'found "{config.process.group}"', "a group of this machine")
-    if not config.process.user or not findings.is_sound(("process", "user")):
-        if here.uid == 0 and not config.process.user:
+    if not findings.is_sound(("process", "user")):
+        return here
+    if not config.process.user:
+        if here.uid == 0:
             findings.add(
                 ("process", "user"), "not set, and started as root", "a user for the server to run as",
                 warning=True,
@@ -253,37 +280,15 @@ def _queue_stores(config: Config, files: FileCheck) -> None:
             _authorities(files, ("queue_stores", name, "ca_file"), store.ca_file)
 
 
-def _accounts(config: Config, files: FileCheck) -> None:
-    by_domain = any(domain.recipients.kind == "users" for domain in config.domains.values())
-    if config.auth.backend == "users" or by_domain or config.store.enabled:  # the store's mailboxes
-        files.read(
-            ("auth", "users_file"), config.auth.users_file, secret=True, limit=0,
-            help="" if os.path.exists(config.auth.users_file) else "`tamis user add` makes it",
-        )  # fmt: skip
-    for name, domain in config.domains.items():
-        if domain.recipients.file:
-            files.read(("domains", name, "recipients"), domain.recipients.file, limit=0)
-
-
 def _table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
-    if table.file and files.read((*path, "file"), table.file, limit=0) is not None:
-        _contents(files, (*path, "file"), table)
+    if table.file:
+        from mta.config.contents import check_table
+
+        check_table(files, path, table)
     if table.password_file:
         _password(files, (*path, "password_file"), table.password_file)
     if table.tls_ca:
         _authorities(files, (*path, "tls_ca"), table.tls_ca)
-
-
-def _contents(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
-    """Aliases are written by hand, and what other servers do with them is not always possible here."""
-    if table.type == "aliases":
-        from mta.policy.watched import TableError
-        from mta.tables.aliases import read_aliases
-
-        try:
-            read_aliases(FilePath(table.file))
-        except TableError as error:
-            files.findings.add(path, str(error), "names and addresses")
 
 
 def _authorities(files: FileCheck, path: KeyPath, file: str) -> None:

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import os.path
+import re
 import socket
+import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -125,9 +127,13 @@ def _examine(
 ) -> Report:
     try:
         document = tomllib.loads(text)
+        findings = Findings(path, locate(text))
     except tomllib.TOMLDecodeError as error:
         return Report(None, (_syntax_problem(str(error), text, path),))
-    findings = Findings(path, locate(text))
+    except RecursionError:
+        return Report(None, (Problem(path, 0, "", "has lists or tables nested too deeply"),))
+    except ValueError:  # of int(), which limits the digits that it reads
+        return Report(None, (_number_problem(text, path),))
     folder = os.path.dirname(os.path.abspath(path))
     config = read_struct(Config, document, findings, folder)
     machine = find_machine(config.identity.hostname)
@@ -141,6 +147,13 @@ def _examine(
     check_rules(config, findings)
     check(config, findings)
     return Report(None if findings.bad else config, findings.sorted())
+
+
+def _number_problem(text: str, path: str) -> Problem:
+    """The line of the first number with more digits than Python reads."""
+    digits = re.search(rf"\d(?:_?\d){{{sys.get_int_max_str_digits()},}}", text)
+    line = text.count("\n", 0, digits.start()) + 1 if digits else 0
+    return Problem(path, line, "", "found a number with too many digits", "one of 64 bits")
 
 
 def _syntax_problem(message: str, text: str, path: str) -> Problem:

@@ -56,8 +56,14 @@ def format_path(path: KeyPath) -> str:
             parts.append(f"[{step}]")
         else:
             bare = step and all(c in _BARE for c in step)
-            parts.append(("." if parts else "") + (step if bare else f'"{step}"'))
+            parts.append(("." if parts else "") + (step if bare else _quoted(step)))
     return "".join(parts)
+
+
+def _quoted(key: str) -> str:
+    """A key in quotes, on one line and without what a terminal would obey."""
+    shown = key.replace("\\", r"\\").replace('"', r"\"")
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04X}" for c in shown) + '"'
 
 
 class _Scanner:

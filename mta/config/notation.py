@@ -20,6 +20,7 @@ import idna
 from msgspec import Struct
 
 from mta.config import suggest
+from mta.config.ports import split_host_port
 from mta.config.units import format_duration, format_size, parse_duration, parse_size
 
 
@@ -90,18 +91,21 @@ def parse_listen(text: str, folder: str) -> Inet | Unix | Inherited:
         return Inherited(name)
     if text.startswith("unix:"):
         return _unix(text, folder)
-    host, port = _host_port(text)
+    host, port = split_host_port(text)
     try:
-        return Inet(str(ipaddress.ip_address(host)), port)
+        address = ipaddress.ip_address(host)
     except ValueError:
         raise ValueError(f"{host!r} is no IP address") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise ValueError(f"it is the IPv4 address {address.ipv4_mapped}")
+    return Inet(str(address), port)
 
 
 def parse_connect(text: str, folder: str) -> Inet | Unix:
     """An address to connect to; host names are allowed. Raises ValueError."""
     if text.startswith("unix:"):
         return _unix(text, folder)
-    host, port = _host_port(text)
+    host, port = split_host_port(text)
     if port == 0:
         raise ValueError("port 0 cannot be connected to")
     try:
@@ -251,25 +255,6 @@ def _unix(text: str, folder: str) -> Unix:
     if len(os.fsencode(path)) > 107:
         raise ValueError("the path of a Unix socket has at most 107 octets")
     return Unix(path)
-
-
-def _host_port(text: str) -> tuple[str, int]:
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or not rest.startswith(":"):
-            raise ValueError("the port is missing")
-        port = rest[1:]
-    else:
-        host, colon, port = text.rpartition(":")
-        if not colon:
-            raise ValueError("the port is missing")
-        if ":" in host:
-            raise ValueError("an IPv6 address stands in brackets")
-    if not host:
-        raise ValueError("the address is missing")
-    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(f"{port!r} is no port")
-    return host, int(port)
 
 
 Duration = Annotated[

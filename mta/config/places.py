@@ -1,4 +1,4 @@
-"""How places are written in the configuration: files that must be there, stores of the queue, nodes.
+"""How places are written in the configuration: files that must be there, stores of the queue.
 
 As `mta.config.notation`, on which it builds.
 """
@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mta.config.notation import Notation, parse_name, parse_path
-
-
-def parse_node_name(text: str, folder: str) -> str:
-    """The name of a node, "" for none. Raises ValueError."""
-    return parse_name(text, folder) if text else ""
+from mta.config.notation import Notation, parse_path
 
 
 def parse_file_path(text: str, folder: str) -> str:
@@ -46,11 +41,6 @@ def parse_store_url(text: str, folder: str) -> str:
         raise ValueError("the prefix has an empty part")
     return f"{scheme}://{bucket}/{prefix.strip('/')}".rstrip("/")
 
-
-NodeName = Annotated[
-    str, Notation("name", "a name of letters, digits, hyphens, dots and underscores", parse_node_name)
-]
-"""The name of a machine, "" for the default."""
 
 FilePath = Annotated[str, Notation("path", "a path, relative to the folder of this file", parse_file_path)]
 """An absolute path, never empty."""

@@ -104,6 +104,11 @@ class Findings:
         return tuple(sorted(self.problems, key=lambda problem: problem.line))
 
 
+def is_integer(number: int) -> bool:
+    """True for what TOML calls an integer: 64 bits with a sign."""
+    return -(1 << 63) <= number < 1 << 63
+
+
 def show(value: object) -> str:
     """A value as it stands in TOML, cut to `SHOWN` characters."""
     match value:
@@ -116,9 +121,10 @@ def show(value: object) -> str:
             return "a table"
         case list():
             return "a list"
+        case int() if not is_integer(value):
+            return "a number of more than 64 bits"
         case int() | float():
-            text = str(value)
-            return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+            return str(value)
         case _:
             return "a date or time"
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from mta.config.inbound import Count, CountOrNone
-from mta.config.notation import Duration, Name, Path, Size
-from mta.config.places import NodeName, StoreUrl
+from mta.config.notation import Duration, Name, NameOrEmpty, Path, Size
+from mta.config.places import StoreUrl
 
 
 class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +59,7 @@ class Queue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     copies: CountOrNone = 0
     """Stores that must have a message before it is accepted. 0: all of them. Fewer go on while one is
     down; 1 of several can lose mail with a machine."""
-    node: NodeName = ""
+    node: NameOrEmpty = ""
     """Name of this machine among those that share the stores. Default: identity.hostname."""
     retry: tuple[Duration, ...] = (120.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0)
     """Time from one try to the next; the last one is repeated. A tenth of it is left to chance, so that

@@ -17,7 +17,7 @@ import msgspec
 from mta.config import suggest
 from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Notation
-from mta.config.problems import Findings, closest, listing, show
+from mta.config.problems import Findings, closest, is_integer, listing, show
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -98,11 +98,17 @@ class _Reader:
             return self._named(bare, raw, path)
         if isinstance(bare, type) and issubclass(bare, msgspec.Struct):
             return self.struct(bare, raw, path)
+        if isinstance(raw, int) and not is_integer(raw):
+            self.findings.add(path, f"found {show(raw)}", _NAMES[bare])
+            return _BAD
         if type(raw) is not bare:
             word = str(raw).lower()
             meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(word, word)
             fits = (bare is bool and meant in ("true", "false")) or (bare is int and word.isdigit())
             self.findings.add(path, f"found {show(raw)}", _NAMES[bare], suggestion=meant if fits else "")
+            return _BAD
+        if bare is str and "\0" in raw:
+            self.findings.add(path, f"found {show(raw)}", "a text without NUL")
             return _BAD
         return raw if self._in_range(raw, ranges, str, path, raw) else _BAD
 
@@ -116,7 +122,8 @@ class _Reader:
             else:
                 return value if self._in_range(value, ranges, notation.format, path, raw) else _BAD
         guess = ""
-        if isinstance(raw, (str, int, float)) and not isinstance(raw, bool):
+        guessable = isinstance(raw, (str, float)) or (type(raw) is int and is_integer(raw))
+        if guessable:
             guess = suggest.checked(notation.suggest(raw), notation.parse, self.folder)
         self.findings.add(path, f"found {show(raw)}", notation.expected, reason=reason, suggestion=guess)
         return _BAD
@@ -144,7 +151,9 @@ class _Reader:
         if not isinstance(raw, list):
             if isinstance(raw, dict):
                 name = format_path(path)
-                self.findings.add(path, f"found the section [{name}]", f"[[{name}]], one for each")
+                sections = get_origin(item) is None and isinstance(item, type)
+                expected = f"[[{name}]], one for each" if sections else "a list"
+                self.findings.add(path, f"found the section [{name}]", expected)
             else:
                 guess = f"[{show(raw)}]" if isinstance(raw, str) else ""
                 self.findings.add(path, f"found {show(raw)}", "a list", suggestion=guess)

@@ -7,17 +7,19 @@ looked at again, so one mistake gives one message.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
 
 from mta.config.filter_rules import check_filters
 from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Inet, Inherited, Unix
 from mta.config.outbound import NextHopLimits, TlsLevel
-from mta.config.problems import Findings, closest
+from mta.config.problems import Findings
+from mta.config.references import check_reference
+from mta.config.rules_auth import check_mechanisms
 from mta.config.rules_director import check_directors
 from mta.config.rules_forwarding import check_srs
-from mta.config.rules_managesieve import check_managesieve
-from mta.config.rules_scripts import check_user_scripts
+from mta.config.rules_managesieve import check_managesieve, check_quota
+from mta.config.rules_queue import check_queue
+from mta.config.rules_scripts import check_trace, check_user_scripts
 from mta.config.rules_world import check_world
 from mta.config.schema import Config
 from mta.config.settle import STORE
@@ -28,15 +30,14 @@ WIDEST_TRUSTED = {4: 8, 6: 16}
 """Shortest prefix, by IP version, that may be trusted to relay: no administrator owns a wider network."""
 
 
-LEAST_RETRY = 1.0
-"""Seconds between two tries: less would be an attack on a next hop that is in trouble."""
-
-
 def check_rules(config: Config, findings: Findings) -> None:
     """Note every violated rule in `findings`."""
     _identity(config, findings)
     _listeners(config, findings)
+    check_mechanisms(config, findings)
+    check_quota(config, findings)
     _addresses(config, findings)
+    _store_address(config, findings)
     _domains(config, findings)
     _backends(config, findings)
     _relays(config, findings)
@@ -44,28 +45,14 @@ def check_rules(config: Config, findings: Findings) -> None:
     check_world(config, findings)
     _policy(config, findings)
     check_user_scripts(config, findings)
+    check_trace(config, findings)
     check_tables(config, findings)
     _dns(config, findings)
     _signing(config, findings)
     check_srs(config, findings)
     check_filters(config, findings)
-    _queue(config, findings)
-    _timeouts(config, findings)
-
-
-def _reference(
-    findings: Findings, path: KeyPath, name: str, names: Collection[str], section: str, reason: str = ""
-) -> None:
-    if name in names or not findings.is_sound(path):
-        return
-    expected = f"the name of a [{section}.NAME]"
-    if names:
-        expected += ": " + ", ".join(sorted(names))
-    near = closest(name, names)
-    findings.add(
-        path, f'found "{name}"', expected, reason=reason or ("" if names else "there is none"),
-        suggestion=f'"{near}"' if near else "",
-    )  # fmt: skip
+    check_queue(config, findings)
+    _stress(config, findings)
 
 
 def _identity(config: Config, findings: Findings) -> None:
@@ -98,7 +85,10 @@ def _listeners(config: Config, findings: Findings) -> None:
         if named:
             names.setdefault(listener.name, index)
         for number, name in enumerate(listener.certificates):
-            _reference(findings, (*path, "certificates", number), name, config.certificates, "certificates")
+            check_reference(
+                findings, (*path, "certificates", number), name, config.certificates, "certificates"
+            )
+        _not_too_wide(findings, (*path, "xclient_from"), listener.xclient_from)
         _listener_tls(config, index, findings)
         _listener_auth(config, index, findings)
         if listener.protocol == "managesieve":
@@ -170,6 +160,17 @@ def _addresses(config: Config, findings: Findings) -> None:
             )
 
 
+def _store_address(config: Config, findings: Findings) -> None:
+    """The store is reached by the address that it listens on, so this must be known."""
+    listen = config.store.listen
+    chosen = isinstance(listen, Inet) and listen.port == 0
+    if config.store.enabled and (chosen or isinstance(listen, Inherited)):
+        findings.add(
+            ("store", "listen"), f'found "{listen}"', "an address with a port, or a path",
+            reason="the server connects to it",
+        )  # fmt: skip
+
+
 def _clash(
     address: Inet | Unix | Inherited, seen: dict[Inet | Unix | Inherited, KeyPath]
 ) -> tuple[Inet | Unix | Inherited, KeyPath] | None:
@@ -204,7 +205,7 @@ def _domains(config: Config, findings: Findings) -> None:
         else:
             hint = "set store.enabled = true for the embedded store" if domain.backend == STORE else ""
             if domain.backend not in config.director:
-                _reference(findings, where, domain.backend, config.backends, "backends", hint)
+                check_reference(findings, where, domain.backend, config.backends, "backends", hint)
         if domain.catch_all and findings.is_sound((*path, "catch_all")):
             if domain.recipients.kind == "all":
                 findings.add(
@@ -291,19 +292,27 @@ def _next_hop(config: Config, path: KeyPath, hop: NextHopLimits, findings: Findi
 
 def _policy(config: Config, findings: Findings) -> None:
     if config.policy.relay:
-        _reference(findings, ("policy", "relay"), config.policy.relay, config.relays, "relays")
+        check_reference(findings, ("policy", "relay"), config.policy.relay, config.relays, "relays")
     scripts = config.policy.scripts
     for index, script in enumerate(scripts):
         if script in scripts[:index] and findings.is_sound(("policy", "scripts", index)):
             findings.add(("policy", "scripts", index), f'found "{script}" again', "each file once")
-    if not findings.is_sound(("policy", "trusted_networks")):
+    _not_too_wide(findings, ("policy", "trusted_networks"), config.policy.trusted_networks)
+
+
+def _not_too_wide(findings: Findings, path: KeyPath, networks: tuple[str, ...]) -> None:
+    if not findings.is_sound(path):
         return
-    for index, text in enumerate(config.policy.trusted_networks):
+    for index, text in enumerate(networks):
         network = ipaddress.ip_network(text)
-        widest = WIDEST_TRUSTED[network.version]
-        if network.prefixlen < widest:
+        version, prefix = network.version, network.prefixlen
+        if prefix >= 96 and getattr(network.network_address, "ipv4_mapped", None) is not None:
+            version, prefix = 4, prefix - 96
+        widest = WIDEST_TRUSTED[version]
+        if prefix < widest:
+            least = widest if version == network.version else widest + 96
             findings.add(
-                ("policy", "trusted_networks", index), f'found "{text}"', f"a prefix of at least /{widest}",
+                (*path, index), f'found "{text}"', f"a prefix of at least /{least}",
                 reason="strangers in it could relay through us: an open relay",
             )  # fmt: skip
 
@@ -332,59 +341,7 @@ def _signing(config: Config, findings: Findings) -> None:
             )
 
 
-def _queue(config: Config, findings: Findings) -> None:
-    queue = config.queue
-    for index, name in enumerate(queue.stores):
-        path: KeyPath = ("queue", "stores", index)
-        _reference(findings, path, name, config.queue_stores, "queue_stores")
-        if name in queue.stores[:index] and findings.is_sound(path):
-            findings.add(path, f'found "{name}" again', "each store once")
-    if queue.copies > len(queue.stores) and findings.is_sound(("queue", "copies"), ("queue", "stores")):
-        there = "there is 1 store" if len(queue.stores) == 1 else f"there are {len(queue.stores)} stores"
-        findings.add(("queue", "copies"), f"found {queue.copies}", "at most one in each store", reason=there)
-    if queue.copies == 1 < len(queue.stores) and findings.is_sound(("queue", "copies")):
-        findings.add(
-            ("queue", "copies"), "found 1 with several stores", "2 or more",
-            reason="mail that one store alone has is lost with it", warning=True,
-        )  # fmt: skip
-    if not queue.retry and findings.is_sound(("queue", "retry")):
-        findings.add(("queue", "retry"), "found an empty list", "at least one duration")
-    for index, delay in enumerate(queue.retry):
-        where: KeyPath = ("queue", "retry", index)
-        if delay < LEAST_RETRY and findings.is_sound(where):
-            findings.add(
-                where, f'found "{format_duration(delay)}"', f"at least {format_duration(LEAST_RETRY)}"
-            )
-    if queue.delay_warning >= queue.expire and findings.is_sound(("queue", "delay_warning")):
-        findings.add(
-            ("queue", "delay_warning"), f'found "{format_duration(queue.delay_warning)}"',
-            f"less than queue.expire ({format_duration(queue.expire)})",
-        )  # fmt: skip
-    for name, store in config.queue_stores.items():
-        if store.endpoints and not store.url.startswith("s3:"):
-            findings.add(
-                ("queue_stores", name, "endpoints"), "found endpoints", 'an url that begins with "s3://"'
-            )
-        for index, endpoint in enumerate(store.endpoints):
-            if not endpoint.startswith(("https://", "http://")):
-                findings.add(
-                    ("queue_stores", name, "endpoints", index), f'found "{endpoint}"',
-                    'an URL such as "https://s3.example.net"',
-                )  # fmt: skip
-            elif endpoint.startswith("http://") and not store.allow_http:
-                findings.add(
-                    ("queue_stores", name, "endpoints", index), f'found "{endpoint}"',
-                    'an URL that begins with "https://", or allow_http = true',
-                )  # fmt: skip
-        if store.access_key and not store.secret_file:
-            findings.add(("queue_stores", name, "secret_file"), "missing", "it, for access_key is set")
-        if store.access_key and store.credentials_file:
-            findings.add(
-                ("queue_stores", name, "access_key"), "found access_key and credentials_file", "one of them"
-            )
-
-
-def _timeouts(config: Config, findings: Findings) -> None:
+def _stress(config: Config, findings: Findings) -> None:
     for name in ("command", "data"):
         usual, stressed = getattr(config.timeouts, name), getattr(config.timeouts, f"stressed_{name}")
         path: KeyPath = ("timeouts", f"stressed_{name}")
@@ -394,3 +351,11 @@ def _timeouts(config: Config, findings: Findings) -> None:
                 f"found {format_duration(stressed)}",
                 f"at most timeouts.{name} ({format_duration(usual)})",
             )
+    limits, path = config.limits, ("limits", "stress_memory_percent")
+    sound = findings.is_sound(path, ("limits", "overload_memory_percent"))
+    if sound and limits.stress_memory_percent > limits.overload_memory_percent:
+        findings.add(
+            path,
+            f"found {limits.stress_memory_percent}",
+            f"at most limits.overload_memory_percent ({limits.overload_memory_percent})",
+        )

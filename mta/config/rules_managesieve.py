@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mta.config.problems import Findings
 from mta.config.schema import Config
+from mta.config.units import format_size
 
 
 def check_managesieve(config: Config, index: int, findings: Findings) -> None:
@@ -20,3 +21,14 @@ def check_managesieve(config: Config, index: int, findings: Findings) -> None:
                 (*path, key), 'found it with protocol = "managesieve"', "it not to be set",
                 reason="it is about mail",
             )  # fmt: skip
+
+
+def check_quota(config: Config, findings: Findings) -> None:
+    """Note a script that is allowed by itself and larger than all together may be."""
+    settings, path = config.managesieve, ("managesieve", "max_script_size")
+    if settings.max_script_size > settings.max_size and findings.is_sound(path, ("managesieve", "max_size")):
+        findings.add(
+            path,
+            f'found "{format_size(settings.max_script_size)}"',
+            f"at most managesieve.max_size ({format_size(settings.max_size)})",
+        )

@@ -1,10 +1,12 @@
-"""Rules for the paths of users' scripts: one script speaks for one user."""
+"""Rules for the paths of users' scripts, of which one speaks for one user, and for what is traced."""
 
 from __future__ import annotations
 
 import re
 
-from mta.config.problems import Findings
+from mta.config.locate import KeyPath
+from mta.config.notation import parse_network
+from mta.config.problems import Findings, show
 from mta.config.schema import Config
 
 WHERE = ("policy", "user_scripts")
@@ -25,3 +27,19 @@ def check_user_scripts(config: Config, findings: Findings) -> None:
         expected, reason = "%d in it", "users of several domains would share a script"
     if expected:
         findings.add(WHERE, f'found "{pattern}"', expected, reason=reason)
+
+
+def check_trace(config: Config, findings: Findings) -> None:
+    """Note what would be taken for a user of a name that nobody has."""
+    for index, entry in enumerate(config.policy.trace):
+        path: KeyPath = ("policy", "trace", index)
+        if not findings.is_sound(path):
+            continue
+        reason = "" if entry else "it is empty"
+        if "/" in entry:
+            try:
+                parse_network(entry, "")
+            except ValueError as error:
+                reason = str(error)
+        if reason:
+            findings.add(path, f"found {show(entry)}", "a network or a user", reason=reason)

@@ -40,6 +40,12 @@ def check_world(config: Config, findings: Findings) -> None:
         if len(set(source.addresses)) < len(source.addresses) and findings.is_sound(own):
             findings.add(own, "found an address twice", "each once")
         proxy: KeyPath = ("sources", name, "socks5")
+        rate: KeyPath = ("sources", name, "rate")
+        if source.rate and not config.queue.enabled and findings.is_sound(rate, ("queue",)):
+            findings.add(
+                rate, f"found {source.rate}", "queue.enabled = true",
+                reason="what is more than the rate waits in the queue",
+            )  # fmt: skip
         if source.socks5 is None and source.socks5_user and findings.is_sound(proxy):
             findings.add(proxy, "missing", "it, for socks5_user is set")
 

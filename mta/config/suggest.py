@@ -23,7 +23,7 @@ _SIZE_WORDS = {
 }  # fmt: skip
 
 POSTFIX = {
-    "alias_maps": "",
+    "alias_maps": 'a section [tables.NAME] with type = "aliases"',
     "content_filter": "a section [filters.NAME]",
     "home_mailbox": "store.path",
     "inet_interfaces": "listener.addresses",
@@ -79,12 +79,18 @@ POSTFIX = {
     "smtpd_tls_protocols": "tls.minimum_version",
     "smtpd_tls_security_level": "listener.tls",
     "smtpd_upstream_proxy_protocol": "listener.proxy_protocol_from",
+    "smtpd_client_restrictions": "policy.scripts",
+    "smtpd_recipient_restrictions": "policy.scripts",
+    "smtpd_relay_restrictions": "policy.scripts",
+    "smtpd_sender_restrictions": "policy.scripts",
+    "transport_maps": "policy.scripts",
+    "virtual_alias_maps": "a section [tables.NAME]",
     "virtual_mailbox_base": "store.path",
     "virtual_mailbox_domains": 'a section [domains."example.org"] for each domain',
     "virtual_mailbox_maps": "domains.NAME.recipients",
     "virtual_transport": "domains.NAME.backend",
 }
-"""Where to look for what Postfix calls by this name; "" when there is none."""
+"""Where to look for what Postfix calls by this name."""
 
 
 def duration(found: object) -> str:
@@ -115,7 +121,9 @@ def listen(found: object) -> str:
     if text.startswith("/"):
         return f"unix:{text}"
     host, _, port = text.rpartition(":")
-    match host.lower():
+    match host.lower().removeprefix("[::ffff:").removesuffix("]"):
+        case mapped if len(mapped) < len(host) - 1 and "." in mapped:
+            return f"{mapped}:{port}"
         case "" | "*" | "any":
             return f"0.0.0.0:{port}"
         case "localhost":

@@ -29,11 +29,15 @@ def check_tables(config: Config, findings: Findings) -> None:
         here = PolicyTable(type="redis", url=config.policy.counters)
         _extra(("policy",), here, findings, "counters")
         _url(("policy",), here, findings, "counters")
+    elif config.policy.counters_password_file and findings.is_sound(("policy", "counters")):
+        findings.add(("policy", "counters"), "missing", "it, for counters_password_file is set")
     for name, director in config.director.items():
         if director.changes and findings.is_sound(("director", name, "changes")):
             here = PolicyTable(type="redis", url=director.changes)
             _extra(("director", name), here, findings, "changes")
             _url(("director", name), here, findings, "changes")
+        elif director.changes_password_file and findings.is_sound(("director", name, "changes")):
+            findings.add(("director", name, "changes"), "missing", "it, for changes_password_file is set")
     for name, table in config.tables.items():
         path: KeyPath = ("tables", name)
         if not findings.is_sound((*path, "type")):

@@ -23,6 +23,11 @@ _OCTETS = {
 LONGEST_DURATION = 10 * 365 * 86400.0
 """Ten years, in seconds: more is a slip of the pen, and event loops refuse far timers."""
 
+LARGEST_SIZE = (1 << 63) - 1
+"""Octets, as files count them."""
+_MOST_DIGITS = 30
+"""Of a number in front of a unit of size; Python would refuse some thousand in words of its own."""
+
 
 def parse_duration(text: str) -> float:
     """Seconds of a duration such as "5s", "1.5h", "1m30s" or "250ms". Raises ValueError."""
@@ -77,7 +82,11 @@ def parse_size(text: str) -> int:
     factor = _OCTETS.get(unit)
     if factor is None:
         raise ValueError(f"{unit!r} is no unit of size")
+    if len(number) > _MOST_DIGITS:
+        raise ValueError("the number has too many digits")
     octets = float(number) * factor if "." in number else int(number) * factor
+    if octets > LARGEST_SIZE:
+        raise ValueError("it is larger than 8 EiB")
     if octets != int(octets):
         raise ValueError("the size is not a whole number of octets")
     return int(octets)

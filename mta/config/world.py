@@ -12,7 +12,17 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from mta.config.inbound import Count, CountOrNone, Timeout
-from mta.config.notation import DomainName, Duration, Fqdn, Inet, NameOrEmpty, Network, Notation, Path
+from mta.config.notation import (
+    DomainName,
+    Duration,
+    Fqdn,
+    Inet,
+    NameOrEmpty,
+    Network,
+    Notation,
+    Path,
+)
+from mta.config.ports import parse_port
 
 REFUSED = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/128", "::1/128", "ff00::/8")
 
@@ -30,9 +40,9 @@ def parse_proxy(text: str, folder: str) -> Inet | None:
     if not text:
         return None
     host, colon, port = text.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise ValueError(f"{port!r} is no port")
-    return Inet(parse_ip_address(host.removeprefix("[").removesuffix("]"), folder), int(port))
+    if not colon:
+        raise ValueError("the port is missing")
+    return Inet(parse_ip_address(host.removeprefix("[").removesuffix("]"), folder), parse_port(port, 1))
 
 
 IpAddress = Annotated[str, Notation("IP address", '"192.0.2.1" or "2001:db8::1"', parse_ip_address)]

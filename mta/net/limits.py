@@ -247,6 +247,10 @@ class Limits:
         return Client(address, locate(packed), locate(prefix, 1), exempt=self._exempt.contain(packed))
 
 
+MAPPED = bytes(10) + b"\xff\xff"
+"""What IPv4 addresses begin with in the form of IPv6."""
+
+
 class Networks:
     """A set of networks, asked for addresses."""
 
@@ -257,8 +261,10 @@ class Networks:
         by_length: dict[tuple[int, int], set[bytes]] = {}
         for text in networks:
             network = ipaddress.ip_network(text, strict=False)
-            packed = network.network_address.packed
-            by_length.setdefault((len(packed), network.prefixlen), set()).add(packed)
+            packed, bits = network.network_address.packed, network.prefixlen
+            if packed.startswith(MAPPED) and bits >= len(MAPPED) * 8:
+                packed, bits = packed[len(MAPPED) :], bits - len(MAPPED) * 8
+            by_length.setdefault((len(packed), bits), set()).add(packed)
         self._by_length = tuple((size, bits, frozenset(found)) for (size, bits), found in by_length.items())
 
     def __bool__(self) -> bool:
@@ -276,11 +282,13 @@ class Networks:
 
 
 def pack(address: str) -> bytes | None:
-    """The octets of an address in text form, None for anything else."""
+    """The octets of an address in text form, None for anything else. Four for an IPv4 address in the form of
+    IPv6 (RFC 4291 2.5.5.2): the kernel connects to the IPv4 address behind it."""
     try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     except (OSError, ValueError):
         return None
+    return packed.removeprefix(MAPPED) if len(packed) == 16 else packed
 
 
 def mask(packed: bytes, bits: int) -> bytes:

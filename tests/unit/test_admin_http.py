@@ -139,6 +139,9 @@ def test_duration_for_people(seconds: float, text: str) -> None:
         ('[policy]\nx = \n[process]\nruntime_directory = "run"', "{folder}/run/control"),
         ('[process]\nruntime_directory = \n[control]\nsocket = "ctl"\n', "{folder}/ctl"),
         ("[process\nx", "/run/tamis/control"),
+        ('\ufeff[process]\nruntime_directory = "run"', "{folder}/run/control"),
+        ('[process]\nruntime_directory = "run"\n[policy]\nx = ' + "[" * 9000, "{folder}/run/control"),
+        ('[process]\nruntime_directory = "run"\n[policy]\nx = ' + "9" * 5000, "{folder}/run/control"),
     ],
 )
 def test_control_socket_is_found_in_a_half_edited_configuration(

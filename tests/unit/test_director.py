@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mailqueue.store.base import Store
 from mailqueue.store.memory import MemoryStore
 from mta.address import parse_address
-from mta.daemon_director import read_users
 from mta.delivery.outcome import NextHop
 from mta.director import shared, state
 from mta.director.director import NOBODY, UNKNOWN, Director
 from mta.director.spread import choose
 from mta.director.state import DirectorState, Refused
+from mta.director.userstable import read_users
 from mta.policy.ground import DomainRule
 from mta.policy.recipients import Everybody
 from mta.policy.watched import TableError

@@ -381,6 +381,10 @@ def test_networks() -> None:
         assert not networks.contain_text(address), address
     assert Networks(("0.0.0.0/0",)).contain_text("8.8.8.8")
     assert not Networks(("0.0.0.0/0",)).contain_text("::1")
+    assert Networks(("127.0.0.0/8",)).contain_text("::ffff:127.0.0.1")  # the kernel connects to 127.0.0.1
+    assert Networks(("127.0.0.0/8",)).contain_text("::ffff:7f00:1")
+    assert Networks(("::ffff:192.0.2.0/120",)).contain_text("192.0.2.9")
+    assert not Networks(("::ffff:192.0.2.0/120",)).contain_text("192.0.3.9")
     with pytest.raises(ValueError, match="example"):
         Networks(("example.org",))
 

@@ -1,0 +1,185 @@
+"""What a configuration names is looked at as the server will look at it: lines, sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mta.config import examine
+
+Check = Callable[..., list[str]]
+
+BACKEND = '[backends.b]\naddresses = ["127.0.0.1:24"]\n'
+DOMAIN = '[domains."example.org"]\nbackend = "b"\n'
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    """Messages about a configuration in `tmp_path`, the folder's name taken out."""
+
+    def run(text: str, *, warnings: bool = False, runtime: str = "run") -> list[str]:
+        path = tmp_path / "tamis.toml"
+        path.write_text(
+            'identity.hostname = "mail.example.org"\n'
+            f'process = {{ runtime_directory = "{runtime}", state_directory = "state" }}\n'
+            f"{text}"
+        )
+        report = examine(str(path))
+        shown = report.problems if warnings else report.errors
+        return [str(problem).replace(f"{tmp_path}/", "") for problem in shown]
+
+    os.chmod(tmp_path, 0o755)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "expected"),
+    [
+        (
+            '[tables.t]\ntype = "cidr"\nfile = "f"',
+            "192.0.2.0/24 ok\n10.0.0.300 x\n",
+            "tamis.toml:5: tables.t.file: f:2: '10.0.0.300' does not appear to be an IPv4 or IPv6 network, "
+            "expected networks and values",
+        ),
+        (
+            '[tables.t]\ntype = "pattern"\nfile = "f"',
+            "noslash x\n",
+            "tamis.toml:5: tables.t.file: f:1: a line begins with /PATTERN/ or !/PATTERN/, "
+            "expected patterns and values",
+        ),
+        (
+            '[tables.t]\ntype = "file"\nfile = "f"',
+            "a b\n\xff",
+            "tamis.toml:5: tables.t.file: f: 'utf-8' codec can't decode byte 0xff in position 4: "
+            "invalid start byte, expected keys and values",
+        ),
+        (
+            DOMAIN + 'recipients = "table:f"\n' + BACKEND,
+            "# comment\na b c\n",
+            'tamis.toml:5: domains."example.org".recipients: f:2: one address or local part a line is '
+            "expected, found 'a b c', expected recipients",
+        ),
+        (
+            DOMAIN.replace('"b"', '"d"') + '[director.d]\nbackends = ["b"]\ntable = "f"\n' + BACKEND,
+            "x@example.org b\nnonsense\n",
+            "tamis.toml:7: director.d.table: f:2: expected an address and the name of a back end, "
+            "expected users and back ends",
+        ),
+        (
+            '[auth]\nbackend = "users"\nusers_file = "f"',
+            "rubbish\n",
+            "tamis.toml:5: auth.users_file: f:1: expected address:{SCHEME}hash:fields, "
+            "expected users as `tamis user` writes them",
+        ),
+    ],
+)
+def test_a_line_that_the_server_cannot_use(
+    tmp_path: Path, check: Check, section: str, content: str, expected: str
+) -> None:
+    (tmp_path / "f").write_bytes(content.encode("latin-1"))
+    (tmp_path / "f").chmod(0o600)
+    assert check(section) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ('[checks]\ntls_ca = "no"', "checks.tls_ca"),
+        ('[director.d]\nbackends = ["b"]\ntable = "no"\n' + BACKEND, "director.d.table"),
+        (
+            '[director.d]\nbackends = ["b"]\nchanges = "redis://h/"\nchanges_password_file = "no"\n'
+            + BACKEND,
+            "director.d.changes_password_file",
+        ),
+    ],
+)
+def test_a_file_that_is_missing(check: Check, section: str, key: str) -> None:
+    (problem,) = check(section)
+    assert f'{key}: "no" cannot be read, expected a file (No such file or directory)' in problem
+
+
+def test_an_empty_password_of_counters(tmp_path: Path, check: Check) -> None:
+    (tmp_path / "f").touch(mode=0o600)
+    (problem,) = check('[policy]\ncounters = "redis://h/"\ncounters_password_file = "f"')
+    assert '"f" has no password, expected one in its first line' in problem
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        '[auth]\nbackend = "users"\nusers_file = "{}"',
+        '[certificates.c]\nchain = "{}"\nkey = "{}"',
+        '[tables.t]\ntype = "aliases"\nfile = "{}"',
+        '[policy]\nscripts = ["{}"]',
+        '[checks]\ntls_ca = "{}"',
+    ],
+)
+def test_pipes_and_devices_are_no_files_and_hold_nobody_up(
+    tmp_path: Path, check: Check, section: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for name in ("pipe", "/dev/zero"):
+        problems = check(section.replace("{}", name))
+        assert problems
+        assert all("cannot be read, expected a file (it is a device or a pipe)" in one for one in problems)
+
+
+def test_a_file_too_large_for_a_certificate(tmp_path: Path, check: Check) -> None:
+    with open(tmp_path / "f", "wb") as file:
+        file.truncate(1 << 40)
+    (problem,) = check('[checks]\ntls_ca = "f"')
+    assert "(it is larger than 4 MiB)" in problem
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short name, for sockets."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="tamis") as folder:
+        yield Path(folder)
+
+
+def test_what_is_in_the_way_of_a_socket(check: Check, short: Path) -> None:
+    (short / "file").touch()
+    (short / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(short / "left"))
+        problems = check(
+            f'control.socket = "{short}/left"\n'
+            f'metrics.listen = "unix:{short}/folder"\n'
+            f'[[listener]]\nprotocol = "lmtp"\naddresses = ["unix:{short}/file", "unix:{short}/no/socket"]\n'
+        )
+    assert [problem.replace(str(short), "S") for problem in problems] == [
+        'tamis.toml:4: metrics.listen: "S/folder" is there and is no socket, expected a path that is free',
+        'tamis.toml:7: listener[0].addresses[0]: "S/file" is there and is no socket, '
+        "expected a path that is free",
+        'tamis.toml:7: listener[0].addresses[1]: "S/no" does not exist, '
+        "expected a folder that the server can write to",
+    ]
+
+
+def test_a_path_too_long_for_a_socket(check: Check) -> None:
+    (problem,) = check("", runtime="x" * 120)
+    assert "control.socket: " in problem
+    assert "is too long, expected a path of at most 107 octets" in problem
+
+
+def test_an_address_of_another_machine_is_a_warning_for_it_may_come_later(check: Check) -> None:
+    text = '[[listener]]\naddresses = ["127.0.0.1:1", "192.0.2.1:25"]\n'
+    assert check(text) == []
+    assert (
+        'tamis.toml:4: warning: listener[0].addresses[1]: found "192.0.2.1:25", '
+        "expected an address of this machine (no interface has it now)"
+    ) in check(text, warnings=True)
+
+
+def test_a_bad_user_is_one_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "tamis.toml"
+    path.write_text('identity.hostname = "mail.example.org"\nprocess.user = "a\\u0000b"\n')
+    found = [str(problem) for problem in examine(str(path)).problems if problem.key == "process.user"]
+    assert found == [f'{path}:2: process.user: found "a?b", expected a text without NUL']
