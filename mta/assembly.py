@@ -57,12 +57,14 @@ def server_settings(settings: config.Config, listener: config.Listener, now: flo
 
 def listener_settings(settings: config.Config, listener: config.Listener) -> ListenerSettings:
     """How the clients of a listener are let in."""
+    usual, stressed = timeouts(settings)
     return ListenerSettings(
         name=listener.name,
         implicit_tls=listener.tls == "implicit",
         proxy_from=listener.proxy_protocol_from,
         backlog=listener.backlog,
-        handshake_timeout=settings.timeouts.handshake,
+        handshake_timeout=usual.handshake,
+        stressed_handshake_timeout=stressed.handshake,
         proxy_timeout=settings.timeouts.proxy_header,
         limits=client_limits(listener.limits),
     )

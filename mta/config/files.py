@@ -122,6 +122,9 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     """Check everything that `config` names; `now` in seconds of the epoch is for certificates."""
     account = _account(config, findings)
     files = FileCheck(findings, account)
+    obstacle = denied(findings.file, account, 4) if account.uid != os.geteuid() else ""
+    if obstacle:
+        findings.add((), "is not readable for the user of the server", "rights for it", reason=obstacle)
     starter = Account(os.geteuid(), account.gids)
     _folders(config, files, starter)
     check_sockets(config, files, starter)
@@ -212,6 +215,11 @@ def _account(config: Config, findings: Findings) -> Account:
     if not findings.is_sound(("process", "user")):
         return here
     if not config.process.user:
+        if config.process.group:
+            findings.add(
+                ("process", "group"), "has no effect without process.user", "a user, or no group",
+                warning=True,
+            )  # fmt: skip
         if here.uid == 0:
             findings.add(
                 ("process", "user"), "not set, and started as root", "a user for the server to run as",

@@ -7,7 +7,7 @@ octets of what follows (a TLS ClientHello may be in the same segment).
 
 What aiosmtpd lets pass and the specification does not is refused here: versions of TCP that do not exist
 ("TCPX4"), port numbers with blanks or underscores, datagrams, broken TLVs, a wrong CRC-32C; and a header
-of more than `MAX_HEADER` octets.
+of more than `MAX_HEADER` octets. What it refuses and the specification takes is taken: LOCAL with any family.
 
 A header without a client of its own - LOCAL (health checks), UNKNOWN, UNSPEC, Unix sockets - is taken; the
 connection then belongs to the proxy itself, under the proxy's address. Whoever trusts the networks of its
@@ -34,6 +34,8 @@ MAX_HEADER = 4096
 logging.getLogger("mail.debug").disabled = True
 
 _LINE = 0
+_FIXED_V2 = 16
+_LOCAL = 0x20
 _TYPE_SSL = 0x20
 _SSL_CLIENT_CERTIFICATE = 0x06  # PP2_CLIENT_CERT_CONN | PP2_CLIENT_CERT_SESS
 _CRC_POLYNOMIAL = 0x82F63B78
@@ -116,6 +118,8 @@ class ProxyParser:
     def _resume(self) -> None:
         octets = bytes(self._buffer)
         self._buffer.clear()
+        if self._taken == _FIXED_V2 and self._want == 4 and octets[0] == _LOCAL:
+            octets = bytes((octets[0], 0)) + octets[2:]  # its family is ignored, by the specification
         try:
             self._want = self._coroutine.send(octets)
         except StopIteration as stop:
@@ -145,6 +149,8 @@ def _wait_for(n: int) -> Generator[int, bytes, bytes]:
 
 
 def _header(data: ProxyData) -> ProxyHeader:
+    if data.error.startswith("PROXY exception"):  # its parser's own words, as of a missing field
+        raise ProxyError("PROXY header malformed")
     if data.error:
         raise ProxyError(data.error)
     if data.version == 1:
@@ -220,7 +226,7 @@ def _check_vectors(data: bytes, *, within_ssl: bool = False) -> None:
         if value > len(data) or end > len(data):
             raise ProxyError("version 2 header with broken TLVs")
         if data[position] == _TYPE_SSL:
-            if within_ssl:
+            if within_ssl or end - value < 5:
                 raise ProxyError("version 2 header with broken TLVs")
             _check_vectors(data[value + 5 : end], within_ssl=True)
         position = end

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mta.net.arrival import Arrival, canonical_address
 from mta.net.limits import OVERLOADED, ClientLimits, Limits, Networks
 from mta.net.noise import Log
+from mta.net.overload import Level
 from mta.net.tlsinfo import failure_class, failure_text
 from mta.reply import Reply
 
@@ -54,6 +55,8 @@ class ListenerSettings:
     backlog: int = 1024
     """Connections that the kernel queues (its own limit, net.core.somaxconn, applies too)."""
     handshake_timeout: float = HANDSHAKE_TIMEOUT
+    stressed_handshake_timeout: float = 10.0
+    """The same for handshakes that begin while the worker is under stress."""
     proxy_timeout: float = PROXY_TIMEOUT
     limits: ClientLimits | None = None
     """Limits of this listener in place of the general ones."""
@@ -221,7 +224,7 @@ class Reception:
                     lambda: door,
                     sock,
                     ssl=self._tls.context,
-                    ssl_handshake_timeout=self._settings.handshake_timeout,
+                    ssl_handshake_timeout=self._handshake_timeout(),
                 )
         except OSError as caught:  # errors of TLS are OSErrors too
             error = caught
@@ -238,6 +241,11 @@ class Reception:
                 reason=kind,
                 detail=failure_text(error),
             )
+
+    def _handshake_timeout(self) -> float:
+        limits, settings = self._limits, self._settings
+        is_calm = limits is None or limits.overload.level is Level.NORMAL
+        return settings.handshake_timeout if is_calm else settings.stressed_handshake_timeout
 
     def _arrival(self, peer: Any, name: Any, header: ProxyHeader | None = None) -> Arrival:
         listener, tls = self._settings.name, self._tls is not None

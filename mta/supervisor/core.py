@@ -318,6 +318,7 @@ class Supervisor:
     def _in_force(self, plan: Plan) -> None:
         self._apply(plan)
         self._report_all("configuration warning", plan.warnings)
+        self._report_all("sockets not served", self._sockets.unwanted())
 
     async def _forget_when_empty(self, generation: Generation) -> None:
         await generation.wait_empty()

@@ -7,10 +7,12 @@ filled in. What the machine does not have is a `PlanError`, like a mistake in th
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 
 from mta import config
+from mta.net.descriptors import FEWEST, places
 from mta.startup.claims import is_local
 from mta.supervisor.plan import (
     STORE,
@@ -52,7 +54,9 @@ def reader(path: str, daemon: str = DAEMON) -> Callable[[], Plan]:
         report = config.examine(path)
         if report.config is None:
             raise PlanError([str(problem) for problem in report.errors])
-        return replace(plan(report.config, daemon), warnings=tuple(map(str, report.warnings)))
+        made = plan(report.config, daemon)
+        scarce = _scarce_descriptors(report.config.limits.sessions, made.workers)
+        return replace(made, warnings=(*map(str, report.warnings), *scarce))
 
     return read
 
@@ -92,6 +96,21 @@ def plan(settings: config.Config, daemon: str = DAEMON) -> Plan:
         directories=(settings.process.state_directory, settings.process.runtime_directory),
         checks=_checks(settings),
     )
+
+
+def _scarce_descriptors(sessions: int, workers: int) -> list[str]:
+    """What the limit of open files has too little for. Raises `PlanError` when nobody could be served."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    remedy = "LimitNOFILE= of the unit, or ulimit -n"
+    if limit < FEWEST:
+        raise PlanError([f"the limit of open files is {limit}, expected {FEWEST} at least ({remedy})"])
+    room = places(limit, workers)
+    if room >= sessions:
+        return []
+    return [
+        f"the limit of open files is {limit} for each of {workers} processes, which is room for about {room}"
+        f" sessions; limits.sessions is {sessions} ({remedy})"
+    ]
 
 
 def _checks(settings: config.Config) -> Checks | None:

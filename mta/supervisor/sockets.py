@@ -30,6 +30,9 @@ from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, UnixPath
 FIRST_INHERITED = 3
 """SD_LISTEN_FDS_START: the first file descriptor that systemd passes."""
 
+MAX_INHERITED = 1024
+"""Sockets that the service manager may pass; a unit has a handful."""
+
 STALE_PROBE_TIMEOUT = 1.0
 """Seconds to wait for an answer of a Unix socket that is in the way; local connects are immediate."""
 
@@ -119,6 +122,15 @@ class ListeningSockets:
         """Close everything and remove our socket files; those of systemd stay with systemd."""
         return self._close(set(self._open))
 
+    def unwanted(self) -> list[str]:
+        """Name the sockets of the service manager that nothing serves: their clients wait for ever."""
+        served = {key[1] for key in self._open if key[0] == "inherited"}
+        return [
+            f"the service manager passed sockets named {name!r} that no listener names (fd:{name});"
+            " clients that connect there get no answer"
+            for name in sorted(self._inherited.keys() - served)
+        ]
+
     def _open_endpoint(self, endpoint: Endpoint, backlog: int) -> _Open:
         match endpoint:
             case Inet():
@@ -152,36 +164,55 @@ class ListeningSockets:
 def inherited_sockets(environment: MutableMapping[str, str]) -> dict[str, list[socket.socket]]:
     """Take the sockets that systemd passed, by name, and remove its variables from `environment`.
 
-    Follows sd_listen_fds(3): `LISTEN_PID` must be this process. Raises `ListenError` for a descriptor
-    that is no listening stream socket.
+    Follows sd_listen_fds(3): `LISTEN_PID` must be this process. Raises `ListenError` for variables that
+    contradict each other and for a descriptor that is no listening stream socket; then none is closed, for
+    with a wrong count they may be somebody else's.
     """
     pid = environment.pop("LISTEN_PID", "")
     count = environment.pop("LISTEN_FDS", "")
-    names = environment.pop("LISTEN_FDNAMES", "").split(":")
-    if pid != str(os.getpid()) or not count.isdigit():
+    names = environment.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()):
         return {}
-    sockets: dict[str, list[socket.socket]] = {}
+    found = []
     problems: list[str] = []
-    with ExitStack() as opened:
-        for index in range(int(count)):
-            descriptor = FIRST_INHERITED + index
-            name = names[index] if index < len(names) and names[index] else "unknown"
-            try:
-                sock = opened.enter_context(socket.socket(fileno=descriptor))
-                listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            except OSError as problem:
-                problems.append(f"passed descriptor {descriptor} ({name}): {problem.strerror}")
-                continue
-            if sock.type != socket.SOCK_STREAM or not listening:
-                problems.append(f"passed descriptor {descriptor} ({name}) is not a listening stream socket")
-                continue
-            sock.setblocking(False)
-            sock.set_inheritable(False)
-            sockets.setdefault(name, []).append(sock)
-        if problems:
-            raise ListenError(problems)
-        opened.pop_all()
+    for descriptor, name in enumerate(_passed_names(count, names), FIRST_INHERITED):
+        reason = _unfit(descriptor)
+        if reason:
+            problems.append(f"passed descriptor {descriptor} ({name}){reason}")
+        found.append((descriptor, name))
+    if problems:
+        raise ListenError(problems)
+    sockets: dict[str, list[socket.socket]] = {}
+    for descriptor, name in found:
+        sock = socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+        sockets.setdefault(name, []).append(sock)
     return sockets
+
+
+def _passed_names(count: str, names: str | None) -> list[str]:
+    """A name for each passed descriptor. Raises `ListenError`."""
+    if not (count.isascii() and count.isdigit() and len(count) <= 9 and int(count) <= MAX_INHERITED):
+        raise ListenError([f"LISTEN_FDS is {count!r}, expected a number of sockets, at most {MAX_INHERITED}"])
+    if names is None:
+        return ["unknown"] * int(count)
+    parts = names.split(":") if names or count != "0" else []
+    if len(parts) != int(count):
+        raise ListenError(
+            [f"LISTEN_FDNAMES has {len(parts)} names, expected as many as LISTEN_FDS says: {count}"]
+        )
+    return [part or "unknown" for part in parts]
+
+
+def _unfit(descriptor: int) -> str:
+    """What keeps a passed descriptor from being served, "" for nothing; it stays as it is."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            return "" if sock.type == socket.SOCK_STREAM and listens else " is not a listening stream socket"
+    except OSError as problem:
+        return f": {problem.strerror}"
 
 
 def _key(endpoint: Endpoint) -> Key:

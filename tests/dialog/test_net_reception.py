@@ -15,7 +15,7 @@ import pytest
 
 from mta.net.counters import create
 from mta.net.limits import Limits, LimitSettings
-from mta.net.overload import OverloadSettings
+from mta.net.overload import Level, OverloadSettings
 from mta.net.tls import Reload, ServerTls, TlsSettings, client_context, tls_info
 from tests.peers.certificates import Authority, authority
 from tests.peers.greeter import LOOPS, Guest, House, bound, run, until
@@ -64,6 +64,26 @@ def test_implicit_tls(loop: str, server: ServerTls, node: Limits) -> None:
             await guest.close()
             await until(lambda: node.sessions == 0)
             assert house.listener.counts == {"accepted": 1}
+
+    run(loop, main())
+
+
+@both_loops
+def test_under_stress_a_handshake_has_less_time(loop: str, server: ServerTls, node: Limits) -> None:
+    async def main() -> None:
+        async with House(
+            tls=server, limits=node, handshake_timeout=60.0, stressed_handshake_timeout=0.1
+        ) as house:
+            patient = await house.connect()
+            await until(lambda: node.sessions == 1)
+            node.overload.level = Level.STRESSED
+            late = await house.connect()
+            assert await late.rest() == b""
+            await until(lambda: node.sessions == 1)
+            assert house.listener.counts["tls_timeout"] == 1
+            await late.close()
+            await patient.close()
+            await until(lambda: node.sessions == 0)
 
     run(loop, main())
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pwd
+import resource
 import signal
 import socket
 import subprocess
@@ -501,6 +502,7 @@ def _is_free(port: int) -> bool:
 def test_systemd_passes_sockets_and_is_told_what_happens(server: Tamis, tmp_path: Path) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as passed,
+        socket.create_server(("127.0.0.1", 0)) as forgotten,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
     ):
         manager.bind(str(tmp_path / "notify"))
@@ -510,20 +512,22 @@ def test_systemd_passes_sockets_and_is_told_what_happens(server: Tamis, tmp_path
         server.environment = {
             "NOTIFY_SOCKET": str(tmp_path / "notify"),
             "WATCHDOG_USEC": "400000",
-            "LISTEN_FDS": "1",
-            "LISTEN_FDNAMES": "smtp",
+            "LISTEN_FDS": "2",
+            "LISTEN_FDNAMES": "smtp:forgotten",
         }
         launcher = (
-            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
-            "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+            "import fcntl, os, sys; "
+            "kept = [fcntl.fcntl(int(word), fcntl.F_DUPFD_CLOEXEC, 100) for word in sys.argv[1:3]]; "
+            "os.dup2(kept[0], 3); os.dup2(kept[1], 4); os.environ['LISTEN_PID'] = str(os.getpid()); "
+            "os.execv(sys.executable, [sys.executable, *sys.argv[3:]])"
         )
         with server.log_path.open("ab") as log:
             server.process = subprocess.Popen(
-                [sys.executable, "-c", launcher, str(passed.fileno()), "-m", "mta.cli", "serve", "-c",
-                 str(server.path), "--daemon", server.options["daemon"]],
+                [sys.executable, "-c", launcher, str(passed.fileno()), str(forgotten.fileno()),
+                 "-m", "mta.cli", "serve", "-c", str(server.path), "--daemon", server.options["daemon"]],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **server.environment},
-                pass_fds=[passed.fileno()],
+                pass_fds=[passed.fileno(), forgotten.fileno()],
                 stdout=log,
                 stderr=log,
             )  # fmt: skip
@@ -537,6 +541,7 @@ def test_systemd_passes_sockets_and_is_told_what_happens(server: Tamis, tmp_path
         ready = told("READY=1")
         assert f"MAINPID={server.process.pid}" in ready
         assert "STATUS=serving, 2 processes" in ready
+        assert "passed sockets named 'forgotten' that no listener names" in server.log()
         with server.client() as client:
             assert client.ask("sockets") == "smtp=1"
             environment = Path(f"/proc/{client.pid}/environ").read_text()
@@ -552,6 +557,17 @@ def test_systemd_passes_sockets_and_is_told_what_happens(server: Tamis, tmp_path
         assert server.wait() == 0
         # systemd's socket is still there for the next start.
         assert passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
+def test_too_few_descriptors_refuse_the_start(server: Tamis) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+
+    server.start(wait=False, preexec_fn=few)
+    assert server.wait() == 78
+    assert server.log() == (
+        "the limit of open files is 100, expected 128 at least (LimitNOFILE= of the unit, or ulimit -n)\n"
+    )
 
 
 def test_pid_file_is_written_and_removed(server: Tamis, tmp_path: Path) -> None:

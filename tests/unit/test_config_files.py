@@ -321,6 +321,34 @@ def test_a_server_of_an_ordinary_user_in_a_folder_of_its_own(stranger_check: tup
     ]
 
 
+def test_a_configuration_that_only_root_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start would go well, and the first reload not: the rights of root are given up in between."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o777)
+        path = Path(folder, "tamis.toml")
+        path.write_text('identity.hostname = "mail.example.org"\nprocess.user = "nobody"\n')
+        path.chmod(0o600)
+
+        def found() -> list[str]:
+            return [str(problem) for problem in examine(str(path), NOW).errors if not problem.key]
+
+        owner = pwd.getpwuid(path.stat().st_uid).pw_name
+        assert found() == [
+            f"{path}: is not readable for the user of the server, expected rights for it "
+            f"({path} has mode 0600, owner {owner})"
+        ]
+        path.chmod(0o644)
+        assert found() == []
+
+
+def test_a_group_without_a_user(tmp_path: Path) -> None:
+    (tmp_path / "tamis.toml").write_text('[process]\ngroup = "nogroup"\n')
+    warnings = map(str, examine(str(tmp_path / "tamis.toml"), NOW).warnings)
+    expected = ":2: warning: process.group: has no effect without process.user, expected a user, or no group"
+    assert f"{tmp_path}/tamis.toml{expected}" in list(warnings)
+
+
 def test_a_path_through_a_file_cannot_be_made(stranger_check: tuple[Path, Check]) -> None:
     folder, check = stranger_check
     (folder / "file").touch()

@@ -243,6 +243,7 @@ FROM_CONFIGURATION = {
     "mta.net.reception.HANDSHAKE_TIMEOUT": "timeouts.handshake",
     "mta.net.reception.ListenerSettings.backlog": "listener.backlog",
     "mta.net.reception.ListenerSettings.handshake_timeout": "timeouts.handshake",
+    "mta.net.reception.ListenerSettings.stressed_handshake_timeout": "timeouts.stressed_command",
     "mta.net.reception.ListenerSettings.proxy_timeout": "timeouts.proxy_header",
     "mta.net.reception.PROXY_TIMEOUT": "timeouts.proxy_header",
     "mta.smtp.server_settings.ServerSettings.max_errors": "limits.errors_per_session",

@@ -55,6 +55,9 @@ GOOD = [
     (v2(0, 0x00, b""), ProxyHeader(2, local=True)),
     (v2(0, 0x11, INET), ProxyHeader(2, local=True)),
     (v2(0, 0x11, b"garbage is ignored for LOCAL"), ProxyHeader(2, local=True)),
+    (v2(0, 0x11, b""), ProxyHeader(2, local=True)),
+    (v2(0, 0x21, b"short"), ProxyHeader(2, local=True)),
+    (v2(0, 0xFF, b"and so is its family"), ProxyHeader(2, local=True)),
     (v2(1, 0x00, b""), ProxyHeader(2)),
     (v2(1, 0x00, b"whatever"), ProxyHeader(2)),
     (v2(1, 0x31, bytes(216)), ProxyHeader(2)),
@@ -125,6 +128,7 @@ BAD = [
     v2(1, 0x11, INET + b"\x02"),
     v2(1, 0x11, INET + b"\x02\x00\x05abc"),
     v2(1, 0x11, INET + tlv(0x20, b"")),
+    v2(1, 0x11, INET + tlv(0x20, b"\x07\x00")),
     v2(1, 0x11, INET + tlv(0x20, bytes(5) + tlv(0x20, bytes(5)))),
     v2(1, 0x11, INET + tlv(0x20, b"\x01" + bytes(4) + b"\x21\x00\x09TLS")),
     v2(1, 0x11, INET + tlv(0x03, bytes(4))),
@@ -176,6 +180,12 @@ def test_no_truncated_header_is_complete(octets: bytes, expected: ProxyHeader) -
 def test_what_is_no_header_is_refused(octets: bytes, piece: int) -> None:
     with pytest.raises(ProxyError):
         read(octets, piece)
+
+
+@pytest.mark.parametrize("octets", [b"PROXY\r\n", b"PROXY TCP4 192.0.2.7 198.51.100.25 1\r\n"])
+def test_the_reason_is_for_people(octets: bytes) -> None:
+    with pytest.raises(ProxyError, match=r"^PROXY header malformed$"):
+        read(octets, 1000)
 
 
 def test_the_checksum_is_verified() -> None:

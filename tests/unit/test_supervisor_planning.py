@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,32 @@ def test_the_configuration_allows_as_many_workers_as_have_slots() -> None:
 def test_what_the_machine_does_not_have_is_a_problem(line: str, reason: str) -> None:
     with pytest.raises(PlanError, match=reason):
         plan(parse(TEXT.replace("workers = 3", line)))
+
+
+def test_few_descriptors_are_told_and_too_few_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tamis.toml"
+    path.write_text(
+        f'[process]\nworkers = 2\nstate_directory = "{tmp_path}"\nruntime_directory = "{tmp_path}"\n'
+        f'spill_directory = "{tmp_path}"\n[limits]\nsessions = 872\n'
+    )
+    limit = 1000
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    read = reader(str(path), "module:Class")
+
+    def told() -> list[str]:
+        return [warning for warning in read().warnings if "open files" in warning]
+
+    assert told() == []
+    limit = 999
+    assert told() == [
+        "the limit of open files is 999 for each of 2 processes, which is room for about 871 sessions; "
+        "limits.sessions is 872 (LimitNOFILE= of the unit, or ulimit -n)"
+    ]
+    limit = 127
+    with pytest.raises(PlanError, match="the limit of open files is 127, expected 128 at least"):
+        read()
 
 
 def test_reader_reads_anew_and_names_all_problems(tmp_path: Path) -> None:

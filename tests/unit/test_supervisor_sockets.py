@@ -158,13 +158,19 @@ print(sorted(name for name in os.environ if name.startswith("LISTEN_")))
 if found:
     book = ListeningSockets(found)
     book.commit(book.prepare([Listen("mail", (Inherited("smtp"),))]))
+    print(book.unwanted())
     book.commit(book.prepare([]))
     print(book.prepare([Listen("mail", (Inherited("smtp"),))]).of("worker")["mail"] == found["smtp"])
 """
 
 
-def inherit(descriptors: list[int], names: str, pid_offset: int = 0) -> list[str]:
+def inherit(
+    descriptors: list[int], names: str | None, pid_offset: int = 0, count: str | None = None
+) -> list[str]:
     """Run the launcher with these descriptors as 3, 4, ..., as systemd would."""
+    environment = {**os.environ, "LISTEN_FDS": str(len(descriptors)) if count is None else count}
+    if names is not None:
+        environment["LISTEN_FDNAMES"] = names
 
     def move() -> None:
         for index, fd in enumerate([os.dup(fd) for fd in descriptors]):
@@ -174,7 +180,7 @@ def inherit(descriptors: list[int], names: str, pid_offset: int = 0) -> list[str
         [sys.executable, "-c", LAUNCHER, str(pid_offset)],
         preexec_fn=move,
         close_fds=False,
-        env={**os.environ, "LISTEN_FDS": str(len(descriptors)), "LISTEN_FDNAMES": names},
+        env=environment,
         capture_output=True,
         text=True,
         check=True,
@@ -188,7 +194,11 @@ def test_sockets_of_systemd_are_taken_by_name() -> None:
     lines = inherit([server.fileno() for server in servers], "smtp:submission:smtp")
     for server in servers:
         server.close()
-    assert lines == [str({"smtp": [ports[0], ports[2]], "submission": [ports[1]]}), "[]", "True"]
+    found, variables, unwanted, kept = lines
+    assert found == str({"smtp": [ports[0], ports[2]], "submission": [ports[1]]})
+    assert (variables, kept) == ("[]", "True")
+    assert "'submission'" in unwanted  # nobody would answer there
+    assert "'smtp'" not in unwanted
 
 
 def test_sockets_for_another_process_are_left_alone() -> None:
@@ -201,6 +211,42 @@ def test_descriptor_that_does_not_listen_is_refused() -> None:
         (line,) = inherit([idle.fileno(), file.fileno()], "smtp:file")
     assert "passed descriptor 3 (smtp) is not a listening stream socket" in line
     assert "passed descriptor 4 (file)" in line
+
+
+@pytest.mark.parametrize(
+    ("count", "names", "reason"),
+    [
+        ("²", "smtp", "LISTEN_FDS is '²', expected a number of sockets"),
+        ("-1", "smtp", "LISTEN_FDS is '-1'"),
+        ("", "smtp", "LISTEN_FDS is ''"),
+        ("1000000000", "smtp", "LISTEN_FDS is '1000000000'"),
+        ("2000", "smtp", "at most 1024"),
+        ("1", "smtp:other", "LISTEN_FDNAMES has 2 names, expected as many as LISTEN_FDS says: 1"),
+        ("2", "smtp", "LISTEN_FDNAMES has 1 names, expected as many as LISTEN_FDS says: 2"),
+        ("2", "smtp:other", "passed descriptor 4 (other): Bad file descriptor"),
+    ],
+)
+def test_variables_that_cannot_be_true_are_refused(count: str, names: str, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (line,) = inherit([server.fileno()], names, count=count)
+    assert line.startswith("error ")
+    assert reason in line
+
+
+def test_sockets_without_names_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mta.supervisor.sockets.FIRST_INHERITED", socket.create_server(("", 0)).detach())
+    found = inherited_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+    assert list(found) == ["unknown"]
+    found["unknown"][0].close()
+
+
+def test_descriptors_that_are_refused_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a wrong count they are those of the event loop."""
+    with socket.socket() as idle:
+        monkeypatch.setattr("mta.supervisor.sockets.FIRST_INHERITED", idle.fileno())
+        with pytest.raises(ListenError):
+            inherited_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "smtp"})
+        assert idle.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0
 
 
 def test_nothing_is_inherited_without_the_variables() -> None:
