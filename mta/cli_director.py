@@ -134,7 +134,7 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
     @app.command()
     def move(
         user: User,
-        backend: Annotated[str, typer.Argument(metavar="[BACKEND]", help="Default: as the hash says.")] = "",
+        backend: Annotated[str, typer.Argument(metavar="BACKEND", help="Default: as the hash says.")] = "",
         name: NameOption = "",
     ) -> None:
         """Give a user a back end, whatever the hash says."""

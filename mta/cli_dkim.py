@@ -95,7 +95,7 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
 
     @app.command("list")
     def list_keys(
-        domain: Annotated[str, typer.Argument(metavar="[DOMAIN]", help="One domain only.")] = "",
+        domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="One domain only.")] = "",
         keys: FolderOption = None,
         as_json: JsonOption = False,
     ) -> None:
@@ -116,7 +116,7 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
     @app.command()
     def record(
         domain: DomainArgument,
-        selector: Annotated[str, typer.Argument(metavar="[SELECTOR]", help="One key only.")] = "",
+        selector: Annotated[str, typer.Argument(metavar="SELECTOR", help="One key only.")] = "",
         keys: FolderOption = None,
         as_json: JsonOption = False,
     ) -> None:
@@ -179,7 +179,7 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
     @app.command()
     def test(
         domains: Annotated[
-            list[str] | None, typer.Argument(metavar="[DOMAIN]...", help="Default: all domains.")
+            list[str] | None, typer.Argument(metavar="DOMAIN", help="Default: all domains.")
         ] = None,
         keys: FolderOption = None,
         resolver: ResolverOption = "",

@@ -35,6 +35,7 @@ from sieve_ext.message import Message
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_CONFIG = 1, 2, 78
 DEFAULT_HELO = "client.invalid"
+NO_SENDER = "--from is missing: there are no recipients without a sender; '' is the null sender"
 NO_CLIENT = "--client is missing: the address of the client, as 192.0.2.1"
 
 
@@ -91,6 +92,8 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
     session = _session(settings, client_address(given.client), listener)
     sender = None if given.sender is None else address("--from", given.sender)
     recipients = [address("--to", text) for text in given.recipients]
+    if recipients and sender is None:
+        raise GivenError(NO_SENDER)
     users = settings.auth.users_file if settings.auth.backend == "users" else ""
     file = UsersFile(users, on_error=_ignore) if users else None
     if file is not None and given.user:

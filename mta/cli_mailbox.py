@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from mta.cli import default_configuration
+from mta.cli_options import Config as ConfigOption
 from mta.store import readable, reader
 from mta.store.reader import NoMailbox, StoredFile, Summary, Watcher
 from sieve_ext.message import Message
@@ -34,16 +34,10 @@ EXIT_CONFIG = 78
 POLL = 0.3
 """Seconds between two looks of `watch`: feels immediate, costs a few stat calls a mailbox."""
 
-UserArgument = Annotated[str, typer.Argument(metavar="[USER]", help="Mail address, as alice@example.org.")]
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Mail address, as alice@example.org.")]
 StoreOption = Annotated[
     Path | None,
     typer.Option("--store", metavar="FOLDER", help="The mailboxes' folder, no configuration needed."),
-]
-ConfigOption = Annotated[
-    str,
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="The configuration.", default_factory=default_configuration
-    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -122,11 +116,15 @@ def _configured(config: str) -> Path:
     from mta import config as configuration
 
     try:
-        return Path(configuration.load(config).store.path)
+        store = configuration.load(config).store
     except configuration.ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         raise typer.Exit(EXIT_CONFIG) from None
+    if not store.enabled:
+        print(f"tamis: {config} has no embedded store: store.enabled is off", file=sys.stderr)
+        raise typer.Exit(EXIT_CONFIG)
+    return Path(store.path)
 
 
 def _list_mailboxes(found: list[Summary], as_json: bool) -> None:

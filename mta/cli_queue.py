@@ -149,7 +149,7 @@ def make_app(open_queue: Open) -> typer.Typer:
     @app.command()
     def flush(
         config: ConfigOption,
-        site: Annotated[str, typer.Argument(metavar="[NEXT-HOP]", help="As `stats` names it.")] = "",
+        site: Annotated[str, typer.Argument(metavar="NEXT-HOP", help="As `stats` names it.")] = "",
     ) -> None:
         """Try now all that waits, for one next hop or for all."""
         with failures():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol, TypeAlias
 
 import typer
 
-from mta.cli import default_configuration
+from mta.cli_options import Config
 from mta.mailq.filters import FilterError, parse_filter
 from mta.mailq.rows import QueueRow
 from mta.spool.remote import QueueProblem
@@ -17,20 +17,15 @@ from mta.spool.remote import QueueProblem
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
-ConfigOption = Annotated[
-    str,
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="The configuration.", default_factory=default_configuration
-    ),
-]
+ConfigOption: TypeAlias = Config
 WordsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[WORD]...",
+        metavar="WORD",
         help="Filter: sender= recipient= domain= status= reason= older= younger= node= id=.",
     ),
 ]
-IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Messages by their ids.")]
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Messages by their ids.")]
 FilterOption = Annotated[
     list[str] | None,
     typer.Option("--filter", "-f", metavar="WORD", help="Messages by filter words; may be repeated."),

@@ -34,7 +34,10 @@ SHORT = 10
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789"
 
 FileOption = Annotated[
-    Path | None, typer.Option("--file", "-f", help="The users file; default: the one of the configuration.")
+    Path | None,
+    typer.Option(
+        "--file", "-f", metavar="FILE", help="The users file; default: the one of the configuration."
+    ),
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="USER", help="Login name, usually the mail address.")]
 StdinOption = Annotated[bool, typer.Option("--stdin", help="Read the password from standard input.")]
@@ -58,12 +61,14 @@ def make_app(users_file: Callable[[], Path]) -> typer.Typer:
         file: FileOption = None,
         address: Annotated[
             list[str] | None,
-            typer.Option(help="Further address it may send as, or @domain; may be given several times."),
+            typer.Option(
+                metavar="ADDRESS", help="Further address it may send as, or @domain; may be repeated."
+            ),
         ] = None,
         quota: Annotated[
-            str | None, typer.Option(help="Size of the mailbox: 500M, 2G, 0 for no limit.")
+            str | None, typer.Option(metavar="SIZE", help="Size of the mailbox: 500M, 2G, 0 for no limit.")
         ] = None,
-        home: Annotated[str, typer.Option(help="Absolute path of the home folder.")] = "",
+        home: Annotated[str, typer.Option(metavar="FOLDER", help="Absolute path of the home folder.")] = "",
         stdin: StdinOption = False,
         generate: GenerateOption = False,
         scram: ScramOption = True,
@@ -159,6 +164,21 @@ def make_app(users_file: Callable[[], Path]) -> typer.Typer:
         for address in (user.name, *user.addresses):
             typer.echo(address)
 
+    @app.command()
+    def quota(
+        name: NameArgument,
+        size: Annotated[str, typer.Argument(metavar="SIZE", help="500M, 2G, 0 for no limit.")],
+        file: FileOption = None,
+    ) -> None:
+        """Set the size of a user's mailbox."""
+        path = locate(file)
+        limit = _quota(size)
+        _known(_read(path), name)
+        with _editing(path) as table:
+            user = replace(_known(table, name), quota=limit)
+            table.put(user)
+        _tell(f"{user.name} has a quota of {format_size(limit)}" if limit else f"{user.name} has no limit")
+
     return app
 
 
@@ -234,7 +254,8 @@ def _read(path: Path) -> Table:
     try:
         return parse_table(read_text(str(path)), str(path))
     except UsersFileError as error:
-        _refuse(str(error), EXIT_CONFIG)
+        hint = "" if path.exists() else " (`tamis user add` makes it; --file or --config names another)"
+        _refuse(f"{error}{hint}", EXIT_CONFIG)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import re
 import select
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,7 +18,7 @@ import typer.core
 
 import mta
 from mta.cli import default_configuration
-from mta.cli_options import Config, Json
+from mta.cli_options import Config, Json, config_before, config_for
 from mta.cli_setup import add_commands
 
 FAILED = 1
@@ -66,28 +67,24 @@ def _add_sub_apps(command: str) -> None:
 def _user_app() -> typer.Typer:
     from mta.cli_user import make_app
 
-    chosen = [default_configuration()]
-    users = make_app(lambda: Path(configured_path(chosen[0], ("auth", "users_file", ""), default="users")))
-
-    @users.callback()
-    def options(config: Config) -> None:
-        """Manage the users file."""
-        chosen[0] = config
-
-    return users
+    return _configured(
+        lambda config: make_app(
+            lambda: Path(configured_path(config(), ("auth", "users_file", ""), default="users"))
+        )
+    )
 
 
 def _mailbox_app() -> typer.Typer:
     from mta.cli_mailbox import make_app
 
-    return make_app()
+    return config_before(make_app())
 
 
 def _queue_app() -> typer.Typer:
     from mta.cli_queue import make_app
     from mta.queue_access import open_queue
 
-    return make_app(open_queue)
+    return config_before(make_app(open_queue))
 
 
 def _sieve_app() -> typer.Typer:
@@ -99,59 +96,33 @@ def _sieve_app() -> typer.Typer:
 def _director_app() -> typer.Typer:
     from mta.cli_director import make_app
 
-    chosen = [default_configuration()]
-    directors = make_app(lambda: chosen[0])
-
-    @directors.callback()
-    def options(config: Config) -> None:
-        """Spread users over mail stores."""
-        chosen[0] = config
-
-    return directors
+    return _configured(make_app)
 
 
 def _tls_app() -> typer.Typer:
     from mta.cli_tls import make_app
 
-    chosen = [default_configuration()]
-    certificates = make_app(lambda: chosen[0])
-
-    @certificates.callback()
-    def options(config: Config) -> None:
-        """Manage certificates."""
-        chosen[0] = config
-
-    return certificates
+    return _configured(make_app)
 
 
 def _dkim_app() -> typer.Typer:
     from mta.cli_dkim import make_app
 
-    chosen = [default_configuration()]
-    keys = make_app(lambda: Path(configured_path(chosen[0], default="dkim")))
-
-    @keys.callback()
-    def options(config: Config) -> None:
-        """Manage the keys of DKIM."""
-        chosen[0] = config
-
-    return keys
+    return _configured(lambda config: make_app(lambda: Path(configured_path(config(), default="dkim"))))
 
 
 def _pins_app() -> typer.Typer:
     from mta.cli_pins import make_app
 
-    chosen = [default_configuration()]
     where = ("process", "state_directory", "security.sqlite3")
     state = "/var/lib/tamis/security.sqlite3"
-    pins = make_app(lambda: Path(configured_path(chosen[0], where, default=state)))
+    return _configured(lambda config: make_app(lambda: Path(configured_path(config(), where, default=state))))
 
-    @pins.callback()
-    def options(config: Config) -> None:
-        """Manage what other domains proved once."""
-        chosen[0] = config
 
-    return pins
+def _configured(make: Callable[[Callable[[], str]], typer.Typer]) -> typer.Typer:
+    """An app that asks for the name of the configuration when a command needs it."""
+    chosen = [default_configuration()]
+    return config_for(make(lambda: chosen[0]), lambda config: chosen.__setitem__(0, config))
 
 
 SUB_APPS = {
@@ -159,6 +130,21 @@ SUB_APPS = {
     "tls": _tls_app, "director": _director_app,
     "pins": _pins_app,
 }  # fmt: skip
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Tamis, a mail transfer agent that answers before it accepts."""
 
 
 @app.command()
@@ -347,7 +333,10 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
 
     try:
         return ask(path or control_socket(configuration), request)
-    except (NotRunning, Unreachable) as problem:
+    except NotRunning as problem:
+        missing = not path and not os.path.exists(configuration)
+        _fail(f"{problem}{f'; there is no {configuration}, --config names another' if missing else ''}")
+    except Unreachable as problem:
         _fail(str(problem))
 
 

@@ -27,11 +27,14 @@ def read_configuration(path: str) -> config.Config:
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        from mta.config.problems import unreadable
+
+        raise config.ConfigError((unreadable(path, error),)) from error
+    except UnicodeDecodeError as error:
         from mta.config.problems import Problem
 
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "is no UTF-8"
-        raise config.ConfigError((Problem(path, 0, "", f"cannot be read: {reason}"),)) from error
+        raise config.ConfigError((Problem(path, 0, "", "cannot be read: is no UTF-8"),)) from error
     return config.parse(text, path, config.this_machine())
 
 

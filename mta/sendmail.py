@@ -39,6 +39,9 @@ BLOCK = 256 * 1024
 
 def run(name: str, arguments: Sequence[str]) -> int:
     """Do what a command of that name does; the exit status."""
+    if list(arguments) == ["--help"]:
+        print(f'{name} takes what Postfix\'s {name} takes: docs/queue.md, "For scripts"')
+        return EX_OK
     command = COMMANDS[name]
     try:
         return command(arguments)

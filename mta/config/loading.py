@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from mta.config.locate import locate
 from mta.config.notation import parse_fqdn
-from mta.config.problems import ConfigError, Findings, Problem
+from mta.config.problems import ConfigError, Findings, Problem, unreadable
 from mta.config.read import read_struct
 from mta.config.rules import check_rules
 from mta.config.schema import Config
@@ -64,7 +64,7 @@ def examine(path: str, now: float | None = None) -> Report:
         with open(path, "rb") as file:
             octets = file.read(MAX_FILE + 1)
     except OSError as error:
-        return Report(None, (Problem(path, 0, "", f"cannot be read: {error.strerror}"),))
+        return Report(None, (unreadable(path, error),))
     if len(octets) > MAX_FILE:
         return Report(None, (Problem(path, 0, "", "is larger than 4 MiB"),))
     try:

@@ -140,3 +140,10 @@ def listing(names: Iterable[str]) -> str:
     """Names for a sentence, quoted when they are values: "a", "b" or "c"."""
     quoted = [f'"{name}"' for name in names]
     return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
+
+
+def unreadable(path: str, error: OSError) -> Problem:
+    """The configuration itself cannot be read."""
+    missing = isinstance(error, FileNotFoundError)
+    hint = "; --config FILE or TAMIS_CONFIG in the environment names another" if missing else ""
+    return Problem(path, 0, "", f"cannot be read: {error.strerror or error}{hint}")

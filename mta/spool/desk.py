@@ -30,7 +30,7 @@ from mailqueue.queue import MailQueue
 from mailqueue.schedule.values import AGE_EDGES, age_class
 from mta.address import AddressError, parse_address
 from mta.mailq.filters import Filter, parse_filter
-from mta.mailq.rows import QueueRow
+from mta.mailq.rows import NO_SUCH_MESSAGE, QueueRow
 from mta.spool.acts import ACTIONS
 from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.history import History
@@ -84,7 +84,7 @@ class QueueDesk:
                 case other:
                     raise ValueError(f"the queue cannot be asked for {other!r}")
         except UnknownMessage as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(NO_SUCH_MESSAGE) from error
         except QueueError as error:
             raise ValueError(f"the queue could not do it: {error}") from error
 

@@ -11,7 +11,7 @@ import msgspec
 
 from mta.admin.client import ask
 from mta.admin.control import Request
-from mta.mailq.rows import QueueRow
+from mta.mailq.rows import NO_SUCH_MESSAGE, QueueRow
 
 Question = dict[str, Any]
 
@@ -91,12 +91,13 @@ class RemoteQueue:
 
     def _first(self, call: Callable[[str], dict[str, Any]], name: str) -> dict[str, Any]:
         """The answer of the worker that has a message."""
-        problem = f"there is no message {name}"
+        problem = f"there is no message {name} in the queue"
         for worker in self._workers:
             try:
                 return call(worker)
             except QueueProblem as error:
-                problem = str(error)
+                if not str(error).endswith(NO_SUCH_MESSAGE):
+                    problem = str(error)
         raise QueueProblem(problem)
 
     def _ask(self, worker: str, question: Question) -> dict[str, Any]:

@@ -182,6 +182,8 @@ def test_file_option_needs_no_configuration(tmp_path: Path) -> None:
         (("del", "nobody@b.example"), "", 1, "no user nobody@b.example"),
         (("addresses", "nobody@b.example"), "", 1, "no user nobody@b.example"),
         (("addresses", "known@b.example", "--remove", "x@b.example"), "", 1, "has no address x@b.example"),
+        (("quota", "nobody@b.example", "1G"), "", 1, "no user nobody@b.example"),
+        (("quota", "known@b.example", "much"), "", 1, "quota: 'much' is not a size"),
         (("add",), "", 2, "Missing argument"),
         (("nonsense",), "", 2, "No such command"),
     ],
@@ -195,6 +197,16 @@ def test_mistakes_are_told_and_change_nothing(
     assert result.exit_code == code
     assert message in result.stderr
     assert terminal.path.read_text() == "known@b.example:*:\n"
+
+
+def test_the_quota_of_a_user_can_be_changed(terminal: Terminal) -> None:
+    terminal.run("add", "a@b.example", "--quota", "1G", stdin="correct horse\n")
+    result = terminal.run("quota", "a@b.example", "2G")
+    assert (result.exit_code, result.stdout) == (0, "a@b.example has a quota of 2G\n")
+    user = terminal.users["a@b.example"]
+    assert (user.quota, user.password is not None) == (2 * 1024**3, True)
+    assert terminal.run("quota", "a@b.example", "0").stdout == "a@b.example has no limit\n"
+    assert terminal.users["a@b.example"].quota == 0
 
 
 def test_a_short_password_is_taken_with_a_warning(terminal: Terminal) -> None:

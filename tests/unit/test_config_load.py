@@ -234,7 +234,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: No such file or directory"),
+        (None, "cannot be read: No such file or directory; --config FILE or TAMIS_CONFIG"),
         (b'a = "x"\nb = "\xff"', ":2: is no UTF-8 (the encoding of TOML)"),
         (b"#" * (4 * 1024 * 1024 + 1), "is larger than 4 MiB"),
     ],

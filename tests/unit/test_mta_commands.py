@@ -1,0 +1,106 @@
+"""`tamis` itself: options wherever they are written, and what is said when there is no configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import mta
+from mta import commands
+from mta.cli_explain import explain
+from mta.explain.given import Given
+from mta.sendmail import run as run_as
+from mta.spool.remote import QueueProblem, RemoteQueue
+
+
+def run(app: str, *words: str) -> Result:
+    return CliRunner().invoke(commands.SUB_APPS[app](), list(words))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "users").write_text("ann@example.org:*:\n")
+    (tmp_path / "users").chmod(0o600)
+    configuration = tmp_path / "tamis.toml"
+    configuration.write_text(
+        '[domains."example.org"]\nrecipients = "users"\n[auth]\nusers_file = "users"\n'
+        '[store]\nenabled = true\npath = "store"\n[identity]\nhostname = "mx.example.org"\n'
+        '[process]\nstate_directory = "state"\nruntime_directory = "run"\n'
+    )
+    return configuration
+
+
+@pytest.mark.parametrize("app", ["user", "dkim", "mailbox"])
+@pytest.mark.parametrize("option", ["-c", "--config"])
+def test_the_configuration_is_named_before_or_behind_the_command(path: Path, app: str, option: str) -> None:
+    before = run(app, option, str(path), "list", "--json")
+    behind = run(app, "list", "--json", option, str(path))
+    assert (before.exit_code, behind.exit_code) == (0, 0)
+    assert before.stdout == behind.stdout
+    assert ("ann@example.org" in behind.stdout) == (app == "user")
+
+
+@pytest.mark.parametrize("app", ["director", "tls", "pins", "dkim", "user"])
+def test_options_of_commands_are_still_theirs(app: str) -> None:
+    command = {"director": "status", "tls": "rollover"}.get(app, "list")
+    help_text = run(app, command, "--help").stdout
+    assert "--config" in help_text
+    assert "$TAMIS_CONFIG, else" in help_text
+    assert "dynamic" not in help_text
+
+
+def test_version_is_an_option_too() -> None:
+    result = CliRunner().invoke(commands.app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"tamis {mta.__version__}\n")
+
+
+def test_no_configuration(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.toml")
+    result = CliRunner().invoke(commands.app, ["check-config", "-c", gone])
+    assert result.exit_code == commands.EX_CONFIG
+    assert "--config FILE or TAMIS_CONFIG in the environment names another" in result.stderr
+    result = CliRunner().invoke(commands.app, ["status", "-c", gone])
+    assert result.exit_code == commands.FAILED
+    assert f"; there is no {gone}, --config names another" in result.stderr
+    result = run("user", "list", "-c", gone)
+    assert f"{tmp_path}/users: No such file or directory (`tamis user add` makes it;" in result.stderr
+
+
+def test_the_mailboxes_of_a_server_without_a_store(path: Path) -> None:
+    path.write_text(path.read_text().replace("enabled = true", "enabled = false") + "[queue]\n")
+    path.write_text(path.read_text() + '[backends.x]\naddresses = ["127.0.0.1:24"]\n')
+    result = run("mailbox", "list", "-c", str(path))
+    assert result.exit_code == commands.EX_CONFIG
+    assert "has no embedded store" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["sendmail", "mailq", "postqueue"])
+def test_names_of_postfix_say_what_they_take(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_as(name, ["--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"{name} takes what Postfix's {name} takes: docs/queue.md")
+
+
+def test_recipients_are_not_explained_without_a_sender(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explain(str(path), Given(client="192.0.2.1", recipients=("ann@example.org",))) == 2
+    assert "--from is missing" in capsys.readouterr().err
+
+
+def test_a_message_that_no_worker_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"a": "there is no such message", "b": "there is no such message"}
+    queue = RemoteQueue.__new__(RemoteQueue)
+    queue._workers = list(answers)
+
+    def ask(worker: str, question: object) -> dict[str, object]:
+        raise QueueProblem(f"{worker}: {answers[worker]}")
+
+    monkeypatch.setattr(queue, "_ask", ask)
+    with pytest.raises(QueueProblem, match=r"^there is no message 01X in the queue$"):
+        queue.show("01X")
+    answers["a"] = "the queue is not open: its store does not answer"
+    with pytest.raises(QueueProblem, match=r"^a: the queue is not open"):
+        queue.show("01X")  # it may be there
