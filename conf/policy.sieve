@@ -60,7 +60,7 @@ stage "rcpt" {
 #        tarpit 10;
 #        disconnect;
 #    }
-# [tables.aliases] in tamis.toml names a file such as /etc/aliases.
+# [tables.aliases] in tamis.toml has type = "aliases" and file = "/etc/aliases".
 #    expand "table:aliases";
     if local_domain {
         check_recipient;

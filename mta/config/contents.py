@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,7 @@ def check_table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
     read: Callable[[Path], object]
     match table.type:
         case "file":
-            from mta.tables.text import read_text
-
-            read, expected = read_text, "keys and values"
+            read, expected = partial(_read_text, files, (*path, "file")), "keys and values"
         case "aliases":
             from mta.tables.aliases import read_aliases
 
@@ -83,6 +82,18 @@ def check_table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
             files.read((*path, "file"), table.file, limit=0)
             return
     _lines(files, (*path, "file"), table.file, read, expected)
+
+
+def _read_text(files: FileCheck, path: KeyPath, file: Path) -> None:
+    """As the server reads it; and a file of aliases would have no alias: its keys would end with a colon."""
+    from mta.tables.text import read_text
+
+    keys = read_text(file)
+    if 2 * sum(key.endswith(":") for key in keys) > len(keys):
+        files.findings.add(
+            path, f'the keys of "{file}" end with ":"', 'type = "aliases" for a file such as /etc/aliases',
+            warning=True,
+        )  # fmt: skip
 
 
 def _lines(files: FileCheck, path: KeyPath, file: str, read: Callable[[Path], object], expected: str) -> None:

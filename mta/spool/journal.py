@@ -100,7 +100,9 @@ class QueueJournal:
 
     def store(self, event: str, fields: dict[str, object]) -> None:
         """Something that the queue itself reports, such as a stream that was adopted."""
-        self._log.warning(event, **fields)
+        # At each reload and restart the processes before leave nothing: that is no news.
+        harmless = event == "stream adopted" and not fields["messages"]
+        (self._log.info if harmless else self._log.warning)(event, **fields)
 
     def measure(self, queue: MailQueue | None) -> None:
         """Set the gauges."""

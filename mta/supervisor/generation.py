@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -118,7 +119,7 @@ class Generation:
             raise StartFailed(f"{late}: not ready within {READY_TIMEOUT:g} s") from None
         except OSError as problem:
             await self._give_up()
-            raise StartFailed(f"cannot start a process: {problem}") from problem
+            raise StartFailed(f"cannot start a process: {not_run(problem)}") from problem
         except StartFailed:
             await self._give_up()
             raise
@@ -274,3 +275,13 @@ class Generation:
 
 def _is_ready(seat: Seat) -> bool:
     return seat.child is not None and seat.child.state is State.READY
+
+
+def not_run(problem: OSError) -> str:
+    """Why a program could not be run. One that belongs to somebody's home cannot be run by another user."""
+    if not isinstance(problem, PermissionError) or not problem.filename:
+        return str(problem)
+    path = os.fsdecode(problem.filename)
+    there = os.path.realpath(path)
+    leads = f", which is {there}," if there != path else ""
+    return f"the user of the server may not run {path}{leads} or not enter a folder above it"

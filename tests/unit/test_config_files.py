@@ -257,6 +257,14 @@ def test_aliases(tmp_path: Path, check: Check) -> None:
     assert "aliases:2: news: '|/usr/bin/post' is a program" in found
     (tmp_path / "aliases").write_text("root: ann\n")
     assert check(text) == []
+    text = text.replace('type = "aliases"\n', "")
+    (found,) = [one for one in check(text, warnings=True) if "tables." in one]
+    assert found == (
+        'tamis.toml:5: warning: tables.a.file: the keys of "aliases" end with ":", '
+        'expected type = "aliases" for a file such as /etc/aliases'
+    )
+    (tmp_path / "aliases").write_text("root ann\nfd00::  a network\nx y\n")
+    assert not [one for one in check(text, warnings=True) if "tables." in one]
 
 
 def test_folders(tmp_path: Path, check: Check) -> None:

@@ -17,6 +17,7 @@ from mta.journal import LogJournal
 from mta.log import Logger
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
+from mta.spool.journal import QueueJournal
 
 
 class Lines:
@@ -149,3 +150,11 @@ def test_sessions_refusals_and_logins_are_counted(journal: LogJournal, stats: me
         )
     }
     assert list(found.values()) == [2, 1, 1, 1, 2, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("messages", "level"), [(0, "info"), (3, "warning")])
+def test_an_empty_stream_that_is_adopted_is_no_warning(
+    lines: Lines, stats: metrics.Stats, messages: int, level: str
+) -> None:
+    QueueJournal(cast(Logger, lines), stats).store("stream adopted", {"stream": "01", "messages": messages})
+    assert [line["level"] for line in lines.lines] == [level]

@@ -12,6 +12,7 @@ import pytest
 from mta.cli import plain_serve
 from mta.config import Log
 from mta.supervisor.backoff import STABLE, Backoff
+from mta.supervisor.generation import not_run
 from mta.supervisor.link import Link
 from mta.supervisor.memory import EXPIRY, FILE_NAME, LIMIT, LONGEST, Memory
 from mta.supervisor.messages import Start, Topic
@@ -250,3 +251,13 @@ def test_slots_differences_are_named() -> None:
     assert fixed_differences(plan, plan) == []
     other = replace(plan, account=find_account("nobody"), state_directory="/var/lib/other")
     assert fixed_differences(plan, other) == ["user and group", "state directory"]
+
+
+def test_a_program_that_the_user_may_not_run_is_named_with_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "python3").symlink_to("/root/python3.11")
+    problem = PermissionError(13, "Permission denied", str(tmp_path / "python3"))
+    assert not_run(problem) == (
+        f"the user of the server may not run {tmp_path}/python3, which is /root/python3.11, "
+        "or not enter a folder above it"
+    )
+    assert not_run(OSError(12, "Cannot allocate memory")) == "[Errno 12] Cannot allocate memory"
