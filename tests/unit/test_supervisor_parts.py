@@ -254,10 +254,10 @@ def test_slots_differences_are_named() -> None:
 
 
 def test_a_program_that_the_user_may_not_run_is_named_with_where_it_is(tmp_path: Path) -> None:
-    (tmp_path / "python3").symlink_to("/root/python3.11")
+    (tmp_path / "python3").symlink_to("/closed/python3.11")
     problem = PermissionError(13, "Permission denied", str(tmp_path / "python3"))
     assert not_run(problem) == (
-        f"the user of the server may not run {tmp_path}/python3, which is /root/python3.11, "
+        f"the user of the server may not run {tmp_path}/python3, which is /closed/python3.11, "
         "or not enter a folder above it"
     )
     assert not_run(OSError(12, "Cannot allocate memory")) == "[Errno 12] Cannot allocate memory"
