@@ -315,7 +315,7 @@ def test_a_client_behind_a_proxy(loop: str, header: bytes, piece: int, node: Lim
 
 @both_loops
 @pytest.mark.parametrize(
-    "header", [b"PROXY UNKNOWN\r\n", v2(0, 0, b""), v2(1, 0, b""), v2(1, 0x31, bytes(216))]
+    "header", [b"PROXY UNKNOWN\r\n", v2(0, 0, b""), v2(0, 0xFF, b"x"), v2(1, 0, b""), v2(1, 0x31, bytes(216))]
 )
 def test_the_proxy_speaks_for_itself(loop: str, header: bytes) -> None:
     async def main() -> None:
