@@ -2,8 +2,9 @@
 
 Messages are newline-separated assignments in one datagram to the Unix socket named by
 `NOTIFY_SOCKET` (a leading "@" means the abstract name space). Without that variable every call is a
-no-op, so the caller does not ask whether it runs under systemd. A service manager that is gone must
-not take the mail server down: what cannot be sent is dropped and `failed` counts it.
+no-op, so the caller does not ask whether it runs under systemd. A service manager that is gone or busy
+must not take the mail server down or hold it up: what cannot be sent is counted in `failed` and sent with the
+next sign of life, in order, for a READY=1 that never came would end the service.
 
 For `Type=notify-reload` a reload is bracketed by `RELOADING=1` with `MONOTONIC_USEC` and `READY=1`.
 The watchdog (`WATCHDOG_USEC`, only when `WATCHDOG_PID` is ours) is fed at half its period.
@@ -14,7 +15,11 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, MutableMapping
+
+MAX_UNSENT = 8
+"""Messages kept for a manager that does not take them: the newest, of which the last says how it is."""
 
 
 class Notifier:
@@ -25,6 +30,7 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_seconds = watchdog_seconds
         self.failed = 0
+        self._unsent: deque[bytes] = deque(maxlen=MAX_UNSENT)
         self._socket: socket.socket | None = None
         if address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -36,17 +42,27 @@ class Notifier:
         address = environment.pop("NOTIFY_SOCKET", "")
         microseconds = environment.pop("WATCHDOG_USEC", "")
         pid = environment.pop("WATCHDOG_PID", "")
-        watched = microseconds.isdigit() and pid in ("", str(os.getpid()))
+        watched = microseconds.isascii() and microseconds.isdigit() and pid in ("", str(os.getpid()))
         return cls(address, int(microseconds) / 1e6 if watched else 0.0)
 
     def send(self, *assignments: str) -> None:
-        """Send assignments such as "READY=1" in one datagram."""
+        """Send assignments such as "READY=1" in one datagram, as soon as the manager takes it."""
         if self._socket is None:
             return
+        lines = (" ".join(assignment.splitlines()) for assignment in assignments)
+        self._unsent.append("\n".join(lines).encode())
+        self._send_all()
+
+    def _send_all(self) -> bool:
+        """Send what waits; False when it goes on waiting."""
         try:
-            self._socket.sendto("\n".join(assignments).encode(), self._address)
+            while self._unsent and self._socket is not None:
+                self._socket.sendto(self._unsent[0], self._address)
+                self._unsent.popleft()
         except OSError:
             self.failed += 1
+            return False
+        return True
 
     def ready(self, status: str) -> None:
         """Start or reload is complete."""
@@ -65,8 +81,9 @@ class Notifier:
         self.send(f"STATUS={text}")
 
     def watchdog(self) -> None:
-        """Feed the watchdog."""
-        self.send("WATCHDOG=1")
+        """Feed the watchdog; a manager that does not even take what came before gets no more."""
+        if self._send_all():
+            self.send("WATCHDOG=1")
 
     def close(self) -> None:
         """Close the socket; later calls are no-ops."""

@@ -9,6 +9,7 @@ import pwd
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -455,7 +456,8 @@ def test_privileges_are_dropped_after_binding(server: Tamis, tmp_path: Path) -> 
     for path in (tmp_path, tmp_path / "state", tmp_path / "run"):
         os.chown(path, 65534, 65534)
     server.port = next(port for port in range(1023, 600, -1) if _is_free(port))
-    server.configure(process='user = "nobody"')
+    logging = f'[log]\ntarget = "{tmp_path}/state/log"'
+    server.configure(process='user = "nobody"', rest=logging)
     server.interpreter = interpreter_for("nobody")
     server.start()
     assert server.process is not None
@@ -466,12 +468,16 @@ def test_privileges_are_dropped_after_binding(server: Tamis, tmp_path: Path) -> 
     with server.client() as client:
         facts = client.ask("uid")
     assert facts == f"uid=65534 gid=65534 groups=65534 CapPrm={0:016x} CapAmb={0:016x} NoNewPrivs=1"
-    assert server.control.stat().st_uid == 65534
+    for path, mode in ((server.control, 0o600), (tmp_path / "state" / "log", 0o640)):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (65534, 65534, mode)
     # A reload may still open a low port.
     server.port = next(port for port in range(server.port - 1, 600, -1) if _is_free(port))
-    server.configure(process='user = "nobody"')
+    server.configure(process='user = "nobody"', rest=logging)
+    os.rename(tmp_path / "state" / "log", tmp_path / "state" / "log.1")
     answer = server.request({"command": "reload"})
     assert answer["ok"], answer
+    assert (tmp_path / "state" / "log").stat().st_uid == 65534
     with server.client() as client:
         assert client.ask("echo low") == f"low {client.pid}"
     assert server.run("stop").returncode == 0
@@ -552,6 +558,10 @@ def test_systemd_passes_sockets_and_is_told_what_happens(server: Tamis, tmp_path
         microseconds = int(reloading.split("MONOTONIC_USEC=")[1].split()[0])
         assert 0 < time.monotonic_ns() // 1000 - microseconds < 15_000_000
         assert "generation 2" in told("READY=1")
+        server.path.write_text("nonsense")
+        server.signal(signal.SIGHUP)
+        assert told("RELOADING=1")
+        assert "STATUS=serving, generation 2; reload refused: " in told("READY=1")
         server.signal(signal.SIGTERM)
         assert told("STOPPING=1")
         assert server.wait() == 0

@@ -188,10 +188,44 @@ def test_notifier_without_a_manager_or_with_a_dead_one_does_no_harm(tmp_path: Pa
     assert dead.failed == 1
 
 
+def test_what_a_busy_manager_does_not_take_reaches_it_later(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    notifier = Notifier(path)
+    notifier.ready("serving")  # nobody is there yet
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(60)
+        notifier.watchdog()
+        assert manager.recv(1000).startswith(b"READY=1\n")
+        assert manager.recv(1000) == b"WATCHDOG=1"
+        while not notifier.failed > 1:
+            notifier.status("full")  # its queue has an end
+        for _ in range(100):
+            notifier.watchdog()
+        notifier.stopping()
+        last = b""
+        while not last.startswith(b"STOPPING=1"):
+            last = manager.recv(1000)
+            notifier.watchdog()
+    notifier.close()
+
+
+def test_a_status_is_one_line(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        notifier = Notifier(path)
+        notifier.status("reload refused: one\nSTOPPING=1")
+        notifier.close()
+        assert manager.recv(1000) == b"STATUS=reload refused: one STOPPING=1"
+
+
 @pytest.mark.parametrize(("pid", "seconds"), [("1", 0.0), ("", 2.0)])
 def test_watchdog_of_another_process_is_not_ours(pid: str, seconds: float) -> None:
     environment = {"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": pid}
     assert Notifier.from_environment(environment).watchdog_seconds == seconds
+    environment = {"WATCHDOG_USEC": "²"}
+    assert Notifier.from_environment(environment).watchdog_seconds == 0.0
 
 
 def test_link_hands_early_records_to_late_subscribers_once() -> None:
