@@ -10,14 +10,17 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mta.config.locate import KeyPath
+from mta.config.problems import show
 from mta.config.schema import Config
 from mta.config.tables import PolicyTable
 
 if TYPE_CHECKING:
     from mta.config.files import FileCheck
+
+T = TypeVar("T")
 
 LARGEST = 4 * 1024 * 1024
 """Octets: about a tenth of a second."""
@@ -57,7 +60,13 @@ def check_directors(config: Config, files: FileCheck) -> None:
             continue
         from mta.director.userstable import read_users
 
-        _lines(files, ("director", name, "table"), director.table, read_users, "users and back ends")
+        path = ("director", name, "table")
+        found = _lines(files, path, director.table, read_users, "users and back ends")
+        lost = [(user, place) for user, place in (found or {}).items() if place not in config.backends]
+        for user, place in lost[:1] if files.findings.is_sound(("backends",)) else []:
+            files.findings.add(
+                path, f'{director.table}: found "{place}" for {user}', "the name of a [backends.NAME]"
+            )
 
 
 def check_table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
@@ -79,7 +88,8 @@ def check_table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
 
             read, expected = read_patterns, "patterns and values"
         case _:
-            files.read((*path, "file"), table.file, limit=0)
+            if files.read((*path, "file"), table.file, limit=0) is not None and table.type == "sqlite":
+                _statement(files, path, table)
             return
     _lines(files, (*path, "file"), table.file, read, expected)
 
@@ -96,12 +106,40 @@ def _read_text(files: FileCheck, path: KeyPath, file: Path) -> None:
         )  # fmt: skip
 
 
-def _lines(files: FileCheck, path: KeyPath, file: str, read: Callable[[Path], object], expected: str) -> None:
+def _lines(files: FileCheck, path: KeyPath, file: str, read: Callable[[Path], T], expected: str) -> T | None:
+    """What `read` makes of a file; None, and it is noted, when it cannot be used. None if it is too large."""
     from mta.policy.watched import TableError
 
     if files.read(path, file, limit=0) is None or os.path.getsize(file) > LARGEST:
-        return
+        return None
     try:
-        read(Path(file))
+        return read(Path(file))
     except TableError as error:
         files.findings.add(path, str(error), expected)
+        return None
+
+
+def _statement(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
+    """Compile the statement of an SQLite table; one that is locked now is left to the server."""
+    import sqlite3
+    from urllib.parse import quote
+
+    from mta.tables.template import parse
+
+    if not table.query or not files.findings.is_sound((*path, "query")):
+        return
+    query = parse(table.query)
+    try:
+        connection = sqlite3.connect(f"file:{quote(table.file)}?mode=ro", uri=True, timeout=0)
+        try:
+            connection.execute("EXPLAIN " + query.with_marks("?"), ("",) * len(query.places))
+        finally:
+            connection.close()
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
+            files.findings.add((*path, "file"), f'"{table.file}" is no SQLite database', "one")
+        elif code == sqlite3.SQLITE_ERROR:
+            files.findings.add(
+                (*path, "query"), f"found {show(table.query)}", "a statement", reason=str(error)
+            )

@@ -265,6 +265,8 @@ def _folders(config: Config, files: FileCheck, starter: Account) -> None:
     if config.log.target != "stderr" and files.findings.is_sound(("log", "target")):
         if os.path.isdir(config.log.target):
             files.findings.add(("log", "target"), f'"{config.log.target}" is a folder', "the path of a file")
+        elif os.path.exists(config.log.target) and stat.S_ISFIFO(os.stat(config.log.target).st_mode):
+            files.findings.add(("log", "target"), f'"{config.log.target}" is a pipe', "the path of a file")
         elif os.path.exists(config.log.target):
             files.writable(("log", "target"), config.log.target)
         else:

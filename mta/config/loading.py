@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mta.config.locate import locate
+from mta.config.locate import format_path, locate
 from mta.config.notation import parse_fqdn
 from mta.config.problems import ConfigError, Findings, Problem, unreadable
 from mta.config.read import read_struct
@@ -156,10 +156,29 @@ def _number_problem(text: str, path: str) -> Problem:
     return Problem(path, line, "", "found a number with too many digits", "one of 64 bits")
 
 
+_SYNTAX = {
+    "Illegal character '\\n'": ("the text does not end on its line", "its closing quote"),
+    "Cannot overwrite a value": ("the key is there a second time", "each key once"),
+    "Invalid value": ("this is no value", 'a text in quotes, a number, true, false, [...] or {...}'),
+    "Expected newline or end of document after a statement": (
+        "the value goes on after its end", "one value a line, texts in quotes",
+    ),
+}  # fmt: skip
+"""What `tomllib` says, and what the administrator is told in its place."""
+
+
 def _syntax_problem(message: str, text: str, path: str) -> Problem:
     """tomllib says "what (at line 3, column 5)" or "what (at end of document)"."""
     what, _, where = message.rpartition(" (at ")
     numbers = [int(word) for word in where.replace(",", " ").replace(")", " ").split() if word.isdigit()]
+    twice = re.fullmatch(r"Cannot declare \((.*?),?\) twice", what)
+    if twice:
+        keys = tuple(match[1] or match[2] for match in re.finditer(r"'([^']*)'|\"([^\"]*)\"", twice[1]))
+        found, expected = f"the section [{format_path(keys)}] is there a second time", "each section once"
+    else:
+        found, expected = _SYNTAX.get(what, ("", ""))
+    reason = "" if found else what
     if len(numbers) == 2:
-        return Problem(path, numbers[0], "", f"column {numbers[1]}: this is no TOML", reason=what)
+        found = f"column {numbers[1]}: {found or 'this is no TOML'}"
+        return Problem(path, numbers[0], "", found, expected, reason=reason)
     return Problem(path, text.count("\n") + 1, "", "end of the file: this is no TOML", reason=what)

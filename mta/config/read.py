@@ -209,6 +209,11 @@ class _Reader:
             self.findings.add((*path, key), f"unknown {kind}", suggestion=guess)
         elif postfix:
             self.findings.add((*path, key), f"unknown {kind}", reason="a name of Postfix", suggestion=postfix)
+        elif path and key in fields_of(self.root):
+            self.findings.add(
+                (*path, key), f"unknown {kind} here", f"it in front of [{format_path(path[:1])}]",
+                reason="what stands behind a section belongs to it",
+            )  # fmt: skip
         elif elsewhere:
             places = " or ".join(f"{place}.{key}" for place in elsewhere)
             self.findings.add((*path, key), f"unknown {kind} here", suggestion=places)

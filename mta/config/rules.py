@@ -40,6 +40,7 @@ def check_rules(config: Config, findings: Findings) -> None:
     _store_address(config, findings)
     _domains(config, findings)
     _backends(config, findings)
+    _loops(config, findings)
     _relays(config, findings)
     check_directors(config, findings)
     check_world(config, findings)
@@ -240,6 +241,21 @@ def _backends(config: Config, findings: Findings) -> None:
             )  # fmt: skip
         _tls_client(path, backend.tls, backend.implicit_tls, backend.tls_ca, backend.tls_name, findings)
         _next_hop(config, path, backend, findings)
+
+
+def _loops(config: Config, findings: Findings) -> None:
+    """A back end that is one of our listeners: each message would go round until it has too many hops."""
+    ours = {address: listener.name for listener in config.listener for address in listener.addresses}
+    for name, backend in config.backends.items():
+        if name == STORE and config.store.enabled:
+            continue  # two listeners on one address, if it is one of ours
+        for index, address in enumerate(backend.addresses):
+            path: KeyPath = ("backends", name, "addresses", index)
+            if address in ours and findings.is_sound(path, ("listener",)):
+                findings.add(
+                    path, f'found "{address}"', "the address of another server",
+                    reason=f"our listener {ours[address]} has it, and mail would go round and round",
+                )  # fmt: skip
 
 
 def _relays(config: Config, findings: Findings) -> None:

@@ -33,8 +33,10 @@ def check_keys(config: Config, files: FileCheck) -> None:
         return
     if signing.key_table and files.read(path, signing.key_table, limit=0) is None:
         return
+    signed = set()
     try:
         for domain, key in _files(config):
+            signed.add(domain)
             if files.read(path, str(key), limit=0) is None:
                 continue
             try:
@@ -43,6 +45,23 @@ def check_keys(config: Config, files: FileCheck) -> None:
                 findings.add(path, str(error), f"a key for {domain}")
     except (KeyFileError, TableError) as error:
         findings.add(path, str(error), "keys that can be read")
+        return
+    _signers(config, files, signed)
+
+
+def _signers(config: Config, files: FileCheck, signed: set[str]) -> None:
+    """A warning for domains that are to sign and have no key (or one above them): keys may come later."""
+    wanted: list[tuple[KeyPath, str]] = [
+        (("signing", "domain"), config.signing.domain),
+        (("signing", "seal_domain"), config.signing.seal_domain),
+    ]
+    for index, listener in enumerate(config.listener):
+        wanted.append((("listener", index, "signing_domain"), listener.signing_domain))
+    for path, domain in wanted:
+        labels = domain.split(".")
+        above = {".".join(labels[start:]) for start in range(len(labels))}
+        if domain and not above & signed and files.findings.is_sound(path):
+            files.findings.add(path, f'found "{domain}"', "a domain with a key", warning=True)
 
 
 def _files(config: Config) -> Iterator[tuple[str, Path]]:

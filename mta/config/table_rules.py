@@ -106,6 +106,8 @@ def _url(path: KeyPath, table: PolicyTable, findings: Findings, key: str = "url"
         try:
             url = urlsplit(table.url)
             sound = url.scheme in schemes and bool(url.hostname) and (url.port or 1) > 0
+            number = url.path.removeprefix("/")
+            sound = sound and (not number or (number.isascii() and number.isdigit()))
         except ValueError:
             sound = False
         if not sound:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mta.config import examine
+from mta.config import examine, parse
+from mta.config.files import Account, FileCheck
+from mta.config.problems import Findings
+from mta.config.sockets import check_sockets
 
 Check = Callable[..., list[str]]
 
@@ -183,3 +187,77 @@ def test_a_bad_user_is_one_mistake(tmp_path: Path) -> None:
     path.write_text('identity.hostname = "mail.example.org"\nprocess.user = "a\\u0000b"\n')
     found = [str(problem) for problem in examine(str(path)).problems if problem.key == "process.user"]
     assert found == [f'{path}:2: process.user: found "a?b", expected a text without NUL']
+
+
+def test_a_socket_of_ours_in_a_folder_that_is_closed_to_us_now(short: Path) -> None:
+    (short / "closed").mkdir(mode=0o755)
+    nobody = Account(12345, frozenset({12345}))
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(short / "closed/ours"))
+        config = parse(
+            f'control.socket = "{short}/closed/ours"\nmetrics.listen = "unix:{short}/closed/new"\n'
+        )
+        short.chmod(0o755)
+        findings = Findings("tamis.toml")
+        check_sockets(config, FileCheck(findings, nobody), nobody)
+    (problem,) = findings.problems
+    assert problem.key == "metrics.listen"
+    assert problem.found.endswith("is not writable for the user of the server")
+
+
+def test_a_log_that_is_a_pipe(tmp_path: Path, check: Check) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o666)
+    assert check('[log]\ntarget = "pipe"') == [
+        'tamis.toml:4: log.target: "pipe" is a pipe, expected the path of a file'
+    ]
+
+
+def test_a_table_of_a_director_names_a_back_end_that_is_not_there(tmp_path: Path, check: Check) -> None:
+    (tmp_path / "f").write_text("x@example.org b\ny@example.org c\n")
+    assert check('[director.d]\nbackends = ["b"]\ntable = "f"\n' + BACKEND) == [
+        'tamis.toml:5: director.d.table: f: found "c" for y@example.org, '
+        "expected the name of a [backends.NAME]"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("select v from t where k = {key}", []),
+        ("select v from t where k = '{local}' and d = {reversed}", ["no such column: d"]),
+        ("selec {key}", ['near "selec": syntax error']),
+        ("select v from u where k = {key}", ["no such table: u"]),
+        ("select 1; select 2", ["You can only execute one statement at a time."]),
+    ],
+)
+def test_statements_of_sqlite_are_compiled(
+    tmp_path: Path, check: Check, query: str, expected: list[str]
+) -> None:
+    connection = sqlite3.connect(tmp_path / "db")
+    connection.execute("create table t (k, v)")
+    connection.close()
+    (tmp_path / "db").chmod(0o644)
+    found = check(f'[tables.t]\ntype = "sqlite"\nfile = "db"\nquery = "{query}"')
+    assert found == [
+        f'tamis.toml:6: tables.t.query: found "{query}", expected a statement ({one})' for one in expected
+    ]
+
+
+def test_a_file_that_is_no_database_and_a_database_that_is_locked(tmp_path: Path, check: Check) -> None:
+    text = '[tables.t]\ntype = "sqlite"\nfile = "db"\nquery = "select v from t where k = {key}"'
+    (tmp_path / "db").write_text("nonsense" * 100)
+    (tmp_path / "db").chmod(0o644)
+    assert check(text) == ['tamis.toml:5: tables.t.file: "db" is no SQLite database, expected one']
+    (tmp_path / "db").unlink()
+    with sqlite3.connect(tmp_path / "db", isolation_level=None) as connection:
+        connection.execute("create table t (k, v)")
+        (tmp_path / "db").chmod(0o644)
+        connection.execute("begin exclusive")
+        assert check(text) == []
+    connection.close()
+
+
+def test_who_signs_without_a_key_is_warned(tmp_path: Path, check: Check) -> None:
+    (tmp_path / "keys").mkdir()
+    found = check('[signing]\nkeys = "keys"\ndomain = "example.org"\n', warnings=True)
+    assert 'tamis.toml:5: warning: signing.domain: found "example.org", expected a domain with a key' in found
