@@ -231,6 +231,11 @@ def _account(config: Config, findings: Findings) -> Account:
     except KeyError:
         findings.add(("process", "user"), f'found "{config.process.user}"', "a user of this machine")
         return here
+    if entry.pw_uid == 0:
+        findings.add(
+            ("process", "user"), f'found "{config.process.user}"', "a user without the rights of root",
+            warning=True,
+        )  # fmt: skip
     if here.uid not in (0, entry.pw_uid):
         findings.add(
             ("process", "user"), f'found "{config.process.user}"', "to be started as root or as this user",

@@ -350,6 +350,13 @@ def test_a_configuration_that_only_root_may_read(monkeypatch: pytest.MonkeyPatch
         assert found() == []
 
 
+def test_a_server_that_would_stay_root(tmp_path: Path) -> None:
+    (tmp_path / "tamis.toml").write_text('[process]\nuser = "root"\n')
+    warnings = map(str, examine(str(tmp_path / "tamis.toml"), NOW).warnings)
+    expected = ':2: warning: process.user: found "root", expected a user without the rights of root'
+    assert f"{tmp_path}/tamis.toml{expected}" in list(warnings)
+
+
 def test_a_group_without_a_user(tmp_path: Path) -> None:
     (tmp_path / "tamis.toml").write_text('[process]\ngroup = "nogroup"\n')
     warnings = map(str, examine(str(tmp_path / "tamis.toml"), NOW).warnings)
