@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mta.config.locate import KeyPath
 from mta.config.problems import show
+from mta.config.references import check_reference
 from mta.config.schema import Config
 from mta.config.tables import PolicyTable
 
@@ -50,7 +51,21 @@ def check_recipients(config: Config, files: FileCheck) -> None:
             continue
         from mta.policy.recipients import read_table
 
-        _lines(files, ("domains", name, "recipients"), domain.recipients.file, read_table, "recipients")
+        path, file = ("domains", name, "recipients"), domain.recipients.file
+        if config.tables and _may_be_a_name(files, file):
+            check_reference(
+                files.findings, path, f"table:{os.path.basename(file)}",
+                [f"table:{table}" for table in config.tables], "tables", "and there is no file of this name",
+            )  # fmt: skip
+        else:
+            _lines(files, path, file, read_table, "recipients")
+
+
+def _may_be_a_name(files: FileCheck, file: str) -> bool:
+    """True for what is no file and may have been written without a folder: a slip in the name of a table."""
+    folder = os.path.dirname(file)
+    beside = folder == os.path.dirname(os.path.abspath(files.findings.file))
+    return beside and os.access(folder, os.X_OK) and not os.path.lexists(file)
 
 
 def check_directors(config: Config, files: FileCheck) -> None:

@@ -9,6 +9,7 @@ from mta.config.filtering import ContentFilter, Milter
 from mta.config.locate import KeyPath
 from mta.config.problems import Findings, closest
 from mta.config.programs import EVERYWHERE
+from mta.config.references import check_connect_timeout
 from mta.config.schema import Config
 from mta.config.units import format_duration
 
@@ -55,12 +56,7 @@ def _content_filter(config: Config, path: KeyPath, content: ContentFilter, findi
         findings.add((*path, "addresses"), "found an empty list", "at least one address")
     if len(set(content.addresses)) < len(content.addresses):
         findings.add((*path, "addresses"), "found an address twice", "each once")
-    where, deadline = (*path, "connect_timeout"), config.delivery.deadline
-    if content.connect_timeout >= deadline and findings.is_sound(where, ("delivery", "deadline")):
-        findings.add(
-            where, "it is not shorter than delivery.deadline", "time left to deliver",
-            reason=f"{format_duration(content.connect_timeout)} and {format_duration(deadline)}",
-        )  # fmt: skip
+    check_connect_timeout(config, path, content.connect_timeout, findings)
     where = (*path, "returns_to")
     if not findings.is_sound(where) or not _is_listener(config, where, content.returns_to, findings):
         return

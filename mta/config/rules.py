@@ -11,9 +11,9 @@ import ipaddress
 from mta.config.filter_rules import check_filters
 from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Inet, Inherited, Unix
-from mta.config.outbound import NextHopLimits, TlsLevel
+from mta.config.outbound import TlsLevel
 from mta.config.problems import Findings
-from mta.config.references import check_reference
+from mta.config.references import check_connect_timeout, check_reference
 from mta.config.rules_auth import check_mechanisms
 from mta.config.rules_director import check_directors
 from mta.config.rules_forwarding import check_srs
@@ -240,7 +240,7 @@ def _backends(config: Config, findings: Findings) -> None:
                 reason="a Unix socket has no TLS",
             )  # fmt: skip
         _tls_client(path, backend.tls, backend.implicit_tls, backend.tls_ca, backend.tls_name, findings)
-        _next_hop(config, path, backend, findings)
+        check_connect_timeout(config, path, backend.connect_timeout, findings)
 
 
 def _loops(config: Config, findings: Findings) -> None:
@@ -262,7 +262,7 @@ def _relays(config: Config, findings: Findings) -> None:
     for name, relay in config.relays.items():
         path: KeyPath = ("relays", name)
         _tls_client(path, relay.tls, relay.implicit_tls, relay.tls_ca, relay.tls_name, findings)
-        _next_hop(config, path, relay, findings)
+        check_connect_timeout(config, path, relay.connect_timeout, findings)
         if relay.port == 465 and not relay.implicit_tls and findings.is_sound((*path, "port")):
             findings.add((*path, "port"), "found 465", "implicit_tls = true", reason="RFC 8314 3.3")
         secret = bool(relay.password_file or relay.token_file)
@@ -295,15 +295,6 @@ def _tls_client(
         findings.add(
             (*path, "tls_name"), f'found "{name}"', 'tls = "verify"', reason=f'"{level}" verifies nothing'
         )
-
-
-def _next_hop(config: Config, path: KeyPath, hop: NextHopLimits, findings: Findings) -> None:
-    where = (*path, "connect_timeout")
-    if hop.connect_timeout >= config.delivery.deadline and findings.is_sound(where, ("delivery", "deadline")):
-        findings.add(
-            where, "it is not shorter than delivery.deadline", "time left to deliver",
-            reason=f"{format_duration(hop.connect_timeout)} and {format_duration(config.delivery.deadline)}",
-        )  # fmt: skip
 
 
 def _policy(config: Config, findings: Findings) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mta.config.locate import KeyPath
-from mta.config.problems import Findings, closest
+from mta.config.problems import Findings
+from mta.config.references import check_reference
 from mta.config.schema import Config
 
 
@@ -19,21 +20,11 @@ def check_directors(config: Config, findings: Findings) -> None:
             findings.add((*path, "backends"), "found none", "names of [backends.NAME]")
         for index, backend in enumerate(director.backends):
             where = (*path, "backends", index)
-            if backend not in config.backends:
-                near = closest(backend, config.backends)
-                names = ", ".join(sorted(config.backends)) or "there is none"
-                findings.add(
-                    where, f'found "{backend}"', f"the name of a [backends.NAME]: {names}",
-                    suggestion=f'"{near}"' if near else "",
-                )  # fmt: skip
-            elif backend in director.backends[:index]:
+            check_reference(findings, where, backend, config.backends, "backends")
+            if backend in config.backends and backend in director.backends[:index]:
                 findings.add(where, f'found "{backend}" again', "each back end once")
-        if director.users and director.users not in config.tables:
-            near = closest(director.users, config.tables)
-            findings.add(
-                (*path, "users"), f'found "{director.users}"', "the name of a [tables.NAME]",
-                suggestion=f'"{near}"' if near else "",
-            )  # fmt: skip
+        if director.users:
+            check_reference(findings, (*path, "users"), director.users, config.tables, "tables")
         if not findings.is_sound((*path, "weights")) or not director.weights:
             continue
         if len(director.weights) != len(director.backends):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mta.config.locate import KeyPath
-from mta.config.problems import Findings, closest
+from mta.config.problems import Findings
+from mta.config.references import check_connect_timeout, check_reference
 from mta.config.schema import Config
-from mta.config.units import format_duration
 
 
 def check_world(config: Config, findings: Findings) -> None:
@@ -16,21 +16,11 @@ def check_world(config: Config, findings: Findings) -> None:
             ("outbound", "enabled"), "found true without a resolver", 'dns.resolvers, such as ["127.0.0.1"]',
             reason="mail servers are found by their MX records",
         )  # fmt: skip
-    path: KeyPath = ("outbound", "source")
-    if outbound.source and outbound.source not in config.sources and findings.is_sound(path):
-        near = closest(outbound.source, config.sources)
-        findings.add(
-            path, f'found "{outbound.source}"', "the name of a [sources.NAME]",
-            reason="" if config.sources else "there is none", suggestion=f'"{near}"' if near else "",
-        )  # fmt: skip
-    where: KeyPath = ("outbound", "connect_timeout")
-    late = outbound.connect_timeout >= config.delivery.deadline
-    if outbound.enabled and late and findings.is_sound(where, ("delivery", "deadline")):
-        findings.add(
-            where, "it is not shorter than delivery.deadline", "time left to deliver",
-            reason=f"{format_duration(outbound.connect_timeout)}"
-            f" and {format_duration(config.delivery.deadline)}",
-        )  # fmt: skip
+    if outbound.source:
+        check_reference(findings, ("outbound", "source"), outbound.source, config.sources, "sources")
+    if outbound.enabled:
+        check_connect_timeout(config, ("outbound",), outbound.connect_timeout, findings)
+    path: KeyPath
     checks, path = config.authentication.checks, ("authentication", "checks")
     if "bimi" in checks and "dmarc" not in checks and findings.is_sound(path):
         findings.add(path, 'found "bimi" without "dmarc"', '"dmarc", too')

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mta.config.locate import KeyPath
-from mta.config.problems import Findings, closest
+from mta.config.problems import Findings
+from mta.config.references import check_reference
 from mta.config.schema import Config
 from mta.config.tables import EXTRAS, LOCAL, NEEDED, POSSIBLE, REMOTE, SPECIAL, PolicyTable
 
@@ -188,12 +189,8 @@ def _tls(path: KeyPath, table: PolicyTable, local: bool, findings: Findings) -> 
 def _chain(path: KeyPath, name: str, config: Config, findings: Findings) -> None:
     for index, one in enumerate(config.tables[name].tables):
         where = (*path, "tables", index)
-        if one not in config.tables:
-            near = closest(one, config.tables)
-            findings.add(
-                where, f'found "{one}"', "the name of a [tables.NAME]", suggestion=f'"{near}"' if near else ""
-            )
-        elif _leads_to(one, name, config, frozenset()):
+        check_reference(findings, where, one, config.tables, "tables")
+        if one in config.tables and _leads_to(one, name, config, frozenset()):
             findings.add(where, f'found "{one}"', "a table that does not ask this one again")
 
 

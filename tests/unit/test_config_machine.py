@@ -261,3 +261,11 @@ def test_who_signs_without_a_key_is_warned(tmp_path: Path, check: Check) -> None
     (tmp_path / "keys").mkdir()
     found = check('[signing]\nkeys = "keys"\ndomain = "example.org"\n', warnings=True)
     assert 'tamis.toml:5: warning: signing.domain: found "example.org", expected a domain with a key' in found
+
+
+def test_a_slip_in_the_name_of_a_table_of_recipients(check: Check) -> None:
+    text = DOMAIN + 'recipients = "table:userz"\n' + BACKEND + '[tables.users]\ntype = "tcp"\n'
+    assert check(text + 'address = "127.0.0.1:1"') == [
+        'tamis.toml:5: domains."example.org".recipients: found "table:userz", expected the name of a '
+        '[tables.NAME]: table:users (and there is no file of this name); did you mean "table:users"?'
+    ]
