@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mta.authn.dkim import DkimResult, verify
@@ -29,6 +28,7 @@ from mta.authn.dkimkeys import ALGORITHMS, DEFAULT_RSA_BITS, KeyFileError, Signi
 from mta.authn.dkimrecord import Comparison, Published, compare, record_name, record_text, zone_line
 from mta.authn.dkimrotate import SETTLE, KeyEntry, KeyState, Step, advance, is_resting, types_to_renew
 from mta.authn.dkimsign import sign
+from mta.cli_console import console
 from mta.net.resolver.base import Resolver
 from mta.net.resolver.server import Address
 from mta.net.resolver.stub import Stub
@@ -111,7 +111,7 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
         table = Table("Domain", "Selector", "Type", "State", "Since (UTC)")
         for name, entry in rows:
             table.add_row(name, entry.selector, entry.type, entry.state.value, _moment(entry.since))
-        Console().print(table)
+        console().print(table)
 
     @app.command()
     def record(

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from mta.cli_console import console
 from mta.cli_options import Config as ConfigOption
 from mta.store import readable, reader
 from mta.store.reader import NoMailbox, StoredFile, Summary, Watcher
@@ -146,7 +147,7 @@ def _list_mailboxes(found: list[Summary], as_json: bool) -> None:
             _size(box.octets),
             ", ".join(limits) or "none",
         )
-    Console().print(table)
+    console().print(table)
 
 
 def _list_messages(numbered: list[tuple[int, StoredFile]], as_json: bool) -> None:
@@ -171,7 +172,7 @@ def _list_messages(numbered: list[tuple[int, StoredFile]], as_json: bool) -> Non
             *([Text(readable.harmless(stored.folder))] if in_folders else []),
             style="bold" if stored.is_new else "",
         )
-    Console().print(table)
+    console().print(table)
 
 
 def _print_message(number: int, count: int, stored: StoredFile, message: Message) -> None:

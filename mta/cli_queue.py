@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from mta.cli_console import console
 from mta.cli_progress import Progress
 from mta.cli_queue_common import (
     Access,
@@ -106,12 +107,12 @@ def make_app(open_queue: Open) -> typer.Typer:
             if as_json:
                 print(json.dumps({"bounds": counted.bounds, "domains": counted.domains, "workers": workers}))
                 return
-            console = Console(highlight=False)
-            console.print(shape_table(counted))
+            out = console(highlight=False)
+            out.print(shape_table(counted))
             hops = _hops(workers)
             if hops.row_count:
-                console.print()
-                console.print(hops)
+                out.print()
+                out.print(hops)
 
     def command(action: str, text: str) -> None:
         @app.command(action, help=text)
@@ -190,42 +191,42 @@ def _counted(rows: Iterable[QueueRow]) -> Iterator[QueueRow]:
 
 
 def _print_list(rows: Sequence[QueueRow]) -> None:
-    console = Console(highlight=False)
+    out = Console(highlight=False)  # laid out for 80 columns, also in a mail
     if not rows:
-        console.print("The queue is empty.")
+        out.print("The queue is empty.")
         return
     nodes = len({row.node for row in rows}) > 1
-    console.print(Listing(rows, time.time(), nodes=nodes))
+    out.print(Listing(rows, time.time(), nodes=nodes))
     octets = sum(row.size for row in rows)
-    console.print(f"{len(rows)} message{'' if len(rows) == 1 else 's'}, {size(octets)}")
+    out.print(f"{len(rows)} message{'' if len(rows) == 1 else 's'}, {size(octets)}")
 
 
 def _print_message(facts: dict[str, Any]) -> None:
-    console = Console(highlight=False, markup=False)
+    out = console(highlight=False, markup=False)
     row = facts["row"]
     now = time.time()
-    console.print(f"Message {row['id']}, {size(row['size'])}, in the queue for {short(now - row['arrived'])}")
-    console.print(f"From <{row['sender']}>")
+    out.print(f"Message {row['id']}, {size(row['size'])}, in the queue for {short(now - row['arrived'])}")
+    out.print(f"From <{row['sender']}>")
     for recipient, more in zip(row["recipients"], facts["recipients"], strict=True):
-        console.print(f"To <{recipient['address']}>: {recipient['status']}, {_tries(recipient, more, now)}")
+        out.print(f"To <{recipient['address']}>: {recipient['status']}, {_tries(recipient, more, now)}")
         if recipient["reply"]:
-            console.print(f"    {printable(recipient['reply'])}")
+            out.print(f"    {printable(recipient['reply'])}")
         if more.get("by"):
-            console.print(f"    said by {printable(more['by'])}")
+            out.print(f"    said by {printable(more['by'])}")
         tries = [one for one in facts.get("tries", ()) if one["to"] == recipient["address"]]
         for one in tries[:-1]:  # the last one is above
             peer = f" ({one['peer']})" if one["peer"] else ""
-            console.print(f"    {short(max(0.0, now - one['at']))} ago: {printable(one['reply'] + peer)}")
-    console.print(f"Given up in {short(max(0.0, facts['expires'] - now))}, priority {facts['priority']}")
+            out.print(f"    {short(max(0.0, now - one['at']))} ago: {printable(one['reply'] + peer)}")
+    out.print(f"Given up in {short(max(0.0, facts['expires'] - now))}, priority {facts['priority']}")
     origin = facts.get("origin")
     if origin:
         who = f", user {origin['user']}" if origin["user"] else ""
-        console.print(f"Came in as {origin['transaction']} from {origin['client'] or 'here'}{who}")
+        out.print(f"Came in as {origin['transaction']} from {origin['client'] or 'here'}{who}")
     if "problem" in facts:
-        console.print(f"Problem: {facts['problem']}")
-    console.print()
+        out.print(f"Problem: {facts['problem']}")
+    out.print()
     for line in facts["header"].replace("\r\n", "\n").splitlines():
-        console.print(printable(line))
+        out.print(printable(line))
 
 
 def _tries(recipient: dict[str, Any], more: dict[str, Any], now: float) -> str:

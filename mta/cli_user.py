@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table as RichTable
 
 from mta.accounts.user import User, address_key, format_size, parse_size, user_key
 from mta.accounts.usersfile import Table, UsersFileError, edit, parse_table, read_text
+from mta.cli_console import console
 from mta.smtp.authserver import MAX_PASSWORD
 from mta.smtp.saslprep import saslprep
 
@@ -124,7 +124,7 @@ def make_app(users_file: Callable[[], Path]) -> typer.Typer:
                 user.home,
                 "disabled" if user.disabled else "",
             )
-        Console().print(table)
+        console().print(table)
 
     @app.command("del")
     def delete(

@@ -196,7 +196,7 @@ def reload(config: Config, path: Socket = "", as_json: Json = False) -> None:
     else:
         print(f"tamis: {answer.error}; the server goes on as before", file=sys.stderr)
         for problem in answer.problems:
-            print(problem, file=sys.stderr)
+            print(_as_named(problem, config), file=sys.stderr)
     if not answer.ok:
         raise typer.Exit(EX_CONFIG if answer.configuration_wrong else FAILED)
 
@@ -338,6 +338,12 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
         _fail(f"{problem}{f'; there is no {configuration}, --config names another' if missing else ''}")
     except Unreachable as problem:
         _fail(str(problem))
+
+
+def _as_named(problem: str, configuration: str) -> str:
+    """A mistake with the file as it was named here: the server knows its whole path."""
+    whole = os.path.abspath(configuration) + ":"
+    return f"{configuration}:{problem.removeprefix(whole)}" if problem.startswith(whole) else problem
 
 
 def _wait_for_end(pid: int) -> None:

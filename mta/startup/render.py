@@ -51,7 +51,8 @@ def show(console: Console, findings: Findings, seconds: float, notes: list[str])
     for result in results:
         if result.mend and result.outcome is not Outcome.OK and (result.check, result.mend) not in told:
             told.add((result.check, result.mend))
-            console.print(Text(f"\n{result.check}, {result.subject}:", style=STYLES[result.outcome]))
+            of = "" if result.subject == result.check else f", {result.subject}"
+            console.print(Text(f"\n{result.check}{of}:", style=STYLES[result.outcome]))
             console.print(Text(result.mend), soft_wrap=True)
     counts = {outcome: sum(result.outcome is outcome for result in results) for outcome in Outcome}
     sums = ", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count)

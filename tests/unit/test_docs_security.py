@@ -51,6 +51,7 @@ NO_LIMITS = {
     "mta.startup.clock.*": "numbers of the kernel, and what is wrong with a clock",
     "mta.startup.probe.ROUNDS": "a handshake in memory, with ourselves",
     "mta.startup.render.*": "layout",
+    "mta.cli_console.*": "layout",
     "mta.startup.runner.*PAUSE": "how often something is asked again",
     "mta.supervisor.setup.IDLE": "how often something is looked at",
     "mta.supervisor.setup.STARTING": "how often something is looked at",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from typer.testing import CliRunner, Result
 
 import mta
 from mta import commands
+from mta.admin.control import Answer
+from mta.cli_console import WIDE, console
 from mta.cli_explain import explain
 from mta.explain.given import Given
 from mta.sendmail import run as run_as
@@ -69,6 +72,18 @@ def test_no_configuration(tmp_path: Path) -> None:
     assert f"{tmp_path}/users: No such file or directory (`tamis user add` makes it;" in result.stderr
 
 
+def test_mistakes_at_a_reload_name_the_file_as_the_command_did(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    problems = (f"{path}:3: a.b: unknown key", f"{path.parent}/p.sieve:1:1: no")
+    answer = Answer(ok=False, error="wrong", problems=problems, configuration_wrong=True)
+    monkeypatch.setattr(commands, "_ask", lambda *asked: answer)
+    result = CliRunner().invoke(commands.app, ["reload", "-c", path.name])
+    assert result.exit_code == commands.EX_CONFIG
+    assert result.stderr.splitlines()[1:] == ["tamis.toml:3: a.b: unknown key", problems[1]]
+
+
 def test_the_mailboxes_of_a_server_without_a_store(path: Path) -> None:
     path.write_text(path.read_text().replace("enabled = true", "enabled = false") + "[queue]\n")
     path.write_text(path.read_text() + '[backends.x]\naddresses = ["127.0.0.1:24"]\n')
@@ -104,3 +119,11 @@ def test_a_message_that_no_worker_has(monkeypatch: pytest.MonkeyPatch) -> None:
     answers["a"] = "the queue is not open: its store does not answer"
     with pytest.raises(QueueProblem, match=r"^a: the queue is not open"):
         queue.show("01X")  # it may be there
+
+
+def test_tables_are_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert console().width == WIDE
+    monkeypatch.setenv("COLUMNS", "40")
+    assert console().width == 40
