@@ -5,10 +5,12 @@
 errors of handshakes into a few words for log and metrics.
 
 Channel bindings: `tls-server-end-point` for every version; `tls-unique` for TLS 1.2 only (it is not defined
-for TLS 1.3). `tls-exporter` (RFC 9266) needs an exporter that Python's ssl does not have; it is offered as
-soon as the library lists it in `ssl.CHANNEL_BINDING_TYPES`. The only other way, OpenSSL's
-SSL_export_keying_material through ctypes, would have to guess where inside a private structure the
-interpreter keeps its SSL pointer, and a wrong guess is a crash or worse; so it is not done.
+for TLS 1.3, RFC 9266 section 3) that is not resumed: there it may be the same on both sides of somebody in
+the middle (RFC 7627 section 1), and whether the extended master secret forbids that Python does not tell.
+`tls-exporter` (RFC 9266) needs an exporter that Python's ssl does not have; it is offered as soon as the
+library lists it in `ssl.CHANNEL_BINDING_TYPES`. The only other way, OpenSSL's SSL_export_keying_material
+through ctypes, would have to guess where inside a private structure the interpreter keeps its SSL pointer,
+and a wrong guess is a crash or worse; so it is not done.
 
 What reads certificates is imported when a certificate is there to be read: it takes 11 MB of each worker, and
 a server without TLS has no use for it.
@@ -90,8 +92,8 @@ def channel_bindings(ssl_object: ssl.SSLObject, server_certificate_der: bytes) -
     for kind in ("tls-unique", "tls-exporter"):
         if kind not in ssl.CHANNEL_BINDING_TYPES:
             continue
-        if kind == "tls-unique" and ssl_object.version() != "TLSv1.2":
-            continue  # RFC 9266 section 3: not defined for TLS 1.3
+        if kind == "tls-unique" and (ssl_object.version() != "TLSv1.2" or ssl_object.session_reused):
+            continue
         data = ssl_object.get_channel_binding(kind)
         if data:
             bindings[kind] = data

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.dialog.server import Client, run
-from tests.dialog.test_mta_auth import ALICE, PASSWORD, accounts, secure, version
+from tests.dialog.test_mta_auth import ALICE, PASSWORD, accounts, secure, trust, version
 from tests.dialog.test_mta_auth import site as site  # the fixture
 from tests.peers.certificates import Authority
 
@@ -99,6 +99,40 @@ def test_what_the_client_says_of_its_channel(
             elif binding == WRONG:
                 data = bytes(32 if END_POINT in header else 12)
             assert (await scram(user.client, mechanism, header, data)).startswith(expected)
+
+    run(main)
+
+
+def test_the_certificate_that_was_served_is_bound(tmp_path: Path, site: tuple[Path, Authority]) -> None:
+    """There are two, the client's server name chooses, and TLS begins with the first octet."""
+    folder, ca = site
+    ca.issue("other", "other.test")
+    more = f"""
+[certificates.other]
+chain = "{folder}/other.pem"
+key = "{folder}/other.key"
+[[listener]]
+name = "submissions"
+protocol = "submission"
+tls = "implicit"
+addresses = ["127.0.0.1:4"]
+"""
+
+    def end_point(client: Client) -> bytes:
+        return hashlib.sha256(client.ssl_object.getpeercert(binary_form=True) or b"").digest()
+
+    async def main() -> None:
+        async with accounts(tmp_path, site, auth=OFFERED, more=more) as server:
+            clients = []
+            for name in ("mx.test", "other.test"):
+                clients.append(await server.connect("submissions", ssl=trust(site), server_hostname=name))
+                await clients[-1].hello()
+            bindings = [end_point(client) for client in clients]
+            assert bindings[0] != bindings[1]
+            for client, crossed, own in zip(clients, reversed(bindings), bindings, strict=True):
+                header = f"p={END_POINT},,"
+                assert (await scram(client, PLUS, header, crossed)).startswith("535 5.7.8")
+                assert (await scram(client, PLUS, header, own)).startswith("235 2.7.0")
 
     run(main)
 

@@ -22,6 +22,7 @@ class Handshake:
         version: ssl.TLSVersion | None = None,
         context: ssl.SSLContext | None = None,
         tamper: Callable[[bytes], bytes] = bytes,
+        session: ssl.SSLSession | None = None,
     ) -> None:
         if context is None:
             context = client_context("encrypt")
@@ -29,7 +30,7 @@ class Handshake:
                 context.minimum_version = context.maximum_version = version
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         sent = ssl.MemoryBIO()
-        self.client = context.wrap_bio(to_client, sent, server_hostname=name)
+        self.client = context.wrap_bio(to_client, sent, server_hostname=name, session=session)
         self.server = server.context.wrap_bio(to_server, to_client, server_side=True)
         waiting = [self.client, self.server]
         for _ in range(10):

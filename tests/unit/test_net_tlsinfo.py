@@ -52,6 +52,19 @@ def test_tls_unique_is_not_offered_with_tls_1_3(ca: Authority) -> None:
     assert "tls-server-end-point" in bindings
 
 
+def test_tls_unique_is_not_offered_in_a_resumed_session(ca: Authority) -> None:
+    """Without the extended master secret, who sits in the middle can make it the same on both sides."""
+    served = ServerTls([ca.issue("one", "one.example.org")])
+    context = client_context("encrypt")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    first = Handshake(served, context=context)
+    resumed = Handshake(served, context=context, session=first.client.session)
+    assert resumed.client.session_reused
+    for side, ssl_object in (("server", resumed.server), ("client", resumed.client)):
+        bindings = channel_bindings(ssl_object, served_certificate(resumed.server))
+        assert list(bindings) == ["tls-server-end-point"], side
+
+
 @pytest.mark.parametrize(
     ("signature", "expected"),
     [
