@@ -116,6 +116,9 @@ LOGIN: tuple[Standard, ...] = (
     S("RFC 7677", "SCRAM-SHA-256", "yes", "", "mta.smtp.scram mta.smtp.authclient"),
     S("RFC 5929", "Channel Bindings for TLS", "yes",
       "`tls-unique` (TLS 1.2), `tls-server-end-point`", "mta.net.tlsinfo mta.smtp.auth"),
+    S("RFC 7627", "TLS Session Hash and Extended Master Secret", "partial",
+      "the library's; Python does not tell whether it was used, so a resumed session has no `tls-unique`",
+      "mta.net.tlsinfo"),
     S("RFC 9266", "Channel Bindings for TLS 1.3", "partial",
       "SCRAM can; Python does not give `tls-exporter` out yet, so -PLUS is not offered under TLS 1.3 by "
       "itself", "mta.net.tlsinfo mta.smtp.scram"),
