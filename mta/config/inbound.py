@@ -27,6 +27,7 @@ from mta.config.notation import (
     Size,
     Unix,
 )
+from mta.config.places import FilePath
 
 Percent = Annotated[int, Meta(ge=1, le=100)]
 Count = Annotated[int, Meta(ge=1)]
@@ -191,9 +192,9 @@ class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A certificate and its private key. Changed files are noticed (tls.poll_interval) and taken after a
     check; a bad pair is logged and the old one is kept."""
 
-    chain: Path
+    chain: FilePath
     """File with the certificate and those of its intermediate authorities, in this order (PEM)."""
-    key: Path
+    key: FilePath
     """File with the private key (PEM, no pass phrase). It must not be readable by everybody."""
     names: tuple[Hostname, ...] = ()
     """Server names (SNI) for which it is used; "*.example.org" is no name here. Default: the names in
@@ -218,7 +219,7 @@ class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     backend: Literal["none", "users", "dovecot"] = "none"
     """`users`: the file of `tamis user`; `dovecot`: the auth service of Dovecot; `none`: nobody logs in."""
-    users_file: Path = "users"
+    users_file: FilePath = "users"
     """The file that `tamis user add` writes. Domains with recipients = "users" read it too."""
     dovecot_socket: Connect = Unix("/run/dovecot/auth-client")
     """Dovecot's auth client socket, a path or host and port."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from mta.config.notation import Duration, Fqdn, Listen, MailAddress, Path, Size
-from mta.config.places import LogTarget
+from mta.config.places import FilePath, LogTarget
 
 
 class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,9 +36,9 @@ class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     when that is root and not systemd with User=."""
     group: str = ""
     """Group to run as. Default: the user's."""
-    state_directory: Path = "/var/lib/tamis"
+    state_directory: FilePath = "/var/lib/tamis"
     """What must survive a restart of the machine: the queue, and the embedded store."""
-    runtime_directory: Path = "/run/tamis"
+    runtime_directory: FilePath = "/run/tamis"
     """Sockets; made when it is missing."""
     spill_directory: Path = ""
     """Where messages over 1 MiB lie while they are received. Default: TMPDIR or /var/tmp. /tmp is memory

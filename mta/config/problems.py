@@ -48,7 +48,7 @@ class Problem:
             text += f" ({self.reason})"
         if self.suggestion:
             text += f"; did you mean {self.suggestion}?"
-        return text
+        return _printable(text)
 
 
 class ConfigError(Exception):
@@ -104,6 +104,11 @@ class Findings:
         return tuple(sorted(self.problems, key=lambda problem: problem.line))
 
 
+def _printable(text: str) -> str:
+    """A text on one line, without what a terminal would obey."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 def is_integer(number: int) -> bool:
     """True for what TOML calls an integer: 64 bits with a sign."""
     return -(1 << 63) <= number < 1 << 63
@@ -116,7 +121,7 @@ def show(value: object) -> str:
             return "true" if value else "false"
         case str():
             text = value if len(value) <= SHOWN else value[: SHOWN - 3] + "..."
-            return '"' + "".join(c if c.isprintable() else "?" for c in text) + '"'
+            return f'"{_printable(text)}"'
         case dict():
             return "a table"
         case list():

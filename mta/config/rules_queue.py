@@ -90,6 +90,12 @@ def _stores(config: Config, findings: Findings) -> None:
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("https", "http") and bool(parts.hostname) and (parts.port or 1) > 0
+        return (
+            text.isprintable()
+            and " " not in text
+            and parts.scheme in ("https", "http")
+            and bool(parts.hostname)
+            and (parts.port or 1) > 0
+        )
     except ValueError:
         return False

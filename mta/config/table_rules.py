@@ -106,7 +106,12 @@ def _url(path: KeyPath, table: PolicyTable, findings: Findings, key: str = "url"
         schemes = _SCHEMES[table.type]
         try:
             url = urlsplit(table.url)
-            sound = url.scheme in schemes and bool(url.hostname) and (url.port or 1) > 0
+            sound = (
+                table.url.isprintable()
+                and url.scheme in schemes
+                and bool(url.hostname)
+                and (url.port or 1) > 0
+            )
             number = url.path.removeprefix("/")
             sound = sound and (not number or (number.isascii() and number.isdigit()))
         except ValueError:
