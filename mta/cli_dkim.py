@@ -75,9 +75,9 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
             str, typer.Option("--type", metavar="TYPE", help="rsa, ed25519, or both: one key of each.")
         ] = "both",
         selector: Annotated[
-            str, typer.Option(help="The name of the key; default: today's date and the type.")
+            str, typer.Option(metavar="NAME", help="The name of the key; default: today's date and the type.")
         ] = "",
-        bits: Annotated[int, typer.Option(help="Size of an RSA key.")] = DEFAULT_RSA_BITS,
+        bits: Annotated[int, typer.Option(metavar="BITS", help="Size of an RSA key.")] = DEFAULT_RSA_BITS,
     ) -> None:
         """Make keys, readable by their owner only, and print the records to publish."""
         name = _domain(domain)
@@ -88,9 +88,13 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
             _refuse(f"an RSA key has from {SMALLEST_RSA} to {MAX_RSA_BITS} bits", 2)
         folder = locate(keys)
         with _Files():
+            had = sorted(entry.selector for entry in folder.entries(name) if entry.type in kinds)
             made = folder.create(name, kinds, _selector(selector) if selector else "", bits, time.time())
             for entry in made:
                 typer.echo(zone_line(folder.key(name, entry)))
+        if had:
+            old = ", ".join(had)
+            typer.echo(f"note: {name} had {old} before; to replace keys: tamis dkim rotate --begin", err=True)
         typer.echo(f"publish this, then: tamis dkim rotate {name}", err=True)
 
     @app.command("list")

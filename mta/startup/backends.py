@@ -57,19 +57,21 @@ async def _dovecot_auth(auth: config.Auth, world: World) -> list[Result]:
         return []
     from mta.accounts.dovecotclient import DovecotClient
 
-    told: list[str] = []
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     client = DovecotClient(
         where.path if isinstance(where, config.Unix) else (where.host, where.port),
-        on_change=lambda there, text: told.append(text),
+        on_change=lambda there, text: None if told.done() else told.set_result(text),
         connect_timeout=world.seconds,
     )
-    await client.start()
+    start = asyncio.create_task(client.start())
+    await asyncio.wait((start, told), return_when=asyncio.FIRST_COMPLETED)  # the client itself tries on
     there = client.connection is not None
+    start.cancel()
     await client.close()
     asked = f"Dovecot's auth protocol with {where}"
     if there:
         return [ok("auth", asked, "ready for logins")]
-    found = f"{where}: {told[0] if told else 'no answer'}"
+    found = told.result() if told.done() else f"no answer within {world.seconds:g} s"
     return [unknown("auth", asked, found, "start it, let process.user open it, or mend auth.dovecot_socket")]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from mta import config
 from mta.accounts.authenticator import AuthSettings, SessionAuthenticator
 from mta.accounts.dovecotbackend import PASSWORD_EXPIRED, DovecotBackend
 from mta.accounts.dovecotclient import MAX_REQUESTS, DovecotClient, UnavailableError, Where
@@ -18,6 +19,9 @@ from mta.accounts.limiter import FailureLimiter, LimiterSettings, LocalFailures
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
 from mta.smtp.auth import RESPONSE_TOO_LONG, Challenge, Failure, Login, ServerExchange, Step
+from mta.startup.backends import backends
+from mta.startup.claims import site_of
+from mta.startup.world import World
 
 HELLO = (
     b"MECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nMECH\tXOAUTH2\nMECH\tEXTERNAL\n"
@@ -303,6 +307,16 @@ def test_a_server_of_another_kind_is_left_alone(tmp_path: Path, hello: bytes) ->
     changes = run(tmp_path, Dovecot(lambda fields: None, hello), body, connect_timeout=0.5)
     assert len(changes) == 1  # said once, tried often
     assert not changes[0][0]
+
+
+def test_the_check_of_the_set_up_finds_it(tmp_path: Path) -> None:
+    async def body(client: DovecotClient, backend: DovecotBackend, dovecot: Dovecot) -> None:
+        text = f'[auth]\nbackend = "dovecot"\ndovecot_socket = "unix:{client.where}"\n'
+        settings = config.parse(text, str(tmp_path / "tamis.toml"))
+        found = await backends(site_of(settings), World(None, seconds=20.0))
+        assert [(one.subject, one.found) for one in found] == [("auth", "ready for logins")]
+
+    run(tmp_path, with_answer(None), body)
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -92,10 +92,19 @@ def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path / "dkim")
 
 
+def test_more_keys_beside_those_there_are(terminal: Terminal) -> None:
+    terminal.run("new", DOMAIN, "--type", "ed25519", "--selector", "one")
+    more = terminal.run("new", DOMAIN, "--type", "ed25519", "--selector", "two")
+    assert more.exit_code == 0
+    assert f"note: {DOMAIN} had one before; to replace keys: tamis dkim rotate --begin\n" in more.stderr
+    assert "note:" not in terminal.run("new", DOMAIN, "--type", "rsa", "--selector", "three").stderr
+
+
 def test_from_the_first_key_to_a_rotation(terminal: Terminal, zone: Zone) -> None:
     made = terminal.run("new", "Example.ORG")
     assert made.exit_code == 0
     assert made.stdout.count("._domainkey.example.org. 3600 IN TXT ") == 2
+    assert "note:" not in made.stderr
     assert set(terminal.states.values()) == {"new"}
     waiting = terminal.run("rotate", DOMAIN, "--resolver", zone.address)
     assert (waiting.exit_code, waiting.stdout.count("publish its record")) == (0, 2)
