@@ -261,6 +261,7 @@ def test_an_overloaded_server_says_so_and_is_well_again_at_once(
             await client.say("EHLO client.test")
             assert (await client.send("b@example.test")).startswith("250 ")
             client.cut()
-            await until(lambda: node.sessions == 1 and descriptors() == before)
+            # Fewer when what earlier tests have left is collected meanwhile.
+            await until(lambda: node.sessions == 1 and descriptors() <= before)
 
     run(main)
