@@ -140,6 +140,12 @@ def tls_settings(settings: config.Config, listener: config.Listener) -> TlsSetti
     )
 
 
+def dovecot_address(auth: config.Auth) -> str | tuple[str, int]:
+    """Where Dovecot's auth service is, as `DovecotClient` takes it."""
+    where = auth.dovecot_socket
+    return where.path if isinstance(where, config.Unix) else (where.host, where.port)
+
+
 def auth_settings(settings: config.Config) -> tuple[AuthSettings, LimiterSettings]:
     """What is offered to whom, and how failures are answered."""
     auth = settings.auth

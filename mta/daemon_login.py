@@ -44,10 +44,9 @@ async def build_authenticator(
             from mta.accounts.dovecotbackend import DovecotBackend
             from mta.accounts.dovecotclient import DovecotClient
 
-            where = auth.dovecot_socket
             client = DovecotClient(
-                where.path if isinstance(where, config.Unix) else (where.host, where.port),
-                on_change=functools.partial(_dovecot_changed, str(where)),
+                assembly.dovecot_address(auth),
+                on_change=functools.partial(_dovecot_changed, str(auth.dovecot_socket)),
             )
             await client.start()
             # Dovecot is told what we hold for safe: by the same rule.

@@ -42,13 +42,13 @@ def build_transports(
     fixed.update(filter_transports(settings, workers))
     for transport in fixed.values():
         parts.push_async_callback(transport.close)
-    ways = Ways(fixed, dict(fixed), None)
+    every: dict[str, PooledTransport] = dict(fixed)
     if not settings.outbound.enabled or resolver is None:
-        return ways
+        return Ways(fixed, every, None)
     from mta.daemon_world import World  # only where it is needed: it takes time to import
 
-    world = World(settings, workers, resolver, ways.every)
+    world = World(settings, workers, resolver, every)
     parts.push_async_callback(world.close)
-    ways.every["mx"] = ways.every["smtp"] = world.remote
+    every["mx"] = every["smtp"] = world.remote
     parts.push_async_callback(world.remote.close)
-    return Ways(fixed, ways.every, world)
+    return Ways(fixed, every, world)

@@ -20,7 +20,7 @@ import ssl
 import stat
 from dataclasses import dataclass
 
-from mta.config.contents import check_directors, check_recipients, check_users
+from mta.config.contents import check_directors, check_recipients, check_table, check_users
 from mta.config.locate import KeyPath
 from mta.config.problems import Findings
 from mta.config.rules_forwarding import check_secrets
@@ -297,8 +297,6 @@ def _queue_stores(config: Config, files: FileCheck) -> None:
 
 def _table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
     if table.file:
-        from mta.config.contents import check_table
-
         check_table(files, path, table)
     if table.password_file:
         _password(files, (*path, "password_file"), table.password_file)

@@ -20,7 +20,6 @@ def check_world(config: Config, findings: Findings) -> None:
         check_reference(findings, ("outbound", "source"), outbound.source, config.sources, "sources")
     if outbound.enabled:
         check_connect_timeout(config, ("outbound",), outbound.connect_timeout, findings)
-    path: KeyPath
     checks, path = config.authentication.checks, ("authentication", "checks")
     if "bimi" in checks and "dmarc" not in checks and findings.is_sound(path):
         findings.add(path, 'found "bimi" without "dmarc"', '"dmarc", too')

@@ -36,6 +36,7 @@ class Job:
 
     __slots__ = (
         "_heard",
+        "_hearing",
         "_outcomes",
         "client",
         "content",
@@ -43,7 +44,6 @@ class Job:
         "envelope",
         "facts",
         "failure",
-        "hearing",
         "inline",
         "loop",
         "passage",
@@ -77,7 +77,7 @@ class Job:
         """Why pending recipients have no answer."""
         self.peer = ""
         self.passage: Passage | None = None
-        self.hearing: asyncio.TimerHandle | None = None
+        self._hearing: asyncio.TimerHandle | None = None
         """When replies are told that came before the others of their transaction."""
         self._heard: set[int] = set()
         """Who has been told of."""
@@ -130,9 +130,7 @@ class Job:
             elif reply.code == 452 and reply.enhanced == "4.5.3" and mailing.accepted:
                 again.append(index)  # RFC 5321 section 4.5.3.1.10: too many at once, so in another go
             else:
-                self._outcomes[index] = Outcome(
-                    recipient, passed_on(reply), self.peer, False, took_dsn, passage=self.passage
-                )
+                self._outcomes[index] = self._answered(index, reply, took_dsn)
         if len(batch) < len(self.pending):
             done = set(batch)
             again += [index for index in self.pending if index not in done]
@@ -146,11 +144,11 @@ class Job:
 
     def hear(self, batch: list[int], mailing: Mailing, peer: Peer) -> None:
         """Some replies of a transaction are there: tell of them if the others are slow."""
-        if self.hearing is None:
-            self.hearing = self.loop.call_later(SLOW, self._hear, batch, mailing, peer)
+        if self._hearing is None:
+            self._hearing = self.loop.call_later(SLOW, self._hear, batch, mailing, peer)
 
     def _hear(self, batch: list[int], mailing: Mailing, peer: Peer) -> None:
-        self.hearing = None
+        self._hearing = None
         new = [
             (index, reply)
             for index, reply in zip(batch, mailing.replies, strict=True)
@@ -160,9 +158,9 @@ class Job:
         self._tell([index for index, _ in new])
 
     def _end_hearing(self) -> None:
-        if self.hearing is not None:
-            self.hearing.cancel()
-            self.hearing = None
+        if self._hearing is not None:
+            self._hearing.cancel()
+            self._hearing = None
 
     def cut(self, batch: list[int], mailing: Mailing, peer: Peer) -> None:
         """The delivery ends here in the middle of a transaction: tell what was answered."""
@@ -176,9 +174,12 @@ class Job:
     def _settle_early(self, replies: list[tuple[int, Reply]], peer: Peer) -> None:
         took_dsn = "DSN" in peer.offered
         for index, reply in replies:
-            self._outcomes[index] = Outcome(
-                self.recipients[index], passed_on(reply), self.peer, False, took_dsn, passage=self.passage
-            )
+            self._outcomes[index] = self._answered(index, reply, took_dsn)
+
+    def _answered(self, index: int, reply: Reply, took_dsn: bool) -> Outcome:
+        """What a server has said of a recipient."""
+        recipient = self.recipients[index]
+        return Outcome(recipient, passed_on(reply), self.peer, False, took_dsn, passage=self.passage)
 
     def _tell(self, batch: list[int]) -> None:
         known = [

@@ -59,7 +59,7 @@ async def _dovecot_auth(auth: config.Auth, world: World) -> list[Result]:
 
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     client = DovecotClient(
-        where.path if isinstance(where, config.Unix) else (where.host, where.port),
+        assembly.dovecot_address(auth),
         on_change=lambda there, text: None if told.done() else told.set_result(text),
         connect_timeout=world.seconds,
     )
