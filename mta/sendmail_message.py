@@ -1,7 +1,7 @@
 """A message as a script writes it becomes one that can be sent; pure.
 
 Line ends become CRLF, the end of the header is found or made, recipients are read from it, Bcc is taken out,
-and From, Date and Message-ID are added where they are missing.
+From, Date and Message-ID are added where they are missing, and addresses get the domain that they lack.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mta.address import Address, AddressError, parse_address
+from mta.sendmail_complete import complete_header
 from mta.trace import missing_fields
 from sieve_ext.message import Message
 from sieve_ext.message.addresses import Mailbox, parse_addresses
@@ -94,6 +95,7 @@ def prepare(
     if from_header:
         found += _recipients_of(message, origin)
         message.remove([field for field in message.fields if field.key in HIDDEN_FIELDS])
+    complete_header(message, origin)
     added, _ = missing_fields(message, now, hostname, entropy)
     if "from" not in message and not sender.is_null:
         added = from_field(sender, full_name) + added
