@@ -14,6 +14,7 @@ demo: $(READY)  ## Run the MTA with its embedded mail store and show how to send
 
 test: $(READY)  ## Install the real peers (Dovecot, Postfix, swaks ...) and run all tests
 	.ci/peers
+	.ci/azurite
 	.ci/test
 
 lint: $(READY)  ## Style, types, layers

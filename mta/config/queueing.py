@@ -22,9 +22,10 @@ class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`file:PATH` for a folder, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`. All
     nodes that name the same place are one cluster: when one dies, another goes on with its mail."""
     endpoints: tuple[str, ...] = ()
-    """Addresses of an S3-compatible server that is not Amazon's, such as "https://s3.example.net". Several
-    must lead to the same data; the first that works is used. At the start all are tried against each
-    other, and a server that breaks the rules the queue depends on is refused."""
+    """Addresses of a server that is not the provider's usual one, such as "https://s3.example.net"; for Azure
+    with the account in it, "https://ACCOUNT.blob.core.example.net". Several, for S3 only, must lead to the
+    same data; the first that works is used. At the start all are tried against each other, and a server
+    that breaks the rules the queue depends on is refused."""
     region: str = ""
     """Region of the bucket. Default: what the environment says (AWS_REGION)."""
     credentials_file: Path = ""

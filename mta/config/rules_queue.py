@@ -64,10 +64,15 @@ def _places(config: Config, findings: Findings) -> None:
 
 def _stores(config: Config, findings: Findings) -> None:
     for name, store in config.queue_stores.items():
-        if store.endpoints and not store.url.startswith("s3:"):
+        if store.endpoints and store.url.startswith("file:"):
             findings.add(
                 ("queue_stores", name, "endpoints"), "found endpoints", 'an url that begins with "s3://"'
             )
+        elif len(store.endpoints) > 1 and not store.url.startswith("s3:"):
+            findings.add(
+                ("queue_stores", name, "endpoints"), f"found {len(store.endpoints)}",
+                'one, or an url that begins with "s3://"',
+            )  # fmt: skip
         for index, endpoint in enumerate(store.endpoints):
             if not _is_url(endpoint):
                 findings.add(
@@ -85,6 +90,16 @@ def _stores(config: Config, findings: Findings) -> None:
             findings.add(
                 ("queue_stores", name, "access_key"), "found access_key and credentials_file", "one of them"
             )
+        elif store.access_key and store.url.startswith("gs:"):
+            findings.add(
+                ("queue_stores", name, "access_key"), "found access_key",
+                "credentials_file, the JSON file of a service account",
+            )  # fmt: skip
+        elif store.credentials_file and store.url.startswith("az:"):
+            findings.add(
+                ("queue_stores", name, "credentials_file"), "found credentials_file",
+                "access_key (the name of the account) and secret_file (its key)",
+            )  # fmt: skip
 
 
 def _is_url(text: str) -> bool:

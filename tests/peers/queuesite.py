@@ -7,16 +7,16 @@ import contextlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mta.admin.client import NotRunning
 from mta.mailq.rows import QueueRow
 from mta.spool.remote import QueueProblem, RemoteQueue
 from tests.dialog.backend import ScriptedStore
-from tests.peers.load import Books, copies
+from tests.peers.load import Books, copies, sink_backend
+from tests.peers.objectservers import ObjectServer
 from tests.peers.running import PATIENCE, children_of, until
-from tests.peers.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFS
 from tests.peers.site import Site, site
 
 QUICK = 'retry = ["1s"]\n'
@@ -25,21 +25,20 @@ NEVER = 'takeover = "1h"\n'
 """Whoever waited for the silence of another process would wait too long for any test."""
 SHORT = 'takeover = "3s"\n'
 BUCKET = "queue"
+CONNECTIONS = 10
+"""Of a node to the back end, at most."""
 
 
-def bucket(folder: Path, weed: SeaweedFS, space: str, more: str = "") -> str:
-    """The section of a store `shared`: a place of its own in the bucket `BUCKET`."""
-    secret = folder / "secret"
-    secret.write_text(SECRET_KEY + "\n")
-    secret.chmod(0o600)
+def bucket(folder: Path, server: ObjectServer, space: str, more: str = "", credentials: bool = True) -> str:
+    """The section of a store `shared`: a place of its own in the bucket `BUCKET`.
+
+    Without `credentials` they have to be in the environment (`server.environment()`).
+    """
     return f"""[queue_stores.shared]
-url = "s3://{BUCKET}/{space}"
-endpoints = ["{weed.endpoint}"]
-region = "us-east-1"
-access_key = "{ACCESS_KEY}"
-secret_file = "{secret}"
+url = "{server.scheme}://{BUCKET}/{space}"
+endpoints = ["{server.endpoint}"]
 allow_http = true
-{more}"""
+{server.configured(folder) if credentials else ""}{more}"""
 
 
 def rows(server: Site, *words: str) -> list[QueueRow]:
@@ -60,10 +59,42 @@ def waiting(server: Site) -> int | None:
 
 
 @contextlib.contextmanager
-def queue_site(directory: Path, **settings: str | int) -> Iterator[Site]:
+def queue_site(
+    directory: Path, environment: Mapping[str, str] | None = None, /, **settings: str | int
+) -> Iterator[Site]:
     """A site (`tests.peers.site.site`) that can queue: workers take mail, and deliver it, before they can."""
-    with site(directory, **settings) as server:
+    with site(directory, environment, **settings) as server:
         until(lambda: waiting(server) is not None, "an open queue")
+        yield server
+
+
+@contextlib.contextmanager
+def node(
+    folder: Path,
+    name: str,
+    shared: str,
+    sink: ScriptedStore,
+    queue: str = QUICK,
+    *,
+    disk: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Site]:
+    """One of several nodes on the store that the section `shared` describes, with one worker to spare the
+    machine; `disk`: and a folder of its own."""
+    (folder / name).mkdir()
+    stores = '"disk", "shared"' if disk else '"shared"'
+    words = f'{queue}{SHORT}node = "{name}"\nstores = [{stores}]\n'
+    if disk:
+        shared += f'[queue_stores.disk]\nurl = "file:{folder}/{name}/disk"\n'
+    with queue_site(
+        folder / name,
+        environment,
+        queue=words,
+        backend=f"{sink_backend(sink)}max_connections = {CONNECTIONS}\n",
+        recipients="all",
+        workers=1,
+        more=shared,
+    ) as server:
         yield server
 
 

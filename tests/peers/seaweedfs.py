@@ -12,51 +12,74 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from mailqueue.store.options import StoreOptions
+from tests.peers.objectservers import START_TIMEOUT, ObjectServer, secret_file
 from tests.peers.ports import free_port
 from tests.peers.running import until
 
 ACCESS_KEY = "tamis-test"
 SECRET_KEY = "not a secret"
-START_TIMEOUT = 60.0
-"""Seconds for a start that takes four on an idle machine."""
+GUESTS = "google"
+"""The bucket that `tests.peers.google` uses, which asks for credentials itself."""
 _IDENTITY = {
     "identities": [
         {
             "name": "tamis",
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+            "actions": ["Read", "List", "Tagging", "Write"],
         },
         {
             "name": "reader",
             "credentials": [{"accessKey": "reader", "secretKey": SECRET_KEY}],
             "actions": ["Read", "List"],
         },
+        {"name": "anonymous", "actions": [f"{what}:{GUESTS}" for what in ("Read", "List", "Write")]},
     ]
 }
 
 
 @dataclass
-class SeaweedFS:
+class SeaweedFS(ObjectServer):
     """A running server."""
 
-    folder: Path
-    ports: dict[str, int] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    scheme = "s3"
+    missing = "AccessDenied|there is no such bucket"  # the first when it would have to make one
 
     @property
-    def endpoint(self) -> str:
-        """URL of the S3 gateway."""
-        return f"http://127.0.0.1:{self.ports['s3']}"
+    def port(self) -> int:
+        """Of the S3 gateway."""
+        return self.ports["s3"]
+
+    def credentials(self) -> StoreOptions:
+        """Of the user who may do all."""
+        return StoreOptions(region="us-east-1", access_key=ACCESS_KEY, secret=SECRET_KEY)
+
+    def wrong_credentials(self) -> Mapping[str, StoreOptions]:
+        """Those that are refused, by the code of the refusal."""
+        return {
+            "InvalidAccessKeyId": StoreOptions(access_key="nobody", secret=SECRET_KEY),
+            "SignatureDoesNotMatch": StoreOptions(access_key=ACCESS_KEY, secret="wrong"),
+            "AccessDenied": StoreOptions(access_key="reader", secret=SECRET_KEY),
+        }
+
+    def environment(self, credentials: StoreOptions | None = None) -> Mapping[str, str]:
+        """As the tools of AWS want it."""
+        given = credentials or self.credentials()
+        return {"AWS_ACCESS_KEY_ID": given.access_key, "AWS_SECRET_ACCESS_KEY": given.secret}
+
+    def configured(self, folder: Path) -> str:
+        """The key's name, and a file with its secret."""
+        secret = secret_file(folder, SECRET_KEY)
+        return f'region = "us-east-1"\naccess_key = "{ACCESS_KEY}"\nsecret_file = "{secret}"\n'
 
     def start(self) -> None:
         """Start it and wait until it takes objects."""
@@ -85,10 +108,7 @@ class SeaweedFS:
             "-s3.port.lance=0",
             f"-s3.config={self.folder / 's3.json'}",
         ]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
-            )
+        self.launch(*command)
         until(self._ready, f"start of SeaweedFS; log:\n{self.log()[-4000:]}", START_TIMEOUT)
 
     def shell(self, *commands: str) -> str:
@@ -117,28 +137,6 @@ class SeaweedFS:
             "s3.bucket.list",
         )
         assert re.search(rf"^\s+{name}\s+size:", output, re.MULTILINE), output
-
-    def kill(self) -> None:
-        """End it at once, as a machine that burns."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def pause(self) -> None:
-        """Let it answer nothing until `resume`."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
-
-    def log(self) -> str:
-        """What it has logged."""
-        path = self.folder / "log"
-        return path.read_text(errors="replace") if path.exists() else ""
 
     def _ready(self) -> bool:
         assert self.process is not None

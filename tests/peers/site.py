@@ -11,7 +11,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mta.accounts.user import User
@@ -182,9 +182,12 @@ class Site(Tamis):
 
 
 @contextlib.contextmanager
-def site(directory: Path, **settings: str | int) -> Iterator[Site]:
+def site(
+    directory: Path, environment: Mapping[str, str] | None = None, /, **settings: str | int
+) -> Iterator[Site]:
     """A site that serves; `settings` are those of `Site.set_up`. Its log must be clean at the end."""
     server = Site(directory)
+    server.environment |= environment or {}
     try:
         server.set_up(**settings)  # type: ignore[arg-type]
         server.start()

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.dialog.backend import ScriptedStore
-from tests.peers.load import Load, copies, run, sink_backend, sinking
+from tests.peers.load import Load, copies, run, sinking
 from tests.peers.queuesite import (
     BUCKET,
+    CONNECTIONS,
     QUICK,
-    SHORT,
     balance,
     bucket,
     drained,
     flush,
     kill_all,
-    queue_site,
+    node,
     waiting,
 )
 from tests.peers.running import children_of, until
@@ -31,9 +31,6 @@ from tests.peers.seaweedfs import SeaweedFS, running_seaweedfs
 from tests.peers.site import Site
 
 pytestmark = pytest.mark.scenario
-
-CONNECTIONS = 10
-"""Of a node to the back end, at most."""
 
 
 @pytest.fixture(scope="module")
@@ -49,27 +46,6 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
         return f'[queue_stores.shared]\nurl = "file:{tmp_path}/shared"\n'
     return bucket(tmp_path, request.getfixturevalue("weed"), request.node.originalname)
-
-
-@contextlib.contextmanager
-def node(
-    folder: Path, name: str, shared: str, sink: ScriptedStore, queue: str = QUICK, disk: bool = False
-) -> Iterator[Site]:
-    """One of the nodes, with one worker to spare the machine; `disk`: and a folder of its own."""
-    (folder / name).mkdir()
-    stores = '"disk", "shared"' if disk else '"shared"'
-    words = f'{queue}{SHORT}node = "{name}"\nstores = [{stores}]\n'
-    if disk:
-        shared += f'[queue_stores.disk]\nurl = "file:{folder}/{name}/disk"\n'
-    with queue_site(
-        folder / name,
-        queue=words,
-        backend=f"{sink_backend(sink)}max_connections = {CONNECTIONS}\n",
-        recipients="all",
-        workers=1,
-        more=shared,
-    ) as server:
-        yield server
 
 
 def send_all(server: Site, number: signal.Signals) -> None:

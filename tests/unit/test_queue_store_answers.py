@@ -37,6 +37,13 @@ DNS = '"dns error", Custom { kind: Uncategorized, error: "failed to lookup addre
             "it answered 403 (InvalidAccessKeyId: The access key ID does not exist)",
         ),
         (answered("401 Unauthorized"), StoreRefused, "it answered 401 (Unauthorized)"),
+        (
+            answered(
+                "403 Forbidden", "AuthenticationFailed", "No.\nRequestId:1b23\nTime:2026-11-28T16:30:55Z"
+            ),
+            StoreRefused,
+            "it answered 403 (AuthenticationFailed: No)",
+        ),
         (answered("403 Forbidden", "SlowDown", "x"), StoreUnavailable, "403 (SlowDown"),
         (answered("400 Bad Request", "RequestTimeout", "x"), StoreUnavailable, "400 (RequestTimeout"),
         (
@@ -75,6 +82,10 @@ def test_what_is_missing() -> None:
     missing = FileNotFoundError(answered("404 Not Found", "NoSuchKey", "x"))
     assert type(translate("s", "reading a", missing, reading=True)) is MissingKey
     assert type(translate("s", "listing", missing, reading=False)) is StoreRefused
+    container = FileNotFoundError(answered("404 Not Found", "ContainerNotFound", "x"))
+    assert str(translate("az://c", "listing", container, reading=False)).endswith(
+        "there is no such container"
+    )
     bucket = FileNotFoundError(answered("404 Not Found", "NoSuchBucket", "x"))
     assert type(translate("s", "reading a", bucket, reading=True)) is StoreRefused
 

@@ -46,7 +46,9 @@ def understand(text: str) -> Answer:
     status = _STATUS.search(text)
     if status is not None:
         code = _first(_CODE, text)
-        message = _first(_MESSAGE, text).strip().rstrip(".")
+        message = (
+            _first(_MESSAGE, text).strip().partition("\n")[0].strip().rstrip(".")
+        )  # Azure has more lines
         detail = ": ".join(part for part in (code, message) if part) or status.group(2).strip()
         return Answer(int(status.group(1)), code, f"it answered {status.group(1)} ({detail})")
     kind = _first(_KIND, text)
@@ -79,7 +81,8 @@ def translate(store: str, what: str, error: Exception, *, reading: bool) -> Stor
     if isinstance(error, FileNotFoundError) or answer.status == 404:
         if reading and not is_missing_bucket(text):
             return MissingKey(store, f"{what}: there is none")
-        return StoreRefused(store, f"{what}: there is no such bucket")
+        place = "container" if store.startswith("az:") else "bucket"
+        return StoreRefused(store, f"{what}: there is no such {place}")
     return _kind(answer)(store, f"{what}: {answer.words}")
 
 

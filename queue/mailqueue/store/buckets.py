@@ -19,7 +19,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from mailqueue.store.answers import understand
-from mailqueue.store.objects import ObjectsStore
+from mailqueue.store.objects import DELETES_AT_ONCE, FEWER_DELETES, ObjectsStore
 from mailqueue.store.options import Limits, StoreOptions, StoreUrlError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def open_bucket(url: str, scheme: str, options: StoreOptions) -> ObjectsStore:
         if isinstance(error, StoreUrlError):
             raise
         raise StoreUrlError(f"{url!r}: {understand(str(error)).words}") from error
-    return ObjectsStore(name, stores, options.limits)
+    return ObjectsStore(name, stores, options.limits, DELETES_AT_ONCE if scheme == "s3" else FEWER_DELETES)
 
 
 def _s3(url: str, bucket: str, endpoint: str, options: StoreOptions, common: dict[str, Any]) -> ObjectStore:

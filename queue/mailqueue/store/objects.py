@@ -55,7 +55,11 @@ PART = 5 * 1024 * 1024
 SETTLE = 0.3
 """Seconds that a process waits at its end for obstore's threads."""
 LIST_PAGE = 1000
-"""Keys of one page of a listing; the protocols' most."""
+"""Keys of a listing that are looked at together; a page of S3's and Google's protocol at most."""
+DELETES_AT_ONCE = 1000
+"""Objects removed with one request of S3's protocol, at most."""
+FEWER_DELETES = 100
+"""The same where the server removes one after the other (Azure's), or each takes a request (Google's)."""
 LARGE_AT_ONCE = 2
 """Blobs uploaded at the same time: each holds up to `Limits.single_put` octets, or four parts, in memory."""
 if TYPE_CHECKING:
@@ -67,11 +71,18 @@ T = TypeVar("T")
 class ObjectsStore:
     """A prefix of a bucket."""
 
-    __slots__ = ("_current", "_endpoints", "_large", "_limits", "name", "requests")
+    __slots__ = ("_current", "_deletes", "_endpoints", "_large", "_limits", "name", "requests")
 
-    def __init__(self, name: str, endpoints: Sequence[ObjectStore], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        endpoints: Sequence[ObjectStore],
+        limits: Limits | None = None,
+        deletes: int = DELETES_AT_ONCE,
+    ) -> None:
         """`endpoints` are obstore's stores, all for the same bucket and prefix (mailqueue.store.urls makes
-        them). Nothing is sent yet."""
+        them); `deletes` is how many objects are removed within the time of one request. Nothing is sent
+        yet."""
         if not endpoints:
             raise ValueError("at least one endpoint")
         atexit.unregister(_settle)
@@ -81,13 +92,16 @@ class ObjectsStore:
         """Requests sent, by kind ("put", "get", "list", "delete"), repetitions by obstore not counted."""
         self._endpoints = tuple(endpoints)
         self._current = 0
+        self._deletes = deletes
         self._limits = limits or Limits()
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     @property
     def endpoints(self) -> list[ObjectsStore]:
         """A store for each endpoint alone, for the probe."""
-        return [ObjectsStore(self.name, (endpoint,), self._limits) for endpoint in self._endpoints]
+        return [
+            ObjectsStore(self.name, (endpoint,), self._limits, self._deletes) for endpoint in self._endpoints
+        ]
 
     async def put_new(self, key: str, data: bytes | Blob) -> bool:
         """Create an object. Raises also what `data.chunks` raises, and ValueError for a large Blob whose key
@@ -169,8 +183,8 @@ class ObjectsStore:
     async def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, up to 1,000 with one request where the protocol can."""
         some = [check_key(key) for key in keys]
-        for first in range(0, len(some), LIST_PAGE):
-            await self._remove(some[first : first + LIST_PAGE])
+        for first in range(0, len(some), self._deletes):
+            await self._remove(some[first : first + self._deletes])
 
     async def seal_new(self, key: str, seal: bytes) -> SealResult:
         """Try to end a log at this number."""

@@ -1,0 +1,71 @@
+"""Nodes whose queue is in a cloud, by Google's and Azure's protocols: what `tests.scenarios.test_queue_nodes`
+shows of S3's in full, the way of one message, and how the credentials get there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.load import Load, run, sinking
+from tests.peers.objectservers import CLOUDS, ObjectServer, running
+from tests.peers.queuesite import BUCKET, balance, bucket, drained, kill_all, node, waiting
+from tests.peers.running import until
+from tests.peers.site import Site
+
+pytestmark = pytest.mark.scenario
+
+
+@pytest.fixture(scope="module", params=CLOUDS)
+def cloud(request: pytest.FixtureRequest) -> Iterator[ObjectServer]:
+    with running(request.param) as server:
+        server.make_bucket(BUCKET)
+        yield server
+
+
+def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, cloud: ObjectServer) -> None:
+    """One has its credentials from the environment, the other from files."""
+
+    async def main() -> None:
+        from_environment = bucket(tmp_path, cloud, "nodes", credentials=False)
+        from_files = bucket(tmp_path, cloud, "nodes")
+        async with sinking() as sink:
+            port = sink.port
+            with (
+                node(tmp_path, "a", from_environment, sink, environment=cloud.environment()) as a,
+                node(tmp_path, "b", from_files, sink) as b,
+            ):
+                heard = await asyncio.to_thread(b.command, "queue", "probe")
+                assert f"{cloud.scheme}://{BUCKET}/nodes at {cloud.endpoint}: ok" in heard
+                await sink.stop()
+                load = Load(a.smtp, clients=6, messages_per_session=5)
+                async with load:
+                    await load.grow(60)
+                await asyncio.to_thread(kill_all, a)
+                accepted = len(load.books.accepted)
+                await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
+                await sink.start(port)
+                await drained(b, books=[load.books], sink=sink)
+                assert balance(load.books, sink) == 0
+                await asyncio.to_thread(b.stop)
+
+    run(main)
+
+
+def test_a_node_without_good_credentials_says_so(tmp_path: Path, cloud: ObjectServer) -> None:
+    """It takes no mail, and the log and `tamis queue probe` name the store and what it answered."""
+    word, wrong = next(iter(cloud.wrong_credentials().items()))
+    server = Site(tmp_path)
+    server.environment |= cloud.environment(wrong)
+    server.set_up(
+        queue='stores = ["shared"]\n', more=bucket(tmp_path, cloud, "wrong", credentials=False), workers=1
+    )
+    said = f"{cloud.scheme}://{BUCKET}/wrong at {cloud.endpoint}: "
+    try:
+        server.start(wait=False)
+        until(lambda: said in server.log() and word in server.log(), lambda: f"a reason; log: {server.log()}")
+        assert "Traceback" not in server.log()
+    finally:
+        server.end()
