@@ -39,11 +39,15 @@ async def resolver(site: Site, world: World) -> list[Result]:
 
 
 def judge_servers(servers: Sequence[DnsServer]) -> Result:
-    """Whether the resolvers can be believed: only what does not cross a network can."""
+    """Whether the resolvers can be believed: what does not cross a network can, or is known by its key."""
     asked = "[dns] resolvers"
     if not servers:
         return wrong("resolver", asked, "none is configured, so nothing can be asked of the DNS", LOCAL)
-    far = [str(server) for server in servers if server.host and not ip_address(server.host).is_loopback]
+    far = [
+        str(server)
+        for server in servers
+        if server.host and not server.tls and not ip_address(server.host).is_loopback
+    ]
     if far:
         return wrong(
             "resolver", asked, f"{', '.join(far)}: not on this machine, so its word on DNSSEC can be forged",

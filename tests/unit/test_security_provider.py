@@ -461,6 +461,27 @@ def test_sts_enforce() -> None:
     play(case)
 
 
+@pytest.mark.parametrize(
+    ("settings", "wishes"), [({"level": Level.ENCRYPT}, {}), ({}, {"minimum": Level.ENCRYPT})]
+)
+def test_sts_testing_is_tested_where_we_demand_encryption(
+    settings: dict[str, Any], wishes: dict[str, Any]
+) -> None:
+    async def case(world: World) -> None:
+        world.policy("plain.test", "mx.plain.test", mode="testing")
+        found = requirement(await world.host("mx.plain.test", Status.INSECURE, **PLAIN, **wishes))
+        assert (found.level, found.testing) == (Level.ENCRYPT, True)
+        assert found.policy.type is PolicyType.STS
+        tls = world.security.client_tls(found)
+        assert tls is not None
+        assert tls.verifies, "what is reported under the policy was looked at"
+        assert tls.insists, "and without TLS no mail flows"
+        assert tls.fallback is not None
+        assert (tls.fallback.required, tls.fallback.verifies) == (True, False)
+
+    play(case, **settings)
+
+
 def test_sts_testing() -> None:
     async def case(world: World) -> None:
         world.policy("plain.test", "mx.plain.test", mode="testing")

@@ -256,6 +256,17 @@ def test_resolver_must_be_ours(tmp_path: Path) -> None:
     assert result.found == "none is configured, so nothing can be asked of the DNS"
 
 
+def test_a_resolver_that_is_known_by_its_key_is_as_good_as_ours(tmp_path: Path) -> None:
+    from tests.unit.startup_kit import CONFIGURATION
+
+    key = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+    resolvers = f'["tls://192.0.2.53"]\ntls_keys = ["{key}"]'
+    far = site(tmp_path, text=CONFIGURATION.replace('["127.0.0.1"]', resolvers))
+    results = look("resolver", far, good_dns())
+    assert [result.outcome for result in results] == [Outcome.OK] * 3
+    assert results[0].found == "tls://192.0.2.53:853"
+
+
 def test_address_of_another_machine_is_not_taken_for_ours(tmp_path: Path) -> None:
     (result,) = look("forward", site(tmp_path), good_dns(), ours=lambda address: False)
     assert result.outcome is Outcome.UNKNOWN

@@ -212,7 +212,9 @@ class Host:
                 self._fail(FailureType.DANE_REQUIRED, f"{host} has no usable TLSA records")
             return wording.demanded(host, "DANE" if least is Level.DANE else "MTA-STS or DANE")
         reason = "REQUIRETLS" if wishes.require_tls and least is Level.VERIFY else "our policy"
-        return replace(found, level=least, testing=False, reason=reason)
+        # A policy that is only tested is reported truly or not at all: its certificate is looked at all the same.
+        testing = found.testing and not least.authenticates
+        return replace(found, level=least, testing=testing, reason=reason)
 
     # --- inside ------------------------------------------------------------------------------------
 
