@@ -212,7 +212,7 @@ class Host:
                 self._fail(FailureType.DANE_REQUIRED, f"{host} has no usable TLSA records")
             return wording.demanded(host, "DANE" if least is Level.DANE else "MTA-STS or DANE")
         reason = "REQUIRETLS" if wishes.require_tls and least is Level.VERIFY else "our policy"
-        # A policy that is only tested is reported truly or not at all: its certificate is looked at all the same.
+        # What is reported under a policy must have been looked at, also where it is only tested.
         testing = found.testing and not least.authenticates
         return replace(found, level=least, testing=testing, reason=reason)
 
