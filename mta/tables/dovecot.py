@@ -18,12 +18,13 @@ from __future__ import annotations
 import asyncio
 
 from mta.accounts.dovecotprotocol import escape, unescape
-from mta.tables.peer import Connect, Malformed, Peer, Streams, read_line
+from mta.tables.peer import Connect, ConnectionBroke, Malformed, Peer, Streams, read_line
 from mta.tables.table import VALUE_MOST, Found, TableUnavailable
 from mta.tables.template import Template
 
 USERDB_VERSION = (1, 1)
-DICT_VERSION = (3, 2)
+DICT_VERSIONS = ((3, 2), (4, 0))
+"""Major and minor version that Dovecot 2.3 and 2.4 speak."""
 LASTS = 60.0
 """Seconds that a connection is used: a process that Dovecot has replaced answers on while it is asked."""
 GREETING_MOST = 20
@@ -35,9 +36,13 @@ class UserdbTable:
 
     def __init__(self, connect: Connect, most: int, query: Template, field: str = "") -> None:
         """`query` makes the user of our key; the value is that `field`, "" without one."""
-        self._peer = Peer(
-            _with_first(connect, "VERSION\t{}\t{}\n".format(*USERDB_VERSION).encode()), most, LASTS
-        )
+
+        async def opened() -> Streams:
+            streams = await connect()
+            streams[1].write("VERSION\t{}\t{}\n".format(*USERDB_VERSION).encode())
+            return streams
+
+        self._peer = Peer(opened, most, LASTS)
         self._query = query
         self._field = field
 
@@ -61,8 +66,15 @@ class DictTable:
 
     def __init__(self, connect: Connect, most: int, query: Template, name: str) -> None:
         """`query` makes the path in the dictionary `name` of our key, such as "shared/boxes/{key}"."""
-        hello = "H{}\t{}\t0\t\t{}\n".format(*DICT_VERSION, escape(name))
-        self._peer = Peer(_with_first(connect, hello.encode()), most, LASTS)
+        self._hellos = ["H{}\t{}\t0\t\t{}\n".format(*each, escape(name)).encode() for each in DICT_VERSIONS]
+        self._version = 0
+
+        async def opened() -> Streams:
+            streams = await connect()
+            streams[1].write(self._hellos[self._version])
+            return streams
+
+        self._peer = Peer(opened, most, LASTS)
         self._query = query
 
     async def get(self, key: str) -> Found:
@@ -71,20 +83,21 @@ class DictTable:
         if path is None:
             return None
         # The key is the user whose entries below priv/ are meant.
-        return await self._peer.exchange(_octets(f"L{escape(path)}\t{escape(key)}\n"), _entry)
+        request = _octets(f"L{escape(path)}\t{escape(key)}\n")
+        spoken = self._version
+        try:
+            return await self._peer.exchange(request, _entry)
+        except ConnectionBroke:
+            self._version = 1 - spoken
+            try:
+                return await self._peer.exchange(request, _entry)
+            except TableUnavailable:
+                self._version = spoken
+                raise
 
     async def close(self) -> None:
         """Close the connections."""
         await self._peer.close()
-
-
-def _with_first(connect: Connect, first: bytes) -> Connect:
-    async def opened() -> Streams:
-        streams = await connect()
-        streams[1].write(first)
-        return streams
-
-    return opened
 
 
 def _octets(line: str) -> bytes:

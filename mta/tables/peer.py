@@ -31,6 +31,10 @@ class Malformed(Exception):
     """The server's answer is none; the text says why."""
 
 
+class ConnectionBroke(TableUnavailable):
+    """The server has closed a new connection instead of an answer."""
+
+
 class Peer:
     """Connections to one server."""
 
@@ -42,7 +46,8 @@ class Peer:
         self._idle: list[tuple[Streams, float]] = []
 
     async def exchange(self, request: bytes, read: Callable[[asyncio.StreamReader], Awaitable[T]]) -> T:
-        """Send `request` and return what `read` makes of the answer. Raises TableUnavailable."""
+        """Send `request` and return what `read` makes of the answer. Raises TableUnavailable, which is
+        ConnectionBroke where a new connection has ended."""
         clock = asyncio.get_running_loop().time
         async with self._free:
             while True:
@@ -61,7 +66,7 @@ class Peer:
                     return answer
                 except (OSError, EOFError) as error:
                     if not kept:
-                        raise TableUnavailable(f"the connection broke: {_why(error)}") from error
+                        raise ConnectionBroke(f"the connection broke: {_why(error)}") from error
                 except (Malformed, ValueError) as error:
                     raise TableUnavailable(f"the answer makes no sense: {error}") from error
                 finally:

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from tests.peers import dovecot_version as version
 from tests.peers.needs import needs, program
 from tests.peers.ports import free_port
 
@@ -33,28 +34,14 @@ info_log_path = {dir}/info.log
 protocols = imap lmtp
 listen = 127.0.0.1
 ssl = no
-disable_plaintext_auth = no
+{clear}
 auth_mechanisms = plain login scram-sha-1 scram-sha-256
-mail_location = maildir:~/Maildir
 mail_plugins = quota
 first_valid_uid = 1
 default_internal_user = dovecot
 recipient_delimiter = +
 lmtp_save_to_detail_mailbox = no
 lmtp_rcpt_check_quota = {check_quota}
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN username_format=%u {dir}/users
-}}
-userdb {{
-  driver = passwd-file
-  args = username_format=%u {dir}/users
-}}
-plugin {{
-  quota = maildir:User quota
-  quota_rule = *:storage=100M
-  quota_full_tempfail = no
-}}
 protocol lmtp {{
   mail_plugins = quota
   postmaster_address = postmaster@{domain}
@@ -65,7 +52,7 @@ service lmtp {{
     mode = 0666
   }}
   inet_listener lmtp {{
-    address = 127.0.0.1
+    {listen} = 127.0.0.1
     port = {lmtp}
   }}
 }}
@@ -81,8 +68,8 @@ service auth {{
   unix_listener {dir}/auth {{
     mode = 0666
   }}
-  inet_listener {{
-    address = 127.0.0.1
+  inet_listener auth {{
+    {listen} = 127.0.0.1
     port = {auth}
   }}
 }}
@@ -112,7 +99,7 @@ class Dovecot:
         shutil.chown(mail, owner.pw_uid, owner.pw_gid)
         line = "{name}@{domain}:{{PLAIN}}{password}:{uid}:{gid}::{home}::{extra}\n"
         homes = {name: (mail / name, "") for name in USERS}
-        homes["full"] = (mail / "full", "userdb_quota_rule=*:bytes=20000")
+        homes["full"] = (mail / "full", version.quota_field(20000))
         homes["tempfail"] = (Path("/proc/nonexistent/tempfail"), "")
         users = "".join(
             line.format(
@@ -127,15 +114,24 @@ class Dovecot:
             for name, (home, extra) in homes.items()
         )
         (self.folder / "users").write_text(users)
+        settings = _CONF.format(
+            dir=self.folder,
+            domain=DOMAIN,
+            lmtp=self.lmtp_port,
+            imap=self.imap_port,
+            auth=self.auth_port,
+            check_quota="yes" if self._check_quota else "no",
+            listen=version.listen(),
+            clear="auth_allow_cleartext = yes" if version.is_2_4() else "disable_plaintext_auth = no",
+        )
+        users_file = f"{self.folder}/users"
         self._conf.write_text(
-            _CONF.format(
-                dir=self.folder,
-                domain=DOMAIN,
-                lmtp=self.lmtp_port,
-                imap=self.imap_port,
-                auth=self.auth_port,
-                check_quota="yes" if self._check_quota else "no",
-            )
+            version.head()
+            + settings
+            + version.maildir()
+            + version.passdb_file(users_file)
+            + version.userdb_file(users_file)
+            + version.quota("100M")
         )
         self.start()
         return self

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.peers import dovecot_version as version
 from tests.peers.needs import needs, program
 from tests.peers.ports import free_port
 
@@ -37,31 +38,12 @@ ssl = no
 auth_mechanisms = plain login scram-sha-1 scram-sha-256 oauthbearer xoauth2 external
 auth_ssl_username_from_cert = yes
 auth_failure_delay = {failure_delay}
-passdb {{
-  driver = oauth2
-  mechanisms = oauthbearer xoauth2
-  args = {folder}/oauth2.conf.ext
-}}
-passdb {{
-  driver = passwd-file
-  mechanisms = plain login scram-sha-1 scram-sha-256
-  args = scheme=PLAIN username_format=%u {folder}/users
-}}
-passdb {{
-  driver = static
-  mechanisms = external
-  args = nopassword
-}}
-userdb {{
-  driver = static
-  args = uid=nobody gid=nogroup home=/nonexistent
-}}
 service auth {{
   unix_listener {folder}/auth {{
     mode = 0666
   }}
-  inet_listener {{
-    address = 127.0.0.1
+  inet_listener auth {{
+    {listen} = 127.0.0.1
     port = {port}
   }}
 }}
@@ -70,6 +52,29 @@ _OAUTH2 = """\
 introspection_mode = local
 local_validation_key_dict = fs:posix:prefix={folder}/keys/
 username_attribute = sub
+"""
+_USERDB = "userdb {\n driver = static\n args = uid=nobody gid=nogroup home=/nonexistent\n}\n"
+_OAUTH2_2_4 = """\
+oauth2 {{
+  introspection_mode = local
+  username_attribute = sub
+  oauth2_local_validation {{
+    dict fs {{
+      fs posix {{
+        prefix = {folder}/keys/
+      }}
+    }}
+  }}
+}}
+"""
+_USERDB_2_4 = """\
+userdb static {
+  fields {
+    uid = nobody
+    gid = nogroup
+    home = /nonexistent
+  }
+}
 """
 
 
@@ -124,6 +129,29 @@ def token(user: str, *, key: bytes = TOKEN_KEY, expires_in: int = 600) -> str:
     return f"{header}.{body}.{encode(hmac.digest(key, f'{header}.{body}'.encode(), hashlib.sha256))}"
 
 
+def _configuration(folder: Path, port: int, failure_delay: str) -> str:
+    passwords = "plain login scram-sha-1 scram-sha-256"
+    if version.is_2_4():
+        tokens, users = _OAUTH2_2_4.format(folder=folder), _USERDB_2_4
+    else:
+        tokens = (
+            "passdb {\n driver = oauth2\n mechanisms = oauthbearer xoauth2\n"
+            f" args = {folder}/oauth2.conf.ext\n}}\n"
+        )
+        users = _USERDB
+    settings = _CONFIGURATION.format(
+        folder=folder, port=port, failure_delay=failure_delay, listen=version.listen()
+    )
+    return (
+        version.head()
+        + settings
+        + tokens
+        + version.passdb_file(f"{folder}/users", passwords)
+        + version.passdb_static("external")
+        + users
+    )
+
+
 @contextlib.contextmanager
 def dovecot_auth(users: str, *, failure_delay: str = "0") -> Iterator[DovecotAuth]:
     """Run an auth service with these lines of a passwd-file, in a folder that Dovecot's user may enter."""
@@ -136,9 +164,7 @@ def dovecot_auth(users: str, *, failure_delay: str = "0") -> Iterator[DovecotAut
     (keys / "default").write_bytes(base64.b64encode(TOKEN_KEY))
     (folder / "users").write_text(users)
     (folder / "oauth2.conf.ext").write_text(_OAUTH2.format(folder=folder))
-    (folder / "dovecot.conf").write_text(
-        _CONFIGURATION.format(folder=folder, port=port, failure_delay=failure_delay)
-    )
+    (folder / "dovecot.conf").write_text(_configuration(folder, port, failure_delay))
     os.makedirs(folder / "run", exist_ok=True)
     service = DovecotAuth(folder, port)
     service.start()

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.peers import dovecot_version as version
 from tests.peers.needs import needs, program
 from tests.peers.running import until
 
@@ -21,17 +22,6 @@ state_dir = {folder}/state
 log_path = {folder}/log
 protocols =
 ssl = no
-passdb {{
-  driver = static
-  args = nopassword
-}}
-userdb {{
-  driver = passwd-file
-  args = username_format=%u {folder}/users
-}}
-dict {{
-  boxes = file:{folder}/entries
-}}
 service auth {{
   unix_listener {folder}/auth-userdb {{
     mode = 0666
@@ -40,6 +30,16 @@ service auth {{
 service dict {{
   unix_listener {folder}/dict {{
     mode = 0666
+  }}
+}}
+"""
+
+_DICT = "dict {{\n boxes = file:{folder}/entries\n}}\n"
+_DICT_2_4 = """\
+dict_server {{
+  dict boxes {{
+    driver = file
+    dict_file_path = {folder}/entries
   }}
 }}
 """
@@ -90,7 +90,13 @@ def running_dovecot_lookups(users: str, entries: str) -> Iterator[DovecotLookups
         (folder / "entries").write_text(entries)
         for name in ("users", "entries"):
             shutil.chown(folder / name, "dovecot", "dovecot")
-        (folder / "dovecot.conf").write_text(_CONFIGURATION.format(folder=folder))
+        (folder / "dovecot.conf").write_text(
+            version.head()
+            + _CONFIGURATION.format(folder=folder)
+            + version.passdb_static()
+            + version.userdb_file(f"{folder}/users")
+            + (_DICT_2_4 if version.is_2_4() else _DICT).format(folder=folder)
+        )
         dovecot = DovecotLookups(folder)
         dovecot.start()
         try:

@@ -25,6 +25,7 @@ from mta.reply import Reply
 from mta.session import Session, TlsInfo
 from mta.smtp.auth import Challenge, Credentials, Failure, Login, ServerExchange, Step
 from mta.smtp.authclient import client_mechanism
+from tests.peers import dovecot_version as version
 from tests.peers.dovecot_auth import DovecotAuth, dovecot_auth, token
 from tests.peers.needs import needs
 
@@ -152,15 +153,13 @@ def test_tokens(service: DovecotAuth, mechanism: str) -> None:
         step, challenges = await log_in(authenticator, good)
         assert step == Login(ALICE, mechanism)
         assert challenges == []
-        for bad in (
-            token(ALICE, expires_in=-60),
-            token(ALICE, key=b"another key"),
-            token("bob@example.test"),
-            "nonsense",
-        ):
+        another = token("bob@example.test")
+        expired, forged = token(ALICE, expires_in=-60), token(ALICE, key=b"another key")
+        for bad in (expired, forged, another, "nonsense"):
             step, challenges = await log_in(authenticator, replace(good, token=bad))
             assert code(step) == 535
-            assert "status" in json.loads(challenges[0])  # why, in the words of RFC 7628
+            if not (version.is_2_4() and bad is another):  # 2.4 does not say why when the user is another
+                assert "status" in json.loads(challenges[0])  # why, in the words of RFC 7628
 
     with_dovecot(service.socket, body)
 

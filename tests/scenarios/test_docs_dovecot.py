@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from mta.demo import self_signed
+from tests.peers import dovecot_version as version
 from tests.peers.needs import needs, program
 from tests.peers.ports import free_port
 
@@ -33,19 +34,8 @@ BASE = """\
 base_dir = {folder}/run
 state_dir = {folder}/state
 log_path = {folder}/log
-mail_location = maildir:~/Maildir
 first_valid_uid = 1
 ssl = yes
-ssl_cert = <{folder}/certificate.pem
-ssl_key = <{folder}/key.pem
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN {folder}/users
-}}
-userdb {{
-  driver = passwd-file
-  args = {folder}/users
-}}
 service imap-login {{
   inet_listener imap {{
     port = 0
@@ -57,9 +47,25 @@ service imap-login {{
 """
 
 
-def blocks() -> list[str]:
-    """The configuration of the page for Dovecot 2.3."""
-    return re.findall(r"^```dovecot\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+def base(folder: Path) -> str:
+    """What the page takes for granted."""
+    key = "ssl_server_{}_file = {}\n" if version.is_2_4() else "ssl_{} = <{}\n"
+    return (
+        BASE.format(folder=folder)
+        + key.format("cert", folder / "certificate.pem")
+        + key.format("key", folder / "key.pem")
+        + version.maildir()
+        + version.passdb_file(f"{folder}/users")
+        + version.userdb_file(f"{folder}/users")
+    )
+
+
+def page() -> str:
+    """The configuration of the page for the Dovecot that is installed."""
+    name = "dovecot24" if version.is_2_4() else "dovecot"
+    found = re.findall(rf"^```{name}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(found) >= 2
+    return "".join(found)
 
 
 def doveconf(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -71,19 +77,20 @@ def doveconf(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_doveconf_takes_the_page(tmp_path: Path) -> None:
     path = tmp_path / "dovecot.conf"
-    path.write_text("".join(blocks()))
+    path.write_text(version.head() + page())
     done = doveconf(path, "-n")
     assert done.returncode == 0, done.stderr
     shown = {line.strip() for line in done.stdout.splitlines()}
     # What the page sets is there, and doveconf did not drop or rename it.
-    for line in ("quota_rule = *:storage=1G", "lmtp_rcpt_check_quota = yes", "user = tamis", "ssl = yes"):
+    limit = "quota_storage_size = 1G" if version.is_2_4() else "quota_rule = *:storage=1G"
+    for line in (limit, "lmtp_rcpt_check_quota = yes", "user = tamis", "ssl = yes"):
         assert line in shown
     assert "lmtp_save_to_detail_mailbox = yes" in shown
 
 
 def test_doveconf_would_refuse_a_mistake(tmp_path: Path) -> None:
     path = tmp_path / "dovecot.conf"
-    path.write_text("".join(blocks()).replace("lmtp_rcpt_check_quota", "lmtp_rcpt_check_qota"))
+    path.write_text(version.head() + page().replace("lmtp_rcpt_check_quota", "lmtp_rcpt_check_qota"))
     done = doveconf(path, "-n")
     assert done.returncode != 0
     assert "lmtp_rcpt_check_qota" in done.stderr
@@ -122,16 +129,18 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
     (folder / "key.pem").write_bytes(key)
     (folder / "mail").mkdir()
     os.chown(folder / "mail", UID, UID)
+    # A tenth of the limit in 2.3, octets in 2.4.
+    grace = " userdb_quota_storage_grace=2000B" if version.is_2_4() else ""
     (folder / "users").write_text(
         f"alice@example.test:secret:{UID}:{UID}::{folder}/mail/alice::\n"
-        f"full@example.test:secret:{UID}:{UID}::{folder}/mail/full::userdb_quota_rule=*:bytes=20000\n"
+        f"full@example.test:secret:{UID}:{UID}::{folder}/mail/full::{version.quota_field(20_000)}{grace}\n"
     )
-    page = "".join(blocks()).replace("192.0.2.2", "127.0.0.1").replace("user = tamis", "user = root")
-    page = page.replace("port = 24\n", f"port = {ports[0]}\n").replace(
+    text = page().replace("192.0.2.2", "127.0.0.1").replace("user = tamis", "user = root")
+    text = text.replace("port = 24\n", f"port = {ports[0]}\n").replace(
         "port = 12345\n", f"port = {ports[1]}\n"
     )
     configuration = folder / "dovecot.conf"
-    configuration.write_text(BASE.format(folder=folder) + page)
+    configuration.write_text(version.head() + base(folder) + text)
     with subprocess.Popen([program("dovecot"), "-F", "-c", str(configuration)]) as process:
         try:
             deadline = time.monotonic() + START_TIMEOUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +73,8 @@ def send(server: Site, port: int, mechanism: str, secret: str, *options: str) ->
     )  # fmt: skip
     transcript = done.stdout + done.stderr
     if done.returncode == OK:
-        assert b" with ESMTPSA id " in server.message(BOB, mark), transcript
+        # With SMTPUTF8 (RFC 6531 section 4.3) it has another name; newer msmtp always asks for it.
+        assert re.search(rb" with (E|UTF8)SMTPSA id ", server.message(BOB, mark)), transcript
     else:
         assert server.messages(BOB, mark) == []
     return done.returncode, transcript

@@ -146,12 +146,16 @@ class Timeline:
                 for task in tasks:
                     # What cleans up with an await cannot: nothing ever happens again.
                     with suppress(RuntimeError):
-                        task.get_coro().close()
+                        _coroutine(task).close()
             process.loop.close()
 
 
+def _coroutine(task: asyncio.Task[Any]) -> CoroutineType[Any, Any, Any]:
+    return cast("CoroutineType[Any, Any, Any]", task.get_coro())
+
+
 def _is_open(task: asyncio.Task[Any]) -> bool:
-    return inspect.getcoroutinestate(cast("CoroutineType[Any, Any, Any]", task.get_coro())) != "CORO_CLOSED"
+    return inspect.getcoroutinestate(_coroutine(task)) != "CORO_CLOSED"
 
 
 T = TypeVar("T")

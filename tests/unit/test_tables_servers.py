@@ -332,3 +332,35 @@ def test_a_connection_is_used_for_so_long() -> None:
             await table.close()
 
     asyncio.run(main())
+
+
+def test_a_dictionary_in_whatever_version_dovecot_speaks() -> None:
+    """Dovecot hangs up on another major version than its own, and may be replaced by a newer one."""
+
+    async def main() -> None:
+        speaks, heard = "H3", list[str]()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                hello = (await reader.readuntil(b"\n")).decode()
+                heard.append(hello[:2])
+                assert hello in ("H3\t2\t0\t\tfiles\n", "H4\t0\t0\t\tfiles\n")
+                while hello[:2] == speaks and await reader.readline():
+                    writer.write(b"Ovalue\n")
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        table = made("dict", server.sockets[0].getsockname()[1], connections=1)
+        for speaks, expected in (("H3", ["H3"]), ("H4", ["H3", "H4"]), ("H4", ["H4"]), ("H5", ["H4", "H3"])):
+            heard.clear()
+            if speaks == "H5":
+                with pytest.raises(TableUnavailable):
+                    await ask(table, "a")
+            else:
+                assert [await ask(table, "a") for _ in range(2)] == ["value"] * 2
+            assert heard == expected
+            await table.close()
+        server.close()
+
+    asyncio.run(main())
