@@ -2,6 +2,9 @@
 
 An address outside of the domain's organization gets reports only if its own domain agrees (section 4):
 `example.org._report._dmarc.elsewhere.example` must exist and begin with `v=DMARC1`. Only `mailto:` is known.
+
+A report that can go to one of the addresses is done though the DNS does not say whether another may have it:
+whoever names an address whose DNS is dead takes the report from nobody else.
 """
 
 from __future__ import annotations
@@ -58,7 +61,16 @@ class DmarcReporter:
         if len(records) != 1:
             return "the domain has no record any more"
         wanted = targets(records[0].rua)
-        found = [to for to in wanted[:MAX_TARGETS] if await self._agrees(subject, to, deadline)]
+        found: list[Address] = []
+        doubts: list[str] = []
+        for to in wanted[:MAX_TARGETS]:
+            try:
+                if await self._agrees(subject, to, deadline):
+                    found.append(to)
+            except NotNow as error:
+                doubts.append(str(error))
+        if doubts and not found:
+            raise NotNow("; ".join(doubts))
         if not found:
             return "nobody asks for it" if not wanted else "nobody who asks for it may have it"
         packed = await asyncio.to_thread(
@@ -73,7 +85,7 @@ class DmarcReporter:
         if len(packed) > MAX_PACKED:
             return f"too large: {len(packed)} octets"
         name = await self._mail.submit(self._message(day, subject, tuple(found), packed))
-        return f"queued as {name}"
+        return ", ".join([f"queued as {name}", *(f"failed: {doubt}" for doubt in doubts)])
 
     async def _agrees(self, subject: str, to: Address, deadline: float) -> bool:
         """Whether an address may get reports about a domain. Raises NotNow when the DNS does not say."""
@@ -118,16 +130,16 @@ class DmarcReporter:
 
 
 def targets(uris: Sequence[str]) -> list[Address]:
-    """The addresses of `mailto:` URIs, each once."""
+    """The addresses of `mailto:` URIs, each once; in ASCII, for reports are sent without SMTPUTF8."""
     found: dict[str, Address] = {}
     for uri in uris:
         scheme, _, rest = uri.partition(":")
         if scheme.lower() != "mailto":
             continue
         try:
-            address = parse_address(unquote(rest.partition("?")[0]))
-        except AddressError:
+            address = parse_address(unquote(rest.partition("?")[0], errors="strict"))
+        except (AddressError, UnicodeDecodeError):
             continue
-        if address.domain and not address.domain.startswith("["):
+        if address.text.isascii() and address.domain and not address.domain.startswith("["):
             found.setdefault(address.key, address)
     return list(found.values())

@@ -51,6 +51,11 @@ CREATE TABLE IF NOT EXISTS sending (
 
 _WHERE = "WHERE kind = ? AND day = ? AND subject = ?"
 _MORE = f"UPDATE tally SET count = count + ? {_WHERE} AND row = ?"
+_CLAIMABLE = """\
+SELECT DISTINCT subject FROM tally WHERE kind = ? AND day = ? AND NOT EXISTS (
+    SELECT 1 FROM sending WHERE sending.kind = tally.kind AND sending.day = tally.day
+        AND sending.subject = tally.subject AND (done NOTNULL OR until > ? OR tries >= ?)
+)"""
 _ROWS = f"SELECT count(*) FROM tally {_WHERE}"
 
 
@@ -126,9 +131,9 @@ class ReportStore:
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
-    def subjects(self, kind: str, day: str) -> list[str]:
-        """The subjects of one day. Blocks; raises StoreError."""
-        found = self._ask("SELECT DISTINCT subject FROM tally WHERE kind = ? AND day = ?", kind, day)
+    def subjects(self, kind: str, day: str, *, now: float, most: int) -> list[str]:
+        """The subjects of one day that `claim` may give out now. Blocks; raises StoreError."""
+        found = self._ask(_CLAIMABLE, kind, day, int(now), most)
         return sorted(subject for (subject,) in found)
 
     def days(self, kind: str) -> list[str]:
@@ -142,8 +147,8 @@ class ReportStore:
         )
         return [(msgspec.json.decode(row), count) for row, count in found]
 
-    def claim(self, kind: str, day: str, subject: str, *, now: float, most: int) -> bool:
-        """Whether the caller is the one to send this report now. Blocks; raises StoreError.
+    def claim(self, kind: str, day: str, subject: str, *, now: float, most: int) -> int:
+        """Which try of this report is the caller's, from 1; 0: it is not his now. Blocks; raises StoreError.
 
         A report that is done, claimed by another worker within `CLAIM_TIME`, or tried `most` times is not
         given out again.
@@ -157,7 +162,9 @@ class ReportStore:
                     " AND done IS NULL AND until <= ? AND tries < ?",
                     (int(now) + CLAIM_TIME, *where, int(now), most),
                 )
-                return cursor.rowcount == 1
+                if not cursor.rowcount:
+                    return 0
+                return int(connection.execute(f"SELECT tries FROM sending {_WHERE}", where).fetchone()[0])
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
@@ -203,7 +210,7 @@ class ReportStore:
     def _broken(self, error: sqlite3.Error) -> StoreError:
         return StoreError(f"{self._path}: {error}")
 
-    def _ask(self, question: str, *values: str) -> list[Any]:
+    def _ask(self, question: str, *values: str | int) -> list[Any]:
         try:
             with self._lock:
                 return self._open().execute(question, values).fetchall()

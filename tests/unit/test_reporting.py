@@ -53,7 +53,7 @@ def test_counts_of_two_workers_meet(tmp_path: Path) -> None:
         store.add("tlsrpt", "b.test", {"mx": "n"}, now=NOON)
         write(store)
     assert one.rows("tlsrpt", DAY, "a.test") == [({"mx": "m", "type": None}, 6)]
-    assert two.subjects("tlsrpt", DAY) == ["a.test", "b.test"]
+    assert two.subjects("tlsrpt", DAY, now=NEXT, most=1) == ["a.test", "b.test"]
     assert one.days("tlsrpt") == [DAY]
     assert one.days("dmarc") == []
     assert (tmp_path / "r").stat().st_mode & 0o077 == 0
@@ -92,6 +92,23 @@ def test_a_claim_is_for_one(tmp_path: Path) -> None:
     two.done(*key, "sent")
     assert one.outcome(*key) == "sent"
     assert not one.claim(*key, now=NEXT + 9 * CLAIM_TIME, most=9)
+
+
+def test_only_what_can_be_claimed_is_looked_at(tmp_path: Path) -> None:
+    store = ReportStore(tmp_path / "r")
+    for name in ("done", "claimed", "postponed", "tried", "new"):
+        store.add("x", name, {"n": 1}, now=NOON)
+        store.add("x", name, {"n": 2}, now=NOON)
+    write(store)
+    for name in ("done", "claimed", "postponed", "tried"):
+        assert store.claim("x", DAY, name, now=NEXT, most=2) == 1
+    assert store.claim("x", DAY, "tried", now=NEXT + CLAIM_TIME, most=2) == 2
+    store.done("x", DAY, "done", "sent")
+    store.postpone("x", DAY, "postponed", NEXT + 60)
+    store.postpone("x", DAY, "tried", NEXT)
+    assert store.subjects("x", DAY, now=NEXT, most=2) == ["new"]
+    assert store.subjects("x", DAY, now=NEXT + 60, most=2) == ["new", "postponed"]
+    assert store.subjects("x", DAY, now=NEXT + CLAIM_TIME, most=2) == ["claimed", "new", "postponed"]
 
 
 def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
@@ -157,9 +174,9 @@ def test_daily(tmp_path: Path) -> None:
 def test_sending_is_given_up(tmp_path: Path) -> None:
     async def run() -> None:
         now = NOON
-        collector = Collector(*["no"] * 99)
+        log, collector = Log(), Collector(*["no"] * 99)
         store = ReportStore(tmp_path / "r")
-        daily = DailyReports(store, {"x": collector}, log=Log(), now=lambda: now, spread=0)
+        daily = DailyReports(store, {"x": collector}, log=log, now=lambda: now, spread=0)
         store.add("x", "a.test", {"n": 1}, now=NOON)
         await daily.write()
         now = NEXT
@@ -167,6 +184,8 @@ def test_sending_is_given_up(tmp_path: Path) -> None:
             await daily.send_due()
             now += RETRY
         assert len(collector.fails) == 99 - TRIES
+        events = [event for event, _ in log.lines]
+        assert events == ["report postponed"] * (TRIES - 1) + ["report given up"]
         store.close()
 
     asyncio.run(run())
@@ -215,13 +234,88 @@ def test_a_bug_keeps_back_no_other_report(tmp_path: Path, monkeypatch: pytest.Mo
     asyncio.run(main())
 
 
+def test_dropped_counts_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING", 2)
+
+    async def run() -> None:
+        log, store = Log(), ReportStore(tmp_path / "r")
+        daily = DailyReports(store, {}, log=log, now=lambda: NOON)
+        for n in range(5):
+            store.add("x", "a.test", {"n": n}, now=NOON)
+        await daily.write()
+        await daily.write()
+        assert log.lines == [("report counts dropped", {"rows": 3})]
+        store.close()
+
+    asyncio.run(run())
+
+
+class Slow(Collector):
+    async def report(self, day: str, subject: str, rows: Sequence[Row]) -> str:
+        if subject == "a.test":
+            await asyncio.Event().wait()
+        return await super().report(day, subject, rows)
+
+
+def test_a_slow_place_keeps_back_neither_reports_nor_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daily_module, "WRITE_INTERVAL", 0.001)
+    monkeypatch.setattr(daily_module, "SEND_INTERVAL", 0.001)
+
+    async def main() -> None:
+        store, collector = ReportStore(tmp_path / "r"), Slow()
+        for name in ("a.test", "b.test"):
+            store.add("x", name, {}, now=NOON)
+        daily = DailyReports(store, {"x": collector}, log=Log(), now=lambda: NEXT, spread=0)
+        task = asyncio.create_task(daily.run())
+        async with asyncio.timeout(30):
+            while not collector.sent:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            store.add("x", "c.test", {}, now=NEXT)
+            while store.pending:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [subject for _, subject, _ in collector.sent] == ["b.test"]
+        store.close()
+
+    asyncio.run(main())
+
+
+def test_the_end_of_the_day_is_waited_for(tmp_path: Path) -> None:
+    async def run() -> None:
+        midnight = (NOON // 86400 + 1) * 86400
+        now = midnight + 1
+        collector = Collector()
+        stores = [ReportStore(tmp_path / "r") for _ in range(2)]
+        one, two = (
+            DailyReports(store, {"x": collector}, log=Log(), now=lambda: now, spread=0) for store in stores
+        )
+        stores[0].add("x", "a.test", {}, now=NOON)
+        await one.write()
+        stores[1].add("x", "a.test", {}, now=midnight - 1)
+        await one.send_due()
+        assert not collector.sent
+        now += daily_module.WRITE_INTERVAL
+        await two.write()
+        now = midnight + daily_module.GRACE
+        await one.send_due()
+        assert collector.sent == [(DAY, "a.test", [({}, 2)])]
+        for store in stores:
+            store.close()
+
+    asyncio.run(run())
+
+
 def test_what_is_no_text_is_not_counted(tmp_path: Path) -> None:
     store = ReportStore(tmp_path / "r")
     store.add("x", "a\udcff.test", {}, now=NOON)
     store.add("x", "a.test", {"from": "\udcff"}, now=NOON)
     store.add("x", "b.test", {}, now=NOON)
     write(store)
-    assert store.subjects("x", DAY) == ["b.test"]
+    assert store.subjects("x", DAY, now=NEXT, most=1) == ["b.test"]
     assert store.dropped == 2
 
 

@@ -161,6 +161,22 @@ def test_a_dns_that_does_not_say_is_asked_again_later(broken: str) -> None:
         report(dns)
 
 
+def test_an_address_whose_dns_is_dead_takes_the_report_from_nobody_else() -> None:
+    dns = FakeResolver()
+    dns.text("_dmarc.a.test", "v=DMARC1; p=none; rua=mailto:d@b.test,mailto:d@a.test")
+    dns.fail("a.test._report._dmarc.b.test")
+    outcome, sent = report(dns)
+    assert sent == ["d@a.test"]
+    assert outcome.startswith("queued as Q1, failed: a.test._report._dmarc.b.test: ")
+
+
+@pytest.mark.parametrize(
+    "uri", ["mailto:p%C3%B6st@x.test", "mailto:x@b%C3%BCcher.test", "mailto:a%ff@x.test"]
+)
+def test_an_address_that_a_report_cannot_be_sent_to(uri: str) -> None:
+    assert targets([uri]) == []
+
+
 def test_targets() -> None:
     found = targets(
         ["mailto:a%2Bb@x.test?subject=1", "MAILTO:a+b@x.test", "mailto:", "https://x", "mailto:x@[1.2.3.4]"]

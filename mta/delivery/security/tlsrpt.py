@@ -104,8 +104,11 @@ class Submitter:
 
 
 def report_id(day: str, domain: str, submitter: Submitter) -> str:
-    """The same for each try of one report, so that it can be told as a repetition."""
-    return f"{day}_{domain}_{submitter.domain}"
+    """The same for each try of one report, so that it can be told as a repetition.
+
+    With an "@", as the Subject of a report wants it (section 5.3).
+    """
+    return f"{day}_{domain}@{submitter.domain}"
 
 
 def make_report(day: str, domain: str, rows: Sequence[Row], submitter: Submitter) -> bytes:
