@@ -37,6 +37,7 @@ class Azurite(ObjectServer):
 
     scheme = "az"
     missing = "there is no such container"
+    listing = "comp=list"
 
     @property
     def port(self) -> int:
@@ -97,10 +98,6 @@ class Azurite(ObjectServer):
             self.process.terminate()
             self.process.wait()
             self.process = None
-
-    def pages(self) -> int:
-        """Requests for a page of a listing that it has answered."""
-        return self.log().count("comp=list")
 
     def _ready(self) -> bool:
         assert self.process is not None

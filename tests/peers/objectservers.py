@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from mailqueue.store.options import Limits, StoreOptions
 
-CLOUDS = ("az",)
+CLOUDS = ("gs", "az")
 SCHEMES = ("s3", *CLOUDS)
 START_TIMEOUT = 60.0
 """Seconds for a start that takes four on an idle machine."""
@@ -31,6 +31,8 @@ class ObjectServer(abc.ABC):
     """Of the URLs of its stores."""
     missing: ClassVar[str]
     """What is said of a bucket that is not there."""
+    listing: ClassVar[str] = ""
+    """What its log has for each page of a listing that was asked for; empty: nothing."""
     folder: Path
     """For it alone."""
     ports: dict[str, int] = field(default_factory=dict)
@@ -104,6 +106,10 @@ class ObjectServer(abc.ABC):
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
+    def pages(self) -> int:
+        """Pages of listings that it was asked for."""
+        return self.log().count(self.listing)
+
     def log(self) -> str:
         """What it has logged."""
         path = self.folder / "log"
@@ -128,6 +134,10 @@ def running(scheme: str) -> AbstractContextManager[ObjectServer]:
             from tests.peers.azurite import running_azurite
 
             return running_azurite()
+        case "gs":
+            from tests.peers.google import running_google
+
+            return running_google()
         case _:
             raise ValueError(scheme)
 

