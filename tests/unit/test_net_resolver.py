@@ -443,6 +443,25 @@ def test_bogus_at_one_and_unreachable_at_the_other() -> None:
     assert asyncio.run(run()).status is Status.BOGUS
 
 
+@pytest.mark.parametrize("cd", [A, None])
+def test_who_cannot_vouch_does_not_overrule_who_can(cd: str | None) -> None:
+    async def act(stub: Stub, servers: list[Nameserver]) -> None:
+        stub._servers[1].trusted = False
+        answer = await ask(stub)
+        if cd is None:  # it only does not reach anybody: better the word of the other one than none
+            assert (answer.status, len(answer.records)) == (Status.INSECURE, 1)
+        else:
+            assert answer == Answer(Status.BOGUS, reason="SERVFAIL (signature expired: forged)")
+        assert [bool(query.flags & CD) for query in servers[0].asked] == [False, True]
+        assert len(servers[1].asked) == 1
+
+    with_servers(
+        lambda query: servfail(query, cd=cd, reason="forged"),
+        lambda query: records(query, A, flags=AD),
+        act=act,
+    )
+
+
 def test_dead_server_is_asked_last() -> None:
     async def run() -> None:
         async with Nameserver(

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import dns.flags
 import dns.message
+import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from mta.net.resolver import flight
 from mta.net.resolver.base import Answer, Status
 from mta.net.resolver.cache import CacheSettings
 from mta.net.resolver.server import Address
 from mta.net.resolver.stub import Stub, StubSettings
-from tests.peers.nameserver import records
+from tests.peers.nameserver import Nameserver, records
 
 NO_CACHE = StubSettings(CacheSettings(entries=0))
 
@@ -87,6 +89,29 @@ def test_another_key_is_not_asked() -> None:
     answers, _ = asking(frozenset({bytes(32)}), certificate)
     assert [answer.status for answer in answers] == [Status.FAIL] * 3
     assert "WrongKey" in answers[0].reason
+
+
+def test_who_keeps_silent_over_tls_is_asked_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flight, "RESEND", 0.02)
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def run() -> bool:
+        silent = await asyncio.start_server(keep_silent, "127.0.0.1", 0)
+        async with Nameserver(lambda query: records(query, "d.test. 60 IN A 192.0.2.1")) as good:
+            port = silent.sockets[0].getsockname()[1]
+            stub = Stub([Address("127.0.0.1", port, frozenset({bytes(32)})), good.address], NO_CACHE)
+            for _ in range(3):
+                assert (await stub.query("d.test", "A", asyncio.get_running_loop().time() + 5)).usable
+            rests = stub._servers[0].rests
+            stub.close()
+        silent.close()
+        await asyncio.sleep(0.05)
+        return rests
+
+    assert asyncio.run(run())
 
 
 def test_nobody_listens(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 A `Flight` is shared by all who ask the same question meanwhile. It lives in callbacks of the loop, without a
 task of its own: a datagram comes, a server refuses, the time for an answer is over. Each server is asked in
 turn until one answers; those asked before may still answer. A server that fails (SERVFAIL and other codes)
-makes us ask the next one; when all failed, the last one is asked again with checking disabled, and only if it
-knows the answer then is the name BOGUS and not just FAIL.
+makes us ask the next one; when all failed, one that said SERVFAIL is asked again with checking disabled, and
+only if it knows the answer then is the name BOGUS and not just FAIL.
+
+An answer of a server that cannot vouch does not overrule the SERVFAIL of one that can: it counts only if that
+one has no answer with checking disabled either. Else only that answer would have to be forged.
 """
 
 from __future__ import annotations
@@ -40,9 +43,11 @@ class Flight:
         "_next",
         "_order",
         "_reason",
+        "_spare",
         "_tasks",
         "_tickets",
         "_timer",
+        "_tried",
         "_verdicts",
         "asked",
         "counters",
@@ -72,11 +77,13 @@ class Flight:
         self._next = 0
         self._landed = landed
         self._tickets: list[tuple[Server, Ticket]] = []
+        self._tried: list[Server] = []  # in the order of asking, over whatever transport
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._verdicts: dict[Server, bool] = {}  # those that failed; True where it was SERVFAIL
         self._concluding = False
         self._reason = ""
+        self._spare: tuple[Answer, int] | None = None  # of a server that cannot vouch, after one that can
 
     def start(self) -> None:
         """Ask the first server."""
@@ -86,7 +93,7 @@ class Flight:
         """Nobody waits any more: forget the query. `late`: servers had their time, and lose by it."""
         if not self.done:
             if late:
-                for server, _ in self._tickets:
+                for server in self._tried:
                     server.failed()
             self._clean()
 
@@ -122,13 +129,14 @@ class Flight:
     def _late(self) -> None:
         self._timer = None
         self.counters["resent"] += 1
-        if self._tickets:
-            self._tickets[-1][0].failed()
+        if self._tried:
+            self._tried[-1].failed()
         if self._next < RESENDS * len(self._order) and not self._concluding:
             self._ask_next()
 
     def _send(self, server: Server, *, check_disabled: bool) -> bool:
         if server.pinned is not None:
+            self._tried.append(server)
             self.counters["sent"] += 1
             self._over_tcp(server, check_disabled)
             return True
@@ -140,6 +148,7 @@ class Flight:
             self._reason = self._reason or error.strerror or UNREACHABLE
             return False
         self.counters["sent"] += 1
+        self._tried.append(server)
         self._tickets.append((server, ticket))
         return True
 
@@ -150,19 +159,22 @@ class Flight:
         try:
             reply = wire.read_reply(message, self.asked)
         except wire.WireError:
-            self.failed(server, MALFORMED)
+            self.failed(server, MALFORMED, check_disabled)
             return
         server.answered()
         if reply.truncated:
             if over_tcp:
-                self.failed(server, MALFORMED)
+                self.failed(server, MALFORMED, check_disabled)
             else:
                 self._over_tcp(server, check_disabled)
             return
         answered = reply.rcode in (wire.NOERROR, wire.NXDOMAIN)
         if check_disabled:
             # That it answers now says that only the validation had failed before.
-            self._land(Answer(Status.BOGUS if answered else Status.FAIL, reason=self._reason), len(message))
+            if answered:
+                self._land(Answer(Status.BOGUS, reason=self._reason), len(message))
+            else:
+                self._give_up(self._reason, len(message))
         elif answered:
             secure = reply.authenticated and server.trusted
             answer = Answer(
@@ -173,17 +185,23 @@ class Flight:
                 reply.rcode != wire.NXDOMAIN,
                 reply.canonical,
             )
-            self._land(answer, len(message))
+            if server.trusted or not any(said and one.trusted for one, said in self._verdicts.items()):
+                self._land(answer, len(message))
+                return
+            self._spare = answer, len(message)
+            if not self._concluding:
+                self._conclude()
         else:
             text = reply.rcode_text + (f" ({reply.error})" if reply.error else "")
-            self.failed(server, text, servfail=reply.rcode == wire.SERVFAIL)
+            self.failed(server, text, check_disabled, servfail=reply.rcode == wire.SERVFAIL)
 
-    def failed(self, server: Server, reason: str, *, servfail: bool = False) -> None:
+    def failed(self, server: Server, reason: str, check_disabled: bool, *, servfail: bool = False) -> None:
         """`server` has no answer for us: the next one is asked, and in the end it is found out why."""
         if self.done:
             return
         if self._concluding:
-            self._land(Answer(Status.FAIL, reason=self._reason or reason), 0)
+            if check_disabled:  # else it was asked before, and only the conclusion is waited for
+                self._give_up(self._reason or reason)
             return
         if servfail or not self._reason:
             self._reason = reason
@@ -191,12 +209,16 @@ class Flight:
         self._ask_next()
 
     def _conclude(self) -> None:
-        """All servers failed. One that said SERVFAIL is asked whether it is the validation that fails."""
+        """Nobody else is asked. One that said SERVFAIL is asked whether it is the validation that fails."""
         self._concluding = True
         for server, servfail in self._verdicts.items():
             if servfail and self._send(server, check_disabled=True):
                 return
-        self._land(Answer(Status.FAIL, reason=self._reason), 0)
+        self._give_up(self._reason)
+
+    def _give_up(self, reason: str, size: int = 0) -> None:
+        """Nobody who can vouch has an answer: what else there is counts, or nothing."""
+        self._land(*(self._spare or (Answer(Status.FAIL, reason=reason), size)))
 
     def _over_tcp(self, server: Server, check_disabled: bool) -> None:
         task = self._loop.create_task(self._tcp(server, check_disabled))
@@ -211,13 +233,13 @@ class Flight:
             message = await server.ask_over_tcp(ident + tail)
         except (OSError, EOFError) as error:
             server.failed()
-            self.failed(server, f"over TCP: {type(error).__name__}")
+            self.failed(server, f"over TCP: {type(error).__name__}", check_disabled)
             return
         if message[:2] == ident and wire.is_reply(message, self.asked):
             # From the loop, so that landing does not cancel the task that it runs in.
             self._loop.call_soon(partial(self.receive, server, message, check_disabled, over_tcp=True))
         else:
-            self.failed(server, MALFORMED)
+            self.failed(server, MALFORMED, check_disabled)
 
 
 class _Asking:
@@ -239,4 +261,4 @@ class _Asking:
         return True
 
     def refused(self) -> None:
-        self._flight.failed(self._server, "connection refused")
+        self._flight.failed(self._server, "connection refused", self._check_disabled)
