@@ -10,6 +10,8 @@ from mta.config.references import check_reference
 from mta.config.schema import Config
 from mta.config.units import format_duration
 
+GOOGLE_TAKEOVER = 5.0
+"""Seconds of queue.takeover, at least, in which Google takes as many heartbeats as are sent."""
 LEAST_RETRY = 1.0
 """Seconds between two tries: less would be an attack on a next hop that is in trouble."""
 
@@ -43,8 +45,20 @@ def check_queue(config: Config, findings: Findings) -> None:
             ("queue", "delay_warning"), f'found "{format_duration(queue.delay_warning)}"',
             f"less than queue.expire ({format_duration(queue.expire)})",
         )  # fmt: skip
+    google = [name for name in queue.stores if _url(config, name).startswith("gs:")]
+    if google and queue.takeover < GOOGLE_TAKEOVER and findings.is_sound(("queue", "takeover")):
+        findings.add(
+            ("queue", "takeover"), f'found "{format_duration(queue.takeover)}"',
+            f"at least {format_duration(GOOGLE_TAKEOVER)}",
+            reason=f"five heartbeats fit into it, and in {google[0]} Google takes one a second",
+        )  # fmt: skip
     _places(config, findings)
     _stores(config, findings)
+
+
+def _url(config: Config, name: str) -> str:
+    store = config.queue_stores.get(name)
+    return store.url if store else ""
 
 
 def _places(config: Config, findings: Findings) -> None:

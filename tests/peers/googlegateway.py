@@ -8,6 +8,7 @@ gateway does what differs between the protocols, as Google documents it:
 * who asks is a service account, by a token (JWT) that it has signed itself (RFC 7515 RS256, Google AIP-4111):
   signature, key, issuer, scope and times are checked, and what the account may do;
 * `x-goog-if-generation-match: 0` instead of `If-None-Match: *`, and 412 where it did not hold;
+* an object that was written less than a second ago is not overwritten: 429;
 * every answer about an object has its generation (here made from the ETag);
 * to delete what is not there is a 404, and so is a bucket that is not there.
 
@@ -26,7 +27,7 @@ from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
@@ -40,6 +41,8 @@ SCOPES = {f"https://www.googleapis.com/auth/{name}" for name in ("cloud-platform
 LONGEST = 3600
 """Seconds that a token may live."""
 SKEW = 60
+PACE = 1.0
+"""Seconds between two writes of one object, at least."""
 PIECE = 65536
 _KNOWN = {
     "GET": {"list-type", "prefix", "start-after", "continuation-token", "max-keys", "delimiter"},
@@ -111,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = PIECE
     accounts: Accounts
     upstream: int
+    written: ClassVar[dict[str, float]] = {}
+    """When objects were written."""
     _behind: HTTPConnection | None = None
     _unread = 0
 
@@ -200,6 +205,10 @@ class Handler(BaseHTTPRequestHandler):
             fields["If-None-Match"] = "*"
         elif generation is not None:
             raise Refused(501, "NotImplemented", "The gateway knows no other generation.")
+        elif self.command == "PUT" and time.monotonic() < self.written.get(self.path, 0.0) + PACE:
+            raise Refused(
+                429, "SlowDown", "The object exceeded the rate limit for object mutation operations."
+            )
         answer = self._ask(self.command, self.path, fields)
         if answer.status in (403, 404, 412):
             said = answer.read()
@@ -211,6 +220,8 @@ class Handler(BaseHTTPRequestHandler):
             ):  # to us it forbids nothing but to make buckets
                 raise Refused(404, "NoSuchBucket", "The specified bucket does not exist.")
             raise Refused(404, "NoSuchKey", "The specified key does not exist.")
+        if self.command == "PUT" and answer.status == 200:
+            self.written[self.path] = time.monotonic()
         self._send_back(answer)
 
     def _send_back(self, answer: HTTPResponse) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mailqueue.store.base import MissingKey, StoreError, StoreFull, StoreRefused, StoreUnavailable
 from mailqueue.store.buckets import open_bucket
-from mailqueue.store.objects import ObjectsStore
+from mailqueue.store.objects import PAUSE, ObjectsStore
 from mailqueue.store.options import Limits, StoreOptions
 from tests.peers.fakes3 import FakeS3, fake_s3
 from tests.peers.storecontract import Pieces
@@ -83,6 +83,21 @@ def test_a_conflict_that_left_nothing_is_tried_again() -> None:
         fake.decide = nth({1: "412 Precondition Failed", 2: "412 Precondition Failed"})
         with pytest.raises(StoreUnavailable, match="it is there, but it cannot be read"):
             await opened(fake, limits=Limits(request=8, call=1)).put_new("log/s/2", b"mine")
+
+    with_fake(main)
+
+
+def test_who_is_told_to_slow_down_waits() -> None:
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake, limits=Limits(request=4, retries=0, call=30))
+        for verdict, least in (("429 Too Many Requests", PAUSE), ("409 Conflict", 0.0)):
+            fake.decide = nth({1: verdict})
+            begun = time.monotonic()
+            await store.put("hb/s", b"x")
+            assert time.monotonic() - begun >= least
+        fake.decide = lambda method, path: "429 Too Many Requests"
+        with pytest.raises(StoreUnavailable, match="it answered 429"):
+            await store.put("hb/s", b"x")
 
     with_fake(main)
 

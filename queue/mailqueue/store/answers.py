@@ -27,6 +27,7 @@ _TEMPORARY = (
     "ConditionalRequestConflict",
     "TooManyRequests",
 )
+_SLOWER = ("SlowDown", "ServerBusy")
 _CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)|InvalidMessage\(\s*(\w+)")
 
 
@@ -67,6 +68,12 @@ def understand(text: str) -> Answer:
 def is_past_the_end(text: str) -> bool:
     """True when a range was asked for that begins behind the last octet (RFC 9110 section 15.5.17)."""
     return understand(text).status == 416 or "Wanted range starting at" in text
+
+
+def is_told_to_wait(text: str) -> bool:
+    """True when the store wants fewer requests, as Google when an object is overwritten twice in a second."""
+    answer = understand(text)
+    return answer.status == 429 or answer.code in _SLOWER
 
 
 def is_missing_bucket(text: str) -> bool:

@@ -35,7 +35,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore
 
-from mailqueue.store.answers import is_past_the_end, translate
+from mailqueue.store.answers import is_past_the_end, is_told_to_wait, translate
 from mailqueue.store.base import (
     CHUNK,
     Blob,
@@ -54,6 +54,8 @@ PART = 5 * 1024 * 1024
 """Octets of one part of a large upload (S3: at least 5 MiB)."""
 SETTLE = 0.3
 """Seconds that a process waits at its end for obstore's threads."""
+PAUSE = 1.0
+"""Seconds to wait, beyond what obstore waits itself, when a store wants fewer requests."""
 LIST_PAGE = 1000
 """Keys of a listing that are looked at together; a page of S3's and Google's protocol at most."""
 DELETES_AT_ONCE = 1000
@@ -264,9 +266,11 @@ class ObjectsStore:
         end = loop.time() + limits.call + size / limits.slowest
         longest = limits.request + size / limits.slowest
         failure: StoreError = StoreUnavailable(self.name, what)
+        pause = 0.0
         for attempt in range(max(2, len(self._endpoints))):
-            if loop.time() + longest > end and attempt:
+            if loop.time() + pause + longest > end and attempt:
                 break
+            await asyncio.sleep(pause)
             current = (self._current + attempt) % len(self._endpoints)
             try:
                 async with asyncio.timeout(longest) as timeout:
@@ -279,6 +283,7 @@ class ObjectsStore:
                 failure = translate(self.name, what, error, reading=reading)
                 if not isinstance(failure, StoreUnavailable):
                     break
+                pause = PAUSE if is_told_to_wait(str(error)) else 0.0
             else:
                 self._current = current
                 return result
