@@ -294,6 +294,14 @@ def test_records_of_an_answer() -> None:
     assert read_tlsa(raw) == [Tlsa(3, 1, 1, b"\xab")]
 
 
+def test_issuer_that_cannot_be_read_is_no_match() -> None:
+    spoilt = GOOD.replace(b"Testing CA", b"\xff\xfesting CA")
+    assert spoilt != GOOD
+    bare = record(2, 1, 0, AUTHORITY)
+    assert verdict([GOOD], [bare], NAME) is None
+    assert verdict([spoilt], [bare], NAME) is FailureType.VALIDATION_FAILURE
+
+
 def test_validity_is_of_today(pki: Pki) -> None:
     chain = pki.chain(pki.leaf(NAME), pki.middle)
     records = [record(2, 1, 1, chain[1])]

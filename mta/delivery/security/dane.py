@@ -110,7 +110,7 @@ class _Anchored:
             key = serialization.load_der_public_key(key_info)
         except _FAILED:
             return []
-        issuers = {certificate.issuer for certificate in (self._leaf, *self._others)}
+        issuers = {name for one in (self._leaf, *self._others) if (name := _issuer(one)) is not None}
         made: list[x509.Certificate] = []
         for issuer in issuers:
             one = _anchor(issuer, key, self._now)  # type: ignore[arg-type]
@@ -158,6 +158,13 @@ class _Anchored:
 def _load(octets: bytes) -> x509.Certificate | None:
     try:
         return x509.load_der_x509_certificate(octets)
+    except _FAILED:
+        return None
+
+
+def _issuer(certificate: x509.Certificate) -> x509.Name | None:
+    try:
+        return certificate.issuer  # read only now: the rest may be sound
     except _FAILED:
         return None
 
