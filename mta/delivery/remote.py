@@ -25,7 +25,7 @@ from mta.delivery.hostline import HostLine
 from mta.delivery.job import Job
 from mta.delivery.lookup import Lookup
 from mta.delivery.outcome import NextHop, Outcome, Passage, Told, Transport, placed
-from mta.delivery.security.requirement import Security, Wishes
+from mta.delivery.security.requirement import Level, Security, Wishes
 from mta.delivery.security.tlsrequired import tls_optional
 from mta.delivery.sites import Hosts, Site, SiteFigures, SiteKey, SiteNames, Sites
 from mta.delivery.transact import transact
@@ -171,7 +171,7 @@ class RemoteTransport:
             self.names.learn(f"{hop.transport}/{hop.host}", found.site)
             outcomes = await self._serve(found, envelope, recipients, content, deadline, told)
         if way.fallback:
-            outcomes = await self._fall_back(way.fallback, outcomes, envelope, content, deadline, told)
+            outcomes = await self._fall_back(way, outcomes, envelope, content, deadline, told)
         return outcomes
 
     async def _serve(
@@ -201,7 +201,7 @@ class RemoteTransport:
 
     async def _fall_back(
         self,
-        name: str,
+        way: Way,
         outcomes: list[Outcome],
         envelope: Envelope,
         content: Content,
@@ -216,7 +216,10 @@ class RemoteTransport:
             told([(n, outcome) for n, outcome in enumerate(outcomes) if not _is_unreached(outcome)])
         recipients = [outcomes[index].recipient for index in left]
         told = placed(told, left)
+        name = way.fallback
         if name.startswith("smtp:"):
+            if LEVELS[way.tls] > Level.MAY:  # who keeps us from the host must not gain clear text by it
+                name += f";tls={way.tls}"
             again = await self._group((name, ""), envelope, recipients, content, deadline, told)
         else:
             other = self._others.get(name)

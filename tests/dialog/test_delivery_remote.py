@@ -380,6 +380,22 @@ def test_a_route_names_the_host_the_name_for_ehlo_and_a_fallback() -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("tls", "answer"), [("", "250 2.0.0"), ("may", "250 2.0.0"), ("encrypt", "451 4.7.4")]
+)
+def test_the_least_protection_of_a_route_is_that_of_its_fallback(tls: str, answer: str) -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.domain("dead.test", "10 gone.test")
+            w.dead("gone.test", "127.0.2.2")
+            await w.server("gw.test", "127.0.2.9")  # without STARTTLS
+            option = f";tls={tls}" if tls else ""
+            route = f"mx{option};fallback=smtp:[gw.test]:{w.port}"
+            assert short(await send(w.transport(), "a@dead.test", route=route)) == [answer]
+
+    run(main())
+
+
 def test_recipients_of_several_domains_of_a_site_use_one_connection() -> None:
     async def main() -> None:
         async with world() as w:
