@@ -1,9 +1,9 @@
 """A worker's mail server: everything concrete is put together here and nowhere else.
 
-`start` builds, from the innermost to the outermost: limits, transports, policy, transactions, login,
-certificates, listeners; only then clients are accepted. `drain` goes the other way. What is wrong with the
-set-up (a certificate, the users file, a table) comes out of `start` as ValueError or OSError with a text for
-the administrator.
+`prepare` builds, from the innermost to the outermost: limits, transports, policy, transactions, login,
+certificates, listeners; only after it `start` accepts clients. `drain` goes the other way. What is wrong
+with the set-up (a certificate, the users file, a table) comes out of `prepare` as ValueError or OSError with
+a text for the administrator.
 
 What only some configurations need (users file, Dovecot's auth) is imported where it is built: together it
 would be a tenth of the time that a worker takes to start.
@@ -118,9 +118,8 @@ class Daemon:
         self._parts.callback(self._programs.close)
         self._queue_journal = QueueJournal(log.get("queue"), self._stats)
 
-    async def start(self) -> None:
-        """Accept from here on. Raises ValueError and OSError for what the administrator must mend."""
-        settings = self._config
+    async def prepare(self) -> None:
+        """Build everything. Raises ValueError and OSError for what the administrator must mend."""
         quieten(asyncio.get_running_loop(), self._noise, log.get("mta").error)
         try:
             await self._build()
@@ -130,10 +129,13 @@ class Daemon:
             await self._queue.start()
         if self._directors is not None:
             self._spawn(await self._directors.begin(self._queue))
+
+    async def start(self) -> None:
+        """Accept from here on. Raises OSError."""
         for listener in self._listeners:
             await listener.start()
         self._spawn(self._sweep())
-        self._log.debug("accepting", listeners=[listener.name for listener in settings.listener])
+        self._log.debug("accepting", listeners=[listener.name for listener in self._config.listener])
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting; let sessions and late next hops end what they are at, then tell the rest 421."""

@@ -4,6 +4,7 @@ It says hello on the channel, gets configuration and sockets, runs the daemon on
 ready, and answers questions about its counters. It ends
 
 * when told to drain, or on SIGTERM: it stops accepting, lets sessions finish, sends its last counters;
+  while it does not accept yet it ends at once;
 * when the channel closes, which means that the supervisor is dead: the same, so that a new supervisor
   finds the ports free once the last session is done;
 * when the daemon cannot start: the reason goes to the supervisor, the status is 1.
@@ -62,8 +63,14 @@ class Daemon(Protocol):
     ) -> None:
         """Prepare; nothing is accepted yet."""
 
+    async def prepare(self) -> None:
+        """Build what takes time. The process may be ended in here as by a kill: nobody was answered yet.
+
+        Raises `OSError` or `ValueError` for what the administrator must mend.
+        """
+
     async def start(self) -> None:
-        """Accept from here on. Raises `OSError` or `ValueError` for what the administrator must mend."""
+        """Accept from here on. Raises as `prepare` does."""
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting before the first await; return when the sessions have ended, or after `seconds`."""
@@ -88,6 +95,8 @@ class Worker:
         self._link: Link | None = None
         self._daemon: Daemon | None = None
         self._patience = 0.0
+        self._may_drop = True
+        """Whether the process can end as it is: it has answered nobody and has nothing to say."""
         self._log = log.get("worker")
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -129,11 +138,14 @@ class Worker:
         sockets = {name: [_listening(fd) for fd in group] for name, group in start.sockets.items()}
         assert self._link is not None
         daemon = self._class(settings, sockets, self._link)
+        await daemon.prepare()
+        self._may_drop = False
         await daemon.start()
         self._daemon = daemon  # only now there are counters to ask it for
         self._link.settle()
 
     async def _fail(self, reason: str) -> int:
+        self._may_drop = False
         self._channel.send(Fault(reason))
         await self._hang_up()
         return 1
@@ -178,14 +190,17 @@ class Worker:
         self._channel.send(Finding(question.number, data, error))
 
     def _end(self, seconds: float | None) -> None:
-        if not self._start.done():
-            raise SystemExit(0)
+        if self._may_drop:
+            # Not by an exception: threads that build something may take long.
+            self._channel.close()
+            log.flush()
+            os._exit(0)
         if not self._leave.done():
             self._leave.set_result(self._patience if seconds is None else seconds)
 
     def _orphaned(self) -> None:
         self._closed.set()
-        if not self._leave.done():
+        if not self._may_drop and not self._leave.done():
             self._log.warning("supervisor is gone, draining", seconds=self._patience)
         self._end(None)
 

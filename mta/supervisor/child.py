@@ -4,8 +4,9 @@ A child is started with the listening sockets of its role and runs `mta.worker`.
 `Start`, and says `Ready` when it accepts connections. Its end is noticed by the kernel's pidfd, so no
 SIGCHLD handler competes with other users of child processes, and a process id is never guessed.
 
-States: starting -> ready -> draining -> gone; any state may go to "gone" directly. A child is its own
-process group: Ctrl-C in a terminal reaches the supervisor only, which drains the children.
+States: starting -> ready -> draining -> gone; any state may go to "gone" directly, and a child that is told
+to drain while it starts goes to "draining": it ends at once, unless it accepted clients in that very moment.
+A child is its own process group: Ctrl-C in a terminal reaches the supervisor only, which drains the children.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from mta.supervisor.messages import (
 )
 
 LEAVE_GRACE = 5.0
-"""Seconds between asking a process to leave with a signal and killing it: time to write a last log line."""
+"""Seconds between asking a process to leave with a signal, or during its start, and killing it: time to write
+a last log line."""
 
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "4194304"}
 """How glibc's allocator keeps memory in a worker (mallopt(3), in octets), unless the environment says
@@ -112,6 +114,7 @@ class Child:
             ToSupervisor, self._received, self._channel_closed, self._complained
         )
         self._timers: list[asyncio.TimerHandle] = []
+        self._patience = 0.0
 
     async def spawn(
         self,
@@ -168,13 +171,22 @@ class Child:
         return self._channel.send(message)
 
     def drain(self, seconds: float) -> None:
-        """Let the child finish within `seconds`, then kill it."""
-        if self.state is State.GONE:
+        """Let the child finish within `seconds`, then kill it; one that still starts is to end at once.
+
+        Nothing happens to a child that was told already.
+        """
+        if self.state in (State.DRAINING, State.GONE):
             return
+        was_starting = self.state is State.STARTING
         self.state = State.DRAINING
+        self._patience = seconds
         self._channel.send(Drain(seconds))
         self._cancel_timers()
-        self._later(seconds + LEAVE_GRACE, self.kill)
+        if was_starting:
+            self.signal(signal.SIGTERM)  # before it reads its channel this is what it hears
+            self._later(LEAVE_GRACE, self.kill)
+        else:
+            self._later(seconds + LEAVE_GRACE, self.kill)
 
     def abort(self) -> None:
         """End a child that hangs: SIGABRT, at which it writes where it hangs, then SIGKILL."""
@@ -203,6 +215,9 @@ class Child:
                 if self.state is State.STARTING:
                     self.state = State.READY
                     self._watcher.child_ready(self)
+                elif self.state is State.DRAINING:  # it accepted clients when it was told to end
+                    self._cancel_timers()
+                    self._later(self._patience + LEAVE_GRACE, self.kill)
             case Drained():
                 self.accepting = False
                 self._watcher.child_drained(self)

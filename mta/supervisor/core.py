@@ -10,7 +10,7 @@ processes that end or publish. It never reads a byte of mail.
   asked. Reloads are done one after the other; any number of requests that come while one is waiting its
   turn are one.
 * Stop (SIGTERM, SIGINT or the control socket): processes finish their sessions within the drain timeout,
-  then they are killed. A second signal kills at once.
+  then they are killed. Those that still start end at once. A second signal kills at once.
 * A process that ends is replaced (`mta.supervisor.generation`), one that hangs is ended first
   (`mta.supervisor.staff`).
 * The supervisor itself dying is noticed by each process at its channel: it drains and ends.
@@ -104,6 +104,8 @@ class Supervisor:
         self._setup = Setup(environment, log, self._write_postmaster)
         self._numbers = 0
         self._reload_lock = asyncio.Lock()
+        self._switch = asyncio.Lock()
+        """Held while sockets and generations change; never for long once the start is interrupted."""
         self._next_reload: asyncio.Task[Reloaded] | None = None
         self.reloading = False
         self.last_reload: Reloaded | None = None
@@ -158,10 +160,11 @@ class Supervisor:
         return await asyncio.shield(self._next_reload)
 
     def stop(self, now: bool = False) -> None:
-        """Begin to stop; a second call, or `now`, kills what still runs. So does a stop during the start."""
-        if self._stop.is_set() or now or self.current is None:
-            for generation in self.staff.generations:
+        """Begin to stop; a second call, or `now`, kills what still runs. A start under way is broken off."""
+        for generation in self.staff.generations:
+            if self._stop.is_set() or now:
                 generation.kill()
+            generation.interrupt()
         self._stop.set()
 
     def set_log_level(self, level: str) -> None:
@@ -187,9 +190,12 @@ class Supervisor:
         """Start the first generation, wait for the stop, and bring it about."""
         first = self._generation(plan, wanted)
         try:
+            if self.stopping:
+                raise StartFailed("stopped")
             await first.start()
         except StartFailed:
             if not self.stopping:
+                await self._end(plan)  # some may serve already
                 raise
         else:
             self.current = first
@@ -202,9 +208,18 @@ class Supervisor:
         self._notifier.stopping()
         seconds = self.current.plan.drain_timeout if self.current is not None else plan.drain_timeout
         self._log.info("stopping", processes=len(self.staff.children), drain=seconds)
+        async with self._switch:  # a reload that was about to change over is done with it, or has failed
+            await self._drain_all(plan, seconds)
+        if plan.state_directory:
+            try:
+                self.staff.memory.save(plan.state_directory)
+            except OSError as problem:
+                self._log.error("memory not saved", directory=plan.state_directory, reason=str(problem))
+        self._log.info("stopped", uptime=round(time.monotonic() - self.started_at, 3))
+
+    async def _drain_all(self, plan: Plan, seconds: float) -> None:
         for generation in self.staff.generations:
-            if not generation.draining:
-                generation.drain(seconds, WORKER)
+            generation.drain(seconds, WORKER)
         # Clients that come now are refused at once and go to another server, rather than wait in a queue
         # that nobody serves. The control socket answers until the end.
         for generation in self.staff.generations:
@@ -219,12 +234,6 @@ class Supervisor:
         self._keep_open(listen for listen in listens if listen.role == SUPERVISOR)
         for generation in list(self.staff.generations):
             await generation.wait_empty()
-        if plan.state_directory:
-            try:
-                self.staff.memory.save(plan.state_directory)
-            except OSError as problem:
-                self._log.error("memory not saved", directory=plan.state_directory, reason=str(problem))
-        self._log.info("stopped", uptime=round(time.monotonic() - self.started_at, 3))
 
     def _keep_open(self, listens: Iterable[Listen]) -> None:
         self._report_all("cannot close", self._sockets.commit(self._sockets.prepare(list(listens))))
@@ -275,6 +284,12 @@ class Supervisor:
         refusals = await self._setup.at_reload(plan)
         if refusals:
             return Reloaded(False, current.number, refusals, configuration_wrong=True)
+        async with self._switch:
+            if self._stop.is_set():
+                return Reloaded(False, current.number, ("the server is stopping",))
+            return await self._change_over(current, plan)
+
+    async def _change_over(self, current: Generation, plan: Plan) -> Reloaded:
         try:
             self._slots.require(plan.workers)
             wanted = self._sockets.prepare(plan.listens)
@@ -286,7 +301,9 @@ class Supervisor:
         try:
             await generation.start()
         except StartFailed as error:
-            self.staff.generations.remove(generation)
+            generation.drain(plan.drain_timeout)
+            self._tasks.create_task(self._forget_when_empty(generation))
+            await generation.wait_not_accepting(SWITCH_LIMIT)
             self._report_all("cannot close", self._sockets.rollback(wanted))
             return Reloaded(False, current.number, (str(error),))
         # From here on the new generation serves; nothing below can fail back.

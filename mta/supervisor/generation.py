@@ -1,13 +1,14 @@
 """The processes that were started with one configuration, and how each of their seats stays taken.
 
 A generation has a seat for each process of its plan. `start` fills all seats and returns when every
-process accepts connections; if one cannot, all are ended and `StartFailed` says why, so that a reload
-goes on with the generation before. The first process of each kind starts alone: mail is taken as soon
-as it is ready, and on a busy machine that is much earlier when its fellows do not compete with it.
+process accepts connections; if one cannot, `StartFailed` says why, so that a reload goes on with the
+generation before: who is not ready ends then at once, who is has clients and is to be drained. The first
+process of each kind starts alone: mail is taken as soon as it is ready, and on a busy machine that is much
+earlier when its fellows do not compete with it.
 
 From then on a process that ends is replaced, at once the first time and with growing pauses when it
 keeps ending (`mta.supervisor.backoff`). `drain` gives the seats up: processes end their sessions and are
-not replaced.
+not replaced. `interrupt` does so to a start that somebody stops.
 
 A process that does not get ready in `READY_TIMEOUT` is killed; its seat counts it as a crash.
 """
@@ -103,7 +104,10 @@ class Generation:
         return self._living
 
     async def start(self) -> None:
-        """Fill all seats and wait until everybody is ready. Raises `StartFailed`; then nobody is left."""
+        """Fill all seats and wait until everybody is ready.
+
+        Raises `StartFailed`; then no seat is filled again, and who is left is to be drained.
+        """
         loop = asyncio.get_running_loop()
         latest = loop.time() + READY_TIMEOUT
         try:
@@ -113,24 +117,37 @@ class Generation:
                 await asyncio.gather(*(self._fill(seat) for seat in wave))
                 async with asyncio.timeout_at(latest):
                     await self._start
+                if self.draining:
+                    raise StartFailed("stopped")
         except TimeoutError:
             late = ", ".join(seat.name for seat in self._awaited if not _is_ready(seat))
-            await self._give_up()
+            self._give_up()
             raise StartFailed(f"{late}: not ready within {READY_TIMEOUT:g} s") from None
         except OSError as problem:
-            await self._give_up()
+            self._give_up()
             raise StartFailed(f"cannot start a process: {not_run(problem)}") from problem
         except StartFailed:
-            await self._give_up()
+            self._give_up()
             raise
         finally:
             self._start = None
 
     def drain(self, seconds: float, role: str = "") -> None:
-        """Give the seats up; sessions may go on for `seconds`. With `role` only its processes are told."""
+        """Give the seats up; sessions may go on for `seconds`. With `role` only its processes are told.
+
+        Who is told already keeps its time.
+        """
         self._close_seats()
         for child in self._of(role):
             child.drain(seconds)
+
+    def interrupt(self) -> None:
+        """Let `start` fail, if it is under way; otherwise nothing happens."""
+        if self._start is None:
+            return
+        self._close_seats()
+        if not self._start.done():
+            self._start.set_exception(StartFailed("stopped"))
 
     def kill(self) -> None:
         """End all processes at once."""
@@ -228,8 +245,8 @@ class Generation:
         seat.child = await self._office.launch(self, seat)
         self._living.add(seat.child)
         self._empty.clear()
-        if self.draining:
-            seat.child.kill()
+        if self.draining:  # given up while the process was made; nobody else knows of it
+            seat.child.drain(self.plan.drain_timeout)
 
     def _replace(self, seat: Seat, lived: float, **facts: object) -> None:
         seat.child = None
@@ -268,9 +285,12 @@ class Generation:
                 seat.timer.cancel()
                 seat.timer = None
 
-    async def _give_up(self) -> None:
-        self.kill()
-        await self._empty.wait()
+    def _give_up(self) -> None:
+        """Close the seats and let those go that have no clients."""
+        self._close_seats()
+        for child in self._living:
+            if child.state is State.STARTING:
+                child.drain(self.plan.drain_timeout)
 
 
 def _is_ready(seat: Seat) -> bool:

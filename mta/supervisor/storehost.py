@@ -39,6 +39,9 @@ class StoreHost:
             spill_directory=configuration.process.spill_directory or None,
         )
 
+    async def prepare(self) -> None:
+        """Nothing takes time (`mta.worker.Daemon`)."""
+
     async def start(self) -> None:
         """Accept from here on. Raises `OSError` when the folder of the mailboxes cannot be made."""
         await self._server.start()

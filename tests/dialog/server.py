@@ -214,6 +214,7 @@ async def _daemon(
     link = Link()
     daemon = Daemon(settings, sockets, link)
     try:
+        await daemon.prepare()
         await daemon.start()
     except ValueError:
         for sock in (sock for some in sockets.values() for sock in some):

@@ -300,6 +300,69 @@ def test_second_signal_ends_at_once(server: Tamis) -> None:
     assert server.wait() == 0
 
 
+def half_started(server: Tamis) -> None:
+    """Start a server whose first worker serves, and whose second one is on its way."""
+    server.start(wait=False)
+    until(lambda: "the toy is at it" in server.log(), "the first worker is ready, the second is not")
+
+
+@pytest.mark.parametrize("banner", ["lonely", "stuck"])
+def test_stop_during_the_start_drains_who_has_clients(server: Tamis, banner: str) -> None:
+    """The first worker serves while the second one starts; "stuck" hears nothing and is killed in the end."""
+    server.configure(banner=banner, drain="60s")
+    half_started(server)
+    with server.client() as client:
+        server.signal(signal.SIGTERM)
+        until(lambda: not server.workers("starting"), "the second worker is told")
+        until(lambda: len(children_of(server.process.pid)) == 1, "it ends")  # type: ignore[union-attr]
+        until(lambda: _refused(server.port), "the port is closed")
+        assert client.ask("echo mine") == f"mine {client.pid}"
+        assert server.workers("draining") == {"worker-1.1": client.pid}
+    assert server.wait() == 0
+    log = server.log()
+    assert "stopped" in log
+    assert ("killed by SIGKILL" in log) == (banner == "stuck")
+    assert not any(word in log for word in ("error", "restarts", "Traceback", "never retrieved"))
+
+
+def test_stop_during_the_start_ends_clients_at_the_drain_limit(server: Tamis) -> None:
+    server.configure(banner="lonely", drain="300ms")
+    half_started(server)
+    with server.client() as client:
+        assert server.run("stop").returncode == 0
+        assert client.line() == "421 time is up"
+    assert server.wait() == 0
+
+
+def test_stop_ends_a_reload_that_is_starting_workers(server: Tamis) -> None:
+    server.start()
+    server.configure(banner="late")
+    server.signal(signal.SIGHUP)
+    until(lambda: server.workers("starting"), "the reload begins")
+    with server.client() as client:
+        server.signal(signal.SIGTERM)
+        until(lambda: _refused(server.port), "the port is closed")
+        assert client.ask("echo mine") == f"mine {client.pid}"
+    assert server.wait() == 0
+    assert "Traceback" not in server.log()
+
+
+def test_reload_that_fails_half_way_lets_clients_end(server: Tamis) -> None:
+    """The first new worker serves already when the second one cannot start."""
+    server.configure(workers=1)
+    server.start()
+    old = server.workers()["worker-1.1"]
+    server.configure(workers=2, banner="divided")
+    server.signal(signal.SIGHUP)
+    new = until(lambda: server.workers().get("worker-2.1"), "the first new worker serves")
+    with client_of(server, new) as client:
+        until(lambda: server.status()["last_reload"], "the reload ends")
+        assert server.status()["last_reload"]["ok"] is False
+        assert client.ask("echo mine") == f"mine {new}"
+    until(lambda: not alive(new), "it ends with its last session")
+    assert server.workers() == {"worker-1.1": old}
+
+
 def test_stop_now_does_not_wait(server: Tamis) -> None:
     server.configure(drain="60s")
     server.start()

@@ -3,8 +3,9 @@
 Given to `tamis serve --daemon tests.peers.toy_daemon:ToyDaemon`. A connection is greeted with
 "hello PID SLOT BANNER"; then each line is a command: `echo WORD`, `count`, `crash`, `hang`, `publish WORD`,
 `heard`, `uid`, `sockets`. The banner of the first listener is its character: "bad" cannot start, "buggy"
-has an error at the start, "mortal" dies soon after it got ready, "late" never gets ready, "slow" takes half a
-second. Like the real one it has no counters before it has started.
+has an error at the start, "mortal" dies soon after it got ready, "late" never gets ready, "lonely" neither
+where there is another already, "stuck" cannot even be told to end then, "divided" cannot start where there
+are two others, "slow" takes half a second. Like the real one it has no counters before it has started.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -35,19 +37,30 @@ class ToyDaemon:
         self.none_open = asyncio.Event()
         link.subscribe("unacknowledged", lambda data: self.heard.append(data["key"]))
 
-    async def start(self) -> None:
+    async def prepare(self) -> None:
         match self.character:
             case "bad":
                 raise ValueError("the toy is bad today")
             case "buggy":
                 raise KeyError("toy")
+            case "stuck" if self.link.slot:
+                print("the toy is at it", file=sys.stderr, flush=True)
+                time.sleep(1000)  # noqa: ASYNC251 - that its loop stands still is the point
             case "late":
                 await asyncio.sleep(1000)
+            case "divided" if self.link.slot > 1:
+                await asyncio.sleep(1.5)
+                raise ValueError("the toy is bad today")
             case "slow":
                 await asyncio.sleep(0.5)
+            case "lonely" if self.link.slot:
+                print("the toy is at it", file=sys.stderr, flush=True)
+                await asyncio.sleep(1000)
             case "mortal":
                 asyncio.get_running_loop().call_later(0.05, os._exit, 3)
         self.stats = metrics.Stats()
+
+    async def start(self) -> None:
         loop = asyncio.get_running_loop()
         for group in self.sockets.values():
             for sock in group:
