@@ -147,7 +147,8 @@ class HostLine:
             except ConnectFailure as error:
                 if failure is None or _says_more(error, failure):
                     failure = error
-                self._host_failed(host, health, error.reply)
+                if error.tls_failure is None:  # else this domain demands more than it has: others may not
+                    self._host_failed(host, health, error.reply)
             finally:
                 health.probing = False
             if now() >= deadline:

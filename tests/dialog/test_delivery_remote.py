@@ -380,6 +380,22 @@ def test_a_route_names_the_host_the_name_for_ehlo_and_a_fallback() -> None:
     run(main())
 
 
+def test_a_host_that_is_not_secure_enough_for_one_domain_serves_the_others() -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.domain("strict.test", "10 mx1.test")
+            w.domain("d.test", "10 mx1.test", "20 mx2.test")
+            first = await w.server("mx1.test", "127.0.2.1")  # without STARTTLS
+            second = await w.server("mx2.test", "127.0.2.2")
+            to = w.transport()
+            for _ in range(3):
+                assert short(await send(to, "a@strict.test", route="mx;tls=encrypt")) == ["451 4.7.4"]
+            assert short(await send(to, "a@d.test")) == ["250 2.0.0"]
+            assert (len(first.messages), len(second.messages)) == (1, 0)
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("tls", "answer"), [("", "250 2.0.0"), ("may", "250 2.0.0"), ("encrypt", "451 4.7.4")]
 )
