@@ -216,14 +216,13 @@ class DovecotClient:
         self._state: tuple[bool, str] | None = None
         self._open: set[_Connection] = set()
         self._up = asyncio.Event()
+        self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to connect; returns when the service is there, or after the connect timeout without it."""
+        """Begin to connect; returns when the service is there, or the first try has failed; tries go on."""
         self._task = asyncio.create_task(self._keep_connected(), name="dovecot-auth")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._connect_timeout):
-                await self._up.wait()
+        await self._tried.wait()
 
     async def close(self) -> None:
         """End the connection; requests under way fail."""
@@ -263,6 +262,7 @@ class DovecotClient:
                 if self.connection is None:
                     reason = error.strerror if isinstance(error, OSError) else ""
                     self._tell(False, reason or str(error) or "timeout of connect and handshake")
+                self._tried.set()
             else:
                 backoff = FIRST_BACKOFF
                 self._adopt(connection)
@@ -297,6 +297,7 @@ class DovecotClient:
         old, self.connection = self.connection, connection
         self.mechanisms = connection.reader.handshake.mechanisms
         self._up.set()
+        self._tried.set()
         if old is not None:
             old.retire()
             asyncio.get_running_loop().call_later(MAX_RETIREMENT, old.abort)

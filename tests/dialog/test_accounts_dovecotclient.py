@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -337,6 +338,35 @@ def test_nobody_there(tmp_path: Path) -> None:
     uvloop.run(main())
     assert len(changes) == 1
     assert "No such file" in changes[0][1]
+
+
+def test_a_closed_socket_is_known_at_once_and_asked_again(tmp_path: Path) -> None:
+    """A worker is not kept from its start; what Dovecot offers is learnt when it comes."""
+    path, changes = tmp_path / "auth", []
+    dovecot = with_answer(None)
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as gone:  # its file stays: connections are refused
+            gone.bind(str(path))
+        client = DovecotClient(
+            str(path), on_change=lambda up, _: changes.append(up), connect_timeout=600.0, jitter=lambda: 0.0
+        )
+        backend = DovecotBackend(client)
+        async with asyncio.timeout(60):  # a tenth of what it would wait for a silent one
+            await client.start()
+        assert changes == [False]
+        assert backend.mechanisms() == ("PLAIN", "LOGIN")
+        path.unlink()
+        server = await asyncio.start_unix_server(dovecot.serve, path)
+        await until(lambda: client.connection is not None)
+        assert "XOAUTH2" in backend.mechanisms()
+        assert changes == [False, True]
+        await backend.close()
+        server.close()
+        dovecot.drop()
+        await server.wait_closed()
+
+    uvloop.run(main())
 
 
 def test_what_is_offered(tmp_path: Path) -> None:
