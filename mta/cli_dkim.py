@@ -3,6 +3,7 @@
     tamis dkim new example.org       makes keys and prints the records to publish
     tamis dkim rotate example.org    goes as far as the DNS allows; to be run again until all is done
     tamis dkim rotate example.org --begin    makes new keys to replace those that sign
+    tamis dkim delete example.org NAME    deletes a key that was made by mistake
     tamis dkim test                  compares all keys with the DNS; exit status 1 when one is wrong
 
 Exit codes: 0, 1 when something is wrong or the DNS does not answer, 2 for wrong usage, 78 when the files of
@@ -181,6 +182,26 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
             raise typer.Exit(EXIT_REFUSED)
 
     @app.command()
+    def delete(
+        domain: DomainArgument,
+        selector: Annotated[str, typer.Argument(metavar="SELECTOR", help="The name of the key.")],
+        keys: FolderOption = None,
+        resolver: ResolverOption = "",
+        force: Annotated[bool, typer.Option("--force", help="Also a key in use.")] = False,
+    ) -> None:
+        """Delete a key that was made by mistake: one that does not sign and has no record."""
+        folder, name, label = locate(keys), _domain(domain), _selector(selector)
+        with _Files(), folder.locked(name):
+            entries = folder.entries(name)
+            doomed = [entry for entry in entries if entry.selector == label]
+            if not doomed:
+                _refuse(f"{name} has no key {label}")
+            if not force:
+                _refuse_in_use(folder, name, doomed[0], resolver)
+            folder.write(name, [entry for entry in entries if entry not in doomed], doomed)
+        typer.echo(f"{label} is deleted")
+
+    @app.command()
     def test(
         domains: Annotated[
             list[str] | None, typer.Argument(metavar="DOMAIN", help="Default: all domains.")
@@ -205,6 +226,16 @@ def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
             raise typer.Exit(EXIT_REFUSED)
 
     return app
+
+
+def _refuse_in_use(folder: KeyFolder, domain: str, entry: KeyEntry, resolver: str) -> None:
+    """Refuse to delete a key that signs, or that the DNS has or may have."""
+    if entry.state is KeyState.ACTIVE:
+        _refuse(f"{entry.selector} signs; to replace it: tamis dkim rotate {domain} --begin, or add --force")
+    seen = _asked(resolver, [folder.key(domain, entry)])[entry.selector]
+    if seen.state not in (Published.ABSENT, Published.REVOKED):
+        found = seen.reason or "it is published"
+        _refuse(f"{record_name(domain, entry.selector)}: {found}; remove the record first, or add --force")
 
 
 def _asked(resolver: str, keys: Sequence[SigningKey]) -> dict[str, Comparison]:

@@ -100,6 +100,39 @@ def test_more_keys_beside_those_there_are(terminal: Terminal) -> None:
     assert "note:" not in terminal.run("new", DOMAIN, "--type", "rsa", "--selector", "three").stderr
 
 
+def test_a_key_made_by_mistake_is_deleted_unless_it_is_in_use(terminal: Terminal, zone: Zone) -> None:
+    def delete(name: str, *words: str) -> tuple[int, str, str]:
+        done = terminal.run("delete", DOMAIN, name, "--resolver", zone.address, *words)
+        return done.exit_code, done.stdout, done.stderr
+
+    assert delete("one") == (EXIT_CONFIG, "", f"error: {DOMAIN} has no keys in {terminal.folder._path}\n")
+    for name in ("one", "two", "three", "four"):
+        made = terminal.run("new", DOMAIN, "--type", "ed25519", "--selector", name)
+        if name in ("one", "two"):
+            zone.publish(made.stdout)
+        if name == "one":
+            terminal.run("rotate", DOMAIN, "--resolver", zone.address)
+    assert terminal.states["one"] == "active"
+
+    status, output, error = delete("one")
+    assert (status, output) == (1, "")
+    assert error.startswith("error: one signs; to replace it: tamis dkim rotate example.org --begin")
+    assert delete("two")[0] == 1
+    assert delete("three", "--keys", str(terminal.folder._path)) == (0, "three is deleted\n", "")
+    zone.broken = True
+    assert "four._domainkey.example.org: " in delete("four")[2]
+    assert set(terminal.states) == {"one", "two", "four"}
+    for name in ("one", "four"):
+        assert delete(name.upper(), "--force") == (0, f"{name} is deleted\n", "")
+    zone.broken = False
+    zone.records["two._domainkey.example.org"] = zone.records["one._domainkey.example.org"]
+    assert "remove the record first, or add --force" in delete("two")[2]
+    zone.records.clear()
+    assert delete("two")[0] == 0
+    assert not list(terminal.folder._path.rglob("*.pem"))
+    assert delete("two") == (1, "", f"error: {DOMAIN} has no key two\n")
+
+
 def test_from_the_first_key_to_a_rotation(terminal: Terminal, zone: Zone) -> None:
     made = terminal.run("new", "Example.ORG")
     assert made.exit_code == 0
