@@ -19,6 +19,7 @@ from mta.delivery.security.provider import OutboundSecurity, Row, SecuritySettin
 from mta.delivery.security.requirement import Level
 from mta.delivery.security.tlsreporter import TlsReporter
 from mta.delivery.security.tlsrpt import KIND, Submitter
+from mta.net.limits import Networks
 from mta.net.resolver.base import Resolver
 from mta.reporting.daily import DailyReports, Reporter
 from mta.reporting.mail import MailSubmitter
@@ -43,6 +44,7 @@ def security_settings(settings: config.Config) -> SecuritySettings:
         signed_names=security.signed_names,
         broken_names=security.broken_names,
         ca_file=security.ca_file,
+        is_refused=Networks(settings.outbound.refused_networks).contain_text,
     )
 
 
@@ -106,6 +108,7 @@ class SecurityService:
             self._resolver,
             partial(self.security.contexts.context, verify=True),
             mail,
+            self.security.settings.is_refused,
         )
         reporters: dict[str, Reporter] = {**(others or {}), KIND: reporter}
         self._run(DailyReports(self._store, reporters, log=log.get("reports"), now=time.time).run())

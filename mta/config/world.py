@@ -77,7 +77,8 @@ class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Addresses of this server beside those of the listeners: the public ones where it is behind NAT."""
     refused_networks: tuple[Network, ...] = REFUSED
     """Addresses that are never connected to because the DNS names them: anybody can write 127.0.0.1 into a
-    zone. Add your own networks if a user's mail must not reach hosts in there."""
+    zone. Add your own networks if a user's mail must not reach hosts in there. MTA-STS policies are not
+    fetched from them, and TLS reports not posted to them."""
     connect_timeout: Timeout = 8.0
     """For a connection to one address, and for the TLS handshake. After it the next one is tried, so it must
     be well under delivery.deadline."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mta.net.httpwire import HttpError, Response, ResponseReader, TooLong
@@ -22,6 +22,10 @@ MAX_ADDRESSES = 4
 """Addresses of a host that are tried."""
 CONNECT_TIME = 10.0
 """Seconds for TCP and TLS to one address."""
+
+
+IsRefused = Callable[[str], bool]
+"""Tells whether an address may not be connected to because the DNS of strangers names it: loopback, say."""
 
 
 class HttpsError(Exception):
@@ -61,12 +65,22 @@ class Request:
 
 
 async def request(
-    what: Request, resolver: Resolver, context: ssl.SSLContext, *, limit: int, deadline: float
+    what: Request,
+    resolver: Resolver,
+    context: ssl.SSLContext,
+    *,
+    limit: int,
+    deadline: float,
+    is_refused: IsRefused = lambda address: False,
 ) -> Response:
     """Send one request; the content is at most `limit` octets. `deadline` is loop time. Raises HttpsError."""
     octets = what.encode()
     failure = HttpsError(f"{what.host}: no address")
-    for address in (await _addresses(what.host, resolver, deadline))[:MAX_ADDRESSES]:
+    found = await _addresses(what.host, resolver, deadline)
+    allowed = [address for address in found if not is_refused(address)]
+    if not allowed:
+        raise HttpsError(f"{what.host}: refused address {found[0]}")
+    for address in allowed[:MAX_ADDRESSES]:
         try:
             async with asyncio.timeout_at(deadline):
                 return await _exchange(address, what, octets, context, limit)

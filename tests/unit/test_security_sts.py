@@ -18,6 +18,7 @@ from mta.delivery.security.sts import FetchError, fetcher
 from mta.delivery.security.stspolicy import MAX_AGE, PolicyError, StsPolicy, read_id, read_policy
 from mta.delivery.security.tlsrequired import tls_optional
 from mta.net.https import HttpsError, Request, request
+from mta.net.limits import Networks
 from mta.net.resolver.fake import FakeResolver
 from mta.net.tlsfailure import FailureType
 
@@ -253,6 +254,27 @@ def test_fetch_verifies(tmp_path: Path, wrong: str) -> None:
         ask(web, ca_file=ca_file)
     assert caught.value.failure is FailureType.STS_WEBPKI_INVALID
     assert not web.asked
+
+
+def test_addresses_that_nobody_connects_to(tmp_path: Path) -> None:
+    async def run() -> None:
+        dns, web = FakeResolver(), Web(tmp_path)
+        context = ClientContexts(web.ca_file).context(verify=True)
+        loop = asyncio.get_running_loop()
+        async with web.serve() as port:
+            dns.add(HOST, "AAAA", "::ffff:127.0.0.1")
+            fetch = fetcher(dns, context, port, Networks(["127.0.0.0/8"]).contain_text)
+            with pytest.raises(FetchError, match="mta-sts.good.test: refused address ::ffff:127.0.0.1"):
+                await fetch("good.test", loop.time() + 20)
+            assert not web.asked
+            dns.add(HOST, "A", "127.0.0.1")
+            fetch = fetcher(dns, context, port, Networks(["::ffff:0:0/96"]).contain_text)
+            with pytest.raises(FetchError, match="refused address 127.0.0.1"):
+                await fetch("good.test", loop.time() + 20)
+            fetch = fetcher(dns, context, port, lambda address: ":" in address)
+            assert await fetch("good.test", loop.time() + 20) == GOOD
+
+    asyncio.run(run())
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mta.delivery.security import tlsrpt as module
 from mta.delivery.security.clienttls import ClientContexts
 from mta.delivery.security.tlsreporter import TlsReporter
 from mta.delivery.security.tlsrpt import HttpsTarget, Submitter, Targets, make_report, read_record
+from mta.net.https import IsRefused
 from mta.net.resolver.fake import FakeResolver
 from mta.reporting.daily import NotNow
 from mta.reporting.mail import MailSubmitter, ReportMail, report_message
@@ -144,12 +145,18 @@ class Outbox:
         return "Q1"
 
 
-def send(web: Web | None, dns: FakeResolver, outbox: Outbox | None, rows: Sequence[Any] = ROWS) -> str:
+def send(
+    web: Web | None,
+    dns: FakeResolver,
+    outbox: Outbox | None,
+    rows: Sequence[Any] = ROWS,
+    is_refused: IsRefused = lambda address: False,
+) -> str:
     async def run() -> str:
         reporter = TlsReporter(
             US, parse_address("post@us.test"), dns,
             lambda: ClientContexts(web.ca_file if web else "").context(verify=True),
-            cast(MailSubmitter | None, outbox),
+            cast(MailSubmitter | None, outbox), is_refused,
         )  # fmt: skip
         if web is None:
             return await reporter.report("2026-11-28", "d.test", rows)
@@ -196,6 +203,13 @@ def test_one_place_is_enough(tmp_path: Path) -> None:
     assert send(web, FakeResolver(), outbox) == "queued as Q1, failed: mta-sts.good.test: status 500"
     with pytest.raises(NotNow, match="status 500; full"):
         send(web, FakeResolver(), Outbox("full"))
+
+
+def test_reports_are_not_posted_to_addresses_that_nobody_connects_to(tmp_path: Path) -> None:
+    web = Web(tmp_path)
+    outcome = send(web, FakeResolver(), Outbox(), is_refused=lambda address: address == "127.0.0.1")
+    assert outcome == "queued as Q1, failed: mta-sts.good.test: refused address 127.0.0.1"
+    assert not web.asked
 
 
 def test_nobody_asks() -> None:

@@ -32,6 +32,7 @@ from mta.delivery.security.requirement import (
 )
 from mta.delivery.security.sts import NOTHING, Fetch, Found, StsPolicies, fetcher
 from mta.net.connect import ClientTls
+from mta.net.https import IsRefused
 from mta.net.resolver.base import Resolver, Status
 from mta.net.tlsfailure import FailureType
 from mta.reply import Reply
@@ -67,6 +68,8 @@ class SecuritySettings:
     ca_file: str = ""
     https_port: int = 443
     """Of policy hosts; another one in tests only."""
+    is_refused: IsRefused = lambda address: False
+    """Tells where policy hosts may not be."""
 
 
 class OutboundSecurity:
@@ -249,7 +252,9 @@ class OutboundSecurity:
     async def _fetch(self, domain: str, deadline: float) -> bytes:
         if self._real_fetch is None:
             context = self.contexts.context(verify=True)
-            self._real_fetch = fetcher(self.resolver, context, self.settings.https_port)
+            self._real_fetch = fetcher(
+                self.resolver, context, self.settings.https_port, self.settings.is_refused
+            )
         return await self._real_fetch(domain, deadline)
 
 

@@ -21,7 +21,7 @@ from typing import TypeVar
 from mta.delivery.security.memory import Memory, StoredPolicy
 from mta.delivery.security.pins import Held, Pins
 from mta.delivery.security.stspolicy import MAX_POLICY, PolicyError, StsPolicy, read_id, read_policy
-from mta.net.https import HttpsError, Request, request
+from mta.net.https import HttpsError, IsRefused, Request, request
 from mta.net.resolver.base import Resolver, Status
 from mta.net.tlsfailure import FailureType
 
@@ -71,13 +71,20 @@ class Found:
 NOTHING = Found()
 
 
-def fetcher(resolver: Resolver, context: ssl.SSLContext, port: int = 443) -> Fetch:
+def fetcher(
+    resolver: Resolver,
+    context: ssl.SSLContext,
+    port: int = 443,
+    is_refused: IsRefused = lambda address: False,
+) -> Fetch:
     """Fetches from the domain's policy host; `context` verifies by names in subjectAltName only."""
 
     async def fetch(domain: str, deadline: float) -> bytes:
         what = Request(f"mta-sts.{domain}", "/.well-known/mta-sts.txt", port)
         try:
-            response = await request(what, resolver, context, limit=MAX_POLICY, deadline=deadline)
+            response = await request(
+                what, resolver, context, limit=MAX_POLICY, deadline=deadline, is_refused=is_refused
+            )
         except HttpsError as error:
             failure = FailureType.STS_WEBPKI_INVALID if error.tls else FailureType.STS_POLICY_FETCH_ERROR
             raise FetchError(failure, str(error)) from error

@@ -12,7 +12,7 @@ from datetime import date
 
 from mta.address import Address
 from mta.delivery.security.tlsrpt import HttpsTarget, Row, Submitter, make_report, read_record, report_id
-from mta.net.https import HttpsError, Request, request
+from mta.net.https import HttpsError, IsRefused, Request, request
 from mta.net.resolver.base import Resolver
 from mta.reporting.daily import DAY, NotNow
 from mta.reporting.mail import Attachment, MailSubmitter, ReportMail
@@ -36,6 +36,7 @@ class TlsReporter:
         resolver: Resolver,
         context: Callable[[], ssl.SSLContext],
         mail: MailSubmitter | None,
+        is_refused: IsRefused = lambda address: False,
     ) -> None:
         """`context` gives what HTTPS is verified with; `mail` None: there is no queue, HTTPS only."""
         self._submitter = submitter
@@ -43,6 +44,7 @@ class TlsReporter:
         self._resolver = resolver
         self._context = context
         self._mail = mail
+        self._is_refused = is_refused
 
     async def report(self, day: str, subject: str, rows: Sequence[Row]) -> str:
         """See `mta.reporting.daily.Reporter`."""
@@ -77,7 +79,14 @@ class TlsReporter:
     async def _post(self, target: HttpsTarget, packed: bytes) -> None:
         what = Request(target.host, target.path, target.port, "POST", {"Content-Type": GZIP}, packed)
         deadline = asyncio.get_running_loop().time() + POST_TIME
-        answer = await request(what, self._resolver, self._context(), limit=MAX_ANSWER, deadline=deadline)
+        answer = await request(
+            what,
+            self._resolver,
+            self._context(),
+            limit=MAX_ANSWER,
+            deadline=deadline,
+            is_refused=self._is_refused,
+        )
         if not 200 <= answer.status < 300:
             raise HttpsError(f"{target.host}: status {answer.status}")
 
