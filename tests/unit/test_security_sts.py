@@ -264,12 +264,12 @@ def test_addresses_that_nobody_connects_to(tmp_path: Path) -> None:
         async with web.serve() as port:
             dns.add(HOST, "AAAA", "::ffff:127.0.0.1")
             fetch = fetcher(dns, context, port, Networks(["127.0.0.0/8"]).contain_text)
-            with pytest.raises(FetchError, match="mta-sts.good.test: refused address ::ffff:127.0.0.1"):
+            with pytest.raises(FetchError, match=r"refused address ::ffff:127\.0\.0\.1"):
                 await fetch("good.test", loop.time() + 20)
             assert not web.asked
             dns.add(HOST, "A", "127.0.0.1")
             fetch = fetcher(dns, context, port, Networks(["::ffff:0:0/96"]).contain_text)
-            with pytest.raises(FetchError, match="refused address 127.0.0.1"):
+            with pytest.raises(FetchError, match=r"refused address 127\.0\.0\.1"):
                 await fetch("good.test", loop.time() + 20)
             fetch = fetcher(dns, context, port, lambda address: ":" in address)
             assert await fetch("good.test", loop.time() + 20) == GOOD
