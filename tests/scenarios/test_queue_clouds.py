@@ -55,17 +55,23 @@ def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, cloud: Obj
 
 
 def test_a_node_without_good_credentials_says_so(tmp_path: Path, cloud: ObjectServer) -> None:
-    """It takes no mail, and the log and `tamis queue probe` name the store and what it answered."""
+    """It does not start, and names the store and what that answered."""
     word, wrong = next(iter(cloud.wrong_credentials().items()))
     server = Site(tmp_path)
     server.environment |= cloud.environment(wrong)
     server.set_up(
         queue='stores = ["shared"]\n', more=bucket(tmp_path, cloud, "wrong", credentials=False), workers=1
     )
-    said = f"{cloud.scheme}://{BUCKET}/wrong at {cloud.endpoint}: "
     try:
         server.start(wait=False)
-        until(lambda: said in server.log() and word in server.log(), lambda: f"a reason; log: {server.log()}")
+        process = server.process
+        assert process is not None
+        until(lambda: process.poll() is not None, lambda: f"an end; log: {server.log()}")
+        assert process.returncode == 1
+        said = [line for line in server.log().splitlines() if line.startswith("tamis: cannot start: ")]
+        assert len(said) == 1, server.log()
+        where = f"{cloud.scheme}://{BUCKET}/wrong at {cloud.endpoint}: writing probe/"
+        assert where in said[0] and word in said[0]
         assert "Traceback" not in server.log()
     finally:
         server.end()

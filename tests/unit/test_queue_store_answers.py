@@ -16,6 +16,14 @@ def answered(status: str, code: str = "", message: str = "") -> str:
     )
 
 
+def token(status: str) -> str:
+    return (
+        "Generic GCS error: Error performing token request: Error performing GET "
+        f"http://192.0.2.1/token?x=y in 1.1ms - Server returned non-2xx status code: {status}: no"
+        "\n\nDebug source:\nGeneric { }"
+    )
+
+
 def broken(kind: str, inner: str) -> str:
     return (
         "Generic S3 error: Error performing PUT http://127.0.0.1:1/q/a in 2s - HTTP error: error sending "
@@ -61,6 +69,13 @@ DNS = '"dns error", Custom { kind: Uncategorized, error: "failed to lookup addre
         (answered("507 Insufficient Storage"), StoreFull, "507"),
         (answered("403 Forbidden", "QuotaExceeded", "x"), StoreFull, "QuotaExceeded"),
         (broken("Connect", OS_REFUSED), StoreUnavailable, "no connection (Connection refused)"),
+        (
+            token("404 Not Found"),
+            StoreRefused,
+            "no token from 192.0.2.1: it answered 404 (Not Found); are credentials",
+        ),
+        (token("503 Busy"), StoreUnavailable, "no token from 192.0.2.1: it answered 503 (Busy)"),
+        ("Generic GCS error: what", StoreUnavailable, "writing a: what"),
         (broken("Connect", DNS), StoreUnavailable, "no connection (failed to lookup address information)"),
         (broken("Connect", "TimedOut"), StoreUnavailable, "no connection (no answer in time)"),
         (broken("Timeout", "TimedOut"), StoreUnavailable, "no answer in time"),

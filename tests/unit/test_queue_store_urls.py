@@ -106,14 +106,25 @@ def test_wrong_urls(url: str, expected: str) -> None:
         ("gs", {"access_key": "AK"}, "expected credentials_file, the JSON file of a service account"),
         ("gs", {"credentials_file": "/none"}, "No such file or directory"),
         ("gs", {"credentials_file": "{noise}"}, "decode service account file"),
+        (
+            "gs",
+            {"credentials_file": "{key}"},
+            "key': expected the JSON file of a service account: Error reading",
+        ),
         ("gs", {"endpoints": ("https://a", "https://b")}, "several endpoints are for s3 only"),
-        ("az", {"access_key": "a", "secret": "not base64!"}, "Invalid Access Key"),
+        (
+            "az",
+            {"access_key": "a", "secret": "not base64!"},
+            "expected the key of the account, in base64: Invalid Access Key",
+        ),
         ("az", {"credentials_file": "/x"}, "expected access_key (the account's name)"),
     ],
 )
 def test_wrong_options(url: str, options: dict[str, object], expected: str, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     (tmp_path / "noise").write_text("noise")
+    account = {"type": "service_account", "client_email": "a@b", "private_key": "x", "private_key_id": "1"}
+    (tmp_path / "key").write_text(json.dumps(account))
     placed = {
         name: str(tmp_path / value.strip("{}")) if isinstance(value, str) and value[0] == "{" else value
         for name, value in options.items()
@@ -122,6 +133,12 @@ def test_wrong_options(url: str, options: dict[str, object], expected: str, tmp_
         open_store(f"{url}://bucket/x", StoreOptions(**placed))  # type: ignore[arg-type]
     assert expected in str(caught.value)
     assert "secret@" not in str(caught.value)
+
+
+def test_the_environment_is_named_when_it_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/none")
+    with pytest.raises(StoreUrlError, match="GOOGLE_APPLICATION_CREDENTIALS '/none': expected the JSON file"):
+        open_store("gs://bucket")
 
 
 def test_an_account_of_azure_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

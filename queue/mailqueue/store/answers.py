@@ -27,6 +27,8 @@ _TEMPORARY = (
     "ConditionalRequestConflict",
     "TooManyRequests",
 )
+_TOKEN = re.compile(r"Error performing token request: Error performing \w+ \w+://([^/\s]+)")
+_GENERIC = re.compile(r"\AGeneric \w+ error: ")
 _SLOWER = ("SlowDown", "ServerBusy")
 _CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)|InvalidMessage\(\s*(\w+)")
 
@@ -44,6 +46,15 @@ class Answer(NamedTuple):
 
 def understand(text: str) -> Answer:
     """Read a text of obstore."""
+    answer = _understand(text)
+    token = _TOKEN.search(text)
+    if token is None:
+        return answer
+    words = f"no token from {token.group(1)}: {answer.words}; are credentials configured?"
+    return Answer(answer.status, "Token", words)
+
+
+def _understand(text: str) -> Answer:
     status = _STATUS.search(text)
     if status is not None:
         code = _first(_CODE, text)
@@ -62,7 +73,7 @@ def understand(text: str) -> Answer:
         return Answer(0, kind, "no answer in time")
     if kind:
         return Answer(0, kind, f"the connection broke ({_first(_OS_MESSAGE, text) or kind})")
-    return Answer(0, "", text.partition("\n")[0][:300])
+    return Answer(0, "", _GENERIC.sub("", text.partition("\n")[0])[:300])
 
 
 def is_past_the_end(text: str) -> bool:
@@ -85,7 +96,7 @@ def translate(store: str, what: str, error: Exception, *, reading: bool) -> Stor
     """Our error for one of obstore's. `what` was tried; 404 is a missing key when `reading` an object."""
     text = str(error)
     answer = understand(text)
-    if isinstance(error, FileNotFoundError) or answer.status == 404:
+    if isinstance(error, FileNotFoundError) or (answer.status == 404 and answer.code != "Token"):
         if reading and not is_missing_bucket(text):
             return MissingKey(store, f"{what}: there is none")
         place = "container" if store.startswith("az:") else "bucket"

@@ -58,8 +58,23 @@ def open_bucket(url: str, scheme: str, options: StoreOptions) -> ObjectsStore:
     except (BaseError, ValueError, TypeError) as error:
         if isinstance(error, StoreUrlError):
             raise
-        raise StoreUrlError(f"{url!r}: {understand(str(error)).words}") from error
+        words = understand(str(error)).words
+        raise StoreUrlError(f"{url!r}: {_expected(scheme, options, words)}{words}") from error
     return ObjectsStore(name, stores, options.limits, DELETES_AT_ONCE if scheme == "s3" else FEWER_DELETES)
+
+
+def _expected(scheme: str, options: StoreOptions, words: str) -> str:
+    """Which credentials obstore's words are about, and what they should be."""
+    if scheme == "gs":
+        variable = "GOOGLE_APPLICATION_CREDENTIALS"
+        file, name = options.credentials_file, "credentials_file"
+        if not file:
+            file, name = os.environ.get(variable, ""), variable
+        if file:
+            return f"{name} {file!r}: expected the JSON file of a service account: "
+    if scheme == "az" and "Invalid Access Key" in words:
+        return "expected the key of the account, in base64: "
+    return ""
 
 
 def _s3(url: str, bucket: str, endpoint: str, options: StoreOptions, common: dict[str, Any]) -> ObjectStore:
