@@ -71,7 +71,8 @@ def test_a_node_without_good_credentials_says_so(tmp_path: Path, cloud: ObjectSe
         said = [line for line in server.log().splitlines() if line.startswith("tamis: cannot start: ")]
         assert len(said) == 1, server.log()
         where = f"{cloud.scheme}://{BUCKET}/wrong at {cloud.endpoint}: writing probe/"
-        assert where in said[0] and word in said[0]
+        assert where in said[0]
+        assert word in said[0]
         assert "Traceback" not in server.log()
     finally:
         server.end()
