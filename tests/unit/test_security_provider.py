@@ -611,6 +611,38 @@ def test_sts_refresh_and_failures() -> None:
     play(case)
 
 
+@pytest.mark.parametrize(
+    ("trouble", "reason"), [("web", "nothing there"), ("record", "there is no record"), ("dns", "SERVFAIL")]
+)
+def test_policy_that_cannot_be_renewed_is_told_long_before_its_end(trouble: str, reason: str) -> None:
+    async def case(world: World) -> None:
+        world.policy("plain.test", "mx.plain.test", age=30 * 86400)
+        await world.host("mx.plain.test", Status.INSECURE, **PLAIN)
+        if trouble == "web":
+            world.web.clear()
+        elif trouble == "record":
+            world.dns.remove("_mta-sts.plain.test", "TXT")
+        else:
+            world.dns.fail("_mta-sts.plain.test", "TXT", reason="SERVFAIL")
+        for _ in range(17):
+            world.time += 2 * 3600
+            await world.host("mx.plain.test", Status.INSECURE, **PLAIN)
+            await asyncio.sleep(0)
+        assert not world.log.lines, "not for a moment's trouble"
+        for _ in range(30):  # two and a half days
+            world.time += 2 * 3600
+            found = requirement(await world.host("mx.plain.test", Status.INSECURE, **PLAIN))
+            assert found.level is Level.STS
+            await asyncio.sleep(0)
+        assert 2 <= len(world.log.lines) <= 3, "once a day"
+        event, fields = world.log.lines[0]
+        assert (event, fields["domain"]) == ("MTA-STS policy not renewed", "plain.test")
+        assert fields["until"] == "2027-02-14 08:00 UTC"
+        assert reason in fields["reason"]
+
+    play(case)
+
+
 def test_sts_policy_of_a_day_is_fetched_again_before_its_end() -> None:
     """Large providers have a max_age of one day: their web server may be away at the end of it."""
 

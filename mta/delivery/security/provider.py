@@ -105,7 +105,7 @@ class OutboundSecurity:
         self._log = log
         self._record = record
         self.contexts = ClientContexts(settings.ca_file)
-        self._sts = StsPolicies(memory, self.pins, resolver, fetch or self._fetch, now=now)
+        self._sts = StsPolicies(memory, self.pins, resolver, fetch or self._fetch, log, now=now)
         self._real_fetch: Fetch | None = None
         self._verdict = Verdict(Honesty.UNKNOWN, "not asked yet")
         self._probed = float("-inf")

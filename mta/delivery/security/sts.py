@@ -4,7 +4,8 @@ For each delivery the TXT record is asked for (the resolver has it cached); its 
 that we have is still the newest. A new id is fetched while the delivery waits, an old policy is refreshed in
 the background. A policy that we have holds until its `max_age` is over, whatever happens to record and web
 server meanwhile: that is what protects from somebody who can take both away. One fetch at a time for each
-domain; after a failure the next one waits for `FAILURE_TIME`.
+domain; after a failure the next one waits for `FAILURE_TIME`. That a policy in mode enforce will end because
+record or web server are gone is told in the log long before, once a day (section 10.2): it may be an attack.
 
 When a policy in mode enforce ends without the domain having said mode "none", the domain stays pinned for a
 hold-down (`mta.delivery.security.pins`).
@@ -16,10 +17,11 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from mta.delivery.security.memory import Memory, StoredPolicy
-from mta.delivery.security.pins import Held, Pins
+from mta.delivery.security.pins import Held, Log, Pins
 from mta.delivery.security.stspolicy import MAX_POLICY, PolicyError, StsPolicy, read_id, read_policy
 from mta.net.https import HttpsError, IsRefused, Request, request
 from mta.net.resolver.base import Resolver, Status
@@ -34,6 +36,10 @@ FAILURE_TIME = 300.0
 REFRESH_TIME = 86400.0
 """Seconds after which a policy is fetched again though its id is the same (RFC 8461 section 10.2). One of a
 short `max_age` is when half of that is over: at its end a web server that is away would make mail wait."""
+OVERDUE = 1.5
+"""Times that time after which the administrator is told that the policy cannot be renewed."""
+WARN_TIME = 86400.0
+"""Seconds after which he is told again."""
 KEPT = 5000
 """Policies that a worker keeps read, and failures that it remembers; about 1 kB each."""
 
@@ -101,14 +107,23 @@ class StsPolicies:
     """The policies of a worker."""
 
     def __init__(
-        self, memory: Memory, pins: Pins, resolver: Resolver, fetch: Fetch, *, now: Callable[[], float]
+        self,
+        memory: Memory,
+        pins: Pins,
+        resolver: Resolver,
+        fetch: Fetch,
+        log: Log,
+        *,
+        now: Callable[[], float],
     ) -> None:
         """`now` is the time of the epoch."""
         self._memory = memory
         self._pins = pins
         self._resolver = resolver
         self._fetch = fetch
+        self._log = log
         self._now = now
+        self._warned: dict[str, float] = {}
         self._read: dict[str, tuple[StoredPolicy, StsPolicy]] = {}
         self._failed: dict[str, tuple[float, FetchError]] = {}
         self._fetching: dict[str, asyncio.Task[None]] = {}
@@ -128,7 +143,7 @@ class StsPolicies:
         if policy_id is None:
             return self._without(domain, live, "there is no record")
         if live is not None and live[0].id == policy_id:
-            if now - live[0].fetched > min(REFRESH_TIME, live[1].max_age / 2):
+            if now - live[0].fetched > _refresh_time(live[1]):
                 self._start(domain, policy_id)
             return self._with(domain, live[1])
         task = self._start(domain, policy_id)
@@ -171,10 +186,22 @@ class StsPolicies:
     ) -> Found:
         """There is no newest policy: the one that we have holds, or there is none, or mail waits."""
         if live is not None:
+            self._warn(domain, live, detail)
             policy = live[1] if live[1].mode != "none" else None
             return Found(policy, failure, detail if failure else "", doubt=doubt)
         held = self._pins.missing("sts", domain, detail)
         return Found(None, failure, detail if failure else "", held=held, doubt=doubt)
+
+    def _warn(self, domain: str, live: tuple[StoredPolicy, StsPolicy], reason: str) -> None:
+        """The policy that holds could not be renewed: tell it if that is so for long."""
+        now = self._now()
+        if live[1].mode != "enforce" or now - live[0].fetched < OVERDUE * _refresh_time(live[1]):
+            return
+        if now - self._warned.get(domain, float("-inf")) < WARN_TIME:
+            return
+        _put(self._warned, domain, now)
+        end = datetime.fromtimestamp(int(live[0].expires), UTC).strftime("%Y-%m-%d %H:%M UTC")
+        self._log.warning("MTA-STS policy not renewed", domain=domain, until=end, reason=reason)
 
     def _kept(self, domain: str) -> tuple[StoredPolicy, StsPolicy] | None:
         stored = self._memory.policy(domain)
@@ -213,7 +240,11 @@ class StsPolicies:
             except PolicyError as error:
                 raise FetchError(FailureType.STS_POLICY_INVALID, f"policy of {domain}: {error}") from error
         except FetchError as error:
-            _put(self._failed, domain, (self._now(), error))
+            now = self._now()
+            _put(self._failed, domain, (now, error))
+            kept = self._kept(domain)
+            if kept is not None and kept[0].expires > now:
+                self._warn(domain, kept, str(error))
             return
         self._failed.pop(domain, None)
         now = self._now()
@@ -223,6 +254,10 @@ class StsPolicies:
         if policy.mode != "enforce":
             # The domain itself, proven by its certificate, demands no more: RFC 8461 section 8.3.
             self._pins.forget("sts", domain)
+
+
+def _refresh_time(policy: StsPolicy) -> float:
+    return min(REFRESH_TIME, policy.max_age / 2)
 
 
 def _put(table: dict[str, _Value], key: str, value: _Value) -> None:
