@@ -9,9 +9,10 @@ A kind is a word: "tlsrpt", "dmarc". Days are UTC dates as text ("2026-11-28"). 
 report is about: the policy's domain. How another kind plugs in: choose a word, call `add`, and give
 `mta.reporting.daily` a `Reporter` for the word.
 
-Memory and disk are bounded: rows beyond `MAX_ROWS` of one subject and day, and beyond `MAX_PENDING` between
-two writes, are dropped and counted in `dropped`. When the file cannot be written (full disk) the counts
-stay in memory for the next time.
+Memory and disk are bounded: rows beyond `MAX_ROWS` of one subject and day, beyond `MAX_DAY_ROWS` of one kind
+and day (anybody can have as many domains as he likes), and beyond `MAX_PENDING` between two writes, are
+dropped and counted in `dropped`. When the file cannot be written (full disk) the counts stay in memory for
+the next time.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ MAX_PENDING = 20_000
 """Different rows in memory between two writes, about 500 octets each."""
 MAX_ROWS = 10_000
 """Different rows of one subject on one day: more than a report that anybody reads."""
+MAX_DAY_ROWS = 500_000
+"""Different rows of one kind on one day, about 250 MB of disk."""
 KEEP_DAYS = 8
 """Days that rows are kept at most: reports are tried for a day, the rest is for people who look."""
 CLAIM_TIME = 3600
@@ -42,6 +45,10 @@ _SCHEMA = """\
 CREATE TABLE IF NOT EXISTS tally (
     kind TEXT, day TEXT, subject TEXT, row TEXT, count INTEGER NOT NULL,
     PRIMARY KEY (kind, day, subject, row)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS days (
+    kind TEXT, day TEXT, rows INTEGER NOT NULL,
+    PRIMARY KEY (kind, day)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sending (
     kind TEXT, day TEXT, subject TEXT, until INTEGER NOT NULL, tries INTEGER NOT NULL, done TEXT,
@@ -56,6 +63,7 @@ SELECT DISTINCT subject FROM tally WHERE kind = ? AND day = ? AND NOT EXISTS (
     SELECT 1 FROM sending WHERE sending.kind = tally.kind AND sending.day = tally.day
         AND sending.subject = tally.subject AND (done NOTNULL OR until > ? OR tries >= ?)
 )"""
+_DAY_ROWS = "SELECT rows FROM days WHERE kind = ? AND day = ?"
 _ROWS = f"SELECT count(*) FROM tally {_WHERE}"
 
 
@@ -117,17 +125,26 @@ class ReportStore:
         try:
             with self._lock, self._open() as connection:
                 rows: dict[tuple[str, str, str], int] = {}
+                days: dict[tuple[str, str], int] = {}
                 for (kind, day, subject, row), count in taken.items():
                     where = kind, day, subject
                     if connection.execute(_MORE, (count, *where, row)).rowcount:
                         continue
                     if where not in rows:
                         rows[where] = connection.execute(_ROWS, where).fetchone()[0]
-                    if rows[where] >= MAX_ROWS:
+                    if (kind, day) not in days:
+                        known = connection.execute(_DAY_ROWS, (kind, day)).fetchone()
+                        days[kind, day] = known[0] if known else 0
+                    if rows[where] >= MAX_ROWS or days[kind, day] >= MAX_DAY_ROWS:
                         self.dropped += 1
                         continue
                     rows[where] += 1
+                    days[kind, day] += 1
                     connection.execute("INSERT INTO tally VALUES (?, ?, ?, ?, ?)", (*where, row, count))
+                connection.executemany(
+                    "INSERT OR REPLACE INTO days VALUES (?, ?, ?)",
+                    [(*of, number) for of, number in days.items()],
+                )
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
@@ -138,7 +155,7 @@ class ReportStore:
 
     def days(self, kind: str) -> list[str]:
         """The days of which there is something, oldest first. Blocks; raises StoreError."""
-        return sorted(day for (day,) in self._ask("SELECT DISTINCT day FROM tally WHERE kind = ?", kind))
+        return sorted(day for (day,) in self._ask("SELECT day FROM days WHERE kind = ?", kind))
 
     def rows(self, kind: str, day: str, subject: str) -> list[tuple[dict[str, Any], int]]:
         """The rows of a report with their counts, most frequent first. Blocks; raises StoreError."""
@@ -194,6 +211,7 @@ class ReportStore:
         """Drop all days before one. Blocks; raises StoreError."""
         self._change("DELETE FROM tally WHERE day < ?", before)
         self._change("DELETE FROM sending WHERE day < ?", before)
+        self._change("DELETE FROM days WHERE day < ?", before)
 
     def close(self) -> None:
         """Close the file; what was not taken is lost."""

@@ -82,6 +82,25 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.dropped == 3 + 8
 
 
+def test_many_domains_of_one_day_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_DAY_ROWS", 5)
+    one, two = ReportStore(tmp_path / "r"), ReportStore(tmp_path / "r")
+    for number, store in enumerate((one, two, one)):
+        for n in range(3):
+            store.add("x", f"{number}{n}.test", {}, now=NOON)
+        store.add("x", "00.test", {}, now=NOON)
+        write(store)
+    assert len(one.subjects("x", DAY, now=NEXT, most=1)) == 5
+    assert one.rows("x", DAY, "00.test") == [({}, 4)], "what is known is still counted"
+    assert one.dropped + two.dropped == 4
+    one.add("x", "new.test", {}, now=NEXT)
+    one.add("y", "new.test", {}, now=NOON)
+    write(one)
+    assert (one.days("x"), one.days("y")) == ([DAY, day_of(NEXT)], [DAY]), "other days, other kinds"
+    one.forget(day_of(NEXT))
+    assert (one.days("x"), one.days("y")) == ([day_of(NEXT)], [])
+
+
 def test_a_claim_is_for_one(tmp_path: Path) -> None:
     one, two = ReportStore(tmp_path / "r"), ReportStore(tmp_path / "r")
     key = "x", DAY, "a.test"
