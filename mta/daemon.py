@@ -366,7 +366,7 @@ class Daemon:
     def _build_tls(self, listener: config.Listener) -> ServerTls | None:
         if listener.tls == "none":
             return None
-        tls, watch = build_tls(self._config, listener, self._resolver, self._log)
+        tls, watch = build_tls(self._config, listener, self._resolver, self._log, self._link)
         self._tls.append(tls)
         if watch is not None:
             self._spawn(watch)

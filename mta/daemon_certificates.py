@@ -1,23 +1,29 @@
 """Certificates of listeners, and when a renewed one is served: the part of `mta.daemon` about them.
 
 Those who know DANE deliver to a host with TLSA records only if one of them matches. A certificate that none
-matches would stop mail, so it is refused and the old one stays (docs/checks.md).
+matches would stop mail, so it is refused and the old one stays (docs/checks.md). A worker that is started in
+the place of another begins with what the others of its generation serve, which the supervisor keeps in memory
+for it, and not with what the files have by then.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mta import assembly, config
 from mta.net.certificates import Certificate
 from mta.net.tls import Judge, Reload, ServerTls
 from mta.startup.claims import is_local
+from mta.supervisor.link import WorkerLink
 
 if TYPE_CHECKING:
     from mta.net.resolver.base import Resolver
+
+REFUSED = "certificate refused, keeping the old one"
 
 
 class Logger(Protocol):
@@ -34,28 +40,56 @@ class Logger(Protocol):
 
 
 def build_tls(
-    settings: config.Config, listener: config.Listener, resolver: Resolver | None, logger: Logger
+    settings: config.Config,
+    listener: config.Listener,
+    resolver: Resolver | None,
+    logger: Logger,
+    link: WorkerLink,
 ) -> tuple[ServerTls, Coroutine[Any, Any, None] | None]:
     """The certificates of a listener, and what watches their files, to be run as a task (None: nothing does).
 
     Raises CertificateError.
     """
-    tls = ServerTls(assembly.certificates(settings, listener), assembly.tls_settings(settings, listener))
+    files = assembly.certificates(settings, listener)
+    kept = {one.name: found for one in files if (found := _kept(link, listener.name, one.name)) is not None}
+    tls = ServerTls(files, assembly.tls_settings(settings, listener), kept=kept)
+    served, refused = tls.state()
+    for name, reason in refused.items():
+        logger.error(REFUSED, listener=listener.name, name=name, reason=reason)
+    _keep(link, listener.name, {name: one for name, one in served.items() if one != kept.get(name)})
     for warning in tls.warnings:
         logger.warning("certificate", listener=listener.name, reason=warning)
 
     def changed(reload: Reload) -> None:
         if reload.taken:
             logger.info("certificates renewed", listener=listener.name, names=reload.taken)
+            now = tls.state()[0]
+            _keep(link, listener.name, {name: now[name] for name in reload.taken if name in now})
         for name, reason in reload.refused.items():
-            logger.error(
-                "certificate refused, keeping the old one", listener=listener.name, name=name, reason=reason
-            )
+            logger.error(REFUSED, listener=listener.name, name=name, reason=reason)
 
     interval = settings.tls.poll_interval
     if not interval:
         return tls, None
     return tls, tls.watch(interval, changed, build_judge(settings, listener, resolver))
+
+
+def _key(listener: str, name: str) -> str:
+    return f"certificate {name} of listener {listener}"
+
+
+def _keep(link: WorkerLink, listener: str, certificates: Mapping[str, Certificate]) -> None:
+    for name, one in certificates.items():
+        facts = {"pem": one.pem, "der": one.der, "names": one.names, "not_after": one.not_after.timestamp()}
+        link.keep(_key(listener, name), facts)
+
+
+def _kept(link: WorkerLink, listener: str, name: str) -> Certificate | None:
+    facts = link.kept(_key(listener, name))
+    if facts is None:
+        return None
+    not_after = datetime.fromtimestamp(facts["not_after"], UTC)
+    return Certificate(name, facts["pem"], facts["der"], tuple(facts["names"]), not_after)
 
 
 def build_judge(

@@ -10,12 +10,15 @@ What reads and checks certificates is `mta.net.certcheck`.
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from mta.address import AddressError, domain_key
 
+NOT_SERVED = "its files have another certificate than the other workers serve"
+"""Why a new worker does not begin with what the files have."""
 MAX_FILE = 1024 * 1024
 """Octets of a file with certificates or a key: a chain of ten takes 20 kB, so this only stops wrong paths."""
 
@@ -97,3 +100,19 @@ def wildcard_of(name: str) -> str:
 def covers(covered: Sequence[str], name: str) -> bool:
     """True when a certificate with the names `covered` is valid for `name` (itself perhaps a wildcard)."""
     return name in covered or (not name.startswith("*.") and wildcard_of(name) in covered)
+
+
+def load_pem(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load key and chain from memory. Raises ssl.SSLError.
+
+    The library takes a path, so it gets that of an anonymous file. Loading the configured paths instead would
+    read them a second time, after the check.
+    """
+    fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(pem)
+        while view:
+            view = view[os.write(fd, view) :]
+        context.load_cert_chain(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)

@@ -35,10 +35,12 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mta.net.certificates import (
+    NOT_SERVED,
     Certificate,
     CertificateError,
     CertificateFiles,
     ReadFile,
+    load_pem,
     read_file,
     readable_by_all,
     wildcard_of,
@@ -125,13 +127,15 @@ class ServerTls:
         certificates: Sequence[CertificateFiles],
         settings: TlsSettings | None = None,
         *,
+        kept: Mapping[str, Certificate] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         read: ReadFile = read_file,
     ) -> None:
         """Load everything. Raises CertificateError for the first thing that is wrong.
 
         The first of `certificates` is the default. `read` reads a file: another one lets a process
-        without the rights serve what its parent can read.
+        without the rights serve what its parent can read. `kept` has, by name, what is served in place of
+        files that say something else, until a reload takes these.
         """
         if not certificates:
             raise CertificateError("no certificate is configured")
@@ -142,7 +146,7 @@ class ServerTls:
         self._stamps = self._look()
         self._refused: dict[str, str] = {}
         self._client_ca = self._load_client_ca()
-        self._loaded = {files.name: self._load(files) for files in self._files}
+        self._loaded = {files.name: self._first(files, kept or {}) for files in self._files}
         self._install()
 
     @property
@@ -154,6 +158,10 @@ class ServerTls:
     def expiry(self) -> dict[str, datetime]:
         """The end of validity (UTC) of each certificate that is served, for metrics and alarms."""
         return {name: certificate.not_after for name, certificate in self._loaded.items()}
+
+    def state(self) -> tuple[Mapping[str, Certificate], Mapping[str, str]]:
+        """By name: the certificates that are served, and why the files of some are not."""
+        return self._loaded, self._refused
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -279,6 +287,20 @@ class ServerTls:
 
         return load(files, self._now(), self._read)
 
+    def _first(self, files: CertificateFiles, kept: Mapping[str, Certificate]) -> Certificate:
+        before, reason = kept.get(files.name), NOT_SERVED
+        try:
+            found = self._load(files)
+            if before in (None, found):
+                return found
+        except CertificateError as error:
+            if before is None:
+                raise
+            reason = str(error)
+        assert before is not None
+        self._refused[files.name] = reason
+        return before
+
     def _load_client_ca(self) -> str:
         path = self._settings.client_ca_file
         if not path:
@@ -314,7 +336,7 @@ class ServerTls:
         try:
             context.minimum_version = _VERSIONS[settings.minimum_version]
             context.set_ciphers(settings.ciphers or CIPHERS)
-            _load_pem(context, certificate.pem)
+            load_pem(context, certificate.pem)
             if self._client_ca:
                 context.load_verify_locations(cadata=self._client_ca)
                 required = settings.require_client_certificate
@@ -374,18 +396,3 @@ def client_context(
     except OSError as error:
         raise CertificateError(f"{ca_file}: {error.strerror or error}") from error
     return context
-
-
-def _load_pem(context: ssl.SSLContext, pem: bytes) -> None:
-    """Load key and chain from memory: the library takes a path, so it gets that of an anonymous file.
-
-    Loading the configured paths instead would read them a second time, after the check.
-    """
-    fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
-    try:
-        view = memoryview(pem)
-        while view:
-            view = view[os.write(fd, view) :]
-        context.load_cert_chain(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)

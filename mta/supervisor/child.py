@@ -29,6 +29,7 @@ from mta.supervisor.messages import (
     Fault,
     Finding,
     Hello,
+    Keep,
     LogLevel,
     Question,
     Ready,
@@ -74,6 +75,9 @@ class Watcher(Protocol):
 
     def child_published(self, child: Child, topic: Topic) -> None:
         """Hand over something that the child tells the other workers."""
+
+    def child_keeps(self, child: Child, keep: Keep) -> None:
+        """Hand over what later workers of its generation begin with."""
 
     def child_snapshot(self, child: Child, snapshot: Snapshot) -> None:
         """Tell that `child.metrics` is new."""
@@ -230,6 +234,8 @@ class Child:
             case Fault():
                 self.fault = message.text
                 self._watcher.child_fault(self, message.text)
+            case Keep():
+                self._watcher.child_keeps(self, message)
             case Topic():
                 self._watcher.child_published(self, message)
 

@@ -23,13 +23,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mta.supervisor.backoff import Backoff
+from mta.supervisor.channel import MAX_FRAME, frame
 from mta.supervisor.child import Child, State
-from mta.supervisor.messages import Finding, Snapshot, Topic
+from mta.supervisor.messages import Finding, Keep, Snapshot, Topic
 from mta.supervisor.plan import Crew, Plan
 from mta.supervisor.sockets import SocketSet
 
 READY_TIMEOUT = 30.0
 """Seconds from the start of a process until it must accept connections; a fast start takes less than one."""
+
+MAX_KEPT = MAX_FRAME // 4
+"""Octets of what is kept for later workers, some kB a certificate: it has to fit into their first message."""
 
 
 class StartFailed(RuntimeError):
@@ -85,6 +89,9 @@ class Generation:
         self.plan = plan
         self.sockets = sockets
         self.draining = False
+        self.kept: dict[str, Keep] = {}
+        """What its workers gave for those that start later."""
+        self._kept_octets = 0
         self.seats = [
             Seat(crew, f"{crew.role}-{number}.{index + 1}", Backoff(plan.restart_delay_max))
             for crew in plan.crews
@@ -214,6 +221,17 @@ class Generation:
     def child_published(self, child: Child, topic: Topic) -> None:
         """Pass on (`Watcher`)."""
         self._office.published(child, topic)
+
+    def child_keeps(self, child: Child, keep: Keep) -> None:
+        """Keep it, as far as there is room (`Watcher`)."""
+        before = self.kept.pop(keep.key, None)
+        octets = self._kept_octets + len(frame(keep)) - (0 if before is None else len(frame(before)))
+        if octets > MAX_KEPT:
+            self._kept_octets -= 0 if before is None else len(frame(before))
+            self._office.report("warning", "not kept for later workers", worker=child.name, what=keep.key)
+            return
+        self._kept_octets = octets
+        self.kept[keep.key] = keep
 
     def child_fault(self, child: Child, text: str) -> None:
         """Log what a process complains about (`Watcher`)."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mta.supervisor.messages import Start, Topic
+from mta.supervisor.messages import Keep, Start, Topic
 
 MAX_EARLY = 20_000
 """Records kept for subscribers that are still to come; more than the supervisor remembers."""
@@ -38,6 +38,12 @@ class WorkerLink(Protocol):
     def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
         """Call `callback` with every record of the topic, those that came before included."""
 
+    def keep(self, key: str, data: dict[str, Any]) -> None:
+        """Give workers of the same generation that start later something to begin with; it may be secret."""
+
+    def kept(self, key: str) -> dict[str, Any] | None:
+        """What was given under `key` before this worker started, None for nothing."""
+
 
 class Link:
     """The link over the channel to the supervisor."""
@@ -48,6 +54,7 @@ class Link:
         self.slots = start.slots
         self.shared_memory_fd = start.shared_memory_fd
         self._send = send
+        self._kept = {one.key: one.data for one in start.kept}
         self._subscribers: dict[str, list[Callable[[dict[str, Any]], None]]] = {}
         self._early: list[Topic] | None = list(start.remembered)
 
@@ -62,6 +69,14 @@ class Link:
             if record.topic == topic:
                 callback(record.data)
 
+    def keep(self, key: str, data: dict[str, Any]) -> None:
+        """Give it to workers that start later (`WorkerLink`)."""
+        self._send(Keep(key, data))
+
+    def kept(self, key: str) -> dict[str, Any] | None:
+        """What was given under `key` (`WorkerLink`)."""
+        return self._kept.get(key)
+
     def deliver(self, record: Topic) -> None:
         """Hand a record of another worker to the subscribers."""
         if self._early is not None and len(self._early) < MAX_EARLY:
@@ -70,5 +85,6 @@ class Link:
             callback(record.data)
 
     def settle(self) -> None:
-        """The daemon has started: nobody subscribes any more."""
+        """The daemon has started: nobody subscribes or asks for what was kept any more."""
         self._early = None
+        self._kept = {}

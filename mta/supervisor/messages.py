@@ -23,6 +23,16 @@ class Topic(msgspec.Struct, tag=True, frozen=True):
     data: dict[str, Any]
 
 
+class Keep(msgspec.Struct, tag=True, frozen=True):
+    """Something that later workers of the same generation begin with; it replaces an earlier one of its key.
+
+    It may be secret: it is kept in memory only, and told to nobody else.
+    """
+
+    key: str
+    data: dict[str, Any]
+
+
 class Start(msgspec.Struct, tag=True, frozen=True):
     """First message to a worker: all that it needs to run."""
 
@@ -43,6 +53,8 @@ class Start(msgspec.Struct, tag=True, frozen=True):
     remembered: list[Topic] = []
     """What other workers told before this one lived; part of this message, so that no client is answered
     by a worker that does not know it yet."""
+    kept: list[Keep] = []
+    """What workers of this generation gave to keep."""
 
 
 class Drain(msgspec.Struct, tag=True, frozen=True):
@@ -113,5 +125,5 @@ class Fault(msgspec.Struct, tag=True, frozen=True):
 ToWorker = Start | Drain | SnapshotRequest | Question | LogLevel | Topic
 """What a worker reads."""
 
-ToSupervisor = Hello | Ready | Drained | Snapshot | Finding | Fault | Topic
+ToSupervisor = Hello | Ready | Drained | Snapshot | Finding | Fault | Topic | Keep
 """What the supervisor reads."""

@@ -145,6 +145,7 @@ class Staff:
                 shared_memory_fd=self._slots.memory_fd,
                 drain_timeout=generation.plan.drain_timeout,
                 remembered=[Topic(topic, data) for topic, data in self.memory.records()],
+                kept=list(generation.kept.values()),
             )
 
         sockets = generation.sockets.of(role)

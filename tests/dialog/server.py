@@ -59,6 +59,7 @@ class Link:
         self.slots = 1
         self.shared_memory_fd = counters.create(1)
         self.published: list[tuple[str, dict[str, Any]]] = []
+        self.given: dict[str, dict[str, Any]] = {}
         self._subscribers: dict[str, Callable[[dict[str, Any]], None]] = {}
 
     def publish(self, topic: str, data: dict[str, Any]) -> None:
@@ -66,6 +67,12 @@ class Link:
 
     def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
         self._subscribers[topic] = callback
+
+    def keep(self, key: str, data: dict[str, Any]) -> None:
+        self.given[key] = data
+
+    def kept(self, key: str) -> dict[str, Any] | None:
+        return self.given.get(key)
 
     def tell(self, topic: str, data: dict[str, Any]) -> None:
         """What another worker would have published."""

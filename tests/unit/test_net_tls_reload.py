@@ -9,12 +9,14 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import trustme
 
 from mta import config
-from mta.daemon_certificates import build_judge
+from mta.daemon_certificates import build_judge, build_tls
 from mta.net import tls as module
 from mta.net.certificates import CertificateFiles
 from mta.net.resolver.base import Status
@@ -27,6 +29,7 @@ from mta.net.tls import (
     tls_info,
 )
 from mta.startup.tlsa import tlsa_value
+from mta.supervisor.messages import Keep
 from tests.peers.certificates import PAST, Authority, authority
 from tests.peers.handshake import Handshake, client_with_certificate
 from tests.unit.startup_kit import CONFIGURATION
@@ -200,6 +203,82 @@ def test_a_renewed_certificate_waits_until_the_resolver_knows_its_records(ca: Au
         assert server.certificate_for("mx.good.test") is not before
         task.cancel()
         await asyncio.wait([task])
+
+    asyncio.run(run())
+
+
+class Supervisor:
+    """Keeps what the workers of a generation give it (`WorkerLink`)."""
+
+    slot, slots, shared_memory_fd = 0, 1, -1
+
+    def __init__(self) -> None:
+        self.sent: dict[str, Keep] = {}
+
+    def publish(self, topic: str, data: dict[str, Any]) -> None:
+        raise AssertionError(topic)
+
+    def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
+        raise AssertionError(topic)
+
+    def keep(self, key: str, data: dict[str, Any]) -> None:
+        self.sent[key] = Keep(key, msgspec.msgpack.decode(msgspec.msgpack.encode(data)))
+
+    def kept(self, key: str) -> dict[str, Any] | None:
+        return self.sent[key].data if key in self.sent else None
+
+
+class Log:
+    """What was logged as an error."""
+
+    def __init__(self) -> None:
+        self.errors: list[dict[str, Any]] = []
+
+    def info(self, event: str, **facts: Any) -> None: ...
+
+    def warning(self, event: str, **facts: Any) -> None: ...
+
+    def error(self, event: str, **facts: Any) -> None:
+        self.errors.append({"event": event, **facts})
+
+
+@pytest.mark.parametrize("spoil", [None, "mix"], ids=["another pair", "half a pair"])
+def test_a_worker_begins_with_what_the_others_of_its_generation_serve(
+    ca: Authority, spoil: str | None
+) -> None:
+    """Not with what the files have by then; and it tells those after it what it takes."""
+    ca.issue("main", "mx.good.test")
+    settings = config.parse(CONFIGURATION + '[tls]\npoll_interval = "5ms"\n', str(ca.folder / "t"))
+    listener, link, log = settings.listener[0], Supervisor(), Log()
+
+    def worker() -> tuple[ServerTls, Any]:
+        return build_tls(settings, listener, None, log, link)
+
+    async def run() -> None:
+        first, watch = worker()
+        watch.close()
+        old = first.certificate_for("mx.good.test")
+        key = (ca.folder / "main.key").read_bytes()
+        ca.issue("main", "mx.good.test")
+        if spoil:
+            (ca.folder / "main.key").write_bytes(key)
+        second, watch = worker()
+        assert second.certificate_for("mx.good.test") == old
+        (error,) = log.errors
+        assert (error["event"], error["name"]) == ("certificate refused, keeping the old one", "main")
+        assert ("the other workers serve" in error["reason"]) is (spoil is None)
+        if spoil:
+            ca.issue("main", "mx.good.test")
+        task = asyncio.create_task(watch)  # nobody refuses it here: it is taken at the next look
+        async with asyncio.timeout(60):
+            while second.certificate_for("mx.good.test") == old:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait([task])
+        third, watch = worker()
+        watch.close()
+        assert third.certificate_for("mx.good.test") == second.certificate_for("mx.good.test")
+        assert len(log.errors) == 1
 
     asyncio.run(run())
 
