@@ -44,6 +44,7 @@ def security_settings(settings: config.Config) -> SecuritySettings:
         signed_names=security.signed_names,
         broken_names=security.broken_names,
         ca_file=security.ca_file,
+        dns_time=settings.dns.timeout,
         is_refused=Networks(settings.outbound.refused_networks).contain_text,
     )
 

@@ -28,7 +28,7 @@ from mta.delivery.security.requirement import (
     Wishes,
 )
 from mta.delivery.security.sts import FAILURE_TIME, REFRESH_TIME, FetchError
-from mta.net.resolver.base import Status
+from mta.net.resolver.base import Answer, Status
 from mta.net.resolver.fake import FakeResolver
 from mta.net.tlsfailure import FailureType
 from mta.reply import Reply
@@ -707,6 +707,28 @@ def test_slow_policy_host_does_not_stop_mail(monkeypatch: pytest.MonkeyPatch) ->
         assert world.fetched == ["plain.test"]
 
     play(case)
+
+
+class PartlyDead(FakeResolver):
+    """Servers that drop questions that they do not know: there is no answer, however long one waits."""
+
+    async def query(self, name: str, rdtype: str, deadline: float) -> Answer:
+        if rdtype in ("TXT", "SVCB"):
+            await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+            return Answer(Status.FAIL, reason="no answer in time")
+        return await super().query(name, rdtype, deadline)
+
+
+def test_questions_that_are_dropped_leave_time_for_the_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.FakeResolver", PartlyDead)
+
+    async def case(world: World) -> None:
+        start = asyncio.get_running_loop().time()
+        found = requirement(await world.host("mx.plain.test", Status.SECURE, **PLAIN))
+        assert found.level is Level.MAY
+        assert asyncio.get_running_loop().time() - start < 3, "of five seconds"
+
+    play(case, dns_time=0.05)
 
 
 def test_bogus_sts_record() -> None:

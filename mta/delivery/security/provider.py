@@ -34,6 +34,7 @@ from mta.delivery.security.sts import NOTHING, Fetch, Found, StsPolicies, fetche
 from mta.net.connect import ClientTls
 from mta.net.https import IsRefused
 from mta.net.resolver.base import Resolver, Status
+from mta.net.resolver.patient import Patient
 from mta.net.tlsfailure import FailureType
 from mta.reply import Reply
 
@@ -66,6 +67,8 @@ class SecuritySettings:
     broken_names: tuple[str, ...] = ("dnssec-failed.org",)
     """Negative controls of the resolver."""
     ca_file: str = ""
+    dns_time: float = 5.0
+    """Seconds for one answer of the DNS, of all the time that a delivery has."""
     https_port: int = 443
     """Of policy hosts; another one in tests only."""
     is_refused: IsRefused = lambda address: False
@@ -88,7 +91,7 @@ class OutboundSecurity:
     ) -> None:
         """`now` is the time of the epoch; `fetch` is another way to policies, for tests."""
         self.settings = settings
-        self.resolver = resolver
+        self.resolver: Resolver = Patient(resolver, settings.dns_time)
         self.counters: Counter[str] = Counter()
         """For metrics: "level:dane" for handshakes that stand, "failure:certificate-expired" for others,
         "downgrade:mx" for pins that broke, "resolver:blind" for probes."""
@@ -105,7 +108,7 @@ class OutboundSecurity:
         self._log = log
         self._record = record
         self.contexts = ClientContexts(settings.ca_file)
-        self._sts = StsPolicies(memory, self.pins, resolver, fetch or self._fetch, log, now=now)
+        self._sts = StsPolicies(memory, self.pins, self.resolver, fetch or self._fetch, log, now=now)
         self._real_fetch: Fetch | None = None
         self._verdict = Verdict(Honesty.UNKNOWN, "not asked yet")
         self._probed = float("-inf")
