@@ -8,7 +8,7 @@ from mta.net.resolver.base import Answer, Resolver
 
 
 class Patient:
-    """A `Resolver`: one question takes `seconds` at most, so that one dead server leaves time for the rest."""
+    """A `Resolver`: one question takes `seconds` at most, so that a dead server leaves time for the rest."""
 
     def __init__(self, resolver: Resolver, seconds: float) -> None:
         """Asks `resolver`. Needs no running loop yet."""
