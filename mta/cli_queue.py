@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -68,7 +69,7 @@ def make_app(open_queue: Open) -> typer.Typer:
                 for line in postqueue_text(rows):
                     print(line)
             else:
-                _print_list(sorted(_counted(rows), key=lambda row: row.arrived))
+                _print_list(sorted(_counted(rows), key=lambda row: row.arrived), bool(wanted))
 
     @app.command()
     def show(
@@ -154,11 +155,23 @@ def make_app(open_queue: Open) -> typer.Typer:
     ) -> None:
         """Try now all that waits, for one next hop or for all."""
         with failures():
-            number = open_queue(config).flush(site)
+            queue = open_queue(config)
+            number = queue.flush(site)
+            if site and not number:
+                fail(_nothing_for(site, queue.stats()))
             print(f"{number} message{'' if number == 1 else 's'} will be tried now")
 
     add_commands(app, open_queue)
     return app
+
+
+def _nothing_for(site: str, workers: dict[str, dict[str, Any]]) -> str:
+    """That no message waits for a next hop, and for which there are some: it may be misspelt."""
+    counts: Counter[str] = Counter()
+    for facts in workers.values():
+        counts.update({name: one["messages"] for name, one in facts["sites"].items() if one["messages"]})
+    others = ", ".join(name for name, _ in counts.most_common(5) if name)
+    return f"no message waits for {site}" + (f"; messages wait for {others}" if others else "")
 
 
 def _act(
@@ -190,10 +203,10 @@ def _counted(rows: Iterable[QueueRow]) -> Iterator[QueueRow]:
         progress.end()
 
 
-def _print_list(rows: Sequence[QueueRow]) -> None:
+def _print_list(rows: Sequence[QueueRow], some: bool) -> None:
     out = Console(highlight=False)  # laid out for 80 columns, also in a mail
     if not rows:
-        out.print("The queue is empty.")
+        out.print("No message in the queue matches." if some else "The queue is empty.")
         return
     nodes = len({row.node for row in rows}) > 1
     out.print(Listing(rows, time.time(), nodes=nodes))
@@ -214,9 +227,12 @@ def _print_message(facts: dict[str, Any]) -> None:
         if more.get("by"):
             out.print(f"    said by {printable(more['by'])}")
         tries = [one for one in facts.get("tries", ()) if one["to"] == recipient["address"]]
-        for one in tries[:-1]:  # the last one is above
-            peer = f" ({one['peer']})" if one["peer"] else ""
-            out.print(f"    {short(max(0.0, now - one['at']))} ago: {printable(one['reply'] + peer)}")
+        if tries and (cause := tries[-1].get("cause")):  # the last reply is above
+            out.print(f"    {printable(f'({cause})')}")
+        for one in tries[:-1]:
+            said = ", ".join(part for part in (one["peer"], one.get("cause")) if part)
+            why = f" ({said})" if said else ""
+            out.print(f"    {short(max(0.0, now - one['at']))} ago: {printable(one['reply'] + why)}")
     out.print(f"Given up in {short(max(0.0, facts['expires'] - now))}, priority {facts['priority']}")
     origin = facts.get("origin")
     if origin:

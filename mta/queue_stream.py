@@ -152,7 +152,12 @@ class _Silent:
     """`mta.spool.attempt.Journal` that nobody reads: the command says itself what it has done."""
 
     def tried(
-        self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
+        self,
+        message: QueuedMessage,
+        record: Record,
+        outcomes: Sequence[Outcome],
+        seconds: float,
+        transport: str = "",
     ) -> None:
         """Nothing is tried but what an administrator gives up."""
 

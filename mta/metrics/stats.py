@@ -163,7 +163,7 @@ class Stats:
         Counts,
         counter(
             "Recipients tried from the queue, by outcome (delivered, temporary, permanent, expired) and "
-            "next hop.",
+            "next hop: the server, or where none was reached the back end or relay, as backend:NAME.",
             "outcome",
             "next_hop",
         ),

@@ -36,9 +36,14 @@ class Journal(Protocol):
     """Told what becomes of queued messages, for log and metrics."""
 
     def tried(
-        self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
+        self,
+        message: QueuedMessage,
+        record: Record,
+        outcomes: Sequence[Outcome],
+        seconds: float,
+        transport: str = "",
     ) -> None:
-        """A queued message was tried for some of its recipients."""
+        """A queued message was tried for some of its recipients, by `transport`, "" for none."""
 
     def expired(self, message: QueuedMessage, record: Record, recipients: Sequence[Recipient]) -> None:
         """The time of recipients is over; their last reply is in the message."""
@@ -144,7 +149,7 @@ class Conclusions:
             noted = Noted(self._queue, message.id)
         elif noted.done:
             decided = [one for one in decided if one[0] not in noted.done]
-        self._log(loaded, decided, now - began, noted)
+        self._log(loaded, decided, now - began, noted, transport)
         if not decided:
             return
 
@@ -182,7 +187,7 @@ class Conclusions:
         about them later, but for those of whom the sender wants to hear: their report is in the same write.
         """
         now = self._now()
-        self._log(loaded, decided, now - began, noted)
+        self._log(loaded, decided, now - began, noted, transport)
         parts: tuple[list[tuple[int, Outcome]], list[tuple[int, Outcome]]] = [], []
         for one in decided:
             parts["SUCCESS" in (one[1].recipient.notify or ())].append(one)
@@ -190,11 +195,12 @@ class Conclusions:
         if parts[True]:
             await self.write(loaded, transport, parts[True], began, noted)
 
-    def _log(self, loaded: Loaded, decided: Decided, seconds: float, noted: Noted) -> None:
+    def _log(self, loaded: Loaded, decided: Decided, seconds: float, noted: Noted, transport: str) -> None:
         fresh = [one for one in decided if one[0] not in noted.logged]
         if fresh:
             noted.logged.update(position for position, _ in fresh)
-            self._journal.tried(loaded.message, loaded.record, [outcome for _, outcome in fresh], seconds)
+            outcomes = [outcome for _, outcome in fresh]
+            self._journal.tried(loaded.message, loaded.record, outcomes, seconds, transport)
 
     async def expire(self, loaded: Loaded, positions: Sequence[int]) -> None:
         """The time of recipients is over before another try could be made."""

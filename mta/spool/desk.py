@@ -142,7 +142,10 @@ class QueueDesk:
         message = await queue.load(name)
         facts = message_facts(message, active=self._is_active(message.handle), node=self._node)
         tries = self._history.of(message.id)
-        facts["tries"] = [{"at": t.at, "to": t.to, "reply": str(t.reply), "peer": t.peer} for t in tries]
+        facts["tries"] = [
+            {"at": t.at, "to": t.to, "reply": str(t.reply), "peer": t.peer, "cause": t.reply.cause}
+            for t in tries
+        ]
         return facts
 
     async def _read(self, queue: MailQueue, name: str, offset: int) -> dict[str, Any]:

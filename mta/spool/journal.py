@@ -34,13 +34,18 @@ class QueueJournal:
         self.history.note(name, [Tried(at, o.recipient.address.text, o.reply, o.peer) for o in outcomes])
 
     def tried(
-        self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
+        self,
+        message: QueuedMessage,
+        record: Record,
+        outcomes: Sequence[Outcome],
+        seconds: float,
+        transport: str = "",
     ) -> None:
-        """A queued message was tried for some of its recipients."""
+        """A queued message was tried for some of its recipients, by `transport`, "" for none."""
         recipients = []
         for outcome in outcomes:
             reply = outcome.reply
-            self._stats.queue_tries[_CLASSES[reply.code // 100], outcome.label] += 1
+            self._stats.queue_tries[_CLASSES[reply.code // 100], outcome.label or transport] += 1
             line = {"to": outcome.recipient.address.text, "reply": str(reply), "peer": outcome.peer}
             if outcome.passage is not None:
                 line["site"], line["tls"] = outcome.passage.site, outcome.passage.tls

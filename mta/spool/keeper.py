@@ -343,7 +343,10 @@ def _kept(outcome: Outcome, name: str) -> Outcome:
     reply = outcome.reply
     if not reply.is_temporary:
         return outcome
-    cause = f"{reply} ({reply.cause})" if reply.cause else str(reply)
+    if reply.cause.startswith(str(reply)):  # what the next hop is known for, from an earlier try
+        cause = reply.cause
+    else:
+        cause = f"{reply} ({reply.cause})" if reply.cause else str(reply)
     queued = Reply(250, "2.0.0", f"queued as {name}", cause)
     return replace(outcome, reply=queued, queue_id=name)
 

@@ -149,7 +149,12 @@ class Journal:
         self.failures: list[Exception] = []
 
     def tried(
-        self, message: QueuedMessage, record: Record, outcomes: Sequence[Outcome], seconds: float
+        self,
+        message: QueuedMessage,
+        record: Record,
+        outcomes: Sequence[Outcome],
+        seconds: float,
+        transport: str = "",
     ) -> None:
         self.tries.append((message.id, [str(outcome.reply) for outcome in outcomes]))
 

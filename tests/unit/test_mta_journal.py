@@ -18,6 +18,7 @@ from mta.log import Logger
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
 from mta.spool.journal import QueueJournal
+from mta.spool.keeper import _kept
 
 
 class Lines:
@@ -158,3 +159,11 @@ def test_an_empty_stream_that_is_adopted_is_no_warning(
 ) -> None:
     QueueJournal(cast(Logger, lines), stats).store("stream adopted", {"stream": "01", "messages": messages})
     assert [line["level"] for line in lines.lines] == [level]
+
+
+def test_what_a_next_hop_is_known_for_is_said_once() -> None:
+    """One that does not answer is known by its reply with the cause: that is the cause as it stands."""
+    known = "451 4.4.1 Not reached (127.0.0.1:9: Connection refused)"
+    for cause in ("127.0.0.1:9: Connection refused", known):
+        kept = _kept(outcome("b", Reply(451, "4.4.1", "Not reached", cause=cause)), "01M8")
+        assert (str(kept.reply), kept.reply.cause) == ("250 2.0.0 queued as 01M8", known)
