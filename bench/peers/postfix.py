@@ -107,7 +107,8 @@ class Postfix:
             folder.mkdir()
         shutil.chown(place / "data", "postfix")
         for name in _SHIPPED_FILES:
-            shutil.copy(_SHIPPED / name, self._configuration / name)
+            if (_SHIPPED / name).exists():  # Debian 13 has two of them elsewhere, where Postfix looks itself
+                shutil.copy(_SHIPPED / name, self._configuration / name)
         for name in _SHIPPED_FOLDERS:
             if (_SHIPPED / name).is_dir():
                 shutil.copytree(_SHIPPED / name, self._configuration / name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import mta
 from mta import metrics
 from mta.admin.control import MAX_LINE, Answer, ControlServer, Request
 from mta.admin.http import MAX_HEAD, HttpServer
+from mta.socketfile import KEEP
 from mta.supervisor.core import Reloaded, Supervisor
 from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.planning import CONTROL, METRICS
@@ -177,7 +177,5 @@ def _reload_facts(result: Reloaded) -> dict[str, Any]:
 
 async def _listen(sock: socket.socket, connection: Callable[..., Any], limit: int) -> asyncio.Server:
     if sock.family == socket.AF_UNIX:
-        # The file belongs to the socket book; from Python 3.13 on asyncio would remove it.
-        keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-        return await asyncio.start_unix_server(connection, sock=sock, limit=limit, **keep)
+        return await asyncio.start_unix_server(connection, sock=sock, limit=limit, **KEEP)
     return await asyncio.start_server(connection, sock=sock, limit=limit)

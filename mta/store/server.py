@@ -32,6 +32,7 @@ from mta import log as logs
 from mta.address import Address
 from mta.content import Content
 from mta.reply import Reply
+from mta.socketfile import KEEP
 from mta.store.deliver import Deliverer
 from mta.store.lmtp import Accepted, StoreSession, Transaction, stopping
 from mta.store.mailboxes import Destination, Mailboxes, destination
@@ -117,7 +118,7 @@ class StoreServer:
         self._sweep = self._loop.run_in_executor(self._pool, sweep, root, time.time())
         for listening in self._sockets:
             if listening.family == socket.AF_UNIX:
-                server = await self._loop.create_unix_server(lambda: _Gate(self), sock=listening)
+                server = await self._loop.create_unix_server(lambda: _Gate(self), sock=listening, **KEEP)
             else:
                 server = await self._loop.create_server(lambda: _Gate(self), sock=listening)
             self._servers.append(server)

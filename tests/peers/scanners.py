@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.processes import tree
 from tests.peers.needs import needs, program
 from tests.peers.running import until
 
@@ -62,8 +63,9 @@ class Scanner:
 
     def kill(self) -> None:
         """End it at once, with its children."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        for process in tree(self.process.pid):  # newer rspamds give each child a group of its own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.process.wait()
 
 

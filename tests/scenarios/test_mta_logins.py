@@ -16,6 +16,7 @@ from tests.peers.dovecot_auth import DovecotAuth, dovecot_auth, token
 from tests.peers.needs import needs, program
 from tests.peers.ports import free_port
 from tests.peers.site import ALICE, BOB, PASSWORD, Site, site
+from tests.scenarios.test_mta_msmtp import AS_USER
 
 pytestmark = pytest.mark.scenario
 
@@ -73,8 +74,7 @@ def send(server: Site, port: int, mechanism: str, secret: str, *options: str) ->
     )  # fmt: skip
     transcript = done.stdout + done.stderr
     if done.returncode == OK:
-        # With SMTPUTF8 (RFC 6531 section 4.3) it has another name; newer msmtp always asks for it.
-        assert re.search(rb" with (E|UTF8)SMTPSA id ", server.message(BOB, mark)), transcript
+        assert re.search(AS_USER.encode(), server.message(BOB, mark)), transcript
     else:
         assert server.messages(BOB, mark) == []
     return done.returncode, transcript

@@ -72,9 +72,10 @@ def test_we_send_what_postfix_sends() -> None:
     assert [one["protocol_state"] for one in asked] == ["RCPT", "RCPT", "DATA"]
     theirs = list(asked[0])
     ours = ["request", *NAMES]
-    # Debian 12 has Postfix 3.7; 3.9 has two more.
+    # Debian 12 has Postfix 3.7; 3.9 has two more, which say what it is itself.
+    about_itself = {"compatibility_level", "mail_version"}
     assert theirs == [name for name in ours if name in theirs]
-    assert set(ours) - set(theirs) <= {"compatibility_level", "mail_version"}
+    assert set(ours) - set(theirs) <= about_itself
     assert len({one["instance"] for one in asked}) == 1
     request = PolicyRequest(
         "RCPT",
@@ -91,7 +92,8 @@ def test_we_send_what_postfix_sends() -> None:
     )
     lines = request.encode().decode().strip().split("\n")
     mine = dict(line.split("=", 1) for line in lines)
-    assert {name: mine[name] for name in theirs} == asked[0]
+    told = {name: value for name, value in asked[0].items() if name not in about_itself}
+    assert {name: mine[name] for name in told} == told
     assert asked[2]["recipient_count"] == "1"
 
 

@@ -176,7 +176,7 @@ class Memory:
                 if not Path(self._path).exists():
                     return None
                 where = f"file:{quote(str(self._path))}?mode=ro"
-                self._reader = sqlite3.connect(where, READ_TIME, uri=True, check_same_thread=False)
+                self._reader = sqlite3.connect(where, timeout=READ_TIME, uri=True, check_same_thread=False)
             return self._reader.execute(question, values).fetchone()
         except (sqlite3.Error, StoreError) as error:
             if "no such table" not in str(error):  # another worker is making the file at this moment
