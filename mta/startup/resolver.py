@@ -12,6 +12,7 @@ from ipaddress import ip_address
 
 from mta.config.dns import DnsServer
 from mta.net.resolver.base import Answer, Status
+from mta.net.resolver.system import system_resolvers
 from mta.startup.answers import shown
 from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
@@ -41,12 +42,13 @@ async def resolver(site: Site, world: World) -> list[Result]:
 def judge_servers(servers: Sequence[DnsServer]) -> Result:
     """Whether the resolvers can be believed: what does not cross a network can, or is known by its key."""
     asked = "[dns] resolvers"
+    servers = [server for one in servers for server in (_of_the_system() if not one.host else [one])]
     if not servers:
         return wrong("resolver", asked, "none is configured, so nothing can be asked of the DNS", LOCAL)
     far = [
         str(server)
         for server in servers
-        if server.host and not server.tls and not ip_address(server.host).is_loopback
+        if not server.tls and not ip_address(server.host).is_loopback
     ]
     if far:
         return wrong(
@@ -54,6 +56,10 @@ def judge_servers(servers: Sequence[DnsServer]) -> Result:
             LOCAL,
         )  # fmt: skip
     return ok("resolver", asked, ", ".join(map(str, servers)))
+
+
+def _of_the_system() -> list[DnsServer]:
+    return [DnsServer(address.host, address.port) for address in system_resolvers()]
 
 
 def judge_positive(signed: dict[str, Answer]) -> Result:

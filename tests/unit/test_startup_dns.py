@@ -256,6 +256,20 @@ def test_resolver_must_be_ours(tmp_path: Path) -> None:
     assert result.found == "none is configured, so nothing can be asked of the DNS"
 
 
+def test_resolvers_of_the_system_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.unit.startup_kit import CONFIGURATION
+
+    file = tmp_path / "resolv.conf"
+    monkeypatch.setattr("mta.net.resolver.system.RESOLV_CONF", str(file))
+    where = site(tmp_path, text=CONFIGURATION.replace('["127.0.0.1"]', '["system"]'))
+    file.write_text("nameserver 127.0.0.53\nnameserver 192.0.2.53\n")
+    result = bad(look("resolver", where, good_dns()), Outcome.WRONG)
+    assert result.found == "192.0.2.53: not on this machine, so its word on DNSSEC can be forged"
+    file.write_text("nameserver ::1\n")
+    results = look("resolver", where, good_dns())
+    assert (results[0].outcome, results[0].found) == (Outcome.OK, "::1")
+
+
 def test_a_resolver_that_is_known_by_its_key_is_as_good_as_ours(tmp_path: Path) -> None:
     from tests.unit.startup_kit import CONFIGURATION
 
