@@ -45,11 +45,7 @@ def judge_servers(servers: Sequence[DnsServer]) -> Result:
     servers = [server for one in servers for server in (_of_the_system() if not one.host else [one])]
     if not servers:
         return wrong("resolver", asked, "none is configured, so nothing can be asked of the DNS", LOCAL)
-    far = [
-        str(server)
-        for server in servers
-        if not server.tls and not ip_address(server.host).is_loopback
-    ]
+    far = [str(server) for server in servers if not server.tls and not ip_address(server.host).is_loopback]
     if far:
         return wrong(
             "resolver", asked, f"{', '.join(far)}: not on this machine, so its word on DNSSEC can be forged",
