@@ -157,9 +157,11 @@ def make_app(open_queue: Open) -> typer.Typer:
         with failures():
             queue = open_queue(config)
             number = queue.flush(site)
+            workers = queue.stats()
             if site and not number:
-                fail(_nothing_for(site, queue.stats()))
-            print(f"{number} message{'' if number == 1 else 's'} will be tried now")
+                fail(_nothing_for(site, workers))
+            when = "now" if workers else "when a server starts"
+            print(f"{number} message{'' if number == 1 else 's'} will be tried {when}")
 
     add_commands(app, open_queue)
     return app

@@ -30,6 +30,26 @@ def test_delays(policy: RetryPolicy, delays: list[float]) -> None:
     assert [policy.delay(attempts) for attempts in range(1, 7)] == delays
 
 
+@pytest.mark.parametrize(
+    ("age", "attempts", "made"),
+    [
+        (0.0, 1, 1),
+        (5.0, 4, 1),  # flushed three times in the first seconds
+        (10.0, 2, 2),
+        (29.0, 7, 2),
+        (30.0, 3, 3),
+        (71.0, 9, 9),  # all delays are equal from here on
+        (-50.0, 3, 1),  # the clock of the node that accepted it is ahead
+    ],
+)
+def test_tries_by_order_are_not_those_of_the_schedule(age: float, attempts: int, made: int) -> None:
+    assert STEADY.made_by(age, attempts) == made
+
+
+def test_who_orders_many_tries_waits_no_longer_for_the_next() -> None:
+    assert next_step(STEADY, Deadlines(100.0), 8, 103.0, middle) == Step("retry", 113.0)
+
+
 def test_growth_without_end_ends() -> None:
     assert RetryPolicy(delays=(10.0,), growth=1e300, most=500.0).delay(10**9) == 500.0
 

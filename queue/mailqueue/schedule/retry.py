@@ -53,6 +53,23 @@ class RetryPolicy:
         except OverflowError:
             return self.most
 
+    def made_by(self, age: float, attempts: int) -> int:
+        """How many of `attempts` tries this schedule itself can have made of a message that is `age` seconds
+        old; at least 1. The rest was made by order."""
+        due = 0.0
+        for number in range(1, attempts):
+            delay = self.delay(number)
+            if number >= len(self.delays) and self.delay(number + 1) == delay:
+                return attempts  # the delays are equal from here on
+            due += delay * (1 - self.jitter)
+            if due > age + _MOMENT:
+                return number
+        return max(attempts, 1)
+
+
+_MOMENT = 0.01
+"""Seconds: what sums of delays may miss by, as they are added up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -107,7 +124,8 @@ def next_step(
     """What follows the `attempts`-th try (0: none yet), which ended at `now`.
 
     `random` gives numbers from 0 to 1. A try that would come after the end is made at the end instead, so the
-    last chance is used; once the end is reached there is no other.
+    last chance is used; once the end is reached there is no other. Tries that an administrator ordered do not
+    make the delay longer.
     """
     end, reason = expires_at(policy, deadlines)
     if now >= end:
@@ -115,4 +133,5 @@ def next_step(
     if attempts == 0:
         return Step("retry", min(max(now, deadlines.start), end))
     spread = 1 + policy.jitter * (2 * random() - 1)
-    return Step("retry", min(now + policy.delay(attempts) * spread, end))
+    counted = policy.made_by(now - deadlines.start, attempts)
+    return Step("retry", min(now + policy.delay(counted) * spread, end))
