@@ -3,6 +3,9 @@
 XCLIENT (Postfix's XCLIENT_README) puts a trusted peer's client in place of the peer, for all that follows;
 XFORWARD (XFORWARD_README) tells where the next message came from, for log and next hops alone. A fact that
 the peer says it does not know is not known: it is never left as it was. Nothing here raises.
+
+What XCLIENT says of HELO and PROTO counts until the client introduces itself again, as in Postfix: for who is
+asked about the new connection. A transaction needs that introduction all the same.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ def become(session: Session, attributes: Mapping[str, str]) -> None:
     forget_client(session)
     session.user = known.get("LOGIN", "")
     session.auth_mechanism = "XCLIENT" if session.user else ""
+    session.helo = known.get("HELO", "")
+    session.esmtp = known.get("PROTO", "").upper() == "ESMTP"
 
 
 def take_forwarded(session: Session, attributes: Mapping[str, str]) -> None:

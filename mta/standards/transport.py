@@ -93,9 +93,9 @@ EXTENSIONS: tuple[Standard, ...] = (
     S("RFC 3848", "ESMTP and LMTP Transmission Types", "yes", "in Received", "mta.trace"),
     S("draft-hall-prdr", "Per-Recipient Data Responses (PRDR)", "yes",
       "on both sides", "mta.smtp.extensions mta.smtp.mailing"),
-    S("XCLIENT_README", "XCLIENT, an extension of Postfix", "partial",
-      "from trusted clients: ADDR, NAME, PORT, DESTADDR, DESTPORT and LOGIN count, PROTO and HELO are "
-      "accepted without effect. To a back end where `xclient` says so",
+    S("XCLIENT_README", "XCLIENT, an extension of Postfix", "yes",
+      "from trusted clients: ADDR, NAME, PORT, DESTADDR, DESTPORT and LOGIN; PROTO and HELO until the client "
+      "introduces itself again, which it has to before MAIL. To a back end where `xclient` says so",
       "mta.smtp.xclient mta.smtp.extensions mta.introduction"),
     S("XFORWARD_README", "XFORWARD, an extension of Postfix", "yes",
       "from trusted clients about the next message: for the log, and a back end where `xforward` says so",

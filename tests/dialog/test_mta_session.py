@@ -452,7 +452,9 @@ def test_xclient_changes_who_the_client_is(tmp_path: Path) -> None:
             await client.say("MAIL FROM:<a@x.test>")
             assert (await client.say("RCPT TO:<b@other.test>")).startswith("250")
             await client.say("RSET")
-            assert (await client.say("XCLIENT ADDR=192.0.2.7 NAME=spike.test")).startswith("220 ")
+            told = "ADDR=192.0.2.7 NAME=spike.test HELO=other.test PROTO=ESMTP"
+            assert (await client.say(f"XCLIENT {told}")).startswith("220 ")
+            assert (await client.say("MAIL FROM:<a@x.test>")).startswith("503 ")
             assert "XFORWARD" in await client.say("EHLO spike.test")
             await client.say("MAIL FROM:<a@x.test>")
             assert (await client.say("RCPT TO:<b@other.test>")).startswith("550 5.7.1")

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta.introduction import become
+from mta.session import Session
 from mta.smtp.syntax import SyntaxProblem
 from mta.smtp.xclient import (
     MAX_COMMAND,
@@ -121,3 +123,20 @@ def test_round_trip_over_several_lines(texts: dict[str, str], address: object) -
         again |= parse_xforward(line.removeprefix("XFORWARD ").encode())
     for name, value in attributes.items():
         assert again[name] == (UNAVAILABLE if value.upper() == UNAVAILABLE else value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "helo", "esmtp"),
+    [
+        (b"ADDR=192.0.2.1", "", False),
+        (b"HELO=spike.test", "spike.test", False),
+        (b"PROTO=ESMTP HELO=spike.test", "spike.test", True),
+        (b"PROTO=smtp HELO=spike.test", "spike.test", False),
+        (b"PROTO=ESMTP HELO=[UNAVAILABLE]", "", True),
+    ],
+)
+def test_what_xclient_says_of_the_introduction(argument: bytes, helo: str, esmtp: bool) -> None:
+    """As in Postfix it is kept when it is said, and what the peer said for itself is not."""
+    session = Session("id", "mx", "smtp", "127.0.0.1", helo="filter.test", esmtp=True)
+    become(session, parse_xclient(argument))
+    assert (session.helo, session.esmtp) == (helo, esmtp)
