@@ -41,6 +41,7 @@ from mta.supervisor.messages import (
     LogLevel,
     Question,
     Ready,
+    Refused,
     Snapshot,
     SnapshotRequest,
     Start,
@@ -177,17 +178,18 @@ class Worker:
 
     async def _answer(self, question: Question) -> None:
         data: dict[str, Any] = {}
-        error = ""
+        error = code = ""
         try:
             if self._daemon is None:
                 raise ValueError("the process is still starting")
             data = await self._daemon.answer(question.topic, question.data)
         except ValueError as problem:
             error = str(problem)
+            code = problem.code if isinstance(problem, Refused) else ""
         except Exception as problem:  # noqa: BLE001 - a bug here must not end the worker; both sides hear of it
             self._log.error("internal error", topic=question.topic, exc_info=problem)
             error = f"internal error: {problem!r}"
-        self._channel.send(Finding(question.number, data, error))
+        self._channel.send(Finding(question.number, data, error, code))
 
     def _end(self, seconds: float | None) -> None:
         if self._may_drop:

@@ -60,6 +60,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     problems: tuple[str, ...] = ()
     """Lines for the administrator when a reload was refused."""
     configuration_wrong: bool = False
+    code: str = ""
+    """What kind of error, for programs (`mta.supervisor.messages.Refused`)."""
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]

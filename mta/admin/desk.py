@@ -19,6 +19,7 @@ from mta.admin.control import MAX_LINE, Answer, ControlServer, Request
 from mta.admin.http import MAX_HEAD, HttpServer
 from mta.socketfile import KEEP
 from mta.supervisor.core import Reloaded, Supervisor
+from mta.supervisor.messages import Refused
 from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.planning import CONTROL, METRICS
 from mta.supervisor.sockets import SocketSet
@@ -123,7 +124,8 @@ class Desk:
         try:
             return Answer(True, await staff.ask(child, "queue", request.data, QUESTION_TIMEOUT))
         except ValueError as refusal:
-            return Answer(False, error=str(refusal))
+            code = refusal.code if isinstance(refusal, Refused) else ""
+            return Answer(False, error=str(refusal), code=code)
 
     async def _exposition(self) -> bytes:
         return metrics.exposition(await self._supervisor.staff.metrics())

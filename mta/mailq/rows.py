@@ -11,8 +11,8 @@ STATUSES = ("queued", "deferred", "held", "delivered", "failed", "cancelled", "e
 LIVE = frozenset(STATUSES[:3])
 """Statuses of recipients that may still get the message."""
 
-NO_SUCH_MESSAGE = "there is no such message"
-"""How a worker answers that somebody else has the message, or nobody."""
+NO_SUCH_MESSAGE = "no-such-message"
+"""The code by which a worker answers that somebody else has the message, or nobody."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -36,6 +36,7 @@ from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.history import History
 from mta.spool.runner import BURST
 from mta.spool.service import QueueService
+from mta.supervisor.messages import Refused
 
 READ = 256 * 1024
 """Octets of a message in one answer."""
@@ -84,7 +85,7 @@ class QueueDesk:
                 case other:
                     raise ValueError(f"the queue cannot be asked for {other!r}")
         except UnknownMessage as error:
-            raise ValueError(NO_SUCH_MESSAGE) from error
+            raise Refused("there is no such message", NO_SUCH_MESSAGE) from error
         except QueueError as error:
             raise ValueError(f"the queue could not do it: {error}") from error
 

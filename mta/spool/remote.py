@@ -19,6 +19,11 @@ Question = dict[str, Any]
 class QueueProblem(Exception):
     """The queue could not be asked, or refused; the text is for the administrator."""
 
+    def __init__(self, text: str, code: str = "") -> None:
+        """`code` is that of the worker's answer (`mta.supervisor.messages.Refused`)."""
+        super().__init__(text)
+        self.code = code
+
 
 class RemoteQueue:
     """`mta.cli_queue_common.Access` of a running server. Raises `NotRunning` when there is none."""
@@ -96,12 +101,12 @@ class RemoteQueue:
             try:
                 return call(worker)
             except QueueProblem as error:
-                if not str(error).endswith(NO_SUCH_MESSAGE):
+                if error.code != NO_SUCH_MESSAGE:
                     problem = str(error)
         raise QueueProblem(problem)
 
     def _ask(self, worker: str, question: Question) -> dict[str, Any]:
         answer = ask(self._socket, Request("queue", worker=worker, data=question))
         if not answer.ok or answer.result is None:
-            raise QueueProblem(f"{worker}: {answer.error}" if answer.error else "no answer")
+            raise QueueProblem(f"{worker}: {answer.error}" if answer.error else "no answer", answer.code)
         return answer.result

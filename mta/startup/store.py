@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from mailqueue.store.base import StoreError, StoreRefused
+from mailqueue.store.base import StoreError, StoreMissing, StoreRefused
 from mailqueue.store.probe import probe
 from mta import config
 from mta.spool.stores import open_stores
@@ -35,7 +35,7 @@ async def queue_store(site: Site, world: World) -> list[Result]:
             finally:
                 await store.close()
     except StoreRefused as error:
-        missing = str(error).endswith("does not exist")
+        missing = isinstance(error, StoreMissing)
         return [
             wrong(
                 names, asked, str(error), f"make it, or {mend} url" if missing else f"{mend}: another store"

@@ -77,12 +77,23 @@ class Question(msgspec.Struct, tag=True, frozen=True):
     data: dict[str, Any]
 
 
+class Refused(ValueError):
+    """A question cannot be answered. The text is for the administrator, `code` ("" for any) for programs."""
+
+    def __init__(self, text: str, code: str = "") -> None:
+        """`code` is a word that the asking side knows."""
+        super().__init__(text)
+        self.code = code
+
+
 class Finding(msgspec.Struct, tag=True, frozen=True):
     """Answer to the `Question` of that number; `error` is "" unless it could not be answered."""
 
     number: int
     data: dict[str, Any]
     error: str = ""
+    code: str = ""
+    """What kind of error, for programs: that of `Refused`."""
 
 
 class LogLevel(msgspec.Struct, tag=True, frozen=True):

@@ -19,7 +19,7 @@ from mta.supervisor.child import Child, State
 from mta.supervisor.counters import Counters
 from mta.supervisor.generation import Generation, Seat
 from mta.supervisor.memory import Memory
-from mta.supervisor.messages import Finding, LogLevel, Question, SnapshotRequest, Start, Topic
+from mta.supervisor.messages import Finding, LogLevel, Question, Refused, SnapshotRequest, Start, Topic
 from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.slots import Slots
@@ -107,7 +107,7 @@ class Staff:
         finally:
             del self._asked[number]
         if finding.error:
-            raise ValueError(finding.error)
+            raise Refused(finding.error, finding.code)
         return finding.data
 
     def set_log_level(self, level: str) -> None:

@@ -14,6 +14,7 @@ from mta.admin.control import Answer
 from mta.cli_console import WIDE, console
 from mta.cli_explain import explain
 from mta.explain.given import Given
+from mta.mailq.rows import NO_SUCH_MESSAGE
 from mta.sendmail import run as run_as
 from mta.spool.remote import QueueProblem, RemoteQueue
 
@@ -106,17 +107,19 @@ def test_recipients_are_not_explained_without_a_sender(
 
 
 def test_a_message_that_no_worker_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {"a": "there is no such message", "b": "there is no such message"}
+    missing = "we do not have it", NO_SUCH_MESSAGE
+    answers = {"a": missing, "b": missing}
     queue = RemoteQueue.__new__(RemoteQueue)
     queue._workers = list(answers)
 
     def ask(worker: str, question: object) -> dict[str, object]:
-        raise QueueProblem(f"{worker}: {answers[worker]}")
+        text, code = answers[worker]
+        raise QueueProblem(f"{worker}: {text}", code)
 
     monkeypatch.setattr(queue, "_ask", ask)
     with pytest.raises(QueueProblem, match=r"^there is no message 01X in the queue$"):
         queue.show("01X")
-    answers["a"] = "the queue is not open: its store does not answer"
+    answers["a"] = "the queue is not open: there is no such message", ""
     with pytest.raises(QueueProblem, match=r"^a: the queue is not open"):
         queue.show("01X")  # it may be there
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mailqueue.store.answers import translate, understand
-from mailqueue.store.base import MissingKey, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from mailqueue.store.base import (
+    MissingKey,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 
 def answered(status: str, code: str = "", message: str = "") -> str:
@@ -60,7 +67,7 @@ DNS = '"dns error", Custom { kind: Uncategorized, error: "failed to lookup addre
             "the region 'x' is wrong",
         ),
         (answered("301 Moved Permanently", "PermanentRedirect", "x"), StoreRefused, "301"),
-        (answered("404 Not Found", "NoSuchBucket", "x"), StoreRefused, "there is no such bucket"),
+        (answered("404 Not Found", "NoSuchBucket", "x"), StoreMissing, "there is no such bucket"),
         (answered("409 Conflict", "ConditionalRequestConflict", "x"), StoreUnavailable, "409"),
         (answered("429 Too Many Requests"), StoreUnavailable, "429"),
         (answered("500 Internal Server Error", "InternalError", "oops"), StoreUnavailable, "500"),
@@ -96,13 +103,13 @@ def test_texts(text: str, kind: type[StoreError], words: str) -> None:
 def test_what_is_missing() -> None:
     missing = FileNotFoundError(answered("404 Not Found", "NoSuchKey", "x"))
     assert type(translate("s", "reading a", missing, reading=True)) is MissingKey
-    assert type(translate("s", "listing", missing, reading=False)) is StoreRefused
+    assert type(translate("s", "listing", missing, reading=False)) is StoreMissing
     container = FileNotFoundError(answered("404 Not Found", "ContainerNotFound", "x"))
     assert str(translate("az://c", "listing", container, reading=False)).endswith(
         "there is no such container"
     )
     bucket = FileNotFoundError(answered("404 Not Found", "NoSuchBucket", "x"))
-    assert type(translate("s", "reading a", bucket, reading=True)) is StoreRefused
+    assert type(translate("s", "reading a", bucket, reading=True)) is StoreMissing
 
 
 def test_json_of_google() -> None:

@@ -11,7 +11,14 @@ from typing import Any
 import obstore.store
 import pytest
 
-from mailqueue.store.base import MissingKey, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from mailqueue.store.base import (
+    MissingKey,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreRefused,
+    StoreUnavailable,
+)
 from mailqueue.store.buckets import open_bucket
 from mailqueue.store.objects import PAUSE, ObjectsStore
 from mailqueue.store.options import Limits, StoreOptions
@@ -109,7 +116,7 @@ def test_who_is_told_to_slow_down_waits() -> None:
         ("hang", StoreUnavailable, "no answer within"),
         ("drop", StoreUnavailable, "writing log/s/1: "),
         ("403 Forbidden", StoreRefused, "it answered 403 (Fake: as told)"),
-        ("404 Not Found", StoreRefused, "there is no such bucket"),
+        ("404 Not Found", StoreMissing, "there is no such bucket"),
         ("507 Insufficient Storage", StoreFull, "507"),
     ],
 )

@@ -11,7 +11,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from mailqueue.store.base import MissingKey, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from mailqueue.store.base import (
+    MissingKey,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})([^:\n]*)")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>|\"code\"\s*:\s*\"([^\"]{1,80})\"")
@@ -100,7 +107,7 @@ def translate(store: str, what: str, error: Exception, *, reading: bool) -> Stor
         if reading and not is_missing_bucket(text):
             return MissingKey(store, f"{what}: there is none")
         place = "container" if store.startswith("az:") else "bucket"
-        return StoreRefused(store, f"{what}: there is no such {place}")
+        return StoreMissing(store, f"{what}: there is no such {place}")
     return _kind(answer)(store, f"{what}: {answer.words}")
 
 

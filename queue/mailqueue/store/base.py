@@ -63,6 +63,10 @@ class StoreRefused(StoreError):
     must act."""
 
 
+class StoreMissing(StoreRefused):
+    """What the store would be kept in is not there: no such bucket, no folder above ours."""
+
+
 class MissingKey(StoreError):
     """There is no such object."""
 

@@ -30,6 +30,7 @@ from mailqueue.store.base import (
     SealResult,
     StoreError,
     StoreFull,
+    StoreMissing,
     StoreRefused,
     StoreUnavailable,
     check_key,
@@ -65,7 +66,7 @@ class FileStore:
             self._disk = Disk(Path(path))
         except OSError as error:
             if isinstance(error, FileNotFoundError):
-                raise StoreRefused(self.name, "opening it: the folder above it does not exist") from error
+                raise StoreMissing(self.name, "opening it: the folder above it does not exist") from error
             raise self._translated(error, "opening it") from error
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="queue-disk")
 
