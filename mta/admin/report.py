@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mta import metrics
+from mta.mailq.listing import size
 
 _STATES = {
     "ready": "green",
@@ -73,6 +74,9 @@ def _counters(snapshot: metrics.Snapshot) -> Table:
     table.add_row("sessions", _number(metrics.value(snapshot, "sessions")), f"{_number(opened)} open")
     for name, label in (("messages", "messages"), ("recipients", "recipients"), ("refusals", "refused")):
         table.add_row(label, _number(metrics.value(snapshot, name)), _by_first_label(snapshot, name))
+    if snapshot.get("queue_open"):
+        waiting = metrics.value(snapshot, "queue_messages")
+        table.add_row("queue", _number(waiting), _queue(snapshot))
     if snapshot.get("store_recipients"):
         stored = metrics.value(snapshot, "store_recipients")
         table.add_row("mail store", _number(stored), _by_first_label(snapshot, "store_recipients"))
@@ -89,6 +93,15 @@ def _pools(snapshot: metrics.Snapshot) -> Table | None:
         failed = snapshot.get("pool_connects", {}).get(f"failed\t{peer}", 0)
         table.add_row(Text(peer), *map(_number, (*counts, failed)))
     return table
+
+
+def _queue(snapshot: metrics.Snapshot) -> str:
+    if not metrics.value(snapshot, "queue_open"):
+        return "not open: what cannot be delivered at once is answered 4xx"
+    if metrics.value(snapshot, "queue_room_bytes") <= 0:
+        return "its disk is full: what cannot be delivered at once is answered 4xx"
+    recipients = metrics.value(snapshot, "queue_recipients")
+    return f"{_number(recipients)} recipients, {size(round(metrics.value(snapshot, 'queue_bytes')))}"
 
 
 def _by_first_label(snapshot: metrics.Snapshot, name: str) -> str:

@@ -67,7 +67,9 @@ class QueueDesk:
         """Answer one question. Raises ValueError."""
         queue = self._service.queue
         if queue is None:
-            raise ValueError("the queue is not open: its store does not answer")
+            raise ValueError(
+                "the queue is not open: its store does not answer, or is slow to open; the log has more"
+            )
         try:
             match question.get("op"):
                 case "list":

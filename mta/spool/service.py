@@ -184,7 +184,8 @@ class QueueService:
         if self._opening.done():
             self._opening.result()
         else:
-            self._log.error("no queue yet", store=self._store.name)
+            reason = f"not open after {START_PATIENCE:g} s, and still being opened"
+            self._log.error("no queue yet", store=self._store.name, reason=reason)
 
     async def stop(self, seconds: float) -> None:
         """Let tries end for some time, then hand everything over to whoever comes next."""

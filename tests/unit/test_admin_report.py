@@ -1,0 +1,43 @@
+"""What `tamis status` tells people of the queue."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mta.admin.report import show
+
+STATUS = {
+    "version": "1", "state": "running", "serving": True, "uptime": 1.0, "pid": 1, "generation": 1,
+    "last_reload": None, "workers": [],
+}  # fmt: skip
+OPEN = {
+    "queue_open": {"": 1}, "queue_messages": {"": 2}, "queue_recipients": {"": 3}, "queue_bytes": {"": 1500},
+    "queue_room_bytes": {"": 1e9},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metrics", "line"),
+    [
+        (OPEN, "queue 2 3 recipients, 1.5 kB"),
+        ({**OPEN, "queue_room_bytes": {"": 0}}, "queue 2 its disk is full: what cannot be delivered at once"),
+        (
+            {**OPEN, "queue_open": {"": 0}},
+            "queue 2 not open: what cannot be delivered at once is answered 4xx",
+        ),
+    ],
+)
+def test_the_queue(metrics: dict[str, Any], line: str) -> None:
+    out = io.StringIO()
+    show({**STATUS, "metrics": metrics}, Console(file=out, width=100))
+    assert line in " ".join(out.getvalue().split())
+
+
+def test_before_a_worker_has_reported_nothing_is_said_of_the_queue() -> None:
+    out = io.StringIO()
+    show({**STATUS, "metrics": {}}, Console(file=out, width=100))
+    assert "queue" not in out.getvalue()
