@@ -31,7 +31,7 @@ fuzz: $(READY)  ## Fuzz wire, syntax and messages for a minute each
 	$(BIN)/python -m pip install --quiet --group fuzz
 	set -e; for target in tests/fuzz/fuzz_*.py; do $(BIN)/python $$target -max_total_time=60 -print_final_stats=1; done
 
-simulate: $(READY)  ## Ten thousand seeded runs of a cluster of queues in which everything fails (hours)
+simulate: $(READY)  ## Thirty thousand seeded runs of a cluster of queues in which everything fails (an hour)
 	SIMULATION_RUNS=10000 $(BIN)/python -m pytest -q tests/simulation
 
 format: $(READY)

@@ -13,7 +13,6 @@ known as collected for an hour.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
@@ -25,23 +24,24 @@ from mailqueue.keys import (
     RETIRED,
     STREAMS,
     collected_key,
+    end_key,
     heartbeat_key,
     last_segment,
     lease_prefix,
     log_prefix,
+    number_of,
     retired_prefix,
     snapshot_prefix,
     stream_key,
     uses_key,
     uses_prefix,
 )
+from mailqueue.reader import read_end
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import SEAL_MARK, Store, is_seal
+from mailqueue.store.base import Store
 
 _LEASE = re.compile(rf"{LEASES}(\w+)/(\d{{2}})/(\d{{8}})", re.ASCII)
 _HOUR = 3600.0
-_TAIL = 64
-"""Entries at the end of a log among which the seal is: more than any owner has under way."""
 
 
 class Collector:
@@ -80,15 +80,12 @@ class Collector:
 
     async def _collect(self, stream: str) -> None:
         store = self._store
-        entries = await store.list_after(log_prefix(stream))
-        # The seal must stay, or its owner could write there again. Entries that were under way when it was
-        # written may have arrived behind it.
-        tail = entries[-_TAIL:]
-        heads = await asyncio.gather(*(store.get(key, 0, len(SEAL_MARK)) for key in tail))
-        seals = {key for key, head in zip(tail, heads, strict=True) if is_seal(head)}
-        if not seals:
+        # The seal must stay, or its owner could write there again. What stands behind it came too late.
+        end = await read_end(store, stream)
+        if end is None:
             return
-        await store.delete([key for key in entries if key not in seals])
+        entries = await store.list_after(log_prefix(stream))
+        await store.delete([key for key in entries if number_of(key) < end])
         await store.delete(await store.list_after(snapshot_prefix(stream)))
         await store.put_new(collected_key(stream), str(int(self._clock.wall())).encode())
 
@@ -98,7 +95,7 @@ class Collector:
             return
         if len(names) > 1:
             await store.delete(await store.list_after(lease_prefix(stream)))
-            await store.delete([heartbeat_key(stream), stream_key(stream)])
+            await store.delete([heartbeat_key(stream), stream_key(stream), end_key(stream)])
             marks = await store.list_after(retired_prefix(stream))
             await store.delete([key for key in marks if last_segment(key) != COLLECTED])
         at = await store.get(collected_key(stream))

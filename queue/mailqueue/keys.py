@@ -6,6 +6,7 @@
     log/<stream>/<number:016>       one group commit, or the seal that ends the log
     snap/<stream>/<number:016>      all live messages as of that entry
     body/<yyyymmdd>/<sha256>        a large body
+    end/<stream>                    number at which the log of a dead stream ends, for all who take it over
     lease/<stream>/<part:02>/<epoch:08>   a claim: who is about to adopt a part of a dead stream
     retired/<stream>/<part:02>      who has adopted it: the commit point
     retired/<stream>/collected      when its log was deleted
@@ -20,6 +21,7 @@ from __future__ import annotations
 FORMAT = "format"
 STREAMS, HEARTBEATS, LOGS, SNAPSHOTS = "stream/", "hb/", "log/", "snap/"
 BODIES, LEASES, RETIRED, USES, CORRUPT = "body/", "lease/", "retired/", "uses/", "corrupt/"
+ENDS = "end/"
 COLLECTED = "collected"
 """Last segment of the key that says when a retired stream's log was deleted."""
 
@@ -62,6 +64,11 @@ def body_prefix(day: str) -> str:
 def body_key(day: str, digest: bytes) -> str:
     """A large body; `day` is yyyymmdd, `digest` its SHA-256."""
     return f"{BODIES}{day}/{digest.hex()}"
+
+
+def end_key(stream: str) -> str:
+    """Where a dead stream ends."""
+    return ENDS + stream
 
 
 def lease_prefix(stream: str) -> str:

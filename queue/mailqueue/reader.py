@@ -10,12 +10,12 @@ import asyncio
 
 from mailqueue.entry import FIRST_READ, CorruptEntry, Entry, NeedMore, parse
 from mailqueue.ids import id_octets
-from mailqueue.keys import corrupt_key, log_key, log_prefix, number_of, snapshot_prefix
+from mailqueue.keys import corrupt_key, end_key, log_key, log_prefix, number_of, snapshot_prefix
 from mailqueue.replay import Replay
 from mailqueue.rows import BLOCK_ROWS, encode_rows, enter_rows
 from mailqueue.seal import Seal, decode_seal
 from mailqueue.snapshot import CorruptSnapshot, read_snapshot
-from mailqueue.store.base import MissingKey, Store, is_seal
+from mailqueue.store.base import MissingKey, Store, StoreRefused, is_seal
 
 _PAGE = 10000
 """Keys of one listing."""
@@ -26,9 +26,10 @@ _AT_ONCE = 16
 class StreamReader:
     """The state of one stream, read step by step."""
 
-    def __init__(self, store: Store, name: str, *, keep_corrupt: bool) -> None:
-        """`keep_corrupt`: copy damaged entries to where nothing is ever deleted."""
-        self._store, self.name = store, name
+    def __init__(self, store: Store, name: str, *, keep_corrupt: bool, end: int | None = None) -> None:
+        """`keep_corrupt`: copy damaged entries to where nothing is ever deleted. What stands at `end` and
+        behind it is not read."""
+        self._store, self.name, self._end = store, name, end
         self._keep_corrupt = keep_corrupt
         self.stream = id_octets(name)
         self.replay = Replay(self.stream)
@@ -65,7 +66,7 @@ class StreamReader:
             keys = await self._store.list_after(log_prefix(self.name), after, _PAGE)
             wanted: list[int] = []
             for key in keys:
-                if number_of(key) != self.next + len(wanted):
+                if number_of(key) != self.next + len(wanted) or number_of(key) == self._end:
                     break
                 wanted.append(self.next + len(wanted))
             for first in range(0, len(wanted), _AT_ONCE):
@@ -127,6 +128,18 @@ class StreamReader:
             if self._keep_corrupt:
                 await self._store.put_new(corrupt_key(self.name, number), await self._store.get(key))
         return entry
+
+
+async def read_end(store: Store, stream: str) -> int | None:
+    """Where the takers of a stream say that its log ends, None when none has said so. Raises StoreError."""
+    key = end_key(stream)
+    try:
+        found = await store.get(key)
+    except MissingKey:
+        return None
+    if not found.isdigit():
+        raise StoreRefused(store.name, f"{key}: {found[:40]!r} is no number")
+    return int(found)
 
 
 async def read_retired(store: Store, key: str) -> str:

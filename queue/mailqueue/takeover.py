@@ -7,7 +7,10 @@ way. Its first claim is an equal share of all parts, and what is left when every
 one goes to those who did.
 
 What keeps messages safe is the order of writes. First the log is *sealed*: from then on its owner can commit
-nothing, so what is read up to the seal is everything that it ever acknowledged. Then, part by part, the live
+nothing, so what is read up to the seal is everything that it ever acknowledged. Then `end/<stream>` is
+created with the number of the seal, and who comes first decides for all: an entry that was never acknowledged
+may be on one of several stores, so that some takers see it and others do not. Were it an ADOPT record, what
+it adopts would get lost between those who count it and those who do not. Then, part by part, the live
 messages are written into our own log as ADOPT records, which do not count yet. Then `retired/<stream>/<part>`
 is created with our name in it: that one write decides, whoever else has tried. Only then are the messages
 ours.
@@ -33,6 +36,7 @@ from mailqueue.index import Index
 from mailqueue.keys import (
     RETIRED,
     STREAMS,
+    end_key,
     last_segment,
     lease_key,
     lease_prefix,
@@ -43,12 +47,12 @@ from mailqueue.keys import (
 from mailqueue.log import FIRST_RETRY, LAST_RETRY, Haste, Log
 from mailqueue.model import Fenced
 from mailqueue.opening import Announcement, read_announcement
-from mailqueue.reader import StreamReader, read_retired
+from mailqueue.reader import StreamReader, read_end, read_retired
 from mailqueue.records import Adopt, Adopted, encode_record
 from mailqueue.rows import encode_rows, enter_rows
 from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import Store, StoreError
+from mailqueue.store.base import Store, StoreError, StoreUnavailable
 
 _LIST_EVERY = 5
 """Looks for which a list of the streams is good enough, unless somebody has died: listing costs as much as
@@ -183,6 +187,7 @@ class Watcher:
         reader = StreamReader(self._store, stream, keep_corrupt=True)
         await reader.load()
         await self._seal(reader)
+        reader = await self._agree(reader)
         await self._decide(reader)
         for problem in (*reader.problems, *reader.replay.problems):
             self._settings.report("corrupt", {"stream": stream, "problem": problem})
@@ -260,6 +265,20 @@ class Watcher:
             await reader.follow()
             if reader.next == number:
                 await asyncio.sleep(FIRST_RETRY)
+
+    async def _agree(self, reader: StreamReader) -> StreamReader:
+        """The log up to where it ends for all takers. Raises StoreUnavailable while it is out of reach."""
+        if await self._store.put_new(end_key(reader.name), str(reader.next).encode()):
+            return reader
+        end = await read_end(self._store, reader.name)
+        if end is not None and end < reader.next:
+            reader = StreamReader(self._store, reader.name, keep_corrupt=True, end=end)
+            await reader.load()
+        if reader.next != end:
+            raise StoreUnavailable(
+                self._store.name, f"reading {log_key(reader.name, reader.next)}: it counts, and is not there"
+            )
+        return reader
 
     async def _decide(self, reader: StreamReader) -> None:
         """Finish what the owner of this stream had begun to adopt itself."""
