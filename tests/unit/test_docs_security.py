@@ -116,7 +116,6 @@ NO_LIMITS = {
     "mailqueue.schedule.ready.SPARE": "when a table in memory is swept",
     "mailqueue.bodies._IN_LOOP": "what is done in a thread",
     "mailqueue.bodies._RANGE": "how work is cut up; nothing is refused",
-    "mailqueue.collector._TAIL": "more than can be there",
     "mailqueue.compaction._SCAN": "how work is cut up; nothing is refused",
     "mailqueue.entry.FIRST_READ": "how work is cut up; nothing is refused",
     "mailqueue.housekeeping._*": "how often something is done",
