@@ -109,6 +109,7 @@ NO_LIMITS = {
     "mailqueue.model.*_PRIORITY": "the scale of RFC 6710, which MAIL is held to",
     "mailqueue.payload.LEVEL": "how hard is compressed",
     "mailqueue.recipients.*": "numbers of the format",
+    "mailqueue.schedule.retry._MOMENT": "what a sum may miss by",
     "mailqueue.schedule.timetable.LEVELS": "the shape of a timing wheel",
     "mailqueue.schedule.timetable.SLOTS": "the shape of a timing wheel",
     "mailqueue.schedule.timetable._*": "the shape of a timing wheel",
