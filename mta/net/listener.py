@@ -23,10 +23,12 @@ then: the new generation accepts, the old one stops (`stop` closes only its own 
 the queue never notices.
 
 Descriptors. The number of a new connection's descriptor is always the lowest free one. When it comes within
-`FD_RESERVE` of the limit, the client is answered 421 4.3.2 and accepting pauses; other workers go on. If
-accept itself fails for want of descriptors, the accept loop uses a reserve descriptor to take one client
-and answer it likewise; libuv does the same but closes without a word. TCP_DEFER_ACCEPT is never set: it
-waits for the client to talk, and in SMTP the server talks first.
+`FD_RESERVE` of the limit, the client is answered 421 4.3.2 and accepting pauses; other workers go on. Who
+waits still at the next look (`LOOK`) was taken by none of them and is told the same, so many at each look,
+one descriptor after the other; the first that gets a lower number is served, and the pause is over. If accept
+itself fails for want of descriptors, the accept loop uses a reserve descriptor to take one client and answer
+it likewise; libuv does the same but closes without a word. TCP_DEFER_ACCEPT is never set: it waits for the
+client to talk, and in SMTP the server talks first.
 """
 
 from __future__ import annotations
@@ -55,6 +57,10 @@ FD_RESERVE = 64
 """Descriptors kept free for deliveries of sessions that are open, for files and for the log."""
 PAUSE = 1.0
 """Seconds without accepting after descriptors ran out: sessions end by the dozen in that time."""
+LOOK = 0.1
+"""Seconds between two looks at who waits during a pause: a worker that can serve takes them long before."""
+LOOK_BATCH = 50
+"""Clients of a socket that are turned away at a look: 500 a second cost some hundredths of a processor."""
 ACCEPT_BATCH = 4
 """Connections taken per wake-up by the accept loop: few, so that the other workers get their share."""
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
@@ -175,7 +181,42 @@ class Listener:
             return
         self._log("accepting paused", listener=self.settings.name, reason=reason, seconds=PAUSE)
         self._close()
-        self._resume = asyncio.get_running_loop().call_later(PAUSE, self._reopen)
+        loop = asyncio.get_running_loop()
+        self._pause_on(loop, loop.time() + PAUSE)
+
+    def _pause_on(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        left = until - loop.time()
+        if left <= 0:
+            self._reopen()
+        elif left <= LOOK:
+            self._resume = loop.call_later(left, self._reopen)
+        else:
+            self._resume = loop.call_later(LOOK, self._look, loop, until)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        """Turn away who waits, for nobody else has taken them; end the pause when one can be served."""
+        for sock in self._sockets:
+            for _ in range(LOOK_BATCH):
+                connection = self._next(sock)
+                if connection is None:
+                    break
+                if connection.fileno() < self._reception.fd_ceiling:
+                    self._spawn(self._reception.receive(loop, connection, sock.family == socket.AF_UNIX))
+                    self._reopen()
+                    return
+                self._reception.turn_away(connection)
+        self._pause_on(loop, until)
+
+    def _next(self, sock: socket.socket) -> socket.socket | None:
+        """A client that waits, if there is one and a descriptor for it."""
+        try:
+            return sock.accept()[0]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in _EXHAUSTED and self._reserve >= 0:
+                self._answer_one(sock)
+            return None
 
     def _reopen(self) -> None:
         self._resume = None
@@ -219,8 +260,10 @@ class Listener:
             os.close(self._reserve)
         try:
             self._reception.turn_away(sock.accept()[0])
+        except BlockingIOError:
+            pass  # another worker took it, or nobody waited
         except OSError:
-            self.counts["vanished"] += 1  # another worker took it, or the reserve was not enough
+            self.counts["vanished"] += 1  # the reserve was not enough
         self._reserve = _spare_descriptor()
 
 

@@ -320,6 +320,33 @@ def test_with_few_descriptors_left_clients_are_told_421_until_there_are_more(
     run(loop, main())
 
 
+@both_loops
+def test_who_waits_during_a_pause_is_told_421_and_served_once_there_is_room(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them: a pause is for workers that can serve, and ends when this one can again."""
+    monkeypatch.setattr(module, "PAUSE", 3600.0)
+    monkeypatch.setattr(module, "LOOK", 0.02)
+    monkeypatch.setattr(module, "LOOK_BATCH", 7)  # fewer than there are
+
+    async def main() -> None:
+        async with House(fd_limit=lowest_free_descriptor() + module.FD_RESERVE) as house:
+            guests = [await house.connect() for _ in range(30)]
+            for guest in guests:
+                assert (await guest.rest()).startswith(b"421 4.3.2 ")
+                await guest.close()
+            assert house.listener.counts["descriptors"] == 30
+            assert house.log.events.count("accepting paused") == 1
+            house.listener._reception.fd_ceiling = 100000
+            for _ in range(2):
+                guest = await house.connect()
+                await guest.greeting()
+                await guest.close()
+            assert house.listener.counts["accepted"] == 2
+
+    run(loop, main())
+
+
 def lowest_free_descriptor() -> int:
     with open(os.devnull) as probe:
         return probe.fileno()
