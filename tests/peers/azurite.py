@@ -96,7 +96,7 @@ class Azurite(ObjectServer):
         """End it, after it has written what it acknowledged (see above)."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait()
+            self.process.wait(START_TIMEOUT)
             self.process = None
 
     def _ready(self) -> bool:
