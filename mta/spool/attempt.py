@@ -158,7 +158,8 @@ class Attempts:
 
     async def suspend(self, name: str, positions: Sequence[int], reason: str) -> None:
         """Count a try that a dead next hop did not get: the sender is to be told."""
-        reply = Reply(451, "4.4.1", f"The next server does not answer: {reason}"[:300], "not tried")
+        # What it is known for may name servers inside: that is for the log, not for the sender.
+        reply = Reply(451, "4.4.1", "The next server does not answer", f"not tried: {reason}"[:300])
         await self.decide(name, positions, reply)
 
     async def decide(self, name: str, positions: Sequence[int], reply: Reply) -> None:

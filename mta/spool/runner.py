@@ -222,7 +222,7 @@ class Runner:
                 heard = min(heard, last)
         if not by_site:
             return
-        due, created, expires, priority = live.terms(handle)
+        due, created, expires, priority = live.terms(handle)  # in whole seconds, rounded down
         for site, positions in by_site.items():
             if taken and dispatcher.busy(handle, site):
                 continue
@@ -235,7 +235,7 @@ class Runner:
                 self._crowded.setdefault(site, OrderedDict())[handle] = None
                 if hurried:
                     self._hurried.add(handle)
-            elif now >= expires or heard < created + self._warn_after <= now:
+            elif now >= expires or heard < created + self._warn_after + 1 <= now:
                 flight = self._flight(handle, live.id_of(handle))
                 flight.positions.update(positions)
                 self._tries.begin(self._suspend(handle, flight, site, positions, later.reason))

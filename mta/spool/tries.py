@@ -6,6 +6,7 @@ and what the sender may want to hear (`Event`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -85,6 +86,8 @@ def consequences(
     """
     result = Consequences()
     warn = warns_at(policy, deadlines)
+    if warn is not None:
+        warn = math.ceil(warn)  # the queue keeps times of tries in whole seconds, rounded down
     chance = random()  # one for all: what failed in one transaction is tried again in one
     for position, state, outcome in states:
         reply = outcome.reply

@@ -292,6 +292,21 @@ def test_a_dead_next_hop_is_left_alone_and_looked_for() -> None:
     played(main, Work(limits={"backend:back": Limits(dead_first=5.0, dead_most=60.0)}))
 
 
+def test_the_sender_is_not_told_where_a_dead_next_hop_is() -> None:
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: DOWN
+        for number in range(20):
+            await work.add(f"u{number}@back.test")
+        await asyncio.sleep(3000)
+        reports = work.hops["home"].seen
+        assert len(reports) == 20
+        assert any(b"The next server does not answer" in report.octets for report in reports)
+        assert not any(DOWN.cause.encode() in report.octets for report in reports)
+
+    assert DOWN.cause
+    played(main, Work(limits={"backend:back": Limits(dead_first=5.0, dead_most=60.0)}))
+
+
 def test_an_administrator_may_have_a_dead_next_hop_looked_for() -> None:
     async def main(work: Work) -> None:
         back = work.hops["back"]

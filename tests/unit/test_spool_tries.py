@@ -83,6 +83,21 @@ def test_one_recipient(
             assert each.retry_until == START + 500
 
 
+def test_a_try_in_the_second_of_the_warning_warns_once() -> None:
+    """The queue keeps the time of a try in whole seconds, rounded down."""
+    events = []
+    last = 0.0
+    for now in (1200.3, 1200.6, 1201.2, 1210.7):
+        state = QueuedRecipient("bob@example.test", attempts=1, last=last, status=Status.DEFERRED)
+        found = consequences(
+            POLICY, Deadlines(START + 0.49), [(0, state, Outcome(BOB, LATER, ""))], now, lambda: 0.5,
+            is_final=FINAL,
+        )  # fmt: skip
+        events += [each.result for each in found.events]
+        last = float(int(now))
+    assert events == [Result.DELAYED]
+
+
 def test_what_failed_together_is_tried_again_together() -> None:
     """The jitter spreads messages, not the recipients of one."""
     policy = RetryPolicy(delays=(100.0,), jitter=0.5)
