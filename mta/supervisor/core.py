@@ -33,7 +33,7 @@ from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences
 from mta.supervisor.privileges import drop_privileges, forbid_new_privileges
-from mta.supervisor.setup import Report, Setup
+from mta.supervisor.setup import Report, Setup, unless_stopped
 from mta.supervisor.slots import NoSlotFree, Slots
 from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
 from mta.supervisor.staff import Log, Staff
@@ -281,13 +281,14 @@ class Supervisor:
             plan = self._load()
         except PlanError as error:
             return Reloaded(False, current.number, tuple(error.problems), configuration_wrong=True)
-        refusals = await self._setup.at_reload(plan)
+        refusals = await unless_stopped(self._stop, self._setup.at_reload(plan))
         if refusals:
             return Reloaded(False, current.number, refusals, configuration_wrong=True)
-        async with self._switch:
-            if self._stop.is_set():
-                return Reloaded(False, current.number, ("the server is stopping",))
-            return await self._change_over(current, plan)
+        if not self._stop.is_set():
+            async with self._switch:
+                if not self._stop.is_set():
+                    return await self._change_over(current, plan)
+        return Reloaded(False, current.number, ("the server is stopping",))
 
     async def _change_over(self, current: Generation, plan: Plan) -> Reloaded:
         try:

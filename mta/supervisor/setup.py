@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
@@ -133,6 +133,21 @@ def changes(before: Mapping[tuple[str, str, str], Finding], report: Report) -> l
         if result.mend and result.outcome != "ok":
             lines += [f"    {line}" for line in result.mend.splitlines()]
     return lines[:MAX_LINES]
+
+
+async def unless_stopped(
+    stop: asyncio.Event, check: Coroutine[None, None, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """What `at_reload` finds, or nothing as soon as the server stops: it may take a minute."""
+    checking = asyncio.ensure_future(check)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((checking, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return checking.result() if checking.done() else ()
+    finally:
+        checking.cancel()
+        stopped.cancel()
+        await asyncio.wait((checking, stopped))
 
 
 class Setup:

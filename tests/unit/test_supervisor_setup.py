@@ -68,3 +68,28 @@ def test_a_bug_at_a_reload_does_not_end_the_server() -> None:
         assert not supervisor.reloading
 
     asyncio.run(main())
+
+
+def test_a_stop_does_not_wait_for_the_checks_of_a_reload() -> None:
+    """They may take a minute, and the processes have ended long before."""
+    ended: list[str] = []
+
+    async def checks(plan: Plan) -> tuple[str, ...]:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("checks")
+        return ()
+
+    async def main() -> None:
+        supervisor = Supervisor(lambda: cast(Plan, None), cast(Any, Told()), {})
+        supervisor.current = cast(Generation, SimpleNamespace(number=7))
+        supervisor.staff = cast(Staff, SimpleNamespace(generations=[]))
+        supervisor._setup = cast(Setup, SimpleNamespace(at_reload=checks))
+        asyncio.get_running_loop().call_later(0.01, supervisor.stop)
+        async with asyncio.timeout(60):
+            result = await supervisor._reload_now()
+        assert result.problems == ("the server is stopping",)
+        assert ended == ["checks"]
+
+    asyncio.run(main())
