@@ -193,6 +193,9 @@ def reload(config: Config, path: Socket = "", as_json: Json = False) -> None:
         print(f"reloaded in {result['seconds']:g} s, generation {result['generation']} serves")
         for setting in result["warnings"]:
             print(f"needs a restart to take effect: {setting}", file=sys.stderr)
+        if left := result.get("left"):
+            print(f"mail that waits in {left} stays there, and nobody works on it:", file=sys.stderr)
+            print("name this store again, export what waits, then import it (docs/queue.md)", file=sys.stderr)
     else:
         print(f"tamis: {answer.error}; the server goes on as before", file=sys.stderr)
         for problem in answer.problems:

@@ -174,6 +174,7 @@ def _reload_facts(result: Reloaded) -> dict[str, Any]:
         "seconds": result.seconds,
         "problems": list(result.problems),
         "warnings": list(result.warnings),
+        "left": result.left,
     }
 
 

@@ -31,7 +31,7 @@ import msgspec
 from mta.supervisor.child import State
 from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.notify import Notifier
-from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences
+from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences, left_store
 from mta.supervisor.privileges import drop_privileges, forbid_new_privileges
 from mta.supervisor.setup import Report, Setup, unless_stopped
 from mta.supervisor.slots import NoSlotFree, Slots
@@ -65,6 +65,8 @@ class Reloaded:
     """Why it failed; lines for the administrator."""
     warnings: tuple[str, ...] = ()
     """What needs a restart to take effect."""
+    left: str = ""
+    """Store of the queue whose mail nobody works on any more."""
     configuration_wrong: bool = False
     """True when the configuration was refused, rather than processes that did not start."""
     seconds: float = 0.0
@@ -271,6 +273,8 @@ class Supervisor:
             )
         for warning in result.warnings:
             self._log.warning("needs a restart", setting=warning)
+        if result.left:
+            self._log.warning("the queue has another store", left=result.left)
         return result
 
     async def _reload_now(self) -> Reloaded:
@@ -319,7 +323,8 @@ class Supervisor:
         if self._frontend is not None:
             await self._frontend.serve(wanted)
         self._report_all("cannot close", self._sockets.commit(wanted))
-        return Reloaded(True, generation.number, warnings=tuple(fixed_differences(current.plan, plan)))
+        fixed, left = tuple(fixed_differences(current.plan, plan)), left_store(current.plan, plan)
+        return Reloaded(True, generation.number, warnings=fixed, left=left)
 
     def _served(self) -> Plan | None:
         return None if self.current is None or self.stopping else self.current.plan

@@ -117,6 +117,8 @@ class Plan:
     """Whom to become after binding, when started as root; None to stay who we are."""
     state_directory: str = ""
     """Where the memory of unacknowledged deliveries is kept over a restart, "" for nowhere."""
+    queue_store: str = ""
+    """URL of the store that decides who owns what waits in the queue, "" without a queue."""
     directories: tuple[str, ...] = ()
     """Directories that are made, for `account`, when they are missing."""
     checks: Checks | None = None
@@ -136,3 +138,8 @@ def fixed_differences(old: Plan, new: Plan) -> list[str]:
     if old.state_directory != new.state_directory:
         differences.append("state directory")
     return differences
+
+
+def left_store(old: Plan, new: Plan) -> str:
+    """The store of the queue whose mail nobody works on after a change from `old` to `new`, "" for none."""
+    return "" if old.queue_store == new.queue_store else old.queue_store

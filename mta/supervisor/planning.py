@@ -93,9 +93,18 @@ def plan(settings: config.Config, daemon: str = DAEMON) -> Plan:
         restart_delay_max=settings.process.restart_delay_max,
         account=account,
         state_directory=settings.process.state_directory,
+        queue_store=_deciding_store(settings),
         directories=(settings.process.state_directory, settings.process.runtime_directory),
         checks=_checks(settings),
     )
+
+
+def _deciding_store(settings: config.Config) -> str:
+    """The first that is no folder, or else the first (docs/queue.md)."""
+    if not settings.queue.enabled:
+        return ""
+    urls = [settings.queue_stores[name].url for name in settings.queue.stores]
+    return next((url for url in urls if not url.startswith("file:")), urls[0] if urls else "")
 
 
 def _scarce_descriptors(sessions: int, workers: int) -> list[str]:

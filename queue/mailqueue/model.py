@@ -38,7 +38,7 @@ class UnknownMessage(QueueError, KeyError):
     """No live message has this id or handle: it is done, cancelled, or in another stream."""
 
     def __str__(self) -> str:
-        return f"no live message {self.args[0]!r}" if self.args else "no such message"
+        return f"there is no message {self.args[0]} in the queue" if self.args else "no such message"
 
 
 class CorruptMessage(QueueError):
