@@ -99,9 +99,8 @@ class StreamReader:
         for key in await self._store.list_after(log_prefix(self.name)):
             if 0 <= number_of(key) <= number:
                 entry = await self._entry(number_of(key))
-                if entry is None:
-                    break
-                log.entry(entry)
+                if entry is not None:  # a seal here came too late, where an entry had been deleted
+                    log.entry(entry)
         slots = list(log.index.slots())
         for first in range(0, len(slots), BLOCK_ROWS):
             enter_rows(newest.index, encode_rows(log.index, slots[first : first + BLOCK_ROWS]))

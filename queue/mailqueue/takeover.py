@@ -43,6 +43,8 @@ from mailqueue.keys import (
     log_key,
     retired_key,
     retired_prefix,
+    snapshot_key,
+    snapshot_prefix,
 )
 from mailqueue.log import FIRST_RETRY, LAST_RETRY, Haste, Log
 from mailqueue.model import Fenced
@@ -184,10 +186,7 @@ class Watcher:
         parts = await self._claim(await self._unclaimed(stream), -(-PARTS // alive))
         if not parts:
             return
-        reader = StreamReader(self._store, stream, keep_corrupt=True)
-        await reader.load()
-        await self._seal(reader)
-        reader = await self._agree(reader)
+        reader = await self._agree(await self._sealed(stream))
         await self._decide(reader)
         for problem in (*reader.problems, *reader.replay.problems):
             self._settings.report("corrupt", {"stream": stream, "problem": problem})
@@ -243,6 +242,19 @@ class Watcher:
             won = await asyncio.gather(*(self._store.put_new(key, claim) for _, key in wanted))
             ours += [part for (part, _), is_ours in zip(wanted, won, strict=True) if is_ours]
         return ours
+
+    async def _sealed(self, stream: str) -> StreamReader:
+        """The log up to a seal behind everything that its owner has committed."""
+        while True:
+            reader = StreamReader(self._store, stream, keep_corrupt=True)
+            await reader.load()
+            await self._seal(reader)
+            # If the owner went on while we read, or slept, what stood at our number may be deleted, and the
+            # seal is in a hole. There is a snapshot behind it then: it comes before what it makes needless is
+            # deleted.
+            last = snapshot_key(stream, reader.next - 1) if reader.next else ""
+            if not await self._store.list_after(snapshot_prefix(stream), last, 1):
+                return reader
 
     async def _seal(self, reader: StreamReader) -> None:
         while True:

@@ -13,6 +13,7 @@ import pytest
 from mta.accounts.user import User
 from mta.accounts.usersfile import edit
 from tests.peers.dovecot_auth import DovecotAuth, dovecot_auth, token
+from tests.peers.msmtp import can_scram, gives_up
 from tests.peers.needs import needs, program
 from tests.peers.ports import free_port
 from tests.peers.site import ALICE, BOB, PASSWORD, Site, site
@@ -84,9 +85,12 @@ def test_passwords_at_dovecot(at_dovecot: tuple[Site, int]) -> None:
     server, _ = at_dovecot
     for mechanism in MECHANISMS:
         status, transcript = send(server, server.submission, mechanism, PASSWORD)
+        if gives_up(mechanism, status, transcript):
+            continue
         assert status == OK, transcript
         assert f"AUTH {mechanism.upper()}" in transcript
-    status, transcript = send(server, server.submission, "scram-sha-256", "wrong")  # each delays the next
+    wrong = "scram-sha-256" if can_scram() else "plain"
+    status, transcript = send(server, server.submission, wrong, "wrong")  # each delays the next
     assert status == NO_PERMISSION, transcript
 
 
@@ -103,8 +107,11 @@ def test_passwords_of_the_users_file(at_users: tuple[Site, int]) -> None:
     server, _ = at_users
     for mechanism in MECHANISMS:
         status, transcript = send(server, server.submission, mechanism, PASSWORD)
+        if gives_up(mechanism, status, transcript):
+            continue
         assert status == OK, transcript
-    status, transcript = send(server, server.submission, "scram-sha-1", "wrong")
+    wrong = "scram-sha-1" if can_scram() else "plain"
+    status, transcript = send(server, server.submission, wrong, "wrong")
     assert status == NO_PERMISSION, transcript
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from mailqueue.entry import build, frame_record
 from mailqueue.ids import PARTS, id_octets, part_of
 from mailqueue.keys import end_key, lease_key, log_key, retired_key
+from mailqueue.model import Change, Status
 from mailqueue.queue import MailQueue
 from mailqueue.reader import read_end, read_retired
 from mailqueue.records import Adopt, encode_record
 from mailqueue.rows import encode_rows
-from mailqueue.store.base import StoreRefused
+from mailqueue.store.base import SealResult, StoreRefused
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.replicated import Member, Replicated
 from tests.peers.faultstore import FaultStore
@@ -21,6 +23,8 @@ from tests.simulation.loop import run
 from tests.simulation.queues import crash, message, open_queue, until
 
 PART = 5
+DONE = Change(0, Status.DELIVERED, attempted=1.0)
+LATER = Change(0, Status.DEFERRED, 1e12, "451 later", 1.0)
 
 
 class Cluster:
@@ -134,5 +138,54 @@ def test_an_end_that_is_no_number_is_refused() -> None:
         await store.put_new(end_key("x"), b"soon")
         with pytest.raises(StoreRefused, match="end/x: b'soon' is no number"):
             await read_end(store, "x")
+
+    run(work())
+
+
+class Overtaken(MemoryStore):
+    """A store whose `seal_new` does something else before it, once."""
+
+    before_seal: Callable[[str], Awaitable[None]] | None = None
+
+    async def seal_new(self, key: str, seal: bytes) -> SealResult:
+        before, self.before_seal = self.before_seal, None
+        if before is not None:
+            await before(key)
+        return await super().seal_new(key, seal)
+
+
+def test_a_seal_in_a_hole_ends_nothing() -> None:
+    """The taker slept before it wrote its seal, and the owner, who was not dead, has gone on: what stood at
+    that number is deleted, and there is more behind it."""
+
+    async def work() -> None:
+        store = Overtaken()
+        owner = await open_queue(
+            store, heartbeat=1e6, takeover=1e9, snapshot_every=1.0, snapshot_bytes=1, housekeeping=1.0
+        )
+        ids = [await of_part(owner, PART)]
+        holes: list[str] = []
+
+        async def go_on(key: str) -> None:
+            ids.append(await owner.enqueue(message()))
+            assert key in store._objects, "the number that the taker wants to seal"
+            for _ in range(60):
+                ids.append(await owner.enqueue(message()))
+                for id in ids[1:-1]:
+                    if id in live_ids(owner):
+                        await owner.settle(id, [DONE], urgent=True)
+                await owner.settle(ids[0], [LATER], urgent=True)
+                await asyncio.sleep(1)
+                if key not in store._objects:
+                    break
+            holes.append(key)
+            assert key not in store._objects
+            crash(owner)
+
+        store.before_seal = go_on
+        taker = await open_queue(store, takeover=5.0)
+        await until(lambda: bool(holes), 200)
+        await until(lambda: {ids[0], ids[-1]} <= live_ids(taker))
+        crash(taker)
 
     run(work())
