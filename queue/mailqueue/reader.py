@@ -39,6 +39,8 @@ class StreamReader:
         self.seal: Seal | None = None
         self.snapshot = -1
         """Number of the entry whose snapshot was read."""
+        self.newest = -1
+        """Number of the newest snapshot that was there, whole or not."""
         self.problems: list[str] = []
         """Damage, each with its key."""
 
@@ -46,6 +48,7 @@ class StreamReader:
         """Read snapshot and log. Raises StoreError, MissingKey when the owner or a collector deletes
         meanwhile, and FormatError when a newer version wrote it."""
         keys = await self._store.list_after(snapshot_prefix(self.name))
+        self.newest = number_of(keys[-1]) if keys else -1
         newest: Replay | None = None
         for key in reversed(keys):
             replay, whole = await self._snapshot(key)

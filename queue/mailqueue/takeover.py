@@ -250,10 +250,11 @@ class Watcher:
             await reader.load()
             await self._seal(reader)
             # If the owner went on while we read, or slept, what stood at our number may be deleted, and the
-            # seal is in a hole. There is a snapshot behind it then: it comes before what it makes needless is
-            # deleted.
-            last = snapshot_key(stream, reader.next - 1) if reader.next else ""
-            if not await self._store.list_after(snapshot_prefix(stream), last, 1):
+            # seal is in a hole. There is a new snapshot behind it then, which comes before anything is deleted
+            # that it makes needless.
+            known = max(reader.newest, reader.next - 1)
+            after = snapshot_key(stream, known) if known >= 0 else ""
+            if not await self._store.list_after(snapshot_prefix(stream), after, 1):
                 return reader
 
     async def _seal(self, reader: StreamReader) -> None:

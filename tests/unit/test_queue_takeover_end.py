@@ -9,7 +9,7 @@ import pytest
 
 from mailqueue.entry import build, frame_record
 from mailqueue.ids import PARTS, id_octets, part_of
-from mailqueue.keys import end_key, lease_key, log_key, retired_key
+from mailqueue.keys import end_key, lease_key, log_key, number_of, retired_key, snapshot_prefix
 from mailqueue.model import Change, Status
 from mailqueue.queue import MailQueue
 from mailqueue.reader import read_end, read_retired
@@ -186,6 +186,33 @@ def test_a_seal_in_a_hole_ends_nothing() -> None:
         taker = await open_queue(store, takeover=5.0)
         await until(lambda: bool(holes), 200)
         await until(lambda: {ids[0], ids[-1]} <= live_ids(taker))
+        crash(taker)
+
+    run(work())
+
+
+def test_a_hole_that_is_damage_is_the_end() -> None:
+    """The newest snapshot is damaged, an entry before it lost: what is before the hole is taken over."""
+
+    async def work() -> None:
+        store = MemoryStore()
+        owner = await open_queue(
+            store, heartbeat=1e6, takeover=1e9, snapshot_every=1.0, snapshot_bytes=1, housekeeping=1.0
+        )
+        ids: list[str] = []
+        snapshots: list[str] = []
+        while len(snapshots) < 2:
+            ids.append(await owner.enqueue(message()))
+            await asyncio.sleep(3)
+            snapshots = await store.list_after(snapshot_prefix(owner.stream))
+        crash(owner)
+        older, newest = map(number_of, snapshots[-2:])
+        assert newest > older
+        store._objects[snapshots[-1]] = b"damaged"
+        await store.delete([log_key(owner.stream, older + 1)])
+        taker = await open_queue(store)
+        await until(lambda: ids[0] in live_ids(taker))
+        assert await read_end(store, owner.stream) == older + 1
         crash(taker)
 
     run(work())
