@@ -249,9 +249,9 @@ class Watcher:
             reader = StreamReader(self._store, stream, keep_corrupt=True)
             await reader.load()
             await self._seal(reader)
-            # If the owner went on while we read, or slept, what stood at our number may be deleted, and the
-            # seal is in a hole. There is a new snapshot behind it then, which comes before anything is deleted
-            # that it makes needless.
+            # If the owner went on while we read, or slept, what stood at our number may be deleted, and
+            # the seal is in a hole. There is a new snapshot behind it then: nothing is deleted before the
+            # snapshot that makes it needless is there.
             known = max(reader.newest, reader.next - 1)
             after = snapshot_key(stream, known) if known >= 0 else ""
             if not await self._store.list_after(snapshot_prefix(stream), after, 1):

@@ -143,7 +143,7 @@ def test_slots_rest_before_they_are_used_again() -> None:
         id = number.to_bytes(16, "big")
         slot = index.add(id, 1.0, 2.0, 0, 5, Location(OWN, 0, 64, 5), None, [State("", 0, 1, 0, "", 0)])
         assert slot != first
-    with pytest.raises(UnknownMessage, match="no live message"):
+    with pytest.raises(UnknownMessage, match="there is no message"):
         Live(index).row(first)
 
 
