@@ -60,13 +60,15 @@ class Scanner:
     milter: str
     """Endpoint of the same as a milter, where it is one."""
     process: subprocess.Popen[bytes]
+    sockets: Sequence[Path]
 
     def kill(self) -> None:
-        """End it at once, with its children."""
+        """End it at once, with its children, and wait until all of its sockets are closed."""
         for process in tree(self.process.pid):  # newer rspamds give each child a group of its own
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self.process.wait()
+        until(lambda: not any(map(_listens, self.sockets)), "its sockets are closed")
 
 
 @contextlib.contextmanager
@@ -85,7 +87,7 @@ def running_scanner(kind: str) -> Iterator[Scanner]:
                 words, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, user=user if os.geteuid() == 0 else None,
             )  # fmt: skip
-        scanner = Scanner(f"unix:{folder}/scan", f"unix:{folder}/milter", process)
+        scanner = Scanner(f"unix:{folder}/scan", f"unix:{folder}/milter", process, sockets)
         try:
             log = folder / "output"
             until(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def test_rspamd_as_a_milter(tmp_path: Path) -> None:
                 assert (await client.send("b@example.test", body=CLEAN)).startswith("250 ")
                 assert len(server.store.delivered) == 2
                 scanner.kill()
+                await asyncio.sleep(0.1)  # so that the server's loop reads the end of the connection first
                 assert (await client.say("MAIL FROM:<a@x.test>")).startswith("451 4.7.1")
                 assert len(server.store.delivered) == 2
 
