@@ -16,6 +16,7 @@ connection has one question at a time.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from mta.accounts.dovecotprotocol import escape, unescape
 from mta.tables.peer import Connect, ConnectionBroke, Malformed, Peer, Streams, read_line
@@ -36,13 +37,8 @@ class UserdbTable:
 
     def __init__(self, connect: Connect, most: int, query: Template, field: str = "") -> None:
         """`query` makes the user of our key; the value is that `field`, "" without one."""
-
-        async def opened() -> Streams:
-            streams = await connect()
-            streams[1].write("VERSION\t{}\t{}\n".format(*USERDB_VERSION).encode())
-            return streams
-
-        self._peer = Peer(opened, most, LASTS)
+        hello = "VERSION\t{}\t{}\n".format(*USERDB_VERSION).encode()
+        self._peer = Peer(_with_first(connect, lambda: hello), most, LASTS)
         self._query = query
         self._field = field
 
@@ -68,13 +64,7 @@ class DictTable:
         """`query` makes the path in the dictionary `name` of our key, such as "shared/boxes/{key}"."""
         self._hellos = ["H{}\t{}\t0\t\t{}\n".format(*each, escape(name)).encode() for each in DICT_VERSIONS]
         self._version = 0
-
-        async def opened() -> Streams:
-            streams = await connect()
-            streams[1].write(self._hellos[self._version])
-            return streams
-
-        self._peer = Peer(opened, most, LASTS)
+        self._peer = Peer(_with_first(connect, lambda: self._hellos[self._version]), most, LASTS)
         self._query = query
 
     async def get(self, key: str) -> Found:
@@ -98,6 +88,17 @@ class DictTable:
     async def close(self) -> None:
         """Close the connections."""
         await self._peer.close()
+
+
+def _with_first(connect: Connect, first: Callable[[], bytes]) -> Connect:
+    """How to connect and say first what the other side waits for."""
+
+    async def opened() -> Streams:
+        streams = await connect()
+        streams[1].write(first())
+        return streams
+
+    return opened
 
 
 def _octets(line: str) -> bytes:

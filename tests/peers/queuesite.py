@@ -14,7 +14,7 @@ from mta.admin.client import NotRunning
 from mta.mailq.rows import QueueRow
 from mta.spool.remote import QueueProblem, RemoteQueue
 from tests.dialog.backend import ScriptedStore
-from tests.peers.load import Books, copies, sink_backend
+from tests.peers.load import Books, Load, copies, sink_backend
 from tests.peers.objectservers import ObjectServer
 from tests.peers.running import PATIENCE, children_of, until
 from tests.peers.site import Site, site
@@ -166,3 +166,19 @@ def balance(
     wrong = [name for name in double if not books.may_be_double(name) and not may_be_double(name)]
     assert wrong == [], f"{len(wrong)} twice without reason: {[(n, books.tries[n]) for n in wrong[:5]]}"
     return sum(double.values())
+
+
+async def burns(a: Site, b: Site, sink: ScriptedStore, count: int) -> None:
+    """`a` accepts mail while nobody takes it, and is killed; `b` delivers all of it, once."""
+    port = sink.port
+    await sink.stop()
+    load = Load(a.smtp, clients=6, messages_per_session=5)
+    async with load:
+        await load.grow(count)
+    await asyncio.to_thread(kill_all, a)
+    accepted = len(load.books.accepted)
+    await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
+    await sink.start(port)
+    await drained(b, books=[load.books], sink=sink)
+    assert balance(load.books, sink) == 0
+    await asyncio.to_thread(b.stop)

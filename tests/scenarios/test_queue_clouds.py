@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.load import Load, run, sinking
+from tests.peers.load import run, sinking
 from tests.peers.objectservers import CLOUDS, ObjectServer, running
-from tests.peers.queuesite import BUCKET, balance, bucket, drained, kill_all, node, waiting
+from tests.peers.queuesite import BUCKET, bucket, burns, node
 from tests.peers.running import until
 from tests.peers.site import Site
 
@@ -32,24 +32,13 @@ def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, cloud: Obj
         from_environment = bucket(tmp_path, cloud, "nodes", credentials=False)
         from_files = bucket(tmp_path, cloud, "nodes")
         async with sinking() as sink:
-            port = sink.port
             with (
                 node(tmp_path, "a", from_environment, sink, environment=cloud.environment()) as a,
                 node(tmp_path, "b", from_files, sink) as b,
             ):
                 heard = await asyncio.to_thread(b.command, "queue", "probe")
                 assert f"{cloud.scheme}://{BUCKET}/nodes at {cloud.endpoint}: ok" in heard
-                await sink.stop()
-                load = Load(a.smtp, clients=6, messages_per_session=5)
-                async with load:
-                    await load.grow(60)
-                await asyncio.to_thread(kill_all, a)
-                accepted = len(load.books.accepted)
-                await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
-                await sink.start(port)
-                await drained(b, books=[load.books], sink=sink)
-                assert balance(load.books, sink) == 0
-                await asyncio.to_thread(b.stop)
+                await burns(a, b, sink, 60)
 
     run(main)
 

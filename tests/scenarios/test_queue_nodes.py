@@ -20,6 +20,7 @@ from tests.peers.queuesite import (
     QUICK,
     balance,
     bucket,
+    burns,
     drained,
     flush,
     kill_all,
@@ -61,19 +62,8 @@ def send_all(server: Site, number: signal.Signals) -> None:
 def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, shared: str) -> None:
     async def main() -> None:
         async with sinking() as sink:
-            port = sink.port
             with node(tmp_path, "a", shared, sink) as a, node(tmp_path, "b", shared, sink) as b:
-                await sink.stop()
-                load = Load(a.smtp, clients=6, messages_per_session=5)
-                async with load:
-                    await load.grow(100)
-                await asyncio.to_thread(kill_all, a)
-                accepted = len(load.books.accepted)
-                await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
-                await sink.start(port)
-                await drained(b, books=[load.books], sink=sink)
-                assert balance(load.books, sink) == 0
-                await asyncio.to_thread(b.stop)
+                await burns(a, b, sink, 100)
 
     run(main)
 

@@ -65,9 +65,8 @@ def _understand(text: str) -> Answer:
     status = _STATUS.search(text)
     if status is not None:
         code = _first(_CODE, text)
-        message = (
-            _first(_MESSAGE, text).strip().partition("\n")[0].strip().rstrip(".")
-        )  # Azure has more lines
+        message = _first(_MESSAGE, text).strip()
+        message = message.partition("\n")[0].strip().rstrip(".")  # Azure has more lines
         detail = ": ".join(part for part in (code, message) if part) or status.group(2).strip()
         return Answer(int(status.group(1)), code, f"it answered {status.group(1)} ({detail})")
     kind = _first(_KIND, text)

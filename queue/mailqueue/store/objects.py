@@ -270,7 +270,8 @@ class ObjectsStore:
         for attempt in range(max(2, len(self._endpoints))):
             if loop.time() + pause + longest > end and attempt:
                 break
-            await asyncio.sleep(pause)
+            if pause:
+                await asyncio.sleep(pause)
             current = (self._current + attempt) % len(self._endpoints)
             try:
                 async with asyncio.timeout(longest) as timeout:
