@@ -91,7 +91,6 @@ class Generation:
         self.draining = False
         self.kept: dict[str, Keep] = {}
         """What its workers gave for those that start later."""
-        self._kept_octets = 0
         self.seats = [
             Seat(crew, f"{crew.role}-{number}.{index + 1}", Backoff(plan.restart_delay_max))
             for crew in plan.crews
@@ -224,13 +223,10 @@ class Generation:
 
     def child_keeps(self, child: Child, keep: Keep) -> None:
         """Keep it, as far as there is room (`Watcher`)."""
-        before = self.kept.pop(keep.key, None)
-        octets = self._kept_octets + len(frame(keep)) - (0 if before is None else len(frame(before)))
-        if octets > MAX_KEPT:
-            self._kept_octets -= 0 if before is None else len(frame(before))
+        self.kept.pop(keep.key, None)
+        if sum(len(frame(one)) for one in (*self.kept.values(), keep)) > MAX_KEPT:
             self._office.report("warning", "not kept for later workers", worker=child.name, what=keep.key)
             return
-        self._kept_octets = octets
         self.kept[keep.key] = keep
 
     def child_fault(self, child: Child, text: str) -> None:
