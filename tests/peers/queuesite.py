@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mailqueue.inspect import Inspection
+from mailqueue.store.file import FileStore
 from mta.admin.client import NotRunning
 from mta.mailq.rows import QueueRow
 from mta.spool.remote import QueueProblem, RemoteQueue
@@ -132,6 +134,20 @@ async def drained(
         await asyncio.to_thread(until, empty, "an empty queue", seconds)
     except AssertionError as error:
         raise AssertionError(f"{error}; {what()}") from error
+
+
+async def noted(folder: Path) -> None:
+    """Wait until the store itself says that nothing waits: that all is delivered is written down, so that not
+    even a kill makes anything come twice."""
+
+    async def left() -> int:
+        store = FileStore(str(folder))
+        try:
+            return len(await Inspection.open(store))
+        finally:
+            await store.close()
+
+    await asyncio.to_thread(until, lambda: asyncio.run(left()) == 0, "the notes that all is delivered")
 
 
 def kill_all(server: Site) -> None:

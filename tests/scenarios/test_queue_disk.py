@@ -28,6 +28,7 @@ from tests.peers.queuesite import (
     drained,
     flush,
     kill_all,
+    noted,
     queue_site,
     rows,
     waiting,
@@ -136,6 +137,7 @@ def test_a_disk_that_the_queue_itself_has_filled_is_drained(tmp_path: Path, smal
                 assert kept > 100
                 assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
                 await drained(server, books=[load.books], sink=sink)
+                await noted(small_disk / "queue")
                 await asyncio.to_thread(kill_all, server)
                 await asyncio.to_thread(server.start)
                 await asyncio.sleep(SILENCE)
