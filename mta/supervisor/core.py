@@ -31,12 +31,13 @@ import msgspec
 from mta.supervisor.child import State
 from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.notify import Notifier
-from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences, left_store
+from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences
 from mta.supervisor.privileges import drop_privileges, forbid_new_privileges
 from mta.supervisor.setup import Report, Setup, unless_stopped
 from mta.supervisor.slots import NoSlotFree, Slots
 from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
 from mta.supervisor.staff import Log, Staff
+from mta.supervisor.whereabouts import left_store
 
 NOTICE_SECONDS = 10.0
 """For a worker to queue a message to the postmaster."""
@@ -203,6 +204,7 @@ class Supervisor:
             self.current = first
             self._notifier.ready(f"serving, {len(first.seats)} processes")
             self._log.info("ready", generation=1, seconds=round(time.monotonic() - self.started_at, 3))
+            left_store(plan, self._log.warning)
         await self._stop.wait()
         await self._end(plan)
 
@@ -273,8 +275,6 @@ class Supervisor:
             )
         for warning in result.warnings:
             self._log.warning("needs a restart", setting=warning)
-        if result.left:
-            self._log.warning("the queue has another store", left=result.left)
         return result
 
     async def _reload_now(self) -> Reloaded:
@@ -323,7 +323,7 @@ class Supervisor:
         if self._frontend is not None:
             await self._frontend.serve(wanted)
         self._report_all("cannot close", self._sockets.commit(wanted))
-        fixed, left = tuple(fixed_differences(current.plan, plan)), left_store(current.plan, plan)
+        fixed, left = tuple(fixed_differences(current.plan, plan)), left_store(plan, self._log.warning)
         return Reloaded(True, generation.number, warnings=fixed, left=left)
 
     def _served(self) -> Plan | None:

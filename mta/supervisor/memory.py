@@ -9,20 +9,21 @@ A record says in `expires` until when it is worth remembering (seconds since the
 all processes); without it, or beyond `LONGEST`, it is kept for `LONGEST`. When `LIMIT` is reached the
 oldest goes: then a retry may make a duplicate, which SMTP allows (RFC 5321 section 6.1), but nothing is lost.
 
-The file is replaced atomically (written, synced, renamed). Reading an old state once more does no harm,
+The file is replaced atomically (`mta.supervisor.statefile`). Reading an old state once more does no harm,
 for expiry is by the time of day. A file that cannot be read is reported and the memory begins anew: a
 duplicate is better than no mail server.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
+
+from mta.supervisor.statefile import replace_file
 
 REMEMBERED_TOPICS = frozenset({"unacknowledged"})
 """Topics whose records are kept for workers that start later."""
@@ -74,19 +75,7 @@ class Memory:
     def save(self, directory: str) -> None:
         """Write the records to `directory`. Raises `OSError`."""
         self._forget_expired()
-        path = os.path.join(directory, FILE_NAME)
-        temporary = f"{path}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "wb", opener=_private) as file:
-                file.write(msgspec.json.encode(list(self._records)))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        _sync_directory(directory)
+        replace_file(os.path.join(directory, FILE_NAME), msgspec.json.encode(list(self._records)))
 
     def load(self, directory: str) -> None:
         """Read what `save` wrote, if there is any. Raises `OSError`, or `ValueError` for a damaged file."""
@@ -105,15 +94,3 @@ class Memory:
     def _forget_expired(self) -> None:
         now = self._clock()
         self._records = deque((saved for saved in self._records if saved.expires_at > now), maxlen=LIMIT)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -138,8 +138,3 @@ def fixed_differences(old: Plan, new: Plan) -> list[str]:
     if old.state_directory != new.state_directory:
         differences.append("state directory")
     return differences
-
-
-def left_store(old: Plan, new: Plan) -> str:
-    """The store of the queue whose mail nobody works on after a change from `old` to `new`, "" for none."""
-    return "" if old.queue_store == new.queue_store else old.queue_store

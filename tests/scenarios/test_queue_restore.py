@@ -61,7 +61,8 @@ def test_of_a_folder_and_a_bucket_one_is_lost(
 ) -> None:
     disk = tmp_path / "disk"
     more = folder_section("disk", disk) + bucket(tmp_path, weed, lost.__name__)
-    lose_and_restore(tmp_path, queue("disk", "shared"), more, lambda server: lost(server, disk, more))
+    log = lose_and_restore(tmp_path, queue("disk", "shared"), more, lambda server: lost(server, disk, more))
+    assert ("the queue has another store" in log) == (lost is the_bucket)
 
 
 def test_a_copy_of_the_folder_is_put_in_its_place(tmp_path: Path) -> None:
@@ -75,7 +76,8 @@ def test_a_copy_of_the_folder_is_put_in_its_place(tmp_path: Path) -> None:
         assert len(server.command("queue", "list", "--json").splitlines()) > 20
         return queue("disk"), folder_section("disk", disk)
 
-    lose_and_restore(tmp_path, queue("disk"), folder_section("disk", disk), lost)
+    log = lose_and_restore(tmp_path, queue("disk"), folder_section("disk", disk), lost)
+    assert "the queue has another store" not in log, "a copy is the same store"
 
 
 def test_the_folder_is_moved_to_another_disk(tmp_path: Path) -> None:
@@ -84,7 +86,8 @@ def test_the_folder_is_moved_to_another_disk(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "state" / "queue")
         return queue("new"), folder_section("new", tmp_path / "new")
 
-    lose_and_restore(tmp_path, SHORT + 'node = "a"\nretry = ["1h"]\n', "", moved, end=Site.stop)
+    log = lose_and_restore(tmp_path, SHORT + 'node = "a"\nretry = ["1h"]\n', "", moved, end=Site.stop)
+    assert re.search(f"the queue has another store.*file:{tmp_path}/state/queue", log)
 
 
 def lose_and_restore(
@@ -93,8 +96,8 @@ def lose_and_restore(
     more: str,
     lose: Callable[[Site], tuple[str, str]],
     end: Callable[[Site], None] = kill_all,
-) -> None:
-    """Queue mail, let the machine die, have something done to its stores, and let it start again."""
+) -> str:
+    """Queue mail, let the machine die, have something done to its stores, and let it start again; its log."""
 
     async def main() -> None:
         async with sinking() as sink:
@@ -122,5 +125,8 @@ def lose_and_restore(
                     )
                     assert found.endswith(message(name, BODY))
                 await asyncio.to_thread(server.stop)
+                logs.append(server.log())
 
+    logs: list[str] = []
     run(main)
+    return logs[0]

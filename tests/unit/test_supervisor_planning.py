@@ -20,10 +20,8 @@ from mta.supervisor.plan import (
     Inet,
     Inherited,
     Listen,
-    Plan,
     PlanError,
     UnixPath,
-    left_store,
 )
 from mta.supervisor.planning import DAEMON, STORE_DAEMON, plan, reader
 from mta.supervisor.slots import MAX_WORKERS
@@ -243,34 +241,3 @@ def test_status_says_when_no_mail_is_taken_and_why_a_reload_was_refused() -> Non
     assert "stopping, takes no mail" in page
     assert "last reload refused" in page
     assert "tamis.toml:3: [limits] is wrong" in page
-
-
-STORES = """
-[queue]
-stores = [{names}]
-copies = 1
-[queue_stores.disk]
-url = "file:/var/lib/tamis/disk"
-[queue_stores.bucket]
-url = "s3://mail-queue/example"
-"""
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "left"),
-    [
-        ("disk", "disk", ""),
-        ("disk", "bucket", "file:/var/lib/tamis/disk"),
-        ("disk", "disk bucket", "file:/var/lib/tamis/disk"),  # the bucket decides
-        ("disk bucket", "bucket", ""),
-        ("disk bucket", "disk", "s3://mail-queue/example"),
-    ],
-)
-def test_the_store_in_which_mail_is_left(before: str, after: str, left: str) -> None:
-    def made(names: str) -> Plan:
-        quoted = ", ".join(f'"{name}"' for name in names.split())
-        return plan(parse(more=STORES.replace("{names}", quoted)))
-
-    assert left_store(made(before), made(after)) == left
-    off = plan(parse(more="[queue]\nenabled = false\n"))
-    assert left_store(off, made(before)) == ""
