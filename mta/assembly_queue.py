@@ -17,6 +17,9 @@ from mta.spool.keeper import KeepSettings
 from mta.spool.reports import ReportSettings
 from mta.spool.service import ServiceSettings
 
+LOCAL_SPACING = 0.01
+"""Seconds between the starts of two entries in local files, while some clients are not waiting yet."""
+
 
 def retry(settings: config.Config) -> RetryPolicy:
     """The schedule of messages."""
@@ -58,9 +61,12 @@ def report_settings(settings: config.Config) -> ReportSettings:
 
 
 def service_settings(
-    settings: config.Config, workers: int, report: Callable[[str, dict[str, object]], None]
+    settings: config.Config,
+    workers: int,
+    report: Callable[[str, dict[str, object]], None],
+    clients: Callable[[], int],
 ) -> ServiceSettings:
-    """The queue of a worker."""
+    """The queue of a worker that has so many `clients` now."""
     queue = settings.queue
     local = all(settings.queue_stores[name].url.startswith("file:") for name in queue.stores)
     stream = QueueSettings(
@@ -73,7 +79,7 @@ def service_settings(
         spill_dir=settings.process.spill_directory or None,
     )
     return ServiceSettings(
-        replace(stream, spacing=0.0, in_flight=2) if local else stream,
+        replace(stream, spacing=LOCAL_SPACING, clients=clients, in_flight=2) if local else stream,
         AttemptSettings(retry(settings), report_retry(settings)),
         hops(settings),
         workers,

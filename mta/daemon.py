@@ -235,7 +235,7 @@ class Daemon:
             is_trusted = networks(settings.policy.trusted_networks)
             self._queue, keeper = build_queue(
                 settings, self._workers, self._transports, policy, is_trusted, self._queue_journal,
-                self._sign_report,
+                self._connections.__len__, self._sign_report,
                 replace(PLAIN if self._world is None else self._world.naming, find=find), own_mail[0],
             )  # fmt: skip
             self._desk = QueueDesk(self._queue, settings.queue.node, time.time, self._queue_journal.history)

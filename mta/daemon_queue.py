@@ -25,18 +25,19 @@ def build_queue(
     policy: Policy,
     is_trusted: Callable[[str], bool],
     journal: QueueJournal,
+    clients: Callable[[], int],
     sign: Sign | None = None,
     naming: Naming = PLAIN,
     find: Find | None = None,
 ) -> tuple[QueueService, Keeper]:
-    """The queue, not open yet, and what takes messages for it from transactions; `sign` signs reports,
-    `find` tells who gets our own mail."""
+    """The queue, not open yet, and what takes messages for it from transactions; `clients` counts those that
+    are connected, `sign` signs reports, `find` tells who gets our own mail."""
     is_final = partial(_is_final, settings)
     reports = Reports(
         assembly_queue.report_settings(settings), policy.route, journal.decided, now=time.time, sign=sign
     )
     service = QueueService(
-        assembly_queue.service_settings(settings, workers, journal.store),
+        assembly_queue.service_settings(settings, workers, journal.store, clients),
         partial(open_stores, settings.queue, settings.queue_stores),
         transports,
         policy.route,

@@ -79,7 +79,7 @@ async def opened_stream(
         else:
             print(f"tamis: {event}: {', '.join(map(str, fields.values()))}", file=sys.stderr)
 
-    service = assembly_queue.service_settings(settings, 1, report)
+    service = assembly_queue.service_settings(settings, 1, report, _nobody)
     ground = ground_of(settings)
     route = ground.route
     wanted = await _left_behind(store, settings.queue.node) if adopt else {}
@@ -101,6 +101,11 @@ async def opened_stream(
         yield Stream(store, queue, Acts(queue, runner, runner.attempts, route, now), route)
     finally:
         await queue.close()
+
+
+def _nobody() -> int:
+    """Clients that could come along with what is written: it is written at once."""
+    return 0
 
 
 def ground_of(settings: config.Config) -> Ground:

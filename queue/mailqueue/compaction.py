@@ -17,12 +17,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from mailqueue.batch import Batch, Haste
 from mailqueue.bodies import day_of, restore_body
 from mailqueue.clock import Clock
 from mailqueue.ids import id_text
 from mailqueue.index import Index, Location
 from mailqueue.keys import log_key
-from mailqueue.log import Batch, Haste, Log
+from mailqueue.log import Log
 from mailqueue.model import CorruptMessage
 from mailqueue.records import BodyRef, Enq, encode_record
 from mailqueue.settings import QueueSettings

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from mailqueue.batch import Batch, Haste
 from mailqueue.cache import PayloadCache
 from mailqueue.index import Index, Location
-from mailqueue.log import Batch, Haste, Log
+from mailqueue.log import Log
 from mailqueue.model import Fenced, NewMessage, QueueUnavailable
 from mailqueue.payload import PAYLOAD_VERSION, Addressee, Meta, pack
 from mailqueue.records import BodyRef, Cancel, Enq, State, encode_record

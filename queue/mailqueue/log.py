@@ -11,6 +11,7 @@ When a batch is written:
   not wait, and under load the requests are bounded;
 - with entries on their way, when one of them is answered, when `batch_messages` or `batch_bytes` have come
   together, or after twice the time that the store takes: batches form by themselves;
+- when all clients that there are wait already (`clients`), at once: nobody else can come along;
 - when nobody waits for what is in it (`Haste.SOON`), not sooner than `note_spacing` after the last began,
   however many records there are;
 - with nothing in it that has haste (deferrals), `defer_flush` after its first record;
@@ -25,10 +26,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 
+from mailqueue.batch import Batch, Haste
 from mailqueue.clock import Clock
-from mailqueue.entry import build, frame_record, payload_base
+from mailqueue.entry import build, frame_record
 from mailqueue.ids import id_text
 from mailqueue.keys import log_key
 from mailqueue.model import Fenced, QueueUnavailable
@@ -44,66 +45,8 @@ _LONGEST_PATIENCE = 0.1
 """Seconds that a batch waits at most for an entry under way, however slow the store is."""
 
 
-class Haste(IntEnum):
-    """How soon a record is written."""
-
-    LATER = 0
-    """It is lost without harm."""
-    SOON = 1
-    """No client waits for it, but until it is there a crash costs something: who has a message gets it once
-    more."""
-    NOW = 2
-    """Somebody waits."""
-
-
 # Looked up for each record; a global is cheaper than an attribute of an Enum.
 _LATER, _NOW = Haste.LATER, Haste.NOW
-
-
-class Batch:
-    """Records that become one entry."""
-
-    __slots__ = (
-        "began",
-        "first",
-        "framed",
-        "framed_size",
-        "haste",
-        "number",
-        "octets",
-        "on_commit",
-        "payload_size",
-        "payloads",
-        "there",
-    )
-
-    def __init__(self, now: float) -> None:
-        """`now` is loop time."""
-        self.first = now
-        """When its first record came, in loop time."""
-        self.began = 0.0
-        """When it was handed to the store."""
-        self.number = -1
-        self.framed: list[bytes] = []
-        self.framed_size = 0
-        self.payloads: list[bytes] = []
-        self.payload_size = 0
-        self.on_commit: list[Callable[[Batch | None], None]] = []
-        """Called in order with the batch when it is committed, with None when it never will be."""
-        self.haste = _LATER
-        self.there = False
-        """The store has it."""
-        self.octets = b""
-
-    @property
-    def size(self) -> int:
-        """Octets."""
-        return self.framed_size + self.payload_size
-
-    @property
-    def base(self) -> int:
-        """Where its payloads begin."""
-        return payload_base(self.framed_size)
 
 
 class Log:
@@ -186,6 +129,8 @@ class Log:
         self.pending += len(framed) + len(payload)
         if on_commit is not None:
             batch.on_commit.append(on_commit)
+        if haste is _NOW:
+            batch.waiters += 1
         if haste > batch.haste:
             batch.haste = haste
         self._kick()
@@ -308,13 +253,17 @@ class Log:
             return batch.first + settings.defer_flush
         spacing = settings.spacing
         if haste is _NOW:
-            if len(batch.framed) >= settings.batch_messages:
+            if len(batch.framed) >= settings.batch_messages or self._all_wait(batch):
                 return 0.0
         elif spacing < settings.note_spacing:
             spacing = settings.note_spacing
         if not self._flying:
             return self._last_start + spacing
         return self._last_start + max(spacing, min(2 * self.latency, _LONGEST_PATIENCE))
+
+    def _all_wait(self, batch: Batch) -> bool:
+        clients = self._settings.clients
+        return clients is not None and batch.waiters + sum(b.waiters for b in self._flying) >= clients()
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:

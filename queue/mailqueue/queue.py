@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mailqueue.batch import Batch, Haste
 from mailqueue.bodies import StoredBodies, day_of
 from mailqueue.cache import PayloadCache
 from mailqueue.clock import Clock, SystemClock
@@ -22,7 +23,7 @@ from mailqueue.index import Index
 from mailqueue.intake import Intake, Prepared
 from mailqueue.live import Live
 from mailqueue.loading import Loader
-from mailqueue.log import Batch, Haste, Log, refuse_if_full
+from mailqueue.log import Log, refuse_if_full
 from mailqueue.model import (
     MAX_PRIORITY,
     MIN_PRIORITY,

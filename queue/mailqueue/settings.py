@@ -35,7 +35,12 @@ class QueueSettings:
 
     spacing: float = 0.05
     """Seconds between the starts of two entries under light load. Each entry is a request to an object store
-    that costs money; a lone message does not wait. 0 for local files."""
+    that costs money, and to a disk a file that costs a millisecond of its processor; a lone message does not
+    wait."""
+    clients: Callable[[], int] | None = None
+    """How many clients there are now that could be waiting for a message of theirs. When that many wait, an
+    entry is written without regard to `spacing`: nobody else can come along. None where each request costs
+    money."""
     note_spacing: float = 0.03
     """Seconds between the starts of two entries that only tell what became of messages: no client waits for
     them. What a crash takes from such an entry is delivered once more."""

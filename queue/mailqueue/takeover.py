@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from mailqueue.batch import Haste
 from mailqueue.clock import Clock
 from mailqueue.collector import by_stream, is_whole, lease_of, stream_names
 from mailqueue.entry import FormatError
@@ -46,7 +47,7 @@ from mailqueue.keys import (
     snapshot_key,
     snapshot_prefix,
 )
-from mailqueue.log import FIRST_RETRY, LAST_RETRY, Haste, Log
+from mailqueue.log import FIRST_RETRY, LAST_RETRY, Log
 from mailqueue.model import Fenced
 from mailqueue.opening import Announcement, read_announcement
 from mailqueue.reader import StreamReader, read_end, read_retired

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from mailqueue.batch import Batch, Haste
 from mailqueue.entry import parse
 from mailqueue.ids import id_text
-from mailqueue.log import Batch, Haste, Log
+from mailqueue.log import Log
 from mailqueue.model import Fenced
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import Blob, StoreFull, StoreUnavailable
@@ -95,6 +96,66 @@ def test_light_load_shares_requests() -> None:
         assert scene.told == list(range(300))
         # 100 a second: an entry every 50 ms.
         assert len(store.calls) <= 300 * 0.21
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("clients", "seconds"),
+    [
+        (None, 0.05),
+        (100, 0.05),
+        (4, 0.05),  # the first is answered by then, and could send another one
+        (3, 0.02),
+        (0, 0.02),  # a tool: nobody is connected
+    ],
+)
+def test_when_all_clients_wait_nobody_is_waited_for(clients: int | None, seconds: float) -> None:
+    """The first one is written at once, and answered after 10 ms. Three more come after 20 ms."""
+
+    async def work() -> None:
+        store = Slow(0.01)
+        scene = Scene(store, spacing=0.05, clients=None if clients is None else lambda: clients)
+        scene.append()
+        began = now()
+        await asyncio.sleep(0.02)
+        for name in (1, 2, 3):
+            scene.append(name)
+        await asyncio.sleep(0.1)
+        assert scene.told == [0, 1, 2, 3]
+        assert [round(at - began, 6) for at, _, _ in store.calls] == [0, seconds]
+
+    run(work())
+
+
+def test_clients_whose_entry_is_on_its_way_wait_as_well() -> None:
+    async def work() -> None:
+        store = Slow(0.03)
+        scene = Scene(store, spacing=0.05, clients=lambda: 3)
+        scene.append()
+        began = now()
+        await asyncio.sleep(0.01)
+        scene.append(1)
+        await asyncio.sleep(0.005)
+        assert len(store.calls) == 1, "the third may come along"
+        scene.append(2)
+        await asyncio.sleep(0.1)
+        assert [round(at - began, 6) for at, _, _ in store.calls] == [0, 0.015]
+
+    run(work())
+
+
+def test_what_no_client_waits_for_does_not_count_as_one() -> None:
+    async def work() -> None:
+        store = Slow(0.01)
+        scene = Scene(store, spacing=0.05, note_spacing=0.05, clients=lambda: 2)
+        scene.append()
+        began = now()
+        await asyncio.sleep(0.02)
+        scene.append(1, haste=Haste.SOON)
+        scene.append(2)
+        await asyncio.sleep(0.1)
+        assert [round(at - began, 6) for at, _, _ in store.calls] == [0, 0.05]
 
     run(work())
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from mailqueue.batch import Haste
 from mailqueue.heartbeat import read_beat
 from mailqueue.ids import PARTS, id_octets, part_of
 from mailqueue.inspect import Inspection, list_streams
 from mailqueue.keys import lease_key, log_key, retired_key
-from mailqueue.log import Haste
 from mailqueue.model import Change, Status
 from mailqueue.process import ProcessIdentity, start_ticks
 from mailqueue.queue import MailQueue
