@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -77,10 +78,12 @@ class RemoteQueue:
         return {worker: self._ask(worker, {"op": "stats"}) for worker in self._workers}
 
     def flush(self, site: str) -> int:
-        """Try now what waits; how many messages."""
-        return sum(
-            int(self._ask(worker, {"op": "flush", "site": site})["messages"]) for worker in self._workers
-        )
+        """Try now what waits; how many messages. All workers begin at once: each has answered only when it
+        has been through its messages, while it delivers them already."""
+        question: Question = {"op": "flush", "site": site}
+        with ThreadPoolExecutor(max(1, len(self._workers))) as threads:
+            answers = list(threads.map(lambda worker: self._ask(worker, question), self._workers))
+        return sum(int(answer["messages"]) for answer in answers)
 
     def _read(self, worker: str, name: str, offset: int) -> dict[str, Any]:
         return self._ask(worker, {"op": "read", "id": name, "offset": offset})
