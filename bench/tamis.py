@@ -23,6 +23,7 @@ from bench.system import DOMAIN, HOSTNAME, RECIPIENT, Failure, System, last_line
 from bench.workplace import Missing, free_port
 from mta.admin.client import NotRunning, Unreachable, ask
 from mta.admin.control import Request
+from mta.spool.remote import QueueProblem, RemoteQueue
 
 WORKERS = 2
 RECIPIENTS = 1000
@@ -103,6 +104,18 @@ class Tamis:
         while not self._is_ready():
             if not self.alive() or time.monotonic() > until:
                 raise Failure(f"tamis does not start: {self._said()}")
+            time.sleep(START_POLL)
+
+    def wait_for_queue(self) -> None:
+        """Wait until every worker has opened its queue: it may serve before that. Raises Failure."""
+        until = time.monotonic() + START_PATIENCE
+        while True:
+            try:
+                RemoteQueue(str(self._place / "run/control")).stats()
+                return
+            except QueueProblem as problem:
+                if time.monotonic() > until:
+                    raise Failure(f"the queue is not opened: {problem}; {self._said()}") from problem
             time.sleep(START_POLL)
 
     def _is_ready(self) -> bool:

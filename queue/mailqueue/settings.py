@@ -35,8 +35,8 @@ class QueueSettings:
 
     spacing: float = 0.05
     """Seconds between the starts of two entries under light load. Each entry is a request to an object store
-    that costs money, and to a disk a file that costs a millisecond of its processor; a lone message does not
-    wait."""
+    that costs money, and on a disk a file, which costs much the same whatever is in it; a lone message does
+    not wait."""
     clients: Callable[[], int] | None = None
     """How many clients there are now that could be waiting for a message of theirs. When that many wait, an
     entry is written without regard to `spacing`: nobody else can come along. None where each request costs
