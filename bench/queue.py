@@ -67,7 +67,6 @@ def measure(options: Options) -> list[Figure]:
         tamis.start()
         stack.callback(tamis.stop)
         tamis.wait()
-        tamis.wait_for_queue()
         servers = [
             Server("Tamis", tamis.port, tamis.process, tamis.flush),
             Server("Postfix", postfix.port, postfix.process, postfix.flush),

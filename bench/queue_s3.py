@@ -114,7 +114,6 @@ def measure(options: Options) -> list[Figure]:
             tamis.start()
             inner.callback(tamis.stop)
             tamis.wait()
-            tamis.wait_for_queue()
             server = Server("Tamis", tamis.port, tamis.process, tamis.flush)
             rate = WARM_UP / offer(server, WARM_UP, SESSIONS)
             count = max(WARM_UP, round(rate * seconds / 2 / SESSIONS) * SESSIONS)

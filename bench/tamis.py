@@ -99,34 +99,28 @@ class Tamis:
             )
 
     def wait(self) -> None:
-        """Wait for all workers to serve. Raises Failure with what Tamis says when they do not."""
+        """Wait for all workers to serve and to have their queues open, which may come later.
+
+        Raises Failure with what Tamis says when they do not.
+        """
         until = time.monotonic() + START_PATIENCE
         while not self._is_ready():
             if not self.alive() or time.monotonic() > until:
                 raise Failure(f"tamis does not start: {self._said()}")
             time.sleep(START_POLL)
 
-    def wait_for_queue(self) -> None:
-        """Wait until every worker has opened its queue: it may serve before that. Raises Failure."""
-        until = time.monotonic() + START_PATIENCE
-        while True:
-            try:
-                RemoteQueue(str(self._place / "run/control")).stats()
-                return
-            except QueueProblem as problem:
-                if time.monotonic() > until:
-                    raise Failure(f"the queue is not opened: {problem}; {self._said()}") from problem
-            time.sleep(START_POLL)
-
     def _is_ready(self) -> bool:
+        control = str(self._place / "run/control")
         try:
-            answer = ask(str(self._place / "run/control"), Request("status"))
-        except (NotRunning, Unreachable):
+            status = ask(control, Request("status")).result
+            if status is None or not status["serving"]:
+                return False
+            if any(worker["state"] != "ready" for worker in status["workers"]):
+                return False
+            RemoteQueue(control).stats()
+        except (NotRunning, Unreachable, QueueProblem):
             return False
-        status = answer.result
-        if not answer.ok or status is None:
-            return False
-        return bool(status["serving"]) and all(worker["state"] == "ready" for worker in status["workers"])
+        return True
 
     def alive(self) -> bool:
         """Whether its supervisor runs."""

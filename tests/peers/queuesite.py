@@ -184,14 +184,18 @@ def balance(
     return sum(double.values())
 
 
-async def burns(a: Site, b: Site, sink: ScriptedStore, count: int) -> None:
-    """`a` accepts mail while nobody takes it, and is killed; `b` delivers all of it, once."""
+async def burns(
+    a: Site, b: Site, sink: ScriptedStore, count: int, with_it: Callable[[], None] = lambda: None
+) -> None:
+    """`a` accepts mail while nobody takes it, is killed, and what burns `with_it` is gone, too; `b` delivers
+    all of the mail, once."""
     port = sink.port
     await sink.stop()
     load = Load(a.smtp, clients=6, messages_per_session=5)
     async with load:
         await load.grow(count)
     await asyncio.to_thread(kill_all, a)
+    with_it()
     accepted = len(load.books.accepted)
     await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
     await sink.start(port)

@@ -209,27 +209,18 @@ def _only(sink: ScriptedStore, prefix: str) -> ScriptedStore:
 def test_a_node_burns_with_its_folder_beside_the_bucket(tmp_path: Path, weed: SeaweedFS) -> None:
     """Each node has a folder of its own and both have the bucket: what was in the folder was there too."""
 
+    def its_folder() -> None:
+        assert len(list((tmp_path / "a" / "disk" / "log").glob("*/*"))) > 0
+        shutil.rmtree(tmp_path / "a")
+
     async def main() -> None:
         shared = bucket(tmp_path, weed, "beside")
         async with sinking() as sink:
-            port = sink.port
             with (
                 node(tmp_path, "a", shared, sink, disk=True) as a,
                 node(tmp_path, "b", shared, sink, disk=True) as b,
             ):
-                await sink.stop()
-                load = Load(a.smtp, clients=6, messages_per_session=5)
-                async with load:
-                    await load.grow(60)
-                await asyncio.to_thread(kill_all, a)
-                assert len(list((tmp_path / "a" / "disk" / "log").glob("*/*"))) > 0
-                shutil.rmtree(tmp_path / "a")
-                accepted = len(load.books.accepted)
-                await asyncio.to_thread(until, lambda: waiting(b) == accepted, "the mail of the other node")
-                await sink.start(port)
-                await drained(b, books=[load.books], sink=sink)
-                assert balance(load.books, sink) == 0
-                await asyncio.to_thread(b.stop)
+                await burns(a, b, sink, 60, its_folder)
                 (tmp_path / "a").mkdir()  # for the log of what burnt
 
     run(main)

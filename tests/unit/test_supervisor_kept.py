@@ -13,16 +13,7 @@ from mta.supervisor.messages import Keep
 from mta.supervisor.planning import plan
 from mta.supervisor.sockets import SocketSet
 
-TEXT = """
-[identity]
-hostname = "mail.example.org"
-[[listener]]
-addresses = ["192.0.2.1:25"]
-[domains."example.org"]
-backend = "dovecot"
-[backends.dovecot]
-addresses = ["127.0.0.1:24"]
-"""
+TEXT = 'identity.hostname = "mail.example.org"\n'
 THIRD = "x" * (MAX_KEPT // 3)
 
 

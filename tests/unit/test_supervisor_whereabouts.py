@@ -16,16 +16,8 @@ from mta.supervisor.planning import plan
 from mta.supervisor.whereabouts import FILE_NAME, MARK, left_store
 
 TEXT = """
-[identity]
-hostname = "mail.example.org"
-[[listener]]
-addresses = ["192.0.2.1:25"]
-[domains."example.org"]
-backend = "dovecot"
-[backends.dovecot]
-addresses = ["127.0.0.1:24"]
-[process]
-state_directory = "{folder}"
+identity.hostname = "mail.example.org"
+process.state_directory = "{folder}"
 """
 STORES = """
 [queue]
