@@ -117,7 +117,11 @@ class KeyFolder:
         return made
 
     def write(self, domain: str, entries: Sequence[KeyEntry], gone: Sequence[KeyEntry] = ()) -> None:
-        """Write the state of a domain, then delete the files of keys that have `gone`. Needs the lock."""
+        """Write the state of a domain, then delete the files of keys that have `gone`. Needs the lock.
+
+        State and new keys are on the disk before any key is deleted: a crash never leaves a record in the DNS
+        without its key. Raises KeyFileError.
+        """
         path = self._state_path(domain)
         octets = msgspec.json.format(msgspec.json.encode(StateFile(tuple(entries))), indent=2) + b"\n"
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -128,7 +132,10 @@ class KeyFolder:
                 file.flush()
                 os.fsync(fd)
             os.replace(draft, path)
+            _flush_folder(path.parent)
         except OSError as error:
+            with contextlib.suppress(OSError):  # the first error is the one to be told
+                os.unlink(draft)
             raise KeyFileError(f"{path}: {error.strerror}") from None
         for entry in gone:
             delete_key(self.key_path(domain, entry.selector))
@@ -159,6 +166,7 @@ class KeyFolder:
                     # The server that reads the keys is who owns the folder above.
                     owner = path.parent.stat()
                     os.chown(path, owner.st_uid, owner.st_gid)
+                _flush_folder(path.parent)
 
     def _free_name(self, domain: str, kind: str, now: float) -> str:
         name = f"{time.strftime('%Y%m%d', time.gmtime(now))}-{kind}"
@@ -174,6 +182,15 @@ class KeyFolder:
 
     def _state_path(self, domain: str) -> Path:
         return self._folder(domain) / STATE_FILE
+
+
+def _flush_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def check_domain(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -175,6 +177,54 @@ def test_a_type_never_loses_its_last_active_key(moves: list[tuple[int, int]], se
         entries = step.entries
         active = sorted(each.type for each in entries if each.state is ACTIVE)
         assert active == ["ed25519", "rsa"]
+
+
+def test_names_are_on_the_disk_before_a_key_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    flush, rename, unlink = os.fsync, os.replace, Path.unlink
+
+    def flushed(fd: int) -> None:
+        done.append(f"flush {os.path.basename(os.readlink(f'/proc/self/fd/{fd}'))}")
+        flush(fd)
+
+    def renamed(old: Path, new: Path) -> None:
+        done.append(f"rename {new.name}")
+        rename(old, new)
+
+    def deleted(path: Path) -> None:
+        done.append(f"delete {path.name}")
+        unlink(path)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(Path, "unlink", deleted)
+    folder = KeyFolder(tmp_path / "dkim")
+    (old,) = folder.create(DOMAIN, ["ed25519"], "old", 2048, NOW)
+    assert done[:2] == [f"flush {tmp_path.name}", "flush dkim"]  # the two new folders
+    assert done[-2:] == [f"rename {STATE_FILE}", f"flush {DOMAIN}"]
+    done.clear()
+    with folder.locked(DOMAIN):
+        folder.write(DOMAIN, [], gone=[old])
+    assert done[1:] == [f"rename {STATE_FILE}", f"flush {DOMAIN}", "delete old.pem"]
+
+
+def test_a_state_that_cannot_be_written_leaves_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = KeyFolder(tmp_path)
+    (old,) = folder.create(DOMAIN, ["ed25519"], "old", 2048, NOW)
+    before = sorted(os.listdir(tmp_path / DOMAIN))
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with folder.locked(DOMAIN), pytest.raises(KeyFileError, match="No space left"):
+        folder.write(DOMAIN, [], gone=[old])
+    assert sorted(os.listdir(tmp_path / DOMAIN)) == before
+    assert folder.entries(DOMAIN) == (old,)
 
 
 def test_the_folder(tmp_path: Path) -> None:
