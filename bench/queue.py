@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench import workplace
@@ -33,6 +34,8 @@ SIZE = 4096
 SESSIONS = (20, 100)
 BACKLOG = 20_000
 QUICK_BACKLOG = 2000
+DRAINS = 3
+"""Rounds of draining at most: each takes a minute."""
 PATIENCE = 300.0
 """Seconds for a backlog to be taken or to drain."""
 SETTLED = 3.0
@@ -80,11 +83,16 @@ def measure(options: Options) -> list[Figure]:
             if number == SESSIONS[0]:
                 figures.append(Figure.of_rounds("queue_accept_cpu", cpu, "us"))
         backlog = QUICK_BACKLOG if options.quick else BACKLOG
-        rates = [
-            drain(server, nowhere.port, taken[server.name], backlog, place)
-            for server, nowhere in zip(servers, (ours, theirs), strict=True)
-        ]
-        figures.append(Figure("queue_drain", rates[0], "messages/s", rates[1], rate=True))
+
+        def drained(server: Server, nowhere: Nowhere) -> float:
+            return drain(server, nowhere.port, taken.pop(server.name, 0), backlog, place)
+
+        drains = in_turns(
+            partial(drained, servers[0], ours),
+            partial(drained, servers[1], theirs),
+            min(options.rounds, DRAINS),
+        )
+        figures.append(Figure.of_rounds("queue_drain", drains, "messages/s", rate=True))
     return figures
 
 
@@ -130,7 +138,10 @@ def offer(server: Server, count: int, sessions: int) -> float:
 
 
 def drain(server: Server, port: int, waiting: int, backlog: int, place: Path) -> float:
-    """Fill the queue up to the backlog, bring the next hop back; messages a second until all are there."""
+    """Fill the queue, which has `waiting`, up to the backlog, and bring the next hop back for a while.
+
+    Returns messages a second until it has all of them. Raises Failure.
+    """
     while waiting < backlog:
         count = min(5000, backlog - waiting)
         offer(server, count, SESSIONS[0])
