@@ -85,6 +85,7 @@ def measure(options: Options) -> list[Figure]:
         backlog = QUICK_BACKLOG if options.quick else BACKLOG
 
         def drained(server: Server, nowhere: Nowhere) -> float:
+            # What was taken above waits in the first round only.
             return drain(server, nowhere.port, taken.pop(server.name, 0), backlog, place)
 
         drains = in_turns(
