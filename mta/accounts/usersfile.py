@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mta.accounts.user import User, format_user, parse_user, user_key
+from mta.folders import flush_folder
 
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the file: a stat costs some microseconds, and nobody waits for more."""
@@ -300,8 +301,4 @@ def _replace(path: str, content: bytes, old: os.stat_result) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder_fd)
-    finally:
-        os.close(folder_fd)
+    flush_folder(folder)

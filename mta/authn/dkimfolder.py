@@ -31,6 +31,7 @@ from mta.authn.dkimkeys import (
     write_key,
 )
 from mta.authn.dkimrotate import KeyEntry, KeyState
+from mta.folders import FOLDER_FLAGS, flush_folder
 
 STATE_FILE = "keys.json"
 LARGEST_STATE = 1024 * 1024
@@ -132,7 +133,7 @@ class KeyFolder:
                 file.flush()
                 os.fsync(fd)
             os.replace(draft, path)
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):  # the first error is the one to be told
                 os.unlink(draft)
@@ -147,7 +148,7 @@ class KeyFolder:
         try:
             if create:
                 self._make_folder(folder)
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(folder, FOLDER_FLAGS)
         except FileNotFoundError:
             raise KeyFileError(f"{domain} has no keys in {self._path}") from None
         except OSError as error:
@@ -166,7 +167,7 @@ class KeyFolder:
                     # The server that reads the keys is who owns the folder above.
                     owner = path.parent.stat()
                     os.chown(path, owner.st_uid, owner.st_gid)
-                _flush_folder(path.parent)
+                flush_folder(path.parent)
 
     def _free_name(self, domain: str, kind: str, now: float) -> str:
         name = f"{time.strftime('%Y%m%d', time.gmtime(now))}-{kind}"
@@ -182,15 +183,6 @@ class KeyFolder:
 
     def _state_path(self, domain: str) -> Path:
         return self._folder(domain) / STATE_FILE
-
-
-def _flush_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def check_domain(text: str) -> str:

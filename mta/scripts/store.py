@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mta.folders import flush_folder
 from mta.scripts.names import ACTIVE, SUFFIX, active_script, file_stem, name_of
 
 LOCK = ".lock"
@@ -147,7 +148,7 @@ class ScriptFolder:
             os.unlink(self.file(name))
         except FileNotFoundError:
             raise NoSuchScript(f"there is no script {name!r}") from None
-        _flush_folder(self.path)
+        flush_folder(self.path)
 
     def copy(self, old: str, new: str) -> None:
         """Give a script a second name: the first half of renaming it. To be called with the lock."""
@@ -157,7 +158,7 @@ class ScriptFolder:
             os.link(self.file(old), self.file(new))
         except FileExistsError:
             raise ScriptExists(f"there is a script {new!r} already") from None
-        _flush_folder(self.path)
+        flush_folder(self.path)
 
     def rename(self, old: str, new: str) -> None:
         """Change the name of a script; one in force stays in force. To be called with the lock."""
@@ -172,7 +173,7 @@ class ScriptFolder:
         if not name:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(link)
-            _flush_folder(self.path)
+            flush_folder(self.path)
             return
         target = self.file(name)
         if not os.path.exists(target):
@@ -190,7 +191,7 @@ class ScriptFolder:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        _flush_folder(self.path)
+        flush_folder(self.path)
 
     def _sizes(self) -> dict[str, int]:
         sizes: dict[str, int] = {}
@@ -217,7 +218,7 @@ def _make_folder(path: str) -> None:
             os.mkdir(folder, FOLDER_MODE)
         except FileExistsError:
             continue
-        _flush_folder(os.path.dirname(folder))
+        flush_folder(os.path.dirname(folder))
 
 
 def _write(path: str, text: bytes) -> None:
@@ -225,11 +226,3 @@ def _write(path: str, text: bytes) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

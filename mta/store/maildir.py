@@ -28,6 +28,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mta.folders import FOLDER_FLAGS, flush_folder
+
 FOLDERS = ("tmp", "new", "cur")
 """The three folders of a Maildir. `cur` is made last: where it exists the mailbox is complete on the disk."""
 LEFT_OVER = 36 * 3600.0
@@ -36,7 +38,6 @@ FOLDERS_MOST = 500
 """Folders of one mailbox up to which scripts make new ones."""
 LONGEST_FOLDER = 200
 """Octets of the name of a folder that a script may have made; file systems allow 255."""
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _SIZE_IN_NAME = re.compile(r",S=(\d{1,15})(?=[,:]|\Z)")
 
 _PIECES = re.compile("[\x20-\x7e]+|[^\x20-\x7e]+")
@@ -107,9 +108,9 @@ def create(path: Path, store_root: Path) -> None:
     for folder in (*reversed(above), path, path / "tmp", path / "new"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in (path, *above):
-        _flush_folder(folder)
+        flush_folder(folder)
     (path / "cur").mkdir(mode=0o700, exist_ok=True)
-    _flush_folder(path)
+    flush_folder(path)
 
 
 def write(maildir: Maildir, name: str, parts: Iterable[bytes], size: int) -> str:
@@ -262,11 +263,3 @@ def _flush_new(maildir: Maildir, stored: str) -> None:
         with suppress(OSError):
             os.unlink(stored, dir_fd=maildir.new)
         raise
-
-
-def _flush_folder(path: Path) -> None:
-    fd = os.open(path, FOLDER_FLAGS)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -33,7 +33,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from mta.store.maildir import FOLDER_FLAGS, Maildir, size_in_name
+from mta.folders import FOLDER_FLAGS
+from mta.store.maildir import Maildir, size_in_name
 
 FILE = "maildirsize"
 LONGEST_FILE = 5120

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from mta.address import parse_address
 from mta.content import CHUNK, MEMORY_LIMIT
+from mta.folders import FOLDER_FLAGS
 from mta.store import quota
 from mta.store.mailboxes import address_of, mailbox_path
-from mta.store.maildir import FOLDER_FLAGS, size_in_name
+from mta.store.maildir import size_in_name
 from mta.store.quota import Quota
 from sieve_ext.message import Message
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+from mta.folders import flush_folder
+
 
 def replace_file(path: str, content: bytes) -> None:
     """Write, flush, rename; who reads sees the old or the new octets. Raises `OSError`."""
@@ -19,16 +21,8 @@ def replace_file(path: str, content: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    _sync_directory(os.path.dirname(path))
+    flush_folder(os.path.dirname(path))
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -177,7 +177,7 @@ NO_LIMITS = {
     "mta.tables.socketmap._DIGITS": "of a number, which has its own limit",
     "mta.policy.watched.INTERVAL": "how often something is looked at",
     "mta.smtp.dotstuff._*": "characters",
-    "mta.store.maildir.FOLDER_FLAGS": "flags of open(2)",
+    "mta.folders.FOLDER_FLAGS": "flags of open(2)",
     "mta.store.quota.LOCK_POLL_*": "how often something is looked at",
     "mta.store.quota.CLOCK_GRAIN": "a property of file systems",
     "mta.store.reader.RECENT": "a property of file systems",
