@@ -1,8 +1,9 @@
 """The users file: reading, re-reading when it changes, and rewriting it safely.
 
 One user a line (`mta.accounts.user`), blank lines, comments from "#". The file must not be readable by
-others nor writable by the group (0640). `UsersFile` looks at most once a second whether another file lies
-there and takes it over only if every line is right: a bad one is logged and the users stay as they were.
+others nor writable by the group (0640). `UsersFile` looks once a second, and when a name is not known,
+whether another file lies there, and takes it over only if every line is right: a bad one is logged and the
+users stay as they were.
 Unchanged lines are not parsed again: 10,000 users take a second at the start and 0.1 s after a change.
 
 `edit` rewrites under a lock: a temporary file beside it, fsync, rename, fsync of the folder. Comments and
@@ -30,7 +31,7 @@ from mta.accounts.user import User, format_user, parse_user, user_key
 from mta.folders import flush_folder
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two looks at the file: a stat costs some microseconds, and nobody waits for more."""
+"""Seconds between two looks at the file, beside those for unknown names."""
 MODE = 0o640
 """Permissions of a new file: the owner writes, the daemon's group reads."""
 MAX_FILE = 64 * 1024 * 1024
@@ -173,15 +174,19 @@ class UsersFile:
         self._load()
 
     def get(self, name: str) -> User | None:
-        """The user of a login name or an address key, None if there is none."""
+        """The user of a login name or an address key, None if there is none: a new user is known at once."""
         users = self.users
         user = users.get(name)
-        if user is not None or (name.islower() and name.isascii()):
+        if user is not None:
             return user
         try:
-            return users.get(user_key(name))
+            key = name if name.islower() and name.isascii() else user_key(name)
         except ValueError:
             return None
+        if key not in users:
+            # One stat: who guesses names learns nothing from it, and delays nobody.
+            self._check(again=False)
+        return self._table.users.get(key)
 
     @property
     def users(self) -> Mapping[str, User]:
@@ -197,15 +202,17 @@ class UsersFile:
         """32 octets that only this file knows, b"" when it holds none."""
         return self._table.decoy_key
 
-    def _check(self) -> None:
+    def _check(self, *, again: bool = True) -> None:
+        """Take another file over; one that could not be used is read `again` or not."""
         try:
             status = os.stat(self.path)
-            if _identity(status) != self._identity:
+            identity = _identity(status)
+            if identity != self._identity and (again or identity != self._complained):
                 self._load()
         except OSError as error:
             self._complain(("gone",), UsersFileError(f"{self.path}: {error.strerror}"))
         except UsersFileError as error:
-            self._complain(_identity(status), error)
+            self._complain(identity, error)
 
     def _complain(self, identity: tuple[int | str, ...], error: UsersFileError) -> None:
         # Once for each bad version, not once a second.

@@ -16,7 +16,7 @@ from mta.store.quota import Quota
 
 
 class UsersFileMailboxes:
-    """The mailboxes of a users file below `root`; a changed file is noticed within a second."""
+    """The mailboxes of a users file below `root`; changes are noticed within a second, a new user at once."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class UsersFileMailboxes:
         """The mailbox of exactly this address."""
         if not address.domain:
             return None
-        user = self._file.users.get(address.key)
+        user = self._file.get(address.key)
         if user is None:
             return None
         quota = self._default

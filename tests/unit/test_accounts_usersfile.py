@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -227,12 +228,41 @@ def test_a_changed_file_is_noticed_within_a_second(tmp_path: Path) -> None:
     first = users.get("a@b.example")
     assert first is not None
     write(path, "a@b.example:{PLAIN}x\nc@b.example:{PLAIN}y\n")
-    assert users.get("c@b.example") is None
+    assert "c@b.example" not in users.users
     clock.now = 1.0
     assert users.get("C@B.example") == User("c@b.example", passwords.parse("{PLAIN}y"))
     assert users.get("a@b.example") is first  # an unchanged line is not parsed again
     assert users.generation == 2
     assert problems == []
+
+
+@pytest.mark.parametrize("name", ["c@b.example", "C@B.example"])
+def test_a_new_user_is_known_at_once(tmp_path: Path, name: str) -> None:
+    path, problems = tmp_path / "users", list[UsersFileError]()
+    write(path, "a@b.example:{PLAIN}x\n")
+    users = UsersFile(path, on_error=problems.append, clock=Clock())
+    assert users.get(name) is None
+    assert users.generation == 1
+    write(path, "a@b.example:{PLAIN}x\nc@b.example:{PLAIN}y\n")
+    assert users.get(name) is not None
+    assert users.generation == 2
+    assert problems == []
+
+
+def test_unknown_names_read_no_bad_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, clock, problems = tmp_path / "users", Clock(), list[UsersFileError]()
+    write(path, "a@b.example:{PLAIN}x\n")
+    users = UsersFile(path, on_error=problems.append, clock=clock)
+    read = Mock(wraps=parse_table)
+    monkeypatch.setattr(usersfile, "parse_table", read)
+    write(path, "broken\n")
+    for _ in range(3):
+        assert users.get("c@b.example") is None
+    assert read.call_count == len(problems) == 1
+    clock.now = 1.0
+    assert users.get("c@b.example") is None
+    assert read.call_count == 2, "once a second it is tried again: what stood in the way may be gone"
+    assert len(problems) == 1
 
 
 def test_a_bad_file_keeps_the_users_and_complains_once(tmp_path: Path) -> None:
