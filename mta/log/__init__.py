@@ -6,8 +6,8 @@
 A line has its time (UTC, milliseconds), a level, the name of its logger, an event in a few constant words,
 and fields. No secrets go here: no passwords, no message contents. Loggers may be made before `configure`;
 until then text goes to standard error. Lines are collected and written together (see `mta.log.sink`); from
-warnings up they are written at once, and all that waits is written when the process ends. Logging never
-raises.
+warnings up they are written at once, and all that waits is written when the process ends. Fields are read as
+late as that: what may change within a moment is given as a copy. Logging never raises.
 
 Built on structlog: `bind` gives a logger with fixed fields, `structlog.testing.capture_logs` works in tests,
 and `structlog.get_logger(name)` gives the same loggers, so libraries of ours need not import this package.
@@ -22,6 +22,7 @@ import os
 import sys
 import time
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any, Protocol, cast
 
 from mta.log.absent import absent
@@ -84,9 +85,12 @@ class Logger(structlog.BoundLoggerBase):
 
     def _emit(self, method: str, event: str, fields: dict[str, Any]) -> None:
         if _PROCESSORS[0] is _render and self._processors is _PROCESSORS:  # nobody captures or adds anything
-            _sink.put(
-                _render(self._logger, method, {**self._context, "event": event, **fields}), method in _URGENT
-            )
+            fields = {**self._context, "event": event, **fields}
+            if method in _URGENT:
+                _sink.put(_render(self._logger, method, fields), True)
+            else:
+                # Rendered with those that are written with it: one after the other costs half as much.
+                _sink.put(partial(_render, self._logger, method, fields, time.time()), False)
             return
         # structlog's _proxy_to_logger without another copy of the fields.
         try:
@@ -176,8 +180,8 @@ class _Bridge(logging.Handler):
             _sink.put(_render(_Outlet(record.name), level if level in LEVELS else "warning", fields), True)
 
 
-def _render(outlet: Any, method: str, fields: MutableMapping[str, Any]) -> bytes:
-    stamp = _stamp(time.time())
+def _render(outlet: Any, method: str, fields: MutableMapping[str, Any], now: float | None = None) -> bytes:
+    stamp = _stamp(time.time() if now is None else now)
     if _json:
         return as_json(stamp, method, outlet.name, fields)
     return as_text(stamp, method, outlet.name, fields, colour=_colour)

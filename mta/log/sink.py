@@ -30,6 +30,8 @@ from collections.abc import Callable, Iterator
 
 DELAY = 0.05
 """Seconds that a line may wait for company."""
+USUAL_LINE = 256
+"""Octets that a line counts for before it is rendered."""
 ATOMIC = 4096
 """Octets that a pipe takes whole (PIPE_BUF of Linux)."""
 BACKLOG = 4 * 1024 * 1024
@@ -97,7 +99,7 @@ class Sink:
         """`dropped_line` makes the line that tells how many lines are missing."""
         self._target = target
         self._dropped_line = dropped_line
-        self._collected: deque[bytes] = deque()
+        self._collected: deque[bytes | Callable[[], bytes]] = deque()
         self._size = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writing = threading.Lock()
@@ -115,10 +117,11 @@ class Sink:
         """What is written to."""
         return self._target
 
-    def put(self, line: bytes, urgent: bool) -> None:
-        """Take a line with its line end; costs a fraction of a microsecond unless `urgent`."""
+    def put(self, line: bytes | Callable[[], bytes], urgent: bool) -> None:
+        """Take a line with its line end, or what makes it when it is written; costs a fraction of a
+        microsecond unless `urgent`."""
         self._collected.append(line)
-        self._size += len(line)
+        self._size += len(line) if isinstance(line, bytes) else USUAL_LINE
         if not urgent and self._size < URGENT_SIZE:
             if self._loop is not None and not self._loop.is_closed():
                 return
@@ -177,7 +180,8 @@ class Sink:
 
     def _write(self, now: float) -> None:
         self._drain(now)
-        lines = [self._collected.popleft() for _ in range(len(self._collected))]
+        taken = [self._collected.popleft() for _ in range(len(self._collected))]
+        lines = [line if isinstance(line, bytes) else line() for line in taken]
         self._size = 0
         if not self._blocks and self.dropped > self._reported:
             lines.insert(0, self._dropped_line(self.dropped - self._reported))

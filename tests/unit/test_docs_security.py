@@ -156,6 +156,7 @@ NO_LIMITS = {
     "mailqueue.store.folders.MODE": "permissions",
     "mailqueue.store.replicated.SEAL_MAX": "a number of the format",
     "mta.log.sink.ATOMIC": "a property of pipes",
+    "mta.log.sink.USUAL_LINE": "an estimate of what URGENT_SIZE counts",
     "mta.metrics.stats._PAGE_SIZE": "a property of the kernel",
     "mta.net.dial._BIND_ADDRESS_NO_PORT": "a number of the kernel",
     "mta.net.socks5._*": "numbers of the protocol",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -260,6 +261,30 @@ def test_lines_of_a_moment_are_written_together(tmp_path: Path, monkeypatch: pyt
     asyncio.run(run())
     assert (tmp_path / "log").read_bytes().endswith(b"19\na\nurgent\n")
     sink.target.close()
+
+
+def test_a_line_is_made_when_it_is_written_and_keeps_its_place_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "_sink", make_sink(tmp_path / "log"))
+    monkeypatch.setattr("mta.log.time.time", Mock(side_effect=[1.25, 2.5, 3.0]))
+    render = Mock(wraps=as_text)
+    monkeypatch.setattr("mta.log.as_text", render)
+
+    async def run() -> None:
+        log.get("x").info("first", number=1)
+        log.get("x").info("second", number=2)
+        assert not render.called
+        log.get("x").warning("third", number=3)
+
+    asyncio.run(run())
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines == [
+        "1970-01-01T00:00:01.250Z info    x: first  number=1",
+        "1970-01-01T00:00:02.500Z info    x: second  number=2",
+        "1970-01-01T00:00:03.000Z warning x: third  number=3",
+    ]
+    log._sink.target.close()
 
 
 def test_without_a_loop_a_line_is_written_at_once(tmp_path: Path) -> None:
