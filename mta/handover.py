@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from mta.authn.results import MethodResult
 from mta.content import MessageBuffer
 from mta.delivery.fold import Answer
@@ -17,8 +19,7 @@ from mta.session import Session
 from sieve_ext.message import Message
 
 
-@dataclass(slots=True, frozen=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """What a transaction came to: the answer, and the facts for log and metrics."""
 
     answer: Answer
@@ -56,8 +57,7 @@ class Parcel:
     """Aliases in whose place the envelope has several recipients."""
 
 
-@dataclass(slots=True, frozen=True)
-class Stamped:
+class Stamped(Struct, frozen=True):
     """What sender authentication puts in front of a message."""
 
     fields: bytes = b""
@@ -120,6 +120,9 @@ class Gate(Protocol):
 
     def enter(self, next_hop: NextHop) -> Reply | None:
         """Begin a try now, or say why not."""
+
+    def any_dead(self) -> bool:
+        """False when all next hops answer, as far as is known."""
 
     def is_dead(self, next_hop: NextHop) -> bool:
         """True when a next hop is known not to answer."""

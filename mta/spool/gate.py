@@ -40,8 +40,8 @@ class Gate:
     def enter(self, next_hop: NextHop) -> Reply | None:
         """Begin a try now, or say why not."""
         naming = self._naming
-        source = naming.source(site_of(next_hop))
-        answer = self._dispatcher.try_acquire(naming.site(next_hop), self._now(), source)
+        hop = site_of(next_hop)
+        answer = self._dispatcher.try_acquire(naming.name(hop), self._now(), naming.source(hop))
         if isinstance(answer, Token):
             self._tokens.setdefault(next_hop, []).append(answer)
             return None
@@ -53,6 +53,10 @@ class Gate:
         if answer.cause in ("rate", "source"):
             return Reply(451, "4.4.5", "The next server gets no more messages at the moment", "rate")
         return None
+
+    def any_dead(self) -> bool:
+        """False when all next hops answer, as far as is known."""
+        return self._dispatcher.any_dead()
 
     def is_dead(self, next_hop: NextHop) -> bool:
         """True when a next hop is known not to answer."""

@@ -159,6 +159,11 @@ class QueueService:
         running = self._running
         return running.gate.enter(next_hop) if running is not None else None
 
+    def any_dead(self) -> bool:
+        """False when all next hops answer, as far as is known (`mta.handover.Gate`)."""
+        running = self._running
+        return running is not None and running.gate.any_dead()
+
     def is_dead(self, next_hop: NextHop) -> bool:
         """True when a next hop is known not to answer (`mta.handover.Gate`)."""
         running = self._running

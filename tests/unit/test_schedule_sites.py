@@ -161,7 +161,9 @@ def test_site_and_source_rates_are_both_kept_and_nothing_is_lost_to_the_other() 
 
 def test_a_dead_site_is_left_alone_and_probed_by_one() -> None:
     sites = table(Limits(dead_first=60.0, dead_most=200.0))
+    assert not sites.any_dead()
     kill(sites, 0.0)
+    assert sites.any_dead()
     dead = Dead(60.0, "connection refused")
     assert sites.dead("a", 59.0) == dead
     assert sites.try_acquire("a", "", 59.0, queued=True) == dead
@@ -174,7 +176,9 @@ def test_a_dead_site_is_left_alone_and_probed_by_one() -> None:
     for start, until in ((210.0, 410.0), (410.0, 610.0)):
         assert sites.release(session(sites, start), Result.UNREACHABLE, start, "timeout")
         assert sites.dead("a", start) == Dead(until, "timeout")
+    assert sites.any_dead()
     assert not sites.release(session(sites, 610.0), Result.ANSWERED, 611.0)
+    assert not sites.any_dead()
     assert [session(sites, 612.0).probe for _ in range(5)] == [False] * 5
     assert sites.try_acquire("a", "", 612.0, queued=False) == Busy("window")
 
@@ -280,8 +284,11 @@ def test_idle_sites_are_forgotten_but_none_in_use(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sites_module, "IDLE_SITES", 10)
     sites = table()
     kept = session(sites, site="kept")
+    kill(sites, 0.0)
+    assert sites.any_dead()
     for number in range(100):
         sites.release(session(sites, site=f"s{number}"), Result.ANSWERED, 0.0)
+    assert not sites.any_dead()
     assert set(sites.names()) == {"kept", *(f"s{number}" for number in range(90, 100))}
     sites.release(kept, Result.ANSWERED, 0.0)
     assert "kept" in sites.names()

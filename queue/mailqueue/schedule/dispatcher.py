@@ -238,6 +238,10 @@ class Dispatcher:
         if waiting is not None:
             self._rotation.extend(waiting)
 
+    def any_dead(self) -> bool:
+        """False when all sites answer, as far as is known."""
+        return self._sites.any_dead()
+
     def dead(self, site: str, now: float) -> Dead | None:
         """Whether a site is known not to answer, without asking for anything."""
         return self._sites.dead(site, now)

@@ -88,9 +88,15 @@ class Sites:
         self._for_site = max(1, int(connections * SITE_SHARE))
         self._sites: dict[str, Site] = {}
         self._idle: dict[str, None] = {}
+        self._dead: set[str] = set()
+        """Those that are dead or to be probed."""
         self._sources = {name: Bucket(rate) for name, rate in (rates or {}).items()}
         self._in_flight = 0
         self._queued = 0
+
+    def any_dead(self) -> bool:
+        """False when all sites answer, as far as is known."""
+        return bool(self._dead)
 
     def names(self) -> list[str]:
         """The sites that are known."""
@@ -184,17 +190,22 @@ class Sites:
             return False
         if result is Result.ANSWERED:
             site.revive()
+            self._dead.discard(token.site)
             site.window.answered(site.in_flight)
             return False
         if token.probe and site.dead_until is not None:
-            site.die(now, reason)
+            self._die(site, token.site, now, reason)
             return True
         if site.dead_until is not None:
             return False  # one more of those that were under way when it died
         died = site.window.unreachable() if result is Result.UNREACHABLE else site.window.overloaded()
         if died:
-            site.die(now, reason)
+            self._die(site, token.site, now, reason)
         return died
+
+    def _die(self, site: Site, name: str, now: float, reason: str) -> None:
+        site.die(now, reason)
+        self._dead.add(name)
 
     def _rest(self, name: str) -> None:
         """Put a site without sessions among the idle ones, and forget the one that is idle longest."""
@@ -204,3 +215,4 @@ class Sites:
             oldest = next(iter(self._idle))
             del self._idle[oldest]
             del self._sites[oldest]
+            self._dead.discard(oldest)

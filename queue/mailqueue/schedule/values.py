@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 AGE_EDGES = tuple(60.0 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 640, 1280))
 """Upper edges, in seconds, of the classes of age in `SiteStats`; one more class takes what is older."""
@@ -62,8 +63,7 @@ class Job(msgspec.Struct, frozen=True):
             raise ValueError(f"priority {self.priority} is not within -9 and 9")
 
 
-@dataclass(eq=False, slots=True)
-class Token:
+class Token(Struct, eq=False):
     """The permit for one session to a site; to be given back exactly once."""
 
     site: str
