@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import idna
+from msgspec import Struct
 
 MAX_LOCAL_PART = 128
 """Octets of a local part. RFC 5321 section 4.5.3.1.1 wants 64 to be accepted at the least; bounce addresses
@@ -51,8 +51,7 @@ class AddressError(ValueError):
     """An address or a domain that cannot be used (remote or configured; the text repeats no input)."""
 
 
-@dataclass(slots=True, frozen=True)
-class Address:
+class Address(Struct, frozen=True):
     """A mailbox, the null reverse-path, or `postmaster` without a domain.
 
     `local` is the local part without quoting ("a b" for `"a b"@x`). `domain` is compared and looked up:

@@ -8,9 +8,11 @@ as they were validated, so that a next hop that offers them gets them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mta.address import Address
 from mta.reply import Reply
@@ -39,8 +41,7 @@ class OriginalRecipient(NamedTuple):
     address: str
 
 
-@dataclass(slots=True)
-class Recipient:
+class Recipient(Struct):
     """One RCPT: the forward-path and its parameters.
 
     `notify` is None when NOTIFY was not given, else a subset of NEVER, SUCCESS, FAILURE, DELAY.
@@ -75,8 +76,7 @@ class Recipient:
         return self.members or (self,)
 
 
-@dataclass(slots=True)
-class Envelope:
+class Envelope(Struct):
     """One mail transaction's envelope (RFC 5321 section 2.3.1)."""
 
     sender: Address

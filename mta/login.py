@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from mta.net.connection import Work
+from mta.net.dialogue import Work
 from mta.policy.verdict import Verdict
 from mta.reply import Reply
 from mta.session import Session

@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from mta.content import MEMORY_LIMIT, MessageBuffer
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome
@@ -64,7 +66,7 @@ def _hold_for(envelope: Envelope, orders: Orders) -> int | None:
 def ordered_envelope(envelope: Envelope, orders: Orders) -> Envelope:
     """The envelope that is delivered, as ordered; without recipients when nobody is to get it."""
     recipients, _ = places(envelope, orders)
-    return replace(
+    return structs.replace(
         envelope,
         sender=envelope.sender if orders.sender is None else orders.sender,
         recipients=[] if orders.discarded else [*recipients, *orders.added],
@@ -119,20 +121,20 @@ def all_outcomes(
             reply = refused or replace(REMOVED, cause=f"removed: {cause}")
             found.append(Outcome(recipient, reply, ""))
         elif first is not None:
-            found.append(replace(found[first], recipient=recipient))
+            found.append(structs.replace(found[first], recipient=recipient))
         elif recipient.members:
             members += where[position]
             found.append(_folded(recipient, [outcomes[place] for place in where[position]], reported))
         else:
             (place,) = where[position]
-            found.append(replace(outcomes[place], recipient=recipient))
+            found.append(structs.replace(outcomes[place], recipient=recipient))
     return [*found, *[outcomes[place] for place in dict.fromkeys(members)], *added]
 
 
 def _folded(recipient: Recipient, outcomes: Sequence[Outcome], reported: bool) -> Outcome:
     """The outcome of an alias, of those of its members."""
     if len(outcomes) == 1:
-        return replace(outcomes[0], recipient=recipient)
+        return structs.replace(outcomes[0], recipient=recipient)
     reply = fold(outcomes, per_recipient=False, reported=reported).final
     queued = next((one.queue_id for one in outcomes if one.queue_id), "")
     return Outcome(recipient, reply, "", queue_id=queued if reply.is_positive else "")
@@ -148,11 +150,11 @@ def fold_ordered(
     """
     answer = fold(outcomes[:count], per_recipient=per_recipient, reported=reported)
     if _reaches_nobody(orders, count):
-        return replace(answer, result="discarded")
+        return structs.replace(answer, result="discarded")
     end = len(outcomes) - len(orders.added)
     if end > count and any(reply.is_temporary for reply in (answer.final, *answer.each)):
         members = (at for at in range(count, end) if outcomes[at].reply.is_positive)
-        answer = replace(answer, remember=(*answer.remember, *members))
+        answer = structs.replace(answer, remember=(*answer.remember, *members))
     waiting = [
         outcome for outcome in outcomes[end:] if outcome.reply.is_temporary and not outcome.recipient.is_copy
     ]

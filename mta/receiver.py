@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from msgspec import Struct
 
 from mta.afterwards import keep_running
 from mta.content import MessageBuffer, SpillError
@@ -20,7 +22,8 @@ from mta.envelope import Envelope
 from mta.introduction import become, forget_client, take_forwarded
 from mta.login import LoginDialog
 from mta.net.arrival import Arrival
-from mta.net.connection import Connection, Work
+from mta.net.connection import Connection
+from mta.net.dialogue import Work
 from mta.net.tls import served_certificate
 from mta.net.tlsinfo import channel_bindings, tls_info
 from mta.policy.verdict import Verdict, or_else
@@ -37,8 +40,7 @@ UNSURE = 2.0
 """Seconds after an answer within which a broken connection means that the client may not have read it."""
 
 
-@dataclass(slots=True)
-class _Answered:
+class _Answered(Struct):
     """The last message, until it is certain that the client knows what became of it."""
 
     envelope: Envelope
@@ -49,7 +51,7 @@ class _Answered:
 
 
 class Receiver:
-    """The decisions of one session (`mta.net.connection.Receiver`)."""
+    """The decisions of one session (`mta.net.dialogue.Receiver`)."""
 
     __slots__ = (
         "_answered",
@@ -255,7 +257,9 @@ class Receiver:
 
     def _message_over(self) -> None:
         self.session.forwarded.clear()  # XFORWARD is about one message
-        self._forget_results()
+        if self.session.authentication is not None:
+            # What was found out about a message keeps the message in memory.
+            self.session.authentication.transaction = None
         self._reception.policy.aborted(self.session)
 
     def tick(self, now: float) -> None:
@@ -366,11 +370,6 @@ class Receiver:
     def _is_there(self) -> bool:
         """False once the client is gone: `lost` may come before the coroutine of a message has begun."""
         return self._connection is not None and self._connection.alive
-
-    def _forget_results(self) -> None:
-        """What was found out about a message keeps the message in memory."""
-        if self.session.authentication is not None:
-            self.session.authentication.transaction = None
 
     def _drop_content(self) -> None:
         if self._content is not None:

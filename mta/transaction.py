@@ -103,7 +103,7 @@ class Transactions:
 
         That is when its next hop is known not to answer and the queue takes nothing. None otherwise.
         """
-        if self._spool is None or self._gate is None:
+        if self._spool is None or self._gate is None or not self._gate.any_dead():
             return None
         for one in recipient.behind:
             hop = self.policy.route(session, envelope, one)
@@ -239,7 +239,8 @@ class Transactions:
                 )  # fmt: skip
                 outcomes, reported = await spool.keep(parcel)
                 known += outcomes
-            await_late(outcomes, remember, alive())
+        gone = not alive()
+        await_late(outcomes, remember, retried=not gone)
         seconds = self._clock() - started
         if orders is not None:
             outcomes = ordering.all_outcomes(given, orders, outcomes, reported=reported)
@@ -250,7 +251,6 @@ class Transactions:
         )
         if self._stamps is not None:
             self._stamps.answered(session, answer.final)
-        gone = not alive()
         if gone or answer.remember:
             delivered = range(len(outcomes)) if gone else answer.remember
             positive = [outcomes[index] for index in delivered if outcomes[index].reply.is_positive]

@@ -13,7 +13,8 @@ each recipient's own reply and none of this matters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mta.delivery.outcome import Outcome
 from mta.reply import Reply
@@ -22,8 +23,7 @@ NAMED = 5
 """Recipients that a summary names; more would not fit the client's bounce."""
 
 
-@dataclass(slots=True, frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the client is told, and which outcomes must be remembered because it is not told all."""
 
     final: Reply

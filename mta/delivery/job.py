@@ -198,6 +198,9 @@ class Job:
 
     def result(self) -> list[Outcome]:
         """All outcomes, in the order of the recipients."""
+        found = [outcome for outcome in self._outcomes if outcome is not None]
+        if len(found) == len(self._outcomes):
+            return found
         late = self.failure or (TOO_LATE if self.is_late else NO_SERVER)
         return [
             Outcome(recipient, late, self.peer, passage=self.passage) if outcome is None else outcome

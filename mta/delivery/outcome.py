@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from mta.content import Content
 from mta.envelope import Envelope, Recipient
 from mta.net.pool import PoolStats
 from mta.reply import Reply
 
 
-@dataclass(slots=True, frozen=True)
-class NextHop:
+class NextHop(Struct, frozen=True):
     """A name of a configured transport (back end or relay); recipients with equal next hops share a try."""
 
     transport: str
@@ -59,8 +60,7 @@ class Late:
             heard(self._reply)
 
 
-@dataclass(slots=True, frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What happened to one recipient: the reply of the next hop, or ours when there was none."""
 
     recipient: Recipient

@@ -13,7 +13,8 @@ from mta.login import LoginDialog
 from mta.managesieve.desk import Desk, Owner
 from mta.managesieve.session import LoggedOut, ManageSieveSession, Request, SessionSettings
 from mta.net.arrival import Arrival
-from mta.net.connection import TIMEOUT, Connection, Timeouts, Work
+from mta.net.connection import TIMEOUT, Connection, Timeouts
+from mta.net.dialogue import Work
 from mta.net.tls import served_certificate
 from mta.net.tlsinfo import channel_bindings, tls_info
 from mta.policy.verdict import Verdict
@@ -65,7 +66,7 @@ class PatientConnection(Connection):
 
 
 class ManageSieveReceiver:
-    """The decisions of one session (`mta.net.connection.Receiver`)."""
+    """The decisions of one session (`mta.net.dialogue.Receiver`)."""
 
     def __init__(self, counter: Counter, arrival: Arrival, connection: Connection) -> None:
         """Make the session of a client that was let in."""

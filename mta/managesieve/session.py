@@ -113,6 +113,11 @@ class ManageSieveSession:
         return self._pending is not None
 
     @property
+    def more(self) -> bool:
+        """True: whether another event follows is known when it is asked for."""
+        return True
+
+    @property
     def buffered(self) -> int:
         """Octets that wait to be read."""
         return self._reader.buffered

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from mta.net.limits import Client, Limits
     from mta.net.proxyproto import ProxyHeader
 
 
-@dataclass(slots=True)
-class Arrival:
+class Arrival(Struct):
     """One connection that was let in.
 
     Whoever gets it owes one `leave` when the connection is lost.

@@ -15,11 +15,10 @@ import asyncio
 import fcntl
 import ssl
 import termios
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from mta.net.dialogue import Dialogue
+from mta.net.dialogue import Dialogue, Receiver, Work
 from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp.state import State
@@ -34,8 +33,6 @@ DRAIN_IDLE = 5.0
 TIMEOUT = Reply(421, "4.4.2", "timeout, closing the connection", close=True)
 SHUTTING_DOWN = Reply(421, "4.3.2", "service shutting down, connect again", close=True)
 OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
-
-Work = Coroutine[Any, Any, None]
 
 _CLOSED = State.CLOSED
 
@@ -52,28 +49,6 @@ class Timeouts:
     handshake: float = 30.0
     write: float = 60.0
     """For a client that does not read our replies."""
-
-
-class Receiver(Protocol):
-    """Decides what is said in a session."""
-
-    def handle(self, event: Any) -> Work | None:
-        """Answer an event at once, or return a coroutine that will."""
-
-    def tls_started(self, ssl_object: ssl.SSLObject) -> None:
-        """STARTTLS is done."""
-
-    def handshake_failed(self, error: Exception) -> None:
-        """STARTTLS came to nothing."""
-
-    def failed(self, error: Exception) -> None:
-        """A task of this session failed: our bug."""
-
-    def lost(self, error: Exception | None) -> None:
-        """The connection is closed, by whatever side."""
-
-    def tick(self, now: float) -> None:
-        """Called about once a second."""
 
 
 class Connections:
@@ -262,14 +237,17 @@ class Connection(asyncio.Protocol):
                 if not smtp.is_waiting:  # answered already: the work is the delay of a refusal
                     return
                 break
-        self._flush()
-
-    def _flush(self) -> None:
-        smtp = self._smtp
+            if not smtp.more:
+                break
         octets = smtp.data_to_send()
         if octets and self.alive:
             self._transport.write(octets)
-        if smtp.state is _CLOSED and self._task is None and not self._ending:
+        if smtp.state is _CLOSED:
+            self._finish()
+
+    def _finish(self) -> None:
+        """The session is over: part from the client, once and when no task runs for it."""
+        if self._task is None and not self._ending:
             self._ending = True
             self._since = self._connections.now
             if self._said_goodbye:
@@ -371,8 +349,10 @@ class Connection(asyncio.Protocol):
         if self._task is None and not self._ending:
             self._smtp.answer(reply)
             self._smtp.close()
-            self._since = self._connections.now
-            self._flush()
+            octets = self._smtp.data_to_send()
+            if octets and self.alive:
+                self._transport.write(octets)
+            self._finish()
 
     def abort(self) -> None:
         """Cut the connection."""

@@ -1,4 +1,5 @@
-"""What a connection needs of the server session that it carries: SMTP's, or that of another protocol.
+"""What a connection needs of the server session that it carries, SMTP's or that of another protocol, and of
+the receiver that decides what is said in it.
 
 The session is sans-IO. It yields events; `StartTls` and `Closed` of `mta.smtp.events` are the connection's,
 all others its receiver's.
@@ -6,10 +7,15 @@ all others its receiver's.
 
 from __future__ import annotations
 
-from typing import Protocol
+import ssl
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from mta.reply import Reply
 from mta.smtp.state import State
+
+Work = Coroutine[Any, Any, None]
+"""What takes time before an event is answered."""
 
 
 class Dialogue(Protocol):
@@ -26,6 +32,10 @@ class Dialogue(Protocol):
     @property
     def is_waiting(self) -> bool:
         """True while an event waits for its answer."""
+
+    @property
+    def more(self) -> bool:
+        """False when after the answer to the last event octets are needed for another one."""
 
     @property
     def buffered(self) -> int:
@@ -48,3 +58,25 @@ class Dialogue(Protocol):
 
     def close(self) -> None:
         """Nothing more is read."""
+
+
+class Receiver(Protocol):
+    """Decides what is said in a session."""
+
+    def handle(self, event: Any) -> Work | None:
+        """Answer an event at once, or return a coroutine that will."""
+
+    def tls_started(self, ssl_object: ssl.SSLObject) -> None:
+        """STARTTLS is done."""
+
+    def handshake_failed(self, error: Exception) -> None:
+        """STARTTLS came to nothing."""
+
+    def failed(self, error: Exception) -> None:
+        """A task of this session failed: our bug."""
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is closed, by whatever side."""
+
+    def tick(self, now: float) -> None:
+        """Called about once a second."""

@@ -7,8 +7,11 @@ a task per command would double the cost of a message.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mta.address import Address
 from mta.delivery.outcome import NextHop
@@ -59,8 +62,7 @@ class Orders:
     """Seconds until the queue tries it for the first time; 0: it is tried at once."""
 
 
-@dataclass(slots=True, frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Go on (`reply` is None) or answer the stage with `reply`; `delay` seconds first (tarpit)."""
 
     reply: Reply | None = None

@@ -108,11 +108,6 @@ def _data_start(session: ServerSession, event: ev.DataStart, reply: Reply | None
             session.reset()
 
 
-def _data_end(session: ServerSession, event: ev.DataEnd, reply: Reply | None) -> None:
-    session.ask(event)
-    session.answer_data(reply or replies.OK)
-
-
 def _auth(session: ServerSession, event: ev.AuthStart | ev.AuthResponse, reply: Reply | None) -> None:
     session.state = State.READY
     if reply is None or reply.is_positive:
@@ -157,7 +152,6 @@ ANSWERS: dict[type, Callable[[ServerSession, Any, Reply | None], None]] = {
     ev.MailFrom: _mail,
     ev.RcptTo: _rcpt,
     ev.DataStart: _data_start,
-    ev.DataEnd: _data_end,
     ev.AuthStart: _auth,
     ev.AuthResponse: _auth,
     ev.StartTls: _starttls,
@@ -167,4 +161,4 @@ ANSWERS: dict[type, Callable[[ServerSession, Any, Reply | None], None]] = {
     ev.Etrn: _other,
     ev.Unknown: _unknown,
 }
-"""For each event that asks, what its answer does."""
+"""For each event that asks, what its answer does; `DataEnd` has `ServerSession.answer_data`."""

@@ -7,19 +7,31 @@ syntax errors, commands out of order).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
+
+from msgspec import Struct
 
 from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
 
 
-@dataclass(slots=True)
-class Connected:
+class Question(Struct):
+    """An event that asks."""
+
+    asks: ClassVar[bool] = True
+
+
+class Notice(Struct):
+    """An event that informs."""
+
+    asks: ClassVar[bool] = False
+
+
+class Connected(Question):
     """Asks: greet the client (answer None) or turn it away."""
 
 
-@dataclass(slots=True)
-class Hello:
+class Hello(Question):
     """Asks: EHLO, HELO or LHLO with its argument; `valid` tells that it is a domain or an address literal."""
 
     verb: str
@@ -27,62 +39,53 @@ class Hello:
     valid: bool
 
 
-@dataclass(slots=True)
-class StartTls:
+class StartTls(Question):
     """Asks: STARTTLS; after a positive answer is sent the driver starts TLS and calls `tls_started`."""
 
 
-@dataclass(slots=True)
-class AuthStart:
+class AuthStart(Question):
     """Asks: AUTH with an offered mechanism; `initial` is None when no initial response was sent."""
 
     mechanism: str
     initial: bytes | None
 
 
-@dataclass(slots=True)
-class AuthResponse:
+class AuthResponse(Question):
     """Asks: the client's answer to a challenge, decoded."""
 
     data: bytes
 
 
-@dataclass(slots=True)
-class AuthCancelled:
+class AuthCancelled(Notice):
     """Informs: the exchange is over, because the client gave it up or sent what is no response."""
 
 
-@dataclass(slots=True)
-class MailFrom:
+class MailFrom(Question):
     """Asks: MAIL; the envelope becomes the session's when accepted."""
 
     envelope: Envelope
 
 
-@dataclass(slots=True)
-class RcptTo:
+class RcptTo(Question):
     """Asks: RCPT; the recipient joins the envelope when accepted."""
 
     envelope: Envelope
     recipient: Recipient
 
 
-@dataclass(slots=True)
-class DataStart:
+class DataStart(Question):
     """Asks: the first DATA or BDAT of a transaction, before any octet of the message."""
 
     envelope: Envelope
 
 
-@dataclass(slots=True)
-class DataChunk:
+class DataChunk(Notice):
     """Informs: octets of the message."""
 
     data: bytes
 
 
-@dataclass(slots=True)
-class DataEnd:
+class DataEnd(Question):
     """Asks, by `answer_data`: the message is complete, or cannot be accepted for the reason in `problem`."""
 
     envelope: Envelope
@@ -91,56 +94,48 @@ class DataEnd:
     """No line of the message begins with a dot and all line ends are CRLF: DATA may send it as it is."""
 
 
-@dataclass(slots=True)
-class Reset:
+class Reset(Notice):
     """Informs: the transaction was given up (RSET, EHLO, STARTTLS, a lost BDAT sequence)."""
 
 
-@dataclass(slots=True)
-class Verify:
+class Verify(Question):
     """Asks: VRFY with its argument; None answers 252."""
 
     argument: str
 
 
-@dataclass(slots=True)
-class Etrn:
+class Etrn(Question):
     """Asks: ETRN with its argument."""
 
     argument: str
 
 
-@dataclass(slots=True)
-class Xclient:
+class Xclient(Question):
     """Asks: XCLIENT attributes, upper-case names; values as `mta.smtp.xclient` explains."""
 
     attributes: dict[str, str]
 
 
-@dataclass(slots=True)
-class Xforward:
+class Xforward(Question):
     """Asks: XFORWARD attributes, upper-case names; values as `mta.smtp.xclient` explains."""
 
     attributes: dict[str, str]
 
 
-@dataclass(slots=True)
-class Unknown:
+class Unknown(Question):
     """Asks, if `ServerSession.asks_unknown` is set: a line that is no command; None answers 500."""
 
     line: bytes
 
 
-@dataclass(slots=True)
-class Refused:
+class Refused(Notice):
     """Informs: the session refused something by itself (syntax, order, limits)."""
 
     reply: Reply
     verb: str
 
 
-@dataclass(slots=True)
-class Closed:
+class Closed(Notice):
     """Informs: nothing more will be read; close when the replies are sent."""
 
 

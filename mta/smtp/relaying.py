@@ -14,7 +14,8 @@ two rest with us there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mta.address import Address, AddressError, has_controls
 from mta.envelope import BodyType, Envelope, Recipient
@@ -57,8 +58,7 @@ _SEVEN_BIT = BodyType.SEVEN_BIT
 _BINARY_MIME = BodyType.BINARY_MIME
 
 
-@dataclass(slots=True, frozen=True)
-class ContentFacts:
+class ContentFacts(Struct, frozen=True):
     """What the next hop has to know of the content before it comes."""
 
     size: int

@@ -54,6 +54,7 @@ class ServerSession:
         "keywords",
         "mechanisms",
         "message",
+        "more",
         "settings",
         "state",
         "tls",
@@ -92,6 +93,8 @@ class ServerSession:
         self._too_long: Reply | None = None
         self.group_failed = False
         self.message: MessageReader | None = None
+        self.more = True
+        """False when after the answer to the last event more octets are needed for another one."""
         self._waiting: ev.Event | None = None
         self._out: list[bytes] = []
 
@@ -137,25 +140,29 @@ class ServerSession:
             return None
         while True:
             state = self.state
+            event: ev.Event | None
             if state is _DATA or state is _BDAT:
                 event = self._read_message()
-                if event is not None or self.state is state:
-                    return event
-                continue
-            if state is _GREETING:
-                self._waiting = waiting = ev.Connected()
-                return waiting
-            if self._position >= len(self._buffer) or state is _TLS or state is _CLOSED:
-                return None
-            line = self._read_line()
-            if line is None:
-                return None
-            if isinstance(line, Reply):
-                if state is _AUTH:
-                    return auth_line_problem(self, line)
-                return self.refuse(line, "")
-            event = auth_line(self, line) if state is _AUTH else self._command(line)
+                if event is None and self.state is state:
+                    return None
+                self.more = True
+            elif state is _GREETING:
+                event = ev.Connected()
+            else:
+                if self._position >= len(self._buffer) or state is _TLS or state is _CLOSED:
+                    return None
+                line = self._read_line()
+                if line is None:
+                    return None
+                if isinstance(line, Reply):
+                    event = auth_line_problem(self, line) if state is _AUTH else self.refuse(line, "")
+                else:
+                    event = auth_line(self, line) if state is _AUTH else self._command(line)
+                # The chunk that begins a message may be empty.
+                self.more = self._position < len(self._buffer) or self.message is not None
             if event is not None:
+                if event.asks:
+                    self._waiting = event
                 return event
 
     def _read_line(self) -> bytes | Reply | None:
@@ -194,7 +201,7 @@ class ServerSession:
             if verb in OBSOLETE:
                 return self.refuse(replies.NOT_IMPLEMENTED, verb)
             if self.asks_unknown:
-                return self.ask(ev.Unknown(line))
+                return ev.Unknown(line)
             return self.refuse(replies.UNKNOWN, "")  # what a client made up is nobody's name for anything
         if self._position < len(self._buffer) and (rule.last or not self.keywords) and verb != "QUIT":
             # Behind a command that must end its group, or although PIPELINING was not offered: the client
@@ -273,11 +280,6 @@ class ServerSession:
         self.transactions += 1
         self._idle = 0
 
-    def ask(self, event: ev.Event) -> ev.Event:
-        """Return an event that the driver must answer before the next one."""
-        self._waiting = event
-        return event
-
     def swallow(self, size: int, reply: Reply) -> None:
         """Read a chunk that has no place, then say why."""
         self.message = BdatReader.swallow(size, reply, self.state)
@@ -320,7 +322,7 @@ class ServerSession:
                 return ev.DataChunk(octets)
             self.state = State.FINAL
             assert self.envelope is not None
-            return self.ask(ev.DataEnd(self.envelope, message.problem, message.plain))
+            return ev.DataEnd(self.envelope, message.problem, message.plain)
         if message.problem is not None:
             self.put_refusal(message.problem)
             return self.reset()
@@ -335,7 +337,11 @@ class ServerSession:
 
         A reply with `close` ends the session. For AUTH a positive reply means success.
         """
-        event, self._waiting = self._waiting, None
+        event = self._waiting
+        if isinstance(event, ev.DataEnd):
+            self.answer_data(reply or replies.OK)
+            return
+        self._waiting = None
         if self.state is _CLOSED:
             return
         if event is not None:

@@ -35,7 +35,7 @@ def _hello(session: ServerSession, verb: str, argument: bytes) -> ev.Event:
         wanted = "LHLO" if lmtp else "EHLO"
         return session.refuse(Reply(500, "5.5.1", f"this server wants {wanted}"), verb)
     name, valid = parse_helo_argument(argument)
-    return session.ask(ev.Hello(verb, name, valid))
+    return ev.Hello(verb, name, valid)
 
 
 def _ehlo(session: ServerSession, argument: bytes) -> ev.Event:
@@ -64,7 +64,7 @@ def _mail(session: ServerSession, argument: bytes) -> ev.Event:
     if envelope.size > session.settings.max_size:
         session.group_failed = True
         return session.refuse(TOO_LARGE, "MAIL")
-    return session.ask(ev.MailFrom(envelope))
+    return ev.MailFrom(envelope)
 
 
 def _rcpt(session: ServerSession, argument: bytes) -> ev.Event | None:
@@ -78,7 +78,7 @@ def _rcpt(session: ServerSession, argument: bytes) -> ev.Event | None:
     if len(envelope.recipients) >= session.settings.max_recipients:
         # Not an error of the client: it sends the rest in another transaction (RFC 5321 4.5.3.1.10).
         return session.excuse(replies.TOO_MANY_RECIPIENTS, "RCPT")
-    return session.ask(ev.RcptTo(envelope, recipient))
+    return ev.RcptTo(envelope, recipient)
 
 
 def _data(session: ServerSession, argument: bytes) -> ev.Event:
@@ -88,7 +88,7 @@ def _data(session: ServerSession, argument: bytes) -> ev.Event:
         return session.refuse(Reply(501, "5.5.4", "DATA takes no argument"), "DATA")
     if envelope.body == "BINARYMIME":
         return session.refuse(replies.BINARY_NEEDS_BDAT, "DATA")
-    return session.ask(ev.DataStart(envelope))
+    return ev.DataStart(envelope)
 
 
 def _bdat(session: ServerSession, argument: bytes) -> ev.Event | None:
@@ -101,7 +101,7 @@ def _bdat(session: ServerSession, argument: bytes) -> ev.Event | None:
     if session.message is None:
         session.message = BdatReader(session.settings, binary=envelope.body == "BINARYMIME")
         session.message.begin_chunk(size, last)
-        return session.ask(ev.DataStart(envelope))
+        return ev.DataStart(envelope)
     assert isinstance(session.message, BdatReader)
     session.message.begin_chunk(size, last)
     session.state = State.BDAT
@@ -127,7 +127,7 @@ def _quit(session: ServerSession, argument: bytes) -> ev.Event:
 
 def _vrfy(session: ServerSession, argument: bytes) -> ev.Event:
     text, _ = parse_lookup_argument(argument, smtputf8_ok="SMTPUTF8" in session.keywords)
-    return session.ask(ev.Verify(text))
+    return ev.Verify(text)
 
 
 def _expn(session: ServerSession, argument: bytes) -> ev.Event:
@@ -158,7 +158,7 @@ def _etrn(session: ServerSession, argument: bytes) -> ev.Event:
     if "ETRN" not in session.keywords:
         return session.refuse(replies.NOT_IMPLEMENTED, "ETRN")
     etrn = parse_etrn_argument(argument)
-    return session.ask(ev.Etrn(etrn.prefix + etrn.name))
+    return ev.Etrn(etrn.prefix + etrn.name)
 
 
 def _auth(session: ServerSession, argument: bytes) -> ev.Event:
@@ -174,7 +174,7 @@ def _auth(session: ServerSession, argument: bytes) -> ev.Event:
     mechanism, initial = parse_auth_argument(argument)
     if mechanism not in session.mechanisms:
         return session.refuse(replies.NO_MECHANISM, "AUTH")
-    return session.ask(ev.AuthStart(mechanism, initial))
+    return ev.AuthStart(mechanism, initial)
 
 
 def auth_line(session: ServerSession, line: bytes) -> ev.Event:
@@ -185,7 +185,7 @@ def auth_line(session: ServerSession, line: bytes) -> ev.Event:
         return auth_line_problem(session, problem.reply)
     if response is None:
         return auth_line_problem(session, replies.AUTH_CANCELLED)
-    return session.ask(ev.AuthResponse(response))
+    return ev.AuthResponse(response)
 
 
 def auth_line_problem(session: ServerSession, reply: Reply) -> ev.Event:
@@ -202,19 +202,19 @@ def _starttls(session: ServerSession, argument: bytes) -> ev.Event:
         return session.refuse(replies.TLS_ACTIVE, "STARTTLS")
     if not session.settings.starttls:
         return session.refuse(replies.NOT_IMPLEMENTED, "STARTTLS")
-    return session.ask(ev.StartTls())
+    return ev.StartTls()
 
 
 def _xclient(session: ServerSession, argument: bytes) -> ev.Event:
     if not session.trusted_xclient:
         return session.refuse(Reply(550, "5.7.0", "insufficient authorization"), "XCLIENT")
-    return session.ask(ev.Xclient(parse_xclient(argument)))
+    return ev.Xclient(parse_xclient(argument))
 
 
 def _xforward(session: ServerSession, argument: bytes) -> ev.Event:
     if not session.trusted_xforward:
         return session.refuse(Reply(550, "5.7.0", "insufficient authorization"), "XFORWARD")
-    return session.ask(ev.Xforward(parse_xforward(argument)))
+    return ev.Xforward(parse_xforward(argument))
 
 
 HANDLERS: dict[str, Callable[[ServerSession, bytes], ev.Event | None]] = {

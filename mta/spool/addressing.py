@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import msgspec
+from msgspec import structs
 
 from mailqueue.model import Change, NewMessage, QueuedRecipient, Status
 from mailqueue.queue import MailQueue
@@ -97,7 +98,7 @@ class Addressing:
             for one in found:
                 named = recipient.original or one.original
                 key = (one.address.local, one.address.domain)
-                members.setdefault(key, replace(one, original=named))
+                members.setdefault(key, structs.replace(one, original=named))
         if changes:
             follow = [await self._message(loaded, envelope, list(members.values()))] if members else []
             for name in await self._queue.settle(loaded.message.id, changes, urgent=True, follow=follow):

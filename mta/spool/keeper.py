@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from msgspec import structs
+
 from mailqueue.model import Fenced, NewMessage, QueuedRecipient, QueueError, Status
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import Deadlines, RetryPolicy, next_step
@@ -151,7 +153,7 @@ class Keeper:
                 outcome.late.tell(partial(self._heard, name, position, outcome))
 
     def _heard(self, name: str, position: int, outcome: Outcome, reply: Reply) -> None:
-        self._late(name, position, replace(outcome, reply=reply, late=None))
+        self._late(name, position, structs.replace(outcome, reply=reply, late=None))
 
     async def _journal(self, queue: MailQueue, parcel: Parcel, archives: Sequence[Address]) -> None:
         """Queue a report of the message for each archive. What cannot be queued is in the log."""
@@ -348,7 +350,7 @@ def _kept(outcome: Outcome, name: str) -> Outcome:
     else:
         cause = f"{reply} ({reply.cause})" if reply.cause else str(reply)
     queued = Reply(250, "2.0.0", f"queued as {name}", cause)
-    return replace(outcome, reply=queued, queue_id=name)
+    return structs.replace(outcome, reply=queued, queue_id=name)
 
 
 def _not_kept(outcome: Outcome, problem: Reply) -> Outcome:
@@ -362,4 +364,4 @@ def _not_kept(outcome: Outcome, problem: Reply) -> Outcome:
     both = Reply(
         problem.code if full else reply.code, problem.enhanced if full else reply.enhanced, text, cause
     )
-    return replace(outcome, reply=both)
+    return structs.replace(outcome, reply=both)

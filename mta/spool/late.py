@@ -7,7 +7,7 @@ the queue tries already is left to that try.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from mailqueue.model import QueueError, UnknownMessage
 from mailqueue.queue import MailQueue

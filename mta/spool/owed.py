@@ -8,7 +8,8 @@ report where somebody vouches for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mta.delivery.outcome import Outcome
 from mta.dsn.decide import Vouching

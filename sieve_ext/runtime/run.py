@@ -34,6 +34,7 @@ class Run:
         "_waited",
         "environment",
         "hooks",
+        "is_timed",
         "left",
         "mark",
         "match_values",
@@ -87,7 +88,9 @@ class Run:
         self.mark = len(result.actions)
         self.left = min(SLICE, settings.limits.operations)
         self._spent = 0
-        self._cpu_start = -1.0
+        self._cpu_start = 0.0
+        self.is_timed = False
+        """False as long as the run has not done enough for anybody to look at the clock."""
         self._waited = 0.0
 
     @property
@@ -160,15 +163,11 @@ class Run:
         """Raises LimitExceeded when the processor time is used up; before and after anything long."""
         limits = self.settings.limits
         now = time.thread_time()
-        if self._cpu_start < 0:
+        if not self.is_timed:
+            self.is_timed = True
             self._cpu_start = now
         elif now - self._cpu_start - self._waited > limits.cpu_seconds:
             raise LimitExceeded(f"execution exceeded CPU time limit ({limits.cpu_seconds:g} seconds)")
-
-    @property
-    def is_timed(self) -> bool:
-        """False as long as the run has not done enough for anybody to look at the clock."""
-        return self._cpu_start >= 0
 
     def waited(self, seconds: float) -> None:
         """The thread's clock went on by `seconds` of processor time while an answer was sought.

@@ -2,7 +2,8 @@
 
 A step is a function that takes the run. Most are plain functions. One that needs an answer from the host is
 a generator function: it yields requests and is sent their answers. What contains only plain steps is plain
-itself: a script that asks nothing runs without a generator anywhere.
+itself: a script that asks nothing runs without a generator anywhere. A block of one command that asks gives
+the generator of the command, for every generator around it is gone through with each answer.
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ Placed = tuple[Position, Step]
 
 
 def asks(step: Callable[..., Any]) -> bool:
-    """True when `step` is a generator function, so that its requests have to be passed on."""
+    """True when `step` makes a generator, whose requests have to be passed on."""
     try:
-        return bool(step.__code__.co_flags & CO_GENERATOR)
+        return bool(step.__code__.co_flags & CO_GENERATOR) or _GIVES in step.__dict__
     except AttributeError:
         return False
+
+
+_GIVES = "gives_generator"
+"""Attribute of a function that is none of a generator itself."""
 
 
 def sequence(steps: Sequence[Placed]) -> Step:
     """Commands one after the other; the run knows at which it is."""
     if not steps:
         return _nothing
+    if len(steps) == 1:
+        return _only(*steps[0])
     if True in [asks(step) for _, step in steps]:
         marked: list[tuple[Position, Any, bool]] = [(at, step, asks(step)) for at, step in steps]
 
@@ -47,14 +54,6 @@ def sequence(steps: Sequence[Placed]) -> Step:
                     step(run)
 
         return run_asking
-    if len(steps) == 1:
-        ((position, step),) = steps
-
-        def run_one(run: Run) -> None:
-            run.position = position
-            step(run)
-
-        return run_one
     placed = tuple(steps)
 
     def run_all(run: Run) -> None:
@@ -63,6 +62,16 @@ def sequence(steps: Sequence[Placed]) -> Step:
             step(run)
 
     return run_all
+
+
+def _only(position: Position, step: Step) -> Step:
+    def run_one(run: Run) -> Any:
+        run.position = position
+        return step(run)
+
+    if asks(step):
+        setattr(run_one, _GIVES, True)
+    return run_one
 
 
 def _nothing(run: Run) -> None:

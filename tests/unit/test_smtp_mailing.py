@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from mta.envelope import BodyType, DeliverBy, Envelope, OriginalRecipient, Recipient
 from mta.smtp.client import Phase
@@ -759,7 +760,7 @@ def test_no_control_character_is_ever_sent() -> None:
         "a>@x.test",
         "a\x85@x.test",
     ):
-        bad = replace(address("a@x.test"), text=text)
+        bad = structs.replace(address("a@x.test"), text=text)
         session = opened(SMTP, *PIPE, "SMTPUTF8")
         message = Mailing(
             Envelope(address("s@y.test")), [Recipient(bad)], ContentFacts(len(CONTENT)), CONTENT
@@ -772,8 +773,8 @@ def test_no_control_character_is_ever_sent() -> None:
 
 def test_an_overlong_command_is_not_sent() -> None:
     for sender, to in ((3000, 1), (1, 3000)):
-        envelope = Envelope(replace(address("s@y.test"), text="s" * sender + "@y.test"))
-        recipient = Recipient(replace(address("a@x.test"), text="a" * to + "@x.test"))
+        envelope = Envelope(structs.replace(address("s@y.test"), text="s" * sender + "@y.test"))
+        recipient = Recipient(structs.replace(address("a@x.test"), text="a" * to + "@x.test"))
         session = opened(SMTP, *PIPE)
         message = Mailing(envelope, [recipient], ContentFacts(len(CONTENT)), CONTENT)
         session.begin_mailing(message)

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from mta.address import Address
 from mta.envelope import Envelope, Recipient
 from mta.policy.forwarding import Forwarding
@@ -70,7 +72,9 @@ class Pending:
         reply = verdict.reply
         if reply is None or reply.is_positive:
             return verdict if permit is None else Verdict(permit, verdict.delay)
-        return replace(verdict, reply=reject) if reject is not None and reply.is_permanent else verdict
+        return (
+            structs.replace(verdict, reply=reject) if reject is not None and reply.is_permanent else verdict
+        )
 
     def ordered(self, orders: Orders, envelope: Envelope) -> Orders:
         """The orders for a message, with what is kept."""
@@ -181,7 +185,7 @@ class PendingPolicy(Forwarding):
         if pending is None:
             return verdict
         orders = pending.ordered(verdict.orders or Orders(), envelope)
-        return verdict if orders == Orders() else replace(verdict, orders=orders)
+        return verdict if orders == Orders() else structs.replace(verdict, orders=orders)
 
     def aborted(self, session: Session) -> None:
         """The transaction is over."""

@@ -8,7 +8,8 @@ into a dictionary.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mta.address import Address
 from mta.delivery.outcome import NextHop

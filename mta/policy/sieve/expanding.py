@@ -21,6 +21,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from mta.address import Address
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.aliases import Member
@@ -95,7 +97,9 @@ class _Settling:
             return judge(recipient)
         notify = _without_success(recipient.notify)
         members = [
-            replace(recipient, address=target.address, notify=notify, members=[], by_site=self._by_site)
+            structs.replace(
+                recipient, address=target.address, notify=notify, members=[], by_site=self._by_site
+            )
             for target in targets
         ]
         if self._owned:

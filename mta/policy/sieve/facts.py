@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from mta.envelope import Envelope, Recipient
 from mta.policy.ground import Ground
 from mta.policy.verdict import Tried
@@ -39,8 +41,7 @@ IN_SESSION = ALWAYS - QUEUED
 PREFIX = "vnd.tamis."
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(Struct):
     """What is known at a stage."""
 
     stage: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from mta.envelope import Recipient
 from mta.policy.verdict import Orders, Verdict

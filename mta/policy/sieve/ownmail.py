@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from mta.envelope import Envelope, Recipient
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import Handler, Services, Unavailable
@@ -104,7 +106,7 @@ class OwnMail:
         """
         session = _OwnSession(name, "", "smtp", HERE, client_name=HERE_NAME, helo=HERE_NAME)
         asked = Recipient(recipient.address, recipient.notify)
-        verdict = self._policy.rcpt(session, replace(envelope, recipients=[]), asked)
+        verdict = self._policy.rcpt(session, structs.replace(envelope, recipients=[]), asked)
         if not isinstance(verdict, Verdict):
             verdict = await verdict
         reply = verdict.reply
@@ -117,7 +119,7 @@ class OwnMail:
             return None  # no alias: that sets the address named, and has led by the site's will
         if reply is not None and not reply.is_positive:
             return reply
-        found = [replace(one, route=recipient.route) for one in asked.behind]
+        found = [structs.replace(one, route=recipient.route) for one in asked.behind]
         return None if len(found) == 1 and _is_same(found[0], recipient) else found
 
 

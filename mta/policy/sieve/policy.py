@@ -22,7 +22,7 @@ from mta.policy.sieve.departure import advice_of, depart
 from mta.policy.sieve.expand import Expansion
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.orders import NO_ORDERS, with_orders
-from mta.policy.sieve.program import Outcome, Program
+from mta.policy.sieve.program import NOTHING, Outcome, Program
 from mta.policy.sieve.verdicts import positions, refused, repeated, then, when
 from mta.policy.verdict import NO_ADVICE, SCRIPT_FAILED, Advice, Indifferent, Orders, Policy, Tried, Verdict
 from mta.reply import Reply
@@ -74,6 +74,11 @@ class SievePolicy(Indifferent):
         self._complain = complain
         self._services = services
         self._trace = trace
+        for stage in ("connect", "helo", "auth"):
+            if not program.has(stage):
+                setattr(self, stage, getattr(inner, stage))
+        if not program.has("route") and not program.has("sign"):
+            setattr(self, "depart", inner.depart)  # noqa: B010 - a method of its own for this object
 
     def connect(self, session: Session) -> Verdict | Awaitable[Verdict]:
         """A client has connected."""
@@ -91,8 +96,6 @@ class SievePolicy(Indifferent):
         self, stage: str, session: Session, behind: Callable[[Session], Verdict | Awaitable[Verdict]]
     ) -> Verdict | Awaitable[Verdict]:
         """A stage without an envelope."""
-        if not self._program.has(stage):
-            return behind(session)
         return when(
             self._ask(stage, session), lambda decision: refused(decision) or then(decision, behind(session))
         )
@@ -100,6 +103,10 @@ class SievePolicy(Indifferent):
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """MAIL; the policy behind judges the sender that the client gave, then a script may change it."""
         if not self._program.has("mail"):
+            return self.inner.mail(session, envelope)
+
+        decision = self._ask("mail", session, envelope)
+        if decision is PASSED:
             return self.inner.mail(session, envelope)
 
         def conclude(decision: Decision) -> Verdict | Awaitable[Verdict]:
@@ -114,13 +121,16 @@ class SievePolicy(Indifferent):
 
             return then(decision, self.inner.mail(session, envelope), passed)
 
-        return when(self._ask("mail", session, envelope), conclude)
+        return when(decision, conclude)
 
     def rcpt(
         self, session: Session, envelope: Envelope, recipient: Recipient
     ) -> Verdict | Awaitable[Verdict]:
         """RCPT; the policy behind judges the recipient as rewritten."""
         if not self._program.has("rcpt"):
+            return self.inner.rcpt(session, envelope, recipient)
+        decision = self._ask("rcpt", session, envelope, recipient)
+        if decision is PASSED:
             return self.inner.rcpt(session, envelope, recipient)
 
         def conclude(decision: Decision) -> Verdict | Awaitable[Verdict]:
@@ -136,7 +146,7 @@ class SievePolicy(Indifferent):
                 return then(decision, self.inner.rcpt(session, envelope, recipient))
             return then(decision, self._expanded(decision.expansion, session, envelope, recipient))
 
-        return when(self._ask("rcpt", session, envelope, recipient), conclude)
+        return when(decision, conclude)
 
     def _expanded(
         self, expansion: Expansion, session: Session, envelope: Envelope, recipient: Recipient
@@ -146,14 +156,15 @@ class SievePolicy(Indifferent):
 
         if expansion.found and is_full(envelope):
             return TOO_MANY
-        ground, address = self._site.ground, recipient.address
+        site, address = self._site, recipient.address
+        ground = site.ground
         ours = ground is not None and (
             expansion.is_proved
             or recipient.by_site
             or ground.is_local(session, address)
             or ground.may_relay(session)
         )
-        facts = self._facts("rcpt", session, envelope, recipient)
+        facts = Facts("rcpt", session, site.hostname, envelope, recipient, ground=ground)
         return settle(
             recipient,
             expansion,
@@ -166,26 +177,21 @@ class SievePolicy(Indifferent):
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
-        if not self._program.has("data"):
-            if repeated(envelope) is None:
-                return self.inner.data(session, envelope, message)
-            return self._conclude(PASSED, session, envelope, message)
-        return when(
-            self._ask("data", session, envelope, message=message),
-            lambda decision: self._conclude(decision, session, envelope, message),
-        )
+        has_data = self._program.has("data")
+        decision = self._ask("data", session, envelope, message=message) if has_data else PASSED
+        if decision is PASSED and repeated(envelope) is None:
+            return self.inner.data(session, envelope, message)
+        return when(decision, lambda decision: self._conclude(decision, session, envelope, message))
 
     def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is about to leave: stages route and sign, then the policy behind."""
-        has_route, has_sign = self._program.has("route"), self._program.has("sign")
-        if not has_route and not has_sign:
-            return self.inner.depart(session, envelope, message)
+        has = self._program.has
         found = depart(
             envelope,
             (lambda recipient: self._ask("route", session, envelope, recipient, message))
-            if has_route
+            if has("route")
             else None,
-            (lambda: self._ask("sign", session, envelope, message=message)) if has_sign else None,
+            (lambda: self._ask("sign", session, envelope, message=message)) if has("sign") else None,
         )
 
         def conclude(verdict: Verdict) -> Verdict | Awaitable[Verdict]:
@@ -243,27 +249,18 @@ class SievePolicy(Indifferent):
         message: Message | None = None,
         tried: Tried | None = None,
     ) -> Decision | Awaitable[Decision]:
-        facts = self._facts(stage, session, envelope, recipient, message, tried)
+        site = self._site
+        facts = Facts(stage, session, site.hostname, envelope, recipient, message, tried, site.ground)
         seen = partial(script_envelope, session, envelope, recipient)
         aside = message is not None and self._program.reads_body and message.original_size > LARGE
         trace = None if self._trace is None else partial(self._trace, session, stage)
         running = self._program.run(stage, Surroundings(facts), seen, message, aside=aside, trace=trace)
         outcome = (finish_aside if aside else finish)(running, self._services, facts)
+        if outcome is NOTHING:
+            return PASSED
         if isinstance(outcome, Outcome):
             return self._heard(session, outcome)
         return self._heard_later(session, outcome)
-
-    def _facts(
-        self,
-        stage: str,
-        session: Session,
-        envelope: Envelope | None,
-        recipient: Recipient | None,
-        message: Message | None = None,
-        tried: Tried | None = None,
-    ) -> Facts:
-        site = self._site
-        return Facts(stage, session, site.hostname, envelope, recipient, message, tried, site.ground)
 
     async def _heard_later(self, session: Session, outcome: Awaitable[Outcome]) -> Decision:
         return self._heard(session, await outcome)
