@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from mta.folders import flush_folder
+
 FORMAT = 1
 """Version of the .json; a reader refuses higher ones."""
 
@@ -108,7 +110,7 @@ def exported(facts: dict[str, Any]) -> Exported:
 
 
 def _write(path: Path, chunks: Iterator[bytes]) -> None:
-    """Write it whole or not at all; mail is nobody else's business."""
+    """Write it whole or not at all, so that the queue may forget it; mail is nobody else's business."""
     temporary = path.with_name(f".{path.name}")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         for chunk in chunks:
@@ -116,3 +118,4 @@ def _write(path: Path, chunks: Iterator[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, path)
+    flush_folder(path.parent)

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from mta.delivery.security.tlsa import read_tlsa, usable
+from mta.folders import flush_folder
 from mta.net.resolver.base import Answer
 from mta.startup.answers import line
 from mta.startup.publish import TLSA_TTL
@@ -85,5 +86,6 @@ def put_in_place(following: Path, current: Path) -> None:
         old.unlink(missing_ok=True)
         os.link(current, old)
         os.replace(draft, current)
+        flush_folder(current.parent)
     finally:
         draft.unlink(missing_ok=True)

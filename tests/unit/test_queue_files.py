@@ -63,16 +63,36 @@ class Source:
         yield b"A: b\r\n\r\n"
 
 
+FACTS: dict[str, Any] = {
+    "row": {"id": "X", "sender": "", "recipients": [], "arrived": NOW},
+    "recipients": [],
+    "expires": NOW,
+    "priority": 0,
+    "tags": [],
+    "envelope": {},
+}
+
+
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    row = {"id": "X", "sender": "", "recipients": [], "arrived": NOW}
-    facts = {"row": row, "recipients": [], "expires": NOW, "priority": 0, "tags": [], "envelope": {}}
     with pytest.raises(ExportError, match="No such file"):
-        export(Source(**facts), "X", tmp_path / "none")
+        export(Source(**FACTS), "X", tmp_path / "none")
     with pytest.raises(ExportError, match="unreadable"):
-        export(Source(problem="the envelope is unreadable", **facts), "X", tmp_path)
+        export(Source(problem="the envelope is unreadable", **FACTS), "X", tmp_path)
     assert list(tmp_path.iterdir()) == []
-    export(Source(**facts), "X", tmp_path)
+    export(Source(**FACTS), "X", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["X.eml", "X.json"]
+
+
+def test_names_are_on_the_disk_before_the_next_file_and_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[list[str]] = []
+    monkeypatch.setattr(
+        "mta.queue_export.flush_folder",
+        lambda folder: flushed.append(sorted(path.name for path in folder.iterdir())),
+    )
+    export(Source(**FACTS), "X", tmp_path)
+    assert flushed == [["X.eml"], ["X.eml", "X.json"]]
 
 
 @pytest.mark.parametrize(
