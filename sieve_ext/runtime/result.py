@@ -6,7 +6,9 @@ One result may collect the actions of several scripts that run one after the oth
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct, field
 
 from sieve_ext.diagnostic import Position
 from sieve_ext.message import Message
@@ -32,8 +34,7 @@ class Fault:
         return f"{name}{self.position.line}:{self.position.column}: {self.text}"
 
 
-@dataclass(slots=True)
-class Result:
+class Result(Struct):
     """The outcome of one or more scripts for one message."""
 
     actions: list[Action] = field(default_factory=list)
