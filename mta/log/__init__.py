@@ -89,7 +89,7 @@ class Logger(structlog.BoundLoggerBase):
             if method in _URGENT:
                 _sink.put(_render(self._logger, method, fields), True)
             else:
-                # Rendered with those that are written with it: one after the other costs half as much.
+                # Rendered with those that are written with it: one after the other costs less.
                 _sink.put(partial(_render, self._logger, method, fields, time.time()), False)
             return
         # structlog's _proxy_to_logger without another copy of the fields.

@@ -102,9 +102,6 @@ class SievePolicy(Indifferent):
 
     def mail(self, session: Session, envelope: Envelope) -> Verdict | Awaitable[Verdict]:
         """MAIL; the policy behind judges the sender that the client gave, then a script may change it."""
-        if not self._program.has("mail"):
-            return self.inner.mail(session, envelope)
-
         decision = self._ask("mail", session, envelope)
         if decision is PASSED:
             return self.inner.mail(session, envelope)
@@ -127,8 +124,6 @@ class SievePolicy(Indifferent):
         self, session: Session, envelope: Envelope, recipient: Recipient
     ) -> Verdict | Awaitable[Verdict]:
         """RCPT; the policy behind judges the recipient as rewritten."""
-        if not self._program.has("rcpt"):
-            return self.inner.rcpt(session, envelope, recipient)
         decision = self._ask("rcpt", session, envelope, recipient)
         if decision is PASSED:
             return self.inner.rcpt(session, envelope, recipient)
@@ -177,8 +172,7 @@ class SievePolicy(Indifferent):
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
-        has_data = self._program.has("data")
-        decision = self._ask("data", session, envelope, message=message) if has_data else PASSED
+        decision = self._ask("data", session, envelope, message=message)
         if decision is PASSED and repeated(envelope) is None:
             return self.inner.data(session, envelope, message)
         return when(decision, lambda decision: self._conclude(decision, session, envelope, message))
@@ -249,6 +243,8 @@ class SievePolicy(Indifferent):
         message: Message | None = None,
         tried: Tried | None = None,
     ) -> Decision | Awaitable[Decision]:
+        if not self._program.has(stage):
+            return PASSED
         site = self._site
         facts = Facts(stage, session, site.hostname, envelope, recipient, message, tried, site.ground)
         seen = partial(script_envelope, session, envelope, recipient)
