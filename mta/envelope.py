@@ -26,6 +26,9 @@ class BodyType(StrEnum):
     BINARY_MIME = "BINARYMIME"
 
 
+SEVEN_BIT, EIGHT_BIT_MIME, BINARY_MIME = BodyType  # by names of their own, as in `mta.smtp.state`
+
+
 class DeliverBy(NamedTuple):
     """The BY parameter of MAIL (RFC 2852): seconds (may be negative for mode N), mode "N" or "R", trace."""
 

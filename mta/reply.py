@@ -27,8 +27,8 @@ class Reply:
     text: str
     cause: str = ""
     close: bool = False
-    _octets: bytes = field(init=False, repr=False, compare=False)
-    """What `encode` made; unset before. Most replies are constants and are encoded once."""
+    _octets: bytes = field(default=b"", init=False, repr=False, compare=False)
+    """What `encode` made, empty before. Most replies are constants and are encoded once."""
 
     @property
     def is_positive(self) -> bool:
@@ -51,12 +51,11 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as octets on the wire, each line under `MAX_REPLY_LINE`, CR, LF and NUL made harmless."""
-        try:
-            return self._octets
-        except AttributeError:
+        octets = self._octets
+        if not octets:
             octets = self._encode()
             object.__setattr__(self, "_octets", octets)
-            return octets
+        return octets
 
     def _encode(self) -> bytes:
         text = self.text

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 from mta.content import MEMORY_LIMIT, MessageBuffer
 from mta.reply import Reply
-from mta.smtp.wire import Defect, TextCheck
+from mta.smtp.wire import TextCheck
 from sieve_ext.message import Message
 from sieve_ext.message.mime import Part
 
@@ -47,7 +47,7 @@ def _in_lines(content: MessageBuffer, spill: str | None) -> tuple[MessageBuffer,
     for chunk in _encoded(message, content.head[: message.body_offset]):
         made.append(check.feed(chunk))
     made.append(check.finish())
-    if check.defect is not Defect.NONE:
+    if check.defect is not None:
         made.close()
         return content, NOT_TEXT
     return made, None
@@ -103,10 +103,10 @@ def _is_text(chunks: Iterable[bytes]) -> bool:
     check = TextCheck()
     for chunk in chunks:
         check.feed(chunk)
-        if check.defect is not Defect.NONE:
+        if check.defect is not None:
             return False
     check.finish()
-    return check.defect is Defect.NONE
+    return check.defect is None
 
 
 def _base64(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ from mta import ordering
 from mta.content import MessageBuffer, Rendered, SpillError
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
-from mta.envelope import BodyType, Envelope, Recipient
+from mta.envelope import BINARY_MIME, EIGHT_BIT_MIME, SEVEN_BIT, Envelope, Recipient
 from mta.firsttry import FirstTries
 from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
 from mta.latecomers import await_late
@@ -156,7 +156,7 @@ class Transactions:
         outcomes: list[Outcome]
         given, received = envelope, content  # what the client knows of, whatever the policy orders
         refusal = None
-        if envelope.body is BodyType.BINARY_MIME:
+        if envelope.body is BINARY_MIME:
             content, refusal = await self._in_lines(envelope, content)
         message = _message(content)
         remember = partial(self.remember, session, given, received, transaction)
@@ -313,7 +313,7 @@ class Transactions:
             content, refusal = await in_lines(content, self.settings.spill_directory)
         except SpillError as error:
             return content, replace(DISK_FULL, cause=str(error))
-        envelope.body = BodyType.EIGHT_BIT_MIME if content.has_8bit else BodyType.SEVEN_BIT
+        envelope.body = EIGHT_BIT_MIME if content.has_8bit else SEVEN_BIT
         return content, refusal
 
     async def _edited(

@@ -12,6 +12,7 @@ escaped. A field that has no JSON form is written as its repr.
 from __future__ import annotations
 
 import json
+import re
 import time
 import traceback
 from collections.abc import Mapping, MutableMapping
@@ -20,8 +21,8 @@ from typing import Any
 
 import msgspec
 
-_UNCLEAR = (" ", '"', "=", ",", "]", "}")
-"""Characters for which a word in a list is quoted."""
+_has_unclear = re.compile('[ "=,\\]}]').search
+"""Finds a character for which a word in a list is quoted."""
 _MILLISECONDS = [f".{count:03d}Z" for count in range(1000)]
 
 _RESET, _DIM, _BOLD = "\x1b[0m", "\x1b[2m", "\x1b[1m"
@@ -111,9 +112,8 @@ def _brief(value: object) -> str:
 
 def _item(text: str) -> str:
     """`word` of something listed, right only when it is printable."""
-    for character in _UNCLEAR:
-        if character in text:
-            return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if _has_unclear(text):
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return text or '""'
 
 

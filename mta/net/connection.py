@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from mta.net.dialogue import Dialogue, Receiver, Work
 from mta.reply import Reply
 from mta.smtp import events as ev
-from mta.smtp.state import State
+from mta.smtp.state import BDAT, CHUNKS, CLOSED, DATA, READY, START
 
 READ_AHEAD = 64 * 1024
 """Octets that a client may send ahead while a task runs; then reading stops until it is done."""
@@ -34,7 +34,8 @@ TIMEOUT = Reply(421, "4.4.2", "timeout, closing the connection", close=True)
 SHUTTING_DOWN = Reply(421, "4.3.2", "service shutting down, connect again", close=True)
 OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
 
-_CLOSED = State.CLOSED
+_NOTED = frozenset({ev.StartTls, ev.DataStart, ev.Closed})
+"""Events that the connection itself has to do with."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -170,7 +171,7 @@ class Connection(asyncio.Protocol):
         smtp = self._smtp
         smtp.receive_data(data)
         if self._task is None and not self._paused_writing:
-            if b"\n" in data or smtp.message is not None:  # a command counts when its line is complete
+            if smtp.message is not None or data.find(b"\n") >= 0:  # a command counts with the end of its line
                 self._since = self._connections.now
             self._pump()
         elif smtp.buffered > READ_AHEAD:
@@ -220,13 +221,14 @@ class Connection(asyncio.Protocol):
             event = smtp.next_event()
             if event is None:
                 break
-            if type(event) is ev.StartTls:
-                self._begin_tls()
-                return
-            if type(event) is ev.DataStart:
-                self._message_since = self._connections.now
-            elif type(event) is ev.Closed:
-                self._said_goodbye = True
+            if type(event) in _NOTED:
+                if type(event) is ev.StartTls:
+                    self._begin_tls()
+                    return
+                if type(event) is ev.DataStart:
+                    self._message_since = self._connections.now
+                else:
+                    self._said_goodbye = True
             try:
                 work = handle(event)
             except Exception as error:  # noqa: BLE001 - as in `_run`
@@ -242,7 +244,7 @@ class Connection(asyncio.Protocol):
         octets = smtp.data_to_send()
         if octets and self.alive:
             self._transport.write(octets)
-        if smtp.state is _CLOSED:
+        if smtp.state is CLOSED:
             self._finish()
 
     def _finish(self) -> None:
@@ -334,14 +336,14 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             return
         state = self._smtp.state
-        if state is State.DATA or state is State.BDAT or state is State.CHUNKS:
+        if state is DATA or state is BDAT or state is CHUNKS:
             if waited > timeouts.data or now - self._message_since > timeouts.message:
                 self.end(TIMEOUT)
             return
         self._message_since = now  # a chunk may begin without an event: where it has no place
         if waited > timeouts.command:
             self.end(TIMEOUT)
-        elif draining and waited > DRAIN_IDLE and (state is State.READY or state is State.START):
+        elif draining and waited > DRAIN_IDLE and (state is READY or state is START):
             self.end(SHUTTING_DOWN)
 
     def end(self, reply: Reply) -> None:

@@ -44,6 +44,8 @@ TOO_FAST_IN_NETWORK = Reply(
 TOO_MANY_MESSAGES = Reply(450, "4.7.1", "Too many messages, try again later", "messages per client")
 TOO_MANY_RECIPIENTS = Reply(450, "4.7.1", "Too many recipients, try again later", "recipients per client")
 
+_OVERLOADED = Level.OVERLOADED  # asked at each connect
+
 
 @dataclass(slots=True, frozen=True)
 class ClientLimits:
@@ -169,7 +171,7 @@ class Limits:
         `limits` are those of the listener, if it has its own.
         """
         counters = self.counters
-        if self.overload.level is Level.OVERLOADED or counters.total_sessions() >= self._total:
+        if self.overload.level is _OVERLOADED or counters.total_sessions() >= self._total:
             return OVERLOADED
         if client.exempt:
             counters.add_session()

@@ -14,7 +14,7 @@ from mta.smtp import events as ev
 from mta.smtp import server_replies as replies
 from mta.smtp.extensions import Conditions, Numbers, offer
 from mta.smtp.inbound_message import BdatReader, DataReader
-from mta.smtp.state import State
+from mta.smtp.state import BDAT, CLOSED, DATA, RCPT, READY, START, TLS
 
 if TYPE_CHECKING:
     from mta.smtp.server import ServerSession
@@ -25,7 +25,7 @@ def _connected(session: ServerSession, event: ev.Connected, reply: Reply | None)
     if reply is None and session.buffered:
         session.put_refusal(replies.SYNCHRONISATION)
         return
-    session.state = State.START
+    session.state = START
     session.put(reply or _greeting(session))
     if reply is not None and not reply.is_positive:
         session.close()
@@ -41,7 +41,7 @@ def _hello(session: ServerSession, event: ev.Hello, reply: Reply | None) -> None
         session.put_refusal(reply)
         return
     settings = session.settings
-    session.state = State.READY
+    session.state = READY
     conditions = (
         None
         if event.verb == "HELO"
@@ -82,7 +82,7 @@ def _mail(session: ServerSession, event: ev.MailFrom, reply: Reply | None) -> No
 def _rcpt(session: ServerSession, event: ev.RcptTo, reply: Reply | None) -> None:
     if reply is None or reply.is_positive:
         event.envelope.recipients.append(event.recipient)
-        session.state = State.RCPT
+        session.state = RCPT
         session.put(reply or replies.RECIPIENT_OK)
     else:
         session.put_refusal(reply)
@@ -92,24 +92,24 @@ def _data_start(session: ServerSession, event: ev.DataStart, reply: Reply | None
     chunk = session.message
     if reply is None or reply.is_positive:
         if chunk is not None:
-            session.state = State.BDAT
+            session.state = BDAT
         else:
             session.message = DataReader(session.settings)
-            session.state = State.DATA
+            session.state = DATA
             session.put(reply or replies.GO_AHEAD)
     elif isinstance(chunk, BdatReader) and not reply.close:
         session.envelope = None
-        session.message = BdatReader.swallow(chunk.chunk_size, reply, State.READY)
-        session.state = State.BDAT
+        session.message = BdatReader.swallow(chunk.chunk_size, reply, READY)
+        session.state = BDAT
     else:
         session.put_refusal(reply)
-        if session.state is not State.CLOSED:
+        if session.state is not CLOSED:
             session.group_failed = True
             session.reset()
 
 
 def _auth(session: ServerSession, event: ev.AuthStart | ev.AuthResponse, reply: Reply | None) -> None:
-    session.state = State.READY
+    session.state = READY
     if reply is None or reply.is_positive:
         session.authenticated = True
         session.put(reply or replies.AUTHENTICATED)
@@ -120,7 +120,7 @@ def _auth(session: ServerSession, event: ev.AuthStart | ev.AuthResponse, reply: 
 def _starttls(session: ServerSession, event: ev.StartTls, reply: Reply | None) -> None:
     if reply is None or reply.is_positive:
         session.put(reply or replies.READY_FOR_TLS)
-        session.state = State.TLS
+        session.state = TLS
     else:
         session.put_refusal(reply)
 
@@ -128,7 +128,7 @@ def _starttls(session: ServerSession, event: ev.StartTls, reply: Reply | None) -
 def _xclient(session: ServerSession, event: ev.Xclient, reply: Reply | None) -> None:
     if reply is None or reply.is_positive:
         session.forget_client()
-        session.state = State.START
+        session.state = START
         session.put(reply or _greeting(session))
     else:
         session.put_refusal(reply)

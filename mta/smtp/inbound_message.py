@@ -34,14 +34,7 @@ class MessageLimits(Protocol):
         """NUL is removed; otherwise it is a reason to refuse."""
 
 
-def _defect_reply(defect: Defect) -> Reply | None:
-    match defect:
-        case Defect.NONE:
-            return None
-        case Defect.NUL:
-            return NUL_OCTET
-        case Defect.BARE_LINE_END:
-            return BARE_LINE_END
+_DEFECTS = {None: None, Defect.NUL: NUL_OCTET, Defect.BARE_LINE_END: BARE_LINE_END}
 
 
 class DataReader:
@@ -79,7 +72,7 @@ class DataReader:
             self.rest = decoder.rest
         if self.problem is None:
             self._left -= len(octets)
-            self.problem = TOO_LARGE if self._left < 0 else _defect_reply(decoder.defect)
+            self.problem = TOO_LARGE if self._left < 0 else _DEFECTS[decoder.defect]
         return octets if self.problem is None else b""
 
     def finish(self) -> bytes:
@@ -150,7 +143,7 @@ class BdatReader:
         if self._text is not None:
             data = self._text.feed(data)
             if self.problem is None:
-                self.problem = _defect_reply(self._text.defect)
+                self.problem = _DEFECTS[self._text.defect]
         return data if self.problem is None else b""
 
     def finish(self) -> bytes:
@@ -159,7 +152,7 @@ class BdatReader:
             return b""
         data = self._text.finish()
         if self.problem is None:
-            self.problem = _defect_reply(self._text.defect)
+            self.problem = _DEFECTS[self._text.defect]
         return data if self.problem is None else b""
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mta.envelope import BodyType, Envelope, Recipient
+from mta.envelope import BINARY_MIME, Envelope, Recipient
 from mta.reply import Reply
 from mta.smtp.dotstuff import BareLineEnd, DotStuffer, LineEnds, PlainText, plain_whole, stuff_whole
 from mta.smtp.opening import (
@@ -45,7 +45,6 @@ from mta.smtp.relaying import (
 )
 from mta.smtp.xclient import encode_attributes
 
-_BINARY_MIME = BodyType.BINARY_MIME
 NOT_WANTED = Reply(451, "4.4.2", "The message was given up before it was sent", "the client has gone")
 CUT_SHORT = "The next server refused a message before its end"
 BARE_LINE_END = Reply(554, "5.6.0", "The message has line ends other than CRLF and cannot be sent on")
@@ -159,7 +158,7 @@ class Mailing:
         mail, rcpts, prdr = self._commands(settings, peer)
         if not rcpts:
             return
-        self._chunked = "CHUNKING" in offered and (settings.chunking or self.envelope.body is _BINARY_MIME)
+        self._chunked = "CHUNKING" in offered and (settings.chunking or self.envelope.body is BINARY_MIME)
         try:
             content = self._prepare()
         except BareLineEnd as error:
@@ -306,7 +305,7 @@ class Mailing:
             return None
         size = self.facts.size if self._inline is None else len(self._inline)
         command = b"BDAT %d LAST\r\n" % size
-        if self.envelope.body is not _BINARY_MIME and not self.facts.plain:
+        if self.envelope.body is not BINARY_MIME and not self.facts.plain:
             self._ends = LineEnds()
         if self._inline is None:
             self._command = command

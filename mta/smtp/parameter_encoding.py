@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from mta.envelope import BodyType, Envelope, Recipient
+from mta.envelope import BINARY_MIME, EIGHT_BIT_MIME, Envelope, Recipient
 from mta.smtp.parameters import MAX_AUTH, MAX_ENVID, MAX_ORCPT
 from mta.smtp.xtext import encode_utf8_address, encode_xtext
 
@@ -29,9 +29,9 @@ def encode_mail_parameters(envelope: Envelope, offered: Collection[str], *, size
     out = ""
     if size is not None and "SIZE" in offered:
         out = f" SIZE={size}"
-    if envelope.body is BodyType.EIGHT_BIT_MIME and "8BITMIME" in offered:
+    if envelope.body is EIGHT_BIT_MIME and "8BITMIME" in offered:
         out += " BODY=8BITMIME"
-    elif envelope.body is BodyType.BINARY_MIME and "BINARYMIME" in offered and "CHUNKING" in offered:
+    elif envelope.body is BINARY_MIME and "BINARYMIME" in offered and "CHUNKING" in offered:
         out += " BODY=BINARYMIME"
     if envelope.smtputf8 and "SMTPUTF8" in offered:
         out += " SMTPUTF8"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mta.address import AddressError, parse_address
-from mta.envelope import BodyType, DeliverBy, Envelope, OriginalRecipient, Recipient
+from mta.envelope import BINARY_MIME, BodyType, DeliverBy, Envelope, OriginalRecipient, Recipient
 from mta.reply import Reply
 from mta.smtp.syntax import Parameters, SyntaxProblem
 from mta.smtp.xtext import XtextError, parse_utf8_address, parse_xtext
@@ -67,7 +67,7 @@ def apply_mail_parameters(
             raise _unknown("MAIL", keyword)
         entry[1](envelope, value)
     # `is` on a module name: looking a member up on an enumeration costs as much as setting the field.
-    if envelope.body is _BINARY and "BINARYMIME" not in offered:
+    if envelope.body is BINARY_MIME and "BINARYMIME" not in offered:
         raise _unknown("MAIL", "BODY=BINARYMIME")
     if limits is not NO_LIMITS:
         _check_limits(envelope, limits)
@@ -263,7 +263,6 @@ def _unknown(command: str, keyword: str) -> SyntaxProblem:
     return SyntaxProblem(Reply(555, "5.5.4", f"Unsupported {command} parameter: {keyword[:32]}"))
 
 
-_BINARY = BodyType.BINARY_MIME
 _BODY_TYPES = {body.value: body for body in BodyType}
 
 _MailEntry = tuple[str, Callable[[Envelope, str | None], None]]

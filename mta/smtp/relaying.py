@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from mta.address import Address, AddressError, has_controls
-from mta.envelope import BodyType, Envelope, Recipient
+from mta.envelope import BINARY_MIME, SEVEN_BIT, Envelope, Recipient
 from mta.reply import Reply
 from mta.session import Session
 from mta.smtp.capabilities import size_limit
@@ -54,8 +54,6 @@ CANNOT = frozenset(
 
 
 # Looked up for each message; a global is cheaper than an attribute of an Enum.
-_SEVEN_BIT = BodyType.SEVEN_BIT
-_BINARY_MIME = BodyType.BINARY_MIME
 
 
 class ContentFacts(Struct, frozen=True):
@@ -86,7 +84,7 @@ def refusal(
     limit = size_limit(offered)
     if limit and facts.size > limit:
         return TOO_LARGE
-    if envelope.body is _BINARY_MIME and not ("BINARYMIME" in offered and "CHUNKING" in offered):
+    if envelope.body is BINARY_MIME and not ("BINARYMIME" in offered and "CHUNKING" in offered):
         return NEEDS_BINARY
     if facts.has_8bit and not eight_bit_anyway and "8BITMIME" not in offered:
         return NEEDS_8BIT
@@ -133,7 +131,7 @@ def mail_command(
     if not offered:
         return b"MAIL FROM:" + sender + b"\r\n", False
     parameters = encode_mail_parameters(envelope, offered, size=facts.size)
-    if facts.has_8bit and envelope.body is _SEVEN_BIT and "8BITMIME" in offered:
+    if facts.has_8bit and envelope.body is SEVEN_BIT and "8BITMIME" in offered:
         parameters += " BODY=8BITMIME"
     if not envelope.smtputf8 and not sender.isascii():
         parameters += " SMTPUTF8"

@@ -21,18 +21,27 @@ from mta.smtp import server_replies as replies
 from mta.smtp.answers import ANSWERS
 from mta.smtp.inbound_message import BdatReader, MessageReader
 from mta.smtp.server_settings import ServerSettings
-from mta.smtp.state import COMMANDS, FOREIGN, OBSOLETE, State, out_of_order
-from mta.smtp.syntax import SyntaxProblem, parse_bdat_argument, split_command
-from mta.smtp.verbs import HANDLERS, auth_line, auth_line_problem
-
-# Looked up some twenty times a message: a name of the module costs half as much as an Enum's attribute.
-_GREETING, _DATA, _BDAT, _AUTH = State.GREETING, State.DATA, State.BDAT, State.AUTH
-_TLS, _CLOSED, _FINAL = State.TLS, State.CLOSED, State.FINAL
+from mta.smtp.state import (
+    AUTH,
+    BDAT,
+    CHUNKS,
+    CLOSED,
+    COMMANDS,
+    DATA,
+    FINAL,
+    FOREIGN,
+    GREETING,
+    MAIL,
+    OBSOLETE,
+    READY,
+    START,
+    TLS,
+)
+from mta.smtp.syntax import SyntaxProblem, split_command
+from mta.smtp.verbs import HANDLERS, auth_line, auth_line_problem, length_problem, misplaced
 
 MAX_COMMAND_LINE = 2048
 """Octets of a command line. RFC 5321 asks for 512 and each extension for more; 2048 holds them all."""
-MAX_AUTH_LINE = 12288
-"""Octets of a line of a SASL exchange, AUTH itself included (RFC 4954 section 4)."""
 
 
 class ServerSession:
@@ -73,7 +82,7 @@ class ServerSession:
     ) -> None:
         """`tls` is True for implicit TLS; the trusted flags offer XCLIENT and XFORWARD to this peer."""
         self.settings = settings
-        self.state = State.GREETING
+        self.state = GREETING
         self.tls = tls
         self.trusted_xclient = trusted_xclient
         self.trusted_xforward = trusted_xforward
@@ -141,23 +150,30 @@ class ServerSession:
         while True:
             state = self.state
             event: ev.Event | None
-            if state is _DATA or state is _BDAT:
+            line: bytes | Reply | None
+            if state is DATA or state is BDAT:
                 event = self._read_message()
                 if event is None and self.state is state:
                     return None
                 self.more = True
-            elif state is _GREETING:
+            elif state is GREETING:
                 event = ev.Connected()
             else:
-                if self._position >= len(self._buffer) or state is _TLS or state is _CLOSED:
+                buffer, start = self._buffer, self._position
+                if start >= len(buffer) or state is TLS or state is CLOSED:
                     return None
-                line = self._read_line()
-                if line is None:
-                    return None
-                if isinstance(line, Reply):
-                    event = auth_line_problem(self, line) if state is _AUTH else self.refuse(line, "")
+                end = buffer.find(b"\n", start)
+                if end <= start or end - start >= MAX_COMMAND_LINE or self._too_long or buffer[end - 1] != 13:
+                    line = self._read_odd_line(end)
+                    if line is None:
+                        return None
                 else:
-                    event = auth_line(self, line) if state is _AUTH else self._command(line)
+                    self._position = end + 1
+                    line = buffer[start : end - 1]
+                if isinstance(line, Reply):
+                    event = auth_line_problem(self, line) if state is AUTH else self.refuse(line, "")
+                else:
+                    event = auth_line(self, line) if state is AUTH else self._command(line)
                 # The chunk that begins a message may be empty.
                 self.more = self._position < len(self._buffer) or self.message is not None
             if event is not None:
@@ -165,12 +181,13 @@ class ServerSession:
                     self._waiting = event
                 return event
 
-    def _read_line(self) -> bytes | Reply | None:
+    def _read_odd_line(self, end: int) -> bytes | Reply | None:
+        """A line that is not simply sound, or what is wrong with it; `end` is where its LF is, negative while
+        that is still to come, and then there is None."""
         buffer, start = self._buffer, self._position
-        end = buffer.find(b"\n", start)
         size = (end + 1 if end >= 0 else len(buffer)) - start
         if size > MAX_COMMAND_LINE and self._too_long is None:
-            self._too_long = self._length_problem(size)
+            self._too_long = length_problem(self, buffer[start : start + 5], size)
         if end < 0:
             if self._too_long is not None:
                 self._position = len(buffer)
@@ -182,15 +199,6 @@ class ServerSession:
         if end == start or buffer[end - 1] != 13:
             return replies.BARE_LF
         return buffer[start : end - 1]
-
-    def _length_problem(self, size: int) -> Reply | None:
-        """What is wrong with `size` octets of a line that is longer than most may be."""
-        if self.state is not _AUTH:
-            verb = self._buffer[self._position : self._position + 5]
-            if not self.mechanisms or verb.upper() != b"AUTH ":
-                return replies.LINE_TOO_LONG
-            # Clients send their token with the command, though RFC 4954 wants 512 octets kept.
-        return replies.AUTH_LINE_TOO_LONG if size > MAX_AUTH_LINE else None
 
     def _command(self, line: bytes) -> ev.Event | None:
         verb, argument = split_command(line)
@@ -210,7 +218,7 @@ class ServerSession:
         if self.settings.require_tls and not self.tls and not rule.plain:
             return self.refuse(replies.NEED_TLS, verb)
         if self.state not in rule.states:
-            return self._misplaced(verb, argument)
+            return misplaced(self, verb, argument)
         if rule.idle:
             self._idle += 1
             if self._idle > self.settings.max_idle_commands:
@@ -221,20 +229,6 @@ class ServerSession:
             if verb == "MAIL":
                 self.group_failed = True
             return self.refuse(problem.reply, verb)
-
-    def _misplaced(self, verb: str, argument: bytes) -> ev.Event | None:
-        reply = out_of_order(verb, self.state, self.settings.protocol == "lmtp")
-        if verb == "BDAT":
-            # The chunk comes whatever we answer (RFC 3030 section 2).
-            try:
-                size, _ = parse_bdat_argument(argument)
-            except SyntaxProblem as problem:
-                return self.refuse(problem.reply, verb)
-            self.swallow(size, reply)
-            return None
-        if self.group_failed and verb in ("RCPT", "DATA"):
-            return self.excuse(reply, verb)  # the rest of a pipelined group: no fault of its own
-        return self.refuse(reply, verb)
 
     def refuse(self, reply: Reply, verb: str) -> ev.Event:
         """Refuse a command without asking the driver; too many of them end the session."""
@@ -267,7 +261,7 @@ class ServerSession:
 
     def close(self) -> None:
         """Read nothing more; what is queued is still sent."""
-        self.state = State.CLOSED
+        self.state = CLOSED
         self._buffer = b""
         self._position = 0
         self.envelope = None
@@ -276,22 +270,22 @@ class ServerSession:
     def begin_transaction(self, envelope: Envelope) -> None:
         """MAIL was accepted."""
         self.envelope = envelope
-        self.state = State.MAIL
+        self.state = MAIL
         self.transactions += 1
         self._idle = 0
 
     def swallow(self, size: int, reply: Reply) -> None:
         """Read a chunk that has no place, then say why."""
         self.message = BdatReader.swallow(size, reply, self.state)
-        self.state = State.BDAT
+        self.state = BDAT
 
     def reset(self) -> ev.Event | None:
         """Give up the transaction, if there is one."""
         had = self.envelope is not None
         self.envelope = None
         self.message = None
-        if self.state is not State.START:
-            self.state = State.READY
+        if self.state is not START:
+            self.state = READY
         return ev.Reset() if had else None
 
     # --- message -----------------------------------------------------------------------------------
@@ -320,13 +314,13 @@ class ServerSession:
             octets = message.finish()
             if octets:
                 return ev.DataChunk(octets)
-            self.state = State.FINAL
+            self.state = FINAL
             assert self.envelope is not None
             return ev.DataEnd(self.envelope, message.problem, message.plain)
         if message.problem is not None:
             self.put_refusal(message.problem)
             return self.reset()
-        self.state = State.CHUNKS
+        self.state = CHUNKS
         self.put(Reply(250, "2.0.0", f"{message.chunk_size} octets received"))
         return None
 
@@ -342,7 +336,7 @@ class ServerSession:
             self.answer_data(reply or replies.OK)
             return
         self._waiting = None
-        if self.state is _CLOSED:
+        if self.state is CLOSED:
             return
         if event is not None:
             ANSWERS[type(event)](self, event, reply)
@@ -352,7 +346,7 @@ class ServerSession:
     def challenge(self, data: bytes) -> None:
         """Answer `AuthStart` or `AuthResponse` with one more challenge (334)."""
         self._waiting = None
-        self.state = State.AUTH
+        self.state = AUTH
         self._out.append(b"334 " + binascii.b2a_base64(data, newline=False) + b"\r\n")
 
     def answer_data(self, final: Reply, each: Sequence[Reply] | None = None) -> None:
@@ -363,7 +357,7 @@ class ServerSession:
         answers.
         """
         event, self._waiting = self._waiting, None
-        if self.state is State.CLOSED or not isinstance(event, ev.DataEnd):
+        if self.state is CLOSED or not isinstance(event, ev.DataEnd):
             return
         envelope = event.envelope
         if self.settings.protocol == "lmtp":
@@ -385,7 +379,7 @@ class ServerSession:
         """The handshake is done: start as after connecting, without a greeting (RFC 3207 section 4.2)."""
         self.tls = True
         self.forget_client()
-        self.state = State.START
+        self.state = START
 
     def forget_client(self) -> None:
         """Drop what the client said so far, as before its EHLO."""

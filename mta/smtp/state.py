@@ -46,9 +46,11 @@ class State(Enum):
     __hash__ = object.__hash__  # Enum's is a Python function, and each command looks its state up
 
 
-S = State
-_ANY = frozenset({S.START, S.READY, S.MAIL, S.RCPT, S.CHUNKS})
-_INTRODUCED = _ANY - {S.START}
+# Names of their own: before Python 3.12 a look at an Enum's attribute goes through a hook of its class.
+GREETING, START, READY, MAIL, RCPT, DATA, BDAT, CHUNKS, FINAL, AUTH, TLS, CLOSED = State
+
+_ANY = frozenset({START, READY, MAIL, RCPT, CHUNKS})
+_INTRODUCED = _ANY - {START}
 
 NEED_HELO = Reply(503, "5.5.1", "introduce yourself first: EHLO")
 NEED_LHLO = Reply(503, "5.5.1", "introduce yourself first: LHLO")
@@ -79,21 +81,21 @@ COMMANDS: dict[str, CommandRule] = {
     "EHLO": CommandRule(_ANY, last=True, idle=True, plain=True),
     "HELO": CommandRule(_ANY, last=True, idle=True, plain=True),
     "LHLO": CommandRule(_ANY, last=True, idle=True, plain=True),
-    "MAIL": CommandRule(frozenset({S.READY})),
-    "RCPT": CommandRule(frozenset({S.MAIL, S.RCPT})),
-    "DATA": CommandRule(frozenset({S.RCPT}), last=True),
-    "BDAT": CommandRule(frozenset({S.RCPT, S.CHUNKS})),
+    "MAIL": CommandRule(frozenset({READY})),
+    "RCPT": CommandRule(frozenset({MAIL, RCPT})),
+    "DATA": CommandRule(frozenset({RCPT}), last=True),
+    "BDAT": CommandRule(frozenset({RCPT, CHUNKS})),
     "RSET": CommandRule(_ANY, idle=True),
     "NOOP": CommandRule(_ANY, last=True, idle=True, plain=True),
     "QUIT": CommandRule(_ANY, last=True, plain=True),
     "VRFY": CommandRule(_INTRODUCED, last=True, idle=True),
     "EXPN": CommandRule(_INTRODUCED, last=True, idle=True),
     "HELP": CommandRule(_ANY, last=True, idle=True, plain=True),
-    "ETRN": CommandRule(frozenset({S.READY}), last=True, idle=True),
-    "AUTH": CommandRule(frozenset({S.READY}), last=True),
-    "STARTTLS": CommandRule(frozenset({S.READY}), last=True, plain=True),
-    "XCLIENT": CommandRule(frozenset({S.START, S.READY}), last=True),
-    "XFORWARD": CommandRule(frozenset({S.READY})),
+    "ETRN": CommandRule(frozenset({READY}), last=True, idle=True),
+    "AUTH": CommandRule(frozenset({READY}), last=True),
+    "STARTTLS": CommandRule(frozenset({READY}), last=True, plain=True),
+    "XCLIENT": CommandRule(frozenset({START, READY}), last=True),
+    "XFORWARD": CommandRule(frozenset({READY})),
 }
 """Every verb that the engine knows."""
 
@@ -106,16 +108,16 @@ FOREIGN = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE
 
 def out_of_order(verb: str, state: State, lmtp: bool) -> Reply:
     """The reply to a known verb that is not legal in `state`."""
-    if state is S.START:
+    if state is START:
         return NEED_LHLO if lmtp else NEED_HELO
-    if state is S.CHUNKS:
+    if state is CHUNKS:
         return IN_CHUNKS
     if verb == "MAIL":
         return NESTED_MAIL
     if verb == "RCPT":
         return NEED_MAIL
     if verb in ("DATA", "BDAT"):
-        if state is S.READY:
+        if state is READY:
             return NEED_MAIL
         return LMTP_NEED_RCPT if lmtp else NEED_RCPT
     return IN_TRANSACTION

@@ -11,7 +11,7 @@ from mta.smtp import events as ev
 from mta.smtp import server_replies as replies
 from mta.smtp.inbound_message import TOO_LARGE, BdatReader
 from mta.smtp.parameters import apply_mail_parameters, apply_rcpt_parameters
-from mta.smtp.state import COMMANDS, State
+from mta.smtp.state import AUTH, BDAT, COMMANDS, READY, out_of_order
 from mta.smtp.syntax import (
     SyntaxProblem,
     parse_auth_argument,
@@ -27,6 +27,9 @@ from mta.smtp.xclient import parse_xclient, parse_xforward
 
 if TYPE_CHECKING:
     from mta.smtp.server import ServerSession
+
+MAX_AUTH_LINE = 12288
+"""Octets of a line of a SASL exchange, AUTH itself included (RFC 4954 section 4)."""
 
 
 def _hello(session: ServerSession, verb: str, argument: bytes) -> ev.Event:
@@ -104,7 +107,7 @@ def _bdat(session: ServerSession, argument: bytes) -> ev.Event | None:
         return ev.DataStart(envelope)
     assert isinstance(session.message, BdatReader)
     session.message.begin_chunk(size, last)
-    session.state = State.BDAT
+    session.state = BDAT
     return None
 
 
@@ -190,9 +193,33 @@ def auth_line(session: ServerSession, line: bytes) -> ev.Event:
 
 def auth_line_problem(session: ServerSession, reply: Reply) -> ev.Event:
     """A line that is no response ends the exchange."""
-    session.state = State.READY
+    session.state = READY
     session.put_refusal(reply)
     return ev.AuthCancelled()
+
+
+def length_problem(session: ServerSession, beginning: bytes, size: int) -> Reply | None:
+    """What is wrong with a line of `size` octets, longer than other commands may be, with this beginning."""
+    # Clients send their token with the command, though RFC 4954 wants 512 octets kept.
+    if session.state is AUTH or (session.mechanisms and beginning.upper() == b"AUTH "):
+        return replies.AUTH_LINE_TOO_LONG if size > MAX_AUTH_LINE else None
+    return replies.LINE_TOO_LONG
+
+
+def misplaced(session: ServerSession, verb: str, argument: bytes) -> ev.Event | None:
+    """Refuse a command that is not legal in the session's state."""
+    reply = out_of_order(verb, session.state, session.settings.protocol == "lmtp")
+    if verb == "BDAT":
+        # The chunk comes whatever we answer (RFC 3030 section 2).
+        try:
+            size, _ = parse_bdat_argument(argument)
+        except SyntaxProblem as problem:
+            return session.refuse(problem.reply, verb)
+        session.swallow(size, reply)
+        return None
+    if session.group_failed and verb in ("RCPT", "DATA"):
+        return session.excuse(reply, verb)  # the rest of a pipelined group: no fault of its own
+    return session.refuse(reply, verb)
 
 
 def _starttls(session: ServerSession, argument: bytes) -> ev.Event:

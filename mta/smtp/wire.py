@@ -25,7 +25,6 @@ and nothing is moved."""
 class Defect(Enum):
     """What is wrong with the octets of a message."""
 
-    NONE = ""
     BARE_LINE_END = "bare CR or LF"
     NUL = "NUL octet"
 
@@ -39,18 +38,18 @@ class TextCheck:
         """`normalise` turns bare CR and LF into CRLF, `strip_nul` removes NUL, instead of reporting them."""
         self.normalise = normalise
         self.strip_nul = strip_nul
-        self.defect = Defect.NONE
+        self.defect: Defect | None = None
         self._held = b""
 
     def check(self, chunk: bytes) -> bytes:
         """Check octets of which no CRLF is cut off at the end; returns them, normalised when asked for."""
         rest = chunk.replace(b"\r\n", _NO_LINE_END)
-        if b"\n" in rest or b"\r" in rest:
+        if rest.find(b"\n") >= 0 or rest.find(b"\r") >= 0:
             if self.normalise:
                 chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-            elif self.defect is Defect.NONE:
+            elif self.defect is None:
                 self.defect = Defect.BARE_LINE_END
-        if b"\0" in chunk:  # after the line ends: CR NUL LF was none
+        if chunk.find(b"\0") >= 0:  # after the line ends: CR NUL LF was none
             if self.strip_nul:
                 chunk = chunk.replace(b"\0", b"")
             else:
@@ -100,8 +99,8 @@ class DataDecoder:
         self.rest = b""
 
     @property
-    def defect(self) -> Defect:
-        """What is wrong with the octets so far."""
+    def defect(self) -> Defect | None:
+        """What is wrong with the octets so far; None: nothing."""
         return self._text.defect
 
     def feed(self, chunk: bytes) -> bytes:

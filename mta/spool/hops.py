@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mailqueue.schedule import Limits, Rate, Result
+from mailqueue.schedule.values import ANSWERED, OVERLOADED, UNKNOWN, UNREACHABLE
 from mta.delivery.outcome import NextHop, Outcome
 from mta.delivery.sites import is_shared
 from mta.envelope import Recipient
@@ -55,22 +56,22 @@ def learned(outcomes: Sequence[Outcome], site: str = "") -> tuple[Result, str]:
     they were not found, because the DNS of one domain did not say.
     """
     shared = is_shared(site)
-    found = Result.UNKNOWN
+    found = UNKNOWN
     reason = ""
     for outcome in outcomes:
         reply = outcome.reply
         if not reply.cause:  # the next hop's own words
             if reply.code != 421:
-                return Result.ANSWERED, ""
-            found, reason = Result.OVERLOADED, str(reply)
+                return ANSWERED, ""
+            found, reason = OVERLOADED, str(reply)
         elif _SENT_AWAY.search(reply.cause):
-            found, reason = Result.OVERLOADED, f"{reply} ({reply.cause})"
+            found, reason = OVERLOADED, f"{reply} ({reply.cause})"
         elif reply.is_temporary and reply.enhanced not in OUR_OWN and reply not in GIVEN_UP:
-            if found is Result.OVERLOADED or reply.enhanced.startswith(SECURITY):
+            if found is OVERLOADED or reply.enhanced.startswith(SECURITY):
                 continue
             if shared and outcome.passage is not None and not outcome.passage.site:
                 continue
-            found, reason = Result.UNREACHABLE, f"{reply} ({reply.cause})"
+            found, reason = UNREACHABLE, f"{reply} ({reply.cause})"
     return found, reason
 
 

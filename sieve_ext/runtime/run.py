@@ -6,6 +6,8 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from msgspec import Struct
+
 from sieve_ext.diagnostic import Position
 from sieve_ext.message import Message
 from sieve_ext.runtime.actions import START, Action, Keep
@@ -19,79 +21,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SLICE = 10_000
-"""Operations between two looks at the clock."""
+"""Most operations between two looks at the clock."""
 
 
-class Run:
+class Run(Struct, eq=False):
     """The state of one run."""
 
-    __slots__ = (
-        "_cpu_start",
-        "_envelope",
-        "_is_shared",
-        "_now",
-        "_spent",
-        "_waited",
-        "environment",
-        "hooks",
-        "is_timed",
-        "left",
-        "mark",
-        "match_values",
-        "message",
-        "original",
-        "position",
-        "result",
-        "script",
-        "settings",
-        "state",
-        "trace",
-        "variables",
-    )
-
-    def __init__(
-        self,
-        message: Message,
-        envelope: Envelope | Callable[[], Envelope],
-        settings: Settings,
-        environment: Mapping[str, str],
-        now: datetime | None,
-        result: Result,
-        state: dict[str, Any],
-        variables: int,
-        hooks: tuple[Callable[[Run, Action], None], ...],
-        trace: Trace | None,
-    ) -> None:
-        """`variables` is their number; `hooks` are the `on_action` of the script's capabilities."""
-        self.message = message
-        """The message with all edits; tests see it as it stands. Edits go through `edit`."""
-        self.original = message
-        """The message as it was before the run."""
-        self._is_shared = True
-        self._envelope = envelope
-        self.settings = settings
-        self.environment = environment
-        """What the host tells of the surroundings without being asked, by lower-case name (RFC 5183)."""
-        self._now = now
-        self.result = result
-        self.state = state
-        """What extensions keep, by their capability's name; lives on in a following script."""
-        self.variables = [""] * variables
-        self.match_values: tuple[str, ...] | list[str] = ()
-        """`${0}` and so on, from the last match (RFC 5229 section 3.2)."""
-        self.hooks = hooks
-        self.trace = trace
-        self.position: Position = START
-        """Of the command being done."""
-        self.script = ""
-        """Name of the included script being done."""
-        self.mark = len(result.actions)
-        self.left = min(SLICE, settings.limits.operations)
-        self._spent = 0
-        self._cpu_start = 0.0
-        self.is_timed = False
-        """False as long as the run has not done enough for anybody to look at the clock."""
-        self._waited = 0.0
+    message: Message
+    """The message with all edits; tests see it as it stands. Edits go through `edit`."""
+    original: Message
+    """The message as it was before the run."""
+    _envelope: Envelope | Callable[[], Envelope]
+    settings: Settings
+    environment: Mapping[str, str]
+    """What the host tells of the surroundings without being asked, by lower-case name (RFC 5183)."""
+    _now: datetime | None
+    result: Result
+    state: dict[str, Any]
+    """What extensions keep, by their capability's name; lives on in a following script."""
+    variables: list[str]
+    hooks: tuple[Callable[[Run, Action], None], ...]
+    """The `on_action` of the script's capabilities."""
+    trace: Trace | None
+    mark: int
+    """Actions that were there before the run."""
+    left: int
+    """Operations until somebody looks at the clock."""
+    match_values: tuple[str, ...] | list[str] = ()
+    """`${0}` and so on, from the last match (RFC 5229 section 3.2)."""
+    position: Position = START
+    """Of the command being done."""
+    script: str = ""
+    """Name of the included script being done."""
+    is_timed: bool = False
+    """False as long as the run has not done enough for anybody to look at the clock."""
+    _is_shared: bool = True
+    _spent: int = 0
+    _cpu_start: float = 0.0
+    _waited: float = 0.0
 
     @property
     def envelope(self) -> Envelope:

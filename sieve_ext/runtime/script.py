@@ -19,7 +19,7 @@ from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.errors import Leave, RunFailed
 from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.result import Fault, Result
-from sieve_ext.runtime.run import Run
+from sieve_ext.runtime.run import SLICE, Run
 from sieve_ext.runtime.settings import Settings
 from sieve_ext.runtime.steps import Step, asks
 from sieve_ext.runtime.tracing import Trace
@@ -174,17 +174,22 @@ class Script:
         elif hooks or HOOKS in state:
             # What an earlier script's capabilities have begun, as flags, concerns this one's actions, too.
             hooks = state[HOOKS] = tuple(dict.fromkeys((*state.get(HOOKS, ()), *hooks)))
+        if settings is None:
+            settings = _DEFAULTS
         return Run(
             message,
+            message,
             envelope if envelope is not None else Envelope(),
-            settings if settings is not None else _DEFAULTS,
+            settings,
             environment if environment is not None else {},
             now,
             result,
             state,
-            self.variables,
+            [""] * self.variables,
             hooks,
             trace,
+            len(result.actions),
+            min(SLICE, settings.limits.operations),
         )
 
     def finish(self, run: Run) -> Running:

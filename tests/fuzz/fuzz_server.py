@@ -18,10 +18,11 @@ from mta.envelope import Envelope, Recipient
 from mta.reply import MAX_REPLY_LINE, Reply
 from mta.smtp import events as ev
 from mta.smtp.extensions import EXTENSIONS
-from mta.smtp.server import MAX_AUTH_LINE, ServerSession
+from mta.smtp.server import ServerSession
 from mta.smtp.server_replies import SYNCHRONISATION
 from mta.smtp.server_settings import ServerSettings
 from mta.smtp.state import State
+from mta.smtp.verbs import MAX_AUTH_LINE
 from tests.fuzz.fuzz_wire import cuts
 
 WAIT = 0xFF

@@ -18,7 +18,7 @@ HELD = 8
 """Octets of the message that may still be missing: the four that are held back, and the end added here."""
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
-Decoded = tuple[bytes, bytes, Defect, bool]
+Decoded = tuple[bytes, bytes, Defect | None, bool]
 """The message, what follows it, what is wrong with it, and whether it can be sent on as it came."""
 
 
@@ -76,8 +76,8 @@ def _defined(octets: bytes, normalise: bool, strip: bool) -> Decoded | None:
     return content[2:], lines[end + 5 :], defect, plain
 
 
-def _mended(text: bytes, normalise: bool, strip: bool) -> tuple[bytes, Defect]:
-    defect = Defect.NONE
+def _mended(text: bytes, normalise: bool, strip: bool) -> tuple[bytes, Defect | None]:
+    defect: Defect | None = None
     if _BARE.search(text):
         if normalise:
             text = _BARE.sub(b"\r\n", text)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from mailqueue.schedule.concurrency import Window
 from mailqueue.schedule.limits import Limits, Rate
 from mailqueue.schedule.rates import Bucket
-from mailqueue.schedule.values import Busy, Dead, Result, Token
+from mailqueue.schedule.values import ANSWERED, UNKNOWN, UNREACHABLE, Busy, Dead, Result, Token
 
 QUEUE_SHARE = 0.8
 """Of a window, and of all sessions; never less than one."""
@@ -186,9 +186,9 @@ class Sites:
         """Feed back one result; True if the site has died."""
         if token.probe:
             site.probing = False
-        if result is Result.UNKNOWN:
+        if result is UNKNOWN:
             return False
-        if result is Result.ANSWERED:
+        if result is ANSWERED:
             site.revive()
             self._dead.discard(token.site)
             site.window.answered(site.in_flight)
@@ -198,7 +198,7 @@ class Sites:
             return True
         if site.dead_until is not None:
             return False  # one more of those that were under way when it died
-        died = site.window.unreachable() if result is Result.UNREACHABLE else site.window.overloaded()
+        died = site.window.unreachable() if result is UNREACHABLE else site.window.overloaded()
         if died:
             self._die(site, token.site, now, reason)
         return died

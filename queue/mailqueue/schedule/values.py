@@ -37,6 +37,9 @@ class Result(Enum):
     """Nothing was learned: given up before the site was asked."""
 
 
+ANSWERED, OVERLOADED, UNREACHABLE, UNKNOWN = Result  # an Enum's attributes are slow before Python 3.12
+
+
 class Job(msgspec.Struct, frozen=True):
     """What is due of one message for one site."""
 
