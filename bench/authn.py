@@ -127,7 +127,7 @@ def measure(options: Options) -> list[Figure]:
         message = place / "message"
         message.write_bytes(sealed_message(key).replace(b"\r\n", b"\n"))
         stack.enter_context(running_dnsworld(zones(key), RESOLVER))
-        sinks = [stack.enter_context(sink(place, name)) for name in ("tamis", "checking", "unchecked")]
+        sinks = [stack.enter_context(sink(name)) for name in ("tamis", "checking", "unchecked")]
         system = stack.enter_context(tamis(place / "tamis", sinks[0], SETTINGS))
         checking = stack.enter_context(checking_postfix(place / "checking", sinks[1], RESOLVER))
         unchecked = stack.enter_context(postfix(place / "unchecked", sinks[2]))

@@ -73,7 +73,7 @@ def _measure(name: str, key: str, script: str, other: str, keys: int, options: O
         named = f'"{place}/policy.sieve"' if key == "base" else f'["{place}/policy.sieve"]'
         more = f"[policy]\n{key} = {named}\n{tables}"
         less = f'[policy]\n{key} = "{place}/other.sieve"\n' if other else ""
-        first, second = (stack.enter_context(sink(place, name)) for name in ("with", "without"))
+        first, second = (stack.enter_context(sink(name)) for name in ("with", "without"))
         systems = (
             stack.enter_context(tamis(place / "with", first, more)),
             stack.enter_context(tamis(place / "without", second, less)),

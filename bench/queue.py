@@ -148,7 +148,7 @@ def drain(server: Server, port: int, waiting: int, backlog: int, place: Path) ->
         offer(server, count, SESSIONS[0])
         waiting += count
     time.sleep(SETTLED)
-    with sink(place, f"{server.name}-back", port) as running:
+    with sink(f"{server.name}-back", port) as running:
         begin = time.perf_counter()
         while True:
             server.flush()

@@ -34,8 +34,8 @@ def both(parent: Path, ours_more: str = "", theirs_more: str = "") -> Iterator[P
     """Run both in a new folder under `parent`. The peer comes first: without it nothing is measured."""
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(workplace.folder(parent))
-        theirs = stack.enter_context(sink(place, "postfix"))
-        ours = stack.enter_context(sink(place, "tamis"))
+        theirs = stack.enter_context(sink("postfix"))
+        ours = stack.enter_context(sink("tamis"))
         peer = stack.enter_context(postfix(place / "postfix", theirs, theirs_more))
         pair = Pair(stack.enter_context(tamis(place / "tamis", ours, ours_more)), peer)
         for system in pair:

@@ -1,6 +1,7 @@
 """The end of the way: an LMTP server that counts messages and throws them away (Postfix's smtp-sink).
 
-It writes its counters to a file after each message; the last one says how many have arrived.
+It writes its counters to a file after each message; the last one says how many have arrived. The file is in
+memory, so that what is only there for the measurement does not share the disk with the servers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from bench.workplace import free_port, program
@@ -45,10 +45,10 @@ class Nowhere:
 class Sink:
     """A running smtp-sink."""
 
-    def __init__(self, port: int, counters: Path) -> None:
-        """Use `sink`; this only notes where its counters are written to."""
+    def __init__(self, port: int, counters: int) -> None:
+        """Use `sink`; `counters` is the open file that its counters are written to."""
         self.port = port
-        self._file = os.open(counters, os.O_RDONLY)
+        self._file = counters
 
     def count(self) -> int:
         """Messages that have arrived so far."""
@@ -83,24 +83,21 @@ def last_count(text: bytes) -> int:
 
 
 @contextlib.contextmanager
-def sink(place: Path, name: str, port: int = 0) -> Iterator[Sink]:
+def sink(name: str, port: int = 0) -> Iterator[Sink]:
     """Run a sink on a port of loopback, a free one by default."""
-    counters = place / f"{name}.count"
     port = port or free_port()
-    with counters.open("wb") as output:
-        process = subprocess.Popen(
-            [program("smtp-sink", "postfix"), "-L", "-c", "-u", "nobody", f"127.0.0.1:{port}", BACKLOG],
-            stdout=output,
-            stdin=subprocess.DEVNULL,
-        )
+    counters = os.memfd_create(f"{name}.count")
+    process = subprocess.Popen(
+        [program("smtp-sink", "postfix"), "-L", "-c", "-u", "nobody", f"127.0.0.1:{port}", BACKLOG],
+        stdout=counters,
+        stdin=subprocess.DEVNULL,
+    )
+    running = Sink(port, counters)
     try:
         _wait_for_port(port, process)
-        running = Sink(port, counters)
-        try:
-            yield running
-        finally:
-            running.close()
+        yield running
     finally:
+        running.close()
         process.kill()
         process.wait()
 

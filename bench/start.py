@@ -50,7 +50,7 @@ def measure(options: Options) -> list[Figure]:
 @contextlib.contextmanager
 def prepared(parent: Path) -> Iterator[tuple[Startable, Startable]]:
     """Prepare both servers with their sinks."""
-    with workplace.folder(parent) as place, sink(place, "ours") as ours, sink(place, "theirs") as theirs:
+    with workplace.folder(parent) as place, sink("ours") as ours, sink("theirs") as theirs:
         peer = Postfix(place / "postfix", theirs)
         yield Tamis(place / "tamis", ours), peer
 

@@ -40,7 +40,7 @@ def measure(options: Options) -> list[Figure]:
     count = QUICK_MESSAGES if options.quick else MESSAGES
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(workplace.folder(options.folder))
-        target = stack.enter_context(sink(place, "survivor"))
+        target = stack.enter_context(sink("survivor"))
         shared = place / "shared"
         shared.mkdir()
         filler = stack.enter_context(filling(f"file:{shared}", count))

@@ -27,7 +27,7 @@ class Reply:
     text: str
     cause: str = ""
     close: bool = False
-    _octets: bytes = field(default=b"", init=False, repr=False, compare=False)
+    octets: bytes = field(default=b"", init=False, repr=False, compare=False)
     """What `encode` made, empty before. Most replies are constants and are encoded once."""
 
     @property
@@ -51,10 +51,10 @@ class Reply:
 
     def encode(self) -> bytes:
         """The reply as octets on the wire, each line under `MAX_REPLY_LINE`, CR, LF and NUL made harmless."""
-        octets = self._octets
+        octets = self.octets
         if not octets:
             octets = self._encode()
-            object.__setattr__(self, "_octets", octets)
+            object.__setattr__(self, "octets", octets)
         return octets
 
     def _encode(self) -> bytes:

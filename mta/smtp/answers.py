@@ -142,6 +142,10 @@ def _unknown(session: ServerSession, event: ev.Unknown, reply: Reply | None) -> 
     session.put_refusal(reply or replies.UNKNOWN)
 
 
+def _data_end(session: ServerSession, event: ev.DataEnd, reply: Reply | None) -> None:
+    session.finish_data(event.envelope, reply or replies.OK)
+
+
 def _other(session: ServerSession, event: ev.Event, reply: Reply | None) -> None:
     session.put(reply or replies.OK)
 
@@ -152,6 +156,7 @@ ANSWERS: dict[type, Callable[[ServerSession, Any, Reply | None], None]] = {
     ev.MailFrom: _mail,
     ev.RcptTo: _rcpt,
     ev.DataStart: _data_start,
+    ev.DataEnd: _data_end,
     ev.AuthStart: _auth,
     ev.AuthResponse: _auth,
     ev.StartTls: _starttls,

@@ -33,9 +33,9 @@ from mta.smtp.state import (
     GREETING,
     MAIL,
     OBSOLETE,
+    READING,
     READY,
     START,
-    TLS,
 )
 from mta.smtp.syntax import SyntaxProblem, split_command
 from mta.smtp.verbs import HANDLERS, auth_line, auth_line_problem, length_problem, misplaced
@@ -137,8 +137,10 @@ class ServerSession:
         out = self._out
         if not out:
             return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        self._out = []
+        if len(out) == 1:
+            return out.pop()
+        data = b"".join(out)
+        out.clear()
         return data
 
     # --- events ------------------------------------------------------------------------------------
@@ -151,16 +153,9 @@ class ServerSession:
             state = self.state
             event: ev.Event | None
             line: bytes | Reply | None
-            if state is DATA or state is BDAT:
-                event = self._read_message()
-                if event is None and self.state is state:
-                    return None
-                self.more = True
-            elif state is GREETING:
-                event = ev.Connected()
-            else:
+            if state in READING:
                 buffer, start = self._buffer, self._position
-                if start >= len(buffer) or state is TLS or state is CLOSED:
+                if start >= len(buffer):
                     return None
                 end = buffer.find(b"\n", start)
                 if end <= start or end - start >= MAX_COMMAND_LINE or self._too_long or buffer[end - 1] != 13:
@@ -176,6 +171,15 @@ class ServerSession:
                     event = auth_line(self, line) if state is AUTH else self._command(line)
                 # The chunk that begins a message may be empty.
                 self.more = self._position < len(self._buffer) or self.message is not None
+            elif state is DATA or state is BDAT:
+                event = self._read_message()
+                if event is None and self.state is state:
+                    return None
+                self.more = True
+            elif state is GREETING:
+                event = ev.Connected()
+            else:
+                return None
             if event is not None:
                 if event.asks:
                     self._waiting = event
@@ -247,7 +251,7 @@ class ServerSession:
 
     def put(self, reply: Reply) -> None:
         """Queue a reply; one with `close` ends the session."""
-        self._out.append(reply.encode())
+        self._out.append(reply.octets or reply.encode())
         if reply.close:
             self.close()
 
@@ -331,11 +335,7 @@ class ServerSession:
 
         A reply with `close` ends the session. For AUTH a positive reply means success.
         """
-        event = self._waiting
-        if isinstance(event, ev.DataEnd):
-            self.answer_data(reply or replies.OK)
-            return
-        self._waiting = None
+        event, self._waiting = self._waiting, None
         if self.state is CLOSED:
             return
         if event is not None:
@@ -357,9 +357,11 @@ class ServerSession:
         answers.
         """
         event, self._waiting = self._waiting, None
-        if self.state is CLOSED or not isinstance(event, ev.DataEnd):
-            return
-        envelope = event.envelope
+        if self.state is not CLOSED and type(event) is ev.DataEnd:
+            self.finish_data(event.envelope, final, each)
+
+    def finish_data(self, envelope: Envelope, final: Reply, each: Sequence[Reply] | None = None) -> None:
+        """What `answer_data` does once the event is taken back."""
         if self.settings.protocol == "lmtp":
             for reply in each if each is not None else [final] * len(envelope.recipients):
                 self._out.append(reply.encode())

@@ -51,6 +51,8 @@ GREETING, START, READY, MAIL, RCPT, DATA, BDAT, CHUNKS, FINAL, AUTH, TLS, CLOSED
 
 _ANY = frozenset({START, READY, MAIL, RCPT, CHUNKS})
 _INTRODUCED = _ANY - {START}
+READING = _ANY | {FINAL, AUTH}
+"""States in which lines are read."""
 
 NEED_HELO = Reply(503, "5.5.1", "introduce yourself first: EHLO")
 NEED_LHLO = Reply(503, "5.5.1", "introduce yourself first: LHLO")
