@@ -11,14 +11,13 @@ missing. The .json is written last, so that its presence says that both are whol
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from mta.folders import flush_folder
+from mta.folders import replacing
 
 FORMAT = 1
 """Version of the .json; a reader refuses higher ones."""
@@ -111,11 +110,5 @@ def exported(facts: dict[str, Any]) -> Exported:
 
 def _write(path: Path, chunks: Iterator[bytes]) -> None:
     """Write it whole or not at all, so that the queue may forget it; mail is nobody else's business."""
-    temporary = path.with_name(f".{path.name}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
-    flush_folder(path.parent)
+    with replacing(path) as file:
+        file.writelines(chunks)

@@ -19,7 +19,6 @@ import hashlib
 import os
 import secrets
 import stat
-import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mta.accounts.user import User, format_user, parse_user, user_key
-from mta.folders import flush_folder
+from mta.folders import replacing
 
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the file, beside those for unknown names."""
@@ -252,7 +251,8 @@ def edit(path: Path | str) -> Iterator[Table]:
         after = table.format()
         if after != before:
             try:
-                _replace(path, after.encode(), os.fstat(fd))
+                with replacing(path, like=os.fstat(fd)) as file:
+                    file.write(after.encode())
             except OSError as error:
                 raise UsersFileError(f"{path}: {error.strerror}") from error
     finally:
@@ -290,22 +290,3 @@ def _open_or_create(path: str) -> int:
         # The daemon, which runs as somebody else, must be able to read what root makes in its folder.
         os.fchown(fd, -1, os.stat(os.path.dirname(path) or ".").st_gid)
     return fd
-
-
-def _replace(path: str, content: bytes, old: os.stat_result) -> None:
-    folder = os.path.dirname(path) or "."
-    fd, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, stat.S_IMODE(old.st_mode))
-            if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, old.st_uid, old.st_gid)
-            file.write(content)
-            file.flush()
-            os.fsync(fd)
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    flush_folder(folder)

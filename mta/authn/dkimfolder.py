@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from mta.authn.dkimkeys import (
     write_key,
 )
 from mta.authn.dkimrotate import KeyEntry, KeyState
-from mta.folders import FOLDER_FLAGS, flush_folder
+from mta.folders import FOLDER_FLAGS, flush_folder, replacing
 
 STATE_FILE = "keys.json"
 LARGEST_STATE = 1024 * 1024
@@ -125,18 +124,10 @@ class KeyFolder:
         """
         path = self._state_path(domain)
         octets = msgspec.json.format(msgspec.json.encode(StateFile(tuple(entries))), indent=2) + b"\n"
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            with open(fd, "wb") as file:
+            with replacing(path, mode=0o644) as file:
                 file.write(octets)
-                file.flush()
-                os.fsync(fd)
-            os.replace(draft, path)
-            flush_folder(path.parent)
         except OSError as error:
-            with contextlib.suppress(OSError):  # the first error is the one to be told
-                os.unlink(draft)
             raise KeyFileError(f"{path}: {error.strerror}") from None
         for entry in gone:
             delete_key(self.key_path(domain, entry.selector))

@@ -7,7 +7,6 @@ remembers the records without it, then switch; the old record goes afterwards. `
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from mta.delivery.security.tlsa import read_tlsa, usable
-from mta.folders import flush_folder
+from mta.folders import replacing
 from mta.net.resolver.base import Answer
 from mta.startup.answers import line
 from mta.startup.publish import TLSA_TTL
@@ -71,21 +70,8 @@ def decide(
 
 def put_in_place(following: Path, current: Path) -> None:
     """Let a file take the place of another, whole; the old one stays as `.old`. Raises OSError."""
-    status = current.stat()
-    draft = current.with_name(f".{current.name}.{secrets.token_hex(4)}")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            file.write(following.read_bytes())
-            file.flush()
-            os.fchmod(fd, status.st_mode & 0o777)
-            if os.geteuid() == 0:
-                os.fchown(fd, status.st_uid, status.st_gid)
-            os.fsync(fd)
+    with replacing(current, like=current.stat()) as file:
+        file.write(following.read_bytes())
         old = current.with_name(f"{current.name}.old")
         old.unlink(missing_ok=True)
         os.link(current, old)
-        os.replace(draft, current)
-        flush_folder(current.parent)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ A record says in `expires` until when it is worth remembering (seconds since the
 all processes); without it, or beyond `LONGEST`, it is kept for `LONGEST`. When `LIMIT` is reached the
 oldest goes: then a retry may make a duplicate, which SMTP allows (RFC 5321 section 6.1), but nothing is lost.
 
-The file is replaced atomically (`mta.supervisor.statefile`). Reading an old state once more does no harm,
+The file is replaced atomically (`mta.folders.replacing`). Reading an old state once more does no harm,
 for expiry is by the time of day. A file that cannot be read is reported and the memory begins anew: a
 duplicate is better than no mail server.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from mta.supervisor.statefile import replace_file
+from mta.folders import replacing
 
 REMEMBERED_TOPICS = frozenset({"unacknowledged"})
 """Topics whose records are kept for workers that start later."""
@@ -75,7 +75,8 @@ class Memory:
     def save(self, directory: str) -> None:
         """Write the records to `directory`. Raises `OSError`."""
         self._forget_expired()
-        replace_file(os.path.join(directory, FILE_NAME), msgspec.json.encode(list(self._records)))
+        with replacing(os.path.join(directory, FILE_NAME)) as file:
+            file.write(msgspec.json.encode(list(self._records)))
 
     def load(self, directory: str) -> None:
         """Read what `save` wrote, if there is any. Raises `OSError`, or `ValueError` for a damaged file."""

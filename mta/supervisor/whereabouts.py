@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from mta.folders import replacing
 from mta.supervisor.plan import Plan
-from mta.supervisor.statefile import replace_file
 
 FILE_NAME = "queue-store.json"
 MARK = ".mark"
@@ -44,7 +44,8 @@ def left_store(plan: Plan, warn: Callable[..., object]) -> str:
         now = _place(plan.queue_store)
         left = _left(_read(path), now)
         if now.store:
-            replace_file(path, msgspec.json.encode(now))
+            with replacing(path) as file:
+                file.write(msgspec.json.encode(now))
     except FileNotFoundError:
         return ""  # no worker could open the store yet, and each says so
     except OSError as problem:
@@ -71,7 +72,8 @@ def _place(store: str) -> _Place:
             return _Place(store, file.read())
     except FileNotFoundError:
         mark = secrets.token_hex(8)
-        replace_file(path, mark.encode("ascii"))
+        with replacing(path) as new:
+            new.write(mark.encode("ascii"))
         return _Place(store, mark)
 
 

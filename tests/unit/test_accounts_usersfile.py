@@ -354,7 +354,7 @@ def test_a_failed_edit_changes_nothing(tmp_path: Path) -> None:
     assert path.read_text() == "a@b.example:{PLAIN}x\n"
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = tmp_path / "users"
     write(path, "a@b.example:{PLAIN}x\n")

@@ -88,8 +88,8 @@ def test_names_are_on_the_disk_before_the_next_file_and_before_the_end(
 ) -> None:
     flushed: list[list[str]] = []
     monkeypatch.setattr(
-        "mta.queue_export.flush_folder",
-        lambda folder: flushed.append(sorted(path.name for path in folder.iterdir())),
+        "mta.folders.flush_folder",
+        lambda folder: flushed.append(sorted(path.name for path in Path(folder).iterdir())),
     )
     export(Source(**FACTS), "X", tmp_path)
     assert flushed == [["X.eml"], ["X.eml", "X.json"]]

@@ -74,15 +74,15 @@ def test_all_steps(tmp_path: Path, pair: Authority) -> None:
 
 
 def test_file_takes_the_place_of_another(tmp_path: Path) -> None:
-    whole: list[tuple[Path, str]] = []
+    whole: list[tuple[str, str]] = []
     (tmp_path / "a").write_text("old")
     (tmp_path / "a").chmod(0o640)
     (tmp_path / "b").write_text("new")
     put_in_place(tmp_path / "b", tmp_path / "a")
-    with patch("mta.startup.rollover.flush_folder") as flush:
+    with patch("mta.folders.flush_folder") as flush:
         flush.side_effect = lambda folder: whole.append((folder, (tmp_path / "a").read_text()))
         put_in_place(tmp_path / "b", tmp_path / "a")
-    assert whole == [(tmp_path, "new")]
+    assert whole == [(str(tmp_path), "new")]
     assert (tmp_path / "a").read_text() == "new"
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.old", "b"]
