@@ -182,9 +182,14 @@ class _Bridge(logging.Handler):
 
 def _render(outlet: Any, method: str, fields: MutableMapping[str, Any], now: float | None = None) -> bytes:
     stamp = _stamp(time.time() if now is None else now)
-    if _json:
-        return as_json(stamp, method, outlet.name, fields)
-    return as_text(stamp, method, outlet.name, fields, colour=_colour)
+    event = fields.get("event")
+    try:
+        if _json:
+            return as_json(stamp, method, outlet.name, fields)
+        return as_text(stamp, method, outlet.name, fields, colour=_colour)
+    except Exception as problem:  # noqa: BLE001 - a field that nobody can write costs the fields, not the line
+        told = {"event": event, "fields_lost": f"{type(problem).__name__}: {problem}"}
+        return (as_json if _json else as_text)(stamp, method, outlet.name, told)
 
 
 def _dropped_line(count: int) -> bytes:

@@ -1,4 +1,7 @@
-"""A log line as octets: JSON for machines, text for people. Never raises for what a field holds.
+"""A log line as octets: JSON for machines, text for people.
+
+Of what a field holds only the absurd makes it raise (a list in itself, a number of thousands of digits);
+`mta.log` then writes the line without its fields.
 
 JSON is one object a line: `time` (UTC, ISO 8601, milliseconds), `level`, `logger`, `event`, then the fields
 as they were given. Text is the same in one line that reads like a sentence with details:

@@ -11,7 +11,8 @@
   again is preceded by one that says how many are missing.
 * Nothing raises but `open_target`.
 
-Threads may log: lines go through a deque, writing is under a lock.
+Threads may log: lines go through a deque, writing is under a lock. A thread may log while it writes, for the
+garbage collector runs when it likes and what it finds has something to say. Such a line goes along.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class Sink:
     """Collects lines and writes them to a target."""
 
     __slots__ = (
-        "_begun", "_blocks", "_collected", "_dropped_line", "_loop", "_reported", "_retry_at", "_size",
-        "_target", "_torn", "_waiting", "_writing", "dropped",
+        "_begun", "_blocks", "_busy", "_collected", "_dropped_line", "_loop", "_reported", "_retry_at",
+        "_size", "_target", "_torn", "_waiting", "_writing", "dropped",
     )  # fmt: skip
 
     def __init__(self, target: Target, dropped_line: Callable[[int], bytes]) -> None:
@@ -102,7 +103,8 @@ class Sink:
         self._collected: deque[bytes | Callable[[], bytes]] = deque()
         self._size = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
+        self._busy = False  # somebody writes; it can only be seen by the thread that does
         self._blocks: deque[bytes] = deque()  # what each write gets
         self._waiting = 0  # octets in them
         self._begun = False  # a part of the first block has been written
@@ -137,15 +139,21 @@ class Sink:
 
     def write(self) -> None:
         """Write what was collected, as far as the target takes it now."""
-        with self._writing:
+        with self._turn() as mine:
+            if not mine:
+                return
             self._write(time.monotonic())
+            while self._collected:  # said meanwhile
+                self._write(time.monotonic())
             if self._blocks:
                 self._write_later()
 
     def flush(self) -> None:
         """Write everything; wait up to `LAST_WAIT` seconds for a target that takes nothing."""
         end = time.monotonic() + LAST_WAIT
-        with self._writing:
+        with self._turn() as mine:
+            if not mine:
+                return
             self._retry_at = 0.0
             self._write(time.monotonic())
             while self._blocks and (wait := end - time.monotonic()) > 0:
@@ -158,12 +166,25 @@ class Sink:
 
     def change_target(self, target: Target) -> None:
         """Write what can be written to the old target, close it, and go on with `target`."""
-        with self._writing:
-            self._write(time.monotonic())
+        with self._turn() as mine:
+            if mine:
+                self._write(time.monotonic())
             self._target.close()
             self._target = target
             self._retry_at = 0.0
             self._torn = False
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """The right to write; False where this very thread has it already and is in the midst of it."""
+        with self._writing:
+            mine = not self._busy
+            self._busy = True
+            try:
+                yield mine
+            finally:
+                if mine:
+                    self._busy = False
 
     def _later(self) -> None:
         self._loop = None
@@ -180,8 +201,16 @@ class Sink:
 
     def _write(self, now: float) -> None:
         self._drain(now)
-        taken = [self._collected.popleft() for _ in range(len(self._collected))]
-        lines = [line if isinstance(line, bytes) else line() for line in taken]
+        lines = []
+        while self._collected:
+            line = self._collected.popleft()
+            if not isinstance(line, bytes):
+                try:
+                    line = line()
+                except Exception:  # noqa: BLE001 - a line that cannot be made must not take others along
+                    self.dropped += 1
+                    continue
+            lines.append(line)
         self._size = 0
         if not self._blocks and self.dropped > self._reported:
             lines.insert(0, self._dropped_line(self.dropped - self._reported))

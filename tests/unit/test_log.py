@@ -314,6 +314,82 @@ def test_what_waits_is_written_when_the_process_ends(tmp_path: Path) -> None:
     assert b"x: last words\n" in ended.stderr
 
 
+def test_who_logs_while_lines_are_written_waits_for_nobody(tmp_path: Path) -> None:
+    """The garbage collector may run while a line is made, and what it finds is told at once."""
+    sink = make_sink(tmp_path / "log")
+
+    def found_garbage() -> bytes:
+        sink.put(b"never retrieved\n", True)
+        sink.flush()
+        return b"a\n"
+
+    async def run() -> None:
+        sink.put(found_garbage, False)
+        sink.put(b"b\n", False)
+        await asyncio.sleep(DELAY * 1.5)
+
+    asyncio.run(run())
+    assert (tmp_path / "log").read_bytes() == b"a\nb\nnever retrieved\n"
+    sink.target.close()
+
+
+def test_what_is_said_during_the_last_write_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = make_sink(tmp_path / "log")
+    original = Target.write
+
+    def write(self: Target, octets: bytes) -> int:
+        if octets == b"a\n":
+            sink.put(b"b\n", True)
+        return original(self, octets)
+
+    monkeypatch.setattr(Target, "write", write)
+    sink.put(b"a\n", True)
+    assert (tmp_path / "log").read_bytes() == b"a\nb\n"
+    sink.target.close()
+
+
+def test_a_line_that_cannot_be_made_takes_no_others_along(tmp_path: Path) -> None:
+    sink = make_sink(tmp_path / "log")
+
+    def broken() -> bytes:
+        raise MemoryError
+
+    async def run() -> None:
+        sink.put(b"a\n", False)
+        sink.put(broken, False)
+        sink.put(b"b\n", False)
+        await asyncio.sleep(DELAY * 1.5)
+
+    asyncio.run(run())
+    assert sink.dropped == 1
+    assert (tmp_path / "log").read_bytes() == b"1 lines dropped\na\nb\n"
+    sink.target.close()
+
+
+KNOT: list[object] = []
+KNOT.append(KNOT)
+
+
+@pytest.mark.parametrize(
+    ("format", "field"),
+    [("text", KNOT), ("text", 10**5000), ("json", 10**5000)],
+    ids=["text-knot", "text-number", "json-number"],
+)
+def test_a_field_that_nobody_can_write_costs_the_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, field: object
+) -> None:
+    monkeypatch.setattr(log, "_sink", make_sink(tmp_path / "log"))
+    monkeypatch.setattr(log, "_json", format == "json")
+    log.get("x").warning("it happened", field=field)
+    text = (tmp_path / "log").read_text()
+    assert "it happened" in text
+    assert "fields_lost" in text
+    assert text.count("\n") == 1
+    log._sink.target.close()
+
+
 # --- when lines cannot be written
 
 
