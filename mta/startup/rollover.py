@@ -7,6 +7,7 @@ remembers the records without it, then switch; the old record goes afterwards. `
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from mta.delivery.security.tlsa import read_tlsa, usable
-from mta.folders import replacing
+from mta.folders import flush_folder, replacing
 from mta.net.resolver.base import Answer
 from mta.startup.answers import line
 from mta.startup.publish import TLSA_TTL
@@ -70,8 +71,12 @@ def decide(
 
 def put_in_place(following: Path, current: Path) -> None:
     """Let a file take the place of another, whole; the old one stays as `.old`. Raises OSError."""
-    with replacing(current, like=current.stat()) as file:
-        file.write(following.read_bytes())
-        old = current.with_name(f"{current.name}.old")
-        old.unlink(missing_ok=True)
-        os.link(current, old)
+    kept = current.with_name(f".{current.name}.{secrets.token_hex(4)}.old")
+    os.link(current, kept)
+    try:
+        with replacing(current, like=current.stat()) as file:
+            file.write(following.read_bytes())
+        os.replace(kept, current.with_name(f"{current.name}.old"))
+        flush_folder(current.parent)
+    finally:
+        kept.unlink(missing_ok=True)

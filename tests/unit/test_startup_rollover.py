@@ -88,6 +88,21 @@ def test_file_takes_the_place_of_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.old", "b"]
 
 
+def test_the_old_file_stays_as_it_was_when_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+    for name in ("a", "a.old", "b"):
+        (tmp_path / name).write_text(name)
+    with (
+        patch("os.fsync", side_effect=OSError(28, "No space left on device")),
+        pytest.raises(OSError, match="space"),
+    ):
+        put_in_place(tmp_path / "b", tmp_path / "a")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a": "a",
+        "a.old": "a.old",
+        "b": "b",
+    }
+
+
 def test_command_says_what_keeps_it(tmp_path: Path, pair: Authority) -> None:
     text = CONFIGURATION.replace('resolvers = ["127.0.0.1"]', 'resolvers = ["127.0.0.1:9"]\ntimeout = "0.2s"')
     (tmp_path / "tamis.toml").write_text(text)
