@@ -224,7 +224,7 @@ def build_ground(
                 return Everybody()
             case "users":
                 users = users_file()
-                return Directory(lambda key: users.get(key) is not None)
+                return Directory(lambda key: users.of_key(key) is not None)
             case "table" if domain.recipients.name:
                 return Lookup(tables[domain.recipients.name])
             case "table":

@@ -173,19 +173,26 @@ class UsersFile:
         self._load()
 
     def get(self, name: str) -> User | None:
-        """The user of a login name or an address key, None if there is none: a new user is known at once."""
-        users = self.users
-        user = users.get(name)
+        """The user of a login name, in whatever form it is written; None if there is none."""
+        user = self.users.get(name)
         if user is not None:
             return user
         try:
-            key = name if name.islower() and name.isascii() else user_key(name)
+            return self.of_key(user_key(name))
         except ValueError:
             return None
-        if key not in users:
+
+    def of_key(self, key: str) -> User | None:
+        """The user of exactly this canonical name, such as the key of an address; a new one is known at once.
+
+        What looks like a user's name to a login is nobody's address.
+        """
+        user = self.users.get(key)
+        if user is None:
             # One stat: who guesses names learns nothing from it, and delays nobody.
             self._check(again=False)
-        return self._table.users.get(key)
+            user = self._table.users.get(key)
+        return user
 
     @property
     def users(self) -> Mapping[str, User]:

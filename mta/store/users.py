@@ -39,7 +39,7 @@ class UsersFileMailboxes:
         """The mailbox of exactly this address."""
         if not address.domain:
             return None
-        user = self._file.get(address.key)
+        user = self._file.of_key(address.key)
         if user is None:
             return None
         quota = self._default

@@ -36,6 +36,25 @@ def test_a_message_goes_to_the_store_and_its_reply_to_the_client(tmp_path: Path)
     run(main)
 
 
+def test_who_only_looks_like_a_user_is_nobody(tmp_path: Path) -> None:
+    """A login prepares names (RFC 8265), an address is what it is: nobody would read the mail."""
+    users = tmp_path / "users"
+    users.write_text("bob@example.test:{PLAIN}x::::\n")
+    users.chmod(0o640)
+
+    async def main() -> None:
+        more = f'[auth]\nbackend = "users"\nusers_file = "{users}"'
+        async with serving(tmp_path, recipients="users", more=more) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.say("MAIL FROM:<a@x.test> SMTPUTF8")
+            for name in ("b\u00adob", "\uff42ob", "b\u200dob"):
+                assert (await client.say(f"RCPT TO:<{name}@example.test>")).startswith("550 5.1.1")
+            assert (await client.say("RCPT TO:<BOB@example.test>")).startswith("250 2.1.5")
+
+    run(main)
+
+
 def test_dots_are_stuffed_once_each_way(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as server:

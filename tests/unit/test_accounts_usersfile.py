@@ -249,6 +249,23 @@ def test_a_new_user_is_known_at_once(tmp_path: Path, name: str) -> None:
     assert problems == []
 
 
+def test_a_login_is_prepared_and_a_key_is_not(tmp_path: Path) -> None:
+    write(tmp_path / "users", "bob@b.example:{PLAIN}x\n")
+    users = UsersFile(tmp_path / "users", on_error=lambda error: None)
+    assert users.of_key("bob@b.example") is users.get("bob@b.example") is not None
+    for name in ("Bob@b.example", "b\u00adob@b.example", "\uff42ob@b.example", "b\u200dob@b.example"):
+        assert users.get(name) is not None
+        assert users.of_key(name) is None
+
+
+def test_a_key_that_is_new_is_known_at_once(tmp_path: Path) -> None:
+    write(tmp_path / "users", "a@b.example:{PLAIN}x\n")
+    users = UsersFile(tmp_path / "users", on_error=lambda error: None, clock=Clock())
+    assert users.of_key("c@b.example") is None
+    write(tmp_path / "users", "a@b.example:{PLAIN}x\nc@b.example:{PLAIN}y\n")
+    assert users.of_key("c@b.example") is not None
+
+
 def test_unknown_names_read_no_bad_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, clock, problems = tmp_path / "users", Clock(), list[UsersFileError]()
     write(path, "a@b.example:{PLAIN}x\n")
