@@ -20,6 +20,7 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import socket
 import string
 import subprocess
@@ -28,6 +29,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -216,17 +218,20 @@ def start(demo: Demo) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mta.cli", "serve", "--config", str(demo.configuration)]
     server = subprocess.Popen(command)
     deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise DemoError(f"the server ended with status {server.returncode}")
-        try:
-            with socket.create_connection(("127.0.0.1", demo.ports[0]), timeout=1) as connection:
-                if connection.recv(4) == b"220 ":
-                    return server
-        except OSError:
-            time.sleep(0.1)
-    stop(server)
-    raise DemoError(f"the server did not greet on port {demo.ports[0]} within {START_TIMEOUT:g} seconds")
+    try:
+        while time.monotonic() < deadline:
+            if server.poll() is not None:
+                raise DemoError(f"the server ended with status {server.returncode}")
+            try:
+                with socket.create_connection(("127.0.0.1", demo.ports[0]), timeout=1) as connection:
+                    if connection.recv(4) == b"220 ":
+                        return server
+            except OSError:
+                time.sleep(0.1)
+        raise DemoError(f"the server did not greet on port {demo.ports[0]} within {START_TIMEOUT:g} seconds")
+    except BaseException:
+        stop(server)
+        raise
 
 
 def stop(server: subprocess.Popen[bytes]) -> int:
@@ -336,14 +341,26 @@ def _checked(demo: Demo) -> int:
 
 
 def _shown(demo: Demo) -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _leave)
     server = start(demo)
-    print(explain(demo), flush=True)
-    while True:
-        try:
-            return server.wait()
-        except KeyboardInterrupt:
-            # The terminal sent it to the server too, which is stopping.
-            continue
+    try:
+        print(explain(demo), flush=True)
+        while True:
+            try:
+                return server.wait()
+            except KeyboardInterrupt:
+                # The terminal sent it to the server too, which is stopping.
+                continue
+    finally:
+        if server.poll() is None:
+            stop(server)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """Told to end, or the terminal is gone: the server ends, too."""
+    raise SystemExit(128 + number)
 
 
 def _remove(folder: Path) -> None:

@@ -204,7 +204,9 @@ class _Reader:
         postfix = suggest.POSTFIX.get(key)
         near = closest(key, known)
         elsewhere = [place for place, names in _sections(self.root).items() if key in names]
-        if near:
+        if path[:1] == ("domains",) and len(path) == 2 and isinstance(raw, dict):
+            self.findings.add((*path, key), f"unknown {kind}", suggestion=_quoted_domain(path[1], key, raw))
+        elif near:
             guess = near if path else _header(near, known[near])
             self.findings.add((*path, key), f"unknown {kind}", suggestion=guess)
         elif postfix:
@@ -229,6 +231,15 @@ class _Reader:
         return (
             f"a list with {self._expected(get_args(bare)[0])}" if get_origin(bare) is tuple else _NAMES[bare]
         )
+
+
+def _quoted_domain(first: str | int, second: str, raw: dict[str, Any]) -> str:
+    """The header of a domain whose dots TOML took for levels, as in [domains.example.org]."""
+    labels = [str(first), second]
+    while len(raw) == 1 and isinstance(below := next(iter(raw.values())), dict):
+        labels.append(next(iter(raw)))
+        raw = below
+    return f'[domains."{".".join(labels)}"]'
 
 
 def _header(section: str, annotation: Any) -> str:

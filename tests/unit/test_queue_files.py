@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,16 @@ def test_names_are_on_the_disk_before_the_next_file_and_before_the_end(
     )
     export(Source(**FACTS), "X", tmp_path)
     assert flushed == [["X.eml"], ["X.eml", "X.json"]]
+
+
+def test_files_belong_to_the_owner_of_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written by root, read again by the server."""
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda fd, uid, gid: owners.append((uid, gid)))
+    export(Source(**FACTS), "X", tmp_path)
+    status = tmp_path.stat()
+    assert owners == [(status.st_uid, status.st_gid)] * 2
 
 
 @pytest.mark.parametrize(
