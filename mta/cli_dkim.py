@@ -48,7 +48,9 @@ T = TypeVar("T")
 FolderOption = Annotated[
     Path | None,
     typer.Option(
-        "--keys", metavar="DIR", help="The folder of the keys; default: dkim beside the configuration."
+        "--keys",
+        metavar="DIR",
+        help="The folder of the keys; default: signing.keys, or dkim beside the configuration.",
     ),
 ]
 DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain that signs.")]

@@ -108,7 +108,11 @@ def _tls_app() -> typer.Typer:
 def _dkim_app() -> typer.Typer:
     from mta.cli_dkim import make_app
 
-    return _configured(lambda config: make_app(lambda: Path(configured_path(config(), default="dkim"))))
+    return _configured(
+        lambda config: make_app(
+            lambda: Path(configured_path(config(), ("signing", "keys", ""), default="dkim"))
+        )
+    )
 
 
 def _pins_app() -> typer.Typer:

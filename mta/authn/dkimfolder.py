@@ -76,7 +76,7 @@ class KeyFolder:
 
     def entries(self, domain: str) -> tuple[KeyEntry, ...]:
         """All keys of a domain as the state file has them, read again when it has changed."""
-        path = self._state_path(domain)
+        path = self.state_path(domain)
         try:
             status = os.stat(path)
         except FileNotFoundError:
@@ -122,7 +122,7 @@ class KeyFolder:
         State and new keys are on the disk before any key is deleted: a crash never leaves a record in the DNS
         without its key. Raises KeyFileError.
         """
-        path = self._state_path(domain)
+        path = self.state_path(domain)
         octets = msgspec.json.format(msgspec.json.encode(StateFile(tuple(entries))), indent=2) + b"\n"
         try:
             with replacing(path, mode=0o644) as file:
@@ -172,7 +172,8 @@ class KeyFolder:
     def _folder(self, domain: str) -> Path:
         return self._path / domain
 
-    def _state_path(self, domain: str) -> Path:
+    def state_path(self, domain: str) -> Path:
+        """The list of a domain's keys."""
         return self._folder(domain) / STATE_FILE
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 def check_keys(config: Config, files: FileCheck) -> None:
     """Note what is wrong with the keys of [signing]."""
+    from mta.config.files import denied
+
     signing, findings = config.signing, files.findings
     path: KeyPath = ("signing", "keys" if signing.keys else "key_table")
     if not findings.is_sound(path):
@@ -35,6 +37,16 @@ def check_keys(config: Config, files: FileCheck) -> None:
         return
     signed = set()
     try:
+        for place, bits in _places(config):
+            obstacle = denied(str(place), files.account, bits)
+            if obstacle:
+                findings.add(
+                    path,
+                    f'"{place}" is not readable for the user of the server',
+                    "rights for it",
+                    reason=obstacle,
+                )
+                return
         for domain, key in _files(config):
             signed.add(domain)
             if files.read(path, str(key), limit=0) is None:
@@ -62,6 +74,16 @@ def _signers(config: Config, files: FileCheck, signed: set[str]) -> None:
         above = {".".join(labels[start:]) for start in range(len(labels))}
         if domain and not above & signed and files.findings.is_sound(path):
             files.findings.add(path, f'found "{domain}"', "a domain with a key", warning=True)
+
+
+def _places(config: Config) -> Iterator[tuple[Path, int]]:
+    """Folders and lists of keys, also of those that do not sign yet, and the bits of modes needed."""
+    if config.signing.keys:
+        folder = KeyFolder(config.signing.keys)
+        yield Path(config.signing.keys), 5
+        for domain in folder.domains():
+            yield folder.state_path(domain).parent, 5
+            yield folder.state_path(domain), 4
 
 
 def _files(config: Config) -> Iterator[tuple[str, Path]]:

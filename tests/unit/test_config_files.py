@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from mta.authn.dkimfolder import KeyFolder
 from mta.config import examine, read_secret
 from mta.config.files import Account, denied
 
@@ -398,6 +399,30 @@ def test_users_and_groups_of_the_machine(check: Check) -> None:
         'tamis.toml:4: process.user: found "no-such-user", expected a user of this machine',
         'tamis.toml:5: process.group: found "no-such-group", expected a group of this machine',
     ]
+
+
+def test_keys_that_only_root_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tamis dkim new` as root, below a folder of root: mail would be refused once it is to be signed."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o777)
+        path = Path(folder, "tamis.toml")
+        path.write_text(
+            'identity.hostname = "mail.example.org"\nprocess.user = "nobody"\n[signing]\nkeys = "dkim"\n'
+        )
+        path.chmod(0o644)
+        keys, domain = Path(folder, "dkim"), Path(folder, "dkim/example.org")
+        domain.mkdir(parents=True)
+        KeyFolder(keys).write("example.org", [])
+        domain.joinpath("keys.json").chmod(0o600)
+        domain.chmod(0o700)
+        keys.chmod(0o700)
+        for place in (keys, domain, domain / "keys.json"):
+            (found,) = [str(one) for one in examine(str(path), NOW).errors if one.key == "signing.keys"]
+            assert f'signing.keys: "{place}" is not readable for the user of the server' in found
+            assert f"{place} has mode 0" in found
+            place.chmod(0o755)
+        assert [one for one in examine(str(path), NOW).errors if one.key == "signing.keys"] == []
 
 
 def test_rights_of_another_user() -> None:

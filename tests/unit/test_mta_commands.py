@@ -56,6 +56,13 @@ def test_options_of_commands_are_still_theirs(app: str) -> None:
     assert "dynamic" not in help_text
 
 
+def test_keys_are_where_the_configuration_says(path: Path) -> None:
+    path.write_text(path.read_text() + '[signing]\nkeys = "elsewhere"\n')
+    assert run("dkim", "new", "example.org", "-c", str(path)).exit_code == 0
+    assert (path.parent / "elsewhere/example.org").is_dir()
+    assert not (path.parent / "dkim").exists()
+
+
 def test_version_is_an_option_too() -> None:
     result = CliRunner().invoke(commands.app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"tamis {mta.__version__}\n")
