@@ -178,6 +178,9 @@ class _Silent:
     def unaddressed(self, name: str, recipient: Recipient, reply: Reply) -> None:
         """No aliases are looked up."""
 
+    def untold(self, name: str, recipient: Recipient, reply: str) -> None:
+        """An administrator gives up a notice, who knows of it."""
+
     def unreadable(self, name: str, problem: Exception) -> None:
         """A message cannot be read and is on hold: it counts as not done."""
 

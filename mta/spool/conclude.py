@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mailqueue.model import Change, QueuedMessage
+from mailqueue.model import Change, QueuedMessage, Status
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import RetryPolicy
 from mailqueue.schedule.retry import expires_at
@@ -56,6 +56,9 @@ class Journal(Protocol):
 
     def unaddressed(self, name: str, recipient: Recipient, reply: Reply) -> None:
         """A notice to the postmaster has nobody to go to, and is on hold."""
+
+    def untold(self, name: str, recipient: Recipient, reply: str) -> None:
+        """A notice to the postmaster was refused or its time is over: nobody hears of what it says."""
 
     def unreadable(self, name: str, problem: Exception) -> None:
         """A message cannot be read and is on hold."""
@@ -222,6 +225,10 @@ class Conclusions:
     ) -> None:
         """Write down what became of recipients, together with the reports that it calls for."""
         message, record = loaded.message, loaded.record
+        if record.kind == Kind.NOTICE.value:
+            for change in after.changes:
+                if change.status is Status.FAILED:
+                    self._journal.untold(message.id, loaded.recipients[change.recipient], change.reply or "")
         reports = []
         if after.events:
             tries = {state.address: state.attempts + 1 for state in message.recipients}

@@ -89,6 +89,10 @@ class QueueJournal:
         """A notice to the postmaster has nobody to go to, and is on hold."""
         self._log.error("nobody to go to, on hold", queue=name, to=recipient.address.text, reason=str(reply))
 
+    def untold(self, name: str, recipient: Recipient, reply: str) -> None:
+        """A notice to the postmaster was refused or its time is over: nobody hears of what it says."""
+        self._log.error("the postmaster cannot be told", queue=name, to=recipient.address.text, reason=reply)
+
     def decided(self, why: Why) -> None:
         """A report is owed, or why not."""
         self._stats.queue_reports[why.value] += 1

@@ -31,16 +31,23 @@ def test_the_demonstration_checks_itself() -> None:
 def test_the_server_ends_with_the_demonstration(tmp_path: Path, number: signal.Signals) -> None:
     """Also when nobody presses Ctrl-C: the terminal was closed, or a service was stopped."""
     command = [sys.executable, "-m", "mta.demo", "--folder", str(tmp_path / "demo"), "--ports", "auto"]
+    usual = signal.signal(
+        number, signal.SIG_DFL
+    )  # what the tests ignore, as under nohup, the demo would ignore
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as demo:
-        assert demo.stdout is not None
-        port = 0
-        for line in demo.stdout:
-            if found := re.search(r"--server 127\.0\.0\.1:(\d+) --from you", line):
-                port = int(found[1])
-                break
-        socket.create_connection(("127.0.0.1", port)).close()
-        demo.send_signal(number)
-        demo.stdout.read()
-        assert demo.wait(TIMEOUT) == 128 + number
+        signal.signal(number, usual)
+        try:
+            assert demo.stdout is not None
+            port = 0
+            for line in demo.stdout:
+                if found := re.search(r"--server 127\.0\.0\.1:(\d+) --from you", line):
+                    port = int(found[1])
+                    break
+            socket.create_connection(("127.0.0.1", port)).close()
+            demo.send_signal(number)
+            demo.communicate(timeout=TIMEOUT)
+            assert demo.returncode == 128 + number
+        finally:
+            demo.kill()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))

@@ -146,6 +146,7 @@ class Journal:
         self.unreadables: list[str] = []
         self.addressings: list[tuple[str, list[str]]] = []
         self.unaddressables: list[tuple[str, str]] = []
+        self.untolds: list[tuple[str, str]] = []
         self.failures: list[Exception] = []
 
     def tried(
@@ -169,6 +170,9 @@ class Journal:
 
     def unaddressed(self, name: str, recipient: Recipient, reply: Reply) -> None:
         self.unaddressables.append((recipient.address.text, str(reply)))
+
+    def untold(self, name: str, recipient: Recipient, reply: str) -> None:
+        self.untolds.append((recipient.address.text, reply))
 
     def unreadable(self, name: str, problem: Exception) -> None:
         self.unreadables.append(name)

@@ -159,8 +159,19 @@ def test_a_report_that_fails_ends(kind: Kind, double: bool, reasons: list[Why], 
         await work.idle(60)
         assert work.reasons[:1] == reasons
         assert received(work.hops["home"]) == ["postmaster@home.test"] * notices
+        assert [to for to, _ in work.journal.untolds] == ["bob@back.test"] * (kind is Kind.NOTICE)
 
     played(main, Work(options=Options(double_bounce_to_postmaster=double)))
+
+
+def test_a_notice_whose_time_is_over_is_an_error_in_the_log() -> None:
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: LATER
+        await work.add("bob@back.test", kind=Kind.NOTICE)
+        await work.idle()
+        assert [to for to, _ in work.journal.untolds] == ["bob@back.test"]
+
+    played(main)
 
 
 def test_reports_expire_sooner_and_warn_nobody() -> None:
