@@ -244,7 +244,7 @@ class Runner:
 
     def _start(self, now: float) -> bool:
         """Begin the tries that may be made now; True when they are ours to make only later."""
-        if not self._queue.may_deliver():
+        if not self._queue.may_deliver() or not self._queue.takes_notes:
             return True
         while self._tries.has_place():
             assignment = self._dispatcher.next(now)

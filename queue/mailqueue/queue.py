@@ -43,6 +43,9 @@ from mailqueue.store.base import UNBOUNDED, Blob, Store, StoreError, room_of
 from mailqueue.takeover import Watcher
 
 SYSTEM_CLOCK = SystemClock()
+NOTE_PATIENCE = 2.0
+"""Seconds that an entry may be on its way until nothing more is delivered: less than a try may wait and hold
+its place (`mta.spool.underway.SLOW`), so that no more are begun than there are places."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -209,6 +212,12 @@ class MailQueue:
     def may_deliver(self) -> bool:
         """False when others may take us for dead: asked before each attempt and before the final dot."""
         return not self._closed and not self._log.fenced and self._heartbeat.is_fresh()
+
+    @property
+    def takes_notes(self) -> bool:
+        """False while the store does not take what became of messages, being away or full: what is delivered
+        then is delivered once more after a crash, so no more tries begin."""
+        return self._log.stalled < NOTE_PATIENCE
 
     @property
     def fenced(self) -> bool:

@@ -84,6 +84,29 @@ def test_a_store_that_does_not_answer_during_a_try() -> None:
     played(main, Work(under, cache_max=0))
 
 
+class NoRoomForNotes:
+    """Entries of the log find the disk full; what replaces files, as heartbeats do, goes on."""
+
+    def next(self, call: str, key: str) -> Fault:
+        return Fault(Kind.FULL if call == "put_new" and key.startswith("log/") else Kind.NONE)
+
+
+def test_no_more_is_delivered_than_may_come_twice_while_nothing_can_be_noted() -> None:
+    under = FaultStore(MemoryStore())
+
+    async def main(work: Work) -> None:
+        for number in range(200):
+            await work.add(f"u{number}@back.test", due=work.now() + 60 + number / 10)
+        under.faults = NoRoomForNotes()
+        await asyncio.sleep(150)
+        assert 0 < len(received(work.hops["back"])) < 60
+        under.faults = None
+        await work.idle(120)
+        assert sorted(received(work.hops["back"])) == sorted(f"u{number}@back.test" for number in range(200))
+
+    played(main, Work(under))
+
+
 def test_nothing_is_sent_while_others_may_take_us_for_dead() -> None:
     """The store is out of reach, so our heartbeat stands still: tries begin again when it beats."""
     under = FaultStore(MemoryStore())
