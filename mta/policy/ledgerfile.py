@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mta.policy.ledger import Change, LedgerUnavailable
+from mta.walfile import use_wal
 
 WAIT = 1.0
 """Seconds that a change waits for those of other workers."""
@@ -25,7 +26,7 @@ SWEPT = 2000
 MOST = 1_000_000
 """Keys that are kept; about 150 MB of disk."""
 
-_SCHEMA = """ PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; CREATE TABLE IF NOT EXISTS entries
+_SCHEMA = """ CREATE TABLE IF NOT EXISTS entries
 (key TEXT PRIMARY KEY, state TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID; CREATE INDEX IF NOT EXISTS
 by_expiry ON entries (expires);
 """
@@ -92,6 +93,7 @@ class FileLedger:
                 self._path, timeout=WAIT, isolation_level=None, check_same_thread=False
             )
             try:
+                use_wal(connection, WAIT)
                 connection.executescript(_SCHEMA)
             except sqlite3.Error:
                 connection.close()

@@ -28,6 +28,8 @@ from typing import Any
 
 import msgspec
 
+from mta.walfile import use_wal
+
 MAX_PENDING = 20_000
 """Different rows in memory between two writes, about 500 octets each."""
 MAX_ROWS = 10_000
@@ -255,8 +257,7 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
             path.touch(0o600)
         connection = sqlite3.connect(path, timeout=BUSY, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            use_wal(connection, BUSY)
             connection.executescript(schema)
         except sqlite3.Error:
             connection.close()
