@@ -75,13 +75,16 @@ class FileCheck:
                 reason=f"its mode is {stat.S_IMODE(mode):04o}",
             )  # fmt: skip
             return None
-        obstacle = denied(file, self.account, 4)
+        return octets if self.readable(path, file, 4) else None
+
+    def readable(self, path: KeyPath, file: str, bits: int) -> bool:
+        """False, and noted, when the server has not these rights (see `denied`) for what exists."""
+        obstacle = denied(file, self.account, bits)
         if obstacle:
             self.findings.add(
                 path, f'"{file}" is not readable for the user of the server', "rights for it", reason=obstacle
             )
-            return None
-        return octets
+        return not obstacle
 
     def folder(
         self, path: KeyPath, folder: str, *, made_by: Account | None = None, user: Account | None = None

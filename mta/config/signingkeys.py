@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 def check_keys(config: Config, files: FileCheck) -> None:
     """Note what is wrong with the keys of [signing]."""
-    from mta.config.files import denied
-
     signing, findings = config.signing, files.findings
     path: KeyPath = ("signing", "keys" if signing.keys else "key_table")
     if not findings.is_sound(path):
@@ -38,14 +36,7 @@ def check_keys(config: Config, files: FileCheck) -> None:
     signed = set()
     try:
         for place, bits in _places(config):
-            obstacle = denied(str(place), files.account, bits)
-            if obstacle:
-                findings.add(
-                    path,
-                    f'"{place}" is not readable for the user of the server',
-                    "rights for it",
-                    reason=obstacle,
-                )
+            if not files.readable(path, str(place), bits):
                 return
         for domain, key in _files(config):
             signed.add(domain)
