@@ -30,6 +30,7 @@ from mta.authn.dkimrecord import Comparison, Published, compare, record_name, re
 from mta.authn.dkimrotate import SETTLE, KeyEntry, KeyState, Step, advance, is_resting, types_to_renew
 from mta.authn.dkimsign import sign
 from mta.cli_console import console
+from mta.folders import Owner
 from mta.net.resolver.base import Resolver
 from mta.net.resolver.server import Address
 from mta.net.resolver.stub import Stub
@@ -63,12 +64,18 @@ ResolverOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def make_app(default_folder: Callable[[], Path]) -> typer.Typer:
-    """The sub-command; `default_folder` names the folder when no --keys is given."""
+def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | None]) -> typer.Typer:
+    """The sub-command; `default_folder` names the folder when no --keys is given.
+
+    `owner` says who gets what root makes (`KeyFolder`), and may raise ValueError.
+    """
     app = typer.Typer(help="Manage the keys of DKIM.", no_args_is_help=True, pretty_exceptions_enable=False)
 
     def locate(folder: Path | None) -> KeyFolder:
-        return KeyFolder(folder if folder is not None else default_folder())
+        try:
+            return KeyFolder(folder if folder is not None else default_folder(), owner())
+        except ValueError as error:
+            _refuse(str(error), EXIT_CONFIG)
 
     @app.command()
     def new(

@@ -110,7 +110,8 @@ def _dkim_app() -> typer.Typer:
 
     return _configured(
         lambda config: make_app(
-            lambda: Path(configured_path(config(), ("signing", "keys", ""), default="dkim"))
+            lambda: Path(configured_path(config(), ("signing", "keys", ""), default="dkim")),
+            lambda: configured_owner(config()),
         )
     )
 
@@ -314,14 +315,35 @@ def configured_path(configuration: str, *places: tuple[str, str, str], default: 
     one section hides no other. Relative paths, `default` too, begin in the folder of the configuration.
     """
     folder = os.path.dirname(os.path.abspath(configuration))
-    text = ""
-    with contextlib.suppress(OSError, ValueError), open(configuration, encoding="utf-8-sig") as file:
-        text = file.read(LARGEST_CONFIGURATION)
+    text = _text(configuration)
     for section, key, suffix in places:
         value = _section(text, section).get(key)
         if isinstance(value, str) and value:
             return os.path.normpath(os.path.join(folder, os.path.expanduser(value), suffix))
     return os.path.join(folder, default)
+
+
+def configured_owner(configuration: str) -> tuple[int, int] | None:
+    """Return user and group of the server, None when the configuration names no user.
+
+    As in `configured_path` nothing else is looked at. Raises ValueError for a user or group that is unknown.
+    """
+    from mta.supervisor.privileges import UnknownAccount, find_account
+
+    process = _section(_text(configuration), "process")
+    user, group = (value if isinstance(value := process.get(key), str) else "" for key in ("user", "group"))
+    try:
+        account = find_account(user, group) if user else None
+    except UnknownAccount as error:
+        raise ValueError(f"{configuration}: [process]: {error}") from None
+    return None if account is None else (account.uid, account.gid)
+
+
+def _text(configuration: str) -> str:
+    """What the file holds, nothing when it cannot be read."""
+    with contextlib.suppress(OSError, ValueError), open(configuration, encoding="utf-8-sig") as file:
+        return file.read(LARGEST_CONFIGURATION)
+    return ""
 
 
 def _section(text: str, name: str) -> dict[str, Any]:

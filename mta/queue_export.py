@@ -11,14 +11,13 @@ missing. The .json is written last, so that its presence says that both are whol
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from mta.folders import replacing
+from mta.folders import heir, replacing
 
 FORMAT = 1
 """Version of the .json; a reader refuses higher ones."""
@@ -111,8 +110,5 @@ def exported(facts: dict[str, Any]) -> Exported:
 
 def _write(path: Path, chunks: Iterator[bytes]) -> None:
     """Write it whole or not at all, so that the queue may forget it; mail is nobody else's business."""
-    with replacing(path) as file:
+    with replacing(path, owner=heir(path.parent)) as file:
         file.writelines(chunks)
-        if os.geteuid() == 0:  # the server reads them again, and it is its folder
-            owner = os.stat(path.parent)
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)

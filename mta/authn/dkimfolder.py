@@ -25,12 +25,13 @@ from mta.authn.dkimkeys import (
     SigningKey,
     check_selector,
     delete_key,
+    is_shared,
     load_key,
     make_key,
     write_key,
 )
 from mta.authn.dkimrotate import KeyEntry, KeyState
-from mta.folders import FOLDER_FLAGS, flush_folder, replacing
+from mta.folders import FOLDER_FLAGS, Owner, flush_folder, heir, replacing
 
 STATE_FILE = "keys.json"
 LARGEST_STATE = 1024 * 1024
@@ -49,9 +50,13 @@ class StateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class KeyFolder:
     """The folder. Errors with the files are KeyFileError, whose text names the file."""
 
-    def __init__(self, path: str | Path) -> None:
-        """`path` need not exist before a key is made."""
+    def __init__(self, path: str | Path, owner: Owner | None = None) -> None:
+        """`path` need not exist before a key is made.
+
+        What root makes there belongs to `owner`, else to who owns the folder that it is made in.
+        """
         self._path = Path(path)
+        self._owner = owner if os.geteuid() == 0 else None
         self._states: dict[str, tuple[tuple[int, int, int], tuple[KeyEntry, ...]]] = {}
 
     def domains(self) -> list[str]:
@@ -93,7 +98,8 @@ class KeyFolder:
 
     def key(self, domain: str, entry: KeyEntry) -> SigningKey:
         """The private key of an entry."""
-        return load_key(self.key_path(domain, entry.selector), domain, entry.selector)
+        trusted = self._owner[0] if self._owner is not None else 0
+        return load_key(self.key_path(domain, entry.selector), domain, entry.selector, trusted=trusted)
 
     def key_path(self, domain: str, selector: str) -> Path:
         """Where the private key of a selector is."""
@@ -110,7 +116,7 @@ class KeyFolder:
                 name = selector or self._free_name(domain, kind, now)
                 if any(entry.selector == name for entry in entries):
                     raise KeyFileError(f"{domain} has a key {name}")
-                write_key(self.key_path(domain, name), make_key(kind, bits))
+                write_key(self.key_path(domain, name), make_key(kind, bits), self._owner)
                 made.append(KeyEntry(name, kind, int(now), KeyState.NEW, int(now)))
                 entries.append(made[-1])
                 self.write(domain, entries)
@@ -125,7 +131,11 @@ class KeyFolder:
         path = self.state_path(domain)
         octets = msgspec.json.format(msgspec.json.encode(StateFile(tuple(entries))), indent=2) + b"\n"
         try:
-            with replacing(path, mode=0o644) as file:
+            owner = self._owner or heir(path.parent)
+            with replacing(path, owner=owner) as file:
+                os.fchmod(
+                    file.fileno(), 0o644
+                )  # whatever the umask: its folder is closed, and it has no secret
                 file.write(octets)
         except OSError as error:
             raise KeyFileError(f"{path}: {error.strerror}") from None
@@ -153,11 +163,12 @@ class KeyFolder:
     def _make_folder(self, folder: Path) -> None:
         for path in (self._path, folder):
             with contextlib.suppress(FileExistsError):
+                owner = self._owner or heir(path.parent)
                 path.mkdir(0o700)
-                if os.geteuid() == 0:
-                    # The server that reads the keys is who owns the folder above.
-                    owner = path.parent.stat()
-                    os.chown(path, owner.st_uid, owner.st_gid)
+                if owner is not None:
+                    os.chown(path, *owner)
+                if is_shared(owner):
+                    path.chmod(0o750)
                 flush_folder(path.parent)
 
     def _free_name(self, domain: str, kind: str, now: float) -> str:

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mta.address import AddressError, domain_key
 from mta.authn.dkimkey import MAX_RSA_BITS, MIN_RSA_BITS, PADDING, SHA256
+from mta.folders import Owner, heir
 
 ALGORITHMS = ("rsa", "ed25519")
 DEFAULT_RSA_BITS = 2048
@@ -72,8 +73,11 @@ class SigningKey:
 _loaded: dict[str, tuple[tuple[int, ...], PrivateKey]] = {}
 
 
-def load_key(path: str | Path, domain: str, selector: str) -> SigningKey:
-    """The key in a file, from memory while the file is the same. Raises KeyFileError."""
+def load_key(path: str | Path, domain: str, selector: str, *, trusted: int = 0) -> SigningKey:
+    """The key in a file, from memory while the file is the same. Raises KeyFileError.
+
+    It may also belong to the user with the number `trusted`.
+    """
     name = os.fspath(path)
     try:
         status = os.stat(name)
@@ -82,12 +86,15 @@ def load_key(path: str | Path, domain: str, selector: str) -> SigningKey:
     mark = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode, status.st_uid)
     known = _loaded.get(name)
     if known is None or known[0] != mark:
-        known = _loaded[name] = (mark, read_key(name))
+        known = _loaded[name] = (mark, read_key(name, trusted=trusted))
     return SigningKey(domain, selector, known[1])
 
 
-def read_key(path: str | Path) -> PrivateKey:
-    """Read a key file. Raises KeyFileError, also when others may read it."""
+def read_key(path: str | Path, *, trusted: int = 0) -> PrivateKey:
+    """Read a key file, which may also belong to the user with the number `trusted`.
+
+    Raises KeyFileError, also when others may read it.
+    """
     try:
         with open(path, "rb", opener=_open_plain) as file:
             status = os.fstat(file.fileno())
@@ -99,7 +106,7 @@ def read_key(path: str | Path) -> PrivateKey:
     if status.st_mode & UNSAFE_MODE:
         mode = stat.S_IMODE(status.st_mode)
         raise KeyFileError(f"{path} has mode {mode:04o}: other users could use the key; chmod 0600 {path}")
-    owners = {0, os.geteuid()}
+    owners = {0, os.geteuid(), trusted}
     if os.geteuid() == 0:  # root looks after the keys of the server's user, whose folder they are in
         owners.add(os.stat(os.path.dirname(os.path.abspath(path))).st_uid)
     if status.st_uid not in owners:
@@ -135,21 +142,27 @@ def make_key(kind: str, bits: int = DEFAULT_RSA_BITS) -> PrivateKey:
     return generate_private_key(65537, bits)
 
 
-def write_key(path: Path, key: PrivateKey) -> None:
-    """Write a new key file with mode 0600, whole or not at all, owned by who owns its folder.
+def is_shared(owner: Owner | None) -> bool:
+    """Whether keys are for the group to read: they are root's, and a server that is not root is in it."""
+    return owner is not None and owner[0] == 0 != owner[1]
 
-    Raises KeyFileError, also when the file exists: a key is never overwritten.
+
+def write_key(path: Path, key: PrivateKey, owner: Owner | None = None) -> None:
+    """Write a new key file with mode 0600 (0640: see `is_shared`), whole or not at all.
+
+    As root it is given to `owner`, or to who owns the folder. Raises KeyFileError, also when the file
+    exists: a key is never overwritten.
     """
     octets = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        owner = owner or heir(path.parent)
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with open(fd, "wb") as file:
-                os.fchmod(fd, 0o600)
-                if os.geteuid() == 0:
-                    owner = os.stat(path.parent)
-                    os.fchown(fd, owner.st_uid, owner.st_gid)
+                if owner is not None:
+                    os.fchown(fd, *owner)
+                os.fchmod(fd, 0o640 if is_shared(owner) else 0o600)
                 file.write(octets)
                 file.flush()
                 os.fsync(fd)

@@ -43,7 +43,7 @@ def check_keys(config: Config, files: FileCheck) -> None:
             if files.read(path, str(key), limit=0) is None:
                 continue
             try:
-                read_key(key)
+                read_key(key, trusted=files.account.uid)
             except KeyFileError as error:
                 findings.add(path, str(error), f"a key for {domain}")
     except (KeyFileError, TableError) as error:

@@ -77,7 +77,7 @@ class Terminal:
 
     def __init__(self, path: Path) -> None:
         self.folder = KeyFolder(path)
-        self._app = make_app(lambda: path)
+        self._app = make_app(lambda: path, lambda: None)
 
     def run(self, *words: str) -> Result:
         return CliRunner().invoke(self._app, list(words))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import grp
 import os
 import pwd
 import tempfile
@@ -18,7 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from typer.testing import CliRunner
 
+from mta import commands
 from mta.authn.dkimfolder import KeyFolder
 from mta.config import examine, read_secret
 from mta.config.files import Account, denied
@@ -422,6 +425,56 @@ def test_keys_that_only_root_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
             assert f'signing.keys: "{place}" is not readable for the user of the server' in found
             assert f"{place} has mode 0" in found
             place.chmod(0o755)
+        assert [one for one in examine(str(path), NOW).errors if one.key == "signing.keys"] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_keys_that_root_makes_are_for_the_server() -> None:
+    """Below a folder of root, as install.md makes it, with and without process.user (which systemd sets)."""
+    nobody, group = pwd.getpwnam("nobody").pw_uid, grp.getgrnam("daemon").gr_gid
+    for user, owner in (('user = "nobody"\ngroup = "daemon"\n', (nobody, group)), ("", (0, group))):
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            os.chown(folder, 0, group)
+            os.chmod(folder, 0o750)
+            path = Path(folder, "tamis.toml")
+            path.write_text(
+                'identity.hostname = "mail.example.org"\n[signing]\nkeys = "dkim"\n[process]\n' + user
+            )
+            words = ["new", "example.org", "--type", "ed25519", "--selector", "a", "-c", str(path)]
+            old = os.umask(0o077)
+            try:
+                assert CliRunner().invoke(commands.SUB_APPS["dkim"](), words).exit_code == 0
+            finally:
+                os.umask(old)
+            server = Account(nobody, frozenset({group}))
+            for name, bits in (("dkim", 5), ("dkim/a", 5), ("dkim/a/keys.json", 4), ("dkim/a/a.pem", 4)):
+                place = Path(folder, name.replace("/a", "/example.org", 1))
+                status = place.stat()
+                assert (status.st_uid, status.st_gid) == owner
+                assert denied(str(place), server, bits) == ""
+                assert name.endswith(".json") or not status.st_mode & 0o027
+            path.write_text(path.read_text().replace("nobody", "no-such-user"))
+            refused = CliRunner().invoke(commands.SUB_APPS["dkim"](), ["list", "-c", str(path)])
+            assert (refused.exit_code, "user 'no-such-user' does not exist" in refused.stderr) == (
+                (78, True) if user else (0, False)
+            )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_keys_of_the_server_in_a_folder_of_root() -> None:
+    """Root may own the folders, also when it is root who looks at the keys."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        keys = Path(folder, "dkim/example.org")
+        keys.mkdir(parents=True)
+        path = Path(folder, "tamis.toml")
+        path.write_text(
+            'identity.hostname = "mail.example.org"\nprocess.user = "nobody"\n[signing]\nkeys = "dkim"\n'
+        )
+        app = commands.SUB_APPS["dkim"]
+        assert CliRunner().invoke(app(), ["new", "example.org", "-c", str(path)]).exit_code == 0
+        state = keys / "keys.json"
+        state.write_text(state.read_text().replace('"new"', '"active"'))
         assert [one for one in examine(str(path), NOW).errors if one.key == "signing.keys"] == []
 
 
