@@ -91,12 +91,13 @@ class FileCheck:
     ) -> None:
         """Note when `folder` is none that the server (or `user`) can write to.
 
-        It may be missing when `made_by` can make it, in the nearest folder above it that exists.
+        It may be missing when `made_by` can make it, in the nearest folder above it that exists, and the
+        server can get there.
         """
         obstacle, needed = "", "a folder that the server can write to"
         if os.path.isdir(folder):
             wrong = "is not writable for the user of the server"
-            obstacle, needed = denied(folder, user or self.account, 3), "rights for it"
+            obstacle, needed = _closed(folder) or denied(folder, user or self.account, 3), "rights for it"
         elif os.path.lexists(folder):
             wrong = obstacle = "is no folder"
         elif made_by is None:
@@ -104,7 +105,13 @@ class FileCheck:
         else:
             wrong = "does not exist and cannot be made"
             above = _nearest(folder)
-            obstacle = denied(above, made_by, 3) if os.path.isdir(above) else f"{above} is no folder"
+            if not os.path.isdir(above):
+                obstacle = f"{above} is no folder"
+            else:
+                obstacle = _closed(above) or denied(above, made_by, 3)
+            if not obstacle:
+                wrong = "does not exist, and where it would be made the server could not get to it"
+                obstacle = denied(above, user or self.account, 1)
         if obstacle:
             reason = "" if wrong == obstacle else obstacle
             self.findings.add(path, f'"{folder}" {wrong}', needed, reason=reason)
@@ -192,6 +199,17 @@ def denied(file: str, account: Account, bits: int) -> str:
             granted = status.st_mode
         if granted & needed != needed:
             return f"{step} has mode {stat.S_IMODE(status.st_mode):04o}, owner {_owner(status.st_uid)}"
+    return ""
+
+
+def _closed(folder: str) -> str:
+    """Why not even root can make anything in a folder, "" when its file system is not in the way."""
+    system = os.statvfs(folder)
+    if system.f_flag & os.ST_RDONLY:
+        return f"{folder} is on a file system that is read-only"
+    # /proc and /sys: they have no room, and nobody may write there. Other file systems tell no sizes either.
+    if system.f_blocks == 0 and not os.stat(folder).st_mode & 0o222:
+        return f"{folder} belongs to the kernel"
     return ""
 
 

@@ -380,6 +380,52 @@ def test_a_path_through_a_file_cannot_be_made(stranger_check: tuple[Path, Check]
     ]
 
 
+def test_a_folder_that_only_root_could_get_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root makes it for the server, who is somebody else."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        path, closed = Path(folder, "tamis.toml"), Path(folder, "closed")
+        closed.mkdir(0o700)
+        path.write_text(
+            'identity.hostname = "mail.example.org"\n[process]\nuser = "nobody"\n'
+            'state_directory = "closed/a/state"\nruntime_directory = "run"\n'
+        )
+        owner = pwd.getpwuid(os.stat(folder).st_uid).pw_name
+        expected = (
+            f'{path}:4: process.state_directory: "{closed}/a/state" does not exist, and where it would be '
+            "made the server could not get to it, expected a folder that the server can write to "
+            f"({closed} has mode 0700, owner {owner})"
+        )
+        assert [str(one) for one in examine(str(path), NOW).errors] == [expected]
+        closed.chmod(0o711)
+        assert examine(str(path), NOW).errors == ()
+
+
+@pytest.mark.parametrize("place", ["/proc", "/sys"])
+def test_a_folder_of_the_kernel(check: Check, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    text = f'[store]\nenabled = true\npath = "{place}/x/y"\n[domains."example.org"]\nrecipients = "all"\n'
+    assert check(text)[-1] == (
+        f'tamis.toml:6: store.path: "{place}/x/y" does not exist and cannot be made, expected a folder that '
+        f"the server can write to ({place} belongs to the kernel)"
+    )
+
+
+def test_a_folder_that_is_read_only(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs
+
+    def statvfs(path: str) -> os.statvfs_result:
+        fields = list(real(path))
+        fields[8] |= os.ST_RDONLY
+        return os.statvfs_result(fields)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    found = check("")
+    assert "is not writable for the user of the server, expected rights for it" in found[0]
+    assert "is on a file system that is read-only" in found[0]
+
+
 def test_a_log_that_exists_must_be_writable(stranger_check: tuple[Path, Check]) -> None:
     folder, check = stranger_check
     text = 'process.state_directory = "s"\nprocess.runtime_directory = "r"\nlog.target = "log"'
