@@ -181,6 +181,9 @@ class _Silent:
     def untold(self, name: str, recipient: Recipient, reply: str) -> None:
         """An administrator gives up a notice, who knows of it."""
 
+    def recalled(self, site: str, messages: int) -> None:
+        """Nothing is tried."""
+
     def unreadable(self, name: str, problem: Exception) -> None:
         """A message cannot be read and is on hold: it counts as not done."""
 

@@ -193,6 +193,23 @@ class FixedTransport:
                 break
         return failure
 
+    async def look(self, deadline: float) -> Reply | None:
+        """Whether any server can be reached by `deadline` (loop time): None, or the last failure.
+
+        A new connection with greeting and EHLO or LHLO, which stays in the pool.
+        """
+        loop = self._running_loop()
+        failure: Reply | None = NO_SERVER
+        for index in candidates(self._health, self._settings.choice, loop.time()):
+            server = self._servers[index]
+            try:
+                server.release(await server.acquire(deadline, fresh=True))
+            except ConnectFailure as error:
+                failure = error.reply
+                continue
+            return None
+        return failure
+
     async def close(self) -> None:
         """End idle connections politely, then all others."""
         async with asyncio.TaskGroup() as group:

@@ -6,8 +6,6 @@ recipients may still get it, so nothing is done to them.
 
 from __future__ import annotations
 
-import asyncio
-from array import array
 from collections.abc import Callable, Sequence
 
 from mailqueue.model import Change, NewMessage, QueuedRecipient, Status, UnknownMessage
@@ -19,7 +17,8 @@ from mta.spool.attempt import Attempts
 from mta.spool.hops import PLAIN, Naming, site_of
 from mta.spool.record import decode_record, encode_recipient
 from mta.spool.reports import Route
-from mta.spool.runner import BURST, Runner
+from mta.spool.runner import Runner
+from mta.spool.walk import walk
 
 ACTIONS = ("retry", "hold", "release", "delete", "bounce", "redirect")
 
@@ -69,10 +68,8 @@ class Acts:
         now, live = self._now(), self._queue.live
         sites: set[str] = set()
         count = 0
-        for number, handle in enumerate(array("Q", live.handles())):
-            if number % BURST == 0:
-                await asyncio.sleep(0)
-            waits_for = self._waits_for(handle) if handle in live else set()
+        async for handle in walk(live):
+            waits_for = self._waits_for(handle)
             if not waits_for or (site and not self._is_meant(site, waits_for)):
                 continue
             new = ({site} if site in waits_for else waits_for) - sites

@@ -60,6 +60,9 @@ class Journal(Protocol):
     def untold(self, name: str, recipient: Recipient, reply: str) -> None:
         """A notice to the postmaster was refused or its time is over: nobody hears of what it says."""
 
+    def recalled(self, site: str, messages: int) -> None:
+        """A next hop answers again, and messages that waited for it are tried."""
+
     def unreadable(self, name: str, problem: Exception) -> None:
         """A message cannot be read and is on hold."""
 

@@ -34,8 +34,8 @@ from mta.mailq.rows import NO_SUCH_MESSAGE, QueueRow
 from mta.spool.acts import ACTIONS
 from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.history import History
-from mta.spool.runner import BURST
 from mta.spool.service import QueueService
+from mta.spool.walk import walk
 from mta.supervisor.messages import Refused
 
 READ = 256 * 1024
@@ -174,11 +174,7 @@ class QueueDesk:
         stats = queue.stats()
         sites: defaultdict[str, _Ages] = defaultdict(_Ages)
         live = queue.live
-        for count, handle in enumerate(array("Q", live.handles())):
-            if count % BURST == 0:
-                await asyncio.sleep(0)  # a sign of life must not wait for a million messages
-            if handle not in live:
-                continue
+        async for handle in walk(live):
             row = live.row(handle)
             if row.site:
                 sites[row.site].add(now - row.created, row.live)

@@ -46,6 +46,7 @@ def limits_of(connections: int, initial: int, rate: int, *, ours: bool) -> Limit
         dead_most=60.0 if ours else 1800.0,
         recipients=1000 if ours else 100,
         rate=Rate(rate, 60.0, burst=max(1, rate // 60)) if rate else None,
+        recalled=ours,
     )
 
 

@@ -93,6 +93,10 @@ class QueueJournal:
         """A notice to the postmaster was refused or its time is over: nobody hears of what it says."""
         self._log.error("the postmaster cannot be told", queue=name, to=recipient.address.text, reason=reply)
 
+    def recalled(self, site: str, messages: int) -> None:
+        """A next hop answers again, and messages that waited for it are tried."""
+        self._log.info("the next hop is back", site=site, messages=messages)
+
     def decided(self, why: Why) -> None:
         """A report is owed, or why not."""
         self._stats.queue_reports[why.value] += 1

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,13 +28,13 @@ from mailqueue.model import QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import Assignment, Dispatcher, Job, Result, Timetable
 from mta.spool.attempt import GIVEN_BACK, Attempts, Journal, Loaded
+from mta.spool.comeback import Comebacks, Look
 from mta.spool.hops import PLAIN, Naming
 from mta.spool.underway import UnderWay
+from mta.spool.walk import BURST, walk
 
 PAUSE = 5.0
 """Seconds until a try is made again that the store, or our own doubt, has kept from being made."""
-BURST = 500
-"""Messages that are looked at without giving the loop its turn: some milliseconds."""
 AGAIN = 0.75
 """Seconds after which it is looked again whether tries may begin that had no place, or were not ours."""
 
@@ -63,9 +63,10 @@ class Runner:
         warn_after: float | None,
         now: Callable[[], float],
         naming: Naming = PLAIN,
+        looks: Mapping[str, Look] | None = None,
     ) -> None:
         """`attempts` makes what makes the tries. `warn_after` is the age in seconds at which senders are told
-        of a delay; `now` is seconds of the epoch."""
+        of a delay; `now` is seconds of the epoch; `looks` are those of `Comebacks`."""
         self._queue = queue
         self._dispatcher = dispatcher
         self._journal = journal
@@ -76,13 +77,14 @@ class Runner:
         self._flights: dict[int, _Flight] = {}
         self._crowded: dict[str, OrderedDict[int, None]] = {}
         """Messages that found no place in the dispatcher, by next hop, oldest first."""
-        self._hurried: set[int] = set()
-        """Messages to be tried at their next look although they are not due."""
+        self._hurried: dict[int, str] = {}
+        """Messages to be tried at their next look although they are not due: for this site, "" for all."""
         self._news = asyncio.Event()
         self._tries = UnderWay(self._news.set)
         self._until = -math.inf
         """When the loop looks again though nothing has happened (loop time); the past while it is looking."""
         self._stopping = False
+        self._comebacks = Comebacks(queue, dispatcher, self.due_now, naming, looks or {}, now, journal)
         self.attempts = attempts(self)
 
     @property
@@ -113,7 +115,7 @@ class Runner:
         due = self._queue.live.due(handle) if handle in self._queue.live else math.inf
         if math.isinf(due):
             self._timetable.remove(handle)
-            self._hurried.discard(handle)
+            self._hurried.pop(handle, None)
         elif handle in self._hurried:
             self._wake(handle, due)  # that it is wanted now still holds
         else:
@@ -135,12 +137,13 @@ class Runner:
         self._forget(handle, flight)
         return sorted(flight.positions)
 
-    def due_now(self, handle: int, now: float) -> None:
-        """Look at a message now whatever its time; what is not due is tried all the same."""
+    def due_now(self, handle: int, now: float, site: str = "") -> None:
+        """Look at a message now whatever its time; what is not due is tried all the same, for all sites or
+        for one."""
         live, taken = self._queue.live, self._dispatcher.taken(handle)
         if taken and handle in live and all(one[0] in taken for one in live.waiting(handle)):
             return  # it has its turn already
-        self._hurried.add(handle)
+        self._hurry(handle, site)
         self._wake(handle, now)
         self._news.set()
 
@@ -155,10 +158,8 @@ class Runner:
 
     async def run(self) -> None:
         """Work until `stop`."""
-        for number, handle in enumerate(list(self._queue.live.handles())):
+        async for handle in walk(self._queue.live):
             self.changed(handle)
-            if number % BURST == 0:
-                await asyncio.sleep(0)
         while not self._stopping:
             self._news.clear()
             now = self._now()
@@ -167,6 +168,7 @@ class Runner:
                 self._offer(handle, now)
             self._let_in("")
             blocked = self._start(now)
+            self._comebacks.watch()
             if len(handles) == BURST:
                 await asyncio.sleep(0)
                 continue
@@ -176,6 +178,7 @@ class Runner:
         """Begin no try any more; give those under way some time, then give them up."""
         self._stopping = True
         self._news.set()
+        await self._comebacks.stop()
         await self._tries.stop(seconds)
 
     async def _sleep(self, now: float, blocked: bool) -> None:
@@ -193,6 +196,10 @@ class Runner:
                 await self._news.wait()
         self._until = -math.inf
 
+    def _hurry(self, handle: int, site: str) -> None:
+        """Have a message tried at its next look, for a site or, "", for all."""
+        self._hurried[handle] = site if self._hurried.get(handle, site) == site else ""
+
     def _wake(self, handle: int, when: float) -> None:
         """Look at a message at that time, or before if that was planned."""
         if handle in self._timetable:
@@ -202,8 +209,7 @@ class Runner:
     def _offer(self, handle: int, now: float) -> None:
         """Offer what is due of a message to the dispatcher."""
         live, dispatcher = self._queue.live, self._dispatcher
-        hurried = handle in self._hurried
-        self._hurried.discard(handle)
+        hurried = self._hurried.pop(handle, None)
         if handle not in live:
             return
         flight = self._flights.get(handle)
@@ -214,7 +220,7 @@ class Runner:
         name = self._naming.name
         heard = now
         for position, hop, due, last in live.waiting(handle):
-            if due > now and not hurried:
+            if due > now and hurried != "" and (hurried is None or hurried != name(hop)):
                 self._wake(handle, due)
             elif position not in taken and (flight is None or position not in flight.positions):
                 by_site.setdefault(site := name(hop), []).append(position)
@@ -233,8 +239,8 @@ class Runner:
                 continue
             if later.cause != "dead":
                 self._crowded.setdefault(site, OrderedDict())[handle] = None
-                if hurried:
-                    self._hurried.add(handle)
+                if hurried is not None:
+                    self._hurry(handle, hurried)
             elif now >= expires or heard < created + self._warn_after + 1 <= now:
                 flight = self._flight(handle, live.id_of(handle))
                 flight.positions.update(positions)

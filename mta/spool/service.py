@@ -21,6 +21,7 @@ from mailqueue.settings import QueueSettings
 from mailqueue.store.base import Store, StoreError, StoreRefused
 from mailqueue.store.probe import probe
 from mta.afterwards import keep_running
+from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.log import Logger
 from mta.reply import Reply
@@ -269,6 +270,7 @@ class QueueService:
             warn_after=settings.attempts.retry.warn,
             now=self._now,
             naming=self._naming,
+            looks={n: one.look for n, one in self._transports.items() if isinstance(one, FixedTransport)},
         )
         runners.append(runner)
         acts = Acts(queue, runner, runner.attempts, self._route, self._now, self._naming)

@@ -75,7 +75,10 @@ def test_all_temporary_is_queued_and_durable(tmp_path: Path, strangers: bool) ->
     run(main)
 
 
-def test_a_back_end_that_is_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize("news", ["flushed", "new mail", "none"])
+def test_a_back_end_that_is_down(tmp_path: Path, news: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is back what has waited goes soon, whether or not somebody says so, or new mail finds out."""
+    monkeypatch.setattr("mta.spool.comeback.FIRST_LOOK", 0.5 if news == "none" else 300.0)
     store = MailStore()
 
     async def main() -> None:
@@ -84,7 +87,10 @@ def test_a_back_end_that_is_down(tmp_path: Path) -> None:
             client = await client_of(server)
             assert QUEUED.match(await send(client, "bob"))
             await store.start(store.port)
-            await flush(server)
+            if news == "flushed":
+                await flush(server)
+            elif news == "new mail":
+                assert (await send(client, "carol")).startswith("250 2.0.0 kept")
             await eventually(lambda: len(store.got("bob")) == 1)
 
     run(main)

@@ -64,6 +64,9 @@ class Hop:
     introduces: bool = False
     each: int = 0
     """Recipients in one transaction, which takes `seconds`; 0 for all."""
+    looks: Callable[[], Reply | None] | None = None
+    """What a look at it finds; None: it cannot be looked at."""
+    looked: list[float] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     under_way: int = 0
     most: int = 0
@@ -100,6 +103,12 @@ class Hop:
         finally:
             self.under_way -= 1
         return outcomes
+
+    async def look(self, deadline: float) -> Reply | None:
+        assert self.looks is not None
+        assert deadline > (now := asyncio.get_running_loop().time())
+        self.looked.append(now)
+        return self.looks()
 
     async def close(self) -> None:
         return
@@ -147,6 +156,7 @@ class Journal:
         self.addressings: list[tuple[str, list[str]]] = []
         self.unaddressables: list[tuple[str, str]] = []
         self.untolds: list[tuple[str, str]] = []
+        self.recalls: list[tuple[str, int]] = []
         self.failures: list[Exception] = []
 
     def tried(
@@ -173,6 +183,9 @@ class Journal:
 
     def untold(self, name: str, recipient: Recipient, reply: str) -> None:
         self.untolds.append((recipient.address.text, reply))
+
+    def recalled(self, site: str, messages: int) -> None:
+        self.recalls.append((site, messages))
 
     def unreadable(self, name: str, problem: Exception) -> None:
         self.unreadables.append(name)
@@ -221,6 +234,7 @@ class Work:
             lambda handles: self.runner.adopted(handles),
         )
         self.dispatcher = Dispatcher(SiteLimits(self._limits, 1), connections=1000)
+        looks = {name: hop.look for name, hop in self.hops.items() if hop.looks is not None}
         self.reports = Reports(
             ReportSettings("mx.test", parse_address("postmaster@home.test"), self._options),
             route,
@@ -254,6 +268,7 @@ class Work:
             self.journal,
             warn_after=self.retry.warn,
             now=self.now,
+            looks={f"backend:{name}": look for name, look in looks.items()},
         )
         self.acts = Acts(self.queue, self.runner, self.runner.attempts, route, self.now)
         self.gate = Gate(self.dispatcher, self.now, self.runner.nudge)

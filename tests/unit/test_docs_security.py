@@ -140,7 +140,7 @@ NO_LIMITS = {
     "mta.spool.desk.PAGE": "how an answer is cut up; who asks goes on",
     "mta.spool.desk.TOGETHER": "how work is cut up; nothing is refused",
     "mta.spool.desk.READ": "how an answer is cut up; who asks goes on",
-    "mta.spool.runner.BURST": "how work is cut up; nothing is refused",
+    "mta.spool.walk.BURST": "how work is cut up; nothing is refused",
     "mta.spool.runner.AGAIN": "how often something is looked at",
     "mta.spool.stored.TAIL_CHUNK": "how work is cut up; nothing is refused",
     "mailmilter.*._READ": "how much is read at a time; nothing is refused",

@@ -106,8 +106,8 @@ class Dispatcher:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything waits here or is under way; first tries are not meant."""
-        return self._count > 0
+        """Whether anything waits here or is under way, first tries not meant, or a site is `failing`."""
+        return self._count > 0 or self._sites.has_news
 
     def busy(self, handle: int, site: str) -> bool:
         """Whether anything of a message waits here or is under way for a site."""
@@ -245,6 +245,20 @@ class Dispatcher:
     def dead(self, site: str, now: float) -> Dead | None:
         """Whether a site is known not to answer, without asking for anything."""
         return self._sites.dead(site, now)
+
+    # Sites that are recalled
+
+    @property
+    def failing(self) -> Mapping[str, float]:
+        """Sites with `Limits.recalled` that have failed, and since when, until they answer."""
+        return self._sites.failing
+
+    def returned(self) -> list[tuple[str, float]]:
+        """Those that were `failing` and have answered since the last call, with the time since when.
+
+        When the messages that wait for them are due is the caller's to move.
+        """
+        return self._sites.returned()
 
     # Administration
 

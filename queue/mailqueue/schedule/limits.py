@@ -51,6 +51,9 @@ class Limits:
     earlier."""
     rate: Rate | None = None
     """Deliveries over time."""
+    recalled: bool = False
+    """Whether `Dispatcher.failing` and `Dispatcher.returned` tell of it: a server of ours, whose mail is not
+    to wait for its schedule when the server is back."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -90,6 +90,9 @@ class Sites:
         self._idle: dict[str, None] = {}
         self._dead: set[str] = set()
         """Those that are dead or to be probed."""
+        self._failing: dict[str, float] = {}
+        """Those with `Limits.recalled` that do not answer, and since when."""
+        self._returned: list[tuple[str, float]] = []
         self._sources = {name: Bucket(rate) for name, rate in (rates or {}).items()}
         self._in_flight = 0
         self._queued = 0
@@ -97,6 +100,21 @@ class Sites:
     def any_dead(self) -> bool:
         """False when all sites answer, as far as is known."""
         return bool(self._dead)
+
+    @property
+    def failing(self) -> Mapping[str, float]:
+        """Sites with `Limits.recalled` that have failed, and since when, until they answer."""
+        return self._failing
+
+    def returned(self) -> list[tuple[str, float]]:
+        """Those that were `failing` and have answered since the last call, with the time since when."""
+        given, self._returned = self._returned, []
+        return given
+
+    @property
+    def has_news(self) -> bool:
+        """Whether some site is `failing`, or has `returned`."""
+        return bool(self._failing or self._returned)
 
     def names(self) -> list[str]:
         """The sites that are known."""
@@ -192,7 +210,11 @@ class Sites:
             site.revive()
             self._dead.discard(token.site)
             site.window.answered(site.in_flight)
+            if self._failing and (since := self._failing.pop(token.site, None)) is not None:
+                self._returned.append((token.site, since))
             return False
+        if site.limits.recalled and result is UNREACHABLE:
+            self._failing.setdefault(token.site, now)
         if token.probe and site.dead_until is not None:
             self._die(site, token.site, now, reason)
             return True
@@ -216,3 +238,4 @@ class Sites:
             del self._idle[oldest]
             del self._sites[oldest]
             self._dead.discard(oldest)
+            self._failing.pop(oldest, None)
