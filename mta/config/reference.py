@@ -28,8 +28,8 @@ WIDTH = 100
 """Columns of the text in `tamis.toml`."""
 
 EXAMPLES = {
-    ("certificates", "chain"): '"/etc/letsencrypt/live/mail.example.org/fullchain.pem"',
-    ("certificates", "key"): '"/etc/letsencrypt/live/mail.example.org/privkey.pem"',
+    ("certificates", "chain"): '"/etc/tamis/fullchain.pem"',
+    ("certificates", "key"): '"/etc/tamis/privkey.pem"',
     ("backends", "addresses"): '["unix:/run/dovecot/lmtp"]',
     ("director", "backends"): '["dovecot"]',
     ("relays", "host"): '"smtp.example.net"',
