@@ -18,10 +18,11 @@ from mta import metrics
 from mta.admin.control import MAX_LINE, Answer, ControlServer, Request
 from mta.admin.http import MAX_HEAD, HttpServer
 from mta.socketfile import KEEP
-from mta.supervisor.core import Reloaded, Supervisor
+from mta.supervisor.core import Supervisor
 from mta.supervisor.messages import Refused
 from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.planning import CONTROL, METRICS
+from mta.supervisor.reloaded import Reloaded
 from mta.supervisor.sockets import SocketSet
 from mta.supervisor.staff import Log
 

@@ -19,11 +19,10 @@ processes that end or publish. It never reads a byte of mail.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -32,7 +31,8 @@ from mta.supervisor.child import State
 from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences
-from mta.supervisor.privileges import drop_privileges, forbid_new_privileges
+from mta.supervisor.privileges import become, make_directories
+from mta.supervisor.reloaded import Reloaded
 from mta.supervisor.setup import Report, Setup, unless_stopped
 from mta.supervisor.slots import NoSlotFree, Slots
 from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
@@ -41,6 +41,8 @@ from mta.supervisor.whereabouts import left_store
 
 NOTICE_SECONDS = 10.0
 """For a worker to queue a message to the postmaster."""
+FILES_PERIOD = 5.0
+"""Seconds between looks whether the files of our Unix sockets are still there."""
 SWITCH_LIMIT = 5.0
 """Seconds to wait for old processes to leave sockets alone that are about to be closed."""
 
@@ -53,24 +55,6 @@ class Frontend(Protocol):
 
     async def close(self) -> None:
         """End."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """How a reload ended."""
-
-    ok: bool
-    generation: int
-    """The generation that serves now."""
-    problems: tuple[str, ...] = ()
-    """Why it failed; lines for the administrator."""
-    warnings: tuple[str, ...] = ()
-    """What needs a restart to take effect."""
-    left: str = ""
-    """Store of the queue whose mail nobody works on any more."""
-    configuration_wrong: bool = False
-    """True when the configuration was refused, rather than processes that did not start."""
-    seconds: float = 0.0
 
 
 class Supervisor:
@@ -125,11 +109,11 @@ class Supervisor:
         self._sockets = ListeningSockets(inherited_sockets(self._environment))
         self._slots = Slots(plan.workers)
         try:
-            _make_directories(plan)
+            make_directories(plan.directories, plan.account)
             await self._setup.at_start(plan)
             wanted = self._sockets.prepare(plan.listens)
             self._sockets.commit(wanted)
-            _become(plan)
+            become(plan.account)
             self._in_force(plan)
             async with asyncio.TaskGroup() as self._tasks:
                 self.staff = Staff(self._log, self._environment, self._tasks, self._slots)
@@ -139,6 +123,7 @@ class Supervisor:
                 self.staff.stats.setup_checks = self._setup.counts
                 beat = self._tasks.create_task(self.staff.beat(self._notifier))
                 watch = self._tasks.create_task(self._setup.watch(self._served))
+                lost = self._tasks.create_task(self._watch_files())
                 try:
                     if frontend is not None:
                         self._frontend = frontend(self)
@@ -147,6 +132,7 @@ class Supervisor:
                 finally:
                     beat.cancel()
                     watch.cancel()
+                    lost.cancel()
                     if self._frontend is not None:
                         await self._frontend.close()
         except BaseExceptionGroup as group:
@@ -329,6 +315,42 @@ class Supervisor:
     def _served(self) -> Plan | None:
         return None if self.current is None or self.stopping else self.current.plan
 
+    async def _watch_files(self) -> None:
+        """Make socket files that somebody has deleted anew, until cancelled."""
+        told: tuple[str, ...] = ()
+        while True:
+            await asyncio.sleep(FILES_PERIOD)
+            problems: tuple[str, ...] = ()
+            async with self._reload_lock, self._switch:
+                plan = self._served()
+                lost = [] if plan is None else self._sockets.lost(plan.listens)
+                if plan is not None and lost:
+                    problems = await self._listen_anew(plan, lost)
+            if problems and problems != told:
+                self._report_all("socket file gone", problems)
+            told = problems
+
+    async def _listen_anew(self, plan: Plan, lost: list[Listen]) -> tuple[str, ...]:
+        """Open lost sockets again, with new workers where they are theirs; why that cannot be done."""
+        names = sorted({listen.name for listen in lost})
+        try:
+            make_directories(plan.directories, plan.account)
+        except OSError as problem:
+            return (f"{problem.filename}: {problem.strerror}",)
+        if self.current is not None and any(listen.role != SUPERVISOR for listen in lost):
+            problems = (await self._change_over(self.current, plan)).problems
+        else:
+            try:
+                wanted = self._sockets.prepare(plan.listens)
+            except ListenError as error:
+                return tuple(error.problems)
+            if self._frontend is not None:
+                await self._frontend.serve(wanted)
+            problems = tuple(self._sockets.commit(wanted))
+        if not problems:
+            self._log.warning("socket files had been removed, and are made anew", listeners=names)
+        return problems
+
     async def _write_postmaster(self, subject: str, lines: list[str], report: Report) -> None:
         """Let a worker put a message into its queue. Raises `ValueError` when none can."""
         data = {"subject": subject, "lines": lines, "results": msgspec.to_builtins(report.results)}
@@ -368,28 +390,6 @@ class Supervisor:
     def _report_all(self, event: str, problems: Iterable[str]) -> None:
         for problem in problems:
             self._log.warning(event, reason=problem)
-
-
-def _become(plan: Plan) -> None:
-    if plan.account is not None and os.geteuid() == 0:
-        drop_privileges(plan.account)
-    else:
-        forbid_new_privileges()
-
-
-def _make_directories(plan: Plan) -> None:
-    """Make what is missing for the account that the server will run as; folders above stay ours.
-
-    Raises `OSError`.
-    """
-    for path in plan.directories:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        try:
-            os.mkdir(path, 0o755)
-        except FileExistsError:
-            continue
-        if plan.account is not None and os.geteuid() == 0:
-            os.chown(path, plan.account.uid, plan.account.gid, follow_symlinks=False)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

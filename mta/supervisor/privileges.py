@@ -14,6 +14,7 @@ import ctypes
 import grp
 import os
 import pwd
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 PR_SET_KEEPCAPS = 8
@@ -68,6 +69,29 @@ def drop_privileges(account: Account) -> None:
     forbid_new_privileges()
     if os.getresuid() != (account.uid,) * 3 or os.getresgid() != (account.gid,) * 3:
         raise PermissionError(f"could not become user {account.user!r}")
+
+
+def become(account: Account | None) -> None:
+    """Be `account` from here on, or who we are; never more than that. Raises `OSError`."""
+    if account is not None and os.geteuid() == 0:
+        drop_privileges(account)
+    else:
+        forbid_new_privileges()
+
+
+def make_directories(paths: Iterable[str], account: Account | None) -> None:
+    """Make what is missing for the account that the server will run as; folders above stay ours.
+
+    Raises `OSError`.
+    """
+    for path in paths:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            continue
+        if account is not None and os.geteuid() == 0:
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
 def forbid_new_privileges() -> None:

@@ -55,6 +55,18 @@ class _Open:
     inode: tuple[int, int] | None = None
     """Device and inode of a Unix socket's file: we only remove what we made."""
 
+    def is_lost(self) -> bool:
+        """True when nobody can connect any more, since the socket's file is not there or not ours."""
+        if not isinstance(self.endpoint, UnixPath):
+            return False
+        try:
+            found = os.lstat(self.endpoint.path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # a folder that we may not look into: clients may
+        return (found.st_dev, found.st_ino) != self.inode
+
 
 @dataclass(frozen=True, slots=True)
 class SocketSet:
@@ -63,6 +75,8 @@ class SocketSet:
     by_role: dict[str, dict[str, list[socket.socket]]]
     keys: frozenset[Key]
     added: frozenset[Key]
+    replaced: dict[Key, _Open]
+    """What was open under some keys of `added`, and cannot be reached any more: its file is gone."""
 
     def of(self, role: str) -> dict[str, list[socket.socket]]:
         """Give the sockets that a role serves, by the name of the listener."""
@@ -82,19 +96,23 @@ class ListeningSockets:
         by_role: dict[str, dict[str, list[socket.socket]]] = {}
         keys: set[Key] = set()
         added: set[Key] = set()
+        replaced: dict[Key, _Open] = {}
         problems: list[str] = []
         for listen in listens:
             found = by_role.setdefault(listen.role, {}).setdefault(listen.name, [])
             for endpoint in listen.endpoints:
                 key = _key(endpoint)
                 try:
-                    if key not in self._open:
+                    before = self._open.get(key)
+                    if before is None or before.is_lost():
                         self._open[key] = self._open_endpoint(endpoint, listen.backlog)
                         added.add(key)
-                    elif self._open[key].endpoint != endpoint and isinstance(endpoint, UnixPath):
+                        if before is not None:
+                            replaced[key] = before
+                    elif before.endpoint != endpoint and isinstance(endpoint, UnixPath):
                         _set_owner(endpoint)
                         os.chmod(endpoint.path, endpoint.mode)  # we are not root any more
-                        self._open[key].endpoint = endpoint
+                        before.endpoint = endpoint
                 except OSError as problem:
                     problems.append(
                         f"listener {listen.name!r}: cannot listen on {endpoint}: {_reason(problem)}"
@@ -104,7 +122,7 @@ class ListeningSockets:
                 for sock in self._open[key].sockets:
                     sock.listen(listen.backlog)
                     found.append(sock)
-        result = SocketSet(by_role, frozenset(keys), frozenset(added))
+        result = SocketSet(by_role, frozenset(keys), frozenset(added), replaced)
         if problems:
             self.rollback(result)
             raise ListenError(problems)
@@ -112,15 +130,33 @@ class ListeningSockets:
 
     def commit(self, wanted: SocketSet) -> list[str]:
         """Close everything that is not in `wanted`; return what went wrong with socket files."""
+        for entry in wanted.replaced.values():
+            for sock in entry.sockets:
+                sock.close()
         return self._close(self._open.keys() - wanted.keys)
 
     def rollback(self, refused: SocketSet) -> list[str]:
         """Close what `prepare` opened for `refused`."""
-        return self._close(refused.added)
+        problems = self._close(refused.added)
+        self._open |= refused.replaced
+        return problems
 
     def close(self) -> list[str]:
         """Close everything and remove our socket files; those of systemd stay with systemd."""
         return self._close(set(self._open))
+
+    def lost(self, listens: Iterable[Listen]) -> list[Listen]:
+        """Those of `listens` that have a Unix socket whose file is gone, or another's: `prepare` opens it
+        again."""
+        return [
+            listen
+            for listen in listens
+            if any(
+                entry.is_lost()
+                for endpoint in listen.endpoints
+                if (entry := self._open.get(_key(endpoint))) is not None
+            )
+        ]
 
     def unwanted(self) -> list[str]:
         """Name the sockets of the service manager that nothing serves: their clients wait for ever."""

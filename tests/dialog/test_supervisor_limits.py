@@ -41,7 +41,7 @@ class Notes:
 @pytest.fixture(autouse=True)
 def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     # The process of the tests keeps its privileges: other tests start set-gid programs.
-    monkeypatch.setattr(core, "_become", lambda plan: None)
+    monkeypatch.setattr(core, "become", lambda account: None)
     monkeypatch.setattr(staff, "BEAT", 0.1)
     monkeypatch.setattr(core, "SWITCH_LIMIT", 0.3)
     monkeypatch.setattr(child, "LEAVE_GRACE", 0.3)

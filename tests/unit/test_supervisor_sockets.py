@@ -9,14 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
-from mta.supervisor.core import _make_directories
-from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, Plan, UnixPath
-from mta.supervisor.privileges import Account
+from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, UnixPath
+from mta.supervisor.privileges import Account, make_directories
 from mta.supervisor.sockets import ListenError, ListeningSockets, inherited_sockets
 from tests.peers.needs import needs_ipv6
 from tests.peers.ports import free_port
@@ -132,6 +129,39 @@ def test_ordinary_file_in_the_way_is_not_removed(book: ListeningSockets, tmp_pat
     with pytest.raises(ListenError, match="exists and is not a socket"):
         book.prepare([listen(UnixPath(str(path)))])
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("by", ["nothing", "a file of somebody else's socket"])
+def test_socket_whose_file_is_gone_is_opened_again(book: ListeningSockets, tmp_path: Path, by: str) -> None:
+    path = str(tmp_path / "lmtp")
+    listens = [listen(UnixPath(path)), listen(Inet("127.0.0.1", free_port()), name="inet")]
+    first = book.prepare(listens)
+    assert book.lost(listens) == []
+    os.unlink(path)
+    if by != "nothing":
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+    assert book.lost(listens) == listens[:1]
+    second = book.prepare(listens)
+    assert book.lost(listens) == []
+    assert connects(socket.AF_UNIX, path)
+    assert second.of("worker")["inet"] == first.of("worker")["inet"]
+    assert book.commit(second) == []
+    assert first.of("worker")["smtp"][0].fileno() == -1, "the old socket stays open"
+    assert connects(socket.AF_UNIX, path)
+
+
+def test_rollback_of_a_socket_whose_file_is_gone_leaves_the_old_one(
+    book: ListeningSockets, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "lmtp")
+    listens = [listen(UnixPath(path))]
+    first = book.prepare(listens)
+    os.unlink(path)
+    assert book.rollback(book.prepare(listens)) == []
+    assert first.of("worker")["smtp"][0].fileno() != -1
+    assert not os.path.exists(path)
+    assert book.lost(listens) == listens
 
 
 def test_socket_file_that_somebody_replaced_is_not_removed(book: ListeningSockets, tmp_path: Path) -> None:
@@ -281,6 +311,5 @@ def test_a_folder_that_became_a_link_is_not_given_away(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "chown", note)
     path = str(tmp_path / "a" / "b")
-    plan = SimpleNamespace(directories=(path,), account=Account("nobody", 65534, 65534, ()))
-    _make_directories(cast(Plan, plan))
+    make_directories((path,), Account("nobody", 65534, 65534, ()))
     assert given == [(path, False)]

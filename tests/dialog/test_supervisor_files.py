@@ -1,0 +1,75 @@
+"""Files of Unix sockets that somebody deletes while the server runs."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.running import Tamis, tamis, until
+
+GONE = "socket files had been removed, and are made anew"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Tamis]:
+    with tamis(tmp_path) as running:
+        yield running
+
+
+def banner(path: Path) -> str:
+    """What a listener on a Unix socket says, "" when nobody can connect."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10.0)
+        try:
+            client.connect(str(path))
+        except OSError:
+            return ""
+        return client.makefile().readline()
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_control_socket_comes_back(server: Tamis, what: str) -> None:
+    """Its workers go on with their clients."""
+    server.configure()
+    server.start()
+    workers = server.workers()
+    if what == "file":
+        server.control.unlink()
+    else:
+        shutil.rmtree(server.control.parent)
+    with server.client() as client:
+        until(lambda: server.run("status").returncode == 0, lambda: f"control; log: {server.log()}")
+        assert client.ask("echo on") == f"on {client.pid}"
+    assert server.workers() == workers
+    assert server.log().count(GONE) == 1
+    assert server.run("stop").returncode == 0
+    assert server.wait() == 0
+    assert not server.control.exists()
+
+
+def test_listener_of_workers_comes_back(server: Tamis, tmp_path: Path) -> None:
+    path = tmp_path / "smtp"
+    server.configure(addresses=[f"127.0.0.1:{server.port}", f"unix:{path}"])
+    server.start()
+    assert "toy" in banner(path)
+    with server.client() as client:
+        path.unlink()
+        until(lambda: "toy" in banner(path), lambda: f"listener; log: {server.log()}")
+        assert client.ask("echo on") == f"on {client.pid}"
+    until(lambda: server.status()["generation"] == 2, "the generation that serves it is current")
+    assert server.log().count(GONE) == 1
+
+
+def test_what_cannot_be_made_is_said_once(server: Tamis) -> None:
+    server.configure()
+    server.start()
+    server.control.unlink()
+    server.control.write_text("somebody's notes")
+    until(lambda: "exists and is not a socket" in server.log(), lambda: server.log())
+    server.control.unlink()
+    until(lambda: server.run("status").returncode == 0, lambda: f"control; log: {server.log()}")
+    assert server.log().count("exists and is not a socket") == 1
