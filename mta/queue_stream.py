@@ -17,12 +17,10 @@ from msgspec import structs
 
 from mailqueue.collector import by_stream, is_whole
 from mailqueue.heartbeat import read_beat
-from mailqueue.ids import PARTS
-from mailqueue.keys import RETIRED, STREAMS, last_segment, retired_key
+from mailqueue.keys import RETIRED, STREAMS, last_segment
 from mailqueue.model import QueuedMessage, UnknownMessage
 from mailqueue.opening import read_announcement
 from mailqueue.queue import MailQueue
-from mailqueue.reader import read_retired
 from mailqueue.schedule import Dispatcher
 from mailqueue.store.base import Store
 from mta import assembly_queue, config
@@ -71,12 +69,9 @@ async def opened_stream(
 
     Raises StoreError, FormatError and QueueError.
     """
-    adopted: set[str] = set()
 
     def report(event: str, fields: dict[str, object]) -> None:
-        if event == "stream adopted":
-            adopted.add(str(fields["stream"]))
-        else:
+        if event != "stream adopted":
             print(f"tamis: {event}: {', '.join(map(str, fields.values()))}", file=sys.stderr)
 
     service = assembly_queue.service_settings(settings, 1, report, _nobody)
@@ -97,7 +92,7 @@ async def opened_stream(
             warn_after=None,
             now=now,
         )  # fmt: skip
-        await _wait_for(wanted, adopted, store, queue.stream, settings.queue.takeover)
+        await _wait_for(wanted, store, queue, settings.queue.takeover)
         yield Stream(store, queue, Acts(queue, runner, runner.attempts, route, now), route)
     finally:
         await queue.close()
@@ -115,11 +110,8 @@ def ground_of(settings: config.Config) -> Ground:
     return build_ground(structs.replace(settings, domains=domains), {}, _no_users, print)
 
 
-async def _wait_for(
-    wanted: dict[str, bytes], adopted: set[str], store: Store, ours: str, takeover: float
-) -> None:
-    """Wait until these streams are adopted, as far as they are dead; `adopted` are those that we are done
-    with."""
+async def _wait_for(wanted: dict[str, bytes], store: Store, queue: MailQueue, takeover: float) -> None:
+    """Wait until these streams are adopted, as far as they are dead."""
     loop = asyncio.get_running_loop()
     # The queue itself decides who is dead; a stream that does not move for that long will be ours.
     until = loop.time() + takeover * 1.5 + 5.0
@@ -127,11 +119,8 @@ async def _wait_for(
         await asyncio.sleep(LOOK)
         retired = by_stream(await store.list_after(RETIRED))
         for stream, beat in list(wanted.items()):
-            parts = retired.get(stream, set())
-            if is_whole(parts):
-                takers = [await read_retired(store, retired_key(stream, part)) for part in range(PARTS)]
-                # What is decided for us is not in memory at the same moment.
-                is_done = stream in adopted or ours not in takers
+            if is_whole(retired.get(stream, set())):
+                is_done = not queue.is_adopting  # what is ours by the store is in memory, too
             else:
                 is_done = (await read_beat(store, stream))[0] != beat
             if is_done:

@@ -40,7 +40,7 @@ from mailqueue.recipients import LIVE_MAX
 from mailqueue.records import BodyRef, Delta, Done, Outcome, State, encode_record
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import UNBOUNDED, Blob, Store, StoreError, room_of
-from mailqueue.takeover import Watcher
+from mailqueue.takeover import LeftBehind, Watcher
 
 SYSTEM_CLOCK = SystemClock()
 NOTE_PATIENCE = 2.0
@@ -218,6 +218,19 @@ class MailQueue:
         """False while the store does not take what became of messages, being away or full: what is delivered
         then is delivered once more after a crash, so no more tries begin."""
         return self._log.stalled < NOTE_PATIENCE
+
+    @property
+    def is_adopting(self) -> bool:
+        """True while it is not yet in `live` what is ours already by the stores."""
+        return self._keeper.undecided
+
+    async def left_behind(self) -> list[LeftBehind]:
+        """What dead streams have left and nobody has taken over yet, by a look at the stores. What is not
+        among it is in `live` of somebody, once he is not adopting any more. Raises QueueUnavailable."""
+        try:
+            return await self._watcher.left_behind()
+        except StoreError as error:
+            raise QueueUnavailable(str(error)) from error
 
     @property
     def fenced(self) -> bool:

@@ -4,7 +4,7 @@ A stream is dead when its heartbeat has stood still for `takeover` seconds of ou
 it closed cleanly, or when its process is provably gone from this machine. Its messages are shared out in 16
 parts of the id space: each taker claims some parts with a lease, which only keeps takers out of each other's
 way. Its first claim is an equal share of all parts, and what is left when everybody has had the time to claim
-one goes to those who did.
+one goes to those who did; meanwhile each has taken its share of other dead streams.
 
 What keeps messages safe is the order of writes. First the log is *sealed*: from then on its owner can commit
 nothing, so what is read up to the seal is everything that it ever acknowledged. Then `end/<stream>` is
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from mailqueue.batch import Haste
 from mailqueue.clock import Clock
@@ -32,7 +33,7 @@ from mailqueue.collector import by_stream, is_whole, lease_of, stream_names
 from mailqueue.entry import FormatError
 from mailqueue.heartbeat import read_beat
 from mailqueue.housekeeping import Housekeeping
-from mailqueue.ids import ID_SIZE, PARTS, id_text
+from mailqueue.ids import PARTS, id_text
 from mailqueue.index import Index
 from mailqueue.keys import (
     RETIRED,
@@ -50,6 +51,7 @@ from mailqueue.keys import (
 from mailqueue.log import FIRST_RETRY, LAST_RETRY, Log
 from mailqueue.model import Fenced
 from mailqueue.opening import Announcement, read_announcement
+from mailqueue.parts import by_part, groups
 from mailqueue.reader import StreamReader, read_end, read_retired
 from mailqueue.records import Adopt, Adopted, encode_record
 from mailqueue.rows import encode_rows, enter_rows
@@ -62,10 +64,16 @@ _LIST_EVERY = 5
 writing, and most of the time nothing begins or ends."""
 _NEWER = 60.0
 """Seconds until a stream that a newer version wrote is looked at again: a newer node will take it."""
-_TURN = 20000
-"""Messages looked at before other tasks get a turn."""
-_GROUP = 65536
-"""Messages that are adopted in one go, unless a part alone has more."""
+
+
+class LeftBehind(NamedTuple):
+    """A dead stream that is not taken over whole."""
+
+    stream: str
+    messages: int
+    """How many of its messages are nobody's yet, as far as its last heartbeat tells."""
+    failing: bool
+    """It could not be taken over, and that is tried again some time later."""
 
 
 class _Alive(Exception):
@@ -99,6 +107,8 @@ class Watcher:
         self._listed = float("-inf")
         self._not_before: dict[str, float] = {}
         """When to try again what could not be taken over."""
+        self._late: dict[str, int] = {}
+        """Streams of which we have our share, and how many share what is left at `_not_before`."""
         self._seen: dict[str, tuple[bytes, float]] = {}
         """The heartbeat of each stream and when we first knew of it, in boot time."""
         self._leases: dict[str, float] = {}
@@ -133,20 +143,43 @@ class Watcher:
             except _Alive:
                 continue
             except (StoreError, FormatError) as error:
+                self._late.pop(stream, None)
                 # A missing key is the owner, or whoever collects what is left, deleting while we read.
                 self._settings.report("takeover", {"stream": stream, "error": str(error)})
                 wait = _NEWER if isinstance(error, FormatError) else self._every
                 self._not_before[stream] = self._clock.boottime() + wait
 
-    async def _list(self) -> None:
-        began = self._clock.boottime()
+    async def left_behind(self) -> list[LeftBehind]:
+        """Look now which streams are dead and not taken over whole; nothing is taken. Raises StoreError."""
+        found = []
+        retired, streams = await self._list_open()
+        for stream in streams:
+            if not await self._is_dead(stream):
+                continue
+            _, beat = await read_beat(self._store, stream)
+            messages = 0 if beat is None else beat.messages
+            if beat is not None and beat.closed and not messages:
+                continue
+            names = retired.get(stream, set())
+            open_parts = sum(f"{part:02d}" not in names for part in range(PARTS))
+            failing = stream in self._not_before and stream not in self._late
+            found.append(LeftBehind(stream, -(-messages * open_parts // PARTS), failing))
+        return found
+
+    async def _list_open(self) -> tuple[dict[str, set[str]], list[str]]:
+        """The parts that are taken over by stream, and the other streams of which not all are."""
         streams = set(stream_names(await self._store.list_after(STREAMS))) - {self._name}
         retired = by_stream(await self._store.list_after(RETIRED))
-        self._open = sorted(stream for stream in streams if not is_whole(retired.get(stream, set())))
+        return retired, sorted(one for one in streams if not is_whole(retired.get(one, set())))
+
+    async def _list(self) -> None:
+        began = self._clock.boottime()
+        _, self._open = await self._list_open()
         for known in set(self._seen).difference(self._open):
             del self._seen[known]
             self._announced.pop(known, None)
             self._not_before.pop(known, None)
+            self._late.pop(known, None)
         if self._leases:
             names = set(self._open)
             self._leases = {k: since for k, since in self._leases.items() if k.split("/")[1] in names}
@@ -182,33 +215,32 @@ class Watcher:
     # --- taking over -------------------------------------------------------------------------------
 
     async def _take(self, stream: str, alive: int) -> None:
+        """Take over our share; what nobody has claimed until `_not_before` is shared by those who came."""
         await asyncio.sleep(self._chance() * self._hesitation)
-        # The same share whoever comes first: those who were here before have had theirs.
-        parts = await self._claim(await self._unclaimed(stream), -(-PARTS // alive))
+        left = await self._unclaimed(stream)
+        sharers = self._late.pop(stream, 0)
+        # The first share is the same whoever comes first: those who were here before have had theirs.
+        share = -(-len(left) // sharers) if sharers else -(-PARTS // alive)
+        parts = await self._claim(left, share)
         if not parts:
             return
         reader = await self._agree(await self._sealed(stream))
         await self._decide(reader)
         for problem in (*reader.problems, *reader.replay.problems):
             self._settings.report("corrupt", {"stream": stream, "problem": problem})
-        slots = await _by_part(reader.replay.index)
+        slots = await by_part(reader.replay.index)
         if not any(slots):
             parts = await self._open_parts(stream)
         total = 0
-        while parts:
-            for group in _groups(parts, slots):
-                total += await self._adopt(reader, group, slots)
-            if not await self._unclaimed(stream):
-                break
-            if alive > 1:
-                # The others look no less often than we do: they may have seen the last heartbeat a look after
-                # us, and that it has stood still for too long another look later. Leave them their share.
-                await asyncio.sleep(2.5 * self._every + self._hesitation)
-                # Who has not come until now may have more to do, or be dead as well.
-                alive = -(-alive // 2)
-            left = await self._unclaimed(stream)
-            parts = await self._claim(left, -(-len(left) // alive))
+        for group in groups(parts, slots):
+            total += await self._adopt(reader, group, slots)
         self._settings.report("stream adopted", {"stream": stream, "messages": total})
+        if await self._unclaimed(stream):
+            # The others look no less often than we do: they may have seen the last heartbeat a look after us,
+            # and that it has stood still for too long another look later. Leave them their share. Who has not
+            # come until then may have more to do, or be dead as well.
+            self._late[stream] = -(-(sharers or alive) // 2)
+            self._not_before[stream] = self._clock.boottime() + 2.5 * self._every + self._hesitation
 
     async def _open_parts(self, stream: str) -> list[int]:
         names = {last_segment(key) for key in await self._store.list_after(retired_prefix(stream))}
@@ -347,26 +379,3 @@ class Watcher:
 
     def _chance(self) -> float:
         return int.from_bytes(self._random(4), "big") / 4294967296.0
-
-
-async def _by_part(index: Index) -> list[list[int]]:
-    parts: list[list[int]] = [[] for _ in range(PARTS)]
-    ids = index.ids
-    for count, slot in enumerate(index.slots()):
-        parts[ids[slot * ID_SIZE + 15] & 15].append(slot)
-        if count % _TURN == _TURN - 1:
-            await asyncio.sleep(0)
-    return parts
-
-
-def _groups(parts: list[int], slots: list[list[int]]) -> list[list[int]]:
-    """Parts to be adopted in one go: some ten thousand messages, so that the first are soon at work."""
-    groups: list[list[int]] = []
-    size = 0
-    for part in parts:
-        if not groups or size + len(slots[part]) > _GROUP:
-            groups.append([])
-            size = 0
-        groups[-1].append(part)
-        size += len(slots[part])
-    return groups

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -24,6 +25,7 @@ from mailqueue.seal import Seal, encode_seal
 from mailqueue.store.base import Blob
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.replicated import Member, Replicated
+from mailqueue.takeover import LeftBehind
 from tests.peers.faultstore import FaultStore
 from tests.simulation.loop import run
 from tests.simulation.queues import LoopClock, crash, message, open_queue, settings, until
@@ -68,6 +70,66 @@ def test_survivors_share_what_the_dead_left() -> None:
             for id in live_ids(queue)[:1]:
                 await queue.settle(id, [DONE], urgent=True)
             await queue.close()
+
+    run(work())
+
+
+def test_nobody_waits_for_others_while_there_is_more_to_take() -> None:
+    """As after a reload: several streams end at once, and who has his share of one goes on with the next."""
+
+    async def work() -> None:
+        store = MemoryStore()
+        old = [await open_queue(store, node=f"old{n}") for n in range(4)]
+        new = [await open_queue(store, node=f"new{n}") for n in range(4)]
+        await asyncio.sleep(3)
+        for queue in old:
+            for n in range(50):
+                await queue.enqueue(message(b"%d" % n))
+        for queue in old:
+            await queue.close()
+        await until(lambda: sum(len(queue.live) for queue in new) == 200, 6)
+        for queue in new:
+            await queue.close()
+
+    run(work())
+
+
+def test_what_is_left_behind_is_told_until_somebody_has_it() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        watching = await open_queue(store, node="w")
+        empty, living = await open_queue(store), await open_queue(store)
+        await living.enqueue(message())
+        await empty.close()
+        assert await watching.left_behind() == []
+        owner = await open_queue(store)
+        for n in range(32):
+            await owner.enqueue(message(b"%d" % n))
+        await owner.close()
+        assert await watching.left_behind() == [LeftBehind(owner.stream, 32, failing=False)]
+        await living.close()
+        took = await open_queue(store)
+        await until(lambda: len(took.live) + len(watching.live) == 33, 20)
+        assert await watching.left_behind() == []
+        assert not took.is_adopting
+        await took.close()
+        await watching.close()
+
+    run(work())
+
+
+def test_what_cannot_be_taken_over_is_told_as_such() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        stream, _ = await dead_stream(store, 3)
+        head = bytearray(store._objects[log_key(stream, 0)])
+        head[4:6] = (99).to_bytes(2, "little")  # a version of which nothing is known
+        head[60:64] = crc32(bytes(head[:60])).to_bytes(4, "little")
+        store._objects[log_key(stream, 0)] = bytes(head)
+        queue = await open_queue(store)
+        await asyncio.sleep(20)
+        assert [(one.stream, one.failing) for one in await queue.left_behind()] == [(stream, True)]
+        await queue.close()
 
     run(work())
 
@@ -196,8 +258,6 @@ def test_an_entry_that_lands_before_the_seal_counts() -> None:
         octets = store._objects[log_key(stream, 0)]
         data = bytearray(octets)
         data[24:32] = (1).to_bytes(8, "little")
-        from zlib import crc32
-
         data[60:64] = crc32(bytes(data[:60])).to_bytes(4, "little")
 
         async def land() -> None:
