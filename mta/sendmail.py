@@ -18,9 +18,9 @@ from typing import BinaryIO
 from mta import config
 from mta.address import NULL, Address
 from mta.cli import default_configuration
-from mta.queue_stores import read_configuration
 from mta.sendmail_message import RecipientError, cut_at_dot, prepare, read_recipients
 from mta.sendmail_options import Options, UsageError, parse
+from mta.sendmail_server import NoListener, NotPublished, find_server
 from mta.sendmail_submit import (
     EX_CONFIG,
     EX_DATAERR,
@@ -28,9 +28,7 @@ from mta.sendmail_submit import (
     EX_TEMPFAIL,
     EX_UNAVAILABLE,
     EX_USAGE,
-    NoListener,
     Wishes,
-    find_listener,
     submit,
 )
 
@@ -49,6 +47,8 @@ def run(name: str, arguments: Sequence[str]) -> int:
         return _fail(name, str(error), EX_USAGE)
     except config.ConfigError as error:
         return _fail(name, str(error), EX_CONFIG)
+    except NotPublished as error:
+        return _fail(name, str(error), EX_TEMPFAIL)
     except KeyboardInterrupt:
         return EX_TEMPFAIL
 
@@ -66,7 +66,7 @@ def sendmail(arguments: Sequence[str]) -> int:
         case "smtp":
             from mta.sendmail_session import session
 
-            return session(read_configuration(options.configuration or default_configuration()))
+            return session(find_server(options.configuration or default_configuration()))
     return _send(options, sys.stdin.buffer)
 
 
@@ -95,24 +95,23 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def _send(options: Options, stdin: BinaryIO) -> int:
-    settings = read_configuration(options.configuration or default_configuration())
-    origin = settings.identity.postmaster.rpartition("@")[2]
-    octets = read_limited(stdin, settings.message.max_size)
+    local = find_server(options.configuration or default_configuration())
+    octets = read_limited(stdin, local.max_size)
     if octets is None:
-        return _fail("sendmail", f"the message is larger than {settings.message.max_size} octets", EX_DATAERR)
+        return _fail("sendmail", f"the message is larger than {local.max_size} octets", EX_DATAERR)
     if options.dot_ends:
         octets = cut_at_dot(octets)
     user, name = _caller()
     try:
-        sender = _sender(options, user, origin)
+        sender = _sender(options, user, local.origin)
         message = prepare(
             octets,
             options.recipients,
             from_header=options.from_header,
             sender=sender,
             full_name=options.full_name or os.environ.get("NAME", "") or name,
-            origin=origin,
-            hostname=settings.identity.hostname,
+            origin=local.origin,
+            hostname=local.hostname,
             now=time.time(),
             entropy=os.urandom,
         )
@@ -121,11 +120,11 @@ def _send(options: Options, stdin: BinaryIO) -> int:
     if not message.recipients:
         return _fail("sendmail", "nobody to send it to: name recipients, or use -t", EX_USAGE)
     try:
-        where, needs_tls = find_listener(settings)
+        where = local.where
     except NoListener as error:
         return _fail("sendmail", str(error), EX_CONFIG)
     wishes = Wishes(options.envid, options.ret, options.notify, options.body)
-    result = submit(where, needs_tls, settings.identity.hostname, sender, message, wishes)
+    result = submit(where, local.needs_tls, local.hostname, sender, message, wishes)
     for problem in result.problems:
         _fail("sendmail", problem, result.status)
     if options.is_verbose and result.answer:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from mta.admin.client import Unreachable
 from mta.cli_queue_common import Access
+from mta.config import ConfigError
 from mta.mailq.filters import FilterError, parse_filter
 from mta.mailq.postqueue import postqueue_json, postqueue_text
 from mta.queue_access import open_queue
 from mta.sendmail_options import UsageError
-from mta.sendmail_submit import EX_OK, EX_UNAVAILABLE
+from mta.sendmail_submit import EX_NOPERM, EX_OK, EX_UNAVAILABLE
 from mta.spool.remote import QueueProblem
 
 
@@ -71,7 +72,13 @@ def run_queue(options: QueueOptions, configuration: str) -> int:
                 _print(postqueue_json(queue.rows(())))
             case _:
                 return _try_now(queue, options)
-    except (QueueProblem, Unreachable) as problem:
+    except (QueueProblem, Unreachable, ConfigError) as problem:
+        if isinstance(problem.__cause__, PermissionError):
+            who = "only root and the user of the server may look at the queue"
+            print(f"postqueue: {who} ({problem})", file=sys.stderr)
+            return EX_NOPERM
+        if isinstance(problem, ConfigError):
+            raise
         print(f"postqueue: {problem}", file=sys.stderr)
         return EX_UNAVAILABLE
     return EX_OK

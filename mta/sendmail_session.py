@@ -7,20 +7,20 @@ import select
 import socket
 import sys
 
-from mta import config
-from mta.sendmail_submit import EX_CONFIG, EX_OK, EX_TEMPFAIL, NoListener, connect, find_listener
+from mta.sendmail_server import LocalServer, NoListener
+from mta.sendmail_submit import EX_CONFIG, EX_OK, EX_TEMPFAIL, connect
 
 BLOCK = 65536
 
 
-def session(settings: config.Config) -> int:
+def session(local: LocalServer) -> int:
     """Pass octets on until one side ends; the exit status."""
     try:
-        where, needs_tls = find_listener(settings)
+        where = local.where
     except NoListener as error:
         print(f"sendmail: {error}", file=sys.stderr)
         return EX_CONFIG
-    if needs_tls:
+    if local.needs_tls:
         print(f"sendmail: the listener at {where} needs TLS before everything else", file=sys.stderr)
         return EX_CONFIG
     try:

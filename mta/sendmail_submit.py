@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from mta import config
 from mta.address import Address
-from mta.net.limits import Networks
 from mta.sendmail_message import Outgoing
 from mta.smtp.xtext import encode_xtext
 
@@ -29,10 +28,6 @@ CONNECT_TIMEOUT = 10.0
 """Seconds until it is clear that the server does not run."""
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3}) ")
-
-
-class NoListener(ValueError):
-    """The configuration has no listener that takes mail of this machine without a login."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -54,33 +49,6 @@ class Result:
     """Lines for standard error."""
     answer: str = ""
     """What the server said when it took the message."""
-
-
-def find_listener(settings: config.Config) -> tuple[config.Inet | config.Unix, bool]:
-    """Where to connect to, and whether TLS must come first. Raises NoListener."""
-    found: list[tuple[int, config.Inet | config.Unix, bool]] = []
-    for listener in settings.listener:
-        if (
-            listener.protocol in ("lmtp", "managesieve")
-            or listener.tls == "implicit"
-            or listener.auth == "required"
-        ):
-            continue
-        for address in listener.addresses:
-            if isinstance(address, config.Unix):
-                found.append((3, address, listener.tls == "required"))
-            elif isinstance(address, config.Inet):
-                near = _near(address)
-                if not Networks(listener.proxy_protocol_from).contain_text(near.host):
-                    rank = 0 if near.host == "127.0.0.1" else 1 if near.host == "::1" else 2
-                    found.append((rank, near, listener.tls == "required"))
-    if not found:
-        raise NoListener(
-            "no listener of the configuration takes mail of this machine without a login: add one with"
-            ' protocol = "smtp" on 127.0.0.1'
-        )
-    _, where, needs_tls = min(found, key=lambda each: each[0])
-    return where, needs_tls
 
 
 def submit(
@@ -214,12 +182,6 @@ def status_of(code: int, text: str) -> int:
 def _decoded(text: bytes) -> str:
     shown = text.decode("utf-8", "replace")
     return "".join(c if c.isprintable() else " " for c in shown)
-
-
-def _near(address: config.Inet) -> config.Inet:
-    """Where this machine reaches an address that is listened on."""
-    nearer = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    return config.Inet(nearer.get(address.host, address.host), address.port)
 
 
 def _text(error: Exception) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from mta import log
 from mta.admin.desk import Desk
 from mta.net.descriptors import raise_fd_limit
+from mta.sendmail_server import publish
 from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
 from mta.supervisor.plan import Plan, PlanError
@@ -67,6 +68,11 @@ async def _live(configuration: str, daemon: str) -> None:
 
 def _apply(plan: Plan) -> None:
     log.configure(plan.log)
+    if plan.local is not None:
+        try:
+            publish(plan.local, plan.directories[-1])
+        except OSError as problem:
+            log.get("supervisor").warning("sendmail not told", file=problem.filename, reason=problem.strerror)
 
 
 def _explain(lines: list[str], status: int) -> int:

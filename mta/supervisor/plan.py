@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mta import config
+from mta.sendmail_server import LocalServer
 from mta.supervisor.privileges import Account
 
 
@@ -121,6 +122,8 @@ class Plan:
     """URL of the store that decides who owns what waits in the queue, "" without a queue."""
     directories: tuple[str, ...] = ()
     """Directories that are made, for `account`, when they are missing."""
+    local: LocalServer | None = None
+    """What `sendmail` is told, in the last of `directories`."""
     checks: Checks | None = None
     """How the set-up is checked (`mta.supervisor.setup`); None: not at all."""
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from mta import config
 from mta.net.descriptors import FEWEST, places
+from mta.sendmail_server import local_server
 from mta.startup.claims import is_local
 from mta.supervisor.plan import (
     STORE,
@@ -56,7 +57,8 @@ def reader(path: str, daemon: str = DAEMON) -> Callable[[], Plan]:
             raise PlanError([str(problem) for problem in report.errors])
         made = plan(report.config, daemon)
         scarce = _scarce_descriptors(report.config.limits.sessions, made.workers)
-        return replace(made, warnings=(*map(str, report.warnings), *scarce))
+        warnings = (*map(str, report.warnings), *scarce)
+        return replace(made, warnings=warnings, local=local_server(report.config, path))
 
     return read
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,19 +19,33 @@ from tests.peers.site import ALICE, BOB, Site, site
 MESSAGE = b"To: Alice <alice@example.test>\nBcc: bob@example.test\nSubject: from a script\n\nhello\n"
 
 
+_AS_STRANGER = """
+import os
+import mta.commands, mta.queue_offline, mta.sendmail_queue, mta.sendmail_server, mta.sendmail_session
+mta.commands.DEFAULT_SOCKET = "{folder}/run/control"
+mta.sendmail_server.PUBLISHED = "{folder}/run/sendmail.json"
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+"""
+"""Becomes a user who has nothing to do with the server, of which the default places are here."""
+
+
 class Script:
     """A folder with links as an administrator makes them."""
 
-    def __init__(self, server: Site, folder: Path) -> None:
+    def __init__(self, server: Site, folder: Path, *, as_stranger: bool = False) -> None:
         self.server = server
         self.folder = folder
         folder.mkdir()
+        first = _AS_STRANGER.format(folder=server.directory) if as_stranger else ""
         for name in ("sendmail", "mailq"):
             program = folder / name
             program.write_text(
                 f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
                 f"for part in ('queue', 'milter'): sys.path.append({str(ROOT)!r} + '/' + part)\n"
-                "from mta.cli import main\nmain()\n"
+                f"{first}from mta.cli import main\nmain()\n"
             )
             program.chmod(0o755)
 
@@ -121,6 +137,31 @@ def test_queue(script: Script) -> None:
 def test_verbose(script: Script) -> None:
     done = script.run("sendmail", "-v", ALICE, octets=b"Subject: loud\n\nx\n")
     assert done.stdout.startswith(b"2.0.0 Stored as ")
+
+
+def test_others_may_send_and_not_look(tmp_path: Path) -> None:
+    """The configuration is closed to them, as install.md closes it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's folders are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        with site(folder) as server:
+            server.path.chmod(0o600 if os.geteuid() == 0 else 0)
+            script = Script(server, folder / "bin", as_stranger=True)
+            assert script.sendmail("-v", ALICE, octets=b"Subject: from somebody\n\nx\n") == ""
+            message = server.message(ALICE, "from somebody")
+            assert re.search(rb"^From: .*<\w+@example\.test>", message, re.MULTILINE)
+            session = script.run("sendmail", "-bs", octets=b"NOOP\r\nQUIT\r\n")
+            assert session.stdout.startswith(b"220 mx.example.test ")
+            for words in (("mailq",), ("sendmail", "-bp"), ("sendmail", "-q")):
+                done = script.run(*words)
+                assert done.returncode == 77
+                assert b"only root and the user of the server may look at the queue (" in done.stderr
+            server.stop()
+            assert "does not answer: Connection refused" in script.sendmail(ALICE, status=75)
+            (folder / "run/sendmail.json").unlink()
+            assert "is closed to you, and no server runs: " in script.sendmail(ALICE, status=75)
+            assert b"only root and the user of the server" in script.run("mailq").stderr
+            server.path.chmod(0o600)  # its end asks it to stop
 
 
 def test_server_away(tmp_path: Path) -> None:

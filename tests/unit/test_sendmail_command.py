@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta import config
+from mta import config, queue_stores, sendmail_server
 from mta.address import NULL, parse_address
+from mta.config.problems import unreadable
 from mta.sendmail import read_limited
 from mta.sendmail_message import (
     Outgoing,
@@ -24,7 +27,8 @@ from mta.sendmail_message import (
 )
 from mta.sendmail_options import Options, UsageError, parse
 from mta.sendmail_queue import QueueOptions, parse_queue
-from mta.sendmail_submit import NoListener, find_listener, status_of
+from mta.sendmail_server import NoListener, NotPublished, find_server, local_server, publish
+from mta.sendmail_submit import status_of
 from sieve_ext.message import Message
 
 SENDER = parse_address("root@example.org")
@@ -260,13 +264,49 @@ def test_size_is_bounded() -> None:
 )
 def test_listener(listeners: str, where: str) -> None:
     settings = config.parse(f'[domains."example.org"]\n[store]\nenabled = true\n[[listener]]\n{listeners}\n')
-    assert str(find_listener(settings)[0]) == where
+    assert str(local_server(settings, "tamis.toml").where) == where
 
 
 def test_no_listener() -> None:
     text = '[domains."example.org"]\n[store]\nenabled = true\n[[listener]]\nprotocol = "lmtp"\n'
+    local = local_server(config.parse(text), "tamis.toml")
     with pytest.raises(NoListener, match=r"127\.0\.0\.1"):
-        find_listener(config.parse(text))
+        print(local.where)
+
+
+def test_the_server_tells_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration is closed, so the server says what `sendmail` needs where all may read it."""
+    path = tmp_path / "tamis.toml"
+
+    def closed(name: str) -> Any:
+        reason = PermissionError(13, "Permission denied")
+        raise config.ConfigError((unreadable(name, reason),)) from reason
+
+    monkeypatch.setattr(queue_stores, "read_configuration", closed)
+    monkeypatch.setattr(sendmail_server, "PUBLISHED", str(tmp_path / "sendmail.json"))
+    with pytest.raises(
+        NotPublished, match=r"tamis\.toml is closed to you, and no server runs: .*sendmail.json"
+    ):
+        find_server(str(path))
+    local = local_server(config.parse('identity.hostname = "mx.example.org"\n', str(path)), str(path))
+    old = os.umask(0o077)
+    try:
+        publish(local, str(tmp_path))
+    finally:
+        os.umask(old)
+    assert (tmp_path / "sendmail.json").stat().st_mode & 0o777 == 0o644
+    made = (tmp_path / "sendmail.json").stat().st_ino
+    publish(local, str(tmp_path))
+    assert (tmp_path / "sendmail.json").stat().st_ino == made, "what is there is not written again"
+    assert find_server(str(path)) == local
+    assert (local.hostname, local.origin, str(local.where)) == (
+        "mx.example.org", "mx.example.org", "127.0.0.1:25",
+    )  # fmt: skip
+    with pytest.raises(NotPublished, match=f"the server that runs has another one: {path}"):
+        find_server("other.toml")
+    (tmp_path / "sendmail.json").write_text("{")
+    with pytest.raises(NotPublished, match="cannot be read"):
+        find_server(str(path))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""The server of this machine as `sendmail` sees it: who it is, and where it takes mail without a login.
+
+It is in the configuration, which may be closed to others than root. For them the server writes it into a
+file of its runtime directory that everybody may read; it says no more than an SMTP session tells.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from mta import config
+from mta.folders import replacing
+from mta.net.limits import Networks
+
+FILE_NAME = "sendmail.json"
+"""In process.runtime_directory."""
+PUBLISHED = f"/run/tamis/{FILE_NAME}"
+"""Where it is looked for by those who cannot read where the runtime directory is: in the default one."""
+
+
+class NoListener(ValueError):
+    """The configuration has no listener that takes mail of this machine without a login."""
+
+
+class NotPublished(Exception):
+    """The configuration is closed to us, and no server says where it takes mail; the text is for people."""
+
+
+class LocalServer(msgspec.Struct, frozen=True):
+    """What a program of this machine must know."""
+
+    configuration: str
+    """Absolute path of the file that the server runs with."""
+    hostname: str
+    origin: str
+    """The domain of addresses that have none."""
+    max_size: int
+    """Octets of the largest message."""
+    host: str = ""
+    port: int = 0
+    socket: str = ""
+    """In place of host and port: the path of a Unix socket."""
+    needs_tls: bool = False
+    """Whether STARTTLS must come first."""
+
+    @property
+    def where(self) -> config.Inet | config.Unix:
+        """Where to connect to. Raises NoListener."""
+        if self.socket:
+            return config.Unix(self.socket)
+        if self.host:
+            return config.Inet(self.host, self.port)
+        raise NoListener(
+            "no listener of the configuration takes mail of this machine without a login: add one with"
+            ' protocol = "smtp" on 127.0.0.1'
+        )
+
+
+def local_server(settings: config.Config, configuration: str) -> LocalServer:
+    """What the configuration in the file of that name says; without a place where there is no listener."""
+    path = os.path.abspath(configuration)
+    origin = settings.identity.postmaster.rpartition("@")[2]
+    known = LocalServer(path, settings.identity.hostname, origin, settings.message.max_size)
+    found: list[tuple[int, LocalServer]] = []
+    for listener in settings.listener:
+        if (
+            listener.protocol in ("lmtp", "managesieve")
+            or listener.tls == "implicit"
+            or listener.auth == "required"
+        ):
+            continue
+        needs_tls = listener.tls == "required"
+        for address in listener.addresses:
+            if isinstance(address, config.Unix):
+                at = msgspec.structs.replace(known, socket=address.path, needs_tls=needs_tls)
+                found.append((3, at))
+            elif isinstance(address, config.Inet):
+                host = _near(address.host)
+                if not Networks(listener.proxy_protocol_from).contain_text(host):
+                    rank = 0 if host == "127.0.0.1" else 1 if host == "::1" else 2
+                    at = msgspec.structs.replace(known, host=host, port=address.port, needs_tls=needs_tls)
+                    found.append((rank, at))
+    return min(found, key=lambda each: each[0])[1] if found else known
+
+
+def publish(server: LocalServer, folder: str) -> None:
+    """Write it into the runtime directory, unless it is there. Raises OSError."""
+    path, octets = os.path.join(folder, FILE_NAME), msgspec.json.encode(server)
+    try:
+        with open(path, "rb") as known:
+            if known.read() == octets:
+                return
+    except FileNotFoundError:
+        pass
+    with replacing(path) as file:
+        file.write(octets)
+        os.fchmod(file.fileno(), 0o644)  # whatever the umask
+
+
+def find_server(configuration: str) -> LocalServer:
+    """The server of a configuration. Raises ConfigError, and NotPublished where it is closed to us."""
+    # Here, for the server itself has no use for it.
+    from mta.queue_stores import read_configuration
+
+    try:
+        return local_server(read_configuration(configuration), configuration)
+    except config.ConfigError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+        closed = f"{configuration} is closed to you"
+    try:
+        with open(PUBLISHED, "rb") as file:
+            server = msgspec.json.decode(file.read(), type=LocalServer)
+    except FileNotFoundError:
+        raise NotPublished(f"{closed}, and no server runs: {PUBLISHED} is not there") from None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise NotPublished(f"{closed}, and {PUBLISHED} cannot be read: {error}") from None
+    if server.configuration != os.path.abspath(configuration):
+        raise NotPublished(f"{closed}, and the server that runs has another one: {server.configuration}")
+    return server
+
+
+def _near(host: str) -> str:
+    """The address by which this machine reaches one that is listened on."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
