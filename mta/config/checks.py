@@ -89,6 +89,8 @@ class Checks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The stores of the queue keep what they promise."""
     backends: Action = "refuse"
     """Back ends and relays answer as they are configured."""
+    postmaster: Action = "warn"
+    """Somebody gets the mail for identity.postmaster."""
     milters: Action = "refuse"
     """Milters and policy servers answer."""
     policy: Action = "refuse"

@@ -21,6 +21,7 @@ from mta.policy.verdict import Policy, Verdict
 from mta.policy.watched import TableError
 from mta.reply import Reply
 from mta.session import Session
+from mta.spool.addressing import Find
 from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
 from mta.startup.world import World
@@ -47,8 +48,11 @@ class _Verifier:
         return Reply(451, "4.4.1", "not asked")
 
 
-def offline_policy(settings: config.Config) -> Policy:
-    """The policy without anybody behind it. Raises ValueError, OSError, TableError, UsersFileError."""
+def offline_policy(settings: config.Config, own_mail: Callable[[Find], None] | None = None) -> Policy:
+    """The policy without anybody behind it. Raises ValueError, OSError, TableError, UsersFileError.
+
+    `own_mail` is that of `build_policy`.
+    """
     names = [f"backend:{name}" for name in settings.backends]
     transports = {name: cast(FixedTransport, _Verifier()) for name in names}
     return build_policy(
@@ -59,7 +63,18 @@ def offline_policy(settings: config.Config) -> Policy:
         lambda text: None,
         _silent,
         tables=_tables(settings),
+        own_mail=own_mail,
     )
+
+
+def offline_own_mail(settings: config.Config) -> Find:
+    """Who gets mail that the server writes itself, as far as that is known without asking others.
+
+    Raises what `offline_policy` does.
+    """
+    found: list[Find] = []
+    offline_policy(settings, found.append)
+    return found[0]
 
 
 class _Away:

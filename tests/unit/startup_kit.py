@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -115,3 +118,27 @@ def look(
 def certify(folder: Path, authority: Authority, *names: str) -> None:
     """Write the certificate of the site."""
     authority.issue("main", *(names or (HOST,)))
+
+
+@contextmanager
+def answering(*lines: bytes) -> Iterator[int]:
+    """A server of one session: its greeting, then an answer for each line."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        listener.settimeout(20)
+        client, _ = listener.accept()
+        client.settimeout(20)
+        with client, client.makefile("rwb", buffering=0) as stream:
+            for line in lines:
+                stream.write(line + b"\r\n")
+                if not stream.readline():
+                    return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        thread.join()
+        listener.close()

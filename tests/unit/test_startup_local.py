@@ -8,8 +8,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,7 +27,7 @@ from mta.startup.runner import run, run_patiently, wanted
 from mta.startup.table import CHECKS, NAMES, Check
 from mta.startup.verdict import exit_code, judge
 from mta.startup.world import World
-from tests.unit.startup_kit import CONFIGURATION, look, site
+from tests.unit.startup_kit import CONFIGURATION, answering, look, site
 
 NOW = 1_800_000_000.0
 
@@ -122,30 +120,6 @@ def test_queue_store_that_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result.outcome is Outcome.WRONG
     assert "a key was created twice" in result.found
     assert result.mend == "[queue_stores.local]: another store"
-
-
-@contextmanager
-def answering(*lines: bytes) -> Iterator[int]:
-    """A server of one session: its greeting, then an answer for each line."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        listener.settimeout(20)
-        client, _ = listener.accept()
-        client.settimeout(20)
-        with client, client.makefile("rwb", buffering=0) as stream:
-            for line in lines:
-                stream.write(line + b"\r\n")
-                if not stream.readline():
-                    return
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        thread.join()
-        listener.close()
 
 
 @pytest.mark.parametrize(
@@ -291,7 +265,8 @@ def test_relay_check_that_is_not_answered_in_time() -> None:
 def test_each_check_has_its_key() -> None:
     assert {name for name in NAMES if hasattr(Checks(), name)} == set(NAMES)
     actions = [field for field in Checks.__struct_fields__ if getattr(Checks(), field) == "refuse"]
-    assert sorted(actions) == sorted(NAMES)
+    assert sorted([*actions, "postmaster"]) == sorted(NAMES)
+    assert Checks().postmaster == "warn"
 
 
 @pytest.mark.parametrize(
@@ -430,4 +405,4 @@ def test_table_and_json() -> None:
 
 
 def test_all_checks_are_in_the_table_once() -> None:
-    assert len(set(NAMES)) == len(CHECKS) == 23
+    assert len(set(NAMES)) == len(CHECKS) == 24
