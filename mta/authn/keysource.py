@@ -16,7 +16,8 @@ from typing import Protocol
 
 from mta.address import AddressError, domain_key
 from mta.authn.dkimkeys import SigningKey, check_selector, load_key
-from mta.policy.watched import TableError, Watched
+from mta.policy.tablefile import Mistakes, read_file
+from mta.policy.watched import Watched
 
 Entries = Mapping[str, Sequence[tuple[str, Path]]]
 """Selector and file of the keys of each domain."""
@@ -49,22 +50,22 @@ class KeyTable:
 
 def read_key_table(path: Path) -> Entries:
     """The content of a table. Raises TableError, which names file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: {error}") from error
     found: dict[str, list[tuple[str, Path]]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    mistakes = Mistakes(path)
+    for number, line in enumerate(read_file(path).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         words = line.split()
         if len(words) != 3:
-            raise TableError(f"{path}:{number}: expected a domain, a selector and a file")
+            mistakes.add(number, "expected a domain, a selector and a file")
+            continue
         try:
             domain, selector = domain_key(words[0]), check_selector(words[1])
         except (AddressError, ValueError) as error:
-            raise TableError(f"{path}:{number}: {error}") from error
+            mistakes.add(number, error)
+            continue
         found.setdefault(domain, []).append((selector, path.parent / words[2]))
+    mistakes.check()
     return found
 
 

@@ -41,7 +41,7 @@ def check_users(config: Config, files: FileCheck) -> None:
     try:
         UsersFile(file, on_error=lambda error: None)
     except UsersFileError as error:
-        files.findings.add(path, str(error), "users as `tamis user` writes them")
+        _note_all(files, path, error, "users as `tamis user` writes them")
 
 
 def check_recipients(config: Config, files: FileCheck) -> None:
@@ -74,11 +74,12 @@ def check_directors(config: Config, files: FileCheck) -> None:
         if not director.table:
             continue
         from mta.director.userstable import read_users
+        from mta.policy.tablefile import MOST_MISTAKES
 
         path = ("director", name, "table")
         found = _lines(files, path, director.table, read_users, "users and back ends")
         lost = [(user, place) for user, place in (found or {}).items() if place not in config.backends]
-        for user, place in lost[:1] if files.findings.is_sound(("backends",)) else []:
+        for user, place in lost[:MOST_MISTAKES] if files.findings.is_sound(("backends",)) else []:
             files.findings.add(
                 path, f'{director.table}: found "{place}" for {user}', "the name of a [backends.NAME]"
             )
@@ -130,8 +131,14 @@ def _lines(files: FileCheck, path: KeyPath, file: str, read: Callable[[Path], T]
     try:
         return read(Path(file))
     except TableError as error:
-        files.findings.add(path, str(error), expected)
+        _note_all(files, path, error, expected)
         return None
+
+
+def _note_all(files: FileCheck, path: KeyPath, error: Exception, expected: str) -> None:
+    """Note each mistake of a file, which are the lines of an error."""
+    for line in str(error).splitlines():
+        files.findings.add(path, line, expected)
 
 
 def _statement(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:

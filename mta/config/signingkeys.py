@@ -47,7 +47,8 @@ def check_keys(config: Config, files: FileCheck) -> None:
             except KeyFileError as error:
                 findings.add(path, str(error), f"a key for {domain}")
     except (KeyFileError, TableError) as error:
-        findings.add(path, str(error), "keys that can be read")
+        for line in str(error).splitlines():
+            findings.add(path, line, "keys that can be read")
         return
     _signers(config, files, signed)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mta.address import NULL, Address, AddressError, parse_address
-from mta.policy.watched import INTERVAL, TableError, Watched
+from mta.policy.tablefile import Mistakes, read_file
+from mta.policy.watched import INTERVAL, Watched
 from mta.reply import Reply
 from mta.tables.table import Found, Table, TableUnavailable
 
@@ -98,12 +99,8 @@ class RecipientFile:
 
 def read_table(path: Path) -> frozenset[str]:
     """The keys of a recipient table. Raises TableError with file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: {error}") from error
-    keys = set()
-    for number, line in enumerate(text.splitlines(), 1):
+    keys, mistakes = set(), Mistakes(path)
+    for number, line in enumerate(read_file(path).splitlines(), 1):
         word = line.strip()
         if not word or word.startswith("#"):
             continue
@@ -111,11 +108,12 @@ def read_table(path: Path) -> frozenset[str]:
             try:
                 keys.add(parse_address(word).key)
             except AddressError as error:
-                raise TableError(f"{path}:{number}: {word}: {error}") from error
+                mistakes.add(number, f"{word}: {error}")
         elif any(character.isspace() for character in word):
-            raise TableError(f"{path}:{number}: one address or local part a line is expected, found {word!r}")
+            mistakes.add(number, f"one address or local part a line is expected, found {word!r}")
         else:
             keys.add(word.lower())
+    mistakes.check()
     return frozenset(keys)
 
 

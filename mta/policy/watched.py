@@ -14,7 +14,7 @@ INTERVAL = 1.0
 
 
 class TableError(Exception):
-    """A table cannot be used: file, line and reason (the administrator's to mend)."""
+    """A table cannot be used: file, line and reason of each mistake, one a line (the administrator's)."""
 
 
 class Watched(Generic[T]):

@@ -18,37 +18,39 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mta.policy.aliases import AliasError, read_targets
-from mta.policy.watched import TableError
+from mta.policy.tablefile import Complain, Mistakes, read_file
 from mta.tables.table import KEY_MOST
 
 
 def read_aliases(path: Path) -> dict[str, str]:
     """All entries. Raises TableError with file and line."""
-    try:
-        with open(path, encoding="utf-8") as lines:
-            return parse_aliases(lines)
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise TableError(f"{path}:{error}") from error
-
-
-def parse_aliases(lines: Iterable[str]) -> dict[str, str]:
-    """All entries. Raises ValueError with the number of a bad line in front."""
-    found: dict[str, str] = {}
-    for number, text in _logical(lines):
-        name, value = _split(number, text)
-        if name in found:
-            raise ValueError(f"{number}: {name} is there twice")
-        try:
-            read_targets(value)
-        except AliasError as error:
-            raise ValueError(f"{number}: {name}: {error}") from None
-        found[name] = value
+    mistakes = Mistakes(path)
+    found = parse_aliases(read_file(path).split("\n"), mistakes.add)
+    mistakes.check()
     return found
 
 
-def _logical(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+def parse_aliases(lines: Iterable[str], complain: Complain) -> dict[str, str]:
+    """All entries. `complain` hears of those that are none."""
+    found: dict[str, str] = {}
+    for number, text in _logical(lines, complain):
+        try:
+            name, value = _split(text)
+        except ValueError as error:
+            complain(number, error)
+            continue
+        if name in found:
+            complain(number, f"{name} is there twice")
+            continue
+        found[name] = value
+        try:
+            read_targets(value)
+        except AliasError as error:
+            complain(number, f"{name}: {error}")
+    return found
+
+
+def _logical(lines: Iterable[str], complain: Complain) -> Iterator[tuple[int, str]]:
     """Lines with those that go on with them, each with the number of the first."""
     begun = 0
     parts: list[str] = []
@@ -58,7 +60,8 @@ def _logical(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
             continue
         if line[0] in " \t":
             if not begun:
-                raise ValueError(f"{number}: a line that begins with a blank goes on with the one before")
+                complain(number, "a line that begins with a blank goes on with the one before")
+                continue
             parts.append(line.strip())
             continue
         if begun:
@@ -68,23 +71,23 @@ def _logical(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         yield begun, " ".join(parts)
 
 
-def _split(number: int, text: str) -> tuple[str, str]:
-    """Name and value."""
+def _split(text: str) -> tuple[str, str]:
+    """Name and value. Raises ValueError."""
     if text.startswith('"'):
         name, quote, rest = text[1:].partition('"')
         if not quote or "\\" in name:
-            raise ValueError(f"{number}: the quote of the name is not closed, or a backslash is in it")
+            raise ValueError("the quote of the name is not closed, or a backslash is in it")
         domain, colon, value = rest.partition(":")
         name += domain.rstrip()
         if domain.strip() and not domain.startswith("@"):
-            raise ValueError(f"{number}: ':' is expected behind the quoted name")
+            raise ValueError("':' is expected behind the quoted name")
     else:
         name, colon, value = text.partition(":")
         name = name.rstrip()
         if any(character.isspace() for character in name):
-            raise ValueError(f"{number}: a name with blanks stands in quotes, and ':' behind it")
+            raise ValueError("a name with blanks stands in quotes, and ':' behind it")
     if not colon or not name:
-        raise ValueError(f"{number}: 'name: address, ...' is expected")
+        raise ValueError("'name: address, ...' is expected")
     if len(name) > KEY_MOST:
-        raise ValueError(f"{number}: the name is too long")
+        raise ValueError("the name is too long")
     return name.lower(), value.strip()

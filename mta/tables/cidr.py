@@ -14,7 +14,7 @@ import ipaddress
 from pathlib import Path
 
 from mta.net.limits import mask, pack
-from mta.policy.watched import TableError
+from mta.policy.tablefile import Mistakes, read_file
 from mta.tables.table import Found
 
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -53,12 +53,8 @@ class Networks:
 
 def read_networks(path: Path) -> Networks:
     """The content of a table of networks. Raises TableError with file and line."""
-    networks = Networks()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: {error}") from error
-    for number, raw in enumerate(lines, 1):
+    networks, mistakes = Networks(), Mistakes(path)
+    for number, raw in enumerate(read_file(path).splitlines(), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -67,5 +63,6 @@ def read_networks(path: Path) -> Networks:
         try:
             networks.add(number, word, value)
         except ValueError as error:
-            raise TableError(f"{path}:{number}: {error}") from error
+            mistakes.add(number, error)
+    mistakes.check()
     return networks

@@ -21,6 +21,7 @@ from array import array
 from collections.abc import Iterator
 from hashlib import blake2b
 
+from mta.policy.tablefile import Mistakes, no_utf8
 from mta.policy.watched import TableError
 from mta.tables.lines import entries
 
@@ -75,24 +76,24 @@ def is_current(source: str, target: str) -> bool:
 
 def _write(source: str, temporary: str) -> None:
     stamp = stamp_of(source)
-    hashes, places = array("Q"), array("Q")
+    hashes, places, mistakes = array("Q"), array("Q"), Mistakes(source)
     with open(temporary, "wb", buffering=1 << 20) as file:
         file.write(bytes(_HEADER.size))
         at = _HEADER.size
         try:
             with open(source, encoding="utf-8") as lines:
-                for number, key, value in entries(lines):
+                for number, key, value in entries(lines, mistakes.add):
                     octets, kept = key.encode(), value.encode()
                     if len(octets) > 0xFFFF:
-                        raise TableError(f"{source}:{number}: the key is longer than 65,535 octets")
+                        mistakes.add(number, "the key is longer than 65,535 octets")
+                        continue
                     file.write(_RECORD.pack(len(octets), len(kept)) + octets + kept)
                     hashes.append(_hash(octets))
                     places.append(at)
                     at += _RECORD.size + len(octets) + len(kept)
-        except UnicodeDecodeError as error:
-            raise TableError(f"{source}: {error}") from error
-        except ValueError as error:
-            raise TableError(f"{source}:{error}") from error
+        except UnicodeDecodeError:
+            raise no_utf8(source) from None
+        mistakes.check()
         file.write(bytes(-at % 8))
         slots = _slots(hashes, places)
         slots.tofile(file)

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from mta.policy.tablefile import Complain
 
-def entries(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
-    """Line number, folded key and value of each entry. Raises ValueError with the number of a bad line."""
+
+def entries(lines: Iterable[str], complain: Complain) -> Iterator[tuple[int, str, str]]:
+    """Line number, folded key and value of each entry. `complain` hears of lines that are none."""
     begun = 0
     text = ""
     for number, raw in enumerate(lines, 1):
@@ -26,21 +28,23 @@ def entries(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
             continue
         if line[0] in " \t":
             if not begun:
-                raise ValueError(f"{number}: a line that begins with a blank goes on with the one before")
+                complain(number, "a line that begins with a blank goes on with the one before")
+                continue
             text += " " + line.strip()
             continue
-        if begun:
-            yield (begun, *_split(begun, text))
+        if begun and (entry := _split(begun, text, complain)) is not None:
+            yield entry
         begun, text = number, line
-    if begun:
-        yield (begun, *_split(begun, text))
+    if begun and (entry := _split(begun, text, complain)) is not None:
+        yield entry
 
 
-def _split(number: int, line: str) -> tuple[str, str]:
+def _split(number: int, line: str, complain: Complain) -> tuple[int, str, str] | None:
     if line[0] != '"':
         key, *rest = line.split(None, 1)
-        return key.lower(), rest[0] if rest else ""
+        return number, key.lower(), rest[0] if rest else ""
     key, quote, rest_ = line[1:].partition('"')
     if not quote or (rest_ and not rest_[0].isspace()):
-        raise ValueError(f"{number}: the quote is not closed, or something is stuck to it")
-    return key.strip().lower(), rest_.strip()
+        complain(number, "the quote is not closed, or something is stuck to it")
+        return None
+    return number, key.strip().lower(), rest_.strip()

@@ -19,7 +19,7 @@ from typing import Any
 
 import re2
 
-from mta.policy.watched import TableError
+from mta.policy.tablefile import Complain, Mistakes, read_file
 from mta.tables.table import Found
 
 _substitution = re.compile(r"\$(?:\$|(\d+)|\{(\d+)\})")
@@ -30,8 +30,8 @@ class Patterns:
 
     __slots__ = ("_negated", "_rules", "_set")
 
-    def __init__(self, rules: list[tuple[str, bool, str]]) -> None:
-        """Of (expression, is negated, value). Raises ValueError for an expression or a value that is none."""
+    def __init__(self, rules: list[tuple[str, bool, str]], complain: Complain) -> None:
+        """Of (expression, is negated, value). `complain` hears of bad ones, by their number from 0."""
         options = re2.Options()
         options.log_errors = False
         self._rules: list[tuple[Any, str]] = []
@@ -41,11 +41,12 @@ class Patterns:
             try:
                 compiled = re2.compile(expression, options)
             except re2.error as error:
-                raise ValueError(f"{number}: {_reason(error)}") from error
+                complain(number, _reason(error))
+                continue
             for match in _substitution.finditer(value):
                 group = int(match[1] or match[2] or 0)
                 if group > (0 if negated else compiled.groups):
-                    raise ValueError(f"{number}: there is no group {group} for '{match[0]}'")
+                    complain(number, f"there is no group {group} for '{match[0]}'")
             self._rules.append((compiled, value))
             self._set.Add(expression)
             if negated:
@@ -85,26 +86,22 @@ def _reason(error: Exception) -> str:
 
 def read_patterns(path: Path) -> Patterns:
     """The content of a table of patterns. Raises TableError with file and line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: {error}") from error
+    mistakes = Mistakes(path)
     rules: list[tuple[str, bool, str]] = []
     numbers: list[int] = []
-    for number, raw in enumerate(lines, 1):
+    for number, raw in enumerate(read_file(path).splitlines(), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
         try:
             rules.append(_rule(line))
         except ValueError as error:
-            raise TableError(f"{path}:{number}: {error}") from error
-        numbers.append(number)
-    try:
-        return Patterns(rules)
-    except ValueError as error:
-        which, _, reason = str(error).partition(": ")
-        raise TableError(f"{path}:{numbers[int(which)]}: {reason}") from error
+            mistakes.add(number, error)
+        else:
+            numbers.append(number)
+    patterns = Patterns(rules, lambda which, reason: mistakes.add(numbers[which], reason))
+    mistakes.check()
+    return patterns
 
 
 def _rule(line: str) -> tuple[str, bool, str]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mta.policy.tablefile import Mistakes, read_file
 from mta.policy.watched import INTERVAL, TableError
 from mta.tables.index import Index, build, is_current, stamp_of
 from mta.tables.lines import entries
@@ -27,14 +28,10 @@ milliseconds."""
 def read_text(path: Path) -> dict[str, str]:
     """All entries of a text table. Raises TableError with file and line."""
     found: dict[str, str] = {}
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for _, key, value in entries(lines):
-                found.setdefault(key, value)
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: {error}") from error
-    except ValueError as error:
-        raise TableError(f"{path}:{error}") from error
+    mistakes = Mistakes(path)
+    for _, key, value in entries(read_file(path).split("\n"), mistakes.add):
+        found.setdefault(key, value)
+    mistakes.check()
     return found
 
 

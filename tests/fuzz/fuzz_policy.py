@@ -41,11 +41,9 @@ def check(data: bytes) -> None:
 
 def _aliases(text: str) -> None:
     """An alias file, and all that it leads to."""
-    try:
-        table = parse_aliases(text.split("\n"))
-    except ValueError as error:
-        if not str(error).partition(":")[0].isdigit():
-            raise
+    wrong: list[int] = []
+    table = parse_aliases(text.split("\n"), lambda number, reason: wrong.append(number))
+    if wrong:
         return
     for name, value in table.items():
         assert read_targets(value)

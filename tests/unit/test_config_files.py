@@ -254,6 +254,22 @@ def test_tables(check: Check) -> None:
     ]
 
 
+def test_all_bad_lines_of_a_file_are_told(tmp_path: Path, check: Check) -> None:
+    text = '[domains."example.org"]\nrecipients = "table:list"\n[backends.a]\naddresses = ["[::1]:24"]\n'
+    (tmp_path / "list").write_text("ann\na b\nbob\n@\n")
+    place = 'tamis.toml:5: domains."example.org".recipients: list'
+    assert [one.partition(" one")[0].partition(" @")[0] for one in check(text)] == [
+        f"{place}:2:",
+        f"{place}:4:",
+    ]
+    (tmp_path / "users").write_text("ann\n\nann\n{x\n")
+    (tmp_path / "users").chmod(0o640)
+    text = '[domains."example.org"]\nrecipients = "users"\n[backends.a]\naddresses = ["[::1]:24"]\n'
+    found = check(text)
+    assert len(found) > 1
+    assert all(one.startswith("tamis.toml: auth.users_file: users:") for one in found)
+
+
 def test_aliases(tmp_path: Path, check: Check) -> None:
     text = '[tables.a]\ntype = "aliases"\nfile = "aliases"\n'
     (tmp_path / "aliases").write_text("root: ann\nnews: |/usr/bin/post\n")

@@ -282,7 +282,7 @@ def test_a_table_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a b\n", ":1: one address or local part"), ("ok\n@@\n", ":2: @@: "), (b"\xff\n", "codec can't decode")],
+    [("a b\n", ":1: one address or local part"), ("ok\n@@\n", ":2: @@: "), (b"\xff\n", ":1: is no UTF-8")],
 )
 def test_a_bad_table_says_where(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = tmp_path / "recipients"

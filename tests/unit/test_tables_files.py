@@ -7,13 +7,19 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta.authn.keysource import read_key_table
+from mta.director.userstable import read_users
+from mta.policy.recipients import read_table
+from mta.policy.tablefile import MOST_MISTAKES
 from mta.policy.watched import TableError
+from mta.tables.aliases import read_aliases
 from mta.tables.cidr import read_networks
 from mta.tables.index import Index, build, is_current
 from mta.tables.lines import entries
@@ -62,12 +68,45 @@ def test_bad_lines_say_where(text: str, reason: str, tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "t"
-    path.write_bytes(b"a b\n\xff c\n")
+    path.write_bytes(b"a b\n\n\xff c\n")
     for read in (lambda: read_text(path), lambda: build(str(path), str(tmp_path / "i"))):
-        with pytest.raises(TableError, match="decode"):
+        with pytest.raises(TableError, match=f"^{path}:3: is no UTF-8$"):
             read()
     with pytest.raises(TableError, match="No such file"):
         TextTable(str(tmp_path / "none"), "", lambda: 0.0)
+
+
+READERS: list[tuple[Callable[[Path], object], str, str]] = [
+    (read_text, '"b\na x\n"c', "1 3"),
+    (lambda path: build(str(path), f"{path}.index"), '"b\na x\n"c', "1 3"),
+    (read_aliases, " x\na: b\na: c\nd\ne: |prog\n", "1 3 4 5"),
+    (read_networks, "192.0.2.1/24 a\n192.0.2.0/24 b\nx c\n", "1 3"),
+    (read_patterns, "/a\n/(/ x\n/b/ $1\n/c/ y\n/d/z w\n", "1 2 3 5"),
+    (read_table, "a b\n@\nann\nbob@\n", "1 2 4"),
+    (read_users, "a@b.test\na@b.test c\na@ c\n", "1 3"),
+    (read_key_table, "a.test b\na.test b c\na..b c d\n", "1 3"),
+]
+
+
+@pytest.mark.parametrize(("read", "text", "wrong"), READERS)
+def test_all_bad_lines_are_told(
+    read: Callable[[Path], object], text: str, wrong: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t"
+    path.write_text(text)
+    with pytest.raises(TableError) as caught:
+        read(path)
+    lines = str(caught.value).splitlines()
+    assert sorted(line.partition(": ")[0] for line in lines) == [
+        f"{path}:{number}" for number in wrong.split()
+    ]
+    path.write_text(text + 30 * ("\n" + text.splitlines()[-1]))
+    with pytest.raises(TableError) as caught:
+        read(path)
+    assert len(str(caught.value).splitlines()) == MOST_MISTAKES
+    path.write_bytes(b"# a\n# \xff\n")
+    with pytest.raises(TableError, match=f"^{path}:2: is no UTF-8$"):
+        read(path)
 
 
 KEYS = st.text(
@@ -81,7 +120,7 @@ def test_an_index_has_what_the_text_has(content: dict[str, int]) -> None:
 
     lines = [f"{key} {value}" for key, value in content.items()]
     wanted: dict[str, str] = {}
-    for _, key, value in entries(lines):
+    for _, key, value in entries(lines, lambda number, reason: pytest.fail(f"{number}: {reason}")):
         wanted.setdefault(key, value)
     with tempfile.TemporaryDirectory() as folder:
         source, target = f"{folder}/source", f"{folder}/target"
