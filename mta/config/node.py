@@ -37,7 +37,8 @@ class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     group: str = ""
     """Group to run as. Default: the user's."""
     state_directory: FilePath = "/var/lib/tamis"
-    """What must survive a restart of the machine: the queue, and the embedded store."""
+    """What must survive a restart of the machine: the queue, and the embedded store. One server
+    at a time has it."""
     runtime_directory: FilePath = "/run/tamis"
     """Sockets; made when it is missing."""
     spill_directory: Path = ""

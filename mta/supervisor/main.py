@@ -25,6 +25,7 @@ from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
 from mta.supervisor.plan import Plan, PlanError
 from mta.supervisor.planning import DAEMON, reader
+from mta.supervisor.statefolder import StateFolder
 
 EX_CONFIG = 78
 """The configuration is wrong."""
@@ -56,11 +57,17 @@ async def _live(configuration: str, daemon: str) -> None:
     gc.freeze()
     gc.enable()
     logger = log.get("supervisor")
+    state = StateFolder()
+
+    def apply(plan: Plan) -> None:
+        state.hold(plan.state_directory)
+        _apply(plan)
+
     supervisor = Supervisor(
         reader(configuration, daemon),
         logger,
         dict(os.environ),
-        apply=_apply,
+        apply=apply,
         set_log_level=log.set_level,
     )
     await supervisor.run(lambda running: Desk(running, logger))

@@ -1,4 +1,4 @@
-"""Files of Unix sockets that somebody deletes while the server runs."""
+"""Files and folders of a running server: sockets that somebody deletes, the state that a second one wants."""
 
 from __future__ import annotations
 
@@ -73,3 +73,22 @@ def test_what_cannot_be_made_is_said_once(server: Tamis) -> None:
     server.control.unlink()
     until(lambda: server.run("status").returncode == 0, lambda: f"control; log: {server.log()}")
     assert server.log().count("exists and is not a socket") == 1
+
+
+def test_second_server_does_not_take_the_state_directory(server: Tamis, tmp_path: Path) -> None:
+    """Not even when nothing else of the two is the same; after a crash the next one is let in at once."""
+    server.configure()
+    server.start()
+    (tmp_path / "second").mkdir()
+    with tamis(tmp_path / "second") as second:
+        second.configure()
+        shared = second.path.read_text().replace(f"{second.directory}/state", f"{server.directory}/state")
+        second.path.write_text(shared)
+        second.start(wait=False)
+        assert second.wait() == 1
+        reason = f"another server works with {server.directory}/state: stop it, or give this one a process."
+        assert second.log() == f"tamis: cannot start: {reason}state_directory of its own\n"
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        second.start()
