@@ -72,7 +72,7 @@ def _run(called: str) -> None:
 
 def default_configuration() -> str:
     """Return the configuration file to read when none is named."""
-    return os.environ.get("TAMIS_CONFIG", DEFAULT_CONFIGURATION)
+    return os.environ.get("TAMIS_CONFIG") or DEFAULT_CONFIGURATION
 
 
 def plain_serve(arguments: list[str]) -> dict[str, str] | None:

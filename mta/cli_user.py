@@ -11,7 +11,7 @@ import contextlib
 import json
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -21,6 +21,7 @@ from rich.table import Table as RichTable
 
 from mta.accounts.user import User, address_key, format_size, parse_size, user_key
 from mta.accounts.usersfile import Table, UsersFileError, edit, parse_table, read_text
+from mta.address import AddressError, domain_key
 from mta.cli_console import console
 from mta.smtp.authserver import MAX_PASSWORD
 from mta.smtp.saslprep import saslprep
@@ -48,8 +49,11 @@ ScramOption = Annotated[
 ]
 
 
-def make_app(users_file: Callable[[], Path]) -> typer.Typer:
-    """The sub-command; `users_file` names the file when no --file is given and may raise typer.Exit."""
+def make_app(users_file: Callable[[], Path], domains: Callable[[], Collection[str]]) -> typer.Typer:
+    """The sub-command; `users_file` names the file when no --file is given and may raise typer.Exit.
+
+    `domains` are those of the configuration, as it names them, empty when they are not known.
+    """
     app = typer.Typer(help="Manage the users file.", no_args_is_help=True, pretty_exceptions_enable=False)
 
     def locate(file: Path | None) -> Path:
@@ -85,6 +89,8 @@ def make_app(users_file: Callable[[], Path]) -> typer.Typer:
                 _refuse(f"{key} exists")
             table.put(user.with_password(password, scram=scram))
         _tell(f"added {key}", password if generate else "")
+        if file is None:
+            _warn_of_domain(key, domains())
 
     @app.command()
     def passwd(
@@ -135,8 +141,12 @@ def make_app(users_file: Callable[[], Path]) -> typer.Typer:
         """Remove a user; its mail stays where it is."""
         path = locate(file)
         key = _known(_read(path), name).name
-        if not yes and not typer.confirm(f"Remove {key}?"):
-            raise typer.Exit(EXIT_REFUSED)
+        if not yes:
+            try:
+                if not typer.confirm(f"Remove {key}?"):
+                    raise typer.Exit(EXIT_REFUSED)
+            except typer.Abort:
+                _refuse(f"nobody answers, so {key} stays; without a question: --yes")
         with _editing(path) as table:
             table.remove(_known(table, name).name)
         _tell(f"removed {key}")
@@ -222,6 +232,19 @@ def _key(name: str) -> str:
         return user_key(name)
     except ValueError as error:
         _refuse(f"{name!r}: {error}")
+
+
+def _warn_of_domain(user: str, domains: Collection[str]) -> None:
+    """Say so when mail for a user's address would not be taken."""
+    domain = user.rpartition("@")[2]
+    served = set()
+    for name in domains:
+        with contextlib.suppress(AddressError):
+            served.add(domain_key(name))
+    if "@" in user and served:
+        with contextlib.suppress(AddressError):
+            if domain_key(domain) not in served:
+                _warn(f'mail for {user} is not taken: the configuration has no [domains."{domain}"]')
 
 
 def _known(table: Table, name: str) -> User:

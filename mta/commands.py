@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import enum
 import json
 import os
-import re
 import select
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -20,13 +18,10 @@ import mta
 from mta.cli import default_configuration
 from mta.cli_options import Config, Json, config_before, config_for
 from mta.cli_setup import add_commands
+from mta.configured import configured_domains, configured_owner, configured_path, control_socket
 
 FAILED = 1
 EX_CONFIG = 78
-LARGEST_CONFIGURATION = 4 * 1024 * 1024
-"""Characters: a larger file is refused by those who need all of it."""
-DEFAULT_SOCKET = "/run/tamis/control"
-"""The control socket when the configuration cannot be read or does not say."""
 
 app = typer.Typer(
     name="tamis",
@@ -69,7 +64,8 @@ def _user_app() -> typer.Typer:
 
     return _configured(
         lambda config: make_app(
-            lambda: Path(configured_path(config(), ("auth", "users_file", ""), default="users"))
+            lambda: Path(configured_path(config(), ("auth", "users_file", ""), default="users")),
+            lambda: configured_domains(config()),
         )
     )
 
@@ -242,16 +238,25 @@ def status(config: Config, path: Socket = "", as_json: Json = False) -> None:
     show(answer.result)
 
 
+class Level(enum.Enum):
+    """What `tamis log-level` takes."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 @app.command("log-level")
 def log_level(
-    level: Annotated[str, typer.Argument(help="debug, info, warning or error")],
+    level: Annotated[Level, typer.Argument(help="How much.")],
     config: Config,
     path: Socket = "",
 ) -> None:
     """Change how much is logged, until the next reload."""
     from mta.admin.control import Request
 
-    answer = _ask(config, path, Request("log-level", level=level))
+    answer = _ask(config, path, Request("log-level", level=level.value))
     if not answer.ok:
         _fail(answer.error)
 
@@ -293,68 +298,6 @@ def _as_postfix(name: str, context: typer.Context) -> NoReturn:
     from mta.sendmail import run as run_as
 
     raise typer.Exit(run_as(name, context.args))
-
-
-def control_socket(configuration: str) -> str:
-    """Find the control socket that a configuration names, also when the rest of it is wrong.
-
-    A server must be stopped and asked for its state while somebody edits its configuration.
-    """
-    return configured_path(
-        configuration,
-        ("control", "socket", ""),
-        ("process", "runtime_directory", "control"),
-        default=DEFAULT_SOCKET,
-    )
-
-
-def configured_path(configuration: str, *places: tuple[str, str, str], default: str) -> str:
-    """Return the first path that is set at one of `places`: (section, key, what to append to it).
-
-    Nothing else of the configuration is looked at, and what is unreadable counts as not set: what is wrong in
-    one section hides no other. Relative paths, `default` too, begin in the folder of the configuration.
-    """
-    folder = os.path.dirname(os.path.abspath(configuration))
-    text = _text(configuration)
-    for section, key, suffix in places:
-        value = _section(text, section).get(key)
-        if isinstance(value, str) and value:
-            return os.path.normpath(os.path.join(folder, os.path.expanduser(value), suffix))
-    return os.path.join(folder, default)
-
-
-def configured_owner(configuration: str) -> tuple[int, int] | None:
-    """Return user and group of the server, None when the configuration names no user.
-
-    As in `configured_path` nothing else is looked at. Raises ValueError for a user or group that is unknown.
-    """
-    from mta.supervisor.privileges import UnknownAccount, find_account
-
-    process = _section(_text(configuration), "process")
-    user, group = (value if isinstance(value := process.get(key), str) else "" for key in ("user", "group"))
-    try:
-        account = find_account(user, group) if user else None
-    except UnknownAccount as error:
-        raise ValueError(f"{configuration}: [process]: {error}") from None
-    return None if account is None else (account.uid, account.gid)
-
-
-def _text(configuration: str) -> str:
-    """What the file holds, nothing when it cannot be read."""
-    with contextlib.suppress(OSError, ValueError), open(configuration, encoding="utf-8-sig") as file:
-        return file.read(LARGEST_CONFIGURATION)
-    return ""
-
-
-def _section(text: str, name: str) -> dict[str, Any]:
-    """One section of a configuration that may be no TOML elsewhere; empty when it cannot be read."""
-    with contextlib.suppress(ValueError, RecursionError):
-        table = tomllib.loads(text).get(name)
-        return table if isinstance(table, dict) else {}
-    found = re.search(rf"^[ \t]*\[{name}\][^\n]*\n(.*?)(?=^[ \t]*\[|\Z)", text, re.MULTILINE | re.DOTALL)
-    with contextlib.suppress(ValueError, RecursionError):
-        return {} if found is None else tomllib.loads(found[1])
-    return {}
 
 
 def _ask(configuration: str, path: str, request: Any) -> Any:

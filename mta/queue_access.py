@@ -11,7 +11,7 @@ from mta.spool.remote import RemoteQueue
 
 def open_queue(configuration: str) -> Access:
     """The queue of a configuration. Raises Unreachable, ConfigError, QueueProblem."""
-    from mta.commands import control_socket
+    from mta.configured import control_socket
 
     try:
         return RemoteQueue(control_socket(configuration))

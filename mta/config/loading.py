@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mta.config.locate import format_path, locate
@@ -167,10 +167,31 @@ _SYNTAX = {
 """What `tomllib` says, and what the administrator is told in its place."""
 
 
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*(\]\]?)")
+
+
+def _single_section(lines: Sequence[str], number: int) -> tuple[int, str] | None:
+    """The line of the [NAME] before the [[NAME]] in line `number`, and the name; None when that is not it."""
+    again = _HEADER.match(lines[number - 1])
+    if again is None or again[1] != "[[":
+        return None
+    for line, text in enumerate(lines[: number - 1], 1):
+        header = _HEADER.match(text)
+        if header is not None and (header[1], header[2]) == ("[", again[2]):
+            return line, again[2]
+    return None
+
+
 def _syntax_problem(message: str, text: str, path: str) -> Problem:
     """tomllib says "what (at line 3, column 5)" or "what (at end of document)"."""
     what, _, where = message.rpartition(" (at ")
     numbers = [int(word) for word in where.replace(",", " ").replace(")", " ").split() if word.isdigit()]
+    if what == "Cannot overwrite a value" and len(numbers) == 2:
+        one = _single_section(text.splitlines(), numbers[0])
+        if one is not None:
+            line, name = one
+            found = f"found the section [{name}], and in line {numbers[0]} [[{name}]]"
+            return Problem(path, line, "", found, f"[[{name}]], one for each")
     twice = re.fullmatch(r"Cannot declare \((.*?),?\) twice", what)
     if twice:
         keys = tuple(match[1] or match[2] for match in re.finditer(r"'([^']*)'|\"([^\"]*)\"", twice[1]))

@@ -21,8 +21,9 @@ MESSAGE = b"To: Alice <alice@example.test>\nBcc: bob@example.test\nSubject: from
 
 _AS_STRANGER = """
 import os
-import mta.commands, mta.queue_offline, mta.sendmail_queue, mta.sendmail_server, mta.sendmail_session
-mta.commands.DEFAULT_SOCKET = "{folder}/run/control"
+import mta.configured, mta.queue_access, mta.queue_offline
+import mta.sendmail_queue, mta.sendmail_server, mta.sendmail_session
+mta.configured.DEFAULT_SOCKET = "{folder}/run/control"
 mta.sendmail_server.PUBLISHED = "{folder}/run/sendmail.json"
 if os.geteuid() == 0:
     os.setgroups([])

@@ -11,7 +11,7 @@ import pytest
 
 from mta.admin.http import MAX_CONNECTIONS, HttpServer, Response, parse_request_line, render
 from mta.admin.report import duration
-from mta.commands import configured_path, control_socket
+from mta.configured import configured_path, control_socket
 
 
 @pytest.mark.parametrize(

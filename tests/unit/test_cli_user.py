@@ -21,7 +21,7 @@ class Terminal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._app = make_app(lambda: path)
+        self._app = make_app(lambda: path, lambda: ["b.example", "example.org"])
 
     def run(self, *words: str, stdin: str = "") -> Result:
         return CliRunner().invoke(self._app, list(words), input=stdin)
@@ -134,9 +134,28 @@ def test_list(terminal: Terminal) -> None:
     assert facts[1]["disabled"] is True
 
 
+def test_a_domain_that_is_not_served(tmp_path: Path) -> None:
+    domains = ["b.example", "BÜCHER.example"]
+    app = make_app(lambda: tmp_path / "users", lambda: domains)
+
+    def add(*words: str) -> str:
+        done = CliRunner().invoke(app, ["add", *words], input="correct horse\n")
+        assert done.exit_code == 0
+        return done.stderr
+
+    assert add("a@b.example") == add("a@xn--bcher-kva.example") == add("a") == ""
+    expected = 'warning: mail for a@c.example is not taken: the configuration has no [domains."c.example"]\n'
+    assert add("a@c.example") == expected
+    assert add("b@c.example", "--file", str(tmp_path / "others")) == ""
+    domains.clear()
+    assert add("b@c.example") == ""
+
+
 def test_del(terminal: Terminal) -> None:
     terminal.run("add", "a@b.example", stdin="correct horse\n")
     assert terminal.run("del", "a@b.example", stdin="n\n").exit_code == 1
+    silent = terminal.run("del", "a@b.example", stdin="")
+    assert (silent.exit_code, "nobody answers, so a@b.example stays; without" in silent.stderr) == (1, True)
     assert "a@b.example" in terminal.users
     assert terminal.run("del", "a@b.example", stdin="y\n").exit_code == 0
     assert terminal.users == {}
@@ -160,7 +179,7 @@ def test_file_option_needs_no_configuration(tmp_path: Path) -> None:
 
     path = tmp_path / "other"
     result = CliRunner().invoke(
-        make_app(broken), ["add", "a@b.example", "-f", str(path)], input="correct horse\n"
+        make_app(broken, frozenset), ["add", "a@b.example", "-f", str(path)], input="correct horse\n"
     )
     assert result.exit_code == 0
     assert path.exists()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 import mta
 from mta import commands
 from mta.admin.control import Answer
+from mta.cli import default_configuration
 from mta.cli_console import WIDE, console
 from mta.cli_explain import explain
 from mta.explain.given import Given
@@ -61,6 +62,17 @@ def test_keys_are_where_the_configuration_says(path: Path) -> None:
     assert run("dkim", "new", "example.org", "-c", str(path)).exit_code == 0
     assert (path.parent / "elsewhere/example.org").is_dir()
     assert not (path.parent / "dkim").exists()
+def test_an_empty_name_of_the_configuration_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAMIS_CONFIG", "")
+    assert default_configuration() == "/etc/tamis/tamis.toml"
+
+
+def test_a_user_of_a_domain_that_is_not_served(path: Path) -> None:
+    made = run("user", "add", "bob@example.net", "--generate", "-c", str(path))
+    assert 'no [domains."example.net"]' in made.stderr
+    assert "no [domains" not in run("user", "add", "bob@example.org", "--generate", "-c", str(path)).stderr
+
+
 
 
 def test_version_is_an_option_too() -> None:
