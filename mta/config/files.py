@@ -87,12 +87,18 @@ class FileCheck:
         return not obstacle
 
     def folder(
-        self, path: KeyPath, folder: str, *, made_by: Account | None = None, user: Account | None = None
+        self,
+        path: KeyPath,
+        folder: str,
+        *,
+        made_by: Account | None = None,
+        user: Account | None = None,
+        hint: str = "",
     ) -> None:
         """Note when `folder` is none that the server (or `user`) can write to.
 
         It may be missing when `made_by` can make it, in the nearest folder above it that exists, and the
-        server can get there.
+        server can get there; `hint` says who else could.
         """
         obstacle, needed = "", "a folder that the server can write to"
         if os.path.isdir(folder):
@@ -109,6 +115,8 @@ class FileCheck:
                 obstacle = f"{above} is no folder"
             else:
                 obstacle = _closed(above) or denied(above, made_by, 3)
+                if obstacle and hint:
+                    obstacle += f"; {hint}"
             if not obstacle:
                 wrong = "does not exist, and where it would be made the server could not get to it"
                 obstacle = denied(above, user or self.account, 1)
@@ -260,7 +268,7 @@ def _account(config: Config, findings: Findings) -> Account:
     if here.uid not in (0, entry.pw_uid):
         findings.add(
             ("process", "user"), f'found "{config.process.user}"', "to be started as root or as this user",
-            reason="only root can become another user",
+            reason="only root can become another user, so a server that runs is to be restarted",
         )  # fmt: skip
         return here
     main = entry.pw_gid if gid is None else gid
@@ -277,8 +285,10 @@ def _nearest(path: str) -> str:
 def _folders(config: Config, files: FileCheck, starter: Account) -> None:
     """`starter` makes what is missing, before it becomes the user of the server."""
     process = config.process
-    files.folder(("process", "state_directory"), process.state_directory, made_by=starter)
-    files.folder(("process", "runtime_directory"), process.runtime_directory, made_by=starter)
+    # A server that was started as root has left it behind, and is told to reload.
+    hint = "a restart as root makes it" if process.user and starter.uid != 0 else ""
+    files.folder(("process", "state_directory"), process.state_directory, made_by=starter, hint=hint)
+    files.folder(("process", "runtime_directory"), process.runtime_directory, made_by=starter, hint=hint)
     files.folder(("process", "spill_directory"), process.spill_directory)
     store = config.store.path
     # What is to be made in state_directory can be made, or the mistake has just been noted.

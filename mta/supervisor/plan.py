@@ -137,7 +137,7 @@ def fixed_differences(old: Plan, new: Plan) -> list[str]:
     """Name the settings that differ and need a restart to take effect."""
     differences = []
     if old.account != new.account:
-        differences.append("user and group")
+        differences.append("process.user, process.group")
     if old.state_directory != new.state_directory:
-        differences.append("state directory")
+        differences.append("process.state_directory")
     return differences

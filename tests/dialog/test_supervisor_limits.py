@@ -231,7 +231,7 @@ def test_settings_that_need_a_restart_are_named(node: Node, tmp_path: Path) -> N
         text = node.tamis.path.read_text().replace(f"{tmp_path}/state", f"{tmp_path}/other")
         node.tamis.path.write_text(text)
         result = await node.supervisor.reload()
-        assert (result.ok, result.warnings) == (True, ("state directory",))
+        assert (result.ok, result.warnings) == (True, ("process.state_directory",))
 
     node.run(scenario)
 

@@ -442,6 +442,24 @@ def test_a_folder_that_is_read_only(check: Check, monkeypatch: pytest.MonkeyPatc
     assert "is on a file system that is read-only" in found[0]
 
 
+def test_what_only_a_restart_can_change(
+    stranger_check: tuple[Path, Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was root is told to reload."""
+    folder, check = stranger_check
+    uid = pwd.getpwnam("nobody").pw_uid
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    (folder / "closed").mkdir(0o755)
+    text = '[process]\nuser = "nobody"\nstate_directory = "closed/state"\nruntime_directory = "run"\n'
+    (found,) = check(text)
+    assert found.startswith(
+        'tamis.toml:4: process.state_directory: "closed/state" does not exist and cannot be made'
+    )
+    assert found.endswith("; a restart as root makes it)")
+    (found,) = check(text.replace("nobody", "daemon").replace("closed/", ""))
+    assert found.endswith("(only root can become another user, so a server that runs is to be restarted)")
+
+
 def test_a_log_that_exists_must_be_writable(stranger_check: tuple[Path, Check]) -> None:
     folder, check = stranger_check
     text = 'process.state_directory = "s"\nprocess.runtime_directory = "r"\nlog.target = "log"'

@@ -284,7 +284,7 @@ def test_slots_differences_are_named() -> None:
     plan = Plan(b"", (), (), 60.0, 30.0, Log())
     assert fixed_differences(plan, plan) == []
     other = replace(plan, account=find_account("nobody"), state_directory="/var/lib/other")
-    assert fixed_differences(plan, other) == ["user and group", "state directory"]
+    assert fixed_differences(plan, other) == ["process.user, process.group", "process.state_directory"]
 
 
 def test_a_program_that_the_user_may_not_run_is_named_with_where_it_is(tmp_path: Path) -> None:
