@@ -36,6 +36,8 @@ from mta.cli_queue_common import (
     fail,
     failures,
     printable,
+    require_whole,
+    with_missing,
 )
 from mta.cli_queue_stores import add_commands
 from mta.config.units import format_duration
@@ -61,15 +63,22 @@ def make_app(open_queue: Open) -> typer.Typer:
         """Show the messages that wait."""
         with failures():
             wanted = checked_words(words)
-            rows = open_queue(config).rows(wanted)
+            queue = open_queue(config)
             if as_json:
-                for row in rows:
+                for row in queue.rows(wanted):
                     print(json.dumps(asdict(row)))
-            elif mailq:
-                for line in postqueue_text(rows):
-                    print(line)
+                if queue.missing:
+                    print(json.dumps(with_missing({}, queue)))
             else:
-                _print_list(sorted(_counted(rows), key=lambda row: row.arrived), bool(wanted))
+                rows = sorted(_counted(queue.rows(wanted)), key=lambda row: row.arrived)
+                if not rows and queue.missing:
+                    pass  # whether there are none is not known
+                elif mailq:
+                    for line in postqueue_text(rows):
+                        print(line)
+                else:
+                    _print_list(rows, bool(wanted))
+            require_whole(queue)
 
     @app.command()
     def show(
@@ -104,16 +113,20 @@ def make_app(open_queue: Open) -> typer.Typer:
         with failures():
             queue = open_queue(config)
             counted = shape(_counted(queue.rows(())), time.time(), senders=senders)
+            missing = dict(queue.missing)
             workers = queue.stats()
+            queue.missing |= missing
             if as_json:
-                print(json.dumps({"bounds": counted.bounds, "domains": counted.domains, "workers": workers}))
-                return
-            out = console(highlight=False)
-            out.print(shape_table(counted))
-            hops = _hops(workers)
-            if hops.row_count:
-                out.print()
-                out.print(hops)
+                facts = {"bounds": counted.bounds, "domains": counted.domains, "workers": workers}
+                print(json.dumps(with_missing(facts, queue)))
+            else:
+                out = console(highlight=False)
+                out.print(shape_table(counted))
+                hops = _hops(workers)
+                if hops.row_count:
+                    out.print()
+                    out.print(hops)
+            require_whole(queue)
 
     def command(action: str, text: str) -> None:
         @app.command(action, help=text)
@@ -157,11 +170,14 @@ def make_app(open_queue: Open) -> typer.Typer:
         with failures():
             queue = open_queue(config)
             number = queue.flush(site)
+            missing = dict(queue.missing)
             workers = queue.stats()
-            if site and not number:
+            queue.missing |= missing
+            if site and not number and not queue.missing:
                 fail(_nothing_for(site, workers))
             when = "now" if workers else "when a server starts"
             print(f"{number} message{'' if number == 1 else 's'} will be tried {when}")
+            require_whole(queue)
 
     add_commands(app, open_queue)
     return app
@@ -186,12 +202,13 @@ def _act(
         progress.update(len(done))
     progress.end()
     if as_json:
-        print(json.dumps({"action": action, "done": done}))
+        print(json.dumps(with_missing({"action": action, "done": done}, queue)))
     else:
         print(f"{action}: {len(done)} message{'' if len(done) == 1 else 's'}")
-    missing = sorted(set(ids) - set(done))
-    if missing:
-        fail(f"nothing to {action} of {', '.join(missing)}")
+    require_whole(queue)
+    left = sorted(set(ids) - set(done))
+    if left:
+        fail(f"nothing to {action} of {', '.join(left)}")
 
 
 def _counted(rows: Iterable[QueueRow]) -> Iterator[QueueRow]:

@@ -37,6 +37,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 class Access(Protocol):
     """A queue, wherever it is."""
 
+    missing: dict[str, str]
+    """What the last answer lacks: why, by who did not give it. Empty when it is whole."""
+
     def reading(self) -> AbstractContextManager[None]:
         """Makes many reads in a row cheap."""
 
@@ -98,6 +101,19 @@ def failures() -> Iterator[None]:
         raise typer.Exit(EXIT_CONFIG) from error
     except (QueueProblem, Unreachable) as problem:
         fail(str(problem))
+
+
+def with_missing(facts: dict[str, Any], queue: Access) -> dict[str, Any]:
+    """What programs read: with "missing" when the answers lack something."""
+    return facts | {"missing": queue.missing} if queue.missing else facts
+
+
+def require_whole(queue: Access) -> None:
+    """Say what the answers lack, if anything, and exit with a status that says so."""
+    for where, why in queue.missing.items():
+        print(f"tamis: incomplete: {where}: {why}", file=sys.stderr)
+    if queue.missing:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def fail(reason: str) -> NoReturn:

@@ -31,6 +31,8 @@ from mta.cli_queue_common import (
     fail,
     failures,
     printable,
+    require_whole,
+    with_missing,
 )
 from mta.mailq.listing import short
 
@@ -71,14 +73,16 @@ def _export_command(open_queue: Open) -> Callable[..., None]:
             queue = open_queue(config)
             names = list(ids or ()) or [row.id for row in queue.rows(wanted)]
             with queue.reading():
-                done, missing = _each(queue, names, lambda name: export(queue, name, folder), ExportError)
+                done, problems = _each(queue, names, lambda name: export(queue, name, folder), ExportError)
             if as_json:
-                print(json.dumps({"folder": str(folder), "done": done, "problems": missing}))
+                facts = {"folder": str(folder), "done": done, "problems": problems}
+                print(json.dumps(with_missing(facts, queue)))
             else:
                 print(f"export: {_count(done)} in {folder}")
-            for problem in missing:
+            for problem in problems:
                 print(f"tamis: {problem}", file=sys.stderr)
-            if missing:
+            require_whole(queue)
+            if problems:
                 raise typer.Exit(1)
 
     return export_command

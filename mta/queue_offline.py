@@ -42,6 +42,7 @@ class OfflineQueue:
         """Nothing is opened yet. `now` is seconds of the epoch. Raises QueueProblem."""
         self._settings = settings
         self._now = now
+        self.missing: dict[str, str] = {}  # the stores have all
         self._open: tuple[asyncio.Runner, _Look] | None = None
         become_server_user(settings)
 

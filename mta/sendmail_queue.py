@@ -67,11 +67,17 @@ def run_queue(options: QueueOptions, configuration: str) -> int:
         queue = open_queue(configuration)
         match options.action:
             case "text":
-                _print(postqueue_text(queue.rows(())))
+                rows = list(queue.rows(()))
+                if rows or not queue.missing:  # else it is not known whether the queue is empty
+                    _print(postqueue_text(rows))
             case "json":
                 _print(postqueue_json(queue.rows(())))
             case _:
-                return _try_now(queue, options)
+                _try_now(queue, options)
+        for where, why in queue.missing.items():
+            print(f"postqueue: incomplete: {where}: {why}", file=sys.stderr)
+        if queue.missing:
+            return EX_UNAVAILABLE
     except (QueueProblem, Unreachable, ConfigError) as problem:
         if isinstance(problem.__cause__, PermissionError):
             who = "only root and the user of the server may look at the queue"
@@ -84,7 +90,7 @@ def run_queue(options: QueueOptions, configuration: str) -> int:
     return EX_OK
 
 
-def _try_now(queue: Access, options: QueueOptions) -> int:
+def _try_now(queue: Access, options: QueueOptions) -> None:
     match options.action:
         case "flush":
             queue.flush("")
@@ -100,7 +106,6 @@ def _try_now(queue: Access, options: QueueOptions) -> int:
             list(queue.act("retry", (), words))
         case "sender" | "recipient":
             list(queue.act("retry", (), [f"{options.action}=*{options.argument}*"]))
-    return EX_OK
 
 
 def _flush(what: str) -> QueueOptions:

@@ -18,8 +18,9 @@ from mta import metrics
 from mta.admin.control import MAX_LINE, Answer, ControlServer, Request
 from mta.admin.http import MAX_HEAD, HttpServer
 from mta.socketfile import KEEP
+from mta.supervisor.child import State
 from mta.supervisor.core import Supervisor
-from mta.supervisor.messages import Refused
+from mta.supervisor.messages import ENDED, Refused
 from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.planning import CONTROL, METRICS
 from mta.supervisor.reloaded import Reloaded
@@ -114,14 +115,26 @@ class Desk:
         return Answer(True, {"level": request.level})
 
     async def _queue(self, request: Request) -> Answer:
-        """Pass a question about the queue to the worker that is named; without a name, say who there is."""
+        """Pass a question about the queue to the worker that is named; without a name, say who there is.
+
+        The oldest come first: they may hand messages over to the others, and not the other way round.
+        """
         staff = self._supervisor.staff
-        workers = {child.name: child for child in staff.children if child.role == WORKER}
+        living = [child for child in staff.children if child.role == WORKER]
+        living.sort(key=lambda child: (child.generation, child.name))
+        workers = {child.name: child for child in living if child.state is not State.STARTING}
         if not request.worker:
-            return Answer(True, {"workers": sorted(workers)})
+            return Answer(
+                True,
+                {
+                    "workers": list(workers),
+                    "pids": {name: child.pid for name, child in workers.items()},
+                    "starting": [child.name for child in living if child.state is State.STARTING],
+                },
+            )
         child = workers.get(request.worker)
         if child is None:
-            return Answer(False, error=f"there is no worker {request.worker} any more")
+            return Answer(False, error=f"there is no worker {request.worker} any more", code=ENDED)
         try:
             return Answer(True, await staff.ask(child, "queue", request.data, QUESTION_TIMEOUT))
         except ValueError as refusal:
@@ -150,6 +163,7 @@ def describe(supervisor: Supervisor) -> dict[str, Any]:
         "serving": supervisor.serving,
         "uptime": round(time.monotonic() - supervisor.started_at, 3),
         "generation": current.number if current is not None else 0,
+        "listening": current.sockets.addresses(WORKER) if current is not None else [],
         "remembered": len(supervisor.staff.memory),
         "last_reload": _reload_facts(supervisor.last_reload) if supervisor.last_reload else None,
         "workers": [

@@ -8,6 +8,7 @@ Every question is a dictionary with "op" and what that needs:
 * stats: recipients by next hop, and what the dispatcher knows of each
 * act: `action`, and `ids` or `words`; `to` for redirect: how many messages it was done to
 * flush: `site` ("" for all): try now what waits
+* takeover: with `look` what dead processes have left that is nobody's yet; whether we are taking some over
 
 What is wrong with a question raises ValueError with a text for whoever asked. Long work gives the loop its
 turn and ends after `BUDGET` seconds; a list goes on with its cursor, an act with the next call.
@@ -28,6 +29,7 @@ from typing import Any
 from mailqueue.model import CorruptMessage, QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
 from mailqueue.schedule.values import AGE_EDGES, age_class
+from mailqueue.takeover import LeftBehind
 from mta.address import AddressError, parse_address
 from mta.mailq.filters import Filter, parse_filter
 from mta.mailq.rows import NO_SUCH_MESSAGE, QueueRow
@@ -36,7 +38,7 @@ from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.history import History
 from mta.spool.service import QueueService
 from mta.spool.walk import walk
-from mta.supervisor.messages import Refused
+from mta.supervisor.messages import ENDED, Refused
 
 READ = 256 * 1024
 """Octets of a message in one answer."""
@@ -67,6 +69,8 @@ class QueueDesk:
         """Answer one question. Raises ValueError."""
         queue = self._service.queue
         if queue is None:
+            if self._service.is_stopping:
+                raise Refused("the queue is being handed over", ENDED)
             raise ValueError(
                 "the queue is not open: its store does not answer, or is slow to open; the log has more"
             )
@@ -84,6 +88,8 @@ class QueueDesk:
                     return await self._act(queue, question)
                 case "flush":
                     return await self._flush(str(question.get("site", "")))
+                case "takeover":
+                    return await self._takeover(queue, bool(question.get("look")))
                 case other:
                     raise ValueError(f"the queue cannot be asked for {other!r}")
         except UnknownMessage as error:
@@ -237,6 +243,28 @@ class QueueDesk:
     async def _flush(self, site: str) -> dict[str, Any]:
         acts = self._service.acts
         return {"messages": 0 if acts is None else await acts.flush(site)}
+
+    async def _takeover(self, queue: MailQueue, look: bool) -> dict[str, Any]:
+        left: list[LeftBehind] = []
+        problem = ""
+        if look:
+            try:
+                async with asyncio.timeout(BUDGET):
+                    left = await queue.left_behind()
+            except (QueueError, TimeoutError) as error:
+                reason = str(error) or "the store does not answer"
+                problem = f"it is not known whether messages are still to be taken over: {reason}"
+        if failing := [one.stream for one in left if one.failing]:
+            problem = (
+                f"messages that ended processes have left cannot be taken over: see the log about {failing}"
+            )
+        left = [one for one in left if not one.failing]
+        return {
+            "adopting": queue.is_adopting,
+            "streams": len(left),
+            "messages": sum(one.messages for one in left),
+            "problem": problem,
+        }
 
 
 def _filter(question: dict[str, Any]) -> Filter:

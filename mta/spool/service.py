@@ -117,6 +117,11 @@ class QueueService:
         return running.queue if running is not None else None
 
     @property
+    def is_stopping(self) -> bool:
+        """True when the queue is handed over, or will be in a moment."""
+        return self._stopping
+
+    @property
     def runner(self) -> Runner | None:
         """What works it."""
         running = self._running

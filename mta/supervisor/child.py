@@ -166,6 +166,11 @@ class Child:
         """True until the process has ended."""
         return self.state is not State.GONE
 
+    @property
+    def has_hung_up(self) -> bool:
+        """True when nothing can be told it any more: the process has ended, or is about to."""
+        return self._channel.closed
+
     def lived(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self.started_at

@@ -77,6 +77,12 @@ class Question(msgspec.Struct, tag=True, frozen=True):
     data: dict[str, Any]
 
 
+ENDED = "ended"
+"""The code of `Refused` for a process that has ended, or has handed over what it is asked about."""
+SILENT = "silent"
+"""The code of `Refused` for a process that has not answered."""
+
+
 class Refused(ValueError):
     """A question cannot be answered. The text is for the administrator, `code` ("" for any) for programs."""
 

@@ -19,7 +19,17 @@ from mta.supervisor.child import Child, State
 from mta.supervisor.counters import Counters
 from mta.supervisor.generation import Generation, Seat
 from mta.supervisor.memory import Memory
-from mta.supervisor.messages import Finding, LogLevel, Question, Refused, SnapshotRequest, Start, Topic
+from mta.supervisor.messages import (
+    ENDED,
+    SILENT,
+    Finding,
+    LogLevel,
+    Question,
+    Refused,
+    SnapshotRequest,
+    Start,
+    Topic,
+)
 from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.slots import Slots
@@ -32,6 +42,12 @@ HANG_LIMIT = 60.0
 
 SNAPSHOT_TIMEOUT = 2.0
 """Seconds to wait for counters before the last known ones are shown instead."""
+
+SILENCE = 5.0
+"""Seconds without a word after which a process that was asked something is waited for no longer."""
+
+SIGN = 1.0
+"""Seconds after which a process that has not answered yet is asked for a sign of life."""
 
 NO_SLOT = -1
 """Slot of a process that shares no counters with the workers: the mail store."""
@@ -91,19 +107,32 @@ class Staff:
     async def ask(self, child: Child, topic: str, data: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Ask one process something; see `mta.worker.Daemon.answer`.
 
-        Raises `ValueError` when it refuses, is gone, or has not answered after `seconds`.
+        Raises `ValueError` when it refuses, is gone (`Refused` with `ENDED`), has not answered after
+        `seconds`, or gives no sign of life for `SILENCE` (`SILENT`).
         """
         self._questions += 1
         number = self._questions
-        answer: asyncio.Future[Finding] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Finding] = loop.create_future()
         self._asked[number] = child, answer
+        until = loop.time() + seconds
         try:
             if not child.tell(Question(number, topic, data)):
-                raise ValueError(f"{child.name} does not listen")
-            async with asyncio.timeout(seconds):
-                finding = await answer
-        except TimeoutError:
-            raise ValueError(f"{child.name} did not answer in time") from None
+                raise Refused(f"{child.name} does not listen", ENDED if child.has_hung_up else SILENT)
+            while not answer.done():
+                began = time.monotonic()
+                await asyncio.wait((answer,), timeout=min(SIGN, max(0.0, until - loop.time())))
+                if answer.done():
+                    break
+                child.tell(SnapshotRequest(number))
+                await asyncio.wait((answer,), timeout=min(SILENCE - SIGN, max(0.0, until - loop.time())))
+                if answer.done():
+                    break
+                if loop.time() >= until:
+                    raise Refused(f"did not answer within {seconds:g} s", SILENT)
+                if child.heard_at < began:
+                    raise Refused(f"has given no sign of life for {SILENCE:g} s", SILENT)
+            finding = answer.result()
         finally:
             del self._asked[number]
         if finding.error:
@@ -187,7 +216,7 @@ class Staff:
         self._counters.leave(child)
         for asked, answer in self._asked.values():
             if asked is child and not answer.done():
-                answer.set_exception(ValueError(f"{child.name} has ended"))
+                answer.set_exception(Refused(f"{child.name} has ended", ENDED))
         self._release(child.slot)
 
     def report(self, level: str, event: str, **facts: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import smtplib
 import subprocess
 import sys
@@ -307,6 +308,47 @@ def test_the_metrics_of_a_server_with_mail_that_waits(tmp_path: Path) -> None:
         Desk(server, True).tamis("flush")
         found = until(lambda: (more := metrics()) and more["queue_tries"] and more, "a try")
         assert found["queue_tries"] == {"temporary\tbackend:b": 1}
+        server.stop()
+
+
+def test_after_a_reload_the_whole_queue_is_seen_at_once(tmp_path: Path) -> None:
+    with site(tmp_path, backend=DEAD, recipients="all") as server:
+        desk = Desk(server, running=True)
+        sent = sorted(send(server, f"message {number}", ALICE) for number in range(12))
+        for state in ("held", "deferred"):
+            assert server.request({"command": "reload"})["ok"]
+            assert desk.tamis("hold" if state == "held" else "release", "--all").split()[1] == "12"
+            assert server.request({"command": "reload"})["ok"]
+            rows = desk.rows()
+            assert sorted(row["id"] for row in rows) == sent
+        assert server.request({"command": "reload"})["ok"]
+        assert json.loads(desk.tamis("show", "--json", sent[0]))["row"]["id"] == sent[0]
+        assert server.request({"command": "reload"})["ok"]
+        assert desk.tamis("flush") == "12 messages will be tried now\n"
+        server.stop()
+
+
+def test_a_worker_that_hangs(tmp_path: Path) -> None:
+    with site(tmp_path, backend=DEAD, recipients="all") as server:
+        desk = Desk(server, running=True)
+        sent = {send(server, f"message {number}", ALICE) for number in range(12)}
+        (name, pid), *_ = sorted(server.workers().items())
+        reply = f"tamis: incomplete: {name}: has given no sign of life for 5 s\n"
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            listed = desk.tamis("list", "--json", status=1).splitlines()
+            assert time.monotonic() - began < 20
+            assert desk.error == reply
+            shown = {json.loads(line)["id"] for line in listed[:-1]}
+            assert shown < sent
+            assert json.loads(listed[-1]) == {"missing": {name: "has given no sign of life for 5 s"}}
+            assert int(desk.tamis("flush", status=1).split()[0]) >= len(shown)
+            assert desk.error == reply
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        # While it was stopped it may have been taken for dead; whose they are now is waited for.
+        until(lambda: set(desk.ids()) == sent, "all messages are shown again")
         server.stop()
 
 

@@ -85,6 +85,9 @@ class ToyDaemon:
                 return {"pid": os.getpid(), "topic": topic, **data}
             case "bug":
                 raise KeyError("toy")
+            case "ponder":
+                await asyncio.sleep(data["seconds"])
+                return {}
             case "die":
                 os._exit(3)
         raise ValueError(f"the toy knows no {data.get('op')}")

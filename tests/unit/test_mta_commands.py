@@ -15,9 +15,7 @@ from mta.cli import default_configuration
 from mta.cli_console import WIDE, console
 from mta.cli_explain import explain
 from mta.explain.given import Given
-from mta.mailq.rows import NO_SUCH_MESSAGE
 from mta.sendmail import run as run_as
-from mta.spool.remote import QueueProblem, RemoteQueue
 
 
 def run(app: str, *words: str) -> Result:
@@ -62,6 +60,8 @@ def test_keys_are_where_the_configuration_says(path: Path) -> None:
     assert run("dkim", "new", "example.org", "-c", str(path)).exit_code == 0
     assert (path.parent / "elsewhere/example.org").is_dir()
     assert not (path.parent / "dkim").exists()
+
+
 def test_an_empty_name_of_the_configuration_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAMIS_CONFIG", "")
     assert default_configuration() == "/etc/tamis/tamis.toml"
@@ -71,8 +71,6 @@ def test_a_user_of_a_domain_that_is_not_served(path: Path) -> None:
     made = run("user", "add", "bob@example.net", "--generate", "-c", str(path))
     assert 'no [domains."example.net"]' in made.stderr
     assert "no [domains" not in run("user", "add", "bob@example.org", "--generate", "-c", str(path)).stderr
-
-
 
 
 def test_version_is_an_option_too() -> None:
@@ -123,24 +121,6 @@ def test_recipients_are_not_explained_without_a_sender(
 ) -> None:
     assert explain(str(path), Given(client="192.0.2.1", recipients=("ann@example.org",))) == 2
     assert "--from is missing" in capsys.readouterr().err
-
-
-def test_a_message_that_no_worker_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = "we do not have it", NO_SUCH_MESSAGE
-    answers = {"a": missing, "b": missing}
-    queue = RemoteQueue.__new__(RemoteQueue)
-    queue._workers = list(answers)
-
-    def ask(worker: str, question: object) -> dict[str, object]:
-        text, code = answers[worker]
-        raise QueueProblem(f"{worker}: {text}", code)
-
-    monkeypatch.setattr(queue, "_ask", ask)
-    with pytest.raises(QueueProblem, match=r"^there is no message 01X in the queue$"):
-        queue.show("01X")
-    answers["a"] = "the queue is not open: there is no such message", ""
-    with pytest.raises(QueueProblem, match=r"^a: the queue is not open"):
-        queue.show("01X")  # it may be there
 
 
 def test_tables_are_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,12 @@ from typing import Any, cast
 from mailqueue.model import Status
 from mailqueue.store.memory import MemoryStore
 from mta.spool.desk import QueueDesk
-from mta.spool.runner import BURST
 from mta.spool.service import QueueService
-from tests.peers.faultstore import FaultStore, RandomFaults
+from mta.spool.walk import BURST
+from mta.supervisor.messages import ENDED, Refused
+from tests.peers.faultstore import FaultStore, RandomFaults, ScriptedFaults
+from tests.simulation.loop import run
+from tests.simulation.queues import message, open_queue, until
 from tests.unit.spool_kit import Work, played
 
 DELAY = 0.05
@@ -22,13 +25,14 @@ DELAY = 0.05
 class Slow(RandomFaults):
     """A store far away."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay: float = DELAY) -> None:
         """Nothing goes wrong."""
+        self.delay = delay
 
     def next(self, call: str, key: str) -> Any:
         from tests.peers.faultstore import Fault, Kind
 
-        return Fault(Kind.NONE, DELAY, DELAY)
+        return Fault(Kind.NONE, self.delay, self.delay)
 
 
 def desk_of(work: Work) -> QueueDesk:
@@ -101,3 +105,42 @@ def test_counting_gives_others_their_turn() -> None:
         await asyncio.gather(*(work.acts.act("delete", name) for name in ids))
 
     played(main)
+
+
+def test_what_is_being_taken_over_is_told() -> None:
+    async def main() -> None:
+        store = FaultStore(MemoryStore())
+        watching = await open_queue(store)
+        desk = QueueDesk(cast(QueueService, SimpleNamespace(queue=watching)), "mx1", lambda: 0.0)
+        nothing = {"adopting": False, "streams": 0, "messages": 0, "problem": ""}
+        dead = await open_queue(store)
+        await dead.enqueue(message())
+        assert await desk.answer({"op": "takeover", "look": True}) == nothing
+        await dead.close()
+        told = await desk.answer({"op": "takeover", "look": True})
+        assert told == nothing | {"streams": 1, "messages": 1}
+        assert await desk.answer({"op": "takeover"}) == nothing, "who does not look does not know"
+        await until(lambda: len(watching.live) == 1)
+        assert await desk.answer({"op": "takeover", "look": True}) == nothing
+        store.faults = Slow(60.0)
+        told = await desk.answer({"op": "takeover", "look": True})
+        assert told["problem"].startswith("it is not known whether messages are still to be taken over: ")
+        store.faults = ScriptedFaults()
+        await watching.close()
+
+    run(main())
+
+
+def test_a_queue_that_is_handed_over_is_gone() -> None:
+    async def main(is_stopping: bool) -> str:
+        service = SimpleNamespace(queue=None, is_stopping=is_stopping)
+        try:
+            await QueueDesk(cast(QueueService, service), "mx1", lambda: 0.0).answer({"op": "list"})
+        except Refused as refused:
+            return refused.code
+        except ValueError as error:
+            return str(error)
+        raise AssertionError
+
+    assert run(main(True)) == ENDED
+    assert run(main(False)).startswith("the queue is not open: ")
