@@ -29,6 +29,8 @@ def show(status: Mapping[str, Any], console: Console | None = None) -> None:
         f"{'' if status['serving'] else ', [red]takes no mail[/red]'}, up {duration(status['uptime'])}, "
         f"process {status['pid']}, generation {status['generation']}"
     )
+    if status.get("listening"):  # a supervisor that was started with older code does not say
+        out.print(f"listening: {', '.join(status['listening'])}", markup=False)
     last = status["last_reload"]
     if last is not None and not last["ok"]:
         out.print(f"[red]last reload refused:[/red] {len(last['problems'])} problem(s)")

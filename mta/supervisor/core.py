@@ -189,7 +189,8 @@ class Supervisor:
         else:
             self.current = first
             self._notifier.ready(f"serving, {len(first.seats)} processes")
-            self._log.info("ready", generation=1, seconds=round(time.monotonic() - self.started_at, 3))
+            seconds, listening = round(time.monotonic() - self.started_at, 3), wanted.addresses(WORKER)
+            self._log.info("ready", generation=1, seconds=seconds, listening=listening)
             left_store(plan, self._log.warning)
         await self._stop.wait()
         await self._end(plan)

@@ -82,6 +82,15 @@ class SocketSet:
         """Give the sockets that a role serves, by the name of the listener."""
         return self.by_role.get(role, {})
 
+    def addresses(self, role: str) -> list[str]:
+        """Name and address of each open socket of a role, with the port that the system chose for 0."""
+        return [
+            f"{name} {_address(sock)}"
+            for name, sockets in self.of(role).items()
+            for sock in sockets
+            if sock.fileno() >= 0
+        ]
+
 
 class ListeningSockets:
     """All listening sockets of the node."""
@@ -259,6 +268,13 @@ def _key(endpoint: Endpoint) -> Key:
             return ("unix", os.path.abspath(endpoint.path))
         case Inherited():
             return ("inherited", endpoint.name)
+
+
+def _address(sock: socket.socket) -> str:
+    where = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{where}"
+    return str(Inet(where[0], where[1]))
 
 
 def _open_inet(endpoint: Inet) -> socket.socket:

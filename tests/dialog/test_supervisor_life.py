@@ -74,6 +74,10 @@ def test_start_status_and_stop(server: Tamis) -> None:
         assert client.ask("sockets") == "smtp=1"
     status = json.loads(server.run("status", "--json").stdout)
     assert (status["state"], status["generation"], status["serving"]) == ("running", 1, True)
+    assert status["listening"] == [f"smtp 127.0.0.1:{server.port}"]
+    assert f"smtp 127.0.0.1:{server.port}" in next(
+        line for line in server.log().splitlines() if ": ready" in line
+    )
     assert [worker["state"] for worker in status["workers"]] == ["ready", "ready"]
     assert sorted(worker["slot"] for worker in status["workers"]) == [0, 1]
     assert client.pid in server.workers().values()

@@ -37,6 +37,13 @@ def test_the_queue(metrics: dict[str, Any], line: str) -> None:
     assert line in " ".join(out.getvalue().split())
 
 
+def test_addresses() -> None:
+    out = io.StringIO()
+    listening = ["smtp [::]:25", "smtp 0.0.0.0:25"]
+    show({**STATUS, "metrics": {}, "listening": listening}, Console(file=out, width=100))
+    assert out.getvalue().splitlines()[1] == "listening: smtp [::]:25, smtp 0.0.0.0:25"
+
+
 def test_before_a_worker_has_reported_nothing_is_said_of_the_queue() -> None:
     out = io.StringIO()
     show({**STATUS, "metrics": {}}, Console(file=out, width=100))

@@ -58,6 +58,17 @@ def test_endpoint_that_stays_is_the_same_socket_and_what_left_closes_last(book: 
     assert not connects(socket.AF_INET, (leaves.host, leaves.port))
 
 
+def test_addresses_have_the_port_that_was_chosen(book: ListeningSockets, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    opened = book.prepare([listen(Inet("127.0.0.1", 0)), listen(UnixPath(path, 0o600), name="local")])
+    port = opened.of("worker")["smtp"][0].getsockname()[1]
+    assert port > 0
+    assert opened.addresses("worker") == [f"smtp 127.0.0.1:{port}", f"local unix:{path}"]
+    assert opened.addresses("supervisor") == []
+    book.close()
+    assert opened.addresses("worker") == []
+
+
 def test_rollback_closes_only_what_was_new(book: ListeningSockets) -> None:
     old, new = Inet("127.0.0.1", free_port()), Inet("127.0.0.1", free_port())
     book.commit(book.prepare([listen(old)]))
