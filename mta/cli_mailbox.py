@@ -15,9 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,9 +27,13 @@ from rich.text import Text
 
 from mta.cli_console import console
 from mta.cli_options import Config as ConfigOption
+from mta.mailq.listing import size
 from mta.store import readable, reader
 from mta.store.reader import NoMailbox, StoredFile, Summary, Watcher
 from sieve_ext.message import Message
+
+if TYPE_CHECKING:
+    from mta.config import Config as Settings
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
@@ -51,10 +56,16 @@ def make_app(store_path: Callable[[], Path] | None = None) -> typer.Typer:
         help="Read the mail of the embedded store.", no_args_is_help=True, pretty_exceptions_enable=False
     )
 
-    def root_of(store: Path | None, config: str) -> Path:
+    def place_of(store: Path | None, config: str) -> tuple[Path, Settings | None]:
         if store is not None:
-            return store
-        return _configured(config) if store_path is None else store_path()
+            return store, None
+        if store_path is not None:
+            return store_path(), None
+        settings = _configured(config)
+        return Path(settings.store.path), settings
+
+    def root_of(store: Path | None, config: str) -> Path:
+        return place_of(store, config)[0]
 
     @app.command("list")
     def list_mail(
@@ -62,12 +73,15 @@ def make_app(store_path: Callable[[], Path] | None = None) -> typer.Typer:
     ) -> None:
         """Show all mailboxes, or the messages of one."""
         with _failures():
-            root = root_of(store, config)
+            root, settings = place_of(store, config)
             if user:
                 path = reader.mailbox(root, user)
                 _list_messages(list(enumerate(reader.messages(path), 1)), as_json)
             else:
-                _list_mailboxes([reader.summary(path) for path in reader.mailboxes(root)], as_json)
+                boxes = [reader.summary(path) for path in reader.mailboxes(root)]
+                if settings is not None:
+                    boxes = _with_quotas(boxes, settings)
+                _list_mailboxes(boxes, as_json)
 
     @app.command()
     def show(
@@ -112,20 +126,45 @@ def make_app(store_path: Callable[[], Path] | None = None) -> typer.Typer:
     return app
 
 
-def _configured(config: str) -> Path:
+def _configured(config: str) -> Settings:
     # Imported here: reading a configuration costs more than all the rest of `list`.
     from mta import config as configuration
 
     try:
-        store = configuration.load(config).store
+        settings = configuration.load(config)
     except configuration.ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         raise typer.Exit(EXIT_CONFIG) from None
-    if not store.enabled:
+    if not settings.store.enabled:
         print(f"tamis: {config} has no embedded store: store.enabled is off", file=sys.stderr)
         raise typer.Exit(EXIT_CONFIG)
-    return Path(store.path)
+    return settings
+
+
+def _with_quotas(boxes: list[Summary], settings: Settings) -> list[Summary]:
+    """With the quotas of the users file: a mailbox has that of its last delivery."""
+    from mta.accounts.usersfile import UsersFileError
+    from mta.address import AddressError, parse_address
+    from mta.store.quota import Quota
+    from mta.store.users import UsersFileMailboxes
+
+    default = Quota(settings.store.default_quota, settings.store.default_quota_messages)
+    try:
+        users = UsersFileMailboxes(
+            settings.auth.users_file, Path(settings.store.path), default, on_error=lambda error: None
+        )
+    except UsersFileError as error:
+        print(f"tamis: quotas are those of the last deliveries: {error}", file=sys.stderr)
+        return boxes
+    found = []
+    for box in boxes:
+        try:
+            info = users.find(parse_address(box.address))
+        except AddressError:  # a folder that somebody else has made
+            info = None
+        found.append(box if info is None else replace(box, quota=info.quota))
+    return found
 
 
 def _list_mailboxes(found: list[Summary], as_json: bool) -> None:
@@ -137,14 +176,14 @@ def _list_mailboxes(found: list[Summary], as_json: bool) -> None:
         return
     table = Table("User", *(_right(name) for name in ("Messages", "New", "Size", "Quota")))
     for box in found:
-        limits = [_size(box.quota.octets)] if box.quota.octets else []
+        limits = [size(box.quota.octets)] if box.quota.octets else []
         if box.quota.messages:
             limits.append(f"{box.quota.messages} messages")
         table.add_row(
             Text(readable.harmless(box.address)),
             str(box.messages),
             str(box.new),
-            _size(box.octets),
+            size(box.octets),
             ", ".join(limits) or "none",
         )
     console().print(table)
@@ -168,7 +207,7 @@ def _list_messages(numbered: list[tuple[int, StoredFile]], as_json: bool) -> Non
             _date(message, stored),
             Text(readable.header_text(message, "from")),
             Text(readable.header_text(message, "subject")),
-            _size(stored.size),
+            size(stored.size),
             *([Text(readable.harmless(stored.folder))] if in_folders else []),
             style="bold" if stored.is_new else "",
         )
@@ -179,7 +218,7 @@ def _print_message(number: int, count: int, stored: StoredFile, message: Message
     console = Console(highlight=False)
     where = f" in {readable.harmless(stored.folder)}" if stored.folder else ""
     console.print(
-        Text(f"Message {number} of {count}{where}, {stored.state}, {_size(stored.size)}", style="dim")
+        Text(f"Message {number} of {count}{where}, {stored.state}, {size(stored.size)}", style="dim")
     )
     for name, value in readable.headers(message):
         console.print(Text.assemble((f"{name}: ", "bold cyan"), value), soft_wrap=True)
@@ -189,7 +228,7 @@ def _print_message(number: int, count: int, stored: StoredFile, message: Message
     for attachment in attachments:
         name = attachment.name or "(no name)"
         console.print(
-            Text(f"Attachment: {name}, {attachment.content_type}, {_size(attachment.octets)}", style="green"),
+            Text(f"Attachment: {name}, {attachment.content_type}, {size(attachment.octets)}", style="green"),
             soft_wrap=True,
         )
 
@@ -222,7 +261,7 @@ def _announce(address: str, stored: StoredFile, as_json: bool) -> None:
         (readable.harmless(address), "bold"),
         f"  from {readable.header_text(message, 'from') or '(nobody)'}: ",
         (readable.header_text(message, "subject") or "(no subject)", "cyan"),
-        (f"  {_size(stored.size)}", "dim"),
+        (f"  {size(stored.size)}", "dim"),
     )
     Console(highlight=False).print(line, soft_wrap=True)
 
@@ -282,16 +321,6 @@ def _date(message: Message, stored: StoredFile) -> str:
     except (ValueError, TypeError, OverflowError):
         at = stored.received
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
-
-
-def _size(octets: int) -> str:
-    if octets < 1000:
-        return f"{octets} B"
-    value, units = octets / 1000, ["kB", "MB", "GB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        del units[0]
-    return f"{value:.1f} {units[0]}" if value < 100 else f"{value:.0f} {units[0]}"
 
 
 def _right(name: str) -> Column:

@@ -71,12 +71,12 @@ def short(seconds: float) -> str:
 
 
 def size(octets: int) -> str:
-    """Octets as people read them: "999 B", "1.2 kB", "34 MB"."""
+    """Octets as people read them, in powers of 1024 as the configuration has them: "999 B", "1.2 KiB"."""
     amount, unit = float(octets), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
         if amount < 999.5:
             break
-        amount, unit = amount / 1000, larger
+        amount, unit = amount / 1024, larger
     return f"{amount:.1f} {unit}" if unit != "B" and amount < 9.95 else f"{amount:.0f} {unit}"
 
 

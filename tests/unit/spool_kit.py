@@ -106,7 +106,8 @@ class Hop:
 
     async def look(self, deadline: float) -> Reply | None:
         assert self.looks is not None
-        assert deadline > (now := asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        assert deadline > now
         self.looked.append(now)
         return self.looks()
 

@@ -23,7 +23,7 @@ OPEN = {
 @pytest.mark.parametrize(
     ("metrics", "line"),
     [
-        (OPEN, "queue 2 3 recipients, 1.5 kB"),
+        (OPEN, "queue 2 3 recipients, 1.5 KiB"),
         ({**OPEN, "queue_room_bytes": {"": 0}}, "queue 2 its disk is full: what cannot be delivered at once"),
         (
             {**OPEN, "queue_open": {"": 0}},

@@ -205,18 +205,18 @@ def test_listing_at_80_columns() -> None:
     assert lines == [
         "id                             age     size  sender",
         "  state       next try  recipient  reason",
-        f"{ULID}    1d2h   2.0 kB  alice@example.org",
+        f"{ULID}    1d2h  2.0 KiB  alice@example.org",
         "  deferred   in 12m34s  bob@example.net",
         f"                        {REFUSED} by [192.0.2.25]:25",
         "  deferred       in 7s  carol@example.net",
         "  deferred         due  eve@example.net  x [31m",
-        "A2                              1m    46 MB  <>",
+        "A2                              1m   43 MiB  <>",
         "  held                  bob@example.net",
     ]
     assert max(map(len, lines)) <= 80
     wide = shown(Listing(rows, NOW, nodes=True), 120)
     assert wide[3] == f"  deferred   in 12m34s  bob@example.net  {REFUSED} by [192.0.2.25]:25"
-    assert wide[6] == "A2                              1m    46 MB  <>  mx2"
+    assert wide[6] == "A2                              1m   43 MiB  <>  mx2"
 
 
 def test_long_reasons_and_addresses_are_folded() -> None:
@@ -242,8 +242,9 @@ def test_short_durations(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("octets", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (9949, "9.9 kB"), (9951, "10 kB"), (999_499, "999 kB"),
-     (999_500, "1.0 MB"), (34_000_000, "34 MB"), (5 * 10**15, "5000 TB")],
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1024, "1.0 KiB"), (10_000, "9.8 KiB"),
+     (10_240, "10 KiB"), (999 * 1024, "999 KiB"), (1000 * 1024, "1.0 MiB"), (34 * 2**20, "34 MiB"),
+     (5 * 2**30, "5.0 GiB"), (5000 * 2**40, "5000 TiB")],
 )  # fmt: skip
 def test_sizes(octets: int, text: str) -> None:
     assert size(octets) == text

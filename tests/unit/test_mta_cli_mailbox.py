@@ -123,27 +123,35 @@ def test_what_is_not_there(root: Path, arguments: tuple[str, ...], message: str)
     assert message in result.stderr
 
 
+def test_quotas_are_those_of_the_users_file(tmp_path: Path) -> None:
+    """Not those of the last delivery, as soon as `tamis user quota` has set another one."""
+    (tmp_path / "tamis.toml").write_text(
+        '[store]\nenabled = true\npath = "mail"\ndefault_quota = "7KiB"\n[auth]\nusers_file = "users"\n'
+        '[[listener]]\naddresses = ["127.0.0.1:2525"]\n[domains."example.test"]\nrecipients = "users"\n'
+    )
+    users = tmp_path / "users"
+    users.write_text("alice@example.test:!:quota=3K\nbob@example.test:!:\n")
+    users.chmod(0o600)
+    for name in ("alice", "bob", "gone", "%20 odd"):
+        put(tmp_path / "mail", name, plain("one"))
+
+    def listed() -> dict[str, int | None]:
+        app = cli_mailbox.make_app()
+        done = CliRunner().invoke(app, ["list", "--json", "--config", str(tmp_path / "tamis.toml")])
+        assert done.exit_code == 0, done.output
+        return {box["user"].partition("@")[0]: box["quota_octets"] for box in json.loads(done.stdout)}
+
+    assert listed() == {"alice": 3072, "bob": 7168, "gone": None, "  odd": None}
+    users.write_text("alice@example.test:!:quota=5K\nbob@example.test:!:\n")
+    assert listed()["alice"] == 5120
+
+
 def test_an_empty_store_and_an_empty_mailbox(tmp_path: Path) -> None:
     assert run(tmp_path, "list").stdout == "No mail yet.\n"
     put(tmp_path, "alice", b"")
     next((tmp_path / "example.test/alice/new").iterdir()).unlink()
     assert run(tmp_path, "list", "alice@example.test").stdout == "No messages.\n"
     assert "has no messages" in run(tmp_path, "show", "alice@example.test").stderr
-
-
-@pytest.mark.parametrize(
-    ("octets", "shown"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (123_456, "123 kB"),
-        (5_000_000, "5.0 MB"),
-        (7 * 10**12, "7000 GB"),
-    ],
-)
-def test_sizes(octets: int, shown: str) -> None:
-    assert cli_mailbox._size(octets) == shown
 
 
 def test_watch_prints_what_arrives_and_ends_on_ctrl_c(root: Path) -> None:
