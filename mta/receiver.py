@@ -276,7 +276,8 @@ class Receiver:
         return self._decide(found, "", self._smtp.envelope, "")
 
     def _refused(self, event: ev.Refused) -> Work | None:
-        self._reception.journal.refused(self.session, event.verb, event.reply, self._smtp.envelope, "")
+        what = event.what.decode("ascii", "backslashreplace")
+        self._reception.journal.refused(self.session, event.verb, event.reply, self._smtp.envelope, what)
         return self._slow_down()
 
     def _closed(self, event: ev.Closed) -> None:

@@ -133,6 +133,8 @@ class Refused(Notice):
 
     reply: Reply
     verb: str
+    what: bytes = b""
+    """The address or name as it was written, where that was wrong: for the log."""
 
 
 class Closed(Notice):

@@ -42,6 +42,8 @@ from mta.smtp.verbs import HANDLERS, auth_line, auth_line_problem, length_proble
 
 MAX_COMMAND_LINE = 2048
 """Octets of a command line. RFC 5321 asks for 512 and each extension for more; 2048 holds them all."""
+NAMING = frozenset({"HELO", "EHLO", "LHLO", "MAIL", "RCPT"})
+"""Commands whose argument is no secret: of AUTH it may be a password."""
 
 
 class ServerSession:
@@ -232,11 +234,11 @@ class ServerSession:
         except SyntaxProblem as problem:
             if verb == "MAIL":
                 self.group_failed = True
-            return self.refuse(problem.reply, verb)
+            return self.refuse(problem.reply, verb, argument if verb in NAMING else b"")
 
-    def refuse(self, reply: Reply, verb: str) -> ev.Event:
+    def refuse(self, reply: Reply, verb: str, what: bytes = b"") -> ev.Event:
         """Refuse a command without asking the driver; too many of them end the session."""
-        return ev.Refused(self.put_refusal(reply), verb)
+        return ev.Refused(self.put_refusal(reply), verb, what)
 
     def excuse(self, reply: Reply, verb: str) -> ev.Event | None:
         """Refuse what is no error of the client's, told once a transaction.

@@ -650,3 +650,23 @@ def test_a_client_that_closes_as_the_answer_is_written(
             assert reply == ("250 2.0.0 kept\r\n" if read else "250 2.0.0 already delivered\r\n")
 
     run(main)
+
+
+def test_the_log_has_the_address_that_was_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def main() -> None:
+        async with serving(tmp_path) as server:
+            monkeypatch.setattr(
+                server.daemon._journal,
+                "refused",
+                lambda who, stage, reply, env, what: seen.append((stage, what)),
+            )
+            client = await server.connect("smtp")
+            await client.hello()
+            assert (await client.say("MAIL FROM:<a@x.test>")).startswith("250 ")
+            assert (await client.say("RCPT TO:<bob@..>")).startswith("501 5.1.3")
+            assert (await client.say("AUTH PLAIN AGJvYgBzZWNyZXQ")).startswith("50")
+
+    run(main)
+    assert [what for _, what in seen] == ["TO:<bob@..>", ""]

@@ -25,6 +25,26 @@ def test_verbs_that_do_not_exist_have_no_name(line: bytes) -> None:
     assert refused.verb == ""
 
 
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (b"RCPT TO:<bob@>", b"TO:<bob@>"),
+        (b"MAIL FROM:<a@b\xff>", b"FROM:<a@b\xff>"),
+        (b"EHLO ", b""),
+        (b"AUTH PLAIN AGJvYgBzZWNyZXQ?", b""),
+        (b"VRFY", b""),
+    ],
+)
+def test_what_was_wrong_is_told_unless_it_may_be_a_secret(line: bytes, what: bytes) -> None:
+    driver = Driver()
+    driver.pump()
+    driver.say(b"EHLO c.test\r\n")
+    if line.startswith(b"RCPT"):
+        driver.say(b"MAIL FROM:<a@x.test>\r\n")
+    driver.say(line + b"\r\n")
+    assert [refused.what for refused in refusals(driver)] == [what]
+
+
 def test_the_verbs_of_refusals_are_known() -> None:
     known = COMMANDS.keys() | OBSOLETE | FOREIGN | {""}
     for verb in sorted(known):
