@@ -117,7 +117,10 @@ class Tamis:
                 return False
             if any(worker["state"] != "ready" for worker in status["workers"]):
                 return False
-            RemoteQueue(control).stats()
+            queue = RemoteQueue(control)
+            queue.stats()
+            if queue.missing:
+                return False
         except (NotRunning, Unreachable, QueueProblem):
             return False
         return True

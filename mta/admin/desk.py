@@ -18,7 +18,7 @@ from mta import metrics
 from mta.admin.control import MAX_LINE, Answer, ControlServer, Request
 from mta.admin.http import MAX_HEAD, HttpServer
 from mta.socketfile import KEEP
-from mta.supervisor.child import State
+from mta.supervisor.child import Child, State
 from mta.supervisor.core import Supervisor
 from mta.supervisor.messages import ENDED, Refused
 from mta.supervisor.plan import SUPERVISOR, WORKER
@@ -29,6 +29,9 @@ from mta.supervisor.staff import Log
 
 QUESTION_TIMEOUT = 60.0
 """Seconds that a worker may take for a question about its queue: it reads its stores for it."""
+
+TROUBLE_TIMEOUT = 2.0
+"""Seconds that a worker may take to say why its queue is not open."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -50,7 +53,7 @@ class Desk:
             },
             lambda reason, uid: log.warning("control connection refused", reason=reason, uid=uid),
         )
-        self._http = HttpServer(self._exposition, lambda: supervisor.serving)
+        self._http = HttpServer(self._exposition, self._ready)
         self._servers: dict[socket.socket, asyncio.Server] = {}
 
     async def serve(self, sockets: SocketSet) -> None:
@@ -86,8 +89,42 @@ class Desk:
         facts["messages"] = {
             result: metrics.value(snapshot, "messages", result) for result in sorted(results)
         }
+        facts["queue"] = {
+            "open": metrics.value(snapshot, "queue_open") > 0,
+            "troubles": await self._troubles(snapshot),
+        }
         facts["metrics"] = snapshot
         return Answer(True, facts)
+
+    async def _troubles(self, snapshot: metrics.Snapshot) -> dict[str, str]:
+        """Why nothing can be queued, by worker."""
+        if metrics.value(snapshot, "queue_open") > 0:
+            return {}
+        staff = self._supervisor.staff
+
+        async def trouble(child: Child) -> str:
+            try:
+                found = await staff.ask(child, "queue", {"op": "trouble"}, TROUBLE_TIMEOUT)
+            except ValueError as refusal:
+                return str(refusal)
+            return str(found["trouble"])
+
+        workers = [child for child in staff.children if child.role == WORKER and child.state is State.READY]
+        told = await asyncio.gather(*map(trouble, workers))
+        return {child.name: why for child, why in zip(workers, told, strict=True) if why}
+
+    def _ready(self) -> str:
+        """What a probe reads while mail is taken."""
+        if not self._supervisor.serving:
+            return ""
+        known = [
+            child.metrics
+            for child in self._supervisor.staff.children
+            if child.role == WORKER and child.state is State.READY and child.metrics
+        ]
+        if any(not metrics.value(snapshot, "queue_open") for snapshot in known):
+            return "ready, but the queue is not open: what cannot be delivered at once is answered 4xx"
+        return "ready"
 
     async def _reload(self, request: Request) -> Answer:
         result = await self._supervisor.reload()

@@ -2,7 +2,8 @@
 
     /metrics   counters of the whole node in the exposition format
     /health    200 while the supervisor lives
-    /ready     200 while mail is taken, 503 otherwise (starting, stopping, no worker)
+    /ready     200 while mail is taken, and whether it can be queued; 503 otherwise (starting, stopping,
+               no worker)
 
 One request a connection, then it is closed; no body is read. There is no login: it listens on loopback
 unless configured otherwise. Bounded: `MAX_HEAD` bytes of request, `TIMEOUT` seconds for all of it,
@@ -52,8 +53,8 @@ class Response:
 class HttpServer:
     """Answers requests for metrics and health."""
 
-    def __init__(self, metrics: Callable[[], Awaitable[bytes]], ready: Callable[[], bool]) -> None:
-        """`metrics` gives the exposition, `ready` tells whether mail is taken."""
+    def __init__(self, metrics: Callable[[], Awaitable[bytes]], ready: Callable[[], str]) -> None:
+        """`metrics` gives the exposition, `ready` a line while mail is taken, "" otherwise."""
         self._metrics = metrics
         self._ready = ready
         self._connections: set[asyncio.Task[None]] = set()
@@ -108,7 +109,8 @@ class HttpServer:
             case "/health":
                 return _plain(200, "ok")
             case "/ready":
-                return _plain(200, "ready") if self._ready() else _plain(503, "not ready")
+                ready = self._ready()
+                return _plain(200, ready) if ready else _plain(503, "not ready")
             case _:
                 return _plain(404, "there are /metrics, /health and /ready")
 

@@ -40,6 +40,8 @@ def show(status: Mapping[str, Any], console: Console | None = None) -> None:
     out.print(_workers(status["workers"]))
     out.print()
     out.print(_counters(status["metrics"]))
+    for why, workers in _troubles(status).items():
+        out.print(Text(f"queue not open in {', '.join(workers)}: {why}", "red"))
     pools = _pools(status["metrics"])
     if pools is not None:
         out.print()
@@ -83,6 +85,14 @@ def _counters(snapshot: metrics.Snapshot) -> Table:
         stored = metrics.value(snapshot, "store_recipients")
         table.add_row("mail store", _number(stored), _by_first_label(snapshot, "store_recipients"))
     return table
+
+
+def _troubles(status: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Why the queue is not open, and where."""
+    troubles: dict[str, list[str]] = {}
+    for worker, why in sorted(status.get("queue", {}).get("troubles", {}).items()):
+        troubles.setdefault(why, []).append(worker)
+    return troubles
 
 
 def _pools(snapshot: metrics.Snapshot) -> Table | None:

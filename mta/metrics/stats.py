@@ -143,7 +143,11 @@ class Stats:
 
     # The queue
     queue_open: Annotated[
-        int, gauge("1 when every worker has its queue, 0 when one has none.", combine="min")
+        int,
+        gauge(
+            "1 when every worker has its queue and can use it, 0 when one has none or its stores fail.",
+            combine="min",
+        ),
     ]
     queue_messages: Annotated[int, gauge("Messages in the queue of this node.")]
     queue_recipients: Annotated[int, gauge("Recipients in the queue of this node that may still get theirs.")]

@@ -8,6 +8,7 @@ Every question is a dictionary with "op" and what that needs:
 * stats: recipients by next hop, and what the dispatcher knows of each
 * act: `action`, and `ids` or `words`; `to` for redirect: how many messages it was done to
 * flush: `site` ("" for all): try now what waits
+* trouble: why nothing can be queued now, "" when it can
 * takeover: with `look` what dead processes have left that is nobody's yet; whether we are taking some over
 
 What is wrong with a question raises ValueError with a text for whoever asked. Long work gives the loop its
@@ -67,6 +68,8 @@ class QueueDesk:
 
     async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer one question. Raises ValueError."""
+        if question.get("op") == "trouble":
+            return {"trouble": self._service.trouble}
         queue = self._service.queue
         if queue is None:
             if self._service.is_stopping:

@@ -120,7 +120,7 @@ class QueueJournal:
     def measure(self, queue: MailQueue | None) -> None:
         """Set the gauges."""
         stats = self._stats
-        stats.queue_open = 0 if queue is None else 1
+        stats.queue_open = int(queue is not None and not queue.trouble)
         if queue is not None:
             now = queue.stats()
             stats.queue_messages = now.messages

@@ -28,6 +28,7 @@ from mta.reply import Reply
 from mta.spool.acts import Acts
 from mta.spool.addressing import Addressing, Find
 from mta.spool.advice import Advisor
+from mta.spool.alarm import EVERY, Alarm
 from mta.spool.attempt import Attempts, AttemptSettings, Journal
 from mta.spool.gate import Gate
 from mta.spool.hops import PLAIN, Naming, SiteLimits
@@ -105,6 +106,9 @@ class QueueService:
         self._store: Store | None = None
         self._running: _Running | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._problem = "it is still being opened"
+        """Why there is no queue, while there is none."""
         self._starting = True
         self._stopping = False
 
@@ -120,6 +124,12 @@ class QueueService:
     def is_stopping(self) -> bool:
         """True when the queue is handed over, or will be in a moment."""
         return self._stopping
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be queued now, as far as is known; "" when it can."""
+        running = self._running
+        return self._problem if running is None else running.queue.trouble
 
     @property
     def runner(self) -> Runner | None:
@@ -189,7 +199,9 @@ class QueueService:
             self._store = self._open_store()
         except StoreError as error:
             raise ValueError(f"queue: {error}") from error
-        self._opening = asyncio.get_running_loop().create_task(self._open_at_last())
+        loop = asyncio.get_running_loop()
+        self._watching = loop.create_task(self._watch())
+        self._opening = loop.create_task(self._open_at_last())
         await asyncio.wait((self._opening,), timeout=START_PATIENCE)
         self._starting = False
         if self._opening.done():
@@ -201,9 +213,10 @@ class QueueService:
     async def stop(self, seconds: float) -> None:
         """Let tries end for some time, then hand everything over to whoever comes next."""
         self._stopping = True
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait((self._opening,))
+        for task in (self._watching, self._opening):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
         running, self._running = self._running, None
         if running is not None:
             await self._end(running, seconds)
@@ -231,8 +244,26 @@ class QueueService:
                 return
             if problem != complained:
                 self._log.error("the queue cannot be opened", reason=problem)
-                complained = problem
+                complained = self._problem = problem
             await asyncio.sleep(AGAIN)
+
+    async def _watch(self) -> None:
+        """Tell when the stores of a queue that is open fail, and when they work again."""
+        alarm, clock = Alarm(), asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(EVERY)
+            running = self._running
+            if running is None:
+                continue  # whoever opens it tells
+            trouble = running.queue.trouble
+            lasted = alarm.look(trouble, clock())
+            if lasted is None:
+                continue
+            if trouble:
+                what = "nothing is delivered from the queue, and what must wait is answered 4xx"
+                self._log.warning("the queue cannot be used", reason=trouble, until_then=what)
+            else:
+                self._log.warning("the queue can be used again", seconds=round(lasted))
 
     async def _open(self) -> None:
         settings, store = self._settings, self._store
@@ -307,6 +338,7 @@ class QueueService:
         if self._running is running and not self._stopping:
             self._running = None
             self._log.error("the queue is opened anew", stream=running.queue.stream)
+            self._problem = "it is being opened anew"
             self._opening = asyncio.get_running_loop().create_task(self._start_anew(running))
 
     async def _start_anew(self, running: _Running) -> None:

@@ -53,6 +53,8 @@ class Heartbeat:
         self._count = 0
         self._fresh_from = float("-inf")
         """Start of the last heartbeat that was taken, in boot time."""
+        self.failing = ""
+        """Why the last heartbeat was not taken, "" when it was."""
 
     def is_fresh(self) -> bool:
         """True while nobody can have taken us for dead."""
@@ -82,11 +84,13 @@ class Heartbeat:
                         self._fresh_from = await self.beat()
                     else:
                         await self._come_back()
-            except (StoreError, TimeoutError):
+            except (StoreError, TimeoutError) as error:
+                self.failing = str(error) or f"{self._store.name}: no answer"
                 await asyncio.sleep(every / 4)
                 continue
             except Fenced:
                 return
+            self.failing = ""
             await asyncio.sleep(max(every - (self._clock.boottime() - began), every / 4))
 
     async def _come_back(self) -> None:

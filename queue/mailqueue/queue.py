@@ -220,6 +220,16 @@ class MailQueue:
         return self._log.stalled < NOTE_PATIENCE
 
     @property
+    def trouble(self) -> str:
+        """Why new mail cannot be kept now, as far as is known: what the store said last. "" when it can."""
+        log = self._log
+        if log.failing is not None and log.stalled >= NOTE_PATIENCE:
+            return str(log.failing)
+        if self._heartbeat.failing:
+            return self._heartbeat.failing
+        return f"{self._store.name}: no answer" if log.stalled >= self._settings.commit_timeout / 2 else ""
+
+    @property
     def is_adopting(self) -> bool:
         """True while it is not yet in `live` what is ours already by the stores."""
         return self._keeper.undecided

@@ -325,6 +325,56 @@ def test_a_store_that_takes_nothing(
     run(main)
 
 
+class Told:
+    """What a service writes into its log."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def __getattr__(self, level: str) -> Any:
+        return lambda event, **facts: self.lines.append((level, event, facts))
+
+
+def test_a_queue_that_cannot_be_used_is_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the log says so once, and once that it is over."""
+    store = MailStore(bob=BUSY)
+    breakable(monkeypatch)
+    log = Told()
+
+    async def trouble(server: Server) -> str:
+        return str((await server.daemon.answer("queue", {"op": "trouble"}))["trouble"])
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store) as server:
+            service, queue, under = server.daemon._queue, queue_of(server), store_of(server)
+            assert service is not None
+            monkeypatch.setattr(service, "_log", log)
+            assert await trouble(server) == ""
+            assert server.daemon.snapshot()["queue_open"] == {"": 1}
+            queue._intake._timeout = 1.0
+            full = StoreFull("file:x", "writing log/1: No space left on device")
+            under.fault = lambda key: full if key.startswith("log/") else None
+            client = await client_of(server)
+            assert (await send(client, "bob")).startswith("451 ")
+            await eventually(lambda: not server.daemon.snapshot()["queue_open"][""], "it is not open")
+            assert await trouble(server) == "file:x: writing log/1: No space left on device"
+            assert log.lines == [], "a moment is nothing to speak of"
+            await eventually(lambda: log.lines, "a warning")
+            await asyncio.sleep(2.5)
+            under.fault = lambda key: None
+            await eventually(lambda: server.daemon.snapshot()["queue_open"][""], "it is open again")
+            assert await trouble(server) == ""
+            await eventually(lambda: len(log.lines) == 2, "that it is over")
+            (first, began, facts), (second, ended, more) = log.lines
+            assert (first, began) == ("warning", "the queue cannot be used")
+            assert facts["reason"] == "file:x: writing log/1: No space left on device"
+            assert (second, ended) == ("warning", "the queue can be used again")
+            assert more["seconds"] >= 4
+            assert QUEUED.match(await send(client, "bob"))
+
+    run(main)
+
+
 def test_a_body_that_cannot_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = MailStore(bob=BUSY)
     breakable(monkeypatch)

@@ -56,8 +56,9 @@ def rows(server: Site, *words: str) -> list[QueueRow]:
 def waiting(server: Site) -> int | None:
     """How many messages the queues of all workers have; None while one of them cannot tell."""
     try:
-        stats = RemoteQueue(str(server.control)).rows(())
-        return sum(1 for _ in stats)
+        queue = RemoteQueue(str(server.control))
+        number = sum(1 for _ in queue.rows(()))
+        return None if queue.missing else number
     except (QueueProblem, NotRunning, OSError):
         return None
 

@@ -59,6 +59,7 @@ class ToyDaemon:
             case "mortal":
                 asyncio.get_running_loop().call_later(0.05, os._exit, 3)
         self.stats = metrics.Stats()
+        self.stats.queue_open = 1
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()

@@ -194,16 +194,38 @@ def test_a_disk_that_becomes_read_only(tmp_path: Path, small_disk: Path) -> None
                     await load.grow(30)
                     await asyncio.to_thread(remount, small_disk, "ro")
                     await refusals(load)
+                    await asyncio.to_thread(until, lambda: unusable(server), "a queue that is not open")
                     await sink.start(port)
                     await load.grow(20)  # what can be delivered at once is
                     await asyncio.to_thread(remount, small_disk, "rw")
                     await load.grow(20)
+                    await asyncio.to_thread(until, lambda: usable(server), "an open queue")
                 assert {result[:3] for result in load.books.results} <= {"250", "451", "452"}
                 await drained(server, books=[load.books], sink=sink)
                 balance(load.books, sink)
                 await asyncio.to_thread(server.stop)
 
     run(main)
+
+
+def unusable(server: Site) -> bool:
+    """Every worker says why its queue is not open, and so do the log and the probe."""
+    troubles = server.status()["queue"]["troubles"]
+    return (
+        len(troubles) == len(server.workers())
+        and all("Read-only file system" in why for why in troubles.values())
+        and server.log().count("the queue cannot be used") == len(troubles)
+        and "Read-only file system" in server.command("status")
+    )
+
+
+def usable(server: Site) -> bool:
+    """The queue is open, and the log says so."""
+    begun = server.log().count("the queue cannot be used")
+    return (
+        server.status()["queue"] == {"open": True, "troubles": {}}
+        and server.log().count("the queue can be used again") == begun
+    )
 
 
 def remount(disk: Path, how: str) -> None:

@@ -81,19 +81,26 @@ async def numbers() -> bytes:
     ],
 )
 def test_pages(request_: bytes, status: int, body: bytes) -> None:
-    answer = asyncio.run(exchange(HttpServer(numbers, lambda: False), request_))
+    answer = asyncio.run(exchange(HttpServer(numbers, lambda: ""), request_))
     head, _, found = answer.partition(b"\r\n\r\n")
     assert int(head.split()[1]) == status
     assert found == body
 
 
+def test_what_is_said_while_mail_is_taken() -> None:
+    server = HttpServer(numbers, lambda: "ready, but")
+    answer = asyncio.run(exchange(server, b"GET /ready HTTP/1.1\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\nready, but\n")
+
+
 def test_client_that_leaves_in_the_middle_is_forgotten() -> None:
-    assert asyncio.run(exchange(HttpServer(numbers, lambda: True), b"GET /metr")) == b""
+    assert asyncio.run(exchange(HttpServer(numbers, lambda: "ready"), b"GET /metr")) == b""
 
 
 def test_too_many_connections_are_closed() -> None:
     async def scenario() -> None:
-        server = HttpServer(numbers, lambda: True)
+        server = HttpServer(numbers, lambda: "ready")
         waiting = []
         for _ in range(MAX_CONNECTIONS):
             ours, theirs = socket.socketpair()

@@ -48,3 +48,12 @@ def test_before_a_worker_has_reported_nothing_is_said_of_the_queue() -> None:
     out = io.StringIO()
     show({**STATUS, "metrics": {}}, Console(file=out, width=100))
     assert "queue" not in out.getvalue()
+
+
+def test_why_the_queue_is_not_open() -> None:
+    out = io.StringIO()
+    why = "file:/var/lib/tamis/queue: writing hb/01M8: Read-only file system"
+    troubles = {"worker-1.1": why, "worker-1.2": why}
+    status = {**STATUS, "queue": {"open": False, "troubles": troubles}, "metrics": OPEN}
+    show(status, Console(file=out, width=200))
+    assert out.getvalue().splitlines()[-1] == f"queue not open in worker-1.1, worker-1.2: {why}"

@@ -96,6 +96,7 @@ NO_LIMITS = {
     "mta.mailq.postqueue.*": "layout",
     "mta.queue_export.FORMAT": "a version",
     "mta.queue_stream.LOOK": "how often something is looked at",
+    "mta.spool.alarm.EVERY": "how often something is looked at",
     "mta.spool.remote.LOOK": "how often something is looked at",
     "mta.spool.remote.QUIET": "when a word is said about waiting",
     "sieve_ext.diskcache.*_EVERY": "how often something is looked at",

@@ -26,6 +26,7 @@ from mailqueue.store.base import StoreUnavailable
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.replicated import Member, Replicated
+from tests.peers.faultstore import NO_FAULT, Fault, FaultStore, Kind
 from tests.simulation.loop import run
 from tests.simulation.queues import HEADER, crash, message, open_queue, settings, until
 
@@ -36,6 +37,37 @@ def done(recipient: int = 0, at: float = 5.0) -> Change:
 
 def later(recipient: int = 0, due: float = 2e9, site: str | None = None) -> Change:
     return Change(recipient, Status.DEFERRED, due, "451 4.4.1 timeout", 77.0, site)
+
+
+class Silent:
+    """No heartbeat is taken, or no answer comes."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+
+    def next(self, call: str, key: str) -> Fault:
+        return self.fault if key.startswith("hb/") else NO_FAULT
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(Fault(Kind.FULL), "no room"), (Fault(Kind.NONE, before=3600.0), "no answer")],
+    ids=["full", "silent"],
+)
+def test_a_store_that_takes_no_heartbeat_is_trouble_until_it_does(fault: Fault, reason: str) -> None:
+    async def work() -> None:
+        store = FaultStore(MemoryStore())
+        queue = await open_queue(store)
+        await asyncio.sleep(5)
+        assert queue.trouble == ""
+        store.faults = Silent(fault)
+        await until(lambda: reason in queue.trouble, 10)
+        store.faults = None
+        await until(lambda: queue.trouble == "", 15)
+        assert queue.may_deliver()
+        await queue.close()
+
+    run(work())
 
 
 def test_a_message_comes_out_as_it_went_in() -> None:
