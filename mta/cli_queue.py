@@ -13,9 +13,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Column, Table
@@ -66,7 +66,7 @@ def make_app(open_queue: Open) -> typer.Typer:
             queue = open_queue(config)
             if as_json:
                 for row in queue.rows(wanted):
-                    print(json.dumps(asdict(row)))
+                    print(json.dumps(msgspec.to_builtins(row)))
                 if queue.missing:
                     print(json.dumps(with_missing({}, queue)))
             else:

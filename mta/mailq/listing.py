@@ -7,10 +7,11 @@ said again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 from mta.config.units import format_duration
@@ -36,8 +37,11 @@ class Listing:
         node = f"  {'node'}" if self._nodes else ""
         yield Text(f"{'id':<26}  {'age':>6}  {'size':>7}  sender{node}", "bold")
         yield Text(f"  {'state':<8}  {'next try':>10}  recipient  reason", "bold")
+        width = options.max_width
+        broken: dict[tuple[str, str], list[RenderableType]] = {}
+        """Reasons that have lines of their own: few for very many messages."""
         for row in self._rows:
-            yield self._head(row)
+            yield from _line(self._head(row), "", console, width)
             said = ""
             for recipient in row.live:
                 called = state(row, recipient)
@@ -45,19 +49,33 @@ class Listing:
                 text = f"  {called:<8}  {_next(recipient, self._now):>10}  {_printable(recipient.address)}"
                 reason = "" if recipient.reply == said else _printable(recipient.reply)
                 said = recipient.reply
-                if cell_len(text) + 2 + cell_len(reason) <= options.max_width:
-                    yield Text(f"{text}  {reason}".rstrip(), style)
+                if cell_len(text) + 2 + cell_len(reason) <= width:
+                    yield from _line(f"{text}  {reason}".rstrip(), style, console, width)
                     continue
-                yield Text(text, style, overflow="fold")
+                yield from _line(text, style, console, width)
                 if reason:
-                    for line in Text(reason, style).wrap(console, max(20, options.max_width - _INDENT)):
-                        yield Text.assemble(" " * _INDENT, line)
+                    if (lines := broken.get((reason, style))) is None:
+                        lines = broken[reason, style] = _broken(reason, style, console, width)
+                    yield from lines
 
-    def _head(self, row: QueueRow) -> Text:
+    def _head(self, row: QueueRow) -> str:
         node = f"  {_printable(row.node)}" if self._nodes else ""
         sender = _printable(row.sender) or "<>"
-        text = f"{row.id:<26}  {short(age(row, self._now)):>6}  {size(row.size):>7}  {sender}{node}"
-        return Text(text, overflow="fold")
+        return f"{row.id:<26}  {short(age(row, self._now)):>6}  {size(row.size):>7}  {sender}{node}"
+
+
+def _line(text: str, style: str, console: Console, width: int) -> Iterator[RenderableType | Segment]:
+    """A line, folded where it is too long: only then a Text, which takes rich five times longer."""
+    if cell_len(text) <= width:
+        yield Segment(f"{text}\n", console.get_style(style))
+    else:
+        yield Text(text, style, overflow="fold")
+
+
+def _broken(reason: str, style: str, console: Console, width: int) -> list[RenderableType]:
+    """The lines of a reason that has no room behind its recipient."""
+    lines = Text(reason, style).wrap(console, max(20, width - _INDENT))
+    return [Text.assemble(" " * _INDENT, line) for line in lines]
 
 
 def short(seconds: float) -> str:

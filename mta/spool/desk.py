@@ -23,9 +23,10 @@ import secrets
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from mailqueue.model import CorruptMessage, QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
@@ -47,6 +48,10 @@ PAGE = 500
 """Rows in one answer, at most."""
 TOGETHER = 32
 """Messages that are read from the stores, or changed there, at the same time."""
+NOTES = frozenset({"retry", "hold", "release", "delete"})
+"""Actions that read and store nothing but a note."""
+NOTED_TOGETHER = 512
+"""Messages to which these are done at the same time: they wait for the same write."""
 BUDGET = 2.0
 """Seconds of looking for rows in one question."""
 LISTINGS = 8
@@ -111,8 +116,16 @@ class QueueDesk:
         while looked < len(handles) and len(rows) < limit and time.monotonic() < until:
             some = handles[looked : looked + min(TOGETHER, limit - len(rows))]
             looked += len(some)
-            rows += [asdict(row) for row in await self._rows(queue, some, wanted)]
+            rows += [msgspec.to_builtins(row) for row in await self._rows(queue, some, wanted)]
         return {"rows": rows, "cursor": self._keep(cursor, handles[looked:])}
+
+    async def _meant(self, queue: MailQueue, handles: Sequence[int], question: dict[str, Any]) -> list[str]:
+        """The ids of those that the question's filter means. Without one nothing has to be read."""
+        if not question.get("words"):
+            return [queue.live.id_of(handle) for handle in handles if handle in queue.live]
+        wanted = _filter(question)
+        parts = [handles[start : start + TOGETHER] for start in range(0, len(handles), TOGETHER)]
+        return [row.id for part in parts for row in await self._rows(queue, part, wanted)]
 
     def _handles(self, queue: MailQueue, cursor: str) -> array[int]:
         if not cursor:
@@ -228,16 +241,15 @@ class QueueDesk:
             here = [str(name) for name in question["ids"] if _is_here(queue, str(name))]
             done = [name for name in here if await acts.act(action, name, to)]
             return {"done": done, "cursor": ""}
-        wanted = _filter(question)
         cursor = str(question.get("cursor") or "")
         handles = self._handles(queue, cursor)
         until = time.monotonic() + BUDGET
         names: list[str] = []
         looked = 0
         while looked < len(handles) and time.monotonic() < until:
-            some = handles[looked : looked + TOGETHER]
+            some = handles[looked : looked + (NOTED_TOGETHER if action in NOTES else TOGETHER)]
             looked += len(some)
-            meant = [row.id for row in await self._rows(queue, some, wanted)]
+            meant = await self._meant(queue, some, question)
             # Together they share the writes of the log.
             worked = await asyncio.gather(*(acts.act(action, name, to) for name in meant))
             names += [name for name, did in zip(meant, worked, strict=True) if did]

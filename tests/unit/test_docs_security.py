@@ -141,6 +141,7 @@ NO_LIMITS = {
     "mta.sendmail*.BLOCK": "how much is read at a time; nothing is refused",
     "mta.spool.desk.BUDGET": "how an answer is cut up; who asks goes on",
     "mta.spool.desk.PAGE": "how an answer is cut up; who asks goes on",
+    "mta.spool.desk.NOTED_TOGETHER": "how work is cut up; nothing is refused",
     "mta.spool.desk.TOGETHER": "how work is cut up; nothing is refused",
     "mta.spool.desk.READ": "how an answer is cut up; who asks goes on",
     "mta.spool.walk.BURST": "how work is cut up; nothing is refused",

@@ -79,6 +79,35 @@ def test_many_messages_are_read_and_changed_together() -> None:
     played(main, Work(store, cache_max=0))
 
 
+def test_what_is_done_to_all_waits_for_few_writes_and_reads_nothing() -> None:
+    """A message for each wait would take minutes for a queue of tens of thousands."""
+
+    class Counted(Slow):
+        reads = 0
+
+        def next(self, call: str, key: str) -> Any:
+            self.reads += call == "get" and key.startswith("log/")
+            return super().next(call, key)
+
+    faults = Counted()
+
+    async def main(work: Work) -> None:
+        desk = desk_of(work)
+        later = work.now() + 1e6
+        new = [work.queue.enqueue(work.message("bob@back.test", due=later)) for _ in range(1200)]
+        ids = sorted(await asyncio.gather(*new))
+        for action in ("hold", "delete"):
+            began, entries = work.age, work.queue.stats().entries
+            done = await every(desk, {"op": "act", "action": action, "words": []}, "done")
+            assert sorted(done) == ids
+            assert work.queue.stats().entries - entries <= 6
+            assert work.age - began < 3
+        assert faults.reads == 0
+        assert len(work.queue.live) == 0
+
+    played(main, Work(FaultStore(MemoryStore(), faults), cache_max=0))
+
+
 def test_counting_gives_others_their_turn() -> None:
     async def main(work: Work) -> None:
         desk = desk_of(work)
