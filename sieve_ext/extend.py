@@ -48,7 +48,7 @@ from sieve_ext.runtime.errors import Leave, LimitExceeded, RunFailed, Stopped
 from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.run import Run
 from sieve_ext.runtime.settings import Settings
-from sieve_ext.runtime.steps import Step, asks, chain, choice, sequence
+from sieve_ext.runtime.steps import Step, asking, asks, chain, choice, sequence
 from sieve_ext.syntax.suggest import suggest
 from sieve_ext.syntax.tree import Number, Text, TextList
 from sieve_ext.validate.checker import Checker, texts
@@ -109,6 +109,7 @@ __all__ = [
     "Value",
     "address_part",
     "address_values",
+    "asking",
     "asks",
     "chain",
     "choice",

@@ -17,7 +17,7 @@ from sieve_ext.closures.strings import Template, TemplateList
 from sieve_ext.closures.variables import Reference, Scope, split_template
 from sieve_ext.diagnostic import Position, Source
 from sieve_ext.language.capability import ActionStep, Comparator, FieldSource, FieldValues, Match, Tag
-from sieve_ext.runtime.steps import Step, asks, sequence
+from sieve_ext.runtime.steps import Step, asks, directly, sequence
 from sieve_ext.runtime.tracing import Event, shown
 from sieve_ext.syntax.tree import Number, Text, TextList
 
@@ -114,6 +114,14 @@ class Compiler:
         return sequence(guarded(self, placed))
 
     def _step(self, node: Node) -> Step | None:
+        step = self._compiled(node)
+        return None if step is None else self.fitting(step)
+
+    def fitting(self, step: Step) -> Step:
+        """A step that a word puts together with others itself: plain where hosts answer at once."""
+        return directly(step) if self.unit.direct and asks(step) else step
+
+    def _compiled(self, node: Node) -> Step | None:
         if node.tags:
             for given in node.tags.values():
                 if given.spec.owner is not None:

@@ -16,7 +16,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from sieve_ext.runtime.steps import Placed, Step, any_of, asks, choice, sequence
+from sieve_ext.runtime.steps import Placed, Step, any_of, asks, asks_host, choice, sequence
 from sieve_ext.syntax.tree import Number, Text, TextList
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _guard(compiler: Compiler, row: Row) -> Step | None:
     if len(groups) * SHARED > len(row):
         return None
     steps = [compiler.test(_together(tests)) for tests in groups.values()]
-    return None if any(map(asks, steps)) else any_of(steps)
+    return None if any(asks(step) or asks_host(step) for step in steps) else any_of(steps)
 
 
 def _together(tests: Sequence[Node]) -> Node:

@@ -42,6 +42,8 @@ class Unit:
     """Where included scripts come from; None where nothing can be included."""
     tracing: bool = False
     """Compile it so that runs can be traced."""
+    direct: bool = False
+    """Compile it for hosts that answer at once: no step is a generator, and runs need a `host`."""
     state: dict[str, Any] = field(default_factory=dict)
     """What extensions share across all its scripts, by capability: global variables, scripts included."""
     depth: int = 0

@@ -20,6 +20,8 @@ from sieve_ext.runtime.tracing import Event, Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sieve_ext.runtime.requests import Request
+
 SLICE = 10_000
 """Most operations between two looks at the clock."""
 
@@ -47,6 +49,8 @@ class Run(Struct, eq=False):
     """Actions that were there before the run."""
     left: int
     """Operations until somebody looks at the clock."""
+    host: Callable[[Request], Any]
+    """Answers at once what a script asks that was compiled for it (`sieve_ext.closures.unit.Unit.direct`)."""
     match_values: tuple[str, ...] | list[str] = ()
     """`${0}` and so on, from the last match (RFC 5229 section 3.2)."""
     position: Position = START
@@ -150,6 +154,16 @@ class Run(Struct, eq=False):
             return value
         octets = value.encode("utf-8", "surrogatepass")
         return value if len(octets) <= most else octets[:most].decode("utf-8", "ignore")
+
+    def ask(self, request: Request) -> Any:
+        """What the host answers at once; the time that it takes for that is not the run's."""
+        if not self.is_timed:
+            return self.host(request)
+        before = time.thread_time()
+        try:
+            return self.host(request)
+        finally:
+            self.waited(time.thread_time() - before)
 
     def end(self) -> None:
         """Close the result: find out about the implicit keep."""

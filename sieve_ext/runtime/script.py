@@ -7,7 +7,7 @@ immutable and may run many times, in several threads at once; all that a run cha
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,6 @@ from sieve_ext.syntax.stored import TreeCache, key_of, read_tree, write_tree
 from sieve_ext.validate.check import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sieve_ext.language.dialect import Dialect
     from sieve_ext.language.node import Node
     from sieve_ext.runtime.actions import Action
@@ -37,6 +35,13 @@ if TYPE_CHECKING:
 
 Running = Generator[Request, Any, Result]
 """A run: yields requests, is sent their answers, returns the result."""
+
+Host = Callable[[Request], Any]
+"""Answers a request at once."""
+
+
+def _nobody(request: Request) -> Any:
+    return request.unanswered()
 
 
 HOOKS = "on_action"
@@ -139,11 +144,16 @@ class Script:
         now: datetime | None = None,
         result: Result | None = None,
         state: dict[str, Any] | None = None,
+        host: Host | None = None,
     ) -> Result:
-        """`run` of a script that asks nothing, at once. Raises ValueError if `asks`."""
+        """`run` of a script that asks nothing, at once. Raises ValueError if `asks`.
+
+        A script that was loaded for hosts that answer at once (`Unit.direct`) asks `host`. What that raises
+        goes through the script as an error of its own; what is no Exception ends the run and comes out.
+        """
         if self.asks:
             raise ValueError("this script asks its host")
-        run = self.begin(message, envelope, settings, environment, now, result, state, None)
+        run = self.begin(message, envelope, settings, environment, now, result, state, None, host or _nobody)
         try:
             self._step(run)
         except Leave:
@@ -163,6 +173,7 @@ class Script:
         result: Result | None,
         state: dict[str, Any] | None,
         trace: Trace | None,
+        host: Host = _nobody,
     ) -> Run:
         """The state of a run that has not begun."""
         if result is None:
@@ -190,6 +201,7 @@ class Script:
             trace,
             len(result.actions),
             min(SLICE, settings.limits.operations),
+            host,
         )
 
     def finish(self, run: Run) -> Running:

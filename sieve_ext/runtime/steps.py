@@ -4,6 +4,9 @@ A step is a function that takes the run. Most are plain functions. One that need
 a generator function: it yields requests and is sent their answers. What contains only plain steps is plain
 itself: a script that asks nothing runs without a generator anywhere. A block of one command that asks gives
 the generator of the command, for every generator around it is gone through with each answer.
+
+A script may be compiled for hosts that answer at once, too: then each step that asks is made plain where it
+stands (`directly`), and no generator is around it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sieve_ext.diagnostic import Position
 
 if TYPE_CHECKING:
+    from sieve_ext.runtime.requests import Request
     from sieve_ext.runtime.run import Run
 
 Step = Callable[["Run"], Any]
@@ -34,6 +38,55 @@ def asks(step: Callable[..., Any]) -> bool:
 
 _GIVES = "gives_generator"
 """Attribute of a function that is none of a generator itself."""
+
+
+_ASKS_HOST = "asks_host"
+"""Attribute of a plain step that has its requests answered by the host."""
+_DIRECT = "direct"
+"""Attribute of a step that asks: what does the same, given a host that answers at once."""
+
+
+def asking(request: Request, then: Callable[[Run, Any], Any]) -> Step:
+    """Ask one thing, and go on with the answer: `then` is plain."""
+
+    def ask(run: Run) -> Any:
+        return then(run, (yield request))
+
+    def ask_host(run: Run) -> Any:
+        return then(run, run.ask(request))
+
+    setattr(ask, _DIRECT, ask_host)
+    return ask
+
+
+def directly(step: Step) -> Step:
+    """What `step`, which asks, does in a run whose host answers at once (`Run.ask`): a plain step."""
+    direct: Step = getattr(step, _DIRECT, None) or _answered(step)
+    setattr(direct, _ASKS_HOST, True)
+    return direct
+
+
+def asks_host(step: Step) -> bool:
+    """True for a step that `directly` has made: it costs what the host's answers cost."""
+    return getattr(step, _ASKS_HOST, False)
+
+
+def _answered(step: Step) -> Step:
+    def answered(run: Run) -> Any:
+        steps = step(run)
+        try:
+            request = steps.send(None)
+            while True:
+                try:
+                    given = run.ask(request)
+                except Exception as error:  # noqa: BLE001 - the step may know what to do, as with any answer
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(given)
+        except StopIteration as end:
+            return end.value
+
+    return answered
 
 
 def sequence(steps: Sequence[Placed]) -> Step:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mta.policy.sieve import asking
-from mta.policy.sieve.asking import Services, Unavailable, finish, finish_aside
+from mta.policy.sieve.asking import Services, Unavailable, asked, finish, finish_aside
 from mta.policy.sieve.decision import decide
 from mta.policy.sieve.dialect import policy_dialect
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.onerror import ON_ERROR, check_on_error, unavailable, way_of
-from mta.policy.sieve.program import File, Outcome, Program, settings_for
-from mta.policy.sieve.stages import KEY, staged
+from mta.policy.sieve.program import Outcome, Program, load, settings_for
+from mta.policy.sieve.stages import staged
 from sieve_ext import Capability, Dialect, Envelope, Message, Request, Settings, check
-from sieve_ext.closures.unit import Unit
 from sieve_ext.extend import Checker, Compiler, Run, Step, Test, string
-from sieve_ext.runtime.script import load_unit
 from tests.unit.policy_tables import MESSAGE, session
 
 
@@ -60,33 +60,37 @@ class AskTest(Test):
 
 
 DIALECT = Dialect([*policy_dialect().capabilities.values(), Capability("vnd.test", words=(staged(AskTest),))])
-REQUIRE = 'require ["vnd.tamis.stage", "vnd.tamis.reply", "vnd.test"];\n'
+REQUIRE = 'require ["vnd.tamis.stage", "vnd.tamis.reply", "vnd.test", "editheader", "variables"];\n'
 
 
 def program(text: str) -> Program:
-    settings = settings_for((), has_queue=False)
-    unit = Unit(settings)
-    script, diagnostics = load_unit(REQUIRE + text, DIALECT, unit)
-    assert script is not None, diagnostics
-    from mta.policy.sieve.program import _part
-
-    stages = {stage: _part(script, blocks) for stage, blocks in unit.state[KEY].items()}
-    return Program([File("t.sieve", stages)], settings)
+    found, problems = load([("t.sieve", (REQUIRE + text).encode())], SETTINGS, dialect=DIALECT)
+    assert found is not None, problems
+    return found
 
 
+SETTINGS = settings_for((), has_queue=False)
 FACTS = Facts("data", session(), "mx.test")
 
 
-def run(text: str, handler: Any = None, *, aside: bool = False) -> Outcome:
-    running = program(f'stage "data" {{ {text} }}').run(
-        "data", Surroundings(FACTS), Envelope(), Message(MESSAGE), aside=aside
-    )
+WAYS = ("at once", "in turn", "aside")
+"""How a stage is gone through: as usual, when runs are traced, and for large messages."""
+
+
+def run(text: str, handler: Any = None, *, way: str = "at once") -> Outcome:
+    loaded = program(f'stage "data" {{ {text} }}')
+    around, message = Surroundings(FACTS), Message(MESSAGE)
     services: Services = {} if handler is None else {Question: handler}
 
     async def wait() -> Outcome:
-        if aside:
-            return await finish_aside(running, services, FACTS)
-        outcome = finish(running, services, FACTS)
+        outcome: Outcome | Awaitable[Outcome]
+        if way == "at once":
+            outcome = asked(loaded, "data", around, Envelope, message, services, FACTS)
+        elif way == "in turn":
+            outcome = finish(loaded.run("data", around, Envelope, message), services, FACTS)
+        else:
+            running = loaded.run("data", around, Envelope, message, aside=True)
+            outcome = finish_aside(running, services, FACTS)
         return outcome if isinstance(outcome, Outcome) else await outcome
 
     return asyncio.run(wait())
@@ -120,37 +124,122 @@ async def never(request: Question, facts: Facts) -> str:
     return "yes"
 
 
-@pytest.mark.parametrize("aside", [False, True])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("handler", [at_once, later])
-def test_answers_reach_the_script(handler: Any, aside: bool) -> None:
+def test_answers_reach_the_script(handler: Any, way: str) -> None:
     text = 'if ask "yes" { reply "a"; } if not ask "no" { reply "b"; } if ask "yes" { defer; }'
-    outcome = run(text, handler, aside=aside)
+    outcome = run(text, handler, way=way)
     assert [one.describe() for _, one in outcome.actions] == [
         "reply 550 5.7.1 a", "reply 550 5.7.1 b", "reply 451 4.7.1 try again later",
     ]  # fmt: skip
 
 
-def test_an_answer_at_once_needs_no_event_loop() -> None:
-    running = program('stage "data" { if ask "yes" { reply "a"; } }').run(
-        "data", Surroundings(FACTS), Envelope(), Message(MESSAGE)
-    )
-    outcome = finish(running, {Question: at_once}, FACTS)
+@pytest.mark.parametrize("way", ["at once", "in turn"])
+def test_an_answer_at_once_needs_no_event_loop(way: str) -> None:
+    loaded = program('stage "data" { if ask "yes" { reply "a"; } }')
+    arguments = ("data", Surroundings(FACTS), Envelope, Message(MESSAGE))
+    services: Services = {Question: at_once}
+    if way == "at once":
+        outcome = asked(loaded, *arguments, services, FACTS)
+    else:
+        outcome = finish(loaded.run(*arguments), services, FACTS)
     assert isinstance(outcome, Outcome)
     assert reply(outcome) == "550 5.7.1 a"
 
 
-@pytest.mark.parametrize("aside", [False, True])
+@given(
+    st.lists(st.tuples(st.sampled_from(["now", "later", "bug", "bug later"]), st.booleans()), max_size=8),
+    st.booleans(),
+)
+def test_each_question_is_asked_once_and_all_ways_come_to_the_same(
+    answers: list[tuple[str, bool]], is_edited: bool
+) -> None:
+    """Whichever answers are there at once, and whatever the script does in between."""
+    edit = 'addheader "X-Seen" "a";' if is_edited else ""
+    text = edit + "".join(
+        f'if ask "{number}" {{ reply "{number}"; }} else {{ addheader "X-{number}" "no"; }}'
+        for number in range(len(answers))
+    )
+    seen: list[str] = []
+
+    def handler(request: Question, facts: Facts) -> Any:
+        how, is_yes = answers[int(request.text)]
+        seen.append(request.text)
+        found = "yes" if is_yes else "no"
+        if how == "bug":
+            raise ZeroDivisionError(request.text)
+        return found if how == "now" else soon(found, how == "bug later")
+
+    async def soon(found: str, is_bug: bool) -> str:
+        await asyncio.sleep(0)
+        if is_bug:
+            raise ZeroDivisionError(found)
+        return found
+
+    results = []
+    for way in ("at once", "in turn"):
+        seen.clear()
+        outcome = run(text, handler, way=way)
+        header = b"" if outcome.message is None else outcome.message.render_header()
+        results.append(
+            ([(place, one.describe()) for place, one in outcome.actions], outcome.fault, header, seen.copy())
+        )
+    assert results[0] == results[1]
+    assert len(set(seen)) == len(seen)
+
+
+class Changing(Mapping[str, str]):
+    """An environment where each look finds the next letter."""
+
+    def __init__(self) -> None:
+        self.letters = iter("abcdef")
+
+    def __getitem__(self, name: str) -> str:
+        return next(self.letters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_a_run_that_asks_something_else_the_second_time_is_answered_anew() -> None:
+    """As when a minute begins between the two: nobody gets the answer to another question."""
+    seen: list[str] = []
+
+    async def wait(text: str) -> str:
+        return f"yes {text}"
+
+    def handler(request: Question, facts: Facts) -> Any:
+        seen.append(request.text)
+        return "yes" if request.text == "a" else wait(request.text)
+
+    text = 'stage "data" { if ask "${env.helo}" { reply "1"; } if ask "${env.helo}" { reply "2"; } }'
+    services: Services = {Question: handler}
+
+    async def main() -> Outcome:
+        found = asked(program(text), "data", Changing(), Envelope, Message(MESSAGE), services, FACTS)
+        assert not isinstance(found, Outcome)
+        return await found
+
+    outcome = asyncio.run(main())
+    assert seen == ["a", "b", "c", "d"], "the second time it is c and d"
+    assert (outcome.actions, outcome.fault) == ([], "")
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("handler", [broken, broken_later])
-def test_a_service_with_a_bug_is_a_temporary_error(handler: Any, aside: bool) -> None:
-    outcome = run('if ask "yes" { reply "a"; }', handler, aside=aside)
+def test_a_service_with_a_bug_is_a_temporary_error(handler: Any, way: str) -> None:
+    outcome = run('if ask "yes" { reply "a"; }', handler, way=way)
     assert outcome.fault == "t.sieve:2:16: internal error: ZeroDivisionError: yes"
     assert reply(outcome) == "451 4.3.5 policy error, try again later"
 
 
-@pytest.mark.parametrize("aside", [False, True])
-def test_a_service_that_never_answers_ends_the_stage(aside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_service_that_never_answers_ends_the_stage(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "STAGE_SECONDS", 0.05)
-    outcome = run('if ask "yes" { reply "a"; }', never, aside=aside)
+    outcome = run('if ask "yes" { reply "a"; }', never, way=way)
     assert "answers took longer than 0.05 seconds" in outcome.fault
     assert reply(outcome).startswith("451 4.3.5")
 

@@ -8,14 +8,17 @@ turns it into a coroutine. What no service knows has the answer `Request.unanswe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mta.policy.sieve.facts import Facts
-from sieve_ext import Request
+from sieve_ext import Envelope, Message, Request
 from sieve_ext.extend import RunFailed
+
+if TYPE_CHECKING:
+    from mta.policy.sieve.program import Outcome, Program
 
 T = TypeVar("T")
 
@@ -65,6 +68,100 @@ def finish(running: Asking[T], services: Services, facts: Facts) -> T | Awaitabl
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+class Waiting(BaseException):
+    """A service cannot answer at once. No script must stop it on its way."""
+
+    def __init__(self, request: Request, given: Awaitable[Any]) -> None:
+        """`given` is the answer to come."""
+        self.request = request
+        self.given = given
+
+
+Said = tuple[Request, Any, Exception | None]
+"""What was asked, and the answer, or what went wrong."""
+
+
+class AtOnce:
+    """Answers what the scripts of a stage ask, and remembers what it has said (`sieve_ext` `Host`).
+
+    Most is answered at once, and then no generator is needed. Where it is not, all is done once more by one
+    that waits (`asked`): scripts do the same again when they are told the same.
+    """
+
+    __slots__ = ("_facts", "_services", "said")
+
+    def __init__(self, services: Services, facts: Facts) -> None:
+        """Nothing is asked yet."""
+        self._services = services
+        self._facts = facts
+        self.said: list[Said] = []
+
+    def __call__(self, request: Request) -> Any:
+        """The answer. Raises Waiting, and what the service does."""
+        try:
+            given = answer(self._services, request, self._facts)
+        except Exception as error:
+            self.said.append((request, None, error))
+            raise
+        if hasattr(given, "__await__"):
+            raise Waiting(request, given)
+        self.said.append((request, given, None))
+        return given
+
+
+def asked(
+    program: Program,
+    stage: str,
+    environment: Mapping[str, str],
+    envelope: Callable[[], Envelope],
+    message: Message | None,
+    services: Services,
+    facts: Facts,
+) -> Outcome | Awaitable[Outcome]:
+    """What the scripts of a stage come to; an awaitable of it when an answer is not there at once."""
+    host = AtOnce(services, facts)
+    try:
+        return program.run_at_once(stage, environment, envelope, message, host)
+    except Waiting as waiting:
+        running = program.run(stage, environment, envelope, message)
+        return _catch_up(running, host.said, waiting, services, facts)
+
+
+def _catch_up(
+    running: Asking[T], said: Sequence[Said], waiting: Waiting, services: Services, facts: Facts
+) -> T | Awaitable[T]:
+    """Go through a run that asks again what has been answered, and wait for what could not be.
+
+    A run that asks something else now, as when an hour has begun in between, is answered anew from there on.
+    """
+    try:
+        request = next(running)
+        for before, given, error in said:
+            if not _is_same(request, before):
+                break
+            request = running.send(given) if error is None else running.throw(error)
+        if _is_same(request, waiting.request):
+            return _finish_later(running, waiting.given, services, facts)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    _drop(waiting.given)
+    return _finish_later(running, _ask(services, request, facts), services, facts)
+
+
+def _is_same(one: Request, other: Request) -> bool:
+    """Whether two requests are the same question. The message of one is a copy of the other's, if edited."""
+    return type(one) is type(other) and (one == other or hasattr(one, "message"))
+
+
+def _drop(given: Awaitable[Any]) -> None:
+    """Nobody wants an answer any more."""
+    if isinstance(given, asyncio.Future):
+        given.cancel()
+    elif isinstance(given, Coroutine):
+        given.close()
 
 
 async def _finish_later(running: Asking[T], given: Awaitable[Any], services: Services, facts: Facts) -> T:

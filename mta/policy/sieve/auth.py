@@ -31,6 +31,7 @@ from sieve_ext.extend import (
     Step,
     TemplateList,
     Test,
+    asking,
     strings,
     suggest,
     tag,
@@ -243,14 +244,13 @@ class DmarcTest(_ResultTest):
         wanted = self.wanted(compiler)
         of_policy = "policy" in self.tags
 
-        def test(run: Run) -> Asking:
-            found = yield _DMARC
+        def holds(run: Run, found: Any) -> bool:
             if not of_policy:
                 return _holds(run, wanted, found)
             disposition = "none" if found is None else found.disposition.value
             return disposition in wanted(run)
 
-        return test
+        return asking(_DMARC, holds)
 
 
 class ArcTest(_ResultTest):

@@ -29,7 +29,7 @@ from mta.policy.sieve.facts import RCPT, RCPT_AND_ROUTE, Facts
 from mta.policy.sieve.reply import Answer
 from mta.reply import Reply
 from mta.session import Session
-from sieve_ext.extend import Act, Capability, Compiler, Request, Run, Step, Test
+from sieve_ext.extend import Act, Capability, Compiler, Request, Run, Step, Test, asking, choice
 
 Owns = Callable[[Session, Address], bool | Awaitable[bool]]
 """Tells whether a session's user may send as an address."""
@@ -163,11 +163,7 @@ class OwnsSenderTest(Test):
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask."""
-
-        def owns(run: Run) -> Generator[Request, Any, bool]:
-            return bool((yield _OWNS_SENDER))
-
-        return owns
+        return asking(_OWNS_SENDER, lambda run, answer: bool(answer))
 
 
 class CheckRecipientCommand(Act):
@@ -178,21 +174,30 @@ class CheckRecipientCommand(Act):
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask, and add what follows from the answer."""
+        expanded, one = (
+            compiler.fitting(_check_expanded),
+            compiler.fitting(asking(_CHECK_RECIPIENT, _conclude)),
+        )
+        return choice([(_has_expanded, expanded)], one)
 
-        def check(run: Run) -> Generator[Request, Any, None]:
-            aliases = [one for one in run.result.actions if isinstance(one, Expansion) and one.found]
-            if aliases:
-                yield from _check_targets(run, aliases[-1])
-                return
-            found = yield _CHECK_RECIPIENT
-            if found is None or found is EXISTS:
-                return
-            if found.refusal is not None:
-                run.add(Answer(found.refusal))
-            elif found.stand_in is not None:
-                run.add(RewriteRecipient(found.stand_in))
 
-        return check
+def _has_expanded(run: Run) -> bool:
+    return any(isinstance(one, Expansion) and one.found for one in run.result.actions)
+
+
+def _check_expanded(run: Run) -> Generator[Request, Any, None]:
+    aliases = [one for one in run.result.actions if isinstance(one, Expansion) and one.found]
+    return (yield from _check_targets(run, aliases[-1]))
+
+
+def _conclude(run: Run, found: Found | None) -> None:
+    """Add what follows from the answer about the recipient."""
+    if found is None or found is EXISTS:
+        return
+    if found.refusal is not None:
+        run.add(Answer(found.refusal))
+    elif found.stand_in is not None:
+        run.add(RewriteRecipient(found.stand_in))
 
 
 def _check_targets(run: Run, expansion: Expansion) -> Generator[Request, Any, None]:

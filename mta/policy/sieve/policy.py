@@ -16,7 +16,7 @@ from mta.delivery.way import hop_of_route
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.ground import Ground
 from mta.policy.sieve.adding import added_recipients
-from mta.policy.sieve.asking import Services, answer, finish, finish_aside
+from mta.policy.sieve.asking import Services, answer, asked, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.departure import advice_of, depart
 from mta.policy.sieve.expand import Expansion
@@ -248,10 +248,15 @@ class SievePolicy(Indifferent):
         site = self._site
         facts = Facts(stage, session, site.hostname, envelope, recipient, message, tried, site.ground)
         seen = partial(script_envelope, session, envelope, recipient)
+        around = Surroundings(facts)
         aside = message is not None and self._program.reads_body and message.original_size > LARGE
-        trace = None if self._trace is None else partial(self._trace, session, stage)
-        running = self._program.run(stage, Surroundings(facts), seen, message, aside=aside, trace=trace)
-        outcome = (finish_aside if aside else finish)(running, self._services, facts)
+        outcome: Outcome | Awaitable[Outcome]
+        if aside or self._trace is not None:
+            trace = None if self._trace is None else partial(self._trace, session, stage)
+            running = self._program.run(stage, around, seen, message, aside=aside, trace=trace)
+            outcome = (finish_aside if aside else finish)(running, self._services, facts)
+        else:
+            outcome = asked(self._program, stage, around, seen, message, self._services, facts)
         if outcome is NOTHING:
             return PASSED
         if isinstance(outcome, Outcome):

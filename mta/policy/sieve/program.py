@@ -20,10 +20,21 @@ from mta.policy.sieve.reply import Accept
 from mta.policy.sieve.route import ROUTES
 from mta.policy.sieve.stages import KEY, Blocks
 from mta.policy.sieve.tables import TABLES
-from sieve_ext import Action, Diagnostic, Dialect, Envelope, Event, Message, Script, Settings, Severity
+from sieve_ext import (
+    Action,
+    Diagnostic,
+    Dialect,
+    Envelope,
+    Event,
+    Message,
+    Result,
+    Script,
+    Settings,
+    Severity,
+)
 from sieve_ext.closures.unit import Unit
 from sieve_ext.extend import sequence
-from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, load_unit
+from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, Host, load_unit
 
 CPU_SECONDS = 0.05
 """Processor time of a run on the event loop, which serves every session of the worker meanwhile."""
@@ -45,6 +56,8 @@ class File:
     """For people: the name, with its folder where two files have the same."""
     stages: Mapping[str, Script]
     """What it does at each stage, of those that it has."""
+    direct: Mapping[str, Script]
+    """The same for hosts that answer at once."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -86,11 +99,8 @@ class Program:
     def __init__(self, files: Sequence[File], settings: Settings) -> None:
         """`settings` are those that the files were loaded with."""
         self.files = files
-        self._stages = {
-            stage: tuple((one.name, one.stages[stage]) for one in files if stage in one.stages)
-            for stage in STAGES
-            if any(stage in one.stages for one in files)
-        }
+        self._stages = _by_stage((one.name, one.stages) for one in files)
+        self._direct = _by_stage((one.name, one.direct) for one in files)
         self._usual = settings
         self._aside = _limited(settings, CPU_ASIDE)
         self.reads_body = any(script.enabled & READS_BODY for _, script in self._stages.get("data", ()))
@@ -114,7 +124,7 @@ class Program:
 
         `trace` is told what happens, if the program was loaded with tracing.
         """
-        outcome = NOTHING
+        outcome, ended = NOTHING, False
         current = NO_MESSAGE if message is None else message
         settings = self._aside if aside else self._usual
         for name, script in self._stages.get(stage, ()):
@@ -128,21 +138,58 @@ class Program:
                 )
             else:
                 result = script.run_plain(current, envelope, settings=settings, environment=environment)
-            edited = result.message
-            if not (result.actions or result.notes or result.failed) and edited is current:
-                continue
-            if outcome is NOTHING:
-                outcome = Outcome()
-            outcome.notes += [f"{name}:{note}" for note in result.notes]
-            outcome.actions += [(f"{name}:{one.position.line}", one) for one in result.actions]
-            if result.failed:
-                outcome.fault = f"{name}:{result.errors[-1]}"
-                break
-            if edited is not None and edited is not current:
-                outcome.message = current = edited
-            if any(isinstance(one, Accept) for one in result.actions):
-                break
+            if result.actions or result.notes or result.failed or result.message is not current:
+                outcome, current, ended = _told(outcome, name, result, current)
+                if ended:
+                    break
         return outcome
+
+    def run_at_once(
+        self,
+        stage: str,
+        environment: Mapping[str, str],
+        envelope: Envelope | Callable[[], Envelope],
+        message: Message | None,
+        host: Host,
+    ) -> Outcome:
+        """`run`, given a host that answers at once. Raises only what of its errors is no Exception."""
+        outcome, ended = NOTHING, False
+        current = NO_MESSAGE if message is None else message
+        for name, script in self._direct.get(stage, ()):
+            result = script.run_plain(
+                current, envelope, settings=self._usual, environment=environment, host=host
+            )
+            if result.actions or result.notes or result.failed or result.message is not current:
+                outcome, current, ended = _told(outcome, name, result, current)
+                if ended:
+                    break
+        return outcome
+
+
+def _by_stage(
+    files: Iterable[tuple[str, Mapping[str, Script]]],
+) -> dict[str, tuple[tuple[str, Script], ...]]:
+    """What files do at each stage, with their names; stages where nothing is done are left out."""
+    found: dict[str, tuple[tuple[str, Script], ...]] = {}
+    for name, stages in files:
+        for stage in STAGES:
+            if stage in stages:
+                found[stage] = (*found.get(stage, ()), (name, stages[stage]))
+    return found
+
+
+def _told(outcome: Outcome, name: str, result: Result, current: Message) -> tuple[Outcome, Message, bool]:
+    """The outcome with what a file says, the message as it leaves it, and whether it ends the stage."""
+    if outcome is NOTHING:
+        outcome = Outcome()
+    outcome.notes += [f"{name}:{note}" for note in result.notes]
+    outcome.actions += [(f"{name}:{one.position.line}", one) for one in result.actions]
+    if result.failed:
+        outcome.fault = f"{name}:{result.errors[-1]}"
+        return outcome, current, True
+    if result.message is not None and result.message is not current:
+        outcome.message = current = result.message
+    return outcome, current, any(isinstance(one, Accept) for one in result.actions)
 
 
 NOTHING = Outcome()
@@ -212,9 +259,9 @@ def load(
         if script is None:
             continue
         stages: dict[str, Blocks] = unit.state.get(KEY, {})
-        files.append(
-            File(name, {stage: _part(script, blocks) for stage, blocks in stages.items() if blocks.placed})
-        )
+        parts = _parts(script, stages)
+        asks = not tracing and any(part.asks for part in parts.values())
+        files.append(File(name, parts, _direct(octets, dialect, settings) if asks else parts))
         if not stages:
             found.append(
                 _found(path, Severity.WARNING, "no-stage", "there is no stage in this file: it does nothing")
@@ -230,8 +277,20 @@ def load(
     return Program(files, settings), found
 
 
+def _direct(octets: bytes, dialect: Dialect, settings: Settings) -> dict[str, Script]:
+    """What a file that is known to be right does at each stage, for hosts that answer at once."""
+    unit = Unit(settings, direct=True)
+    script, _ = load_unit(octets, dialect, unit)
+    assert script is not None
+    return _parts(script, unit.state.get(KEY, {}))
+
+
+def _parts(script: Script, stages: Mapping[str, Blocks]) -> dict[str, Script]:
+    """What a file does at each stage where it does something."""
+    return {stage: _part(script, blocks) for stage, blocks in stages.items() if blocks.placed}
+
+
 def _part(script: Script, blocks: Blocks) -> Script:
-    """What a file does at one stage."""
     return Script(
         sequence(blocks.placed),
         text=script.text,
