@@ -89,7 +89,7 @@ async def opened_stream(
                 added=runner.added, now=now,
             ),
             _SILENT,
-            warn_after=None,
+            retry=service.attempts.retry,
             now=now,
         )  # fmt: skip
         await _wait_for(wanted, store, queue, settings.queue.takeover)

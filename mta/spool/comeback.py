@@ -3,8 +3,12 @@
 A back end that is restarted is away for seconds. What came meanwhile has failed, and its schedule would have
 it wait for minutes beside new mail that is delivered. So a next hop with `Limits.recalled` that failed is
 looked for by a connection, which counts as no try of any message; when there is an answer one message is
-tried; and when that, or any first try, is answered, all that failed meanwhile is tried again at once. One
-that takes connections and then fails costs one message a try at each look, not all of them.
+tried; and when that, or any first try, is answered, all that waits because there was none is tried at once.
+
+A message may itself be why there is no answer, and the mail store may have kept it all the same: each such
+try may bring a copy. So no message gets more than `EXTRA` tries by these orders beyond those of its schedule,
+a message that was handed over whole is no reason to look (`mailqueue.schedule.Result.CUT`), and between two
+recalls of a next hop there is a `PAUSE`.
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Protocol
 
+from mailqueue.model import RecipientState, Status
 from mailqueue.queue import MailQueue
-from mailqueue.schedule import Dispatcher, Result, Token
+from mailqueue.schedule import Dispatcher, Result, RetryPolicy, Token
 from mta.reply import Reply
 from mta.spool.conclude import Journal
-from mta.spool.hops import Naming, hop_of
+from mta.spool.hops import Naming, failed, hop_of
+from mta.spool.replies import kept_reply
 from mta.spool.walk import walk
 
 Look = Callable[[float], Awaitable[Reply | None]]
@@ -30,7 +36,14 @@ LAST_LOOK = 60.0
 """The end of the doubling."""
 PATIENCE = 30.0
 """Seconds for one look."""
+PAUSE = 10.0
+"""Seconds between two recalls of a next hop."""
+EXTRA = 2
+"""Tries of a message by order of this module beyond those that its schedule can have made."""
+NOT_REACHED = "4.4."
+"""How the enhanced codes begin of failures to reach a next hop, and of sessions that were lost (RFC 3463)."""
 
+WAITING = frozenset({Status.QUEUED, Status.DEFERRED})
 
 _Work = Callable[[str], Coroutine[None, None, None]]
 
@@ -52,21 +65,25 @@ class Comebacks:
         hurry: Hurry,
         naming: Naming,
         looks: Mapping[str, Look],
+        retry: RetryPolicy,
         now: Callable[[], float],
         journal: Journal,
+        nudge: Callable[[], None],
     ) -> None:
-        """`looks` by the name of the transport; one that has none is tried with a message at once. `now` is
-        seconds of the epoch."""
+        """`looks` by the name of the transport; one that has none is tried with a message at once. `retry` is
+        the usual schedule; `now` is seconds of the epoch; `nudge` is called when work may go on."""
         self._queue = queue
         self._dispatcher = dispatcher
         self._hurry = hurry
         self._naming = naming
         self._looks = looks
+        self._retry = retry
         self._now = now
         self._journal = journal
+        self._nudge = nudge
         self._watched: dict[str, asyncio.Task[None]] = {}
-        self._returned: dict[str, float] = {}
-        """Sites that are to be recalled, and since when they had failed."""
+        self._returned: set[str] = set()
+        """Sites that are to be recalled."""
         self._recalls: dict[str, asyncio.Task[None]] = {}
 
     def watch(self) -> None:
@@ -75,8 +92,8 @@ class Comebacks:
         for site in dispatcher.failing:
             if site not in self._watched and len(self._queue.live):
                 self._begin(self._watch, self._watched, site)
-        for site, since in dispatcher.returned():
-            self._returned[site] = min(since, self._returned.get(site, since))
+        for site in dispatcher.returned():
+            self._returned.add(site)
             if site not in self._recalls:
                 self._begin(self._recall, self._recalls, site)
 
@@ -104,16 +121,15 @@ class Comebacks:
         pause = FIRST_LOOK
         while True:
             await asyncio.sleep(pause)
-            while (dead := self._dispatcher.dead(site, self._now())) is not None:
+            while (dead := self._dispatcher.dead(site, self._now())) is not None:  # noqa: ASYNC110 - rare
                 await asyncio.sleep(dead.until - self._now())
             pause = min(2 * pause, LAST_LOOK)
-            since = self._dispatcher.failing.get(site)
-            if since is None or not len(self._queue.live):
+            if site not in self._dispatcher.failing or not len(self._queue.live):
                 return
             if not await self._answers(site):
                 continue
             longest: tuple[float, int] | None = None
-            async for handle, last in self._waiting(site, since):
+            async for handle, last in self._waiting(site):
                 if longest is None or (last, handle) < longest:
                     longest = last, handle
             if longest is not None:
@@ -128,33 +144,48 @@ class Comebacks:
         if not isinstance(token, Token):
             return False  # a try is about to find out
         failure: Reply | None = None
-        result = Result.UNKNOWN
+        result, reason = Result.UNKNOWN, ""
         try:
             failure = await look(asyncio.get_running_loop().time() + PATIENCE)
-            # That a connection comes to stand does not say that mail is taken.
-            result = Result.UNKNOWN if failure is None else Result.UNREACHABLE
+            if failure is not None:  # that a connection comes to stand does not say that mail is taken
+                result, reason = failed(failure), f"{failure} ({failure.cause})"
         finally:
-            reason = "" if failure is None else f"{failure} ({failure.cause})"
             self._dispatcher.release(token, result, self._now(), reason)
+            self._nudge()  # what has come meanwhile waits for this session, or is put off
         return failure is None
 
     async def _recall(self, site: str) -> None:
-        """Have all tried that has failed since a time, or was put off untried."""
-        while (since := self._returned.pop(site, None)) is not None:
+        """Have all tried that waits because there was no answer, or was put off untried."""
+        while site in self._returned:
+            self._returned.discard(site)
             found = 0
-            async for handle, _ in self._waiting(site, since):
+            async for handle, _ in self._waiting(site):
                 self._hurry(handle, self._now(), site)
                 found += 1
             if found:
                 self._journal.recalled(site, found)
+            await asyncio.sleep(PAUSE)
 
-    async def _waiting(self, site: str, since: float) -> AsyncIterator[tuple[int, float]]:
-        """Messages that wait for a site and failed since a time, or are due, with their last try."""
+    async def _waiting(self, site: str) -> AsyncIterator[tuple[int, float]]:
+        """Messages that wait for a site because there was no answer, or are due, with their last try."""
         live, name = self._queue.live, self._naming.name
-        since = int(since)  # the queue keeps whole seconds
         async for handle in walk(live):
-            now = self._now()
-            for _, hop, due, last in live.waiting(handle):
-                if (last >= since or due <= now) and name(hop) == site:
-                    yield handle, last
+            if not any(name(hop) == site for _, hop, _, _ in live.waiting(handle)):
+                continue
+            now, created = self._now(), live.terms(handle)[1]
+            for one in live.recipients(handle):
+                if (
+                    one.status in WAITING
+                    and name(one.site) == site
+                    and self._is_meant(one, now, now - created)
+                ):
+                    yield handle, one.last
                     break
+
+    def _is_meant(self, one: RecipientState, now: float, age: float) -> bool:
+        """Whether a recipient waits for the next hop to come back, and may be tried for that."""
+        if one.due <= now:
+            return True
+        if not kept_reply(one.reply).enhanced.startswith(NOT_REACHED):
+            return False
+        return one.attempts < self._retry.tries_by(age) + EXTRA

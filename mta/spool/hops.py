@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mailqueue.schedule import Limits, Rate, Result
-from mailqueue.schedule.values import ANSWERED, OVERLOADED, UNKNOWN, UNREACHABLE
+from mailqueue.schedule.values import ANSWERED, CUT, OVERLOADED, UNKNOWN, UNREACHABLE
 from mta.delivery.outcome import NextHop, Outcome
 from mta.delivery.sites import is_shared
 from mta.envelope import Recipient
 from mta.net.outbound import CANCELLED
+from mta.reply import Reply
 from mta.smtp.mailing import NOT_WANTED
 
 OUR_OWN = frozenset({"4.3.0", "4.3.2", "4.3.5", "4.4.5", "4.4.7"})
@@ -65,15 +66,27 @@ def learned(outcomes: Sequence[Outcome], site: str = "") -> tuple[Result, str]:
             if reply.code != 421:
                 return ANSWERED, ""
             found, reason = OVERLOADED, str(reply)
-        elif _SENT_AWAY.search(reply.cause):
-            found, reason = OVERLOADED, f"{reply} ({reply.cause})"
-        elif reply.is_temporary and reply.enhanced not in OUR_OWN and reply not in GIVEN_UP:
+            continue
+        failure = failed(reply)
+        if failure is UNREACHABLE:
             if found is OVERLOADED or reply.enhanced.startswith(SECURITY):
                 continue
             if shared and outcome.passage is not None and not outcome.passage.site:
                 continue
-            found, reason = UNREACHABLE, f"{reply} ({reply.cause})"
+            if outcome.sent and found is not UNREACHABLE:
+                failure = CUT
+        if failure is not UNKNOWN:
+            found, reason = failure, f"{reply} ({reply.cause})"
     return found, reason
+
+
+def failed(reply: Reply) -> Result:
+    """What a failure says of the next hop; `reply` is ours and has a cause."""
+    if _SENT_AWAY.search(reply.cause):
+        return OVERLOADED
+    if reply.is_temporary and reply.enhanced not in OUR_OWN and reply not in GIVEN_UP:
+        return UNREACHABLE
+    return UNKNOWN
 
 
 def _itself(hop: str) -> str:

@@ -26,7 +26,7 @@ from functools import partial
 
 from mailqueue.model import QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
-from mailqueue.schedule import Assignment, Dispatcher, Job, Result, Timetable
+from mailqueue.schedule import Assignment, Dispatcher, Job, Result, RetryPolicy, Timetable
 from mta.spool.attempt import GIVEN_BACK, Attempts, Journal, Loaded
 from mta.spool.comeback import Comebacks, Look
 from mta.spool.hops import PLAIN, Naming
@@ -60,17 +60,17 @@ class Runner:
         attempts: Callable[[Runner], Attempts],
         journal: Journal,
         *,
-        warn_after: float | None,
+        retry: RetryPolicy,
         now: Callable[[], float],
         naming: Naming = PLAIN,
         looks: Mapping[str, Look] | None = None,
     ) -> None:
-        """`attempts` makes what makes the tries. `warn_after` is the age in seconds at which senders are told
-        of a delay; `now` is seconds of the epoch; `looks` are those of `Comebacks`."""
+        """`attempts` makes what makes the tries. `retry` is the usual schedule, which says when senders are
+        told of a delay; `now` is seconds of the epoch; `looks` are those of `Comebacks`."""
         self._queue = queue
         self._dispatcher = dispatcher
         self._journal = journal
-        self._warn_after = math.inf if warn_after is None else warn_after
+        self._warn_after = math.inf if retry.warn is None else retry.warn
         self._now = now
         self._naming = naming
         self._timetable = Timetable(now() - 1.0)
@@ -84,7 +84,9 @@ class Runner:
         self._until = -math.inf
         """When the loop looks again though nothing has happened (loop time); the past while it is looking."""
         self._stopping = False
-        self._comebacks = Comebacks(queue, dispatcher, self.due_now, naming, looks or {}, now, journal)
+        self._comebacks = Comebacks(
+            queue, dispatcher, self.due_now, naming, looks or {}, retry, now, journal, self.nudge
+        )
         self.attempts = attempts(self)
 
     @property
@@ -141,11 +143,11 @@ class Runner:
         """Look at a message now whatever its time; what is not due is tried all the same, for all sites or
         for one."""
         live, taken = self._queue.live, self._dispatcher.taken(handle)
+        self._news.set()
         if taken and handle in live and all(one[0] in taken for one in live.waiting(handle)):
             return  # it has its turn already
         self._hurry(handle, site)
         self._wake(handle, now)
-        self._news.set()
 
     def flush(self, sites: Sequence[str]) -> None:
         """Let dead next hops be looked for at once."""

@@ -303,7 +303,7 @@ class QueueService:
                 addressing=self._addressing(queue, runner),
             ),
             self._journal,
-            warn_after=settings.attempts.retry.warn,
+            retry=settings.attempts.retry,
             now=self._now,
             naming=self._naming,
             looks={n: one.look for n, one in self._transports.items() if isinstance(one, FixedTransport)},

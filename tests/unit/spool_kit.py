@@ -66,6 +66,9 @@ class Hop:
     """Recipients in one transaction, which takes `seconds`; 0 for all."""
     looks: Callable[[], Reply | None] | None = None
     """What a look at it finds; None: it cannot be looked at."""
+    look_seconds: float = 0.0
+    sent: bool = False
+    """Whether it had the whole message when it failed."""
     looked: list[float] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     under_way: int = 0
@@ -95,7 +98,9 @@ class Hop:
                 done = len(outcomes)
                 await asyncio.sleep(self.seconds)
                 outcomes += (
-                    Outcome(r, self.answer(r.address.text, call), "hop:25", took_dsn=self.took_dsn)
+                    Outcome(
+                        r, self.answer(r.address.text, call), "hop:25", sent=self.sent, took_dsn=self.took_dsn
+                    )
                     for r in recipients[done : done + self.each if self.each else None]
                 )
                 if told is not None and len(outcomes) < len(recipients):
@@ -109,6 +114,7 @@ class Hop:
         now = asyncio.get_running_loop().time()
         assert deadline > now
         self.looked.append(now)
+        await asyncio.sleep(self.look_seconds)
         return self.looks()
 
     async def close(self) -> None:
@@ -267,7 +273,7 @@ class Work:
                 )
             ),
             self.journal,
-            warn_after=self.retry.warn,
+            retry=self.retry,
             now=self.now,
             looks={f"backend:{name}": look for name, look in looks.items()},
         )

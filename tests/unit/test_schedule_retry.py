@@ -38,7 +38,9 @@ def test_delays(policy: RetryPolicy, delays: list[float]) -> None:
         (10.0, 2, 2),
         (29.0, 7, 2),
         (30.0, 3, 3),
-        (71.0, 9, 9),  # all delays are equal from here on
+        (71.0, 9, 4),
+        (110.0, 9, 5),
+        (10_000.0, 9, 9),
         (-50.0, 3, 1),  # the clock of the node that accepted it is ahead
     ],
 )

@@ -249,12 +249,12 @@ class Dispatcher:
     # Sites that are recalled
 
     @property
-    def failing(self) -> Mapping[str, float]:
-        """Sites with `Limits.recalled` that have failed, and since when, until they answer."""
+    def failing(self) -> Collection[str]:
+        """Sites with `Limits.recalled` that could not be reached, until they answer."""
         return self._sites.failing
 
-    def returned(self) -> list[tuple[str, float]]:
-        """Those that were `failing` and have answered since the last call, with the time since when.
+    def returned(self) -> list[str]:
+        """Those that were `failing` and have answered since the last call.
 
         When the messages that wait for them are due is the caller's to move.
         """

@@ -56,15 +56,21 @@ class RetryPolicy:
     def made_by(self, age: float, attempts: int) -> int:
         """How many of `attempts` tries this schedule itself can have made of a message that is `age` seconds
         old; at least 1. The rest was made by order."""
-        due = 0.0
-        for number in range(1, attempts):
-            delay = self.delay(number)
-            if number >= len(self.delays) and self.delay(number + 1) == delay:
-                return attempts  # the delays are equal from here on
-            due += delay * (1 - self.jitter)
+        return max(1, min(attempts, self.tries_by(age)))
+
+    def tries_by(self, age: float) -> int:
+        """How many tries this schedule can have made of a message that is `age` seconds old; at least 1."""
+        due, number = 0.0, 1
+        while True:
+            delay = self.delay(number) * (1 - self.jitter)
+            if number >= len(self.delays) and self.delay(number + 1) == self.delay(number):
+                return number + max(
+                    0, int((age + _MOMENT - due) / delay)
+                )  # the delays are equal from here on
+            due += delay
             if due > age + _MOMENT:
                 return number
-        return max(attempts, 1)
+            number += 1
 
 
 _MOMENT = 0.01

@@ -11,12 +11,12 @@ Any answer, even to a delivery begun before, makes it well.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from mailqueue.schedule.concurrency import Window
 from mailqueue.schedule.limits import Limits, Rate
 from mailqueue.schedule.rates import Bucket
-from mailqueue.schedule.values import ANSWERED, UNKNOWN, UNREACHABLE, Busy, Dead, Result, Token
+from mailqueue.schedule.values import ANSWERED, OVERLOADED, UNKNOWN, UNREACHABLE, Busy, Dead, Result, Token
 
 QUEUE_SHARE = 0.8
 """Of a window, and of all sessions; never less than one."""
@@ -90,9 +90,9 @@ class Sites:
         self._idle: dict[str, None] = {}
         self._dead: set[str] = set()
         """Those that are dead or to be probed."""
-        self._failing: dict[str, float] = {}
-        """Those with `Limits.recalled` that do not answer, and since when."""
-        self._returned: list[tuple[str, float]] = []
+        self._failing: set[str] = set()
+        """Those with `Limits.recalled` that could not be reached."""
+        self._returned: list[str] = []
         self._sources = {name: Bucket(rate) for name, rate in (rates or {}).items()}
         self._in_flight = 0
         self._queued = 0
@@ -102,12 +102,12 @@ class Sites:
         return bool(self._dead)
 
     @property
-    def failing(self) -> Mapping[str, float]:
-        """Sites with `Limits.recalled` that have failed, and since when, until they answer."""
+    def failing(self) -> Collection[str]:
+        """Sites with `Limits.recalled` that could not be reached, until they answer."""
         return self._failing
 
-    def returned(self) -> list[tuple[str, float]]:
-        """Those that were `failing` and have answered since the last call, with the time since when."""
+    def returned(self) -> list[str]:
+        """Those that were `failing` and have answered since the last call."""
         given, self._returned = self._returned, []
         return given
 
@@ -210,17 +210,18 @@ class Sites:
             site.revive()
             self._dead.discard(token.site)
             site.window.answered(site.in_flight)
-            if self._failing and (since := self._failing.pop(token.site, None)) is not None:
-                self._returned.append((token.site, since))
+            if token.site in self._failing:
+                self._failing.discard(token.site)
+                self._returned.append(token.site)
             return False
         if site.limits.recalled and result is UNREACHABLE:
-            self._failing.setdefault(token.site, now)
+            self._failing.add(token.site)
         if token.probe and site.dead_until is not None:
             self._die(site, token.site, now, reason)
             return True
         if site.dead_until is not None:
             return False  # one more of those that were under way when it died
-        died = site.window.unreachable() if result is UNREACHABLE else site.window.overloaded()
+        died = site.window.overloaded() if result is OVERLOADED else site.window.unreachable()
         if died:
             self._die(site, token.site, now, reason)
         return died
@@ -238,4 +239,4 @@ class Sites:
             del self._idle[oldest]
             del self._sites[oldest]
             self._dead.discard(oldest)
-            self._failing.pop(oldest, None)
+            self._failing.discard(oldest)

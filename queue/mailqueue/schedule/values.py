@@ -33,11 +33,13 @@ class Result(Enum):
     """It is there but wants fewer sessions from us (421 at the greeting, "too many connections")."""
     UNREACHABLE = "unreachable"
     """No answer: refused, timed out, no route, the TLS handshake failed."""
+    CUT = "cut"
+    """It had a whole message and did not answer for it: its fault, or that message's."""
     UNKNOWN = "unknown"
     """Nothing was learned: given up before the site was asked."""
 
 
-ANSWERED, OVERLOADED, UNREACHABLE, UNKNOWN = Result  # an Enum's attributes are slow before Python 3.12
+ANSWERED, OVERLOADED, UNREACHABLE, CUT, UNKNOWN = Result  # an Enum's attributes are slow before Python 3.12
 
 
 class Job(msgspec.Struct, frozen=True):
