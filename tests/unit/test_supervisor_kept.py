@@ -41,7 +41,7 @@ def reports() -> Reports:
 @pytest.fixture
 def generation(reports: Reports) -> Generation:
     return Generation(
-        1, plan(config.parse(TEXT)), SocketSet({}, frozenset(), frozenset()), cast(Office, reports)
+        1, plan(config.parse(TEXT)), SocketSet({}, frozenset(), frozenset(), {}), cast(Office, reports)
     )
 
 
