@@ -98,7 +98,7 @@ class Desk:
 
     async def _troubles(self, snapshot: metrics.Snapshot) -> dict[str, str]:
         """Why nothing can be queued, by worker."""
-        if metrics.value(snapshot, "queue_open") > 0:
+        if metrics.value(snapshot, "queue_open") > 0 or not self._has_queue:
             return {}
         staff = self._supervisor.staff
 
@@ -113,6 +113,12 @@ class Desk:
         told = await asyncio.gather(*map(trouble, workers))
         return {child.name: why for child, why in zip(workers, told, strict=True) if why}
 
+    @property
+    def _has_queue(self) -> bool:
+        """False where nothing is to be queued: queue.enabled is off, or another daemon is run."""
+        current = self._supervisor.current
+        return current is not None and bool(current.plan.queue_store)
+
     def _ready(self) -> str:
         """What a probe reads while mail is taken."""
         if not self._supervisor.serving:
@@ -122,7 +128,7 @@ class Desk:
             for child in self._supervisor.staff.children
             if child.role == WORKER and child.state is State.READY and child.metrics
         ]
-        if any(not metrics.value(snapshot, "queue_open") for snapshot in known):
+        if self._has_queue and any(not metrics.value(snapshot, "queue_open") for snapshot in known):
             return "ready, but the queue is not open: what cannot be delivered at once is answered 4xx"
         return "ready"
 
