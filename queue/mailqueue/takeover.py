@@ -106,7 +106,11 @@ class Watcher:
         """Other streams that are not adopted whole, as of `_listed`."""
         self._listed = float("-inf")
         self._not_before: dict[str, float] = {}
-        """When to try again what could not be taken over."""
+        """When to try again what could not be taken over, or not whole."""
+        self._failed: set[str] = set()
+        """What could not be taken over when it was last tried."""
+        self._claimed: dict[str, float] = {}
+        """When we last claimed parts that we have not adopted."""
         self._late: dict[str, int] = {}
         """Streams of which we have our share, and how many share what is left at `_not_before`."""
         self._seen: dict[str, tuple[bytes, float]] = {}
@@ -143,6 +147,7 @@ class Watcher:
             except _Alive:
                 continue
             except (StoreError, FormatError) as error:
+                self._failed.add(stream)
                 self._late.pop(stream, None)
                 # A missing key is the owner, or whoever collects what is left, deleting while we read.
                 self._settings.report("takeover", {"stream": stream, "error": str(error)})
@@ -162,8 +167,7 @@ class Watcher:
                 continue
             names = retired.get(stream, set())
             open_parts = sum(f"{part:02d}" not in names for part in range(PARTS))
-            failing = stream in self._not_before and stream not in self._late
-            found.append(LeftBehind(stream, -(-messages * open_parts // PARTS), failing))
+            found.append(LeftBehind(stream, -(-messages * open_parts // PARTS), stream in self._failed))
         return found
 
     async def _list_open(self) -> tuple[dict[str, set[str]], list[str]]:
@@ -179,6 +183,8 @@ class Watcher:
             del self._seen[known]
             self._announced.pop(known, None)
             self._not_before.pop(known, None)
+            self._failed.discard(known)
+            self._claimed.pop(known, None)
             self._late.pop(known, None)
         if self._leases:
             names = set(self._open)
@@ -223,7 +229,10 @@ class Watcher:
         share = -(-len(left) // sharers) if sharers else -(-PARTS // alive)
         parts = await self._claim(left, share)
         if not parts:
+            if self._clock.boottime() - self._claimed.get(stream, float("-inf")) >= self._settings.lease:
+                self._failed.discard(stream)  # others have claimed what is left, and it is theirs to take
             return
+        self._claimed[stream] = self._clock.boottime()
         reader = await self._agree(await self._sealed(stream))
         await self._decide(reader)
         for problem in (*reader.problems, *reader.replay.problems):
@@ -234,6 +243,8 @@ class Watcher:
         total = 0
         for group in groups(parts, slots):
             total += await self._adopt(reader, group, slots)
+        self._failed.discard(stream)
+        self._claimed.pop(stream, None)
         self._settings.report("stream adopted", {"stream": stream, "messages": total})
         if await self._unclaimed(stream):
             # The others look no less often than we do: they may have seen the last heartbeat a look after us,

@@ -22,7 +22,7 @@ from mailqueue.reader import read_retired
 from mailqueue.records import Adopt, encode_record
 from mailqueue.rows import encode_rows
 from mailqueue.seal import Seal, encode_seal
-from mailqueue.store.base import Blob
+from mailqueue.store.base import Blob, StoreUnavailable
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.replicated import Member, Replicated
 from mailqueue.takeover import LeftBehind
@@ -43,6 +43,18 @@ async def dead_stream(store: MemoryStore, count: int, **changes: Any) -> tuple[s
     ids = list(await asyncio.gather(*(queue.enqueue(message(b"%d" % n)) for n in range(count))))
     crash(queue)
     return queue.stream, ids
+
+
+def held(queue: MailQueue, patch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Keep a queue from adopting what it has claimed until this is set."""
+    goes_on, adopt = asyncio.Event(), queue._watcher._adopt
+
+    async def wait(*arguments: Any) -> int:
+        await goes_on.wait()
+        return await adopt(*arguments)
+
+    patch.setattr(queue._watcher, "_adopt", wait)
+    return goes_on
 
 
 def live_ids(*queues: MailQueue) -> list[str]:
@@ -130,6 +142,71 @@ def test_what_cannot_be_taken_over_is_told_as_such() -> None:
         await asyncio.sleep(20)
         assert [(one.stream, one.failing) for one in await queue.left_behind()] == [(stream, True)]
         await queue.close()
+
+    run(work())
+
+
+def test_a_takeover_that_lasts_is_none_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One has its share, finds nothing left to claim, and waits for another that adopts slowly."""
+
+    async def work() -> None:
+        store = MemoryStore()
+        first, slow = await open_queue(store, node="a"), await open_queue(store, node="b")
+        look = slow._watcher.look
+        monkeypatch.setattr(slow._watcher, "look", asyncio.Event().wait)
+        slow._watcher._listed = float("-inf")
+        goes_on = held(slow, monkeypatch)
+        owner = await open_queue(store)
+        await asyncio.sleep(3)
+        for n in range(64):
+            await owner.enqueue(message(b"%d" % n))
+        await owner.close()
+        await until(lambda: len(first.live) > 0)
+        second = asyncio.create_task(look())
+        for _ in range(20):
+            assert await first.left_behind() == [LeftBehind(owner.stream, 32, failing=False)]
+            await asyncio.sleep(1)
+        goes_on.set()
+        await second
+        assert len(first.live) + len(slow.live) == 64
+        assert await first.left_behind() == []
+        await first.close()
+        await slow.close()
+
+    run(work())
+
+
+def test_what_failed_is_told_as_such_until_another_takes_it_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        failing, slow = await open_queue(store, node="a"), await open_queue(store, node="b", takeover=30)
+        goes_on = held(slow, monkeypatch)
+
+        async def refuse(*_: object) -> Any:
+            raise StoreUnavailable("memory", "not now")
+
+        async def late(*_: object) -> list[int]:
+            return []
+
+        async def told(seconds: int) -> list[list[bool]]:
+            every = []
+            for _ in range(seconds):
+                await asyncio.sleep(1)
+                every.append([one.failing for one in await failing.left_behind()])
+            return every
+
+        monkeypatch.setattr(failing._watcher, "_decide", refuse)
+        await asyncio.sleep(3)
+        await dead_stream(store, 64)
+        await asyncio.sleep(25)
+        # Its claims keep others away for a minute, in which it finds nothing to claim itself.
+        assert await told(35) == [[True]] * 35
+        monkeypatch.setattr(failing._watcher, "_claim", late)
+        await asyncio.sleep(40)
+        assert await told(10) == [[False]] * 10
+        goes_on.set()
+        await failing.close()
+        await slow.close()
 
     run(work())
 
