@@ -227,7 +227,7 @@ class Supervisor:
             await generation.wait_empty()
 
     def _keep_open(self, listens: Iterable[Listen]) -> None:
-        self._report_all("cannot close", self._sockets.commit(self._sockets.prepare(list(listens))))
+        self._report_all("cannot close", self._sockets.keep(listens))
 
     def _generation(self, plan: Plan, sockets: SocketSet) -> Generation:
         self._numbers += 1

@@ -150,6 +150,12 @@ class ListeningSockets:
         self._open |= refused.replaced
         return problems
 
+    def keep(self, listens: Iterable[Listen]) -> list[str]:
+        """Close everything but `listens`, and open nothing; return what went wrong with socket files."""
+        return self._close(
+            self._open.keys() - {_key(endpoint) for listen in listens for endpoint in listen.endpoints}
+        )
+
     def close(self) -> list[str]:
         """Close everything and remove our socket files; those of systemd stay with systemd."""
         return self._close(set(self._open))

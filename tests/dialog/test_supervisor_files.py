@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,21 @@ def test_what_cannot_be_made_is_said_once(server: Tamis) -> None:
     server.control.unlink()
     until(lambda: server.run("status").returncode == 0, lambda: f"control; log: {server.log()}")
     assert server.log().count("exists and is not a socket") == 1
+
+
+def test_stop_is_in_order_where_a_socket_cannot_be_made_again(server: Tamis, tmp_path: Path) -> None:
+    server.configure()
+    server.start()
+    server.control.unlink()
+    server.control.write_text("somebody's notes")
+    with server.client() as client:
+        server.signal(signal.SIGTERM)
+        until(lambda: "stopping" in server.log(), server.log)
+        assert client.ask("echo on") == f"on {client.pid}"
+    assert server.wait() == 0
+    assert "cannot" not in server.log().partition("stopping")[2]
+    assert (tmp_path / "state" / "unacknowledged.json").exists()
+    assert server.control.read_text() == "somebody's notes"
 
 
 def test_second_server_does_not_take_the_state_directory(server: Tamis, tmp_path: Path) -> None:

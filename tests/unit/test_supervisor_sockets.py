@@ -175,6 +175,21 @@ def test_rollback_of_a_socket_whose_file_is_gone_leaves_the_old_one(
     assert book.lost(listens) == listens
 
 
+def test_what_is_kept_is_not_opened_again(book: ListeningSockets, tmp_path: Path) -> None:
+    """At a stop nobody needs a file that is gone, and it may not be possible to make it."""
+    path = str(tmp_path / "folder" / "control")
+    os.mkdir(tmp_path / "folder")
+    stays, leaves = listen(UnixPath(path), name="control"), listen(Inet("127.0.0.1", free_port()))
+    opened = book.prepare([stays, leaves])
+    os.unlink(path)
+    os.rmdir(tmp_path / "folder")
+    assert book.keep([stays]) == []
+    assert opened.of("worker")["smtp"][0].fileno() == -1
+    assert opened.of("worker")["control"][0].fileno() != -1
+    assert book.keep([]) == []
+    assert opened.of("worker")["control"][0].fileno() == -1
+
+
 def test_socket_file_that_somebody_replaced_is_not_removed(book: ListeningSockets, tmp_path: Path) -> None:
     path = tmp_path / "lmtp"
     book.prepare([listen(UnixPath(str(path)))])
