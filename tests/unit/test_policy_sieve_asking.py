@@ -188,6 +188,34 @@ def test_each_question_is_asked_once_and_all_ways_come_to_the_same(
     assert len(set(seen)) == len(seen)
 
 
+def test_a_stage_that_waits_is_not_gone_through_twice_each_time() -> None:
+    """What it does before the first answer may cost much."""
+    loaded = program('stage "data" { if ask "${env.helo}" { reply "1"; } }')
+    services: Services = {Question: later}
+    runs = []
+
+    async def main() -> None:
+        for _ in range(40):
+            around = Changing()
+            found = asked(loaded, "data", around, Envelope, Message(MESSAGE), services, FACTS)
+            assert not isinstance(found, Outcome)
+            await found
+            runs.append("abcdef".index(next(around.letters)))
+
+        async def usual() -> None:
+            around = Changing()
+            found = asked(loaded, "data", around, Envelope, Message(MESSAGE), {Question: at_once}, FACTS)
+            assert isinstance(found, Outcome)
+            runs.append("abcdef".index(next(around.letters)))
+
+        for _ in range(20):
+            await usual()
+
+    asyncio.run(main())
+    assert runs == [2] + [1] * 59
+    assert loaded.doubts["data"] == 0, "it is counted on again"
+
+
 class Changing(Mapping[str, str]):
     """An environment where each look finds the next letter."""
 

@@ -34,6 +34,10 @@ STAGE_SECONDS = 30.0
 """For all that the scripts of one stage ask: less than clients wait for any reply (RFC 5321 section
 4.5.3.2). When it is over the run fails, and the client is told to try again."""
 
+DOUBT = 16
+"""Runs of a stage, after one in which an answer had to be waited for, that must have all answers at once
+before that is counted on again: what was done until then is done twice."""
+
 Asking = Generator[Request, Any, T]
 """A run: yields what it asks, is sent the answers, returns what it came to."""
 
@@ -121,10 +125,16 @@ def asked(
     facts: Facts,
 ) -> Outcome | Awaitable[Outcome]:
     """What the scripts of a stage come to; an awaitable of it when an answer is not there at once."""
+    doubts = program.doubts
+    if doubt := doubts.get(stage, 0):
+        outcome = finish(program.run(stage, environment, envelope, message), services, facts)
+        doubts[stage] = DOUBT if hasattr(outcome, "__await__") else doubt - 1
+        return outcome
     host = AtOnce(services, facts)
     try:
         return program.run_at_once(stage, environment, envelope, message, host)
     except Waiting as waiting:
+        doubts[stage] = DOUBT
         running = program.run(stage, environment, envelope, message)
         return _catch_up(running, host.said, waiting, services, facts)
 

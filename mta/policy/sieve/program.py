@@ -101,6 +101,8 @@ class Program:
         self.files = files
         self._stages = _by_stage((one.name, one.stages) for one in files)
         self._direct = _by_stage((one.name, one.direct) for one in files)
+        self.doubts: dict[str, int] = {}
+        """By stage: in how many runs it is not counted on that all is answered at once (`asking.asked`)."""
         self._usual = settings
         self._aside = _limited(settings, CPU_ASIDE)
         self.reads_body = any(script.enabled & READS_BODY for _, script in self._stages.get("data", ()))
