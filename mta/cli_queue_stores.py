@@ -114,16 +114,23 @@ def _prepare_folder(folder: Path, config: str) -> None:
     """Make it, for the user who will write there: that of a stopped server is not root."""
     import os
 
+    from mta.folders import make_folder, opened_folder
     from mta.queue_stores import server_account
 
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    if not missing:
+        return
+    account = server_account(_settings(config)) if os.geteuid() == 0 else None
+    owner = None if account is None else (account.uid, account.gid)
     try:
-        if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True)
-            account = server_account(_settings(config)) if os.geteuid() == 0 else None
-            if account is not None:
-                os.chown(folder, account.uid, account.gid)
+        for path in reversed(missing):
+            with opened_folder(path.parent) as above:
+                if path == folder:
+                    make_folder(above, path.name, 0o700, owner)
+                else:
+                    make_folder(above, path.name, 0o755)
     except OSError as error:
-        fail(f"{error.filename or folder}: {error.strerror}")
+        fail(f"{path}: {error.strerror}")
 
 
 def import_command(

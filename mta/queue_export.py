@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mta.folders import heir, replacing
+from mta.folders import heir, opened_folder, replacing
 
 FORMAT = 1
 """Version of the .json; a reader refuses higher ones."""
@@ -71,12 +71,16 @@ def export(source: Source, name: str, folder: Path) -> None:
     if "problem" in facts:
         raise ExportError(f"message {name}: {facts['problem']}")
     name = facts["row"]["id"]
+    document = msgspec.json.format(msgspec.json.encode(exported(facts)), indent=2)
+    path = folder
     try:
-        _write(folder / f"{name}.eml", source.octets(name))
-        document = msgspec.json.format(msgspec.json.encode(exported(facts)), indent=2)
-        _write(folder / f"{name}.json", iter((document, b"\n")))
+        with opened_folder(folder) as place:
+            path = folder / f"{name}.eml"
+            _write(place, path, source.octets(name))
+            path = folder / f"{name}.json"
+            _write(place, path, iter((document, b"\n")))
     except OSError as error:
-        raise ExportError(f"{error.filename}: {error.strerror}") from error
+        raise ExportError(f"{path}: {error.strerror}") from error
 
 
 def exported(facts: dict[str, Any]) -> Exported:
@@ -108,7 +112,7 @@ def exported(facts: dict[str, Any]) -> Exported:
     )
 
 
-def _write(path: Path, chunks: Iterator[bytes]) -> None:
+def _write(folder: int, path: Path, chunks: Iterator[bytes]) -> None:
     """Write it whole or not at all, so that the queue may forget it; mail is nobody else's business."""
-    with replacing(path, owner=heir(path.parent)) as file:
+    with replacing(path, folder=folder, owner=heir(folder)) as file:
         file.writelines(chunks)

@@ -31,7 +31,7 @@ from mta.authn.dkimkeys import (
     write_key,
 )
 from mta.authn.dkimrotate import KeyEntry, KeyState
-from mta.folders import FOLDER_FLAGS, Owner, flush_folder, heir, replacing
+from mta.folders import Owner, heir, make_folder, opened_folder, replacing
 
 STATE_FILE = "keys.json"
 LARGEST_STATE = 1024 * 1024
@@ -53,7 +53,8 @@ class KeyFolder:
     def __init__(self, path: str | Path, owner: Owner | None = None) -> None:
         """`path` need not exist before a key is made.
 
-        What root makes there belongs to `owner`, else to who owns the folder that it is made in.
+        What root makes there belongs to `owner`, else to who owns the folder that it is made in. Root
+        refuses the folder of a third user, and one behind a link that others may have made.
         """
         self._path = Path(path)
         self._owner = owner if os.geteuid() == 0 else None
@@ -109,14 +110,14 @@ class KeyFolder:
         self, domain: str, kinds: Sequence[str], selector: str, bits: int, now: float
     ) -> list[KeyEntry]:
         """Make a new key of each of `kinds`; `selector` "" chooses names by the date. Raises KeyFileError."""
-        with self.locked(domain, create=True):
+        with self.locked(domain, create=True) as folder:
             entries = list(self.entries(domain))
             made = []
             for kind in kinds:
                 name = selector or self._free_name(domain, kind, now)
                 if any(entry.selector == name for entry in entries):
                     raise KeyFileError(f"{domain} has a key {name}")
-                write_key(self.key_path(domain, name), make_key(kind, bits), self._owner)
+                write_key(folder, self.key_path(domain, name), make_key(kind, bits), self._heir(folder))
                 made.append(KeyEntry(name, kind, int(now), KeyState.NEW, int(now)))
                 entries.append(made[-1])
                 self.write(domain, entries)
@@ -130,46 +131,59 @@ class KeyFolder:
         """
         path = self.state_path(domain)
         octets = msgspec.json.format(msgspec.json.encode(StateFile(tuple(entries))), indent=2) + b"\n"
-        try:
-            owner = self._owner or heir(path.parent)
-            with replacing(path, owner=owner) as file:
-                os.fchmod(
-                    file.fileno(), 0o644
-                )  # whatever the umask: its folder is closed, and it has no secret
-                file.write(octets)
-        except OSError as error:
-            raise KeyFileError(f"{path}: {error.strerror}") from None
-        for entry in gone:
-            delete_key(self.key_path(domain, entry.selector))
+        with self._opened(domain) as folder:
+            try:
+                with replacing(path, folder=folder, owner=self._heir(folder)) as file:
+                    # Whatever the umask: its folder is closed, and it has no secret.
+                    os.fchmod(file.fileno(), 0o644)
+                    file.write(octets)
+            except OSError as error:
+                raise KeyFileError(f"{path}: {error.strerror}") from None
+            for entry in gone:
+                delete_key(folder, self.key_path(domain, entry.selector))
 
     @contextlib.contextmanager
-    def locked(self, domain: str, *, create: bool = False) -> Iterator[None]:
-        """Hold the lock on a domain; nobody else changes its keys. Raises KeyFileError."""
-        folder = self._folder(domain)
-        try:
-            if create:
-                self._make_folder(folder)
-            fd = os.open(folder, FOLDER_FLAGS)
-        except FileNotFoundError:
-            raise KeyFileError(f"{domain} has no keys in {self._path}") from None
-        except OSError as error:
-            raise KeyFileError(f"{folder}: {error.strerror}") from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+    def locked(self, domain: str, *, create: bool = False) -> Iterator[int]:
+        """Hold the lock on a domain, whose folder has the descriptor that this yields.
 
-    def _make_folder(self, folder: Path) -> None:
-        for path in (self._path, folder):
-            with contextlib.suppress(FileExistsError):
-                owner = self._owner or heir(path.parent)
-                path.mkdir(0o700)
-                if owner is not None:
-                    os.chown(path, *owner)
-                if is_shared(owner):
-                    path.chmod(0o750)
-                flush_folder(path.parent)
+        Nobody else changes its keys meanwhile. Raises KeyFileError.
+        """
+        if create:
+            self._make(self._path)
+            self._make(self._folder(domain))
+        with self._opened(domain) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield folder
+
+    @contextlib.contextmanager
+    def _opened(self, domain: str) -> Iterator[int]:
+        path = self._folder(domain)
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(opened_folder(path))
+                owner = os.fstat(folder).st_uid
+            except FileNotFoundError:
+                raise KeyFileError(f"{domain} has no keys in {self._path}") from None
+            except OSError as error:
+                raise KeyFileError(f"{path}: {error.strerror}") from None
+            if self._owner is not None and owner not in (0, self._owner[0]):
+                raise KeyFileError(
+                    f"{path} belongs to user {owner}, neither to root nor to the server's user"
+                )
+            yield folder
+
+    def _make(self, path: Path) -> None:
+        if os.path.isdir(path):
+            return
+        try:
+            with opened_folder(path.parent) as above, contextlib.suppress(FileExistsError):
+                owner = self._heir(above)
+                make_folder(above, path.name, 0o750 if is_shared(owner) else 0o700, owner)
+        except OSError as error:
+            raise KeyFileError(f"{path}: {error.strerror}") from None
+
+    def _heir(self, folder: int) -> Owner | None:
+        return self._owner or heir(folder)
 
     def _free_name(self, domain: str, kind: str, now: float) -> str:
         name = f"{time.strftime('%Y%m%d', time.gmtime(now))}-{kind}"

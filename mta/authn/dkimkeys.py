@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mta.address import AddressError, domain_key
 from mta.authn.dkimkey import MAX_RSA_BITS, MIN_RSA_BITS, PADDING, SHA256
-from mta.folders import Owner, heir
+from mta.folders import Owner
 
 ALGORITHMS = ("rsa", "ed25519")
 DEFAULT_RSA_BITS = 2048
@@ -147,17 +147,16 @@ def is_shared(owner: Owner | None) -> bool:
     return owner is not None and owner[0] == 0 != owner[1]
 
 
-def write_key(path: Path, key: PrivateKey, owner: Owner | None = None) -> None:
-    """Write a new key file with mode 0600 (0640: see `is_shared`), whole or not at all.
+def write_key(folder: int, path: Path, key: PrivateKey, owner: Owner | None = None) -> None:
+    """Write a new key file with mode 0600 (0640: see `is_shared`), whole or not at all, and for `owner`.
 
-    As root it is given to `owner`, or to who owns the folder. Raises KeyFileError, also when the file
-    exists: a key is never overwritten.
+    `folder` is the descriptor of the folder of `path`. Raises KeyFileError, also when the file exists: a key
+    is never overwritten.
     """
     octets = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft = f".{path.name}.{secrets.token_hex(4)}"
     try:
-        owner = owner or heir(path.parent)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
         try:
             with open(fd, "wb") as file:
                 if owner is not None:
@@ -166,20 +165,20 @@ def write_key(path: Path, key: PrivateKey, owner: Owner | None = None) -> None:
                 file.write(octets)
                 file.flush()
                 os.fsync(fd)
-            os.link(draft, path)
+            os.link(draft, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         finally:
-            os.unlink(draft)
+            os.unlink(draft, dir_fd=folder)
     except FileExistsError:
         raise KeyFileError(f"{path} exists; a key is never overwritten") from None
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
 
 
-def delete_key(path: Path) -> None:
-    """Remove a key file if it is there. Raises KeyFileError."""
+def delete_key(folder: int, path: Path) -> None:
+    """Remove a key file from the folder with this descriptor, if it is there. Raises KeyFileError."""
     try:
         with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+            os.unlink(path.name, dir_fd=folder)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mta.authn.dkimkeys import SigningKey, write_key
 from mta.authn.dkimrecord import record_name, record_text
+from mta.folders import opened_folder
 from tests.peers.needs import needs, program
 
 
@@ -29,7 +30,8 @@ class Opendkim:
         """Its DKIM-Signature for a message, with CRLF line ends."""
         path = self._folder / f"{key.selector}.pem"
         if not path.exists():
-            write_key(path, key.key)
+            with opened_folder(self._folder) as folder:
+                write_key(folder, path, key.key)
         output = self._run(
             f"Mode s\nDomain {key.domain}\nSelector {key.selector}\nKeyFile {path}\n"
             f"SignatureAlgorithm {algorithm}\nCanonicalization {canonicalization}\nOversignHeaders From\n"

@@ -183,23 +183,23 @@ def test_names_are_on_the_disk_before_a_key_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    flush, rename, unlink = os.fsync, os.replace, Path.unlink
+    flush, rename, unlink = os.fsync, os.replace, os.unlink
 
     def flushed(fd: int) -> None:
         done.append(f"flush {os.path.basename(os.readlink(f'/proc/self/fd/{fd}'))}")
         flush(fd)
 
-    def renamed(old: Path, new: Path) -> None:
-        done.append(f"rename {new.name}")
-        rename(old, new)
+    def renamed(old: str, new: str, **places: int) -> None:
+        done.append(f"rename {new}")
+        rename(old, new, **places)
 
-    def deleted(path: Path) -> None:
-        done.append(f"delete {path.name}")
-        unlink(path)
+    def deleted(name: str, **place: int) -> None:
+        done.append(f"delete {name}")
+        unlink(name, **place)
 
     monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(os, "replace", renamed)
-    monkeypatch.setattr(Path, "unlink", deleted)
+    monkeypatch.setattr(os, "unlink", deleted)
     folder = KeyFolder(tmp_path / "dkim")
     (old,) = folder.create(DOMAIN, ["ed25519"], "old", 2048, NOW)
     assert done[:2] == [f"flush {tmp_path.name}", "flush dkim"]  # the two new folders
@@ -253,6 +253,44 @@ def test_the_folder(tmp_path: Path) -> None:
     assert not folder.key_path(DOMAIN, "20261127-ed25519-2").exists()
     with pytest.raises(KeyFileError, match="has a key"):
         folder.create(DOMAIN, ("rsa",), "20261127-rsa", 2048, NOW)
+
+
+def test_root_makes_and_deletes_no_keys_behind_a_link_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's user owns the folder and makes the folder of a domain a link to one of root's."""
+    keys, target = tmp_path / "dkim", tmp_path / "target"
+    keys.mkdir()
+    made = KeyFolder(target)
+    (old,) = made.create(DOMAIN, ["ed25519"], "old", 2048, NOW)
+    before = sorted(path.name for path in (target / DOMAIN).iterdir())
+    (keys / DOMAIN).symlink_to(target / DOMAIN)
+    if os.geteuid() == 0:
+        os.chown(keys, 65534, 65534)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    folder = KeyFolder(keys, (65534, 65534))
+    with pytest.raises(KeyFileError, match=f"{keys / DOMAIN} is a link that others"):
+        folder.create(DOMAIN, ["ed25519"], "new", 2048, NOW)
+    with pytest.raises(KeyFileError, match="is a link that others"):
+        folder.write(DOMAIN, [], gone=[old])
+    assert sorted(path.name for path in (target / DOMAIN).iterdir()) == before
+
+
+def test_root_makes_no_keys_of_the_server_in_the_folder_of_a_third_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = 4242
+    (tmp_path / DOMAIN).mkdir()
+    if os.geteuid() == 0:
+        os.chown(tmp_path / DOMAIN, owner, owner)
+    else:
+        owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(
+        KeyFileError, match=f"belongs to user {owner}, neither to root nor to the server's user"
+    ):
+        KeyFolder(tmp_path, (54321, 54321)).create(DOMAIN, ["ed25519"], "new", 2048, NOW)
+    assert list((tmp_path / DOMAIN).iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from mta.authn.dkimkeys import (
     KeyFileError,
+    PrivateKey,
     SigningKey,
     check_selector,
     load_key,
@@ -32,6 +33,7 @@ from mta.authn.dkimkeys import (
 )
 from mta.authn.dkimsign import COLUMNS, OVERSIGNED, SigningError, sign, sign_message
 from mta.authn.results import Result
+from mta.folders import opened_folder
 from sieve_ext.message import Message
 from tests.unit.dkim_kit import BODY, ED25519, HEAD, MESSAGE, NOW, RSA, dns_with, record, results
 
@@ -140,32 +142,37 @@ def test_a_large_message_is_signed_in_a_thread() -> None:
     assert results(fields + message, dns_with(ED25519))[0].passed
 
 
+def put_key(path: Path, key: PrivateKey) -> None:
+    with opened_folder(path.parent) as folder:
+        write_key(folder, path, key)
+
+
 @pytest.mark.parametrize("kind", ["rsa", "ed25519"])
 def test_key_files(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "key.pem"
     key = make_key(kind, 1024)
     old = os.umask(0)
     try:
-        write_key(path, key)
+        put_key(path, key)
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert public_octets(read_key(path)) == public_octets(key)
     assert [each.name for each in tmp_path.iterdir()] == ["key.pem"]
     with pytest.raises(KeyFileError, match="exists"):
-        write_key(path, key)
+        put_key(path, key)
     assert public_octets(read_key(path)) == public_octets(key)
 
 
 def test_a_key_is_read_again_only_when_its_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
-    write_key(path, make_key("ed25519"))
+    put_key(path, make_key("ed25519"))
     first = load_key(path, "example.org", "a")
     assert load_key(path, "example.org", "b").key is first.key
     path.unlink()
     with pytest.raises(KeyFileError, match="No such file"):
         load_key(path, "example.org", "a")
-    write_key(path, make_key("ed25519"))
+    put_key(path, make_key("ed25519"))
     assert public_octets(load_key(path, "example.org", "a").key) != public_octets(first.key)
     path.chmod(0o644)
     with pytest.raises(KeyFileError, match="mode 0644"):
@@ -175,7 +182,7 @@ def test_a_key_is_read_again_only_when_its_file_changes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o666, 0o601])
 def test_keys_that_others_can_use_are_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "key.pem"
-    write_key(path, make_key("ed25519"))
+    put_key(path, make_key("ed25519"))
     path.chmod(mode)
     with pytest.raises(KeyFileError, match=f"mode {mode:04o}"):
         read_key(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mailqueue.heartbeat import Beat
 from mailqueue.inspect import StreamInfo
-from mta.cli_queue_stores import stream_facts, stream_lines
+from mta.cli_queue_stores import _prepare_folder, stream_facts, stream_lines
 from mta.queue_export import ExportError, export
 from mta.queue_import import ImportProblem, find_files, split
 
@@ -88,10 +89,14 @@ def test_names_are_on_the_disk_before_the_next_file_and_before_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[list[str]] = []
-    monkeypatch.setattr(
-        "mta.folders.flush_folder",
-        lambda folder: flushed.append(sorted(path.name for path in Path(folder).iterdir())),
-    )
+    flush = os.fsync
+
+    def noted(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            flushed.append(sorted(os.listdir(descriptor)))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
     export(Source(**FACTS), "X", tmp_path)
     assert flushed == [["X.eml"], ["X.eml", "X.json"]]
 
@@ -104,6 +109,38 @@ def test_files_belong_to_the_owner_of_their_folder(tmp_path: Path, monkeypatch: 
     export(Source(**FACTS), "X", tmp_path)
     status = tmp_path.stat()
     assert owners == [(status.st_uid, status.st_gid)] * 2
+
+
+def test_root_exports_nothing_behind_a_link_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, target = tmp_path / "theirs", tmp_path / "target"
+    theirs.mkdir()
+    target.mkdir()
+    (theirs / "out").symlink_to(target)
+    if os.geteuid() == 0:
+        os.chown(theirs, 65534, 65534)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(ExportError, match=f"{theirs}/out is a link that others"):
+        export(Source(**FACTS), "X", theirs / "out")
+    assert list(target.iterdir()) == []
+
+
+def test_the_folder_is_made_for_who_writes_there(tmp_path: Path) -> None:
+    """Its server's user gets through the folders above, whatever the umask of root."""
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    path = tmp_path / "tamis.toml"
+    path.write_text(f'identity.hostname = "mail.example.org"\nprocess.user = "{me}"\n')
+    out = tmp_path / "a" / "b" / "out"
+    old = os.umask(0o077)
+    try:
+        _prepare_folder(out, str(path))
+        _prepare_folder(out, str(path))
+    finally:
+        os.umask(old)
+    assert [one.stat().st_mode & 0o777 for one in (out, out.parent, out.parent.parent)] == [
+        0o700, 0o755, 0o755,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
