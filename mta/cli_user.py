@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -23,6 +24,7 @@ from mta.accounts.user import User, address_key, format_size, parse_size, user_k
 from mta.accounts.usersfile import Table, UsersFileError, edit, parse_table, read_text
 from mta.address import AddressError, domain_key
 from mta.cli_console import console
+from mta.folders import Owner
 from mta.smtp.authserver import MAX_PASSWORD
 from mta.smtp.saslprep import saslprep
 
@@ -49,10 +51,15 @@ ScramOption = Annotated[
 ]
 
 
-def make_app(users_file: Callable[[], Path], domains: Callable[[], Collection[str]]) -> typer.Typer:
+def make_app(
+    users_file: Callable[[], Path],
+    domains: Callable[[], Collection[str]],
+    server: Callable[[], Owner | None],
+) -> typer.Typer:
     """The sub-command; `users_file` names the file when no --file is given and may raise typer.Exit.
 
-    `domains` are those of the configuration, as it names them, empty when they are not known.
+    `domains` are those of the configuration, as it names them, empty when they are not known. `server` is
+    user and group of the server when it names them, and may raise ValueError.
     """
     app = typer.Typer(help="Manage the users file.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -84,7 +91,7 @@ def make_app(users_file: Callable[[], Path], domains: Callable[[], Collection[st
         if path.exists() and key in _read(path).users:
             _refuse(f"{key} exists; set a new password with `tamis user passwd {key}`")
         password = _password(stdin=stdin, generate=generate)
-        with _editing(path) as table:
+        with _editing(path, _group(server) if file is None else None) as table:
             if key in table.users:
                 _refuse(f"{key} exists")
             table.put(user.with_password(password, scram=scram))
@@ -281,10 +288,19 @@ def _read(path: Path) -> Table:
         _refuse(f"{error}{hint}", EXIT_CONFIG)
 
 
-@contextlib.contextmanager
-def _editing(path: Path) -> Iterator[Table]:
+def _group(server: Callable[[], Owner | None]) -> int | None:
+    """The group of a users file that root makes, None when it is that of the folder."""
     try:
-        with edit(path) as table:
+        account = server() if os.geteuid() == 0 else None
+    except ValueError as error:
+        _refuse(str(error), EXIT_CONFIG)
+    return None if account is None else account[1]
+
+
+@contextlib.contextmanager
+def _editing(path: Path, group: int | None = None) -> Iterator[Table]:
+    try:
+        with edit(path, group=group) as table:
             yield table
     except UsersFileError as error:
         _refuse(str(error), EXIT_CONFIG)

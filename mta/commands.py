@@ -66,6 +66,7 @@ def _user_app() -> typer.Typer:
         lambda config: make_app(
             lambda: Path(configured_path(config(), ("auth", "users_file", ""), default="users")),
             lambda: configured_domains(config()),
+            lambda: configured_owner(config()),
         )
     )
 

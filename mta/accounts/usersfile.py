@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mta.accounts.user import User, format_user, parse_user, user_key
-from mta.folders import replacing
+from mta.folders import heir, opened_folder, replacing
 
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the file, beside those for unknown names."""
 MODE = 0o640
-"""Permissions of a new file: the owner writes, the daemon's group reads."""
+"""Permissions of a new file: the owner of its folder writes, the daemon's group reads."""
 MAX_FILE = 64 * 1024 * 1024
 """Largest file in octets, some 100,000 users; more belong into a database behind Dovecot."""
 MAX_PROBLEMS = 20
@@ -239,15 +239,22 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def edit(path: Path | str) -> Iterator[Table]:
+def edit(path: Path | str, *, group: int | None = None) -> Iterator[Table]:
     """Change the file: yields its table and writes it back if the block ends without an exception.
 
-    A missing file is made. Waits for another editor. Raises UsersFileError when the file cannot be used or
+    A missing file is made; as root for who owns its folder, and for the group with the number `group`, else
+    that of the folder. Waits for another editor. Raises UsersFileError when the file cannot be used or
     written, ValueError for a user that no line can hold; the old file is then untouched.
     """
     path = str(path)
-    fd = _locked(path)
-    try:
+    name = os.path.basename(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(opened_folder(os.path.dirname(path) or "."))
+            fd = _locked(folder, name, group)
+        except OSError as error:
+            raise UsersFileError(f"{path}: {error.strerror}") from error
+        stack.callback(os.close, fd)
         table = parse_table(_read(fd, path), path)
         before = table.format()
         if not table.decoy_key:
@@ -258,24 +265,19 @@ def edit(path: Path | str) -> Iterator[Table]:
         after = table.format()
         if after != before:
             try:
-                with replacing(path, like=os.fstat(fd)) as file:
+                with replacing(name, folder=folder, like=os.fstat(fd)) as file:
                     file.write(after.encode())
             except OSError as error:
                 raise UsersFileError(f"{path}: {error.strerror}") from error
-    finally:
-        os.close(fd)
 
 
-def _locked(path: str) -> int:
-    """A descriptor of the file that is at `path` now, locked."""
+def _locked(folder: int, name: str, group: int | None) -> int:
+    """A descriptor of the file that is there now, locked."""
     while True:
-        try:
-            fd = _open_or_create(path)
-        except OSError as error:
-            raise UsersFileError(f"{path}: {error.strerror}") from error
+        fd = _open_or_create(folder, name, group)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.stat(path).st_ino == os.fstat(fd).st_ino:
+            if os.stat(name, dir_fd=folder).st_ino == os.fstat(fd).st_ino:
                 return fd
         except FileNotFoundError:
             os.close(fd)
@@ -286,14 +288,17 @@ def _locked(path: str) -> int:
         os.close(fd)  # another editor has put a new file there
 
 
-def _open_or_create(path: str) -> int:
+def _open_or_create(folder: int, name: str, group: int | None) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC
     with contextlib.suppress(FileNotFoundError):
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(name, flags, dir_fd=folder)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+        fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, MODE, dir_fd=folder)
     except FileExistsError:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    if os.geteuid() == 0:
-        # The daemon, which runs as somebody else, must be able to read what root makes in its folder.
-        os.fchown(fd, -1, os.stat(os.path.dirname(path) or ".").st_gid)
+        return os.open(name, flags, dir_fd=folder)
+    owner = heir(folder)
+    if owner is not None:
+        # The daemon, which runs as somebody else, must be able to read what root makes, whatever the umask.
+        os.fchown(fd, owner[0], owner[1] if group is None else group)
+        os.fchmod(fd, MODE)
     return fd

@@ -371,12 +371,28 @@ def test_a_failed_edit_changes_nothing(tmp_path: Path) -> None:
     assert path.read_text() == "a@b.example:{PLAIN}x\n"
 
 
+def test_root_edits_nothing_behind_a_link_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, target = tmp_path / "theirs", tmp_path / "target"
+    theirs.mkdir()
+    target.mkdir()
+    (theirs / "folder").symlink_to(target)
+    if os.geteuid() == 0:
+        os.chown(theirs, 65534, 65534)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with (
+        pytest.raises(UsersFileError, match="theirs/folder is a link that others"),
+        edit(theirs / "folder/users"),
+    ):
+        pass
+    assert list(target.iterdir()) == []
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     path = tmp_path / "users"
     write(path, "a@b.example:{PLAIN}x\n")
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, call, fail)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import typer
@@ -21,7 +23,7 @@ class Terminal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._app = make_app(lambda: path, lambda: ["b.example", "example.org"])
+        self._app = make_app(lambda: path, lambda: ["b.example", "example.org"], lambda: None)
 
     def run(self, *words: str, stdin: str = "") -> Result:
         return CliRunner().invoke(self._app, list(words), input=stdin)
@@ -136,7 +138,7 @@ def test_list(terminal: Terminal) -> None:
 
 def test_a_domain_that_is_not_served(tmp_path: Path) -> None:
     domains = ["b.example", "BÜCHER.example"]
-    app = make_app(lambda: tmp_path / "users", lambda: domains)
+    app = make_app(lambda: tmp_path / "users", lambda: domains, lambda: None)
 
     def add(*words: str) -> str:
         done = CliRunner().invoke(app, ["add", *words], input="correct horse\n")
@@ -178,11 +180,36 @@ def test_file_option_needs_no_configuration(tmp_path: Path) -> None:
         raise AssertionError("the configuration was read")
 
     path = tmp_path / "other"
-    result = CliRunner().invoke(
-        make_app(broken, frozenset), ["add", "a@b.example", "-f", str(path)], input="correct horse\n"
-    )
+    app = make_app(broken, frozenset, Mock(side_effect=ValueError))
+    result = CliRunner().invoke(app, ["add", "a@b.example", "-f", str(path)], input="correct horse\n")
     assert result.exit_code == 0
     assert path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("configured", ["owner", "folder"])
+def test_a_file_that_root_makes_is_the_servers_to_read(tmp_path: Path, configured: str) -> None:
+    """Also where its folder has another group, as /etc/mail or a home may have, and whatever the umask."""
+    os.chown(tmp_path, 4241, 4242)
+    server = (4243, 4244) if configured == "owner" else None
+    app = make_app(lambda: tmp_path / "users", frozenset, lambda: server)
+    old = os.umask(0o077)
+    try:
+        words = ["add", "a@b.example"]
+        assert CliRunner().invoke(app, words, input="correct horse\n").exit_code == 0
+    finally:
+        os.umask(old)
+    status = (tmp_path / "users").stat()
+    assert (status.st_uid, status.st_gid) == (4241, 4242 if server is None else server[1])
+    assert status.st_mode & 0o777 == 0o640
+
+
+def test_a_server_whose_user_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    app = make_app(lambda: tmp_path / "users", frozenset, Mock(side_effect=ValueError("no user x")))
+    result = CliRunner().invoke(app, ["add", "a@b.example"], input="correct horse\n")
+    assert (result.exit_code, result.stderr) == (EXIT_CONFIG, "error: no user x\n")
+    assert not (tmp_path / "users").exists()
 
 
 @pytest.mark.parametrize(
