@@ -120,6 +120,8 @@ class FileCheck:
             if not obstacle:
                 wrong = "does not exist, and where it would be made the server could not get to it"
                 obstacle = denied(above, user or self.account, 1)
+                if not obstacle and os.path.dirname(folder) != above:
+                    obstacle = _shut(os.path.dirname(folder), above, made_by, user or self.account)
         if obstacle:
             reason = "" if wrong == obstacle else obstacle
             self.findings.add(path, f'"{folder}" {wrong}', needed, reason=reason)
@@ -219,6 +221,25 @@ def _closed(folder: str) -> str:
     if system.f_blocks == 0 and not os.stat(folder).st_mode & 0o222:
         return f"{folder} belongs to the kernel"
     return ""
+
+
+def _shut(folder: str, above: str, made_by: Account, account: Account) -> str:
+    """Why `account` could not get through a folder that `made_by` is to make below `above`, "" when it could.
+
+    What stands between a folder of the server and one that exists is made as the umask has it.
+    """
+    umask = os.umask(0o077)
+    os.umask(umask)
+    mode = 0o777 & ~umask
+    status = os.stat(above)
+    group = status.st_gid if status.st_mode & stat.S_ISGID else os.getegid()
+    granted = mode >> 3 if group in account.gids else mode
+    if account.uid in (0, made_by.uid) or granted & 1:
+        return ""
+    return (
+        f"{folder} would have mode {mode:04o} by the umask {umask:04o}, owner {_owner(made_by.uid)};"
+        " make it beforehand"
+    )
 
 
 def _open_at_once(file: str, flags: int) -> int:

@@ -418,6 +418,39 @@ def test_a_folder_that_only_root_could_get_to(monkeypatch: pytest.MonkeyPatch) -
         assert examine(str(path), NOW).errors == ()
 
 
+@pytest.mark.parametrize(
+    ("umask", "group", "mode"),
+    [(0o077, "", "0700"), (0o027, "", "0750"), (0o022, "", ""), (0o027, "own", "")],
+)
+def test_folders_that_root_would_close_to_the_server(
+    monkeypatch: pytest.MonkeyPatch, umask: int, group: str, mode: str
+) -> None:
+    """Those above the one that is the server's are made as the umask has it."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, "tamis.toml")
+        with_group = f'group = "{grp.getgrgid(os.getegid()).gr_name}"\n' if group else ""
+        path.write_text(
+            'identity.hostname = "mail.example.org"\n[process]\nuser = "nobody"\n'
+            f'state_directory = "a/b/state"\nruntime_directory = "run"\n{with_group}'
+        )
+        path.chmod(0o644)
+        expected = (
+            f'{path}:4: process.state_directory: "{folder}/a/b/state" does not exist, and where it would be '
+            "made the server could not get to it, expected a folder that the server can write to "
+            f"({folder}/a/b would have mode {mode} by the umask {umask:04o}, owner root; make it beforehand)"
+        )
+        old = os.umask(umask)
+        try:
+            assert [str(one) for one in examine(str(path), NOW).errors] == ([expected] if mode else [])
+            assert os.umask(umask) == umask
+        finally:
+            os.umask(old)
+        Path(folder, "a", "b").mkdir(parents=True)
+        assert examine(str(path), NOW).errors == ()
+
+
 @pytest.mark.parametrize("place", ["/proc", "/sys"])
 def test_a_folder_of_the_kernel(check: Check, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
