@@ -102,9 +102,10 @@ def test_second_server_does_not_take_the_state_directory(server: Tamis, tmp_path
         second.path.write_text(shared)
         second.start(wait=False)
         assert second.wait() == 1
-        reason = f"another server works with {server.directory}/state: stop it, or give this one a process."
-        assert second.log() == f"tamis: cannot start: {reason}state_directory of its own\n"
         assert server.process is not None
+        who = f"another server (process {server.process.pid}) works with {server.directory}/state"
+        advice = "stop it, or give this one a process.state_directory of its own"
+        assert second.log() == f"tamis: cannot start: {who}: {advice}\n"
         server.process.kill()
         server.process.wait()
         second.start()
