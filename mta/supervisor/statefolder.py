@@ -10,9 +10,6 @@ import stat
 FILE_NAME = "lock"
 """In the state directory. Nobody but the server's user can open it, so nobody else can lock it. It stays when
 the server ends, for another one may be opening it."""
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_PID_OCTETS = 20
-"""Octets of the longest process id, and more."""
 
 
 class StateFolder:
@@ -31,8 +28,9 @@ class StateFolder:
         if self._descriptor >= 0 or not directory:
             return
         path = os.path.join(directory, FILE_NAME)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            descriptor = os.open(path, _FLAGS, 0o600)
+            descriptor = os.open(path, flags, 0o600)
         except OSError as problem:
             raise OSError(_why_not(path, problem)) from problem
         try:
@@ -58,7 +56,7 @@ def _lock(descriptor: int, path: str, directory: str) -> None:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
     except BlockingIOError:
-        written = os.pread(descriptor, _PID_OCTETS, 0).strip()
+        written = os.pread(descriptor, 20, 0).strip()  # a process id is shorter
         holder = f" (process {int(written)})" if written.isdigit() else ""
         raise OSError(
             f"another server{holder} works with {directory}: stop it, or give this one a"
