@@ -77,7 +77,7 @@ def _apply(plan: Plan) -> None:
     log.configure(plan.log)
     if plan.local is not None:
         try:
-            publish(plan.local, plan.directories[-1])
+            publish(plan.local, plan.runtime_directory)
         except OSError as problem:
             log.get("supervisor").warning("sendmail not told", file=problem.filename, reason=problem.strerror)
 

@@ -120,10 +120,12 @@ class Plan:
     """Where the memory of unacknowledged deliveries is kept over a restart, "" for nowhere."""
     queue_store: str = ""
     """URL of the store that decides who owns what waits in the queue, "" without a queue."""
-    directories: tuple[str, ...] = ()
-    """Directories that are made, for `account`, when they are missing."""
+    directories: tuple[tuple[str, int], ...] = ()
+    """Directories that are made, for `account`, when they are missing, each with its mode."""
     local: LocalServer | None = None
-    """What `sendmail` is told, in the last of `directories`."""
+    """What `sendmail` is told, in `runtime_directory`."""
+    runtime_directory: str = ""
+    """Where files are that other programs of this machine look for."""
     checks: Checks | None = None
     """How the set-up is checked (`mta.supervisor.setup`); None: not at all."""
 

@@ -44,6 +44,12 @@ CONTROL_MODE = 0o600
 LOCAL_MODE = 0o660
 """Unix sockets of store and metrics are for our user and group; the directory decides who gets there."""
 
+STATE_MODE = 0o750
+"""The state directory is for our user and group."""
+
+RUNTIME_MODE = 0o755
+"""The runtime directory is open to all: sockets have rights of their own, and `sendmail` reads a file there."""
+
 CONTROL, METRICS, STORE_LISTENER = "control", "metrics", "store"
 """Names of the sockets that are not listeners of the configuration. They are separate per role."""
 
@@ -96,7 +102,14 @@ def plan(settings: config.Config, daemon: str = DAEMON) -> Plan:
         account=account,
         state_directory=settings.process.state_directory,
         queue_store=_deciding_store(settings),
-        directories=(settings.process.state_directory, settings.process.runtime_directory),
+        # A dictionary: where both are the same, all users can get there.
+        directories=tuple(
+            {
+                settings.process.state_directory: STATE_MODE,
+                settings.process.runtime_directory: RUNTIME_MODE,
+            }.items()
+        ),
+        runtime_directory=settings.process.runtime_directory,
         checks=_checks(settings),
     )
 

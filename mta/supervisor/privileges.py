@@ -79,17 +79,23 @@ def become(account: Account | None) -> None:
         forbid_new_privileges()
 
 
-def make_directories(paths: Iterable[str], account: Account | None) -> None:
-    """Make what is missing for the account that the server will run as; folders above stay ours.
+def make_directories(directories: Iterable[tuple[str, int]], account: Account | None) -> None:
+    """Make what is missing, path and mode, for the account that the server will run as.
 
-    Raises `OSError`.
+    The mode is that, whatever the umask; folders above are ours and as the umask has it. What is there stays
+    as it is. Raises `OSError`.
     """
-    for path in paths:
+    for path, mode in directories:
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        # By the umask, for a chmod by root in a folder of somebody else may hit what a link there leads to.
+        # The process has one thread and does nothing else here.
+        before = os.umask(0o777 & ~mode)
         try:
-            os.mkdir(path, 0o755)
+            os.mkdir(path, mode)
         except FileExistsError:
             continue
+        finally:
+            os.umask(before)
         if account is not None and os.geteuid() == 0:
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
 

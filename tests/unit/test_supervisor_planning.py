@@ -92,6 +92,13 @@ def test_user_of_the_server_owns_its_sockets() -> None:
     assert {(endpoint.uid, endpoint.gid) for endpoint in unix} == {(65534, 65534)}
 
 
+def test_folders_and_who_may_enter_them() -> None:
+    made = plan(parse())
+    assert made.directories == (("/var/lib/tamis", 0o750), ("/run/tamis", 0o755))
+    both = plan(parse(TEXT.replace("workers = 3", 'state_directory = "/t"\nruntime_directory = "/t"')))
+    assert both.directories == (("/t", 0o755),)
+
+
 def test_one_worker_a_core_by_default() -> None:
     assert plan(parse(TEXT.replace("workers = 3", ""))).workers == len(os.sched_getaffinity(0))
 

@@ -337,5 +337,18 @@ def test_a_folder_that_became_a_link_is_not_given_away(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "chown", note)
     path = str(tmp_path / "a" / "b")
-    make_directories((path,), Account("nobody", 65534, 65534, ()))
+    make_directories(((path, 0o755),), Account("nobody", 65534, 65534, ()))
     assert given == [(path, False)]
+
+
+def test_folders_have_the_mode_that_is_asked_for_whatever_the_umask(tmp_path: Path) -> None:
+    state, run, there = tmp_path / "state", tmp_path / "srv" / "run", tmp_path / "there"
+    there.mkdir(0o700)
+    before = os.umask(0o077)
+    try:
+        make_directories(((str(state), 0o750), (str(run), 0o755), (str(there), 0o755)), None)
+    finally:
+        after = os.umask(before)
+    assert after == 0o077
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (state, run, run.parent, there)]
+    assert [oct(mode) for mode in modes] == ["0o750", "0o755", "0o700", "0o700"], "srv is not ours to open"
