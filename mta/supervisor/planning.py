@@ -48,7 +48,7 @@ STATE_MODE = 0o750
 """The state directory is for our user and group."""
 
 RUNTIME_MODE = 0o755
-"""The runtime directory is open to all: sockets have rights of their own, and `sendmail` reads a file there."""
+"""The runtime directory is open to all: sockets have rights of their own, and `sendmail` reads there."""
 
 CONTROL, METRICS, STORE_LISTENER = "control", "metrics", "store"
 """Names of the sockets that are not listeners of the configuration. They are separate per role."""

@@ -109,3 +109,12 @@ def test_second_server_does_not_take_the_state_directory(server: Tamis, tmp_path
         server.process.kill()
         server.process.wait()
         second.start()
+
+
+def test_everybody_can_read_what_sendmail_is_told(server: Tamis, tmp_path: Path) -> None:
+    (tmp_path / "run").rmdir()
+    (tmp_path / "state").rmdir()
+    server.configure()
+    server.start(umask=0o027)
+    found = [tmp_path / "run", tmp_path / "run" / "sendmail.json", tmp_path / "state"]
+    assert [oct(path.stat().st_mode & 0o777) for path in found] == ["0o755", "0o644", "0o750"]
