@@ -97,10 +97,18 @@ def failures() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        rights = _rights(error)
+        print(f"tamis: {rights}" if rights else error, file=sys.stderr)
         raise typer.Exit(EXIT_CONFIG) from error
     except (QueueProblem, Unreachable) as problem:
-        fail(str(problem))
+        fail(_rights(problem) or str(problem))
+
+
+def _rights(problem: Exception) -> str:
+    """Who may work on the queue, when the one who asks may not; "" for other problems."""
+    if isinstance(problem.__cause__, PermissionError):
+        return f"only root and the user of the server may see and change the queue ({problem})"
+    return ""
 
 
 def with_missing(facts: dict[str, Any], queue: Access) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _require_folders(settings: config.Config) -> None:
         except FileNotFoundError:
             raise QueueProblem(f"{url}: there is no queue yet") from None
         except OSError as error:
-            raise QueueProblem(_explained(f"{url}: {error.strerror}")) from error
+            raise QueueProblem(f"{url}: {error.strerror}") from error
 
 
 async def require_queue(store: Store) -> None:

@@ -41,7 +41,7 @@ class Script:
         self.folder = folder
         folder.mkdir()
         first = _AS_STRANGER.format(folder=server.directory) if as_stranger else ""
-        for name in ("sendmail", "mailq"):
+        for name in ("sendmail", "mailq", "tamis"):
             program = folder / name
             program.write_text(
                 f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
@@ -157,11 +157,15 @@ def test_others_may_send_and_not_look(tmp_path: Path) -> None:
                 done = script.run(*words)
                 assert done.returncode == 77
                 assert b"only root and the user of the server may look at the queue (" in done.stderr
+            done = script.run("tamis", "queue", "list")
+            assert done.returncode == 1
+            assert b"only root and the user of the server may see and change the queue (" in done.stderr
             server.stop()
             assert "does not answer: Connection refused" in script.sendmail(ALICE, status=75)
             (folder / "run/sendmail.json").unlink()
             assert "is closed to you, and no server runs: " in script.sendmail(ALICE, status=75)
-            assert b"only root and the user of the server" in script.run("mailq").stderr
+            for line in ("mailq", "tamis queue list"):
+                assert script.run(*line.split()).stderr.count(b"only root and the user of the server") == 1
             server.path.chmod(0o600)  # its end asks it to stop
 
 

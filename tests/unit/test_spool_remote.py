@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from mta.admin.client import Unreachable
 from mta.admin.control import Answer, Request
 from mta.cli_queue import make_app
+from mta.cli_queue_common import Access
+from mta.config import ConfigError
+from mta.config.problems import unreadable
 from mta.mailq.rows import NO_SUCH_MESSAGE, QueueRecipient, QueueRow
 from mta.sendmail_queue import QueueOptions, run_queue
 from mta.spool import remote
@@ -288,6 +292,30 @@ def test_programs_read_what_is_missing(node: Node, words: list[str]) -> None:
     node.faults.clear()
     lines = tamis(*words, "--json").stdout.splitlines()
     assert not json.loads(lines[-1]).get("missing")
+
+
+@pytest.mark.parametrize(
+    ("problem", "status"),
+    [
+        (Unreachable("cannot reach /run/tamis/control: Permission denied"), 1),
+        (QueueProblem("file:/var/lib/tamis/queue: Permission denied"), 1),
+        (ConfigError((unreadable("/etc/tamis/tamis.toml", PermissionError(13, "Permission denied")),)), 78),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_who_may_not_is_told_who_may(problem: Exception, status: int) -> None:
+    def refuse(configuration: str) -> Access:
+        raise problem from cause
+
+    cause: Exception | None = PermissionError(13, "Permission denied")
+    for words in (["list"], ["flush"], ["retry", "--all"], ["export", "--all", "--to", "."]):
+        result = CliRunner().invoke(make_app(refuse), words)
+        who = "only root and the user of the server may see and change the queue"
+        assert (result.exit_code, result.stderr) == (status, f"tamis: {who} ({problem})\n")
+    cause = None
+    result = CliRunner().invoke(make_app(refuse), ["list"])
+    assert result.exit_code == status
+    assert "only root" not in result.stderr
 
 
 @pytest.mark.parametrize("words", [["list"], ["list", "--mailq"]], ids=" ".join)
