@@ -58,8 +58,7 @@ def check(tmp_path: Path) -> Check:
         (
             '[tables.t]\ntype = "file"\nfile = "f"',
             "a b\n\xff",
-            "tamis.toml:5: tables.t.file: f: 'utf-8' codec can't decode byte 0xff in position 4: "
-            "invalid start byte, expected keys and values",
+            "tamis.toml:5: tables.t.file: f:2: is no UTF-8, expected keys and values",
         ),
         (
             DOMAIN + 'recipients = "table:f"\n' + BACKEND,
