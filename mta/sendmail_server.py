@@ -7,6 +7,8 @@ file of its runtime directory that everybody may read; it says no more than an S
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -44,6 +46,8 @@ class LocalServer(msgspec.Struct, frozen=True):
     """In place of host and port: the path of a Unix socket."""
     needs_tls: bool = False
     """Whether STARTTLS must come first."""
+    listener: str = ""
+    """Name of the listener that this is."""
 
     @property
     def where(self) -> config.Inet | config.Unix:
@@ -71,18 +75,37 @@ def local_server(settings: config.Config, configuration: str) -> LocalServer:
             or listener.auth == "required"
         ):
             continue
-        needs_tls = listener.tls == "required"
+        of = msgspec.structs.replace(known, needs_tls=listener.tls == "required", listener=listener.name)
         for address in listener.addresses:
             if isinstance(address, config.Unix):
-                at = msgspec.structs.replace(known, socket=address.path, needs_tls=needs_tls)
-                found.append((3, at))
+                found.append((3, msgspec.structs.replace(of, socket=address.path)))
             elif isinstance(address, config.Inet):
                 host = _near(address.host)
                 if not Networks(listener.proxy_protocol_from).contain_text(host):
                     rank = 0 if host == "127.0.0.1" else 1 if host == "::1" else 2
-                    at = msgspec.structs.replace(known, host=host, port=address.port, needs_tls=needs_tls)
-                    found.append((rank, at))
+                    found.append((rank, msgspec.structs.replace(of, host=host, port=address.port)))
     return min(found, key=lambda each: each[0])[1] if found else known
+
+
+def bound(server: LocalServer, sockets: Mapping[str, Iterable[socket.socket]]) -> LocalServer:
+    """The same with the port that the system chose for 0, given the open sockets of each listener."""
+    if server.host and server.port == 0:
+        for sock in sockets.get(server.listener, ()):
+            where = sock.getsockname()
+            if sock.family != socket.AF_UNIX and _near(where[0]) == server.host:
+                return msgspec.structs.replace(server, port=where[1])
+    return server
+
+
+def is_published(folder: str) -> bool:
+    """Whether some server has published itself in its runtime directory, as far as we may look."""
+    try:
+        os.lstat(os.path.join(folder, FILE_NAME))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def publish(server: LocalServer, folder: str) -> None:

@@ -135,6 +135,8 @@ class Worker:
     async def _begin(self, start: Start) -> None:
         settings = config.from_json(start.configuration)
         log.configure(settings.log)
+        if start.log_level:
+            log.set_level(start.log_level)
         asyncio.get_running_loop().set_exception_handler(self._unhandled)
         sockets = {name: [_listening(fd) for fd in group] for name, group in start.sockets.items()}
         assert self._link is not None

@@ -29,6 +29,7 @@ import msgspec
 
 from mta.supervisor.child import State
 from mta.supervisor.generation import Generation, StartFailed
+from mta.supervisor.lostfiles import FileWatch
 from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences
 from mta.supervisor.privileges import become, make_directories
@@ -83,6 +84,7 @@ class Supervisor:
         self._notifier = Notifier.from_environment(environment)
         self._frontend: Frontend | None = None
         self._sockets: ListeningSockets
+        self._files: FileWatch
         self._slots: Slots
         self.staff: Staff
         self.started_at = time.monotonic()
@@ -114,7 +116,9 @@ class Supervisor:
             wanted = self._sockets.prepare(plan.listens)
             self._sockets.commit(wanted)
             become(plan.account)
+            self._files = FileWatch(self._sockets, self._log, self._serve_own, self._work_anew)
             self._in_force(plan)
+            self._files.tell_sendmail(plan, wanted)
             async with asyncio.TaskGroup() as self._tasks:
                 self.staff = Staff(self._log, self._environment, self._tasks, self._slots)
                 self._load_memory(plan)
@@ -281,7 +285,8 @@ class Supervisor:
                     return await self._change_over(current, plan)
         return Reloaded(False, current.number, ("the server is stopping",))
 
-    async def _change_over(self, current: Generation, plan: Plan) -> Reloaded:
+    async def _change_over(self, current: Generation, plan: Plan, *, again: bool = False) -> Reloaded:
+        """To a plan, or to new processes with the one that is in force `again`."""
         try:
             self._slots.require(plan.workers)
             wanted = self._sockets.prepare(plan.listens)
@@ -290,26 +295,32 @@ class Supervisor:
         except ListenError as error:
             return Reloaded(False, current.number, tuple(error.problems))
         generation = self._generation(plan, wanted)
+        if again:
+            generation.log_level = current.log_level
         try:
             await generation.start()
-        except StartFailed as error:
+        except Exception as error:  # noqa: BLE001 - a bug must not leave sockets open that nobody serves
             generation.drain(plan.drain_timeout)
             self._tasks.create_task(self._forget_when_empty(generation))
             await generation.wait_not_accepting(SWITCH_LIMIT)
             self._report_all("cannot close", self._sockets.rollback(wanted))
-            return Reloaded(False, current.number, (str(error),))
+            failed = str(error) if isinstance(error, StartFailed) else f"internal error: {error!r}"
+            return Reloaded(False, current.number, (failed,))
         # From here on the new generation serves; nothing below can fail back.
         self.current = generation
-        try:
-            self._in_force(plan)
-        except OSError as problem:
-            self._log.error("log not changed", reason=str(problem))
+        if not again:
+            self._files.tell_sendmail(plan, wanted)
+            try:
+                self._in_force(plan)
+            except OSError as problem:
+                self._log.error("log not changed", reason=str(problem))
         current.drain(plan.drain_timeout)
         self._tasks.create_task(self._forget_when_empty(current))
         await current.wait_not_accepting(SWITCH_LIMIT)
-        if self._frontend is not None:
-            await self._frontend.serve(wanted)
+        await self._serve_own(wanted)
         self._report_all("cannot close", self._sockets.commit(wanted))
+        if again:
+            return Reloaded(True, generation.number)
         fixed, left = tuple(fixed_differences(current.plan, plan)), left_store(plan, self._log.warning)
         return Reloaded(True, generation.number, warnings=fixed, left=left)
 
@@ -317,40 +328,22 @@ class Supervisor:
         return None if self.current is None or self.stopping else self.current.plan
 
     async def _watch_files(self) -> None:
-        """Make socket files that somebody has deleted anew, until cancelled."""
-        told: tuple[str, ...] = ()
+        """Look whether files of ours are still there, until cancelled."""
         while True:
             await asyncio.sleep(FILES_PERIOD)
-            problems: tuple[str, ...] = ()
             async with self._reload_lock, self._switch:
-                plan = self._served()
-                lost = [] if plan is None else self._sockets.lost(plan.listens)
-                if plan is not None and lost:
-                    problems = await self._listen_anew(plan, lost)
-            if problems and problems != told:
-                self._report_all("socket file gone", problems)
-            told = problems
+                if self.current is not None and not self.stopping:
+                    await self._files.look(self.current.plan, self.current.sockets)
 
-    async def _listen_anew(self, plan: Plan, lost: list[Listen]) -> tuple[str, ...]:
-        """Open lost sockets again, with new workers where they are theirs; why that cannot be done."""
-        names = sorted({listen.name for listen in lost})
-        try:
-            make_directories(plan.directories, plan.account)
-        except OSError as problem:
-            return (f"{problem.filename}: {problem.strerror}",)
-        if self.current is not None and any(listen.role != SUPERVISOR for listen in lost):
-            problems = (await self._change_over(self.current, plan)).problems
-        else:
-            try:
-                wanted = self._sockets.prepare(plan.listens)
-            except ListenError as error:
-                return tuple(error.problems)
-            if self._frontend is not None:
-                await self._frontend.serve(wanted)
-            problems = tuple(self._sockets.commit(wanted))
-        if not problems:
-            self._log.warning("socket files had been removed, and are made anew", listeners=names)
-        return problems
+    async def _work_anew(self, plan: Plan) -> tuple[str, ...]:
+        """Start workers that listen on all sockets, where files had been removed; why that cannot be done."""
+        assert self.current is not None
+        result = await self._change_over(self.current, plan, again=True)
+        return () if self.stopping else result.problems
+
+    async def _serve_own(self, sockets: SocketSet) -> None:
+        if self._frontend is not None:
+            await self._frontend.serve(sockets)
 
     async def _write_postmaster(self, subject: str, lines: list[str], report: Report) -> None:
         """Let a worker put a message into its queue. Raises `ValueError` when none can."""

@@ -91,6 +91,8 @@ class Generation:
         self.draining = False
         self.kept: dict[str, Keep] = {}
         """What its workers gave for those that start later."""
+        self.log_level = ""
+        """What an administrator has set in place of the configuration's."""
         self.seats = [
             Seat(crew, f"{crew.role}-{number}.{index + 1}", Backoff(plan.restart_delay_max))
             for crew in plan.crews

@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from mta import log
 from mta.admin.desk import Desk
 from mta.net.descriptors import raise_fd_limit
-from mta.sendmail_server import publish
 from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
 from mta.supervisor.plan import Plan, PlanError
@@ -61,7 +60,7 @@ async def _live(configuration: str, daemon: str) -> None:
 
     def apply(plan: Plan) -> None:
         state.hold(plan.state_directory)
-        _apply(plan)
+        log.configure(plan.log)
 
     supervisor = Supervisor(
         reader(configuration, daemon),
@@ -71,15 +70,6 @@ async def _live(configuration: str, daemon: str) -> None:
         set_log_level=log.set_level,
     )
     await supervisor.run(lambda running: Desk(running, logger))
-
-
-def _apply(plan: Plan) -> None:
-    log.configure(plan.log)
-    if plan.local is not None:
-        try:
-            publish(plan.local, plan.runtime_directory)
-        except OSError as problem:
-            log.get("supervisor").warning("sendmail not told", file=problem.filename, reason=problem.strerror)
 
 
 def _explain(lines: list[str], status: int) -> int:

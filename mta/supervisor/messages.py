@@ -55,6 +55,8 @@ class Start(msgspec.Struct, tag=True, frozen=True):
     by a worker that does not know it yet."""
     kept: list[Keep] = []
     """What workers of this generation gave to keep."""
+    log_level: str = ""
+    """What an administrator has set in place of the configuration's."""
 
 
 class Drain(msgspec.Struct, tag=True, frozen=True):

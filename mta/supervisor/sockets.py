@@ -61,7 +61,7 @@ class _Open:
             return False
         try:
             found = os.lstat(self.endpoint.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:
             return False  # a folder that we may not look into: clients may
@@ -139,10 +139,14 @@ class ListeningSockets:
 
     def commit(self, wanted: SocketSet) -> list[str]:
         """Close everything that is not in `wanted`; return what went wrong with socket files."""
+        self.release(wanted)
+        return self._close(self._open.keys() - wanted.keys)
+
+    def release(self, wanted: SocketSet) -> None:
+        """Close only what `prepare` replaced for `wanted`."""
         for entry in wanted.replaced.values():
             for sock in entry.sockets:
                 sock.close()
-        return self._close(self._open.keys() - wanted.keys)
 
     def rollback(self, refused: SocketSet) -> list[str]:
         """Close what `prepare` opened for `refused`."""
@@ -160,18 +164,15 @@ class ListeningSockets:
         """Close everything and remove our socket files; those of systemd stay with systemd."""
         return self._close(set(self._open))
 
-    def lost(self, listens: Iterable[Listen]) -> list[Listen]:
-        """Those of `listens` that have a Unix socket whose file is gone, or another's: `prepare` opens it
+    def lost(self, listens: Iterable[Listen]) -> dict[str, Listen]:
+        """Paths of Unix sockets whose files are gone, or another's, and whose they are: `prepare` opens them
         again."""
-        return [
-            listen
+        return {
+            str(endpoint): listen
             for listen in listens
-            if any(
-                entry.is_lost()
-                for endpoint in listen.endpoints
-                if (entry := self._open.get(_key(endpoint))) is not None
-            )
-        ]
+            for endpoint in listen.endpoints
+            if (entry := self._open.get(_key(endpoint))) is not None and entry.is_lost()
+        }
 
     def unwanted(self) -> list[str]:
         """Name the sockets of the service manager that nothing serves: their clients wait for ever."""

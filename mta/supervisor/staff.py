@@ -140,7 +140,9 @@ class Staff:
         return finding.data
 
     def set_log_level(self, level: str) -> None:
-        """Change the level of all processes."""
+        """Change the level of all processes, and of those that come in their places."""
+        for generation in self.generations:
+            generation.log_level = level
         for child in self.children:
             child.tell(LogLevel(level))
 
@@ -175,6 +177,7 @@ class Staff:
                 drain_timeout=generation.plan.drain_timeout,
                 remembered=[Topic(topic, data) for topic, data in self.memory.records()],
                 kept=list(generation.kept.values()),
+                log_level=generation.log_level,
             )
 
         sockets = generation.sockets.of(role)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.peers.running import Tamis, tamis, until
 
-GONE = "socket files had been removed, and are made anew"
+GONE = "files had been removed, and are made anew"
 
 
 @pytest.fixture
@@ -63,6 +63,45 @@ def test_listener_of_workers_comes_back(server: Tamis, tmp_path: Path) -> None:
         assert client.ask("echo on") == f"on {client.pid}"
     until(lambda: server.status()["generation"] == 2, "the generation that serves it is current")
     assert server.log().count(GONE) == 1
+
+
+def test_what_sendmail_is_told_comes_back(server: Tamis, tmp_path: Path) -> None:
+    server.configure()
+    server.start()
+    before = (tmp_path / "run" / "sendmail.json").read_bytes()
+    shutil.rmtree(tmp_path / "run")
+    until(lambda: GONE in server.log(), lambda: f"files; log: {server.log()}")
+    assert (tmp_path / "run" / "sendmail.json").read_bytes() == before
+    assert f"{GONE}  files=[{server.control}, sendmail.json]" in server.log()
+    assert server.run("status").returncode == 0
+
+
+def debugs(server: Tamis, word: str) -> bool:
+    """Whether a worker writes lines of level debug."""
+    with server.client() as client:
+        assert client.ask(f"debug {word}") == "logged"
+    return word in server.log()
+
+
+def test_level_of_the_log_stays_until_a_reload(server: Tamis, tmp_path: Path) -> None:
+    """In workers that come in place of others, too: of one that died, and where a socket is made anew."""
+    path = tmp_path / "smtp"
+    server.configure(addresses=[f"127.0.0.1:{server.port}", f"unix:{path}"], workers=1)
+    server.start()
+    assert not debugs(server, "first")
+    assert server.run("log-level", "debug").returncode == 0
+    until(lambda: debugs(server, "second"), "the level is told")
+    old = server.workers()
+    with server.client() as client:
+        client.file.write(b"crash\n")
+        assert client.line() == ""
+    until(lambda: server.workers() not in ({}, old), "the worker is replaced")
+    assert debugs(server, "third")
+    path.unlink()
+    until(lambda: list(server.workers()) == ["worker-2.1"], lambda: f"anew; log: {server.log()}")
+    assert debugs(server, "fourth")
+    assert server.run("reload").returncode == 0
+    assert not debugs(server, "fifth")
 
 
 def test_what_cannot_be_made_is_said_once(server: Tamis) -> None:

@@ -199,6 +199,28 @@ def test_too_many_generations_are_refused(node: Node, monkeypatch: pytest.Monkey
     node.run(scenario)
 
 
+def test_bug_in_a_reload_leaves_no_socket_open(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients would connect there and wait for ever."""
+
+    async def start(self: object) -> None:
+        raise KeyError("bug")
+
+    async def scenario() -> None:
+        added = free_port()
+        node.tamis.configure(addresses=[f"127.0.0.1:{node.tamis.port}", f"127.0.0.1:{added}"], workers=1)
+        with monkeypatch.context() as patched:
+            patched.setattr(generation.Generation, "start", start)
+            result = await node.supervisor.reload()
+        assert result.problems == ("internal error: KeyError('bug')",)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", added)
+        _, writer, _ = await node.connect()
+        writer.close()
+        assert (await node.supervisor.reload()).ok
+
+    node.run(scenario)
+
+
 def test_reloads_that_wait_their_turn_are_one(node: Node) -> None:
     async def scenario() -> None:
         results = await asyncio.gather(*(node.supervisor.reload() for _ in range(5)))

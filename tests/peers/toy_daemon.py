@@ -2,10 +2,11 @@
 
 Given to `tamis serve --daemon tests.peers.toy_daemon:ToyDaemon`. A connection is greeted with
 "hello PID SLOT BANNER"; then each line is a command: `echo WORD`, `count`, `crash`, `hang`, `publish WORD`,
-`heard`, `uid`, `sockets`. The banner of the first listener is its character: "bad" cannot start, "buggy"
-has an error at the start, "mortal" dies soon after it got ready, "late" never gets ready, "lonely" neither
-where there is another already, "stuck" cannot even be told to end then, "divided" cannot start where there
-are two others, "slow" takes half a second. Like the real one it has no counters before it has started.
+`heard`, `uid`, `sockets`, `debug WORD`. The banner of the first listener is its character: "bad" cannot
+start, "buggy" has an error at the start, "mortal" dies soon after it got ready, "late" never gets ready,
+"lonely" neither where there is another already, "stuck" cannot even be told to end then, "divided" cannot
+start where there are two others, "slow" takes half a second. Like the real one it has no counters before it
+has started.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mta import metrics
+from mta import log, metrics
 from mta.config import Config
 from mta.supervisor.link import WorkerLink
 
@@ -132,6 +133,10 @@ class Connection(asyncio.Protocol):
                 self.say("published")
             case "heard":
                 self.say(" ".join(sorted(self.daemon.heard)) or "nothing")
+            case "debug":
+                log.get("toy").debug(word)
+                log.flush()
+                self.say("logged")
             case "uid":
                 lines = Path("/proc/self/status").read_text().splitlines()
                 status = dict(line.split(":", 1) for line in lines if ":" in line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from mta.sendmail_message import (
 )
 from mta.sendmail_options import Options, UsageError, parse
 from mta.sendmail_queue import QueueOptions, parse_queue
-from mta.sendmail_server import NoListener, NotPublished, find_server, local_server, publish
+from mta.sendmail_server import NoListener, NotPublished, bound, find_server, local_server, publish
 from mta.sendmail_submit import status_of
 from sieve_ext.message import Message
 
@@ -272,6 +273,29 @@ def test_no_listener() -> None:
     local = local_server(config.parse(text), "tamis.toml")
     with pytest.raises(NoListener, match=r"127\.0\.0\.1"):
         print(local.where)
+
+
+def test_the_port_that_the_system_chose() -> None:
+    text = """
+        [[listener]]
+        name = "other"
+        addresses = ["127.0.0.1:2525"]
+        protocol = "lmtp"
+        [[listener]]
+        name = "chosen"
+        addresses = ["unix:/run/smtp", "[::]:0", "0.0.0.0:0"]
+    """
+    local = local_server(config.parse(text), "tamis.toml")
+    assert (str(local.where), local.listener) == ("127.0.0.1:0", "chosen")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_server(("0.0.0.0", 0)) as chosen,
+        socket.socket(socket.AF_UNIX) as unix,
+    ):
+        found = bound(local, {"other": [other], "chosen": [unix, chosen]})
+        assert found.where == config.Inet("127.0.0.1", chosen.getsockname()[1])
+        assert bound(found, {"chosen": [other]}) == found
+    assert bound(local, {}) == local
 
 
 def test_the_server_tells_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,14 +147,14 @@ def test_socket_whose_file_is_gone_is_opened_again(book: ListeningSockets, tmp_p
     path = str(tmp_path / "lmtp")
     listens = [listen(UnixPath(path)), listen(Inet("127.0.0.1", free_port()), name="inet")]
     first = book.prepare(listens)
-    assert book.lost(listens) == []
+    assert book.lost(listens) == {}
     os.unlink(path)
     if by != "nothing":
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(path)
-    assert book.lost(listens) == listens[:1]
+    assert book.lost(listens) == {path: listens[0]}
     second = book.prepare(listens)
-    assert book.lost(listens) == []
+    assert book.lost(listens) == {}
     assert connects(socket.AF_UNIX, path)
     assert second.of("worker")["inet"] == first.of("worker")["inet"]
     assert book.commit(second) == []
@@ -172,7 +172,7 @@ def test_rollback_of_a_socket_whose_file_is_gone_leaves_the_old_one(
     assert book.rollback(book.prepare(listens)) == []
     assert first.of("worker")["smtp"][0].fileno() != -1
     assert not os.path.exists(path)
-    assert book.lost(listens) == listens
+    assert book.lost(listens) == {path: listens[0]}
 
 
 def test_what_is_kept_is_not_opened_again(book: ListeningSockets, tmp_path: Path) -> None:
