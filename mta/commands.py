@@ -310,6 +310,8 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
         missing = not path and not os.path.exists(configuration)
         _fail(f"{problem}{f'; there is no {configuration}, --config names another' if missing else ''}")
     except Unreachable as problem:
+        if isinstance(problem.__cause__, PermissionError):
+            _fail(f"only root and the user of the server may ask it ({problem})")
         _fail(str(problem))
 
 

@@ -149,6 +149,8 @@ class Worker:
 
     async def _fail(self, reason: str) -> int:
         self._may_drop = False
+        if not self._leave.done():
+            self._leave.set_result(0.0)  # what comes is our own end, and no orphan's
         self._channel.send(Fault(reason))
         await self._hang_up()
         return 1

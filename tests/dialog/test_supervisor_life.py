@@ -175,6 +175,7 @@ def test_workers_that_do_not_get_ready_keep_the_old_ones(server: Tamis, banner: 
     assert reason in refused.stderr
     assert server.workers() == before
     assert reason in server.log()
+    assert "supervisor is gone" not in server.log()
     with server.client() as client:
         assert client.banner == "toy"
 
@@ -495,10 +496,19 @@ def test_control_socket_is_private_and_bounded(server: Tamis) -> None:
         sock.connect(str(server.control))
         sock.sendall(b"x" * (MAX_LINE + 1000))
         assert b"at most %d bytes" % MAX_LINE in sock.recv(1000)
-    os.chmod(server.control, 0o666)
     os.chmod(server.directory, 0o755)
     for parent in (server.directory.parent, server.directory.parent.parent):
         os.chmod(parent, 0o755)
+    command = (
+        "import os, sys; os.setuid(65534); from mta.cli import main; "
+        f"sys.argv = ['tamis', 'status', '--socket', {str(server.control)!r}]; main()"
+    )
+    closed = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert closed.returncode == 1
+    assert closed.stderr.startswith("tamis: only root and the user of the server may ask it (cannot reach ")
+    os.chmod(server.control, 0o666)
     probe = (
         "import socket, os; os.setuid(65534); s = socket.socket(socket.AF_UNIX); "
         f"s.connect({str(server.control)!r}); print(s.recv(1000).decode())"
