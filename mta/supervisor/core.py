@@ -38,7 +38,7 @@ from mta.supervisor.setup import Report, Setup, unless_stopped
 from mta.supervisor.slots import NoSlotFree, Slots
 from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
 from mta.supervisor.staff import Log, Staff
-from mta.supervisor.whereabouts import left_store
+from mta.supervisor.whereabouts import left_store, moved_state
 
 NOTICE_SECONDS = 10.0
 """For a worker to queue a message to the postmaster."""
@@ -276,6 +276,8 @@ class Supervisor:
             plan = self._load()
         except PlanError as error:
             return Reloaded(False, current.number, tuple(error.problems), configuration_wrong=True)
+        if moved := moved_state(current.plan, plan):
+            return Reloaded(False, current.number, (moved,))
         refusals = await unless_stopped(self._stop, self._setup.at_reload(plan))
         if refusals:
             return Reloaded(False, current.number, refusals, configuration_wrong=True)

@@ -140,6 +140,4 @@ def fixed_differences(old: Plan, new: Plan) -> list[str]:
     differences = []
     if old.account != new.account:
         differences.append("process.user, process.group")
-    if old.state_directory != new.state_directory:
-        differences.append("process.state_directory")
     return differences

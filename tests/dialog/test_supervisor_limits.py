@@ -247,13 +247,18 @@ def test_stop_during_a_reload_ends_everything(node: Node) -> None:
     assert node.notes.has("stopped")
 
 
-def test_settings_that_need_a_restart_are_named(node: Node, tmp_path: Path) -> None:
+def test_a_reload_does_not_move_the_state(node: Node, tmp_path: Path) -> None:
+    """New workers would have another queue, and what waits in the old one would be nobody's."""
+
     async def scenario() -> None:
         (tmp_path / "other").mkdir()
         text = node.tamis.path.read_text().replace(f"{tmp_path}/state", f"{tmp_path}/other")
         node.tamis.path.write_text(text)
         result = await node.supervisor.reload()
-        assert (result.ok, result.warnings) == (True, ("process.state_directory",))
+        assert (result.ok, result.generation, result.configuration_wrong) == (False, 1, False)
+        assert result.problems[0].startswith(
+            f"process.state_directory: {tmp_path}/other in place of {tmp_path}"
+        )
 
     node.run(scenario)
 

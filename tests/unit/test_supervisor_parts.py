@@ -20,6 +20,7 @@ from mta.supervisor.notify import Notifier
 from mta.supervisor.plan import Plan, fixed_differences
 from mta.supervisor.privileges import UnknownAccount, find_account
 from mta.supervisor.slots import GENERATIONS, LEAST, NoSlotFree, Slots
+from mta.supervisor.whereabouts import moved_state
 
 
 class Clock:
@@ -284,7 +285,9 @@ def test_slots_differences_are_named() -> None:
     plan = Plan(b"", (), (), 60.0, 30.0, Log())
     assert fixed_differences(plan, plan) == []
     other = replace(plan, account=find_account("nobody"), state_directory="/var/lib/other")
-    assert fixed_differences(plan, other) == ["process.user, process.group", "process.state_directory"]
+    assert fixed_differences(plan, other) == ["process.user, process.group"]
+    assert moved_state(plan, plan) == ""
+    assert moved_state(plan, other).startswith("process.state_directory: /var/lib/other in place of ")
 
 
 def test_a_program_that_the_user_may_not_run_is_named_with_where_it_is(tmp_path: Path) -> None:
