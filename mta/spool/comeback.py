@@ -97,6 +97,19 @@ class Comebacks:
             if site not in self._recalls:
                 self._begin(self._recall, self._recalls, site)
 
+    def hear_of(self, handle: int) -> None:
+        """A message has come from another process, which has found that next hops do not answer.
+
+        What that process knew ended with it. A next hop of which it is not true any more is found well by the
+        first look, or by the first mail.
+        """
+        name, failing = self._naming.name, self._dispatcher.failing
+        for position, hop, due, last in self._queue.live.waiting(handle):
+            if last and due > last and name(hop) not in failing and hop_of(hop).transport in self._looks:
+                one = self._queue.live.recipients(handle)[position]
+                if kept_reply(one.reply).enhanced.startswith(NOT_REACHED):
+                    self._dispatcher.suspect(name(hop))
+
     async def stop(self) -> None:
         """Look for nothing any more."""
         tasks = [*self._watched.values(), *self._recalls.values()]

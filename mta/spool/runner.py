@@ -111,6 +111,8 @@ class Runner:
         """Messages of a dead stream are ours."""
         for handle in handles:
             self.changed(handle)
+            if handle in self._queue.live:
+                self._comebacks.hear_of(handle)
 
     def changed(self, handle: int) -> None:
         """When a message is due has changed, or it is gone."""
@@ -162,6 +164,7 @@ class Runner:
         """Work until `stop`."""
         async for handle in walk(self._queue.live):
             self.changed(handle)
+            self._comebacks.hear_of(handle)
         while not self._stopping:
             self._news.clear()
             now = self._now()

@@ -8,11 +8,13 @@ from collections import Counter
 import pytest
 
 from mailqueue.schedule import Limits, RetryPolicy
+from mailqueue.store.memory import MemoryStore
 from mta.address import parse_address
 from mta.delivery.outcome import NextHop, Outcome
 from mta.envelope import Recipient
 from mta.reply import Reply
 from mta.spool.comeback import EXTRA
+from tests.simulation.loop import run
 from tests.unit.spool_kit import DOWN, LATER, OK, Work, played, received
 
 LONG = RetryPolicy(delays=(1000.0,), jitter=0.0, expire=36000.0, warn=None)
@@ -169,6 +171,44 @@ def test_mail_that_comes_while_a_look_takes_long_has_its_turn_after_it(up_at: fl
     back.looks = lambda: DOWN if work.age < up_at else None
     back.look_seconds = 8.0
     played(main, work)
+
+
+@pytest.mark.parametrize("news", ["a look", "new mail"])
+def test_who_takes_the_queue_over_looks_for_what_others_could_not_reach(news: str) -> None:
+    """What a process knew of its next hops ends with it: at a reload, a restart, a crash."""
+    store = MemoryStore()
+
+    async def before(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: DOWN
+        work.hops["relay"].answer = lambda address, call: DOWN
+        for number in range(6):
+            await work.add(f"u{number}@back.test", "carol@relay.test")
+        await asyncio.sleep(4)
+
+    async def after(work: Work) -> None:
+        while len(work.queue.live) < 6:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.1)
+        if news == "new mail":
+            await first_try(work)
+        await asyncio.sleep(30)
+        assert sorted({*received(work.hops["back"])}) == [f"u{number}@back.test" for number in range(6)]
+        assert len(work.hops["back"].seen) == 6
+        # What was put off untried is due; one of others is left to the schedule.
+        assert len(work.hops["relay"].seen) < 3
+
+    first = Work(store, limits=RECALLED, retry=LONG)
+    first.hops["back"].looks = lambda: DOWN
+    second = Work(store, limits=RECALLED, retry=LONG)
+    second.hops["back"].looks = lambda: DOWN if news == "new mail" else None
+
+    async def both() -> None:
+        async with first:
+            await before(first)
+        async with second:
+            await after(second)
+        assert not first.journal.failures + second.journal.failures
+
+    run(both(), 1e6)
 
 
 def test_our_own_pool_that_is_full_says_nothing_of_the_next_hop() -> None:

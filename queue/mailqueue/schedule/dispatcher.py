@@ -253,6 +253,10 @@ class Dispatcher:
         """Sites with `Limits.recalled` that could not be reached, until they answer."""
         return self._sites.failing
 
+    def suspect(self, site: str) -> None:
+        """Take a site for `failing` that others could not reach, if it has `Limits.recalled`."""
+        self._sites.suspect(site)
+
     def returned(self) -> list[str]:
         """Those that were `failing` and have answered since the last call.
 

@@ -111,6 +111,12 @@ class Sites:
         given, self._returned = self._returned, []
         return given
 
+    def suspect(self, name: str) -> None:
+        """Take a site for `failing` that others could not reach, if it has `Limits.recalled`."""
+        site = self._sites.get(name)
+        if (self._limits_for(name) if site is None else site.limits).recalled:
+            self._failing.add(name)
+
     @property
     def has_news(self) -> bool:
         """Whether some site is `failing`, or has `returned`."""
