@@ -40,21 +40,30 @@ def _ignore(error: Exception) -> None:
     """A users file that turns bad while we look is seen at the next look."""
 
 
+NOT_ASKED = Reply(451, "4.4.1", "not asked")
+TAKEN_TO_EXIST = Reply(250, "2.1.5", "not asked")
+
+
 class _Verifier:
-    """Stands for a back end: knows nobody, and is not asked for anything else."""
+    """Stands for a back end: says the same of every recipient, and is not asked for anything else."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
 
     async def verify(self, *arguments: object) -> Reply:
-        """Nothing is known of a recipient."""
-        return Reply(451, "4.4.1", "not asked")
+        """What is said of each recipient."""
+        return self._reply
 
 
-def offline_policy(settings: config.Config, own_mail: Callable[[Find], None] | None = None) -> Policy:
+def offline_policy(
+    settings: config.Config, own_mail: Callable[[Find], None] | None = None, asked: Reply = NOT_ASKED
+) -> Policy:
     """The policy without anybody behind it. Raises ValueError, OSError, TableError, UsersFileError.
 
-    `own_mail` is that of `build_policy`.
+    `own_mail` is that of `build_policy`; `asked` is what back ends say of recipients.
     """
     names = [f"backend:{name}" for name in settings.backends]
-    transports = {name: cast(FixedTransport, _Verifier()) for name in names}
+    transports = {name: cast(FixedTransport, _Verifier(asked)) for name in names}
     return build_policy(
         settings,
         transports,
@@ -70,10 +79,10 @@ def offline_policy(settings: config.Config, own_mail: Callable[[Find], None] | N
 def offline_own_mail(settings: config.Config) -> Find:
     """Who gets mail that the server writes itself, as far as that is known without asking others.
 
-    Raises what `offline_policy` does.
+    Recipients that only a back end knows are taken to exist. Raises what `offline_policy` does.
     """
     found: list[Find] = []
-    offline_policy(settings, found.append)
+    offline_policy(settings, found.append, TAKEN_TO_EXIST)
     return found[0]
 
 

@@ -39,9 +39,13 @@ def told(folder: Path, more: str = "", text: str = CONFIGURATION) -> list[Result
         (b"452 4.2.2 full", Outcome.UNKNOWN),
     ],
 )
-def test_the_back_end_is_asked(tmp_path: Path, reply: bytes, outcome: Outcome) -> None:
+@pytest.mark.parametrize("recipients", ["all", "ask"])
+def test_the_back_end_is_asked(tmp_path: Path, reply: bytes, outcome: Outcome, recipients: str) -> None:
     with answering(b"220 hi", b"250 hi", b"250 ok", reply, b"250 reset", b"221 bye") as port:
-        (result,) = told(tmp_path, text=CONFIGURATION.replace(":24", f":{port}"))
+        text = CONFIGURATION.replace(":24", f":{port}").replace(
+            'recipients = "all"', f'recipients = "{recipients}"'
+        )
+        (result,) = told(tmp_path, text=text)
     assert (result.subject, result.outcome) == ("postmaster@good.test", outcome)
     assert result.asked == "RCPT TO:<postmaster@good.test> at [backends.store]"
     assert result.found == reply.decode()
