@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -58,6 +58,8 @@ def make_app(store_path: Callable[[], Path] | None = None) -> typer.Typer:
 
     def place_of(store: Path | None, config: str) -> tuple[Path, Settings | None]:
         if store is not None:
+            if not store.is_dir():
+                raise ValueError(f"{store}: there is no such folder")
             return store, None
         if store_path is not None:
             return store_path(), None
@@ -78,6 +80,9 @@ def make_app(store_path: Callable[[], Path] | None = None) -> typer.Typer:
                 path = reader.mailbox(root, user)
                 _list_messages(list(enumerate(reader.messages(path), 1)), as_json)
             else:
+                # A pattern finds nothing in a folder that may not be read. No mail has come to one not there.
+                with suppress(FileNotFoundError):
+                    os.scandir(root).close()
                 boxes = [reader.summary(path) for path in reader.mailboxes(root)]
                 if settings is not None:
                     boxes = _with_quotas(boxes, settings)

@@ -154,6 +154,31 @@ def test_an_empty_store_and_an_empty_mailbox(tmp_path: Path) -> None:
     assert "has no messages" in run(tmp_path, "show", "alice@example.test").stderr
 
 
+@pytest.mark.parametrize("words", [("list",), ("list", "--json"), ("show", "a@x.test"), ("watch",)])
+def test_a_store_that_is_named_is_there(tmp_path: Path, words: tuple[str, ...]) -> None:
+    gone = tmp_path / "gone"
+    (tmp_path / "file").touch()
+    for named in (gone, tmp_path / "file"):
+        result = run(tmp_path, *words, "--store", str(named))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"tamis: {named}: there is no such folder\n"
+
+
+def test_a_store_of_the_configuration_comes_with_the_first_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(tmp_path / "gone", "list").stdout == "No mail yet.\n"
+    assert run(tmp_path, "list", "--store", str(tmp_path)).stdout == "No mail yet.\n"
+
+    def closed(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", closed)  # root may read every folder
+    result = run(tmp_path, "list")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"tamis: {tmp_path}: Permission denied\n"
+
+
 def test_watch_prints_what_arrives_and_ends_on_ctrl_c(root: Path) -> None:
     # A shell starts what it has in the background with SIGINT ignored, and this test may be such a thing.
     code = (
