@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -97,14 +98,15 @@ def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | Non
         if not SMALLEST_RSA <= bits <= MAX_RSA_BITS:
             _refuse(f"an RSA key has from {SMALLEST_RSA} to {MAX_RSA_BITS} bits", 2)
         folder = locate(keys)
-        with _Files():
+        with _files():
             had = sorted(entry.selector for entry in folder.entries(name) if entry.type in kinds)
             made = folder.create(name, kinds, _selector(selector) if selector else "", bits, time.time())
             for entry in made:
                 typer.echo(zone_line(folder.key(name, entry)))
         if had:
             old = ", ".join(had)
-            typer.echo(f"note: {name} had {old} before; to replace keys: tamis dkim rotate --begin", err=True)
+            replace = f"tamis dkim rotate {name} --begin"
+            typer.echo(f"note: {name} had {old} before; to replace keys: {replace}", err=True)
         typer.echo(f"publish this, then: tamis dkim rotate {name}", err=True)
 
     @app.command("list")
@@ -116,9 +118,12 @@ def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | Non
         """Show all keys and where they are in their life."""
         folder = locate(keys)
         rows = []
-        with _Files():
+        with _files():
             for name in [_domain(domain)] if domain else folder.domains():
                 rows += [(name, entry) for entry in folder.entries(name)]
+            if domain and not rows:
+                there = ", ".join(one for one in folder.domains() if folder.entries(one))
+                _refuse(f"there are no keys for {_domain(domain)}; there are some for {there or 'no domain'}")
         if as_json:
             typer.echo(json.dumps([_facts(name, entry) for name, entry in rows], indent=2))
             return
@@ -136,7 +141,7 @@ def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | Non
     ) -> None:
         """Print the DNS records of a domain's keys as lines of a zone file."""
         folder, name = locate(keys), _domain(domain)
-        with _Files():
+        with _files():
             chosen = _chosen(folder, name, selector)
             if as_json:
                 facts = [
@@ -162,7 +167,7 @@ def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | Non
     ) -> None:
         """Move a domain's keys on as far as the DNS allows; with --begin, begin to replace them."""
         folder, name = locate(keys), _domain(domain)
-        with _Files():
+        with _files():
             entries = folder.entries(name)
             if not entries:
                 _refuse(f"{name} has no keys; make some with: tamis dkim new {name}")
@@ -200,7 +205,7 @@ def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | Non
     ) -> None:
         """Delete a key that was made by mistake: one that does not sign and has no record."""
         folder, name, label = locate(keys), _domain(domain), _selector(selector)
-        with _Files(), folder.locked(name):
+        with _files(), folder.locked(name):
             entries = folder.entries(name)
             doomed = [entry for entry in entries if entry.selector == label]
             if not doomed:
@@ -221,7 +226,7 @@ def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | Non
     ) -> None:
         """Compare keys with what is published, and verify a signature of each that signs."""
         folder = locate(keys)
-        with _Files():
+        with _files():
             names = [_domain(each) for each in domains] if domains else folder.domains()
             found = [one for name in names for one in _tested(folder, name, resolver)]
         if domains and not found:
@@ -372,27 +377,22 @@ def _selector(text: str) -> str:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    if text == "both":
-        return ALGORITHMS
-    if text not in ALGORITHMS:
+    if text not in (*ALGORITHMS, "both"):
         _refuse(f"--type: {text!r} is neither rsa nor ed25519 nor both", 2)
-    return (text,)
+    return ALGORITHMS if text == "both" else (text,)
 
 
 def _moment(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
 
 
-class _Files:
-    """Turns what is wrong with the files of keys into an error of the command."""
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Refuse when a file could not be used."""
-        if isinstance(error, KeyFileError):
-            _refuse(str(error), EXIT_CONFIG)
+@contextmanager
+def _files() -> Iterator[None]:
+    """Turn what is wrong with the files of keys into an error of the command."""
+    try:
+        yield
+    except KeyFileError as error:
+        _refuse(str(error), EXIT_CONFIG)
 
 
 def _refuse(text: str, code: int = EXIT_REFUSED) -> NoReturn:

@@ -96,8 +96,26 @@ def test_more_keys_beside_those_there_are(terminal: Terminal) -> None:
     terminal.run("new", DOMAIN, "--type", "ed25519", "--selector", "one")
     more = terminal.run("new", DOMAIN, "--type", "ed25519", "--selector", "two")
     assert more.exit_code == 0
-    assert f"note: {DOMAIN} had one before; to replace keys: tamis dkim rotate --begin\n" in more.stderr
+    replace = f"to replace keys: tamis dkim rotate {DOMAIN} --begin\n"
+    assert f"note: {DOMAIN} had one before; {replace}" in more.stderr
     assert "note:" not in terminal.run("new", DOMAIN, "--type", "rsa", "--selector", "three").stderr
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_a_list_of_a_domain_without_keys(terminal: Terminal, option: tuple[str, ...]) -> None:
+    def listed(domain: str) -> tuple[int, str, str]:
+        done = terminal.run("list", domain, *option)
+        return done.exit_code, done.stdout, done.stderr
+
+    none = "error: there are no keys for nosuch.org; there are some for "
+    assert listed("NoSuch.org") == (1, "", f"{none}no domain\n")
+    for domain in ("example.net", DOMAIN, "past.example"):
+        terminal.run("new", domain, "--type", "ed25519", "--selector", "one")
+    terminal.run("delete", "past.example", "one", "--force")
+    assert listed("nosuch.org") == (1, "", f"{none}example.net, {DOMAIN}\n")
+    assert listed("past.example")[0] == 1
+    assert listed(DOMAIN)[0] == 0
+    assert terminal.run("list").exit_code == 0
 
 
 def test_a_key_made_by_mistake_is_deleted_unless_it_is_in_use(terminal: Terminal, zone: Zone) -> None:
