@@ -307,12 +307,22 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
     try:
         return ask(path or control_socket(configuration), request)
     except NotRunning as problem:
-        missing = not path and not os.path.exists(configuration)
-        _fail(f"{problem}{f'; there is no {configuration}, --config names another' if missing else ''}")
+        _fail(f"{problem}{'' if path else _unread(configuration)}")
     except Unreachable as problem:
         if isinstance(problem.__cause__, PermissionError):
             _fail(f"only root and the user of the server may ask it ({problem})")
         _fail(str(problem))
+
+
+def _unread(configuration: str) -> str:
+    """Why a configuration cannot have said where the server is; "" if it can."""
+    try:
+        open(configuration, "rb").close()
+    except FileNotFoundError:
+        return f"; there is no {configuration}, --config names another"
+    except OSError as error:
+        return f"; {configuration} cannot be read: {error.strerror}"
+    return ""
 
 
 def _as_named(problem: str, configuration: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 import mta
+import mta.admin.client  # before a test is somebody who may not read it
 from mta import commands
 from mta.admin.control import Answer
 from mta.cli import default_configuration
@@ -88,6 +90,31 @@ def test_no_configuration(tmp_path: Path) -> None:
     assert f"; there is no {gone}, --config names another" in result.stderr
     result = run("user", "list", "-c", gone)
     assert f"{tmp_path}/users: No such file or directory (`tamis user add` makes it;" in result.stderr
+
+
+def test_a_configuration_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mta.configured.DEFAULT_SOCKET", "/nonexistent/control")
+    folder, closed = tmp_path / "closed", tmp_path / "closed.toml"
+    folder.mkdir()
+    (folder / "tamis.toml").touch()
+    closed.touch()
+    folder.chmod(0)
+    closed.chmod(0)
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(65534)  # root may enter every folder
+    try:
+        said = [
+            CliRunner().invoke(commands.app, ["status", "-c", str(path)]).stderr
+            for path in (folder / "tamis.toml", closed)
+        ]
+    finally:
+        os.seteuid(own)
+        folder.chmod(0o700)
+    assert [line.partition("; ")[2] for line in said] == [
+        f"{folder}/tamis.toml cannot be read: Permission denied\n",
+        f"{closed} cannot be read: Permission denied\n",
+    ]
 
 
 def test_mistakes_at_a_reload_name_the_file_as_the_command_did(
