@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mta
@@ -20,6 +20,7 @@ from mta.admin.http import MAX_HEAD, HttpServer
 from mta.socketfile import KEEP
 from mta.supervisor.child import Child, State
 from mta.supervisor.core import Supervisor
+from mta.supervisor.generation import Generation
 from mta.supervisor.messages import ENDED, Refused
 from mta.supervisor.plan import SUPERVISOR, WORKER
 from mta.supervisor.planning import CONTROL, METRICS
@@ -222,7 +223,17 @@ def describe(supervisor: Supervisor) -> dict[str, Any]:
             }
             for child in children
         ],
+        "restarting": [] if current is None else [*_restarting(current)],
     }
+
+
+def _restarting(generation: Generation) -> Iterator[dict[str, Any]]:
+    """The places of processes that have ended and are started again after a pause."""
+    now = asyncio.get_running_loop().time()
+    for seat in generation.seats:
+        if seat.child is None and seat.timer is not None and not generation.draining:
+            seconds = round(max(0.0, seat.timer.when() - now), 3)
+            yield {"name": seat.name, "seconds": seconds, "restarts": seat.restarts, "reason": seat.trouble}
 
 
 def _reload_facts(result: Reloaded) -> dict[str, Any]:

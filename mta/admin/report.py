@@ -38,6 +38,9 @@ def show(status: Mapping[str, Any], console: Console | None = None) -> None:
             out.print(f"  {problem}", markup=False)
     out.print()
     out.print(_workers(status["workers"]))
+    for seat in status.get("restarting", ()):
+        when = f"is started again in {duration(seat['seconds'])}, for the {_ordinal(seat['restarts'])} time"
+        out.print(Text(f"{seat['name']} has ended and {when}: {seat['reason']}", "red"))
     out.print()
     out.print(_counters(status["metrics"]))
     for why, workers in _troubles(status).items():
@@ -57,6 +60,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min" if minutes else f"{whole} s"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _workers(workers: list[Mapping[str, Any]]) -> Table:

@@ -50,6 +50,8 @@ class Seat:
     child: Child | None = None
     restarts: int = 0
     timer: asyncio.TimerHandle | None = None
+    trouble: str = ""
+    """What the last process complained of, or how it ended; "" while one is being started."""
 
 
 class Office(Protocol):
@@ -233,6 +235,8 @@ class Generation:
 
     def child_fault(self, child: Child, text: str) -> None:
         """Log what a process complains about (`Watcher`)."""
+        if (seat := self._seat_of(child)) is not None:
+            seat.trouble = text
         self._office.report("error", "worker fault", worker=child.name, pid=child.pid, fault=text)
 
     def child_found(self, child: Child, finding: Finding) -> None:
@@ -258,6 +262,7 @@ class Generation:
         return next((seat for seat in self.seats if seat.child is child), None)
 
     async def _fill(self, seat: Seat) -> None:
+        seat.trouble = ""
         seat.child = await self._office.launch(self, seat)
         self._living.add(seat.child)
         self._empty.clear()
@@ -267,6 +272,7 @@ class Generation:
     def _replace(self, seat: Seat, lived: float, **facts: object) -> None:
         seat.child = None
         seat.restarts += 1
+        seat.trouble = seat.trouble or str(facts["how"])
         delay = seat.backoff.delay(lived)
         self._office.restarted(seat.crew.role)
         self._office.report(

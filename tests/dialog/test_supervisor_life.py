@@ -232,6 +232,10 @@ def test_worker_that_keeps_dying_is_restarted_with_growing_pauses(server: Tamis)
     assert [float(line.split("delay=")[1].split()[0]) for line in crashes] == [0, 0.25, 0.5, 1]
     assert all("ended with status 3" in line for line in crashes)
     assert server.status()["state"] == "running"
+    (waits,) = until(lambda: server.status()["restarting"], "it waits for its next start")
+    assert (waits["name"], waits["reason"]) == ("worker-2.1", "ended with status 3")
+    assert 0 <= waits["seconds"] <= 2
+    assert waits["restarts"] >= 4
 
 
 def test_first_start_that_fails_says_why_and_leaves_nothing(server: Tamis) -> None:

@@ -57,3 +57,12 @@ def test_why_the_queue_is_not_open() -> None:
     status = {**STATUS, "queue": {"open": False, "troubles": troubles}, "metrics": OPEN}
     show(status, Console(file=out, width=200))
     assert out.getvalue().splitlines()[-1] == f"queue not open in worker-1.1, worker-1.2: {why}"
+
+
+@pytest.mark.parametrize(("number", "word"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (11, "11th"), (22, "22nd")])
+def test_a_worker_that_is_to_be_started_again(number: int, word: str) -> None:
+    out = io.StringIO()
+    seat = {"name": "worker-1.1", "seconds": 7.9, "restarts": number, "reason": "queue: [no] store"}
+    show({**STATUS, "metrics": {}, "restarting": [seat]}, Console(file=out, width=200))
+    line = f"worker-1.1 has ended and is started again in 7 s, for the {word} time: queue: [no] store"
+    assert line in out.getvalue().splitlines()

@@ -82,8 +82,9 @@ def test_a_stop_does_not_wait_for_the_checks_of_a_reload() -> None:
         return ()
 
     async def main() -> None:
-        supervisor = Supervisor(lambda: cast(Plan, None), cast(Any, Told()), {})
-        supervisor.current = cast(Generation, SimpleNamespace(number=7))
+        plan = cast(Plan, SimpleNamespace(state_directory="/s"))
+        supervisor = Supervisor(lambda: plan, cast(Any, Told()), {})
+        supervisor.current = cast(Generation, SimpleNamespace(number=7, plan=plan))
         supervisor.staff = cast(Staff, SimpleNamespace(generations=[]))
         supervisor._setup = cast(Setup, SimpleNamespace(at_reload=checks))
         asyncio.get_running_loop().call_later(0.01, supervisor.stop)
