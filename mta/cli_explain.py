@@ -17,6 +17,7 @@ from mta.daemon_authn import build_evaluator
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_policy, build_tables
 from mta.delivery.fixed import FixedTransport
+from mta.explain.counters import without_counters
 from mta.explain.given import (
     Given,
     GivenError,
@@ -123,6 +124,7 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
             lambda: _known(file),
             user_owns,
             _complain,
+            choose=without_counters,
             trace=explanation.tell,
             tables=tables or {},
             resolver=resolver,

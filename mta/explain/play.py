@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from mta.address import Address
 from mta.envelope import Envelope, Recipient
+from mta.explain.counters import shown
 from mta.ordering import ordered_envelope
-from mta.policy.traced import describe
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
@@ -58,7 +58,7 @@ class Explanation:
             place = f"{file}:{event.position.line}"
             if self.steps[-1].stage != stage:  # within another stage, as recipients that data adds
                 place = f"{place} ({stage})"
-            self.steps[-1].lines.append((place, describe(event)))
+            self.steps[-1].lines.append((place, shown(event)))
 
 
 NOTHING = Orders()

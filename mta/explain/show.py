@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from mta.explain.counters import is_open
 from mta.explain.play import Explanation, Step
 
 PASSED = "goes on"
 
 
 def as_text(explanation: Explanation, *, quiet: bool = False) -> str:
-    """Lines for a terminal; `quiet` leaves out what scripts did where they came to nothing."""
+    """Lines for a terminal.
+
+    `quiet` leaves out what scripts did where they came to nothing, unless a counter would have decided that.
+    """
     lines: list[str] = []
     for step in explanation.steps:
         lines += _step(step, quiet=quiet)
@@ -26,10 +30,11 @@ def as_text(explanation: Explanation, *, quiet: bool = False) -> str:
 
 def _step(step: Step, *, quiet: bool) -> list[str]:
     head = f"{step.stage} {step.about}".rstrip()
-    lines = [head]
-    if not quiet or step.reply or step.orders:
-        width = max((len(place) for place, _ in step.lines), default=0)
-        lines += [f"    {place:<{width}}  {what}" for place, what in step.lines]
+    done = step.lines
+    if quiet and not step.reply and not step.orders:
+        done = [line for line in done if is_open(line[1])]
+    width = max((len(place) for place, _ in done), default=0)
+    lines = [head, *(f"    {place:<{width}}  {what}" for place, what in done)]
     lines += [f"  = {order}" for order in step.orders]
     if step.reply:
         lines.append(f"  = {step.reply}" + (f"  [{step.cause}]" if step.cause else ""))

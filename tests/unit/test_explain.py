@@ -251,3 +251,39 @@ def test_text_for_people(capsys: Captured, configuration: str) -> None:
     assert capsys.readouterr().out == (
         "connect 192.0.2.1\n  = goes on\nhelo h\n  = goes on\nno message was given\n"
     )
+
+
+COUNTING = """require ["vnd.tamis.stage", "vnd.tamis.rate", "vnd.tamis.greylist", "vnd.tamis.reply"];
+stage "mail" {
+    if rate :limit 1 :per "1h" "mails" "all" { reply :tempfail "slowly"; }
+}
+stage "rcpt" {
+    greylist;
+    if allof(not greylist :delay "1m", not rate :window :limit 1 :per "1h" "rcpt" "all") { reply "behind"; }
+}
+"""
+
+
+def test_counters_are_in_nobodys_way(capsys: Captured, configuration: str) -> None:
+    Path(configuration).with_name("mine.sieve").write_text(COUNTING.replace('reply "behind";', ""))
+    given = Given("192.0.2.1", "h", "", "a@x.test", ("bob@example.test", "eve@example.test"))
+    status, found = told(capsys, configuration, given)
+    assert (status, replies(found)) == (0, [("rcpt", "550 5.1.1 no such user")])
+    assert found["routes"] == [{"recipient": "bob@example.test", "next_hop": "backend:store"}]
+    assert found["stages"][2]["lines"][0] == ["mine.sieve:3", "test rate: no (no counter was looked at)"]
+    assert [line for line in found["stages"][3]["lines"] if line[0].startswith("mine")][:3] == [
+        ["mine.sieve:6", "command greylist (no counter was looked at)"],
+        ["mine.sieve:7", "test greylist: no (no counter was looked at)"],
+        ["mine.sieve:7", "test not: yes"],
+    ]
+
+
+def test_what_stands_behind_a_counter_is_explained(capsys: Captured, configuration: str) -> None:
+    Path(configuration).with_name("mine.sieve").write_text(COUNTING)
+    given = Given("192.0.2.1", "h", "", "a@x.test", ("bob@example.test",))
+    assert explain(configuration, given, quiet=True) == 1
+    said = capsys.readouterr().out
+    mark = "(no counter was looked at)"
+    assert f"mail <a@x.test>\n    mine.sieve:3  test rate: no {mark}\n  = goes on\nrcpt" in said
+    assert said.endswith("  = 550 5.7.1 behind  [mine.sieve:7]\n")
+    assert not list(Path(configuration).parent.rglob("*.sqlite3"))
