@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from mta.cli_queue import make_app
 from mta.queue_access import open_queue
 from mta.sendmail import run
+from tests.peers.needs import needs
 from tests.peers.running import until
 from tests.peers.site import ALICE, BOB, PASSWORD, Site, site
 
@@ -407,6 +408,25 @@ def test_stores_that_cannot_be_read(tmp_path: Path) -> None:
     assert desk.error.endswith("there is no queue yet\n")
     server.path.write_text("[queue]\nretries = 3\n")
     desk.tamis("list", status=78)
+
+
+def test_looking_at_a_disk_that_is_read_only(stopped: Site, tmp_path: Path) -> None:
+    needs(root=True)
+    queue = stopped.directory / "state" / "queue"
+    desk = Desk(stopped, False)
+    subprocess.run(["mount", "--bind", queue, queue], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", queue], check=True)
+        (name,) = desk.ids()
+        assert "Subject: waits" in desk.tamis("show", "--headers", name)
+        assert desk.tamis("streams")
+        assert "1 message" in desk.tamis("fsck")
+        assert desk.tamis("export", name, "--to", str(tmp_path / "out")).startswith("export: 1 message ")
+        desk.tamis("delete", name, status=1)
+        assert "Read-only file system" in desk.error
+    finally:
+        subprocess.run(["umount", "--lazy", queue], check=True)
+    assert desk.ids() == [name]
 
 
 def test_messages_of_a_node_that_lives_are_left_alone(tmp_path: Path) -> None:

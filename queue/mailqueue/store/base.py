@@ -51,7 +51,7 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """Try again later. Whether a write had its effect is unknown."""
+    """Try again later: no answer, an I/O error, read-only. Whether a write had its effect is unknown."""
 
 
 class StoreFull(StoreUnavailable):
@@ -59,7 +59,7 @@ class StoreFull(StoreUnavailable):
 
 
 class StoreRefused(StoreError):
-    """Credentials, permission, read-only, no such bucket, or a store that failed the probe: an administrator
+    """Credentials, permission, no such bucket, or a store that failed the probe: an administrator
     must act."""
 
 

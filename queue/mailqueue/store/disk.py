@@ -13,6 +13,8 @@ has looked and restarted it.
 Of the room on the disk a share is left to what makes room (`RESERVE`): a queue that has filled its disk with
 mail has to write before it can delete. `room` says what new mail may take; nothing here refuses it.
 
+Before the first write nothing is written at all: who only reads needs no right to write, and no room.
+
 Files have mode 0600, folders 0700. All functions block and raise OSError; several threads may call them.
 """
 
@@ -53,28 +55,35 @@ class BrokenDiskError(OSError):
 class Disk:
     """The objects below one folder."""
 
-    __slots__ = ("_folders", "_measured", "_root", "_scratch", "broken", "room")
+    __slots__ = (
+        "_above",
+        "_folders",
+        "_made",
+        "_measured",
+        "_preparing",
+        "_root",
+        "_scratch",
+        "broken",
+        "room",
+    )
 
     def __init__(self, root: Path) -> None:
-        """Open `root`, made when only it is missing, and remove what dead processes left there."""
+        """Open `root`, made when only it is missing."""
         self.broken = ""
         """Why nothing is written any more, "" while all is well."""
         self._measured = 0.0
         self.room = 0
         """Octets that new mail may take, as of the last write; less than 0 when what is left is reserved."""
-        made = False
+        self._made = False
         if not root.exists():
             root.mkdir(mode=0o700)
-            made = True
+            self._made = True
+        self._above = root.resolve().parent
         self._root = os.open(root, FLAGS)
-        try:
-            self._flush_above(root, made)
-            self._scratch = Scratch(self._root)
-        except BaseException:
-            os.close(self._root)
-            raise
         self._folders = Folders(self._root, self._flush)
-        self._scratch.sweep()
+        self._preparing = threading.Lock()
+        self._scratch: Scratch | None = None
+        """Made by the first write."""
         self._measure()
 
     def create(self, key: str, data: bytes | Blob, stop: threading.Event) -> bool:
@@ -83,18 +92,19 @@ class Disk:
         With `stop` set it ends early, with InterruptedError. Raises also what `data` raises.
         """
         self._check()
+        scratch = self._prepared()
         path, _, name = key.rpartition("/")
         if not isinstance(data, bytes):
             # A large body that is there already, from an earlier message, is only read.
             found = self._compare(path, name, data, stop)
             if found is not None:
                 return found
-        temporary = self._scratch.next()
+        temporary = scratch.next()
         try:
-            self._write(temporary, data, stop, flush=True)
-            return self._link(temporary, path, name, data, stop)
+            self._write(scratch.fd, temporary, data, stop, flush=True)
+            return self._link(scratch.fd, temporary, path, name, data, stop)
         except BaseException:
-            self._discard(temporary)
+            _discard(scratch.fd, temporary)
             self._measured = 0.0
             raise
         finally:
@@ -108,14 +118,15 @@ class Disk:
         deliver, so that the disk would stay full.
         """
         self._check()
+        scratch = self._prepared()
         path, _, name = key.rpartition("/")
-        temporary = self._scratch.next()
+        temporary = scratch.next()
         try:
-            self._write(temporary, data, threading.Event(), flush=False)
+            self._write(scratch.fd, temporary, data, threading.Event(), flush=False)
             for attempt in range(ATTEMPTS):
                 try:
                     with self._folders.use(path) as folder:
-                        os.rename(temporary, name, src_dir_fd=self._scratch.fd, dst_dir_fd=folder)
+                        os.rename(temporary, name, src_dir_fd=scratch.fd, dst_dir_fd=folder)
                         return
                 except FileNotFoundError:
                     self._folders.forget(path)
@@ -125,7 +136,7 @@ class Disk:
             if error.errno not in FULL or not self._overwrite(key, data):
                 raise
         finally:
-            self._discard(temporary)
+            _discard(scratch.fd, temporary)
             self._measure()
 
     def _overwrite(self, key: str, data: bytes) -> bool:
@@ -186,12 +197,21 @@ class Disk:
     def close(self) -> None:
         """Close all descriptors; no other call may be running."""
         self._folders.close()
-        self._scratch.close()
+        if self._scratch is not None:
+            self._scratch.close()
         os.close(self._root)
 
-    def _discard(self, temporary: str) -> None:
-        with suppress(OSError):  # it is gone, or what led here is what the caller must see
-            os.unlink(temporary, dir_fd=self._scratch.fd)
+    def _prepared(self) -> Scratch:
+        """Where new files are written. The first call removes what dead processes left there."""
+        scratch = self._scratch
+        if scratch is None:
+            with self._preparing:
+                scratch = self._scratch
+                if scratch is None:
+                    self._flush_above()
+                    scratch = self._scratch = Scratch(self._root)
+                    scratch.sweep()
+        return scratch
 
     def _measure(self) -> None:
         """Look how much room there is, unless that was just done. A quota of the user is not seen here."""
@@ -212,9 +232,11 @@ class Disk:
         if self.broken:
             raise BrokenDiskError(f"nothing is written since a flush failed ({self.broken})")
 
-    def _write(self, temporary: str, data: bytes | Blob, stop: threading.Event, *, flush: bool) -> None:
+    def _write(
+        self, folder: int, temporary: str, data: bytes | Blob, stop: threading.Event, *, flush: bool
+    ) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o600, dir_fd=self._scratch.fd)
+        fd = os.open(temporary, flags, 0o600, dir_fd=folder)
         try:
             for piece in pieces(data):
                 if stop.is_set():
@@ -227,8 +249,9 @@ class Disk:
         finally:
             os.close(fd)
 
-    def _link(self, temporary: str, path: str, name: str, data: bytes | Blob, stop: threading.Event) -> bool:
-        source = self._scratch.fd
+    def _link(
+        self, source: int, temporary: str, path: str, name: str, data: bytes | Blob, stop: threading.Event
+    ) -> bool:
         for _ in range(ATTEMPTS):
             try:
                 with self._folders.use(path) as folder:
@@ -239,7 +262,7 @@ class Disk:
             except FileExistsError:
                 found = self._compare(path, name, data, stop)
                 if found is not None:
-                    self._discard(temporary)
+                    _discard(source, temporary)
                     return found
             except FileNotFoundError:  # the folder was removed while it was empty
                 self._folders.forget(path)
@@ -300,15 +323,20 @@ class Disk:
             self.broken = error.strerror or str(error)
             raise
 
-    def _flush_above(self, root: Path, made: bool) -> None:
+    def _flush_above(self) -> None:
         try:
-            above = os.open(root.resolve().parent, FLAGS)
+            above = os.open(self._above, FLAGS)
         except PermissionError:
             # We may enter the folder above but not open it: it was made by somebody else, long ago.
-            if made:
+            if self._made:
                 raise
             return
         try:
-            os.fsync(above)
+            self._flush(above)
         finally:
             os.close(above)
+
+
+def _discard(folder: int, temporary: str) -> None:
+    with suppress(OSError):  # it is gone, or what led here is what the caller must see
+        os.unlink(temporary, dir_fd=folder)

@@ -5,8 +5,11 @@ durable; here it runs in a pool of threads, so that a flush stops no session, an
 system become ours.
 
     no room (ENOSPC, EDQUOT)                       StoreFull
-    read-only, not permitted, not a folder         StoreRefused
-    anything else, an I/O error above all          StoreUnavailable
+    not permitted, not a folder                    StoreRefused
+    anything else: an I/O error, read-only         StoreUnavailable
+
+A file system is read-only after an error, or while somebody works on it: that passes. Reading goes on
+meanwhile, for a store that only reads writes nothing.
 
 A disk that hangs makes calls hang, as no call to the kernel can be given up: callers that have a deadline
 cancel. What writes octets in memory may be cancelled at once; a `put_new` of a Blob ends when its thread
@@ -43,7 +46,7 @@ THREADS = 8
 """Threads for waiting on the disk: group commits (a few in flight), bodies, reads."""
 _REFUSED = frozenset(
     {
-        *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+        *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
         *(errno.ENAMETOOLONG, errno.EOPNOTSUPP, errno.ENOSYS),
     }
 )
@@ -122,9 +125,10 @@ class FileStore:
 
     async def close(self) -> None:
         """Wait for what is running and close the folder."""
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self.close_now)
 
-    def _close(self) -> None:
+    def close_now(self) -> None:
+        """The same where nobody can wait for it: it blocks."""
         self._pool.shutdown()
         self._disk.close()
 

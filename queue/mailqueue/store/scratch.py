@@ -1,7 +1,7 @@
 """Where a FileStore writes files before they get their name: one folder a process, swept when it is dead.
 
 `.tmp/<random>/` belongs to one open store, which holds a lock (flock) on the file `lock` in it for as long
-as it lives. A store that is opened removes the folders whose lock it gets: their owner is dead. Where a
+as it lives. A store that begins to write removes the folders whose lock it gets: their owner is dead. Where a
 file system has no such locks the age decides (`LEFT_OVER`).
 
 All functions block and raise OSError.
@@ -25,7 +25,7 @@ LEFT_OVER = 36 * 3600.0
 
 
 class Scratch:
-    """The folder of one open store."""
+    """The folder of one store that is written to."""
 
     __slots__ = ("_counter", "_lock_fd", "_parent", "fd", "name")
 
@@ -76,6 +76,11 @@ class Scratch:
         except FileNotFoundError:
             os.close(self.fd)
             return False
+        except BaseException:  # no room for the lock: whoever tries again makes another
+            os.close(self.fd)
+            with suppress(OSError):
+                os.rmdir(self.name, dir_fd=self._parent)
+            raise
         if locked is not False and os.fstat(self._lock_fd).st_nlink:
             return True
         os.close(self._lock_fd)
