@@ -2,9 +2,10 @@
 
 `QueueService` owns the queue, the dispatcher and the runner. What fails:
 
-* a store that breaks the rules (probe), or credentials that are refused: the worker does not start;
-* a store that does not answer at the start: the worker starts without a queue, says so in the log, and tries
-  again; until then what cannot be delivered at once is answered 4xx;
+* a store that breaks the rules (probe), that is missing, or that refuses us: the worker does not start;
+* a store that does not answer at the start, is read-only, full or has an I/O error: the worker starts without
+  a queue, says so in the log, and tries again, from the opening of the store on; until then what cannot be
+  delivered at once is answered 4xx;
 * our stream is taken over while we were paused: everything under way is given up, and a new stream is opened.
 """
 
@@ -104,6 +105,8 @@ class QueueService:
         self._log = log
         self._now = now
         self._store: Store | None = None
+        self._was_open = False
+        """There was a queue on `_store`."""
         self._running: _Running | None = None
         self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -151,7 +154,7 @@ class QueueService:
 
     @property
     def store(self) -> Store | None:
-        """Where it is kept."""
+        """Where it is kept; None while that cannot be opened."""
         return self._store
 
     def added(self, name: str) -> None:
@@ -195,10 +198,6 @@ class QueueService:
 
     async def start(self) -> None:
         """Open the queue, or begin to try. Raises ValueError for what an administrator must mend."""
-        try:
-            self._store = self._open_store()
-        except StoreError as error:
-            raise ValueError(f"queue: {error}") from error
         loop = asyncio.get_running_loop()
         self._watching = loop.create_task(self._watch())
         self._opening = loop.create_task(self._open_at_last())
@@ -208,7 +207,8 @@ class QueueService:
             self._opening.result()
         else:
             reason = f"not open after {START_PATIENCE:g} s, and still being opened"
-            self._log.error("no queue yet", store=self._store.name, reason=reason)
+            store = self._store.name if self._store is not None else "none"
+            self._log.error("no queue yet", store=store, reason=reason)
 
     async def stop(self, seconds: float) -> None:
         """Let tries end for some time, then hand everything over to whoever comes next."""
@@ -224,27 +224,33 @@ class QueueService:
             await self._store.close()
 
     async def _open_at_last(self) -> None:
-        """Open the queue; a store that does not answer is asked again.
+        """Open the queue; what cannot be opened now is tried again.
 
-        Raises ValueError during `start` when the store refuses.
+        Raises ValueError during `start` for what an administrator must mend.
         """
         complained = ""
         while True:
             try:
                 await self._open()
-            except StoreRefused as error:
+            except (StoreRefused, ValueError) as error:
                 if self._starting and not complained:
                     raise ValueError(f"queue: {error}") from error
                 problem = str(error)
-            except (StoreError, QueueError) as error:
+            except (StoreError, QueueError, OSError) as error:
                 problem = str(error)
             else:
+                self._was_open = True
                 if complained:
                     self._log.info("the queue is open")
                 return
             if problem != complained:
                 self._log.error("the queue cannot be opened", reason=problem)
                 complained = self._problem = problem
+            if not self._was_open:
+                # The next attempt opens it anew: what is open may be a folder that another mount covers.
+                store, self._store = self._store, None
+                if store is not None:
+                    await store.close()
             await asyncio.sleep(AGAIN)
 
     async def _watch(self) -> None:
@@ -267,7 +273,9 @@ class QueueService:
 
     async def _open(self) -> None:
         settings, store = self._settings, self._store
-        assert store is not None
+        if store is None:
+            # In a thread: a disk that hangs must not stop the sessions.
+            store = self._store = await asyncio.to_thread(self._open_store)
         if settings.probe:
             await probe(store)
         early: list[int] = []

@@ -9,9 +9,18 @@ from mta.config.queueing import Queue, QueueStore
 def open_stores(queue: Queue, stores: dict[str, QueueStore]) -> Store:
     """Open what the queue is kept in: one store, or several as one.
 
-    Raises StoreError and ValueError with a text for the administrator.
+    Blocks for a moment. Raises StoreError and ValueError with a text for the administrator; nothing is open
+    then.
     """
-    opened = [_open(stores[name]) for name in queue.stores]
+    opened: list[Store] = []
+    try:
+        for name in queue.stores:
+            opened.append(_open(stores[name]))
+    except BaseException:
+        for store in opened:
+            if hasattr(store, "close_now"):  # a folder; the others have nothing to free
+                store.close_now()
+        raise
     if len(opened) == 1:
         return opened[0]
     from mailqueue.store.replicated import Member, Replicated

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +208,60 @@ def test_a_disk_that_becomes_read_only(tmp_path: Path, small_disk: Path) -> None
                 await asyncio.to_thread(server.stop)
 
     run(main)
+
+
+def test_workers_that_start_on_a_disk_that_is_read_only(tmp_path: Path, small_disk: Path) -> None:
+    """They serve without a queue, and open it when the disk can be written to again."""
+
+    async def main() -> None:
+        async with sinking() as sink:
+            port = sink.port
+            with site_on(small_disk, tmp_path, sink, NEVER) as server:
+                await asyncio.to_thread(remount, small_disk, "ro")
+                await asyncio.to_thread(kill_workers, server)
+                await asyncio.to_thread(until, lambda: unopened(server), "workers without a queue")
+                load = Load(server.smtp, clients=2, messages_per_session=5, retry=True)
+                async with load:
+                    await load.grow(20)
+                    assert {result[:3] for result in load.books.results} == {"250"}, (
+                        "what can be delivered at once is"
+                    )
+                    await sink.stop()
+                    await refusals(load)
+                    assert load.books.accepted <= copies(sink).keys(), "nothing is kept"
+                    await asyncio.to_thread(remount, small_disk, "rw")
+                    await load.grow(20)
+                    await sink.start(port)
+                await drained(server, books=[load.books], sink=sink)
+                balance(load.books, sink)
+                await asyncio.to_thread(server.stop)
+
+    run(main)
+
+
+def kill_workers(server: Site) -> None:
+    """Kill them and wait for those that come in their place."""
+    before = working(server)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+
+    def replaced() -> bool:
+        now = working(server)
+        return len(now) == len(before) and not now & before
+
+    until(replaced, "new workers")
+
+
+def working(server: Site) -> set[int]:
+    return {pid for name, pid in server.workers().items() if name.startswith("worker")}
+
+
+def unopened(server: Site) -> bool:
+    """Every worker serves and says why it has no queue."""
+    troubles = server.status()["queue"]["troubles"]
+    return len(troubles) == len(working(server)) == server.log().count("no queue yet") and all(
+        "Read-only file system" in why for why in troubles.values()
+    )
 
 
 def unusable(server: Site) -> bool:
