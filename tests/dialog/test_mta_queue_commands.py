@@ -340,12 +340,13 @@ def test_a_worker_that_hangs(tmp_path: Path) -> None:
             began = time.monotonic()
             listed = desk.tamis("list", "--json", status=1).splitlines()
             assert time.monotonic() - began < 20
-            assert desk.error == reply
+            assert reply in desk.error
             shown = {json.loads(line)["id"] for line in listed[:-1]}
             assert shown < sent
-            assert json.loads(listed[-1]) == {"missing": {name: "has given no sign of life for 5 s"}}
+            assert json.loads(listed[-1])["missing"][name] == "has given no sign of life for 5 s"
+            # By now the others may have begun to take it for dead, and that is told, too.
             assert int(desk.tamis("flush", status=1).split()[0]) >= len(shown)
-            assert desk.error == reply
+            assert reply in desk.error
         finally:
             os.kill(pid, signal.SIGCONT)
         # While it was stopped it may have been taken for dead; whose they are now is waited for.
