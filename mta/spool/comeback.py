@@ -103,11 +103,12 @@ class Comebacks:
         What that process knew ended with it. A next hop of which it is not true any more is found well by the
         first look, or by the first mail.
         """
-        name, failing = self._naming.name, self._dispatcher.failing
-        for position, hop, due, last in self._queue.live.waiting(handle):
+        live, name, failing = self._queue.live, self._naming.name, self._dispatcher.failing
+        states: list[RecipientState] = []
+        for position, hop, due, last in live.waiting(handle):
             if last and due > last and name(hop) not in failing and hop_of(hop).transport in self._looks:
-                one = self._queue.live.recipients(handle)[position]
-                if kept_reply(one.reply).enhanced.startswith(NOT_REACHED):
+                states = states or live.recipients(handle)
+                if kept_reply(states[position].reply).enhanced.startswith(NOT_REACHED):
                     self._dispatcher.suspect(name(hop))
 
     async def stop(self) -> None:

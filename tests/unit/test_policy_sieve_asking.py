@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
 from collections.abc import Awaitable, Generator, Iterator, Mapping
@@ -343,3 +344,16 @@ def test_a_run_that_changes_threads_has_one_time_limit(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(time, "thread_time", thread_time)
     asyncio.run(main())
+
+
+def test_a_run_that_asks_nothing_the_second_time_leaves_nobody_waiting() -> None:
+    async def wait() -> str:
+        raise AssertionError("nobody wants it")
+
+    asking_now = wait()
+    text = 'stage "data" { if string "${env.helo}" "a" { if ask "q" { reply "1"; } } }'
+    services: Services = {Question: lambda request, facts: asking_now}
+    found = asked(program(text), "data", Changing(), Envelope, Message(MESSAGE), services, FACTS)
+    assert isinstance(found, Outcome)
+    assert found.actions == []
+    assert inspect.getcoroutinestate(asking_now) == inspect.CORO_CLOSED

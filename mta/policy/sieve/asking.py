@@ -155,6 +155,7 @@ def _catch_up(
         if _is_same(request, waiting.request):
             return _finish_later(running, waiting.given, services, facts)
     except StopIteration as end:
+        _drop(waiting.given)
         value: T = end.value
         return value
     _drop(waiting.given)
