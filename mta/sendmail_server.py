@@ -101,10 +101,8 @@ def is_published(folder: str) -> bool:
     """Whether some server has published itself in its runtime directory, as far as we may look."""
     try:
         os.lstat(os.path.join(folder, FILE_NAME))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+    except OSError as problem:
+        return not isinstance(problem, FileNotFoundError | NotADirectoryError)
     return True
 
 

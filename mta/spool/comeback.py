@@ -43,6 +43,8 @@ EXTRA = 2
 NOT_REACHED = "4.4."
 """How the enhanced codes begin of failures to reach a next hop, and of sessions that were lost (RFC 3463)."""
 
+NO_CONNECTION = frozenset({"4.4.1", "4.4.3"})
+"""Those of them that no message can be the reason of: there was no connection, or no address."""
 WAITING = frozenset({Status.QUEUED, Status.DEFERRED})
 
 _Work = Callable[[str], Coroutine[None, None, None]]
@@ -108,7 +110,7 @@ class Comebacks:
         for position, hop, due, last in live.waiting(handle):
             if last and due > last and name(hop) not in failing and hop_of(hop).transport in self._looks:
                 states = states or live.recipients(handle)
-                if kept_reply(states[position].reply).enhanced.startswith(NOT_REACHED):
+                if kept_reply(states[position].reply).enhanced in NO_CONNECTION:
                     self._dispatcher.suspect(name(hop))
 
     async def stop(self) -> None:

@@ -250,8 +250,15 @@ class QueueService:
                 # The next attempt opens it anew: what is open may be a folder that another mount covers.
                 store, self._store = self._store, None
                 if store is not None:
-                    await store.close()
+                    keep_running(self._let_go(store))  # a disk that hangs must not hold the next attempt up
             await asyncio.sleep(AGAIN)
+
+    async def _let_go(self, store: Store) -> None:
+        """Close what could not be used."""
+        try:
+            await store.close()
+        except (StoreError, OSError) as error:
+            self._log.warning("a store was not closed in order", store=store.name, reason=str(error))
 
     async def _watch(self) -> None:
         """Tell when the stores of a queue that is open fail, and when they work again."""

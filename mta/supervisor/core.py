@@ -334,8 +334,8 @@ class Supervisor:
         while True:
             await asyncio.sleep(FILES_PERIOD)
             async with self._reload_lock, self._switch:
-                if self.current is not None and not self.stopping:
-                    await self._files.look(self.current.plan, self.current.sockets)
+                if self.current is not None and (plan := self._served()) is not None:
+                    await self._files.look(plan, self.current.sockets)
 
     async def _work_anew(self, plan: Plan) -> tuple[str, ...]:
         """Start workers that listen on all sockets, where files had been removed; why that cannot be done."""

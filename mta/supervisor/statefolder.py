@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -10,6 +11,9 @@ import stat
 FILE_NAME = "lock"
 """In the state directory. Nobody but the server's user can open it, so nobody else can lock it. It stays when
 the server ends, for another one may be opening it."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StateFolder:
@@ -23,7 +27,8 @@ class StateFolder:
         """Keep other servers out of `directory`, "" for none; a second call changes nothing.
 
         To be called as the user that the server runs as, who owns the file. Raises OSError when another
-        server has it, or it cannot be locked; the text is for people.
+        server has it, or it cannot be locked; the text is for people. Where a full disk has no room for the
+        file, nobody is kept out: a server that drains its queue makes room.
         """
         if self._descriptor >= 0 or not directory:
             return
@@ -32,6 +37,8 @@ class StateFolder:
         try:
             descriptor = os.open(path, flags, 0o600)
         except OSError as problem:
+            if problem.errno in _FULL:
+                return
             raise OSError(_why_not(path, problem)) from problem
         try:
             _lock(descriptor, path, directory)
@@ -53,8 +60,6 @@ def _lock(descriptor: int, path: str, directory: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.fchmod(descriptor, 0o600)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
     except BlockingIOError:
         written = os.pread(descriptor, 20, 0).strip()  # a process id is shorter
         holder = f" (process {int(written)})" if written.isdigit() else ""
@@ -64,6 +69,11 @@ def _lock(descriptor: int, path: str, directory: str) -> None:
         ) from None
     except OSError as problem:
         raise OSError(f"cannot lock {path}: {problem.strerror}") from problem
+    # Who holds it is for the message only; on a full disk the old block is used again, or nothing is written.
+    ours = b"%d\n" % os.getpid()
+    with contextlib.suppress(OSError):
+        os.pwrite(descriptor, ours, 0)
+        os.ftruncate(descriptor, len(ours))
 
 
 def _why_not(path: str, problem: OSError) -> str:

@@ -58,14 +58,14 @@ def left_store(plan: Plan, warn: Callable[..., object]) -> str:
 def moved_state(old: Plan, new: Plan) -> str:
     """Why a reload cannot do what a plan says of the state directory, "" when it can.
 
-    The queue and all that is remembered lie there: new workers would work in the new folder, and mail that
-    waits in the old one would be nobody's.
+    What the server remembers lies there, and the queue where no other store is named: new workers would work
+    in the new folder, and mail that waits in the old one would be nobody's.
     """
     if old.state_directory == new.state_directory:
         return ""
     return (
         f"process.state_directory: {new.state_directory or 'none'} in place of"
-        f" {old.state_directory or 'none'} needs a restart: the queue lies there"
+        f" {old.state_directory or 'none'} needs a restart: what the server keeps lies there"
     )
 
 

@@ -116,6 +116,27 @@ def test_a_message_that_breaks_its_connection_is_not_sent_again_and_again(sent: 
     played(main, work)
 
 
+def test_a_message_that_was_handed_over_is_no_reason_to_look_after_a_takeover() -> None:
+    store = MemoryStore()
+    works = [Work(store, limits=RECALLED, retry=LONG) for _ in range(2)]
+
+    async def both() -> None:
+        for work in works:
+            work.hops["back"].sent = True
+            work.hops["back"].answer = lambda address, call: LOST
+            work.hops["back"].looks = lambda: None
+        async with works[0] as first:
+            await first.add("poison@back.test")
+            await asyncio.sleep(2)
+        async with works[1] as second:
+            while not len(second.queue.live):  # noqa: ASYNC110 - virtual time
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(300)
+            assert (second.hops["back"].seen, second.hops["back"].looked) == ([], [])
+
+    run(both(), 1e6)
+
+
 def test_one_that_comes_back_for_a_moment_only() -> None:
     """What was recalled, and then had no turn, is recalled once more."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -123,3 +124,19 @@ def test_folder_that_is_not_ours(tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65534)
     lock.unlink()
     assert hold_as(65534, tmp_path) == "held"
+
+
+@pytest.mark.parametrize("call", ["pwrite", "open"])
+def test_a_server_starts_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """It drains its queue, and so makes room; who holds the folder is for a message only."""
+
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    held = StateFolder()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, full)
+        held.hold(str(tmp_path))
+    if call == "pwrite":
+        with pytest.raises(OSError, match=rf"another server works with {tmp_path}: stop it"):
+            StateFolder().hold(str(tmp_path))
