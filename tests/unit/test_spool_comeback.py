@@ -21,6 +21,16 @@ LONG = RetryPolicy(delays=(1000.0,), jitter=0.0, expire=36000.0, warn=None)
 RECALLED = {"backend:back": Limits(dead_first=5.0, dead_most=60.0, recalled=True)}
 
 
+async def first_try(work: Work, reply: Reply = OK) -> bool:
+    """New mail comes in and is delivered, or meets another reply; False when it is not let through."""
+    hop = NextHop("backend:back")
+    if work.gate.enter(hop) is not None:
+        return False
+    await asyncio.sleep(0.05)
+    work.gate.leave(hop, [Outcome(Recipient(parse_address("new@back.test")), reply, "hop:25")])
+    return True
+
+
 def test_one_message_alone_does_not_wait_for_its_schedule() -> None:
     """Fewer failures than make a next hop dead; looks find out, which are no tries."""
 
@@ -51,11 +61,8 @@ def test_all_that_waits_goes_when_a_first_try_is_answered() -> None:
             await work.add(name)
         both = await work.add("both@back.test", "carol@relay.test")
         await asyncio.sleep(101)
-        hop = NextHop("backend:back")
-        recipient = Recipient(parse_address("new@back.test"))
         work.dispatcher.flush_site("backend:back", work.now())
-        assert work.gate.enter(hop) is None
-        work.gate.leave(hop, [Outcome(recipient, OK, "hop:25")])
+        assert await first_try(work)
         await asyncio.sleep(10)
         assert len(work.queue.live) == 1
         assert {*names, "both@back.test"} <= {*received(back)}
@@ -85,14 +92,6 @@ def test_what_takes_connections_and_then_fails_costs_few_tries() -> None:
 
 
 LOST = Reply(451, "4.4.2", "The next server did not answer", "closed after the end of data")
-
-
-async def first_try(work: Work) -> None:
-    """New mail comes in and is delivered."""
-    hop = NextHop("backend:back")
-    if work.gate.enter(hop) is None:
-        await asyncio.sleep(0.05)
-        work.gate.leave(hop, [Outcome(Recipient(parse_address("new@back.test")), OK, "hop:25")])
 
 
 @pytest.mark.parametrize(("sent", "tries"), [(True, 1), (False, 1 + EXTRA)])
@@ -175,9 +174,7 @@ def test_mail_that_comes_while_a_look_takes_long_has_its_turn_after_it(up_at: fl
         work.hops["relay"].answer = lambda address, call: LATER
         await work.add("w@relay.test")
         for _ in range(5):
-            assert work.gate.enter(NextHop("backend:back")) is None
-            recipient = Recipient(parse_address("new@back.test"))
-            work.gate.leave(NextHop("backend:back"), [Outcome(recipient, DOWN, "hop:25")])
+            assert await first_try(work, DOWN)
             if work.gate.is_dead(NextHop("backend:back")):
                 break
         while not back.looked:  # noqa: ASYNC110 - virtual time
