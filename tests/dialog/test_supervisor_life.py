@@ -22,7 +22,7 @@ import pytest
 
 from mta.admin.control import MAX_LINE
 from tests.peers.ports import free_port
-from tests.peers.running import ROOT, Client, Tamis, alive, children_of, tamis, until
+from tests.peers.running import ROOT, Client, Tamis, alive, children_of, state_of, tamis, until
 
 
 @pytest.fixture
@@ -406,14 +406,18 @@ def test_worker_that_is_told_to_end_is_replaced(server: Tamis) -> None:
 
 
 def client_of(server: Tamis, pid: int) -> Client:
-    """Connect until a certain worker accepts; the others are kept busy with open sessions meanwhile."""
-    with contextlib.ExitStack() as others:
-        for _ in range(200):
-            client = server.client()
-            if client.pid == pid:
-                return client
-            others.callback(client.close)
-    raise AssertionError(f"worker {pid} accepted none of 200 connections")
+    """Connect to a certain worker: nothing says which one accepts first, so the others stand still."""
+    others = set(server.workers().values()) - {pid}
+    try:
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
+        until(lambda: all(state_of(one) == "T" for one in others), "they stand still")
+        client = server.client()
+    finally:
+        for other in others:
+            os.kill(other, signal.SIGCONT)
+    assert client.pid == pid
+    return client
 
 
 def test_what_a_worker_publishes_reaches_all_others_and_those_to_come(server: Tamis, tmp_path: Path) -> None:

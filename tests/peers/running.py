@@ -205,12 +205,17 @@ def children_of(pid: int) -> list[int]:
     return []
 
 
+def state_of(pid: int) -> str:
+    """The letter of /proc for what a process does: R runs, S waits, T stands still, Z is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return "Z"
+
+
 def alive(pid: int) -> bool:
     """True while a process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
+    return state_of(pid) != "Z"
 
 
 @contextlib.contextmanager
