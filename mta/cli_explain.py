@@ -17,7 +17,6 @@ from mta.daemon_authn import build_evaluator
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_policy, build_tables
 from mta.delivery.fixed import FixedTransport
-from mta.explain.counters import without_counters
 from mta.explain.given import (
     Given,
     GivenError,
@@ -29,6 +28,7 @@ from mta.explain.given import (
 )
 from mta.explain.play import Explanation, Play
 from mta.explain.show import as_json, as_text
+from mta.explain.unasked import programs_of, without_counters
 from mta.policy.watched import TableError
 from mta.queue_stores import read_configuration
 from mta.session import Session
@@ -102,7 +102,7 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
         if user is None:
             raise GivenError(f"--user: there is no user '{given.user}' in {users}")
         session.addresses = user.addresses
-    explanation = Explanation()
+    explanation = Explanation(list(programs_of(settings, session.listener)))
     masters = SenderLoginSettings(masters=frozenset(settings.auth.master_users))
 
     def user_owns(who: Session, sender: Address) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from mta.address import Address
 from mta.envelope import Envelope, Recipient
-from mta.explain.counters import shown
+from mta.explain.unasked import shown
 from mta.ordering import ordered_envelope
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
@@ -43,6 +43,8 @@ class Step:
 class Explanation:
     """All of it."""
 
+    programs: list[str] = field(default_factory=list)
+    """What takes part without being asked here, in words."""
     steps: list[Step] = field(default_factory=list)
     routes: list[tuple[str, str]] = field(default_factory=list)
     """Where each recipient would go: its address, and the next hop or the refusal."""

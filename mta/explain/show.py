@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from mta.explain.counters import is_open
 from mta.explain.play import Explanation, Step
+from mta.explain.unasked import is_open
 
 PASSED = "goes on"
 
@@ -14,9 +14,9 @@ PASSED = "goes on"
 def as_text(explanation: Explanation, *, quiet: bool = False) -> str:
     """Lines for a terminal.
 
-    `quiet` leaves out what scripts did where they came to nothing, unless a counter would have decided that.
+    `quiet` leaves out what scripts did where they came to nothing, unless others would have decided that.
     """
-    lines: list[str] = []
+    lines = list(explanation.programs)
     for step in explanation.steps:
         lines += _step(step, quiet=quiet)
     for recipient, where in explanation.routes:
@@ -47,6 +47,7 @@ def as_json(explanation: Explanation) -> str:
     """One object."""
     return json.dumps(
         {
+            "programs": explanation.programs,
             "stages": [asdict(step) for step in explanation.steps],
             "routes": [{"recipient": one, "next_hop": where} for one, where in explanation.routes],
         },

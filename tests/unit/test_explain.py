@@ -142,7 +142,7 @@ def told(
     given: Given,
     message: bytes = b"",
     listener: str = "",
-) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+) -> tuple[int, dict[str, list[Any]]]:
     path = Path(configuration).with_name("message")
     path.write_bytes(message)
     status = explain(
@@ -152,7 +152,7 @@ def told(
     return status, json.loads(captured.out) if captured.out else {"error": [{"text": captured.err}]}
 
 
-def replies(found: dict[str, list[dict[str, Any]]]) -> list[tuple[object, object]]:
+def replies(found: dict[str, list[Any]]) -> list[tuple[object, object]]:
     return [(one["stage"], one["reply"]) for one in found["stages"] if one["reply"]]
 
 
@@ -275,6 +275,52 @@ def test_counters_are_in_nobodys_way(capsys: Captured, configuration: str) -> No
         ["mine.sieve:6", "command greylist (no counter was looked at)"],
         ["mine.sieve:7", "test greylist: no (no counter was looked at)"],
         ["mine.sieve:7", "test not: yes"],
+    ]
+
+
+PROGRAMS = """require ["vnd.tamis.stage", "vnd.tamis.milter", "vnd.tamis.policy_server", "vnd.tamis.scan"];
+stage "rcpt" { policy_server "grey"; }
+stage "data" { milter "av"; scan "rspamd"; }
+"""
+SECTIONS = """
+[milters.av]
+address = "inet:127.0.0.1:1"
+[milters.first]
+address = "inet:127.0.0.1:1"
+listeners = ["*"]
+[policy_servers.grey]
+address = "inet:127.0.0.1:1"
+[scanners.rspamd]
+kind = "rspamd"
+address = "inet:127.0.0.1:1"
+[filters.amavis]
+addresses = ["127.0.0.1:1"]
+listeners = ["smtp"]
+returns_to = "back"
+[[listener]]
+name = "back"
+addresses = ["127.0.0.1:2"]
+"""
+
+
+def test_programs_are_not_asked_and_that_is_said(capsys: Captured, configuration: str) -> None:
+    with open(configuration, "a", encoding="utf-8") as file:
+        file.write(SECTIONS)
+    Path(configuration).with_name("mine.sieve").write_text(PROGRAMS)
+    given = Given("192.0.2.1", "h", "", "a@x.test", ("bob@example.test",), b"Subject: hi\r\n\r\nhi\r\n")
+    assert explain(configuration, given, quiet=True) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "milter first takes part (it was not asked)\n"
+        "content filter amavis gets the message (it was not asked)\nconnect 192.0.2.1\n"
+    )
+    for line in ("2  command policy_server", "3  command milter", "3  command scan"):
+        assert f"    mine.sieve:{line} (it was not asked)\n" in said
+    status, found = told(capsys, configuration, given, listener="back")
+    assert status == 0
+    assert found["programs"] == [
+        "milter first takes part (it was not asked)",
+        "mail of this listener comes back from a content filter: the server asks the base policy alone",
     ]
 
 
