@@ -305,24 +305,32 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
     from mta.admin.client import NotRunning, Unreachable, ask
 
     try:
-        return ask(path or control_socket(configuration), request)
+        where = path or control_socket(configuration)
+    except OSError as error:
+        _fail(f"{_unread(configuration, error)}; --socket names the control socket of a server")
+    try:
+        return ask(where, request)
     except NotRunning as problem:
-        _fail(f"{problem}{'' if path else _unread(configuration)}")
+        _fail(f"{problem}{'' if path else _default_unread(configuration)}")
     except Unreachable as problem:
         if isinstance(problem.__cause__, PermissionError):
             _fail(f"only root and the user of the server may ask it ({problem})")
         _fail(str(problem))
 
 
-def _unread(configuration: str) -> str:
-    """Why a configuration cannot have said where the server is; "" if it can."""
+def _default_unread(configuration: str) -> str:
+    """Why the configuration cannot have said where the server is; "" if it can."""
     try:
         open(configuration, "rb").close()
-    except FileNotFoundError:
-        return f"; there is no {configuration}, --config names another"
     except OSError as error:
-        return f"; {configuration} cannot be read: {error.strerror}"
+        return f"; {_unread(configuration, error)}"
     return ""
+
+
+def _unread(configuration: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no {configuration}, --config names another"
+    return f"{configuration} cannot be read: {error.strerror}"
 
 
 def _as_named(problem: str, configuration: str) -> str:

@@ -12,6 +12,8 @@ import re
 import tomllib
 from typing import Any
 
+from mta.cli import DEFAULT_CONFIGURATION
+
 LARGEST_CONFIGURATION = 4 * 1024 * 1024
 """Characters: a larger file is refused by those who need all of it."""
 DEFAULT_SOCKET = "/run/tamis/control"
@@ -19,7 +21,13 @@ DEFAULT_SOCKET = "/run/tamis/control"
 
 
 def control_socket(configuration: str) -> str:
-    """Find the control socket that a configuration names, also when the rest of it is wrong."""
+    """Find the control socket that a configuration names, also when the rest of it is wrong.
+
+    Raises OSError when the file cannot be read and is not the one that servers read by default: the server
+    that would be asked then is hardly the one that is meant.
+    """
+    if os.path.abspath(configuration) != DEFAULT_CONFIGURATION:
+        open(configuration, "rb").close()
     return configured_path(
         configuration,
         ("control", "socket", ""),

@@ -14,7 +14,11 @@ def open_queue(configuration: str) -> Access:
     from mta.configured import control_socket
 
     try:
-        return RemoteQueue(control_socket(configuration))
+        where = control_socket(configuration)
+    except OSError:
+        return _offline(configuration)  # which says what is wrong with the file
+    try:
+        return RemoteQueue(where)
     except NotRunning:
         return _offline(configuration)
 

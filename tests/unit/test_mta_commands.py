@@ -87,13 +87,26 @@ def test_no_configuration(tmp_path: Path) -> None:
     assert "--config FILE or TAMIS_CONFIG in the environment names another" in result.stderr
     result = CliRunner().invoke(commands.app, ["status", "-c", gone])
     assert result.exit_code == commands.FAILED
-    assert f"; there is no {gone}, --config names another" in result.stderr
+    assert result.stderr == (
+        f"tamis: there is no {gone}, --config names another; --socket names the control socket of a server\n"
+    )
+    result = run("queue", "list", "-c", gone)
+    assert f"{gone}: cannot be read" in result.stderr
     result = run("user", "list", "-c", gone)
     assert f"{tmp_path}/users: No such file or directory (`tamis user add` makes it;" in result.stderr
 
 
-def test_a_configuration_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_default_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = str(tmp_path / "tamis.toml")
+    monkeypatch.setattr("mta.configured.DEFAULT_CONFIGURATION", gone)
     monkeypatch.setattr("mta.configured.DEFAULT_SOCKET", "/nonexistent/control")
+    result = CliRunner().invoke(commands.app, ["status", "-c", gone])
+    assert result.exit_code == commands.FAILED
+    assert "/nonexistent/control" in result.stderr
+    assert f"; there is no {gone}, --config names another" in result.stderr
+
+
+def test_a_configuration_that_may_not_be_read(tmp_path: Path) -> None:
     folder, closed = tmp_path / "closed", tmp_path / "closed.toml"
     folder.mkdir()
     (folder / "tamis.toml").touch()
@@ -111,9 +124,9 @@ def test_a_configuration_that_may_not_be_read(tmp_path: Path, monkeypatch: pytes
     finally:
         os.seteuid(own)
         folder.chmod(0o700)
-    assert [line.partition("; ")[2] for line in said] == [
-        f"{folder}/tamis.toml cannot be read: Permission denied\n",
-        f"{closed} cannot be read: Permission denied\n",
+    assert [line.partition("; ")[0] for line in said] == [
+        f"tamis: {folder}/tamis.toml cannot be read: Permission denied",
+        f"tamis: {closed} cannot be read: Permission denied",
     ]
 
 
