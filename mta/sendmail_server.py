@@ -27,7 +27,7 @@ class NoListener(ValueError):
 
 
 class NotPublished(Exception):
-    """The configuration is closed to us, and no server says where it takes mail; the text is for people."""
+    """The configuration is closed to us or does not say it, and no server tells where it takes mail."""
 
 
 class LocalServer(msgspec.Struct, frozen=True):
@@ -47,15 +47,22 @@ class LocalServer(msgspec.Struct, frozen=True):
     needs_tls: bool = False
     """Whether STARTTLS must come first."""
     listener: str = ""
-    """Name of the listener that this is."""
+    """Name of the listener that this is, "" for none."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the configuration says all; else the running server knows what the system opened."""
+        return bool(self.socket or self.port) or not self.listener
 
     @property
     def where(self) -> config.Inet | config.Unix:
         """Where to connect to. Raises NoListener."""
         if self.socket:
             return config.Unix(self.socket)
-        if self.host:
+        if self.port:
             return config.Inet(self.host, self.port)
+        if self.listener:
+            raise NoListener(f"only a server that runs knows where the listener {self.listener} is")
         raise NoListener(
             "no listener of the configuration takes mail of this machine without a login: add one with"
             ' protocol = "smtp" on 127.0.0.1'
@@ -63,7 +70,10 @@ class LocalServer(msgspec.Struct, frozen=True):
 
 
 def local_server(settings: config.Config, configuration: str) -> LocalServer:
-    """What the configuration in the file of that name says; without a place where there is no listener."""
+    """What the configuration in the file of that name says; without a place where there is no listener.
+
+    Without a place, but with a listener, where the system opens the socket.
+    """
     path = os.path.abspath(configuration)
     origin = settings.identity.postmaster.rpartition("@")[2]
     known = LocalServer(path, settings.identity.hostname, origin, settings.message.max_size)
@@ -84,16 +94,21 @@ def local_server(settings: config.Config, configuration: str) -> LocalServer:
                 if not Networks(listener.proxy_protocol_from).contain_text(host):
                     rank = 0 if host == "127.0.0.1" else 1 if host == "::1" else 2
                     found.append((rank, msgspec.structs.replace(of, host=host, port=address.port)))
+            elif not listener.proxy_protocol_from:
+                found.append((4, of))
     return min(found, key=lambda each: each[0])[1] if found else known
 
 
 def bound(server: LocalServer, sockets: Mapping[str, Iterable[socket.socket]]) -> LocalServer:
-    """The same with the port that the system chose for 0, given the open sockets of each listener."""
-    if server.host and server.port == 0:
+    """The same with what the system chose, a port for 0 or a socket, given the open ones of each listener."""
+    if not server.is_known:
         for sock in sockets.get(server.listener, ()):
             where = sock.getsockname()
-            if sock.family != socket.AF_UNIX and _near(where[0]) == server.host:
-                return msgspec.structs.replace(server, port=where[1])
+            if sock.family != socket.AF_UNIX:
+                if server.host in ("", near := _near(where[0])):
+                    return msgspec.structs.replace(server, host=near, port=where[1])
+            elif not server.host and isinstance(where, str):
+                return msgspec.structs.replace(server, socket=where)
     return server
 
 
@@ -121,25 +136,38 @@ def publish(server: LocalServer, folder: str) -> None:
 
 
 def find_server(configuration: str) -> LocalServer:
-    """The server of a configuration. Raises ConfigError, and NotPublished where it is closed to us."""
+    """The server of a configuration.
+
+    Raises ConfigError, and NotPublished where the configuration is closed to us or does not say all, and no
+    server does.
+    """
     # Here, for the server itself has no use for it.
     from mta.queue_stores import read_configuration
 
     try:
-        return local_server(read_configuration(configuration), configuration)
+        settings = read_configuration(configuration)
     except config.ConfigError as error:
         if not isinstance(error.__cause__, PermissionError):
             raise
-        closed = f"{configuration} is closed to you"
+        return _published(PUBLISHED, configuration, f"{configuration} is closed to you")
+    server = local_server(settings, configuration)
+    if server.is_known:
+        return server
+    path = os.path.join(settings.process.runtime_directory, FILE_NAME)
+    return _published(path, configuration, f"the system opens the socket of the listener {server.listener}")
+
+
+def _published(path: str, configuration: str, why: str) -> LocalServer:
+    """What the running server has written; `why` it is needed. Raises NotPublished."""
     try:
-        with open(PUBLISHED, "rb") as file:
+        with open(path, "rb") as file:
             server = msgspec.json.decode(file.read(), type=LocalServer)
     except FileNotFoundError:
-        raise NotPublished(f"{closed}, and no server runs: {PUBLISHED} is not there") from None
+        raise NotPublished(f"{why}, and no server runs: {path} is not there") from None
     except (OSError, msgspec.MsgspecError) as error:
-        raise NotPublished(f"{closed}, and {PUBLISHED} cannot be read: {error}") from None
+        raise NotPublished(f"{why}, and {path} cannot be read: {error}") from None
     if server.configuration != os.path.abspath(configuration):
-        raise NotPublished(f"{closed}, and the server that runs has another one: {server.configuration}")
+        raise NotPublished(f"{why}, and the server that runs has another one: {server.configuration}")
     return server
 
 

@@ -635,6 +635,8 @@ def test_systemd_passes_sockets_and_is_told_what_happens(server: Tamis, tmp_path
         assert "passed sockets named 'forgotten' that no listener names" in server.log()
         with server.client() as client:
             assert client.ask("sockets") == "smtp=1"
+            sendmail = json.loads((tmp_path / "run" / "sendmail.json").read_text())
+            assert (sendmail["host"], sendmail["port"]) == ("127.0.0.1", server.port)
             environment = Path(f"/proc/{client.pid}/environ").read_text()
         assert not any(name in environment for name in ("NOTIFY_SOCKET", "WATCHDOG", "LISTEN_"))
         assert told("WATCHDOG=1")

@@ -286,7 +286,7 @@ def test_the_port_that_the_system_chose() -> None:
         addresses = ["unix:/run/smtp", "[::]:0", "0.0.0.0:0"]
     """
     local = local_server(config.parse(text), "tamis.toml")
-    assert (str(local.where), local.listener) == ("127.0.0.1:0", "chosen")
+    assert (local.host, local.port, local.listener, local.is_known) == ("127.0.0.1", 0, "chosen", False)
     with (
         socket.create_server(("127.0.0.1", 0)) as other,
         socket.create_server(("0.0.0.0", 0)) as chosen,
@@ -296,6 +296,42 @@ def test_the_port_that_the_system_chose() -> None:
         assert found.where == config.Inet("127.0.0.1", chosen.getsockname()[1])
         assert bound(found, {"chosen": [other]}) == found
     assert bound(local, {}) == local
+
+
+def test_the_socket_that_the_system_opened(tmp_path: Path) -> None:
+    text = f"""
+        identity.hostname = "mx.example.org"
+        [domains."example.org"]
+        [store]
+        enabled = true
+        [process]
+        runtime_directory = "{tmp_path}"
+        [[listener]]
+        name = "behind"
+        addresses = ["fd:proxied"]
+        proxy_protocol_from = ["127.0.0.1"]
+        [[listener]]
+        name = "smtp"
+        addresses = ["fd:smtp"]
+    """
+    path = tmp_path / "tamis.toml"
+    path.write_text(text)
+    local = local_server(config.parse(text, str(path)), str(path))
+    assert (local.listener, local.is_known) == ("smtp", False)
+    with pytest.raises(NoListener, match="only a server that runs knows where the listener smtp is"):
+        print(local.where)
+    with pytest.raises(NotPublished, match=r"the listener smtp, and no server runs: .*sendmail\.json is not"):
+        find_server(str(path))
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as inet,
+        socket.socket(socket.AF_UNIX) as unix,
+    ):
+        unix.bind(str(tmp_path / "smtp"))
+        assert bound(local, {"smtp": [unix, inet]}).where == config.Unix(str(tmp_path / "smtp"))
+        found = bound(local, {"smtp": [inet, unix]})
+        assert found.where == config.Inet("::1", inet.getsockname()[1])
+    publish(found, str(tmp_path))
+    assert find_server(str(path)) == found
 
 
 def test_the_server_tells_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
