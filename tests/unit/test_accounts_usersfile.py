@@ -115,7 +115,16 @@ def test_bad_lines_say_what_is_wrong(line: str, problem: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "octets"),
-    [("0", 0), ("17", 17), ("1K", 1024), ("2m", 2 * 1024**2), ("3GiB", 3 * 1024**3), ("1TB", 1024**4)],
+    [
+        ("0", 0),
+        ("17", 17),
+        ("1K", 1024),
+        ("2m", 2 * 1024**2),
+        ("3GiB", 3 * 1024**3),
+        ("1TB", 1000**4),
+        ("5kB", 5000),
+        ("7b", 7),
+    ],
 )
 def test_sizes(text: str, octets: int) -> None:
     assert parse_size(text) == octets
