@@ -90,7 +90,7 @@ def local_server(settings: config.Config, configuration: str) -> LocalServer:
             if isinstance(address, config.Unix):
                 found.append((3, msgspec.structs.replace(of, socket=address.path)))
             elif isinstance(address, config.Inet):
-                host = _near(address.host)
+                host = config.near(address.host)
                 if not Networks(listener.proxy_protocol_from).contain_text(host):
                     rank = 0 if host == "127.0.0.1" else 1 if host == "::1" else 2
                     found.append((rank, msgspec.structs.replace(of, host=host, port=address.port)))
@@ -105,7 +105,7 @@ def bound(server: LocalServer, sockets: Mapping[str, Iterable[socket.socket]]) -
         for sock in sockets.get(server.listener, ()):
             where = sock.getsockname()
             if sock.family != socket.AF_UNIX:
-                if server.host in ("", near := _near(where[0])):
+                if server.host in ("", near := config.near(where[0])):
                     return msgspec.structs.replace(server, host=near, port=where[1])
             elif not server.host and isinstance(where, str):
                 return msgspec.structs.replace(server, socket=where)
@@ -169,8 +169,3 @@ def _published(path: str, configuration: str, why: str) -> LocalServer:
     if server.configuration != os.path.abspath(configuration):
         raise NotPublished(f"{why}, and the server that runs has another one: {server.configuration}")
     return server
-
-
-def _near(host: str) -> str:
-    """The address by which this machine reaches one that is listened on."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -35,7 +35,7 @@ from mta.config.inbound import (
     Tls,
 )
 from mta.config.node import Control, Identity, Log, Metrics, Process, Store
-from mta.config.notation import Inet, Inherited, RecipientSource, Unix
+from mta.config.notation import Inet, Inherited, RecipientSource, Unix, near
 from mta.config.outbound import Backend, Delivery, Domain, NextHopLimits, Policy, Relay
 from mta.config.queueing import Queue, QueueStore
 from mta.config.schema import Config, from_json, to_json
@@ -98,6 +98,7 @@ __all__ = [
     "examine",
     "from_json",
     "load",
+    "near",
     "parse",
     "read_secret",
     "this_machine",

@@ -24,6 +24,11 @@ from mta.config.ports import split_host_port
 from mta.config.units import format_duration, format_size, parse_duration, parse_size
 
 
+def near(host: str) -> str:
+    """The address by which this machine reaches one that it listens on: all addresses by the loopback."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 class Inet(Struct, frozen=True, tag="inet"):
     """An IP address or host name with a port; the address is in its canonical form, without brackets."""
 

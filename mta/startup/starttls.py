@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from mta.config import near
 from mta.net.certificates import CertificateError
 from mta.net.tls import ServerTls, client_context
 from mta.startup.certificates import listener_tls
@@ -11,9 +12,6 @@ from mta.startup.claims import Service, Site
 from mta.startup.probe import Opening, Seen, handshake, probe
 from mta.startup.result import Result, ok, unknown, wrong
 from mta.startup.world import World
-
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where a listener on all addresses is reached from here."""
 
 
 async def starttls(site: Site, world: World) -> list[Result]:
@@ -34,7 +32,7 @@ async def _service(
     outside = None
     if world.live and not inside.error:
         opening: Opening = "implicit" if service.tls == "implicit" else "smtp"
-        host = LOOPBACK.get(service.host, service.host)
+        host = near(service.host)
         outside = await probe(host, service.port, opening, site.hostname, context, world.seconds)
     return judge_service(service, inside, outside)
 

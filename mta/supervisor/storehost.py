@@ -87,8 +87,7 @@ def _submit(configuration: config.Config) -> str:
             continue
         for address in listener.addresses:
             if isinstance(address, config.Inet) and not listener.proxy_protocol_from:
-                host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-                return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+                return str(config.Inet(config.near(address.host), address.port))
     return ""
 
 
