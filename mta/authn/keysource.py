@@ -16,7 +16,7 @@ from typing import Protocol
 
 from mta.address import AddressError, domain_key
 from mta.authn.dkimkeys import SigningKey, check_selector, load_key
-from mta.policy.tablefile import Mistakes, read_file
+from mta.policy.tablefile import Mistakes, read_lines
 from mta.policy.watched import Watched
 
 Entries = Mapping[str, Sequence[tuple[str, Path]]]
@@ -52,7 +52,7 @@ def read_key_table(path: Path) -> Entries:
     """The content of a table. Raises TableError, which names file and line."""
     found: dict[str, list[tuple[str, Path]]] = {}
     mistakes = Mistakes(path)
-    for number, line in enumerate(read_file(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         words = line.split()

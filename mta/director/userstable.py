@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mta.address import AddressError, parse_address
-from mta.policy.tablefile import Mistakes, read_file
+from mta.policy.tablefile import Mistakes, read_lines
 
 
 def read_users(path: Path) -> dict[str, str]:
     """A table of users and back ends. Raises TableError, which names file and line."""
     found: dict[str, str] = {}
     mistakes = Mistakes(path)
-    for number, line in enumerate(read_file(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mta.address import NULL, Address, AddressError, parse_address
-from mta.policy.tablefile import Mistakes, read_file
+from mta.policy.tablefile import Mistakes, read_lines
 from mta.policy.watched import INTERVAL, Watched
 from mta.reply import Reply
 from mta.tables.table import Found, Table, TableUnavailable
@@ -100,7 +100,7 @@ class RecipientFile:
 def read_table(path: Path) -> frozenset[str]:
     """The keys of a recipient table. Raises TableError with file and line."""
     keys, mistakes = set(), Mistakes(path)
-    for number, line in enumerate(read_file(path).splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         word = line.strip()
         if not word or word.startswith("#"):
             continue

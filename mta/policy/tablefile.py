@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from mta.policy.watched import TableError
 
 MOST_MISTAKES = 20
 """Lines of a file that are reported at once."""
+
+ENCODING = "utf-8-sig"
+"""Some editors put a byte order mark in front."""
 
 Complain = Callable[[int, object], None]
 """Hears of a bad line: its number, and what is wrong with it."""
@@ -20,23 +24,28 @@ class Mistakes:
     def __init__(self, path: Path | str) -> None:
         """Nothing is wrong yet."""
         self._path = path
-        self._found: list[str] = []
+        self._found: list[tuple[int, str]] = []
+        self._count = 0
 
     def add(self, number: int, reason: object) -> None:
-        """A line is wrong; what is more than `MOST_MISTAKES` is left out."""
-        if len(self._found) < MOST_MISTAKES:
-            self._found.append(f"{self._path}:{number}: {reason}")
+        """A line is wrong; the first `MOST_MISTAKES` are told."""
+        self._count += 1
+        insort(self._found, (number, str(reason)))
+        del self._found[MOST_MISTAKES:]
 
     def check(self) -> None:
         """Raises TableError with all of it, a line each, when something is wrong."""
         if self._found:
-            raise TableError("\n".join(self._found))
+            told = [f"{self._path}:{number}: {reason}" for number, reason in self._found]
+            if self._count > len(told):
+                told.append(f"{self._path}: {self._count - len(told)} more lines are wrong")
+            raise TableError("\n".join(told))
 
 
-def read_file(path: Path) -> str:
-    """The text of a file. Raises TableError when it cannot be read."""
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file, as editors count them. Raises TableError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding=ENCODING).split("\n")
     except OSError as error:
         raise TableError(f"{path}: {error}") from error
     except UnicodeDecodeError:

@@ -12,15 +12,84 @@ T = TypeVar("T")
 INTERVAL = 1.0
 """Seconds between two looks at a file."""
 
+Stamp = tuple[int, int, int]
+"""What tells one state of a file from another: time of change, size, inode."""
+
 
 class TableError(Exception):
     """A table cannot be used: file, line and reason of each mistake, one a line (the administrator's)."""
 
 
+def stamp_of(path: str | Path) -> Stamp:
+    """The state of a file, zeros for one that is not there."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return (0, 0, 0)
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+class Looks:
+    """When to read a file again: when it has changed, and while it cannot be read.
+
+    What it holds does not become right by being read again, so a mistake is told and forgotten. Rights that
+    are missing, or room on a disk, may be mended without a change of the file.
+    """
+
+    __slots__ = ("_clock", "_complain", "_interval", "_next", "_path", "_told", "stamp")
+
+    def __init__(
+        self,
+        path: str | Path,
+        clock: Callable[[], float],
+        complain: Callable[[str], None],
+        interval: float = INTERVAL,
+    ) -> None:
+        """The file is about to be read; `complain` hears of what goes wrong later."""
+        self._path = path
+        self._clock = clock
+        self._complain = complain
+        self._interval = interval
+        self._told = ""
+        self.stamp: Stamp | None = stamp_of(path)
+        """State in which it was read, None while it cannot be."""
+        self._next = clock() + interval
+
+    def is_due(self) -> bool:
+        """Whether to read it now; the file is looked at once in `interval` seconds at most."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + self._interval
+        stamp = stamp_of(self._path)
+        if stamp == self.stamp:
+            return False
+        self.stamp = stamp
+        return True
+
+    def succeeded(self) -> None:
+        """It has been read: what was told is over."""
+        self._told = ""
+
+    def failed(self, error: BaseException, pause: float = 0.0) -> None:
+        """It has not; the next try is after `pause` seconds at the earliest. The same is told once."""
+        if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+            self.stamp = None
+            self._next = max(self._next, self._clock() + pause)
+        text = str(error)
+        if isinstance(error, OSError):
+            text = f"{self._path}: {error.strerror or error}"
+        elif not isinstance(error, TableError):
+            text = f"{self._path}: internal error: {error!r}"
+        if text != self._told:
+            self._told = text
+            self._complain(text)
+
+
 class Watched(Generic[T]):
     """What a file holds. When it cannot be read any more the old content stays in force."""
 
-    __slots__ = ("_clock", "_complain", "_content", "_interval", "_next_look", "_path", "_read", "_stamp")
+    __slots__ = ("_content", "_looks", "_path", "_read")
 
     def __init__(
         self,
@@ -31,36 +100,19 @@ class Watched(Generic[T]):
         interval: float = INTERVAL,
         complain: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Read `path`; what `read` raises comes out. `complain` hears of a TableError later on."""
+        """Read `path`; what `read` raises comes out. `complain` hears of it later on."""
         self._path = path
         self._read = read
-        self._clock = clock
-        self._interval = interval
-        self._complain = complain
-        self._stamp = self._look()
+        self._looks = Looks(path, clock, complain, interval)
         self._content = read(path)
-        self._next_look = clock() + interval
 
     def content(self) -> T:
         """What the file holds now; looked at once in `interval` seconds at most."""
-        if self._clock() >= self._next_look:
-            self._refresh()
+        if self._looks.is_due():
+            try:
+                self._content = self._read(self._path)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the old content is in force
+                self._looks.failed(error)
+            else:
+                self._looks.succeeded()
         return self._content
-
-    def _refresh(self) -> None:
-        self._next_look = self._clock() + self._interval
-        stamp = self._look()
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            self._content = self._read(self._path)
-        except TableError as error:
-            self._complain(str(error))
-
-    def _look(self) -> tuple[int, int, int]:
-        try:
-            stat = os.stat(self._path)
-        except OSError:
-            return (0, 0, 0)
-        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)

@@ -18,14 +18,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mta.policy.aliases import AliasError, read_targets
-from mta.policy.tablefile import Complain, Mistakes, read_file
+from mta.policy.tablefile import Complain, Mistakes, read_lines
 from mta.tables.table import KEY_MOST
 
 
 def read_aliases(path: Path) -> dict[str, str]:
     """All entries. Raises TableError with file and line."""
     mistakes = Mistakes(path)
-    found = parse_aliases(read_file(path).split("\n"), mistakes.add)
+    found = parse_aliases(read_lines(path), mistakes.add)
     mistakes.check()
     return found
 

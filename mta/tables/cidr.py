@@ -14,7 +14,7 @@ import ipaddress
 from pathlib import Path
 
 from mta.net.limits import mask, pack
-from mta.policy.tablefile import Mistakes, read_file
+from mta.policy.tablefile import Mistakes, read_lines
 from mta.tables.table import Found
 
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -54,7 +54,7 @@ class Networks:
 def read_networks(path: Path) -> Networks:
     """The content of a table of networks. Raises TableError with file and line."""
     networks, mistakes = Networks(), Mistakes(path)
-    for number, raw in enumerate(read_file(path).splitlines(), 1):
+    for number, raw in enumerate(read_lines(path), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue

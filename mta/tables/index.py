@@ -21,27 +21,18 @@ from array import array
 from collections.abc import Iterator
 from hashlib import blake2b
 
-from mta.policy.tablefile import Mistakes, no_utf8
-from mta.policy.watched import TableError
+from mta.policy.tablefile import ENCODING, Mistakes, no_utf8
+from mta.policy.watched import Stamp, TableError, stamp_of
 from mta.tables.lines import entries
 
-Stamp = tuple[int, int, int]
-"""What tells one state of a file from another: time of change, size, inode."""
+EX_MISTAKES = 65
+"""Exit status where the table has mistakes (EX_DATAERR of sysexits.h); anything else may pass."""
 
 _HEADER = struct.Struct("=8s5Q")  # magic, stamp, octets of the records, slots
 _MAGIC = b"tamistb1"
 _RECORD = struct.Struct("=HI")
 _PLACE = (1 << 40) - 1
 _TAG_SHIFT = 40
-
-
-def stamp_of(path: str) -> Stamp:
-    """The state of a file, zeros for one that is not there."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return (0, 0, 0)
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
 def _hash(key: bytes) -> int:
@@ -81,7 +72,7 @@ def _write(source: str, temporary: str) -> None:
         file.write(bytes(_HEADER.size))
         at = _HEADER.size
         try:
-            with open(source, encoding="utf-8") as lines:
+            with open(source, encoding=ENCODING) as lines:
                 for number, key, value in entries(lines, mistakes.add):
                     octets, kept = key.encode(), value.encode()
                     if len(octets) > 0xFFFF:
@@ -168,7 +159,10 @@ def main(arguments: list[str]) -> int:
     os.nice(5)
     try:
         build(source, target)
-    except (TableError, OSError) as error:
+    except TableError as error:
+        print(error, file=sys.stderr)
+        return EX_MISTAKES
+    except OSError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -19,10 +19,15 @@ from typing import Any
 
 import re2
 
-from mta.policy.tablefile import Complain, Mistakes, read_file
+from mta.policy.tablefile import Complain, Mistakes, read_lines
 from mta.tables.table import Found
 
 _substitution = re.compile(r"\$(?:\$|(\d+)|\{(\d+)\})")
+
+
+SET_MEMORY = 64 << 20
+"""Octets that all patterns of a table may take together, compiled, with what RE2 remembers of keys. It takes
+what it needs of them: 3,000 simple patterns 3 MiB."""
 
 
 class Patterns:
@@ -31,11 +36,17 @@ class Patterns:
     __slots__ = ("_negated", "_rules", "_set")
 
     def __init__(self, rules: list[tuple[str, bool, str]], complain: Complain) -> None:
-        """Of (expression, is negated, value). `complain` hears of bad ones, by their number from 0."""
+        """Of (expression, is negated, value). `complain` hears of bad ones, by their number from 0.
+
+        Raises ValueError when all are right, and too much together.
+        """
         options = re2.Options()
         options.log_errors = False
         self._rules: list[tuple[Any, str]] = []
-        self._set = re2.Set.SearchSet(options)
+        together = re2.Options()
+        together.log_errors = False
+        together.max_mem = SET_MEMORY
+        self._set = re2.Set.SearchSet(together)
         self._negated: set[int] = set()
         for number, (expression, negated, value) in enumerate(rules):
             try:
@@ -44,15 +55,21 @@ class Patterns:
                 complain(number, _reason(error))
                 continue
             for match in _substitution.finditer(value):
-                group = int(match[1] or match[2] or 0)
-                if group > (0 if negated else compiled.groups):
-                    complain(number, f"there is no group {group} for '{match[0]}'")
+                group = match[1] or match[2] or "0"
+                if len(group) > 9 or int(group) > (0 if negated else compiled.groups):
+                    complain(number, f"there is no group {group[:9]} for '{match[0][:9]}'")
             self._rules.append((compiled, value))
             self._set.Add(expression)
             if negated:
                 self._negated.add(number)
-        if rules:
+        if not self._rules:
+            return
+        try:
             self._set.Compile()
+        except re2.error:
+            raise ValueError(
+                f"all patterns together take more than {SET_MEMORY >> 20} MiB: write several tables"
+            ) from None
 
     def get(self, key: str) -> Found:
         """The value of the first rule that applies."""
@@ -89,7 +106,7 @@ def read_patterns(path: Path) -> Patterns:
     mistakes = Mistakes(path)
     rules: list[tuple[str, bool, str]] = []
     numbers: list[int] = []
-    for number, raw in enumerate(read_file(path).splitlines(), 1):
+    for number, raw in enumerate(read_lines(path), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -99,7 +116,10 @@ def read_patterns(path: Path) -> Patterns:
             mistakes.add(number, error)
         else:
             numbers.append(number)
-    patterns = Patterns(rules, lambda which, reason: mistakes.add(numbers[which], reason))
+    try:
+        patterns = Patterns(rules, lambda which, reason: mistakes.add(numbers[which], reason))
+    except ValueError as error:
+        mistakes.add(numbers[-1], error)
     mistakes.check()
     return patterns
 

@@ -9,27 +9,30 @@ force, too.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mta.policy.tablefile import Mistakes, read_file
-from mta.policy.watched import INTERVAL, TableError
-from mta.tables.index import Index, build, is_current, stamp_of
+from mta.policy.tablefile import Mistakes, read_lines
+from mta.policy.watched import INTERVAL, Looks, TableError
+from mta.tables.index import EX_MISTAKES, Index, build, is_current
 from mta.tables.lines import entries
 from mta.tables.table import Found
 
 LARGE = 512 * 1024
 """Octets from which a table is not read but mapped: reading so much stops the sessions for some
 milliseconds."""
+PAUSE = 30.0
+"""Seconds until an index that could not be made is tried again."""
 
 
 def read_text(path: Path) -> dict[str, str]:
     """All entries of a text table. Raises TableError with file and line."""
     found: dict[str, str] = {}
     mistakes = Mistakes(path)
-    for _, key, value in entries(read_file(path).split("\n"), mistakes.add):
+    for _, key, value in entries(read_lines(path), mistakes.add):
         found.setdefault(key, value)
     mistakes.check()
     return found
@@ -51,14 +54,11 @@ class TextTable:
         """Read `path`, or map its index at the path `index`, made first if it must be. Raises TableError."""
         self._path = path
         self._index = index
-        self._clock = clock
-        self._complain = complain
-        self._interval = interval
+        self._looks = Looks(path, clock, complain, interval)
         self._large = large
         self._work: asyncio.Task[None] | None = None
-        self._stamp = stamp_of(path)
         self._content: Mapping[str, str] | Index
-        if self._stamp[1] >= large:
+        if self._is_large():
             try:
                 build(path, index)
                 self._content = Index(index)
@@ -66,12 +66,11 @@ class TextTable:
                 raise TableError(f"{path}: {error}") from error
         else:
             self._content = read_text(Path(path))
-        self._next_look = clock() + interval
 
     def get(self, key: str) -> Found:
         """Look up, at once."""
-        if self._clock() >= self._next_look:
-            self._look()
+        if self._work is None and self._looks.is_due():
+            self._read()
         return self._content.get(key.lower())
 
     async def close(self) -> None:
@@ -80,25 +79,29 @@ class TextTable:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
 
-    def _look(self) -> None:
-        self._next_look = self._clock() + self._interval
-        stamp = stamp_of(self._path)
-        if stamp == self._stamp or self._work is not None:
+    def _is_large(self) -> bool:
+        return self._looks.stamp is not None and self._looks.stamp[1] >= self._large
+
+    def _read(self) -> None:
+        if self._is_large():
+            self._work = asyncio.get_running_loop().create_task(self._remake())
+            self._work.add_done_callback(self._made)
             return
-        self._stamp = stamp
-        if stamp[1] < self._large:
-            try:
-                self._content = read_text(Path(self._path))
-            except TableError as error:
-                self._complain(str(error))
-            return
-        self._work = asyncio.get_running_loop().create_task(self._remake())
-        self._work.add_done_callback(self._made)
+        try:
+            self._content = read_text(Path(self._path))
+        except TableError as error:
+            self._looks.failed(error)
+        else:
+            self._looks.succeeded()
 
     def _made(self, work: asyncio.Task[None]) -> None:
         self._work = None
-        if not work.cancelled() and (error := work.exception()) is not None:
-            self._complain(f"{self._path}: {error}")
+        if work.cancelled():
+            return
+        if (error := work.exception()) is not None:
+            self._looks.failed(error, PAUSE)
+        else:
+            self._looks.succeeded()
 
     async def _remake(self) -> None:
         """A new index, made elsewhere. Raises TableError and OSError."""
@@ -115,5 +118,9 @@ class TextTable:
                 await process.wait()
                 raise
             if process.returncode:
-                raise TableError(said.decode(errors="replace").strip() or f"status {process.returncode}")
+                mistakes = TableError(said.decode(errors="replace").strip())
+                if process.returncode == EX_MISTAKES:
+                    raise mistakes
+                reason = f"no index was made (status {process.returncode}): {mistakes}"
+                raise OSError(errno.EIO, reason, self._path)
         self._content = Index(self._index)

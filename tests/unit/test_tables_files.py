@@ -18,16 +18,17 @@ from mta.authn.keysource import read_key_table
 from mta.director.userstable import read_users
 from mta.policy.recipients import read_table
 from mta.policy.tablefile import MOST_MISTAKES
-from mta.policy.watched import TableError
+from mta.policy.watched import TableError, Watched
+from mta.tables import patterns
 from mta.tables.aliases import read_aliases
 from mta.tables.cidr import read_networks
-from mta.tables.index import Index, build, is_current
+from mta.tables.index import EX_MISTAKES, Index, build, is_current
 from mta.tables.lines import entries
 from mta.tables.patterns import read_patterns
 from mta.tables.sqlite import SqliteTable
 from mta.tables.table import TableUnavailable
 from mta.tables.template import parse
-from mta.tables.text import TextTable, read_text
+from mta.tables.text import PAUSE, TextTable, read_text
 
 TEXT = """# people
 Ann@Example.org  box1.example.org
@@ -103,7 +104,10 @@ def test_all_bad_lines_are_told(
     path.write_text(text + 30 * ("\n" + text.splitlines()[-1]))
     with pytest.raises(TableError) as caught:
         read(path)
-    assert len(str(caught.value).splitlines()) == MOST_MISTAKES
+    *lines, left = str(caught.value).splitlines()
+    numbers = [int(line.removeprefix(f"{path}:").partition(":")[0]) for line in lines]
+    assert (len(lines), numbers) == (MOST_MISTAKES, sorted(numbers))
+    assert left == f"{path}: {len(wrong.split()) + 30 - MOST_MISTAKES} more lines are wrong"
     path.write_bytes(b"# a\n# \xff\n")
     with pytest.raises(TableError, match=f"^{path}:2: is no UTF-8$"):
         read(path)
@@ -147,7 +151,7 @@ def test_an_index_is_made_once_and_anew_for_a_changed_file(tmp_path: Path) -> No
     source.write_text(" b\n")
     failed = subprocess.run(command, capture_output=True, text=True)
     assert (failed.returncode, failed.stderr.splitlines()[-1][-40:]) == (
-        1,
+        EX_MISTAKES,
         "begins with a blank goes on with the one before"[-40:],
     )
 
@@ -197,6 +201,93 @@ def test_a_changed_file_is_seen(large: int, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_read_that_failed_is_tried_again(tmp_path: Path) -> None:
+    """What keeps it from being read may pass without a change of the file: rights, descriptors, room."""
+    path, now, told = tmp_path / "t", [0.0], list[str]()
+    problem: Exception | None = None
+
+    def read(path: Path) -> str:
+        if problem is not None:
+            raise problem
+        return path.read_text()
+
+    path.write_text("a")
+    watched = Watched(path, read, lambda: now[0], complain=told.append)
+    problem = TableError(f"{path}: Permission denied")
+    problem.__cause__ = PermissionError()
+    path.write_text("bb")
+    for _ in range(3):
+        now[0] += 1
+        assert watched.content() == "a"
+    assert told == [f"{path}: Permission denied"]
+    problem = None
+    assert watched.content() == "a", "looked at once a second"
+    now[0] += 1
+    assert watched.content() == "bb"
+    problem = TableError("a mistake")
+    path.write_text("ccc")
+    for _ in range(3):
+        now[0] += 1
+        assert watched.content() == "bb"
+    problem = None
+    now[0] += 1
+    assert watched.content() == "bb", "a mistake is mended by a change of the file"
+    problem = RuntimeError("bug")
+    path.write_text("dddd")
+    now[0] += 1
+    assert watched.content() == "bb"
+    assert told[1:] == ["a mistake", f"{path}: internal error: RuntimeError('bug')"]
+
+
+def test_an_index_that_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
+    path, folder, now, told = tmp_path / "t", tmp_path / "folder", [0.0], list[str]()
+
+    async def main() -> None:
+        path.write_text("a 1\n")
+        table = TextTable(str(path), str(folder / "i"), lambda: now[0], told.append, large=1)
+        folder.rename(tmp_path / "aside")
+        folder.touch()
+        path.write_text("a 22\n")
+        now[0] += 2
+        for _ in range(600):
+            assert table.get("a") == "1"
+            if told:
+                break
+            await asyncio.sleep(0.05)
+        assert told[0].startswith(f"{path}: no index was made (status 1): ")
+        assert "Traceback" not in told[0]
+        folder.unlink()
+        now[0] += PAUSE
+        for _ in range(600):
+            if table.get("a") == "22":
+                break
+            await asyncio.sleep(0.05)
+        else:
+            raise AssertionError(told)
+        await table.close()
+
+    asyncio.run(main())
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (read_table, "ann\nx y\n"), (read_networks, "192.0.2.0/24 a\u2028b\nx\n"),
+        (read_patterns, "/a/ v\x85w\nx\n"), (read_text, "a b\n\"c\n"),
+        (lambda path: build(str(path), f"{path}.index"), "a b\n\"c\n"),
+    ],
+)  # fmt: skip
+def test_lines_are_those_of_editors(read: Callable[[Path], object], text: str, tmp_path: Path) -> None:
+    """With a byte order mark, and with characters that end lines for Unicode alone."""
+    path = tmp_path / "t"
+    path.write_text(text, encoding="utf-8-sig")
+    with pytest.raises(TableError, match=rf"^{path}:2: [^\n]*$"):
+        read(path)
+    path.write_text("ann x\n", encoding="utf-8-sig")
+    assert read_text(path) == {"ann": "x"}
+
+
 def test_networks(tmp_path: Path) -> None:
     path = tmp_path / "n"
     path.write_text(
@@ -232,14 +323,24 @@ def test_patterns(tmp_path: Path) -> None:
         "/spam/\n"
         "/./i last\n"
     )
-    patterns = read_patterns(path)
+    table = read_patterns(path)
     cases = {
         "Owner-ann@lists.x": "ann of Owner, $1", "case@x": "last", "CASE@x": "upper", "a/b@x": "slash",
         "b@y": "elsewhere", "spam@x": "", "n@x": "last", "": "elsewhere",
     }  # fmt: skip
-    assert {key: patterns.get(key) for key in cases} == cases
+    assert {key: table.get(key) for key in cases} == cases
     (tmp_path / "none").write_text("")
     assert read_patterns(tmp_path / "none").get("x") is None
+
+
+def test_many_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "p"
+    path.write_text("".join(f"/^word{number}@.*\\.example\\.org$/ {number}\n" for number in range(8000)))
+    assert read_patterns(path).get("word7999@x.example.org") == "7999"
+    path.write_text("".join(f"/{number}abc\\pL+defgh/\n" for number in range(100)))
+    monkeypatch.setattr(patterns, "SET_MEMORY", 1 << 20)
+    with pytest.raises(TableError, match=rf"^{path}:100: all patterns together take more than 1 MiB: "):
+        read_patterns(path)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +348,7 @@ def test_patterns(tmp_path: Path) -> None:
     [
         ("x", "a line begins with"), ("/x", "the slash at the end"), ("/x/z y", "there is no flag 'z'"),
         ("/(x/ y", "missing \\)"), ("/x/ $1", "there is no group 1"), ("!/(x)/ $1", "there is no group 1"),
-        ("/(?=x)/ y", "invalid perl operator"),
+        ("/(?=x)/ y", "invalid perl operator"), (f"/x/ ${'1' * 5000}", "there is no group 111111111 for"),
     ],
 )  # fmt: skip
 def test_bad_patterns_say_where(line: str, reason: str, tmp_path: Path) -> None:
