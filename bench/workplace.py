@@ -45,15 +45,19 @@ def folder(parent: Path = DEFAULT_PARENT) -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses now.
+def server_ports() -> range:
+    """Ports that the kernel gives to no client.
 
-    It is none of those that the kernel gives to clients: the loads here use up thousands of these, and a
-    server that starts a moment later could find its port taken.
+    The loads here use up thousands of those, and a server that starts a moment later could find its port
+    taken.
     """
-    end = int(EPHEMERAL_PORTS.read_text().split()[0])
+    return range(FIRST_PORT, int(EPHEMERAL_PORTS.read_text().split()[0]))
+
+
+def free_port(among: range | None = None) -> int:
+    """A TCP port on loopback that nobody uses now, one of `server_ports`, or of those that are given."""
     while True:
-        port = random.randrange(FIRST_PORT, end)
+        port = random.choice(among or server_ports())
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
