@@ -22,7 +22,7 @@ from mta.policy.watched import TableError, Watched
 from mta.tables import patterns
 from mta.tables.aliases import read_aliases
 from mta.tables.cidr import read_networks
-from mta.tables.index import EX_MISTAKES, Index, build, is_current
+from mta.tables.index import EX_MISTAKES, Index, build, is_current, main
 from mta.tables.lines import entries
 from mta.tables.patterns import read_patterns
 from mta.tables.sqlite import SqliteTable
@@ -135,7 +135,14 @@ def test_an_index_has_what_the_text_has(content: dict[str, int]) -> None:
         assert index.get("not there") is None
 
 
-def test_an_index_is_made_once_and_anew_for_a_changed_file(tmp_path: Path) -> None:
+def forbidden(*arguments: object) -> None:
+    """A system call that a sandbox takes away."""
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_an_index_is_made_once_and_anew_for_a_changed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target = tmp_path / "s", tmp_path / "folder" / "t"
     source.write_text("a 1\n")
     build(str(source), str(target))
@@ -148,6 +155,8 @@ def test_an_index_is_made_once_and_anew_for_a_changed_file(tmp_path: Path) -> No
     subprocess.run(command, check=True)
     assert is_current(str(source), str(target))
     assert Index(str(target)).get("a") == "22"
+    monkeypatch.setattr(os, "nice", forbidden)
+    assert main([str(source), str(target)]) == 0
     source.write_text(" b\n")
     failed = subprocess.run(command, capture_output=True, text=True)
     assert (failed.returncode, failed.stderr.splitlines()[-1][-40:]) == (
