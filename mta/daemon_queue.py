@@ -60,6 +60,7 @@ def build_queue(
         policy,
         added=service.added,
         now=time.time,
+        awaited=service.awaited,
         late=service.late,
         kept=journal.kept,
     )

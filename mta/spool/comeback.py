@@ -7,8 +7,8 @@ tried; and when that, or any first try, is answered, all that waits because ther
 
 A message may itself be why there is no answer, and the mail store may have kept it all the same: each such
 try may bring a copy. So no message gets more than `EXTRA` tries by these orders beyond those of its schedule,
-a message that was handed over whole is no reason to look (`mailqueue.schedule.Result.CUT`), and between two
-recalls of a next hop there is a `PAUSE`.
+a message that was handed over whole is no reason to look (`mailqueue.schedule.Result.CUT`), one that may
+still be answered waits for that, and between two recalls of a next hop there is a `PAUSE`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Protocol
 from mailqueue.model import RecipientState, Status
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import Dispatcher, Result, RetryPolicy, Token
+from mta.net.outbound import LATE_TIME
 from mta.reply import Reply
 from mta.spool.conclude import Journal
 from mta.spool.hops import Naming, failed, hop_of
@@ -40,6 +41,8 @@ PAUSE = 10.0
 """Seconds between two recalls of a next hop."""
 EXTRA = 2
 """Tries of a message by order of this module beyond those that its schedule can have made."""
+ANSWER_TIME = LATE_TIME + 5.0
+"""Seconds for which a message that was handed over whole may still be answered."""
 NOT_REACHED = "4.4."
 """How the enhanced codes begin of failures to reach a next hop, and of sessions that were lost (RFC 3463)."""
 
@@ -87,6 +90,8 @@ class Comebacks:
         self._returned: set[str] = set()
         """Sites that are to be recalled."""
         self._recalls: dict[str, asyncio.Task[None]] = {}
+        self._answering: dict[str, float] = {}
+        """Messages that may still be answered, by queue id, and until when; in this order."""
 
     def watch(self) -> None:
         """Go on with what the dispatcher has learnt: to be called whenever it may have learnt something."""
@@ -98,6 +103,13 @@ class Comebacks:
             self._returned.add(site)
             if site not in self._recalls:
                 self._begin(self._recall, self._recalls, site)
+
+    def await_answer(self, name: str) -> None:
+        """The next hop of a message has it and is still listened to: another try could bring a copy."""
+        now = self._now()
+        while self._answering and now >= self._answering[first := next(iter(self._answering))]:
+            del self._answering[first]
+        self._answering[name] = now + ANSWER_TIME
 
     def hear_of(self, handle: int) -> None:
         """A message has come from another process, which has found that next hops do not answer.
@@ -188,13 +200,14 @@ class Comebacks:
         async for handle in walk(live):
             if not any(name(hop) == site for _, hop, _, _ in live.waiting(handle)):
                 continue
-            now, created = self._now(), live.terms(handle)[1]
+            now = self._now()
+            if now < self._answering.get(live.id_of(handle), now):
+                continue
+            _, created, expires, _ = live.terms(handle)
+            # One that was held until later has tries from then on.
+            age = now - max(created, expires - self._retry.expire)
             for one in live.recipients(handle):
-                if (
-                    one.status in WAITING
-                    and name(one.site) == site
-                    and self._is_meant(one, now, now - created)
-                ):
+                if one.status in WAITING and name(one.site) == site and self._is_meant(one, now, age):
                     yield handle, one.last
                     break
 

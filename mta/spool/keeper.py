@@ -71,11 +71,12 @@ class Keeper:
         *,
         added: Callable[[str], None],
         now: Callable[[], float],
+        awaited: Callable[[str], None] = lambda name: None,
         late: Callable[[str, int, Outcome], None] = lambda name, position, outcome: None,
         kept: Callable[[str, float, Sequence[Outcome]], None] = lambda name, at, outcomes: None,
     ) -> None:
         """`queue` gives the queue, None while there is none; `added` is told of each new one, `kept` of it
-        and its first try, `late` of answers about recipients of a message that came after it was queued.
+        and its first try, `awaited` of one about which next hops may answer still, `late` of such answers.
 
         `is_trusted` tells whether a client address is in a trusted network, `is_final` whether a transport
         leads to a mail store rather than to another relay.
@@ -88,6 +89,7 @@ class Keeper:
         self._is_final = is_final
         self._advisor = advisor
         self._added = added
+        self._awaited = awaited
         self._late = late
         self._kept = kept
         self._now = now
@@ -150,6 +152,7 @@ class Keeper:
         """Hear what next hops say that have the message and had not answered by the deadline."""
         for position, outcome in enumerate(outcomes):
             if outcome.late is not None and outcome.reply.is_temporary:
+                self._awaited(name)
                 outcome.late.tell(partial(self._heard, name, position, outcome))
 
     def _heard(self, name: str, position: int, outcome: Outcome, reply: Reply) -> None:

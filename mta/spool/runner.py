@@ -113,6 +113,11 @@ class Runner:
             self.changed(handle)
             if handle in self._queue.live:
                 self._comebacks.hear_of(handle)
+        self._news.set()  # what is looked for from now on
+
+    def awaited(self, name: str) -> None:
+        """The next hop of a new message has it and may answer still (`Comebacks.await_answer`)."""
+        self._comebacks.await_answer(name)
 
     def changed(self, handle: int) -> None:
         """When a message is due has changed, or it is gone."""

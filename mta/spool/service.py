@@ -163,6 +163,12 @@ class QueueService:
         if running is not None:
             running.runner.added(name)
 
+    def awaited(self, name: str) -> None:
+        """A next hop may answer still about a message that is in the queue."""
+        running = self._running
+        if running is not None:
+            running.runner.awaited(name)
+
     def late(self, name: str, position: int, outcome: Outcome) -> None:
         """A next hop has answered after the message was queued."""
         running = self._running

@@ -340,6 +340,8 @@ class Supervisor:
     async def _work_anew(self, plan: Plan) -> tuple[str, ...]:
         """Start workers that listen on all sockets, where files had been removed; why that cannot be done."""
         assert self.current is not None
+        if self.stopping:
+            return ()
         result = await self._change_over(self.current, plan, again=True)
         return () if self.stopping else result.problems
 

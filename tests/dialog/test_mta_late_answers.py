@@ -51,6 +51,35 @@ def test_what_was_queued_leaves_the_queue(tmp_path: Path) -> None:
     run(main)
 
 
+class SlowToGreet(MailStore):
+    """It takes `pause` seconds to greet."""
+
+    pause = 0.0
+
+    async def _dialog(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(self.pause)
+        await super()._dialog(reader, writer)
+
+
+def test_a_store_that_comes_back_is_not_sent_what_it_may_still_answer(tmp_path: Path) -> None:
+    """All of it stalls: one message it has, another does not get to it, and then it takes mail again."""
+    store = SlowToGreet()
+    store.final_delay = 3.5
+
+    async def main() -> None:
+        async with impatient(tmp_path, store) as (server, client):
+            assert QUEUED.match(await send(client, "bob"))
+            store.pause = 3.0
+            assert QUEUED.match(await send(client, "carol"))
+            store.pause = store.final_delay = 0.0
+            assert (await send(client, "dave")).startswith("250 2.0.0 kept")
+            await eventually(lambda: not len(queue_of(server).live))
+            await asyncio.sleep(2.5)  # what was under way has come to the store
+            assert [len(store.got(name)) for name in ("bob", "carol", "dave")] == [1, 1, 1]
+
+    run(main)
+
+
 def test_a_late_refusal_is_reported(tmp_path: Path) -> None:
     store = MailStore(bob="552 5.2.2 full")
     store.final_delay = 2.5

@@ -11,13 +11,14 @@ from mailqueue.schedule import Limits, RetryPolicy
 from mailqueue.store.memory import MemoryStore
 from mta.address import parse_address
 from mta.delivery.outcome import NextHop, Outcome
-from mta.envelope import Recipient
+from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
 from mta.spool.comeback import EXTRA
 from tests.simulation.loop import run
 from tests.unit.spool_kit import DOWN, LATER, OK, Work, played, received
 
 LONG = RetryPolicy(delays=(1000.0,), jitter=0.0, expire=36000.0, warn=None)
+SOONER = RetryPolicy(delays=(500.0,), jitter=0.0, expire=36000.0, warn=None)
 RECALLED = {"backend:back": Limits(dead_first=5.0, dead_most=60.0, recalled=True)}
 
 
@@ -225,6 +226,82 @@ def test_who_takes_the_queue_over_looks_for_what_others_could_not_reach(news: st
         async with second:
             await after(second)
         assert not first.journal.failures + second.journal.failures
+
+    run(both(), 1e6)
+
+
+def test_what_may_still_be_answered_is_left_alone() -> None:
+    """The next hop had it all at the deadline: a second try would bring a copy."""
+
+    async def main(work: Work) -> None:
+        back = work.hops["back"]
+        back.answer = lambda address, call: LOST if work.age < 10 else OK
+        name = await work.add("late@back.test")
+        work.runner.awaited(name)
+        await asyncio.sleep(5)
+        assert await first_try(work, DOWN)
+        await asyncio.sleep(5)
+        for _ in range(80):
+            await first_try(work)
+            await first_try(work, DOWN)
+            await asyncio.sleep(1)
+        assert len(back.seen) == 1
+        for _ in range(20):
+            await first_try(work)
+            await first_try(work, DOWN)
+            await asyncio.sleep(1)
+        assert len(back.seen) == 2, "it is like others when no answer came"
+
+    work = Work(limits=RECALLED, retry=LONG)
+    work.hops["back"].sent = True
+    work.hops["back"].looks = lambda: None
+    played(main, work)
+
+
+@pytest.mark.parametrize("hold", [0, 259200])
+def test_a_message_that_was_held_has_no_more_tries_than_others(hold: int) -> None:
+    """FUTURERELEASE: its schedule begins at its release."""
+
+    async def main(work: Work) -> None:
+        back = work.hops["back"]
+        back.answer = lambda address, call: LOST if address.startswith("poison") else OK
+        start = work.now() + hold
+        envelope = Envelope(parse_address("alice@home.test"))
+        envelope.hold_for = hold or None
+        message = work.message("poison@back.test", envelope=envelope, due=start)
+        message.expires = start + LONG.expire
+        work.runner.added(await work.queue.enqueue(message))
+        await asyncio.sleep(hold)
+        for _ in range(600):
+            await asyncio.sleep(1)
+            await first_try(work)
+        assert len(back.seen) == 1 + EXTRA
+
+    work = Work(limits=RECALLED, retry=LONG)
+    work.hops["back"].looks = lambda: None
+    played(main, work, 1e7)
+
+
+def test_who_takes_over_looks_at_once_although_other_mail_waits() -> None:
+    """What was taken over is due later than what its taker has: nothing else wakes it."""
+    store = MemoryStore()
+    first, second = Work(store, limits=RECALLED, retry=LONG), Work(store, limits=RECALLED, retry=SOONER)
+    for work in (first, second):
+        work.hops["back"].looks = lambda: None
+    first.hops["back"].answer = lambda address, call: DOWN
+    second.hops["relay"].answer = lambda address, call: LATER
+
+    async def both() -> None:
+        async with second:
+            await second.add("carol@relay.test")
+            await asyncio.sleep(5)
+            async with first:
+                await first.add("bob@back.test")
+                await asyncio.sleep(2)
+            while len(second.queue.live) < 2:  # noqa: ASYNC110 - virtual time
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(30)
+            assert received(second.hops["back"]) == ["bob@back.test"]
 
     run(both(), 1e6)
 
