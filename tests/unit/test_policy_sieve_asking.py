@@ -20,6 +20,7 @@ from mta.policy.sieve.asking import Services, Unavailable, asked, finish, finish
 from mta.policy.sieve.decision import decide
 from mta.policy.sieve.dialect import policy_dialect
 from mta.policy.sieve.facts import Facts, Surroundings
+from mta.policy.sieve.milter import AskMilter
 from mta.policy.sieve.onerror import ON_ERROR, check_on_error, unavailable, way_of
 from mta.policy.sieve.program import Outcome, Program, load, settings_for
 from mta.policy.sieve.stages import staged
@@ -357,3 +358,12 @@ def test_a_run_that_asks_nothing_the_second_time_leaves_nobody_waiting() -> None
     assert isinstance(found, Outcome)
     assert found.actions == []
     assert inspect.getcoroutinestate(asking_now) == inspect.CORO_CLOSED
+
+
+def test_the_same_question_about_a_message_that_was_edited() -> None:
+    """Each run edits a copy of its own; nobody gets the answer of another milter."""
+    first, second = Message(MESSAGE), Message(MESSAGE)
+    assert asking._is_same(AskMilter("a", first), AskMilter("a", second))
+    assert not asking._is_same(AskMilter("a", first), AskMilter("b", second))
+    assert not asking._is_same(AskMilter("a", first), AskMilter("a", None))
+    assert not asking._is_same(AskMilter("a", first), Question("a"))

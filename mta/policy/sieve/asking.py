@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -164,7 +164,16 @@ def _catch_up(
 
 def _is_same(one: Request, other: Request) -> bool:
     """Whether two requests are the same question. The message of one is a copy of the other's, if edited."""
-    return type(one) is type(other) and (one == other or hasattr(one, "message"))
+    if type(one) is not type(other):
+        return False
+    if one == other:
+        return True
+    message = getattr(other, "message", None)
+    return (
+        message is not None
+        and getattr(one, "message", None) is not None
+        and (replace(cast(Any, one), message=message) == other)
+    )
 
 
 def _drop(given: Awaitable[Any]) -> None:
