@@ -143,6 +143,8 @@ class Daemon:
             listener.stop()
         connections = self._connections
         connections.drain()
+        # Who was accepted a moment ago is a connection only in the next turn of the loop.
+        await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
 

@@ -65,6 +65,8 @@ class Connections:
         self.now = clock()
         """Seconds, true to a second: cheap enough to be read for every packet."""
         self.draining = False
+        self.closed = False
+        """Whoever comes now is sent away: nothing is there any more that could serve them."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -97,7 +99,8 @@ class Connections:
         self.draining = True
 
     def close(self) -> None:
-        """Tell everybody 421 and cut what does not end."""
+        """Tell everybody 421, also those whose handshake ends later, and cut what does not end."""
+        self.closed = True
         for connection in tuple(self._open):
             connection.end(SHUTTING_DOWN)
 
@@ -162,7 +165,10 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         self._smtp, self._receiver = self._create(self, self._transport)
         self._connections.add(self)
-        self._pump()
+        if self._connections.closed:
+            self.end(SHUTTING_DOWN)
+        else:
+            self._pump()
 
     def data_received(self, data: bytes) -> None:
         """Octets from the client."""
