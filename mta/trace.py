@@ -152,7 +152,7 @@ class ReceivedTemplate:
 
         `transaction_id` is printable ASCII without blanks. `recipient` is the only recipient of the message;
         None when there are several, whom the field would tell of each other (RFC 5321 section 7.2).
-        `smtputf8` is that of the transaction; without it an address outside ASCII is left out. `priority` is
+        `smtputf8` is that of the transaction; without it no local part outside ASCII is named. `priority` is
         that of MT-PRIORITY, None where the client names none (RFC 6710 section 4.1).
         """
         clause = (self._with_utf8 if smtputf8 else self._with) + transaction_id
@@ -193,9 +193,13 @@ def return_path_field(sender: Address) -> bytes:
 
 def _path(recipient: Address, smtputf8: bool) -> str:
     text = recipient.text
-    if not text or (not smtputf8 and not text.isascii()):
-        return ""
-    return f"<{_printable(text)}>"
+    if not text.isascii():
+        # A domain has a spelling in ASCII, which keeps the header such that every next hop takes it.
+        if recipient.domain and recipient.local.isascii():
+            text = recipient.to_ascii().text
+        elif not smtputf8:
+            return ""
+    return f"<{_printable(text)}>" if text else ""
 
 
 def _printable(text: str) -> str:

@@ -93,7 +93,12 @@ def _summary(outcomes: Sequence[Outcome], indexes: Sequence[int], what: str) -> 
     lead = outcomes[indexes[0]].reply
     names = ", ".join(f"<{outcomes[index].recipient.address}>" for index in indexes[:NAMED])
     more = f" and {len(indexes) - NAMED} more" if len(indexes) > NAMED else ""
-    rest = len(outcomes) - len(indexes)
-    others = f" ({rest} other recipients are done)" if rest else ""
+    done = sum(outcome.reply.is_positive for outcome in outcomes)
+    refused = len(outcomes) - len(indexes) - done
+    others = ", ".join(f"{count} {state}" for count, state in ((done, "done"), (refused, "refused")) if count)
     text = lead.text.split("\n", 1)[0]
-    return Reply(lead.code, lead.enhanced, f"{what} {names}{more}: {text}{others}")
+    if any(outcomes[index].reply != lead for index in indexes):
+        text += " (one of several reasons)"
+    if others:
+        text += f" (other recipients: {others})"
+    return Reply(lead.code, lead.enhanced, f"{what} {names}{more}: {text}")

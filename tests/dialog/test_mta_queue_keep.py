@@ -188,8 +188,7 @@ def test_a_bug_in_a_report_brings_nobody_a_second_copy(
             client = await client_of(server)
             reply = await send(client, "carol", "bob", "gone")
             assert reply == (
-                "550 5.1.1 not delivered to <gone@example.test>: no such user "
-                "(2 other recipients are done)\r\n"
+                "550 5.1.1 not delivered to <gone@example.test>: no such user (other recipients: 2 done)\r\n"
             )
             assert len(queue_of(server).live) == 1
 

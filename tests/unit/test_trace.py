@@ -185,6 +185,7 @@ def test_the_cipher_is_reduced_too() -> None:
         (Address("postmaster", "", "postmaster"), False, " for <postmaster>; Sat, "),
         (Address("ä", "x", "ä@x"), True, " for <ä@x>; Sat, "),
         (Address("ä", "x", "ä@x"), False, None),
+        (Address("b", "xn--bcher-kva.test", "b@bücher.test"), True, " for <b@xn--bcher-kva.test>; Sat, "),
         (Address("a\r\nb", "x", "a\r\nb@x"), False, " for <a??b@x>; Sat, "),
         (Address("a\u2028b", "x", "a\u2028b@x"), True, " for <a?b@x>; Sat, "),
         (NULL, False, None),
