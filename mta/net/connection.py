@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
         self._connections.add(self)
         if self._connections.closed:
             self.end(SHUTTING_DOWN)
-        else:
+        elif not _talks_already(self._transport):  # else its octets come now, before any greeting
             self._pump()
 
     def data_received(self, data: bytes) -> None:
@@ -375,14 +375,26 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
+def _talks_already(transport: asyncio.Transport) -> bool:
+    """True when the client has not waited for the greeting: octets are there to be read.
+
+    Not inside TLS, where they may be of the layer itself, and none of them the client's.
+    """
+    return transport.get_extra_info("sslcontext") is None and _octets(transport, termios.FIONREAD)
+
+
 def _has_unread(transport: asyncio.Transport) -> bool:
     """True when the client's system has not acknowledged all that we wrote.
 
     A client that closes before our reply arrives ends the connection as politely as one that has read it;
     only the octets that are still on their way tell the difference.
     """
+    return _octets(transport, termios.TIOCOUTQ)
+
+
+def _octets(transport: asyncio.Transport, which: int) -> bool:
+    """True when the system has octets of this kind for a socket (tcp(7), unix(7))."""
     try:
-        pending = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return any(fcntl.ioctl(transport.get_extra_info("socket").fileno(), which, bytes(4)))
     except OSError:
         return False
-    return any(pending)

@@ -66,7 +66,9 @@ def _introduce(settings: ServerSettings, conditions: Conditions | None) -> tuple
     numbers = Numbers(
         settings.max_size, settings.max_recipients, settings.max_transactions, settings.parameter_limits
     )
-    lines, keywords = offer(settings.offered, numbers, conditions)
+    # In LMTP each recipient has its reply in any case.
+    enabled = settings.offered - {"PRDR"} if settings.protocol == "lmtp" else settings.offered
+    lines, keywords = offer(enabled, numbers, conditions)
     return Reply(250, "", "\n".join((settings.hostname, *lines))), keywords
 
 

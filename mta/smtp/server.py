@@ -217,7 +217,11 @@ class ServerSession:
             if self.asks_unknown:
                 return ev.Unknown(line)
             return self.refuse(replies.UNKNOWN, "")  # what a client made up is nobody's name for anything
-        if self._position < len(self._buffer) and (rule.last or not self.keywords) and verb != "QUIT":
+        if (
+            self._position < len(self._buffer)
+            and (rule.last or "PIPELINING" not in self.keywords)
+            and verb != "QUIT"
+        ):
             # Behind a command that must end its group, or although PIPELINING was not offered: the client
             # did not wait for a reply (RFC 2920 section 3.1).
             return self.refuse(replies.SYNCHRONISATION, verb)

@@ -55,6 +55,22 @@ def test_who_only_looks_like_a_user_is_nobody(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_domain_of_the_world_needs_no_smtputf8_of_the_store(tmp_path: Path) -> None:
+    """Clients ask for SMTPUTF8 whatever they send; our own Received is what any store can take."""
+    more = '[domains."b\u00fccher.test"]\nrecipients = "all"\nbackend = "store"\n'
+
+    async def main() -> None:
+        async with serving(tmp_path, more=more) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("x@b\u00fccher.test", parameters=" SMTPUTF8")
+            assert (await client.say("DATA")).startswith("354 ")
+            assert (await client.say("Subject: hi\r\n\r\n.")).startswith("250 2.0.0 kept")
+            assert b"for <x@xn--bcher-kva.test>" in server.store.delivered[0].octets
+
+    run(main)
+
+
 def test_dots_are_stuffed_once_each_way(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as server:
@@ -358,6 +374,23 @@ def test_a_temporary_answer_of_the_store_about_a_recipient_is_passed_on(tmp_path
             assert (await client.say("RCPT TO:<bob@example.test>")).startswith("451 4.3.0")
             store.rcpt_reply = lambda address: "250 2.1.5 ok"
             assert (await client.say("RCPT TO:<bob@example.test>")).startswith("250 2.1.5")
+
+    run(main)
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+def test_who_talks_at_once_is_sent_away_without_a_delay(tmp_path: Path, proxy: bool) -> None:
+    """Its words are there when it is accepted."""
+
+    async def main() -> None:
+        listener = 'proxy_protocol_from = ["127.0.0.1"]\n' if proxy else ""
+        async with serving(tmp_path, listener=listener) as server:
+            sock = socket.create_connection(("127.0.0.1", server.ports["smtp"]))
+            sock.sendall((b"PROXY UNKNOWN\r\n" if proxy else b"") + b"EHLO early.test\r\n")
+            client = Client(*await asyncio.open_connection(sock=sock))
+            assert (await client.read_reply()).startswith("554 5.5.0")
+            assert await client.reader.read() == b""
+            client.cut()
 
     run(main)
 

@@ -233,6 +233,13 @@ def test_unoffered_pipelining_after_helo_is_refused() -> None:
     assert codes(driver.say(b"MAIL FROM:<a@x.test>\r\nRCPT TO:<b@y.test>\r\n")) == ["554 5.5.0"]
 
 
+def test_pipelining_that_is_switched_off_is_refused() -> None:
+    driver = Driver(replace(SETTINGS, offered=SETTINGS.offered - {"PIPELINING"}))
+    driver.pump()
+    driver.say(EHLO[0])
+    assert codes(driver.say(MAIL[0] + RCPT[0])) == ["554 5.5.0"]
+
+
 def test_early_talker() -> None:
     driver = Driver()
     driver.session.receive_data(b"EHLO x\r\n")
@@ -359,6 +366,9 @@ EXPECTED_OFFER = {
     "default": (SETTINGS, ["PIPELINING", "SIZE 100000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES",
                            "CHUNKING", "BINARYMIME", "PRDR", "LIMITS RCPTMAX=1000 MAILMAX=1000", "VRFY",
                            "HELP"]),
+    "LMTP": (
+        replace(SETTINGS, protocol="lmtp", offered=frozenset({"PRDR", "PIPELINING"})), ["PIPELINING"],
+    ),
     "starttls": (replace(SETTINGS, starttls=True, offered=frozenset({"STARTTLS"})), ["STARTTLS"]),
     "future release and deliver by": (
         replace(
@@ -377,7 +387,8 @@ def test_offer(name: str) -> None:
     settings, lines = EXPECTED_OFFER[name]
     driver = Driver(settings)
     driver.pump()
-    answer = driver.say(b"EHLO x.test\r\n").decode().splitlines()
+    hello = b"LHLO" if settings.protocol == "lmtp" else b"EHLO"
+    answer = driver.say(hello + b" x.test\r\n").decode().splitlines()
     assert [line[4:] for line in answer] == ["mx.test", *lines]
 
 
