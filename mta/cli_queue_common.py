@@ -97,9 +97,8 @@ def failures() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        if rights := _rights(error):
-            fail(rights)
-        print(error, file=sys.stderr)
+        rights = _rights(error)
+        print(f"tamis: {rights}" if rights else error, file=sys.stderr)
         raise typer.Exit(EXIT_CONFIG) from error
     except (QueueProblem, Unreachable) as problem:
         fail(_rights(problem) or str(problem))

@@ -158,7 +158,7 @@ def test_others_may_send_and_not_look(tmp_path: Path) -> None:
                 assert done.returncode == 77
                 assert b"only root and the user of the server may look at the queue (" in done.stderr
             done = script.run("tamis", "queue", "list")
-            assert done.returncode == 1
+            assert done.returncode == 78
             assert b"only root and the user of the server may see and change the queue (" in done.stderr
             server.stop()
             assert "does not answer: Connection refused" in script.sendmail(ALICE, status=75)
