@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mta import metrics
 from mta.metrics.declared import LATENCY_BUCKETS
+from mta.smtp.state import COMMANDS
 
 PAGE = Path(__file__).parents[2] / "docs/monitoring.md"
 BEGIN, END = "<!-- begin: written from mta.metrics -->\n", "<!-- end: written from mta.metrics -->\n"
@@ -193,6 +195,12 @@ def table() -> str:
 def test_every_metric_is_on_the_page_for_people() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page[page.index(BEGIN) + len(BEGIN) : page.index(END)] == table()
+
+
+def test_the_help_of_refusals_names_every_stage() -> None:
+    (help_text,) = (metric.help for metric in metrics.METRICS if metric.name == "refusals")
+    words = set(re.findall(r"\w+", help_text))
+    assert {verb.lower() for verb in COMMANDS} | {"connect", "helo", "syntax"} <= words
 
 
 def test_expressions_of_the_page_name_real_metrics() -> None:
