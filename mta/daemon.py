@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from mta import assembly, config, log
 from mta.accounts.authenticator import SessionAuthenticator
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report, wants_dmarc_reports
-from mta.daemon_certificates import build_tls
+from mta.daemon_certificates import Refusals, build_tls
 from mta.daemon_director import Directors
 from mta.daemon_dns import build_resolver
 from mta.daemon_filters import build_programs
@@ -283,9 +283,10 @@ class Daemon:
         settings = self._config
         evaluator = build_evaluator(settings, self._resolver)
         identifiers = Identifiers(self._link.slot, int(time.time()), secrets.token_bytes(2))
+        refusals = Refusals(self._link, self._log, settings.tls.poll_interval)
         managesieve: ManageSieve | None = None
         for listener in settings.listener:
-            tls = self._build_tls(listener)
+            tls = self._build_tls(listener, refusals)
             if listener.protocol == "managesieve":
                 if managesieve is None:
                     from mta.daemon_managesieve import ManageSieve  # see the module text
@@ -365,10 +366,10 @@ class Daemon:
                 raise ValueError(str(error)) from error
         return self._users
 
-    def _build_tls(self, listener: config.Listener) -> ServerTls | None:
+    def _build_tls(self, listener: config.Listener, refusals: Refusals) -> ServerTls | None:
         if listener.tls == "none":
             return None
-        tls, watch = build_tls(self._config, listener, self._resolver, self._log, self._link)
+        tls, watch = build_tls(self._config, listener, self._resolver, self._log, self._link, refusals)
         self._tls.append(tls)
         if watch is not None:
             self._spawn(watch)

@@ -9,7 +9,7 @@ for it, and not with what the files have by then.
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mta.net.resolver.base import Resolver
 
 REFUSED = "certificate refused, keeping the old one"
+TOPIC = "certificate refused"
 
 
 class Logger(Protocol):
@@ -39,12 +40,54 @@ class Logger(Protocol):
         """To be mended."""
 
 
+class Refusals:
+    """Logs once on the node why a certificate is refused: each listener of each worker finds out by itself.
+
+    Workers tell each other; all of them look within one `tls.poll_interval`. Two that look in the same
+    moment may both log it.
+    """
+
+    def __init__(
+        self,
+        link: WorkerLink,
+        logger: Logger,
+        poll_interval: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`poll_interval` in seconds, 0 for none; `clock` gives seconds that never go back."""
+        self._link = link
+        self._logger = logger
+        self._seconds = 2 * (poll_interval or 60.0)
+        self._clock = clock
+        self._told: dict[tuple[str, str], float] = {}
+        link.subscribe(TOPIC, self._heard)
+
+    def tell(self, refused: Mapping[str, str]) -> None:
+        """Log the reasons, by the names of certificates, that nobody has logged of late."""
+        for name, reason in refused.items():
+            if self._is_news(name, reason):
+                self._logger.error(REFUSED, name=name, reason=reason)
+                self._link.publish(TOPIC, {"name": name, "reason": reason})
+
+    def _heard(self, data: dict[str, Any]) -> None:
+        self._is_news(data["name"], data["reason"])
+
+    def _is_news(self, name: str, reason: str) -> bool:
+        """Whether it was not known; it is from now on."""
+        now = self._clock()
+        self._told = {known: until for known, until in self._told.items() if now < until}
+        known = (name, reason) in self._told
+        self._told[name, reason] = now + self._seconds
+        return not known
+
+
 def build_tls(
     settings: config.Config,
     listener: config.Listener,
     resolver: Resolver | None,
     logger: Logger,
     link: WorkerLink,
+    refusals: Refusals,
 ) -> tuple[ServerTls, Coroutine[Any, Any, None] | None]:
     """The certificates of a listener, and what watches their files, to be run as a task (None: nothing does).
 
@@ -54,8 +97,7 @@ def build_tls(
     kept = {one.name: found for one in files if (found := _kept(link, listener.name, one.name)) is not None}
     tls = ServerTls(files, assembly.tls_settings(settings, listener), kept=kept)
     served, refused = tls.state()
-    for name, reason in refused.items():
-        logger.error(REFUSED, listener=listener.name, name=name, reason=reason)
+    refusals.tell(refused)
     _keep(link, listener.name, {name: one for name, one in served.items() if one != kept.get(name)})
     for warning in tls.warnings:
         logger.warning("certificate", listener=listener.name, reason=warning)
@@ -65,8 +107,7 @@ def build_tls(
             logger.info("certificates renewed", listener=listener.name, names=reload.taken)
             now = tls.state()[0]
             _keep(link, listener.name, {name: now[name] for name in reload.taken if name in now})
-        for name, reason in reload.refused.items():
-            logger.error(REFUSED, listener=listener.name, name=name, reason=reason)
+        refusals.tell(reload.refused)
 
     interval = settings.tls.poll_interval
     if not interval:

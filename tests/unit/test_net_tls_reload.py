@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from mta import config
-from mta.daemon_certificates import build_judge, build_tls
+from mta.daemon_certificates import TOPIC, Refusals, build_judge, build_tls
 from mta.net import tls as module
 from mta.net.certificates import CertificateFiles
 from mta.net.resolver.base import Status
@@ -208,18 +208,22 @@ def test_a_renewed_certificate_waits_until_the_resolver_knows_its_records(ca: Au
 
 
 class Supervisor:
-    """Keeps what the workers of a generation give it (`WorkerLink`)."""
+    """Keeps what the workers of a generation give it, and passes on what one tells (`WorkerLink`)."""
 
     slot, slots, shared_memory_fd = 0, 1, -1
 
     def __init__(self) -> None:
         self.sent: dict[str, Keep] = {}
+        self.heard: list[Callable[[dict[str, Any]], None]] = []
 
     def publish(self, topic: str, data: dict[str, Any]) -> None:
-        raise AssertionError(topic)
+        assert topic == TOPIC
+        for callback in self.heard:
+            callback(data)
 
     def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
-        raise AssertionError(topic)
+        assert topic == TOPIC
+        self.heard.append(callback)
 
     def keep(self, key: str, data: dict[str, Any]) -> None:
         self.sent[key] = Keep(key, msgspec.msgpack.decode(msgspec.msgpack.encode(data)))
@@ -252,7 +256,7 @@ def test_a_worker_begins_with_what_the_others_of_its_generation_serve(
     listener, link, log = settings.listener[0], Supervisor(), Log()
 
     def worker() -> tuple[ServerTls, Any]:
-        return build_tls(settings, listener, None, log, link)
+        return build_tls(settings, listener, None, log, link, Refusals(link, log, 0.005))
 
     async def run() -> None:
         first, watch = worker()
@@ -281,6 +285,25 @@ def test_a_worker_begins_with_what_the_others_of_its_generation_serve(
         assert len(log.errors) == 1
 
     asyncio.run(run())
+
+
+def test_a_refused_certificate_is_logged_once_for_all_listeners_and_workers() -> None:
+    link, log, now = Supervisor(), Log(), [0.0]
+    one, other = (Refusals(link, log, 60.0, lambda: now[0]) for _ in range(2))
+    for worker in (one, one, other, other):  # two listeners each
+        worker.tell({"main": "not the key"})
+        now[0] += 29.0
+    assert log.errors == [
+        {"event": "certificate refused, keeping the old one", "name": "main", "reason": "not the key"}
+    ]
+    other.tell({"main": "expired", "more": "not the key"})
+    assert [(error["name"], error["reason"]) for error in log.errors[1:]] == [
+        ("main", "expired"),
+        ("more", "not the key"),
+    ]
+    now[0] += 3600.0
+    other.tell({"main": "not the key"})  # it was mended, and is broken anew
+    assert len(log.errors) == 4
 
 
 def test_a_renewed_certificate_is_taken_where_the_old_one_is_no_better(ca: Authority) -> None:
