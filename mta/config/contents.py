@@ -7,11 +7,12 @@ A file of more than `LARGEST` octets is left to the server: to read it twice wou
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from mta.address import parse_address, split_subaddress
 from mta.config.locate import KeyPath
 from mta.config.problems import show
 from mta.config.references import check_reference
@@ -19,6 +20,7 @@ from mta.config.schema import Config
 from mta.config.tables import PolicyTable
 
 if TYPE_CHECKING:
+    from mta.accounts.usersfile import UsersFile
     from mta.config.files import FileCheck
 
 T = TypeVar("T")
@@ -27,25 +29,27 @@ LARGEST = 4 * 1024 * 1024
 """Octets: about a tenth of a second."""
 
 
-def check_users(config: Config, files: FileCheck) -> None:
-    """Check the users file, and its lines, if anything reads it."""
+def check_users(config: Config, files: FileCheck) -> UsersFile | None:
+    """Check the users file, and its lines, if anything reads it. None for what is not read or not sound."""
     path, file = ("auth", "users_file"), config.auth.users_file
     by_domain = any(domain.recipients.kind == "users" for domain in config.domains.values())
     if config.auth.backend != "users" and not by_domain and not config.store.enabled:  # its mailboxes
-        return
+        return None
     help = "" if os.path.exists(file) else "`tamis user add` makes it"
     if files.read(path, file, secret=True, limit=0, help=help) is None or os.path.getsize(file) > LARGEST:
-        return
+        return None
     from mta.accounts.usersfile import UsersFile, UsersFileError
 
     try:
-        UsersFile(file, on_error=lambda error: None)
+        return UsersFile(file, on_error=lambda error: None)
     except UsersFileError as error:
         _note_all(files, path, error, "users as `tamis user` writes them")
+        return None
 
 
-def check_recipients(config: Config, files: FileCheck) -> None:
-    """Check the tables of recipients that are files."""
+def check_recipients(config: Config, files: FileCheck) -> dict[str, frozenset[str]]:
+    """Check the tables of recipients that are files; the keys of those that are sound, by domain."""
+    found: dict[str, frozenset[str]] = {}
     for name, domain in config.domains.items():
         if not domain.recipients.file:
             continue
@@ -58,7 +62,47 @@ def check_recipients(config: Config, files: FileCheck) -> None:
                 [f"table:{table}" for table in config.tables], "tables", "and there is no file of this name",
             )  # fmt: skip
         else:
-            _lines(files, path, file, read_table, "recipients")
+            keys = _lines(files, path, file, read_table, "recipients")
+            if keys is not None:
+                found[name] = keys
+    return found
+
+
+def check_postmaster(
+    config: Config, files: FileCheck, users: UsersFile | None, tables: Mapping[str, frozenset[str]]
+) -> None:
+    """Warn when the files say that nobody gets the mail for identity.postmaster, which is always accepted.
+
+    `users` and `tables` are what `check_users` and `check_recipients` found. Where scripts could lead it
+    elsewhere, or only a back end knows, nothing is said: the check `postmaster` of the set-up looks further.
+    """
+    path, policy = ("identity", "postmaster"), config.policy
+    address = parse_address(config.identity.postmaster)
+    domain = config.domains.get(address.domain)
+    scripts = (*policy.scripts, *policy.after, policy.user_scripts, policy.base)
+    if domain is None or domain.script or any(scripts) or config.checks.postmaster == "off":
+        return
+    local, _ = split_subaddress(address.local, domain.subaddress_delimiter)
+    base = address.with_local(local)
+    in_store = config.store.enabled and domain.backend == "store"
+    if in_store or domain.recipients.kind == "users":
+        if users is None:
+            return
+        user = users.of_key(address.key) or users.of_key(base.key)
+        found = "is not" if user is None else "is disabled" if user.disabled and in_store else ""
+        where, remedy = config.auth.users_file, f"`tamis user add {address.text}`"
+    elif address.domain in tables:
+        keys = tables[address.domain]
+        found = "" if base.key in keys or local.lower() in keys else "is not"
+        where, remedy = domain.recipients.file, "a line for it there"
+    else:
+        return
+    if found:
+        reason = "mail for postmaster and abuse is accepted at RCPT and then refused after its data"
+        files.findings.add(
+            path, f'"{address.text}" {found} in "{where}"', f"an address that gets mail, or {remedy}",
+            reason=reason if in_store else f"{reason}, unless the back end knows it", warning=True,
+        )  # fmt: skip
 
 
 def _may_be_a_name(files: FileCheck, file: str) -> bool:

@@ -20,7 +20,13 @@ import ssl
 import stat
 from dataclasses import dataclass
 
-from mta.config.contents import check_directors, check_recipients, check_table, check_users
+from mta.config.contents import (
+    check_directors,
+    check_postmaster,
+    check_recipients,
+    check_table,
+    check_users,
+)
 from mta.config.locate import KeyPath
 from mta.config.problems import Findings
 from mta.config.rules_forwarding import check_secrets
@@ -148,8 +154,10 @@ def check_files(config: Config, findings: Findings, now: float) -> None:
     starter = Account(os.geteuid(), account.gids)
     _folders(config, files, starter)
     check_sockets(config, files, starter)
-    check_users(config, files)
-    check_recipients(config, files)
+    users = check_users(config, files)
+    recipients = check_recipients(config, files)
+    if findings.is_sound(("identity", "postmaster"), ("domains",)):
+        check_postmaster(config, files, users, recipients)
     check_directors(config, files)
     _next_hops(config, files)
     for index, listener in enumerate(config.listener):

@@ -63,7 +63,9 @@ def reader(path: str, daemon: str = DAEMON) -> Callable[[], Plan]:
             raise PlanError([str(problem) for problem in report.errors])
         made = plan(report.config, daemon)
         scarce = _scarce_descriptors(report.config.limits.sessions, made.workers)
-        warnings = (*map(str, report.warnings), *scarce)
+        # The check of the set-up says it too, and knows more: it asks the back end.
+        told = "" if made.checks is None else "identity.postmaster"
+        warnings = (*(str(one) for one in report.warnings if one.key != told), *scarce)
         return replace(made, warnings=warnings, local=local_server(report.config, path))
 
     return read

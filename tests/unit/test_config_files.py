@@ -224,6 +224,55 @@ def test_the_users_file_says_how_it_is_made(tmp_path: Path, check: Check) -> Non
     assert check(text) == []
 
 
+STORE = '[domains."example.org"]\nrecipients = "users"\n[store]\nenabled = true\npath = "mail"\n'
+BACKEND = '[backends.b]\naddresses = ["192.0.2.1:24"]\n[domains."example.org"]\nrecipients = '
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "found"),
+    [
+        (STORE, "", "is not in users: `tamis user add postmaster@example.org`"),
+        (STORE, "ann@example.org:!:\n", "is not in users: `tamis user add postmaster@example.org`"),
+        (STORE, "postmaster@example.org:!:\n", ""),
+        (
+            STORE,
+            "postmaster@example.org:!:disabled\n",
+            "is disabled in users: `tamis user add postmaster@example.org`",
+        ),
+        (STORE + "[checks]\npostmaster = 'off'\n", "", ""),
+        (STORE + '[policy]\nscripts = ["aliases.sieve"]\n', "", ""),  # they may lead elsewhere
+        (BACKEND + '"users"\n', "", "is not in users: `tamis user add postmaster@example.org`"),
+        (BACKEND + '"table:users"\n', "ann\n", "is not in users: a line for it there"),
+        (BACKEND + '"table:users"\n', "postmaster\n", ""),
+        (BACKEND + '"table:users"\n', "postmaster@example.org\n", ""),
+        (BACKEND + '"ask"\n', "", ""),  # who knows?
+        (
+            f'identity.postmaster = "boss@else.test"\noutbound.enabled = true\n{STORE}',
+            "",
+            "",
+        ),
+        (
+            f'identity.postmaster = "ann@example.org"\n{STORE}',
+            "bob@example.org:!:\n",
+            "is not in users: `tamis user add ann@example.org`",
+        ),
+    ],
+)
+def test_somebody_gets_what_is_written_to_the_postmaster(
+    tmp_path: Path, check: Check, text: str, file: str, found: str
+) -> None:
+    (tmp_path / "users").write_text(file)
+    (tmp_path / "users").chmod(0o600)
+    (tmp_path / "aliases.sieve").write_text("")
+    told = [one for one in check(text, warnings=True) if "identity.postmaster" in one]
+    assert len(told) == bool(found)
+    for one in told:
+        assert "warning" in one
+        where, _, remedy = found.partition(" in users: ")
+        assert f'{where} in "users", expected an address that gets mail, or {remedy} (mail for' in one
+        assert ("unless the back end knows it" in one) is (text.startswith(BACKEND))
+
+
 def test_secrets_of_return_addresses(tmp_path: Path, check: Check) -> None:
     secrets = tmp_path / "secrets"
     text = """

@@ -167,6 +167,19 @@ def test_reader_reads_anew_and_names_all_problems(tmp_path: Path) -> None:
     assert any("there is no domain" in warning for warning in made.warnings)
 
 
+@pytest.mark.parametrize(("mode", "times"), [("local", 1), ("production", 0)])
+def test_what_a_check_of_the_start_says_is_told_once(tmp_path: Path, mode: str, times: int) -> None:
+    """Nobody gets the postmaster's mail: a local server makes no checks at its start."""
+    path = tmp_path / "tamis.toml"
+    path.write_text(
+        f'[process]\nstate_directory = "{tmp_path}"\nruntime_directory = "{tmp_path}"\n'
+        f'spill_directory = "{tmp_path}"\n[checks]\nmode = "{mode}"\n'
+        '[store]\nenabled = true\npath = "mail"\n[domains."example.org"]\nrecipients = "users"\n'
+    )
+    (tmp_path / "users").touch(0o600)
+    assert sum("identity.postmaster: " in one for one in reader(str(path))().warnings) == times
+
+
 def test_store_is_told_what_the_configuration_says() -> None:
     more = (
         '[store]\nenabled = true\npath = "/srv/mail"\ndefault_quota = "1GiB"\n[message]\nmax_size = "10MiB"\n'
