@@ -238,10 +238,12 @@ def introduce(settings: ClientSettings, peer: Peer, attributes: Mapping[str, str
     known = {name: value for name, value in wanted.items() if value or name in peer.introduced}
     if known == peer.introduced:
         return
+    if peer.needs_reset:  # Postfix and Dovecot refuse XCLIENT in a transaction
+        expect_ok((yield b"RSET\r\n"), "RSET")
+        peer.needs_reset = False
     for line in encode_attributes("XCLIENT", known):
         reply = yield line.encode("ascii") + b"\r\n"
         if reply.code != 220:
             raise _not_now(reply, "XCLIENT")
     peer.introduced = known
-    peer.needs_reset = False
     yield from _hello(settings, peer)

@@ -817,3 +817,23 @@ def test_xclient_begins_the_session_anew_for_another_client() -> None:
         ],
     )
     assert session.phase is Phase.READY
+
+
+def test_xclient_is_not_sent_in_the_transaction_that_came_to_nothing() -> None:
+    session = opened(replace(LMTP, xclient=True), *PIPE, "XCLIENT ADDR")
+    hello = b"250-srv.test\r\n250-PIPELINING\r\n250 XCLIENT ADDR\r\n"
+    session.begin_mailing(mailing(attributes={"ADDR": "192.0.2.1"}))
+    refused = (MAIL + A + b"DATA\r\n", b"250 ok\r\n550 no\r\n503 no recipients\r\n")
+    play(session, [(b"XCLIENT ADDR=192.0.2.1\r\n", b"220 again\r\n"), (b"LHLO mx.test\r\n", hello), refused])
+    session.begin_mailing(mailing(attributes={"ADDR": "192.0.2.2"}))
+    play(
+        session,
+        [
+            (b"RSET\r\n", b"250 ok\r\n"),
+            (b"XCLIENT ADDR=192.0.2.2\r\n", b"220 again\r\n"),
+            (b"LHLO mx.test\r\n", hello),
+            (MAIL + A + b"DATA\r\n", b"250 ok\r\n250 ok\r\n354 go\r\n"),
+            (STUFFED, b"250 ok\r\n"),
+        ],
+    )
+    assert session.phase is Phase.READY
