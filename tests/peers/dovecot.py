@@ -79,8 +79,11 @@ service auth {{
 class Dovecot:
     """A running Dovecot; use as a context manager."""
 
-    def __init__(self, *, check_quota: bool = True) -> None:
-        """`check_quota`: a full mailbox is refused at RCPT, else after the content."""
+    def __init__(self, *, check_quota: bool = True, trusting: bool = False) -> None:
+        """`check_quota`: a full mailbox is refused at RCPT, else after the content.
+
+        `trusting`: whoever connects over TCP from 127.0.0.1 may say by XCLIENT who its client is.
+        """
         needs("dovecot-core", "dovecot-lmtpd", "dovecot-imapd", root=True)
         # Its own folder: pytest's are closed to the users under which Dovecot runs.
         self.folder = folder = Path(tempfile.mkdtemp(prefix="tamis-dovecot-"))
@@ -90,6 +93,7 @@ class Dovecot:
         self.auth_path = str(folder / "auth")
         self._conf = folder / "dovecot.conf"
         self._check_quota = check_quota
+        self._trusting = trusting
 
     def __enter__(self) -> Dovecot:
         mail = self.folder / "mail"
@@ -132,6 +136,7 @@ class Dovecot:
             + version.passdb_file(users_file)
             + version.userdb_file(users_file)
             + version.quota("100M")
+            + ("login_trusted_networks = 127.0.0.1\n" if self._trusting else "")
         )
         self.start()
         return self
