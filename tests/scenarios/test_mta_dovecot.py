@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.peers import dovecot_version as version
 from tests.peers.dovecot import DOMAIN, PASSWORD, Dovecot
 from tests.peers.running import children_of, until
 from tests.peers.site import NO_QUEUE, Site, site
@@ -378,6 +379,39 @@ def test_asleep_when_the_deadline_comes(tmp_path: Path, dovecot: Dovecot, kept: 
             until(lambda: "delivered, not acknowledged" in server.log(), server.log)
             assert talk.deliver(mail, "good")[0].startswith("250 2.0.0 already delivered")
         assert len(mail.copies(dovecot, "good")) == 1
+
+
+def test_addresses_beyond_ascii(asking: Site, trusting: Site) -> None:
+    """What docs/dovecot.md says of them."""
+    if version.is_2_4():
+        pytest.skip("about the LMTP of Dovecot 2.3")
+    for server, at_rcpt in ((asking, "553 5.6.7"), (trusting, "250")):
+        with Talk(server) as talk:
+            assert talk.ask(f"MAIL FROM:<{OUTSIDER}> SMTPUTF8")[0].startswith("250 ")
+            assert talk.ask("RCPT TO:<zoë@example.test>")[0].startswith(at_rcpt)
+    with Talk(trusting) as talk:
+        commands = (f"MAIL FROM:<{OUTSIDER}> SMTPUTF8", "RCPT TO:<zoë@example.test>", "DATA")
+        assert talk.ask(*commands)[-1].startswith("354 ")
+        assert talk.ask("Subject: Zoë\r\n\r\n.")[0].startswith("553 5.6.7 ")
+    for sender, reply in (("zoë@example.org", "553 5.6.7 "), ("you@zoë.example", "250 2.0.0 ")):
+        with Talk(asking) as talk:
+            accepted, *_, ready = talk.ask(
+                f"MAIL FROM:<{sender}> SMTPUTF8", "RCPT TO:<good@example.test>", "DATA"
+            )
+            assert (accepted[:4], ready[:4]) == ("250 ", "354 ")
+            assert talk.ask("Subject: Zoë\r\n\r\n.")[0].startswith(reply)
+
+
+def test_smtputf8_that_is_not_offered(tmp_path: Path, dovecot: Dovecot) -> None:
+    options = 'discard_ehlo_keywords = ["SMTPUTF8"]'
+    with (
+        site(tmp_path, queue=NO_QUEUE, smtp_options=options, backend=back_end(dovecot), workers=1) as server,
+        Talk(server) as talk,
+    ):
+        assert "SMTPUTF8" not in talk.ask("EHLO client.example.org")[0]
+        assert talk.ask("MAIL FROM:<zoë@example.org>")[0].startswith("553 5.6.7 ")
+        assert talk.ask(f"MAIL FROM:<{OUTSIDER}>")[0].startswith("250 ")
+        assert talk.ask("RCPT TO:<zoë@example.test>")[0].startswith("553 5.6.7 ")
 
 
 @contextlib.contextmanager
