@@ -4,7 +4,8 @@
 `read_addresses` those for A and AAAA. Each gives a value, or the `Reply` that stands for all mail that was to
 go there. What holds:
 
-* only a proof that there is nothing is permanent: "no such name", "no MX and no address", a null MX;
+* only a proof that there is nothing is permanent: "no such name", "no MX and no address", a null MX (556,
+  RFC 7504);
 * silence, SERVFAIL and answers that fail validation are temporary, and say why;
 * the implicit MX is there only where the DNS says that no MX exists;
 * a host that is ourselves takes with it all hosts that are not preferred to it (RFC 5321 section 5.1).

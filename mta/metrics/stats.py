@@ -67,8 +67,8 @@ class Stats:
         counter(
             "Commands that were refused, by stage. The policy or a limit: connect, helo, mail, rcpt, data. "
             "The protocol, by the command: ehlo, helo, lhlo, auth, mail, rcpt, data, bdat, rset, noop, vrfy, "
-            "expn, help, etrn, starttls, xclient, xforward, quit, and those of RFC 821 and of HTTP, such as "
-            "turn and get. syntax: a line that is no command. Messages refused after their data are in "
+            "expn, help, etrn, starttls, xclient, xforward, quit, obsolete ones such as turn, and those of "
+            "HTTP such as get. syntax: a line that is no command. Messages refused after their data are in "
             "tamis_messages_total, failed logins in tamis_auth_total.",
             "stage",
             "listener",

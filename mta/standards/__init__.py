@@ -2,12 +2,13 @@
 
     python -m mta.standards        # in the root of the source tree: writes the page
 
-`yes`: what the standard asks of a server in our place is done. `partial`: some of it, and the note says what
-is missing. `no`: none of it; a note that begins with "planned" says that it will come. The modules are where
-to look; each of them names the standard in its text.
+`yes`: what the standard asks of a server in our place is done. `partial`: some of it, which the note says.
+`no`: none of it. What is to come is for the roadmap: nobody would think of this table when it has come. The
+modules are where to look; each of them names the standard in its text.
 
 Tests keep the table honest: the page is what this package writes, the modules exist and name the standard,
-every RFC that the code or the pages speak of stands here, and so does that of every keyword of EHLO.
+every RFC that the code or the pages speak of stands here, and so does that of every keyword of EHLO. No note
+puts off, and what has status `no` is named by no module that the row does not name.
 """
 
 from __future__ import annotations

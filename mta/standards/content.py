@@ -22,13 +22,16 @@ ADDRESSES: tuple[Standard, ...] = (
     S("RFC 5891", "Internationalised Domain Names: Protocol", "yes",
       "with the mapping of UTS #46", "mta.address mta.config.notation"),
     S("RFC 5233", "Sieve: Subaddress Extension", "partial",
-      "`user+detail` in tables, sender check and store; the Sieve test in the engine",
+      "`user+detail` in tables, sender check and store; `:user` and `:detail` in policy files, where the "
+      "domain says what begins a detail, and in users' scripts, where it is `+`",
       "sieve_ext.extensions.subaddress mta.address mta.store.mailboxes mta.accounts.senderlogin"),
     S("RFC 4291", "IP Version 6 Addressing Architecture", "partial",
       "IPv4-mapped addresses count as IPv4", "mta.net.arrival"),
     S("RFC 5952", "IPv6 Address Text Representation", "yes",
       "in address literals and logs", "mta.address"),
-    S("RFC 6761", "Special-Use Domain Names", "partial", "the demonstration uses `.test`", "mta.demo"),
+    S("RFC 6761", "Special-Use Domain Names", "partial",
+      "a server of such a name is a local one (`checks.mode`); the demonstration uses `.test`",
+      "mta.startup.claims mta.demo"),
     S("RFC 6186", "SRV Records for Email Services", "yes",
       "`tamis check` looks at the records of our domains, `tamis dns` writes them",
       "mta.startup.srv"),
@@ -37,13 +40,15 @@ ADDRESSES: tuple[Standard, ...] = (
 )
 FORMAT: tuple[Standard, ...] = (
     S("RFC 5322", "Internet Message Format", "partial",
-      "header fields and addresses are read, leniently; Date and Message-ID are written. Dates are not "
-      "read", "sieve_ext.message.message sieve_ext.message.index sieve_ext.message.addresses mta.trace"),
+      "header fields and addresses are read, leniently; Date and Message-ID are written. Dates are "
+      "read where a Sieve script tests them, not otherwise on the way",
+      "sieve_ext.message.message sieve_ext.message.index sieve_ext.message.addresses mta.trace"),
     S("RFC 2045", "MIME Part One: Format of Message Bodies", "partial",
-      "read; nothing is converted",
-      "sieve_ext.message.mime sieve_ext.message.transfer sieve_ext.message.parameters"),
+      "read; binary parts are encoded in base64 (RFC 3030), nothing else is converted on the way",
+      "sieve_ext.message.mime sieve_ext.message.transfer sieve_ext.message.parameters mta.textform"),
     S("RFC 2046", "MIME Part Two: Media Types", "partial",
-      "the structure is read", "sieve_ext.message.boundary sieve_ext.message.mime"),
+      "the structure is read; reports and what Sieve scripts compose are written",
+      "sieve_ext.message.boundary sieve_ext.message.mime sieve_ext.outgoing.compose mta.dsn.render"),
     S("RFC 2047", "MIME Part Three: Encoded Words", "yes",
       "read and written", "sieve_ext.message.words sieve_ext.message.field"),
     S("RFC 2049", "MIME Part Five: Conformance", "partial", "reading", "sieve_ext.message.mime"),
@@ -55,11 +60,12 @@ FORMAT: tuple[Standard, ...] = (
     S("RFC 3464", "Format of Delivery Status Notifications", "yes",
       "written; those of others are relayed like all mail",
       "mta.dsn.render mta.dsn.fields mta.dsn.status"),
-    S("RFC 8098", "Message Disposition Notification", "no",
-      "none are made; users may send with the null sender, which theirs need",
-      "mta.accounts.senderlogin"),
+    S("RFC 8098", "Message Disposition Notification", "partial",
+      "written by the engine for `reject`; none is sent, for the embedded store refuses instead. Users may "
+      "send with the null sender, which theirs need", "sieve_ext.outgoing.reject mta.accounts.senderlogin"),
     S("RFC 3834", "Automatic Responses", "partial",
-      "reports to senders are marked as automatic", "mta.dsn.render"),
+      "reports to senders and what users' scripts answer are marked as automatic; `vacation` answers no "
+      "automatic mail", "mta.dsn.render sieve_ext.outgoing.vacation"),
 )
 SENDERS: tuple[Standard, ...] = (
     S("RFC 7208", "Sender Policy Framework (SPF)", "yes",
@@ -88,14 +94,17 @@ SENDERS: tuple[Standard, ...] = (
       "mta.authn.dkim"),
     S("RFC 7372", "Status Codes for Email Authentication", "no",
       "a policy may use them in its replies; the base policy says 5.7.1"),
-    S("RFC 5782", "DNS Blacklists and Whitelists", "no", "planned, as a Sieve test"),
-    S("RFC 6647", "Email Greylisting", "no", "planned, as a Sieve test"),
+    S("RFC 5782", "DNS Blacklists and Whitelists", "yes",
+      "lists of addresses and of domains are asked, by the test `dnsbl` of policy files",
+      "mta.policy.sieve.dnsnet"),
+    S("RFC 6647", "Email Greylisting", "yes", "the word `greylist` of policy files; not by itself",
+      "mta.policy.sieve.greylist"),
 )
 IN_PASSING: tuple[Standard, ...] = (
     S("RFC 3339", "Date and Time on the Internet", "yes", "HOLDUNTIL", "mta.smtp.parameters"),
     S("RFC 9112", "HTTP/1.1", "partial",
-      "GET and HEAD, for metrics and health; one request over TLS, for policies and reports",
-      "mta.admin.http mta.net.https mta.net.httpwire"),
+      "GET and HEAD, for metrics and health; one request over TLS, for policies and reports; GET, for "
+      "tables", "mta.admin.http mta.net.https mta.net.httpwire mta.tables.web"),
     S("RFC 9110", "HTTP Semantics", "partial", "ranges of objects in the queue's stores",
       "mailqueue.store.answers"),
     S("RFC 8878", "Zstandard", "no", "used by way of a library, for what the queue stores"),

@@ -29,8 +29,8 @@ INTRODUCTION = """\
 # Standards
 
 What Tamis keeps of each document that matters to a mail server. **yes**: what it asks of a server in our
-place is done. **partial**: some of it; the note says what is missing. **no**: none of it; *planned* where it
-will come ([roadmap.md](roadmap.md)).
+place is done. **partial**: some of it, which the note says. **no**: none of it. What is to come stands in
+[roadmap.md](roadmap.md) alone.
 
 This page is written from `mta/standards` by `python -m mta.standards`; tests check both against the code.
 """

@@ -6,15 +6,14 @@ from mta.standards.entry import Standard
 
 S = Standard
 
-_RESOLVER = "the resolver is there, the server asks it nothing yet"
-
 # One entry, a few lines: a table is read in columns, so the formatter leaves it alone.
 # fmt: off
 SMTP: tuple[Standard, ...] = (
-    S("RFC 5321", "Simple Mail Transfer Protocol", "partial",
-      "both sides, with queue (4.5.4) and notices of non-delivery (6.1). Missing: MX lookup (5), so mail "
-      "to other domains needs a relay",
-      "mta.smtp.server mta.smtp.state mta.smtp.syntax mta.smtp.wire mta.smtp.mailing mta.trace"),
+    S("RFC 5321", "Simple Mail Transfer Protocol", "yes",
+      "both sides, with queue (4.5.4), MX lookup (5.1) and notices of non-delivery (6.1). EXPN is answered "
+      "502, VRFY 252",
+      "mta.smtp.server mta.smtp.state mta.smtp.syntax mta.smtp.wire mta.smtp.mailing mta.delivery.mx "
+      "mta.trace"),
     S("RFC 2821", "Simple Mail Transfer Protocol (2001)", "no",
       "superseded by RFC 5321; what its clients still do is borne: source routes, blanks after the "
       "colon, a path without angle brackets"),
@@ -31,13 +30,15 @@ SMTP: tuple[Standard, ...] = (
       "mta.smtp.server mta.smtp.mailing mta.store.lmtp"),
     S("RFC 2142", "Mailbox Names for Common Services", "partial",
       "postmaster and abuse are always accepted; others by configuration", "mta.config.outbound"),
-    S("RFC 7504", "SMTP 521 and 556 Reply Codes", "no", "never sent; understood as permanent refusals"),
+    S("RFC 7504", "SMTP 521 and 556 Reply Codes", "partial",
+      "556 for domains with a null MX; 521 only where a policy says it; both are understood as permanent "
+      "refusals", "mta.delivery.mx"),
     S("RFC 7505", "A Null MX Resource Record", "yes", "556 5.1.10 to whoever writes there",
       "mta.delivery.mx"),
     S("RFC 2645", "On-Demand Mail Relay (ATRN)", "no", "answered 502"),
-    S("RFC 1845", "Checkpoint/Restart", "no", "in use nowhere"),
-    S("RFC 4468", "Message Submission BURL Extension", "no", "in use nowhere"),
-    S("RFC 3865", "No Soliciting", "no", "in use nowhere"),
+    S("RFC 1845", "Checkpoint/Restart", "no", "not offered"),
+    S("RFC 4468", "Message Submission BURL Extension", "no", "not offered"),
+    S("RFC 3865", "No Soliciting", "no", "not offered"),
 )
 EXTENSIONS: tuple[Standard, ...] = (
     S("RFC 1870", "Message Size Declaration (SIZE)", "yes",
@@ -78,17 +79,19 @@ EXTENSIONS: tuple[Standard, ...] = (
       "is passed on",
       "mta.smtp.parameters mta.assembly_offer mta.trace"),
     S("RFC 1985", "Remote Message Queue Starting (ETRN)", "yes",
-      "offered on port 25 where the queue is on, to users and trusted networks (459 to others); for a domain "
-      "or those under it, not for queues by name (458)",
+      "offered on port 25 where the queue is on, to users and trusted networks (459 to others); for a "
+      "domain, with `@` for those under it too, not for queues by name (458)",
       "mta.smtp.syntax mta.smtp.extensions mta.etrn"),
     S("RFC 9422", "LIMITS", "yes",
       "RCPTMAX and MAILMAX are announced; a next hop's, and its RCPTDOMAINMAX, are kept",
       "mta.smtp.extensions mta.smtp.capabilities mta.delivery.transact mta.net.pool"),
     S("RFC 8305", "Happy Eyeballs Version 2", "partial",
-      "addresses of a host are tried a moment after each other, IPv6 first; A and AAAA are waited for both",
+      "addresses of a host are tried a moment after each other, both families in turn, IPv6 first. Missing: "
+      "A and AAAA are waited for both",
       "mta.net.dial mta.delivery.mx"),
     S("RFC 1928", "SOCKS Protocol Version 5", "partial",
-      "as a client, for connections to other servers: CONNECT to an address", "mta.net.socks5"),
+      "as a client, for connections to other servers: CONNECT to an address, without login or with a "
+      "password", "mta.net.socks5"),
     S("RFC 1929", "Username/Password Authentication for SOCKS V5", "yes", "", "mta.net.socks5"),
     S("RFC 3848", "ESMTP and LMTP Transmission Types", "yes", "in Received", "mta.trace"),
     S("draft-hall-prdr", "Per-Recipient Data Responses (PRDR)", "yes",
@@ -120,10 +123,11 @@ LOGIN: tuple[Standard, ...] = (
       "the library's; Python does not tell whether it was used, so a resumed session has no `tls-unique`",
       "mta.net.tlsinfo"),
     S("RFC 9266", "Channel Bindings for TLS 1.3", "partial",
-      "SCRAM can; Python does not give `tls-exporter` out yet, so -PLUS is not offered under TLS 1.3 by "
-      "itself", "mta.net.tlsinfo mta.smtp.scram"),
+      "SCRAM can; -PLUS is offered under TLS 1.3 by itself where Python gives out `tls-exporter`, which no "
+      "version does that we know", "mta.net.tlsinfo mta.smtp.scram"),
     S("RFC 7628", "OAUTHBEARER", "partial",
-      "passed to Dovecot, which verifies the token; a relay's token cannot be configured yet",
+      "as a server passed to Dovecot, which verifies the token; the users file has none. As a client with "
+      "`relays.NAME.token_file`",
       "mta.smtp.authserver mta.smtp.authclient"),
     S("RFC 6750", "OAuth 2.0 Bearer Token Usage", "partial",
       "the token is passed on as it is", "mta.smtp.auth"),
@@ -142,7 +146,7 @@ TLS: tuple[Standard, ...] = (
       "names of certificates, ours and those of next hops",
       "mta.net.certificates mta.config.certificates"),
     S("RFC 7817", "TLS Server Identity Check for Email", "no",
-      "a relay's certificate must have its host name; SRV names are not looked for"),
+      "a relay's certificate must have its host name or `tls_name`; SRV names are not looked for"),
     S("RFC 7435", "Opportunistic Security", "yes",
       'the level `tls = "may"` towards next hops', "mta.net.connect"),
     S("RFC 7672", "SMTP Security via Opportunistic DANE", "yes",
@@ -165,39 +169,42 @@ TLS: tuple[Standard, ...] = (
       "for capability records, in the form of docs/capability-record.md",
       "mta.delivery.security.capability"),
     S("RFC 5280", "X.509 Certificates", "no", "used by way of libraries; DANE reads as much as it needs",
-      "mta.delivery.security.der mta.delivery.security.dane"),
+      "mta.delivery.security.der mta.delivery.security.dane mta.delivery.security.path"),
     S("RFC 2119", "Key words for requirement levels (with RFC 8174)", "no",
       "in our own draft of capability records"),
     S("RFC 8174", "Key words in capitals", "no", "as above"),
     S("RFC 8552", "Underscored Names", "no", "named in our own draft of capability records"),
 )
 DNS: tuple[Standard, ...] = (
-    S("RFC 1035", "Domain Names", "partial", f"the limits of names; questions and replies: {_RESOLVER}",
+    S("RFC 1035", "Domain Names", "partial", "as a stub: the limits of names, questions and replies",
       "mta.address mta.trace mta.net.resolver.names mta.net.resolver.wire"),
-    S("RFC 2181", "Clarifications to the DNS", "partial", f"times to live; {_RESOLVER}",
+    S("RFC 2181", "Clarifications to the DNS", "partial", "as a stub: times to live",
       "mta.net.resolver.wire"),
-    S("RFC 2308", "Negative Caching", "partial", _RESOLVER, "mta.net.resolver.wire"),
+    S("RFC 2308", "Negative Caching", "partial",
+      "that there is nothing is kept as long as the SOA record says, a minute at most",
+      "mta.net.resolver.wire"),
     S("RFC 8020", "NXDOMAIN: There Really Is Nothing Underneath", "partial",
-      f"no such name is told from no such record, what is below it is asked all the same; {_RESOLVER}",
+      "no such name is told from no such record, what is below it is asked all the same",
       "mta.net.resolver.base"),
-    S("RFC 9520", "Negative Caching of Resolution Failures", "partial", _RESOLVER,
-      "mta.net.resolver.cache"),
-    S("RFC 6891", "Extension Mechanisms for DNS (EDNS(0))", "partial", _RESOLVER,
-      "mta.net.resolver.wire"),
-    S("RFC 7766", "DNS over TCP", "partial", f"for what does not fit, a connection each; {_RESOLVER}",
+    S("RFC 9520", "Negative Caching of Resolution Failures", "partial",
+      "a failure that the resolver tells is kept for a second, a timeout is not", "mta.net.resolver.cache"),
+    S("RFC 6891", "Extension Mechanisms for DNS (EDNS(0))", "partial",
+      "as a stub: replies of up to 1,232 octets by UDP, extended errors", "mta.net.resolver.wire"),
+    S("RFC 7766", "DNS over TCP", "partial", "for what does not fit, a connection each",
       "mta.net.resolver.server"),
     S("RFC 5452", "Resilience against Forged Answers", "partial",
-      f"random ids and changing ports; {_RESOLVER}", "mta.net.resolver.server"),
+      "random ids and changing ports; the reply repeats the question", "mta.net.resolver.server"),
     S("RFC 7858", "DNS over TLS", "partial", "to resolvers known by their key; none is found by itself",
       "mta.net.resolver.pinned"),
-    S("RFC 8914", "Extended DNS Errors", "partial", f"for the log; {_RESOLVER}", "mta.net.resolver.wire"),
+    S("RFC 8914", "Extended DNS Errors", "partial", "for the log", "mta.net.resolver.wire"),
     S("RFC 4033", "DNS Security (with RFC 4034 and RFC 4035)", "no",
       "a validating resolver on this machine does it"),
     S("RFC 4034", "Resource Records for DNSSEC", "no", "as above"),
     S("RFC 4035", "Protocol Modifications for DNSSEC", "partial",
-      f"as a stub: AD counts over loopback, CD tells what does not validate; {_RESOLVER}",
+      "as a stub: AD counts over loopback and from resolvers known by their key, CD tells what does not "
+      "validate",
       "mta.net.resolver.base mta.net.resolver.wire"),
-    S("RFC 6840", "Clarifications for DNSSEC", "partial", f"AD is asked for; {_RESOLVER}",
+    S("RFC 6840", "Clarifications for DNSSEC", "partial", "AD is asked for",
       "mta.net.resolver.wire"),
     S("RFC 4511", "LDAP: The Protocol", "partial", "as a client of tables: bind, search, StartTLS",
       "mta.tables.ldap mta.tables.ldapwire"),

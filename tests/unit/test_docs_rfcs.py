@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from mta.assembly_offer import QUEUE_OFFER, SMTP_OFFER, SUBMISSION_OFFER
+from mta.policy.sieve.dialect import policy_dialect
 from mta.smtp.extensions import DEFAULT_OFFER, EXTENSIONS, Extension
 from mta.standards import PAGE, TABLE, Standard, module_path, page, standards
+from sieve_ext import all_capabilities, standard_dialect
 
 ROOT = Path(__file__).parents[2]
 CODE = sorted(
@@ -24,6 +26,9 @@ NO_ONE_PLACE = {
 }
 """Kept everywhere, so no module is named."""
 
+PUTS_OFF = re.compile(r"\b(yet|planned|soon|so far|for now|at the moment|will be|still to)\b", re.IGNORECASE)
+"""Words of a note that nobody will take back when it has become untrue."""
+
 REGISTERED = {0: 0, 1: 10, 2: 4, 3: 6, 4: 7, 5: 6, 6: 10, 7: 30}
 """The greatest detail of each subject in the registry of enhanced status codes (RFC 5248)."""
 
@@ -34,6 +39,13 @@ def named(text: str) -> set[str]:
     for match in re.finditer(r"\bRFC[ \n]+(?:# )?(\d{3,5}(?:(?:, | and )\d{4}(?![\d,.]*\d))*)", text):
         found |= {f"RFC {number}" for number in re.findall(r"\d+", match[1])}
     return found
+
+
+CAPABILITIES: dict[str, set[str]] = {}
+"""Names of the capabilities of Sieve by the RFC that specifies them."""
+for _one in all_capabilities():
+    for _rfc in named(_one.specification):
+        CAPABILITIES.setdefault(_rfc, set()).add(_one.name)
 
 
 def test_named_finds_lists() -> None:
@@ -65,13 +77,31 @@ def test_modules_exist_and_name_the_standard(entry: Standard) -> None:
 def test_notes_say_what_is_missing(entry: Standard) -> None:
     if entry.status != "yes":
         assert entry.note
-    assert entry.status == "no" or "planned" not in entry.note
+    assert not PUTS_OFF.search(entry.note), "what is to come stands in docs/roadmap.md"
+
+
+@pytest.mark.parametrize(
+    "entry", [one for one in ENTRIES.values() if one.status == "no"], ids=lambda one: one.name
+)
+def test_what_is_not_kept_is_named_where_the_row_says(entry: Standard) -> None:
+    """A module that names it besides may well keep it by now."""
+    naming = {
+        path for path in CODE if "standards" not in path.parts and entry.name in named(path.read_text())
+    }
+    assert naming <= {ROOT / module_path(module) for module in entry.modules}
 
 
 @pytest.mark.parametrize("path", [*CODE, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_rfc_that_is_named_stands_in_the_table(path: Path) -> None:
     missing = named(path.read_text(encoding="utf-8")) - ENTRIES.keys()
     assert not missing, f"add to mta/standards: {', '.join(sorted(missing))}"
+
+
+@pytest.mark.parametrize("rfc", sorted(CAPABILITIES))
+def test_capabilities_of_sieve_say_which_scripts_may_use_them(rfc: str) -> None:
+    note, names = ENTRIES[rfc].note, CAPABILITIES[rfc]
+    assert ("policy files" in note) == any(name in policy_dialect().capabilities for name in names)
+    assert ("users' scripts" in note) == any(name in standard_dialect().capabilities for name in names)
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS, ids=lambda extension: extension.keyword)

@@ -1,4 +1,4 @@
-"""vnd.tamis.greylist: strangers have to come twice. Status: complete.
+"""vnd.tamis.greylist: strangers have to come twice (RFC 6647). Status: complete.
 
     greylist [:on_error <way>] [:delay <period>] [:within <period>] [:lifetime <period>]
              [:prefix <bits>] [:prefix6 <bits>] [:clients <n>]
