@@ -1,7 +1,7 @@
 """A private Dovecot that runs only its auth service: for logins over the auth protocol.
 
 Users come from a passwd-file that the test writes; bearer tokens are JSON web tokens signed with
-`TOKEN_KEY` (HS256), which Dovecot verifies by itself.
+`TOKEN_KEY` (HS256), which Dovecot verifies by itself. It does not delay an address that guessed wrong.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ service auth {{
   inet_listener auth {{
     {listen} = 127.0.0.1
     port = {port}
+  }}
+}}
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
   }}
 }}
 """
