@@ -111,6 +111,7 @@ class Job:
         """
         self._end_hearing()
         again: list[int] = []
+        accepted = frozenset(mailing.accepted)
         undecided = open_ends = False
         for place, (index, reply) in enumerate(zip(batch, mailing.replies, strict=True)):
             recipient = self.recipients[index]
@@ -127,8 +128,10 @@ class Job:
                     recipient, lost, self.peer, True, took_dsn, passage=self.passage, late=waited
                 )
                 open_ends = True
-            elif reply.code == 452 and reply.enhanced == "4.5.3" and mailing.accepted:
-                again.append(index)  # RFC 5321 section 4.5.3.1.10: too many at once, so in another go
+            elif reply.code == 452 and reply.enhanced == "4.5.3" and accepted and place not in accepted:
+                # RFC 5321 section 4.5.3.1.10: too many at once, so in another go. Said of those that RCPT had
+                # accepted it is the answer, or the whole message would go round and round.
+                again.append(index)
             else:
                 self._outcomes[index] = self._answered(index, reply, took_dsn)
         if len(batch) < len(self.pending):

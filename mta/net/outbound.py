@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from mta.content import Content, SpillError
+from mta.content import AbandonedError, Content, SpillError
 from mta.net.tlsfailure import FailureType
 from mta.reply import Reply
 from mta.smtp.client import ClientSession, Exchange, Phase
@@ -333,6 +333,8 @@ class OutboundConnection(asyncio.Protocol):
                         await self._turn()
                     if session.phase is not _CONTENT:
                         return
+            if not content.is_wanted():  # the last moment
+                raise AbandonedError("nobody waits for it any more")
             self.transport.write(session.end_of_content())
         except BareLineEnd as error:
             mailing.decide(Reply(554, BARE_LINE_END.enhanced, BARE_LINE_END.text, str(error)))

@@ -67,6 +67,8 @@ class Gate:
         tokens = self._tokens.get(next_hop)
         if tokens:  # those of one site are alike: it does not matter which one comes back
             token = tokens.pop()
+            if not tokens:  # next hops are as many as domains
+                del self._tokens[next_hop]
             result, reason = learned(outcomes, token.site)
             self._dispatcher.release(token, result, self._now(), reason)
             if self._dispatcher.has_work:  # mail that waits may go now, or not any more

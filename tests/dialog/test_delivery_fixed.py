@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import trustme
 import uvloop
 
 from mta.address import NULL, parse_address
-from mta.content import MessageBuffer
+from mta.content import MessageBuffer, Rendered
 from mta.delivery.fixed import FixedSettings, FixedTransport
 from mta.delivery.job import INLINE_LIMIT
 from mta.delivery.outcome import Outcome
@@ -463,6 +463,50 @@ def test_bare_line_end_in_streamed_content_is_refused() -> None:
 
 
 # Limits.
+
+
+@pytest.mark.parametrize("lmtp", [True, False])
+@pytest.mark.parametrize("verb", ["FINAL", "DATA"])
+def test_too_many_is_the_answer_for_who_was_accepted(verb: str, lmtp: bool) -> None:
+    """RCPT had taken them: to send the message again at once would not end."""
+
+    async def main() -> None:
+        script = Script({verb: "452 4.5.3 too many recipients for this message"}, lmtp=lmtp)
+        async with ScriptedServer(script) as server:
+            to = transport(server.port, lmtp=lmtp)
+            assert short(await deliver(to, ["a@x.test", "b@x.test"])) == ["452 4.5.3"] * 2
+            assert server.commands.count("DATA") == 1
+            await to.close()
+
+    run(main())
+
+
+class Leaving(Rendered):
+    """A message whose client goes away when all of it is on its way."""
+
+    gone = False
+
+    def is_wanted(self) -> bool:
+        return not self.gone
+
+    def chunks(self) -> Iterator[bytes]:
+        yield from super().chunks()
+        self.gone = True
+
+
+def test_a_message_that_nobody_waits_for_is_not_ended() -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            to = transport(server.port)
+            recipients = [Recipient(parse_address("a@x.test"))]
+            message = Leaving(b"", content(big(300_000)))
+            deadline = asyncio.get_running_loop().time() + 5
+            found = await to.deliver(Envelope(parse_address("s@y.test")), recipients, message, deadline)
+            assert short(found) == ["451 4.3.0"]
+            await to.close()
+        assert server.messages == []
+
+    run(main())
 
 
 def test_rcptmax_and_452_split_the_recipients() -> None:

@@ -63,6 +63,7 @@ def test_domains_without_dns_do_not_close_the_site_to_others() -> None:
         gate.leave(hop, [Outcome(TO, reply, "", passage=Passage("", ""))])
         assert not gate.is_dead(good)
     assert gate.enter(good) is None
+    assert [*gate._tokens] == [good], "next hops are as many as domains"
 
 
 def test_the_queue_keeps_who_said_it() -> None:
