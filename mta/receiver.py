@@ -13,13 +13,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from msgspec import Struct
-
 from mta.afterwards import keep_running
 from mta.content import MessageBuffer, SpillError
 from mta.delivery.fold import Answer
 from mta.envelope import Envelope
 from mta.introduction import become, forget_client, take_forwarded
+from mta.lastanswer import LastAnswer
 from mta.login import LoginDialog
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection
@@ -35,19 +34,6 @@ from mta.smtp.server import ServerSession
 from mta.smtp.server_replies import NOT_IMPLEMENTED, UNKNOWN
 from mta.trace import ReceivedTemplate
 from mta.transaction import DISK_FULL, OUR_FAULT
-
-UNSURE = 2.0
-"""Seconds after an answer within which a broken connection means that the client may not have read it."""
-
-
-class _Answered(Struct):
-    """The last message, until it is certain that the client knows what became of it."""
-
-    envelope: Envelope
-    content: MessageBuffer
-    transaction: str
-    answer: Answer
-    when: float
 
 
 class Receiver:
@@ -75,7 +61,7 @@ class Receiver:
         self._spill_problem: Reply | None = None
         self._login: LoginDialog | None = None
         self._trace: ReceivedTemplate | None = None
-        self._answered: _Answered | None = None
+        self._answered: LastAnswer | None = None
         self.session = Session(
             reception.new_id(),
             reception.name,
@@ -148,13 +134,11 @@ class Receiver:
         self._reception.journal.closed(self.session, error)
         last = self._answered
         self._answered = None
-        if last is not None and error is not None:
-            now = self._reception.clock()
-            pairs = zip(last.envelope.recipients, last.answer.each, strict=True)
-            delivered = [one for to, reply in pairs if reply.is_positive for one in to.behind]
-            if now - last.when <= UNSURE and delivered:
-                remember = self._reception.transactions.remember
-                keep_running(remember(self.session, last.envelope, last.content, last.transaction, delivered))
+        if last is None or error is None or not last.may_be_unread(self._reception.clock()):
+            return
+        if delivered := last.delivered():
+            remember = self._reception.transactions.remember
+            keep_running(remember(self.session, last.envelope, last.content, last.transaction, delivered))
 
     # --- events ------------------------------------------------------------------------------------
 
@@ -181,7 +165,7 @@ class Receiver:
         return self._decide(reception.policy.helo(session), "helo", None, event.name)
 
     def _mail(self, event: ev.MailFrom) -> Work | None:
-        self._answered = None
+        self._answer_is_read()
         session, envelope = self.session, event.envelope
         arrival = self._arrival
         if arrival.limits is not None and arrival.client is not None:
@@ -249,7 +233,8 @@ class Receiver:
         )
         self._answer_data(answer)
         if self._is_there():
-            self._answered = _Answered(envelope, content, transaction, answer, reception.clock())
+            ahead, now = self._smtp.buffered > 0, reception.clock()
+            self._answered = LastAnswer(envelope, content, transaction, answer, now, ahead)
 
     def _answer_data(self, answer: Answer) -> None:
         self._smtp.answer_data(answer.final, answer.each)
@@ -264,7 +249,7 @@ class Receiver:
 
     def tick(self, now: float) -> None:
         """Once a second: a client that had time enough to read the last answer has read it."""
-        if self._answered is not None and now - self._answered.when > UNSURE:
+        if self._answered is not None and not self._answered.may_be_unread(now):
             self._answered = None
 
     def _reset(self, event: ev.Reset) -> None:
@@ -281,7 +266,12 @@ class Receiver:
         return self._slow_down()
 
     def _closed(self, event: ev.Closed) -> None:
-        self._answered = None
+        self._answer_is_read()
+
+    def _answer_is_read(self) -> None:
+        """The client goes on: it has read the last answer, unless it had not waited for that."""
+        if self._answered is not None and not self._answered.ahead:
+            self._answered = None
 
     def _verify(self, event: ev.Verify) -> None:
         self._smtp.answer()

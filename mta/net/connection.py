@@ -12,13 +12,12 @@ client is logged and answered 451 4.3.0; it never takes the worker down, nor the
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import ssl
-import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mta.net.dialogue import Dialogue, Receiver, Work
+from mta.net.inflight import has_unread, talks_already
 from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp.state import BDAT, CHUNKS, CLOSED, DATA, READY, START
@@ -114,6 +113,7 @@ class Connection(asyncio.Protocol):
     """The transport's protocol of one client."""
 
     __slots__ = (
+        "_ahead",
         "_connections",
         "_create",
         "_ending",
@@ -147,6 +147,8 @@ class Connection(asyncio.Protocol):
         self._create = create
         self._server_context = server_context
         self._task: asyncio.Task[None] | None = None
+        self._ahead = False
+        """What is looked at now, or was at the end, was sent without waiting for the last answer."""
         self._since = connections.now
         self._message_since = connections.now
         self._ending = False
@@ -167,7 +169,7 @@ class Connection(asyncio.Protocol):
         self._connections.add(self)
         if self._connections.closed:
             self.end(SHUTTING_DOWN)
-        elif not _talks_already(self._transport):  # else its octets come now, before any greeting
+        elif not talks_already(self._transport):  # else its octets come now, before any greeting
             self._pump()
 
     def data_received(self, data: bytes) -> None:
@@ -186,8 +188,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client will say no more: it cannot be waiting for a reply that it has a use for."""
-        if not self._ending:
-            self._unread = _has_unread(self._transport)
+        if not self._ending or self._ahead:
+            self._unread = has_unread(self._transport)
         self.alive = False  # an answer that is made before the transport has closed does not arrive
         return False
 
@@ -234,7 +236,7 @@ class Connection(asyncio.Protocol):
                 if type(event) is ev.DataStart:
                     self._message_since = self._connections.now
                 else:
-                    self._said_goodbye = True
+                    self._said_goodbye = not self._ahead
             try:
                 work = handle(event)
             except Exception as error:  # noqa: BLE001 - as in `_run`
@@ -254,7 +256,11 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def _finish(self) -> None:
-        """The session is over: part from the client, once and when no task runs for it."""
+        """The session is over: part from the client, once and when no task runs for it.
+
+        A client that said QUIT has read all before, unless that came together with the message: then it is
+        listened to until it closes, for a reset says that it has not read what became of that.
+        """
         if self._task is None and not self._ending:
             self._ending = True
             self._since = self._connections.now
@@ -284,7 +290,9 @@ class Connection(asyncio.Protocol):
         if self._paused_reading and not self._paused_writing:
             self._paused_reading = False
             self._transport.resume_reading()
+        self._ahead = True
         self._pump()
+        self._ahead = self._ending
 
     def _begin_tls(self) -> None:
         """Answer 220 and take no more octets in clear: the next ones are the handshake's."""
@@ -373,28 +381,3 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
-
-
-def _talks_already(transport: asyncio.Transport) -> bool:
-    """True when the client has not waited for the greeting: octets are there to be read.
-
-    Not inside TLS, where they may be of the layer itself, and none of them the client's.
-    """
-    return transport.get_extra_info("sslcontext") is None and _octets(transport, termios.FIONREAD)
-
-
-def _has_unread(transport: asyncio.Transport) -> bool:
-    """True when the client's system has not acknowledged all that we wrote.
-
-    A client that closes before our reply arrives ends the connection as politely as one that has read it;
-    only the octets that are still on their way tell the difference.
-    """
-    return _octets(transport, termios.TIOCOUTQ)
-
-
-def _octets(transport: asyncio.Transport, which: int) -> bool:
-    """True when the system has octets of this kind for a socket (tcp(7), unix(7))."""
-    try:
-        return any(fcntl.ioctl(transport.get_extra_info("socket").fileno(), which, bytes(4)))
-    except OSError:
-        return False

@@ -80,6 +80,10 @@ class DataReader:
         return b""
 
 
+SMALL_CHUNK = 512
+"""Octets: a chunk below counts as a command that does nothing, for it costs us as much."""
+
+
 class BdatReader:
     """Reads the chunks of a message sent with BDAT."""
 

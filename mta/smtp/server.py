@@ -19,7 +19,7 @@ from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp import server_replies as replies
 from mta.smtp.answers import ANSWERS
-from mta.smtp.inbound_message import BdatReader, MessageReader
+from mta.smtp.inbound_message import SMALL_CHUNK, BdatReader, MessageReader
 from mta.smtp.server_settings import ServerSettings
 from mta.smtp.state import (
     AUTH,
@@ -217,22 +217,16 @@ class ServerSession:
             if self.asks_unknown:
                 return ev.Unknown(line)
             return self.refuse(replies.UNKNOWN, "")  # what a client made up is nobody's name for anything
-        if (
-            self._position < len(self._buffer)
-            and (rule.last or "PIPELINING" not in self.keywords)
-            and verb != "QUIT"
-        ):
-            # Behind a command that must end its group, or although PIPELINING was not offered: the client
-            # did not wait for a reply (RFC 2920 section 3.1).
+        alone = rule.last or "PIPELINING" not in self.keywords
+        if self._position < len(self._buffer) and alone and verb != "QUIT":
+            # The client did not wait for a reply where it must (RFC 2920 section 3.1).
             return self.refuse(replies.SYNCHRONISATION, verb)
         if self.settings.require_tls and not self.tls and not rule.plain:
             return self.refuse(replies.NEED_TLS, verb)
         if self.state not in rule.states:
             return misplaced(self, verb, argument)
-        if rule.idle:
-            self._idle += 1
-            if self._idle > self.settings.max_idle_commands:
-                return self.refuse(replies.TOO_MANY_IDLE, verb)
+        if rule.idle and self._too_idle():
+            return self.refuse(replies.TOO_MANY_IDLE, verb)
         try:
             return HANDLERS[verb](self, argument)
         except SyntaxProblem as problem:
@@ -331,8 +325,14 @@ class ServerSession:
             self.put_refusal(message.problem)
             return self.reset()
         self.state = CHUNKS
+        if message.chunk_size < SMALL_CHUNK and self._too_idle():
+            return self.refuse(replies.TOO_MANY_IDLE, "BDAT")
         self.put(Reply(250, "2.0.0", f"{message.chunk_size} octets received"))
         return None
+
+    def _too_idle(self) -> bool:
+        self._idle += 1
+        return self._idle > self.settings.max_idle_commands
 
     # --- answers -----------------------------------------------------------------------------------
 

@@ -632,10 +632,11 @@ def test_a_bug_is_a_temporary_answer_and_the_session_goes_on(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "read", [False, True], ids=["closes before the answer comes", "closes after it has read it"]
 )
+@pytest.mark.parametrize("ahead", [b"", b"QUIT\r\n", b"MAIL FROM:<a@x.test>\r\n"])
 def test_a_client_that_closes_as_the_answer_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: bool, ahead: bytes
 ) -> None:
-    """Both ends of connection look alike: a FIN, and no QUIT."""
+    """Both ends look alike: a FIN. What it has sent `ahead`, as Postfix does with QUIT, is no sign."""
 
     async def main() -> None:
         async with serving(tmp_path) as server:
@@ -664,7 +665,7 @@ def test_a_client_that_closes_as_the_answer_is_written(
                         sock.close()  # a moment before the answer is written
 
                     monkeypatch.setattr(server.daemon._journal, "completed", vanish)
-                await loop.sock_sendall(sock, b"Message-ID: <1@x.test>\r\n\r\nhello\r\n.\r\n")
+                await loop.sock_sendall(sock, b"Message-ID: <1@x.test>\r\n\r\nhello\r\n.\r\n" + ahead)
                 if read:
                     assert (await loop.sock_recv(sock, 4096)).startswith(b"250 2.0.0 kept")
                     sock.close()

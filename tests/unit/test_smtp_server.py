@@ -357,6 +357,18 @@ def test_too_many_idle_commands() -> None:
     assert [codes(driver.say(b"NOOP\r\n"))[0] for _ in range(4)] == ["250 2.0.0"] * 3 + ["421 4.7.0"]
 
 
+def test_too_many_small_chunks() -> None:
+    """They cost as much as commands that do nothing; large ones are as many as the message needs."""
+    driver = Driver(replace(SETTINGS, max_idle_commands=3))
+    driver.pump()
+    for group in (EHLO, MAIL, RCPT):
+        driver.say(group[0])
+    large = b"BDAT 600\r\n" + b"x" * 598 + b"\r\n"
+    assert [codes(driver.say(large))[0] for _ in range(6)] == ["250 2.0.0"] * 6
+    found = [codes(driver.say(b"BDAT 1\r\nx"))[0] for _ in range(4)]
+    assert found == ["250 2.0.0"] * 3 + ["421 4.7.0"]
+
+
 def test_too_many_messages_and_recipients() -> None:
     settings = replace(SETTINGS, max_transactions=1, max_recipients=2)
     dialog([EHLO, MAIL, RCPT, RCPT, (RCPT[0], ["452 4.5.3"]), DATA, TEXT, (MAIL[0], ["421 4.7.0"])], settings)

@@ -1,0 +1,32 @@
+"""What the system holds for a connection: octets that were not read yet, or did not arrive yet."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import termios
+
+
+def talks_already(transport: asyncio.Transport) -> bool:
+    """True when the client has not waited for the greeting: octets are there to be read.
+
+    Not inside TLS, where they may be of the layer itself, and none of them the client's.
+    """
+    return transport.get_extra_info("sslcontext") is None and _octets(transport, termios.FIONREAD)
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """True when the client's system has not acknowledged all that we wrote.
+
+    A client that closes before our reply arrives ends the connection as politely as one that has read it;
+    only the octets that are still on their way tell the difference.
+    """
+    return _octets(transport, termios.TIOCOUTQ)
+
+
+def _octets(transport: asyncio.Transport, which: int) -> bool:
+    """True when the system has octets of this kind for a socket (tcp(7), unix(7))."""
+    try:
+        return any(fcntl.ioctl(transport.get_extra_info("socket").fileno(), which, bytes(4)))
+    except OSError:
+        return False
