@@ -53,13 +53,15 @@ class UnavailableError(Exception):
 class Request:
     """One AUTH exchange."""
 
-    __slots__ = ("_client", "_connection", "_future", "number")
+    __slots__ = ("_abandoned", "_client", "_connection", "_future", "number")
 
     def __init__(self, client: DovecotClient) -> None:
         """Use `DovecotClient.request`."""
         self._client = client
         self._connection: _Connection | None = None
         self._future: asyncio.Future[Answer] | None = None
+        self._abandoned = False
+        """Nobody goes on with it."""
         self.number = 0
 
     async def start(self, mechanism: str, fields: list[str], initial: bytes | None) -> Answer:
@@ -86,7 +88,16 @@ class Request:
         return await self._ask(connection, line)
 
     def cancel(self) -> None:
-        """Tell Dovecot to forget the exchange, if there is one."""
+        """Nobody goes on: tell Dovecot to forget the exchange, if there is one.
+
+        An answer that is under way is left to come, and whoever waits for it gets it: a password that was
+        wrong counts, although the guesser has gone.
+        """
+        self._abandoned = True
+        if self._future is None or self._future.done():
+            self._forget()
+
+    def _forget(self) -> None:
         connection = self._connection
         if connection is not None and connection.requests.get(self.number) is self:
             connection.send(cancel_line(self.number))
@@ -96,6 +107,8 @@ class Request:
         """Hand the answer to whoever waits."""
         if self._future is not None and not self._future.done():
             self._future.set_result(answer)
+        if self._abandoned and answer.kind == "CONT":
+            self._forget()
 
     def lost(self, error: UnavailableError) -> None:
         """The connection has ended."""

@@ -264,6 +264,30 @@ def test_a_session_that_goes_away_cancels_its_request(tmp_path: Path) -> None:
     run(tmp_path, with_answer(None), body)
 
 
+@pytest.mark.parametrize(
+    ("answer", "kind", "last"), [("FAIL\t1\tuser=a", Failure, "AUTH"), ("CONT\t1\tAAE=", Challenge, "CANCEL")]
+)
+def test_the_answer_is_left_to_come_when_the_client_has_gone(
+    tmp_path: Path, answer: str, kind: type, last: str
+) -> None:
+    """A wrong password counts although the guesser does not wait; what would go on ends then."""
+
+    async def body(client: DovecotClient, backend: DovecotBackend, dovecot: Dovecot) -> None:
+        exchange = begin(backend)
+        task = asyncio.ensure_future(finish(exchange.step(b"\0a\0b")))
+        await until(lambda: dovecot.lines[-1].startswith("AUTH\t1"))
+        exchange.cancel()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        dovecot.writers[0].write(answer.encode() + b"\n")
+        assert isinstance(await task, kind)
+        await until(lambda: dovecot.lines[-1].startswith(last))
+        assert client.connection is not None
+        assert client.connection.requests == {}
+
+    run(tmp_path, with_answer(None), body)
+
+
 def test_a_restart_of_dovecot(tmp_path: Path) -> None:
     async def body(client: DovecotClient, backend: DovecotBackend, dovecot: Dovecot) -> None:
         task = asyncio.ensure_future(finish(begin(backend).step(b"\0a\0b")))

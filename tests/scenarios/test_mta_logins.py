@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 import subprocess
+import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -38,14 +42,14 @@ def dovecot() -> Iterator[DovecotAuth]:
         yield running
 
 
-def with_certificates(folder: Path, auth: str = "") -> Iterator[tuple[Site, int]]:
+def with_certificates(folder: Path, auth: str = "", more: str = "") -> Iterator[tuple[Site, int]]:
     needs("msmtp")
     with edit(folder / "users") as table:
         for name in (ALICE, BOB):
             table.put(User(name).with_password(PASSWORD))
     port = free_port()
     options = {"auth": auth} if auth else {}
-    with site(folder, recipients="users", more=CERTIFIED.format(port=port), **options) as running:
+    with site(folder, recipients="users", more=CERTIFIED.format(port=port) + more, **options) as running:
         running.authority.issue("alice", ALICE)
         yield running, port
 
@@ -92,6 +96,46 @@ def test_passwords_at_dovecot(at_dovecot: tuple[Site, int]) -> None:
     wrong = "scram-sha-256" if can_scram() else "plain"
     status, transcript = send(server, server.submission, wrong, "wrong")  # each delays the next
     assert status == NO_PERMISSION, transcript
+
+
+def guess(server: Site, secret: str, *, waits: bool) -> bytes:
+    """Try a password by PLAIN; the answer, if it is waited for."""
+    with socket.create_connection(("localhost", server.submission), timeout=30) as plain:
+        lines = plain.makefile("rb")
+        lines.readline()
+        for command in (b"EHLO guess.test", b"STARTTLS"):
+            plain.sendall(command + b"\r\n")
+            while lines.readline()[3:4] == b"-":
+                pass
+        with ssl.create_default_context(cafile=server.ca_file).wrap_socket(
+            plain, server_hostname="localhost"
+        ) as client:
+            secured = client.makefile("rb")
+            client.sendall(b"EHLO guess.test\r\n")
+            while secured.readline()[3:4] == b"-":
+                pass
+            client.sendall(b"AUTH PLAIN " + b64encode(f"\0{ALICE}\0{secret}".encode()) + b"\r\n")
+            if waits:
+                return secured.readline()
+            time.sleep(0.1)  # what it has sent is on its way to Dovecot
+            return b""
+
+
+def test_who_hangs_up_before_dovecot_answers_is_counted_all_the_same(tmp_path: Path) -> None:
+    with dovecot_auth(f"{ALICE}:{{PLAIN}}{PASSWORD}\n", failure_delay="1 secs") as slow:
+        auth = (
+            f'backend = "dovecot"\ndovecot_socket = "unix:{slow.socket}"\nfailure_delay = "0s"\n'
+            "failures_per_client = 3\n"
+        )
+        for server, _ in with_certificates(tmp_path, auth, "[limits]\nexempt_networks = []\n"):
+            assert guess(server, PASSWORD, waits=True).startswith(b"235 ")
+            for number in range(3):
+                guess(server, f"wrong {number}", waits=False)
+            end = time.monotonic() + 30
+            while server.log().count("login failed") < 3:
+                assert time.monotonic() < end, server.log()
+                time.sleep(0.1)
+            assert guess(server, PASSWORD, waits=True).startswith(b"454 ")
 
 
 def test_tokens_at_dovecot(at_dovecot: tuple[Site, int]) -> None:
