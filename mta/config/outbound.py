@@ -92,7 +92,8 @@ class Backend(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """File with certificates of authorities (PEM) to verify with. Default: the system's."""
     xclient: bool = False
     """Tell the back end who our client is by XCLIENT, if it offers that to us (Dovecot: over TCP alone, with
-    our address in login_trusted_networks)."""
+    our address in login_trusted_networks; Postfix: once in a connection, which then serves this client
+    alone)."""
     xforward: bool = False
     """Tell the back end where a message came from by XFORWARD, if it offers that to us (content filters)."""
 

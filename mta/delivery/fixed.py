@@ -175,6 +175,11 @@ class FixedTransport:
                 except ConnectFailure as error:
                     failure = error.reply
                     break
+                if connection.session.peer.is_bound(None):  # the answer would be for that client
+                    connection.quit()
+                    server.pool.release(connection)
+                    fresh = True
+                    continue
                 check = RecipientCheck(sender, address)
                 stale = connection.session.messages > 0
                 try:

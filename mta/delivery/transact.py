@@ -75,7 +75,8 @@ async def transact(line: Line, job: Job) -> None:
             job.fail(error.reply)
             return
         batch = batch_of(job, connection, line.recipient_limit)
-        if not batch:  # as many domains as this session may have
+        # As many domains as this session may have; or the server takes us for another client.
+        if not batch or connection.session.peer.is_bound(job.client):
             connection.quit()
             line.release(connection)
             fresh = True

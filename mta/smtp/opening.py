@@ -21,10 +21,13 @@ from typing import Literal, TypeAlias
 from mta.reply import Reply
 from mta.smtp.auth import AuthenticationProtocolError, ClientExchange, NoMechanismError
 from mta.smtp.capabilities import NO_LIMITS, Limits, parse_capabilities, parse_limits
-from mta.smtp.xclient import encode_attributes
+from mta.smtp.xclient import TEMPUNAVAIL, encode_attributes
 
 MAX_CHALLENGES = 8
 """334 replies in one AUTH: SCRAM needs two, the longest mechanism in use three."""
+
+OF_HOST = ("NAME", "REVERSE_NAME")
+"""Attributes of XCLIENT that a server knows by itself of whoever connects: what is not told is ours."""
 
 NO_STARTTLS = "4.7.4"
 """Enhanced code of the failure to get STARTTLS where it is required."""
@@ -103,6 +106,15 @@ class Peer:
     """A transaction was left open: RSET goes before the next MAIL."""
     introduced: dict[str, str] = field(default_factory=dict)
     """The XCLIENT attributes that hold in this session."""
+    client: Mapping[str, str] | None = None
+    """All that was known of the client that XCLIENT has told of, None before."""
+
+    def is_bound(self, client: Mapping[str, str] | None) -> bool:
+        """True when the session stands for another than `client` and cannot change that any more.
+
+        Postfix takes the next XCLIENT only if the client that it was told of may send that.
+        """
+        return self.client is not None and "XCLIENT" not in self.offered and self.client != client
 
 
 def protocol_failure(cause: str) -> PeerFailure:
@@ -232,10 +244,14 @@ def _authenticate(
 def introduce(settings: ClientSettings, peer: Peer, attributes: Mapping[str, str]) -> Dialog:
     """XCLIENT: the server forgets who we are and takes our client's place; then EHLO again.
 
-    An attribute that held for the client before and is not known of this one is taken back.
+    An attribute that held for the client before and is not known of this one is taken back, and so is our own
+    host name.
     """
     wanted = {name: attributes.get(name, "") for name in peer.offered["XCLIENT"].upper().split()}
     known = {name: value for name, value in wanted.items() if value or name in peer.introduced}
+    if known:
+        # Whoever is let in by name would be let in by ours. Nobody looked for the client's: not permanent.
+        known |= {name: TEMPUNAVAIL for name in OF_HOST if name in wanted and not wanted[name]}
     if known == peer.introduced:
         return
     if peer.needs_reset:  # Postfix and Dovecot refuse XCLIENT in a transaction
@@ -246,4 +262,5 @@ def introduce(settings: ClientSettings, peer: Peer, attributes: Mapping[str, str
         if reply.code != 220:
             raise _not_now(reply, "XCLIENT")
     peer.introduced = known
+    peer.client = attributes
     yield from _hello(settings, peer)

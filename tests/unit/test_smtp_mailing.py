@@ -837,3 +837,18 @@ def test_xclient_is_not_sent_in_the_transaction_that_came_to_nothing() -> None:
         ],
     )
     assert session.phase is Phase.READY
+
+
+def test_xclient_takes_our_name_back_and_binds_a_session_that_takes_no_other() -> None:
+    """As with Postfix: a name that is not told stays, and whom it was told of may send no XCLIENT."""
+    session = opened(replace(SMTP, xclient=True), *PIPE, "XCLIENT NAME ADDR REVERSE_NAME LOGIN")
+    first = {"ADDR": "192.0.2.1", "PORT": "1"}
+    assert not session.peer.is_bound(first)
+    session.begin_mailing(mailing(attributes=first))
+    mail: list[Step] = [(MAIL + A + b"DATA\r\n", b"250 ok\r\n250 ok\r\n354 go\r\n"), (STUFFED, b"250 ok\r\n")]
+    told = b"XCLIENT ADDR=192.0.2.1 NAME=[TEMPUNAVAIL] REVERSE_NAME=[TEMPUNAVAIL]\r\n"
+    hello = b"250-srv.test\r\n250 PIPELINING\r\n"
+    play(session, [(told, b"220 again\r\n"), (b"EHLO mx.test\r\n", hello), *mail])
+    assert not session.peer.is_bound(dict(first))
+    assert session.peer.is_bound({"ADDR": "192.0.2.1", "PORT": "2"})
+    assert session.peer.is_bound(None)
