@@ -152,14 +152,15 @@ def rcpt_command(recipient: Recipient, offered: Mapping[str, str], forward_path:
 def client_attributes(session: Session) -> dict[str, str]:
     """What XCLIENT and XFORWARD tell a next hop about the client of a session.
 
-    What a trusted peer forwarded to us goes before what we see ourselves: it knows the first client.
+    What a trusted peer forwarded to us takes the place of what we see ourselves: it knows the first client,
+    and what it does not say of that one is not known.
     """
-    known = {
+    known = session.forwarded or {
+        "NAME": session.client_name,
         "ADDR": session.client_address if session.client_address != "unix" else "",
         "PORT": str(session.client_port) if session.client_port else "",
         "HELO": session.helo,
         "PROTO": "LMTP" if session.protocol == "lmtp" else "ESMTP" if session.esmtp else "SMTP",
         "LOGIN": session.user,
     }
-    known.update(session.forwarded)
     return {name: value for name, value in known.items() if value}

@@ -25,8 +25,16 @@ def session(**rest: object) -> Session:
         ),
         (session(client_address="unix", client_port=0, protocol="lmtp"), {"PROTO": "LMTP"}),
         (
-            session(forwarded={"ADDR": "2001:db8::1", "NAME": "first.test"}),
-            {"ADDR": "2001:db8::1", "PORT": "4711", "PROTO": "SMTP", "NAME": "first.test"},
+            session(client_name="c.test", client_port=0),
+            {"NAME": "c.test", "ADDR": "192.0.2.1", "PROTO": "SMTP"},
+        ),
+        (
+            session(
+                client_name="filter.test",
+                helo="filter.test",
+                forwarded={"ADDR": "2001:db8::1", "NAME": "first.test", "PROTO": ""},
+            ),
+            {"ADDR": "2001:db8::1", "NAME": "first.test"},
         ),
     ],
 )
