@@ -56,8 +56,9 @@ def server_ports() -> range:
 
 def free_port(among: range | None = None) -> int:
     """A TCP port on loopback that nobody uses now, one of `server_ports`, or of those that are given."""
+    ports = among or server_ports()
     while True:
-        port = random.choice(among or server_ports())
+        port = random.choice(ports)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

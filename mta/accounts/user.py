@@ -35,10 +35,13 @@ MAX_LINE = 16384
 _RESTRICTIONS = frozenset({"allow_nets", "allow_real_nets", "deny", "host", "proxy", "proxy_maybe"})
 """Fields of Dovecot that narrow or move a login; to ignore one would let somebody in."""
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_LONG_UNITS = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4} | {
-    f"{unit}IB": factor for unit, factor in _UNITS.items() if unit
+"""Those that are written."""
+_READ: dict[str, int] = {
+    **_UNITS,
+    **{f"{unit}IB": factor for unit, factor in _UNITS.items() if unit},
+    **{f"{unit}B": 1000**power for power, unit in enumerate(_UNITS)},
 }
-"""In capitals, as the configuration has them."""
+"""Those that are read, in capitals."""
 _NO_PASSWORD = ("", "*", "!")
 
 
@@ -149,7 +152,7 @@ def format_user(user: User) -> str:
 def parse_size(text: str) -> int:
     """Octets of "1234", "500M", "2G", "2GiB" (powers of 1024) or "2GB" (of 1000). Raises ValueError."""
     number = text.rstrip(string.ascii_letters)
-    factor = (_UNITS | _LONG_UNITS).get(text[len(number) :].upper())
+    factor = _READ.get(text[len(number) :].upper())
     if not (number.isascii() and number.isdigit()) or len(number) > 18 or factor is None:
         raise ValueError(f"{text!r} is not a size such as 500M or 2G")
     return int(number) * factor

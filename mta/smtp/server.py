@@ -217,8 +217,8 @@ class ServerSession:
             if self.asks_unknown:
                 return ev.Unknown(line)
             return self.refuse(replies.UNKNOWN, "")  # what a client made up is nobody's name for anything
-        alone = rule.last or "PIPELINING" not in self.keywords
-        if self._position < len(self._buffer) and alone and verb != "QUIT":
+        hasty = self._position < len(self._buffer) and verb != "QUIT"
+        if hasty and (rule.last or "PIPELINING" not in self.keywords):
             # The client did not wait for a reply where it must (RFC 2920 section 3.1).
             return self.refuse(replies.SYNCHRONISATION, verb)
         if self.settings.require_tls and not self.tls and not rule.plain:

@@ -175,6 +175,25 @@ def test_a_damaged_index_is_noticed(damage: bytes | None, tmp_path: Path) -> Non
         Index(str(tmp_path / "t"))
 
 
+async def says(table: TextTable, key: str, wanted: str | None) -> None:
+    """Wait until the table has a value."""
+    for _ in range(600):
+        if table.get(key) == wanted:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{key} is not {wanted}")
+
+
+async def complains(table: TextTable, key: str, old: str, told: list[str]) -> None:
+    """Wait until something is told; the old value is there all the time."""
+    for _ in range(600):
+        assert table.get(key) == old
+        if told:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("nothing is told")
+
+
 @pytest.mark.parametrize("large", [10**6, 1])
 def test_a_changed_file_is_seen(large: int, tmp_path: Path) -> None:
     path, now, told = tmp_path / "t", [0.0], list[str]()
@@ -182,11 +201,7 @@ def test_a_changed_file_is_seen(large: int, tmp_path: Path) -> None:
     async def changed(table: TextTable, text: str, key: str, wanted: str | None) -> None:
         path.write_text(text)
         now[0] += 2
-        for _ in range(600):
-            if table.get(key) == wanted:
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"{key} is not {wanted}")
+        await says(table, key, wanted)
 
     async def main() -> None:
         path.write_text("a 1\n")
@@ -195,11 +210,7 @@ def test_a_changed_file_is_seen(large: int, tmp_path: Path) -> None:
         await changed(table, "a 22\n", "a", "22")
         path.write_text("  bad\n")
         now[0] += 2
-        for _ in range(600):
-            assert table.get("a") == "22"
-            if told:
-                break
-            await asyncio.sleep(0.05)
+        await complains(table, "a", "22", told)
         assert "begins with a blank" in told[0]
         await changed(table, "b 333\n", "b", "333")
         os.unlink(path)
@@ -258,21 +269,12 @@ def test_an_index_that_could_not_be_made_is_tried_again(tmp_path: Path) -> None:
         folder.touch()
         path.write_text("a 22\n")
         now[0] += 2
-        for _ in range(600):
-            assert table.get("a") == "1"
-            if told:
-                break
-            await asyncio.sleep(0.05)
+        await complains(table, "a", "1", told)
         assert told[0].startswith(f"{path}: no index was made (status 1): ")
         assert "Traceback" not in told[0]
         folder.unlink()
         now[0] += PAUSE
-        for _ in range(600):
-            if table.get("a") == "22":
-                break
-            await asyncio.sleep(0.05)
-        else:
-            raise AssertionError(told)
+        await says(table, "a", "22")
         await table.close()
 
     asyncio.run(main())
