@@ -76,3 +76,7 @@ class NodeFailures:
     def count(self, client_address: str) -> int:
         """Failures within the window."""
         return self._limits.auth_failures(self._limits.client(client_address))
+
+    def counts(self, client_address: str) -> bool:
+        """False for `limits.exempt_networks`."""
+        return not self._limits.client(client_address).exempt

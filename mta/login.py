@@ -14,7 +14,15 @@ from mta.net.dialogue import Work
 from mta.policy.verdict import Verdict
 from mta.reply import Reply
 from mta.session import Session
-from mta.smtp.auth import Authenticator, Challenge, Login, ServerExchange, Step
+from mta.smtp.auth import (
+    CANCELLED,
+    CREDENTIALS_INVALID,
+    Authenticator,
+    Challenge,
+    Login,
+    ServerExchange,
+    Step,
+)
 
 Told = Callable[[str, Reply | None], None]
 """Called with the mechanism and None for a login, or the reply that refuses it."""
@@ -40,6 +48,7 @@ class LoginDialog:
         "_authenticator",
         "_bindings",
         "_exchange",
+        "_is_refused",
         "_mechanism",
         "_session",
         "_smtp",
@@ -56,6 +65,7 @@ class LoginDialog:
         self._smtp = smtp
         self._tell = tell
         self._exchange: ServerExchange | None = None
+        self._is_refused = False
         self._mechanism = ""
         self._bindings: Mapping[str, bytes] = {}
 
@@ -76,43 +86,62 @@ class LoginDialog:
             self._refuse(exchange)
             return None
         self._exchange = exchange
-        return self._step(exchange.step(initial))
+        return self._step(exchange, initial)
 
     def respond(self, data: bytes) -> Work | None:
         """The client's answer to a challenge."""
         assert self._exchange is not None
-        return self._step(self._exchange.step(data))
+        return self._step(self._exchange, data)
 
     def cancel(self) -> None:
-        """The client gave up, or is gone."""
-        if self._exchange is not None:
-            self._exchange.cancel()
-            self._exchange = None
+        """The client gave up, or is gone. A check that is under way goes on, and how it ended is told."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return
+        exchange.cancel()
+        if self._is_refused:
+            self._tell(self._mechanism, CREDENTIALS_INVALID)
 
-    def _step(self, step: Step | Awaitable[Step]) -> Work | None:
+    def _step(self, exchange: ServerExchange, response: bytes | None) -> Work | None:
+        self._is_refused = False
+        step = exchange.step(response)
         if isinstance(step, Awaitable):
-            return self._later(step)
+            return self._later(exchange, step)
         return self._apply(step)
 
-    async def _later(self, step: Awaitable[Step]) -> None:
-        work = self._apply(await step)
+    async def _later(self, exchange: ServerExchange, waiting: Awaitable[Step]) -> None:
+        step = await waiting
+        if self._exchange is not exchange:
+            self._note(step)
+            return
+        work = self._apply(step)
         if work is not None:
             await work
 
+    def _note(self, step: Step) -> None:
+        """Tell how it ended for a client that has left: it is in no session, and no policy is asked."""
+        if isinstance(step, Challenge):
+            if step.refused:
+                self._tell(self._mechanism, CREDENTIALS_INVALID)
+        elif isinstance(step, Login):
+            self._name(step)
+            self._tell(step.mechanism, None)
+            self._forget()
+        elif step.reply != CANCELLED:
+            self._tell(self._mechanism, step.reply)
+
     def _apply(self, step: Step) -> Work | None:
         if isinstance(step, Challenge):
+            self._is_refused = step.refused
             self._smtp.challenge(step.data)
             return None
         self._exchange = None
         if not isinstance(step, Login):
             self._refuse(step.reply)
             return None
-        session = self._session
-        session.user = step.user
-        session.auth_mechanism = step.mechanism
-        session.addresses = step.addresses
+        self._name(step)
         try:
-            verdict = self._admit(session)
+            verdict = self._admit(self._session)
         except BaseException:
             self._forget()
             raise
@@ -143,6 +172,12 @@ class LoginDialog:
         self._forget()
         self._tell(mechanism, reply)
         self._smtp.answer(reply)
+
+    def _name(self, login: Login) -> None:
+        session = self._session
+        session.user = login.user
+        session.auth_mechanism = login.mechanism
+        session.addresses = login.addresses
 
     def _forget(self) -> None:
         """Nobody has logged in: also when the policy has not answered, for whatever reason."""

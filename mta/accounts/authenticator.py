@@ -21,6 +21,7 @@ from mta.address import Address
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
 from mta.smtp.auth import (
+    CANCELLED,
     CREDENTIALS_INVALID,
     DEFAULT_BINDINGS,
     ENCRYPTION_REQUIRED,
@@ -157,7 +158,7 @@ class SessionAuthenticator:
         exchange = self._backend.begin(mechanism, session, channel_bindings, user, plus_offered)
         if isinstance(exchange, Reply):
             return exchange
-        return _LimitedExchange(self, exchange, mechanism, session)
+        return _LimitedExchange(self, self._limiter, exchange, mechanism, session)
 
     def owns(self, session: Session, sender: Address) -> bool:
         """The sender-login check."""
@@ -175,17 +176,30 @@ class SessionAuthenticator:
         return self._clock()
 
     def conclude(
-        self, session: Session, mechanism: str, result: Login | Failure, started: float
+        self,
+        session: Session,
+        mechanism: str,
+        result: Login | Failure,
+        *,
+        started: float,
+        counted: tuple[float, bool] | None,
+        is_left: bool,
     ) -> Step | Awaitable[Step]:
-        """Count and report the end of an exchange; a wrong guess is answered late."""
+        """Count and report the end of an exchange; a wrong guess is answered late.
+
+        `started` is when the response came, `counted` what the limiter said of a failure that it knows
+        already. When the client has left, nobody reads the answer: it is not delayed.
+        """
         if isinstance(result, Failure) and result.reply.code == CREDENTIALS_INVALID.code:
-            delay, last = self._limiter.failed(session)
+            delay, last = counted or self._limiter.failed(session)
             if last:
                 result = Failure(replace(TOO_MANY_IN_SESSION, cause=result.reply.cause))
             self._on_result(session, mechanism, result)
-            return self._later(result, started + delay)
+            return result if is_left else self._later(result, started + delay)
         if isinstance(result, Login):
             self._limiter.succeeded(session)
+        elif result.reply == CANCELLED:
+            return result
         self._on_result(session, mechanism, result)
         return result
 
@@ -199,35 +213,68 @@ class SessionAuthenticator:
 class _LimitedExchange:
     """An exchange whose end passes the limiter."""
 
-    __slots__ = ("_authenticator", "_exchange", "_mechanism", "_session")
+    __slots__ = (
+        "_authenticator",
+        "_counted",
+        "_exchange",
+        "_is_left",
+        "_is_waiting",
+        "_limiter",
+        "_mechanism",
+        "_session",
+    )
 
     def __init__(
         self,
         authenticator: SessionAuthenticator,
+        limiter: FailureLimiter,
         exchange: ServerExchange,
         mechanism: str,
         session: Session,
     ) -> None:
         self._authenticator = authenticator
+        self._limiter = limiter
         self._exchange = exchange
         self._mechanism = mechanism
         self._session = session
+        self._counted: tuple[float, bool] | None = None
+        self._is_waiting = False
+        self._is_left = False
 
     def step(self, response: bytes | None) -> Step | Awaitable[Step]:
         started = self._authenticator.now()
         step = self._exchange.step(response)
-        if isinstance(step, Challenge):
-            return step
-        if isinstance(step, (Login, Failure)):
-            return self._authenticator.conclude(self._session, self._mechanism, step, started)
+        if isinstance(step, (Challenge, Login, Failure)):
+            return self._take(step, started)
+        self._is_waiting = True
         return self._wait(step, started)
 
     def cancel(self) -> None:
+        if self._is_waiting and not self._is_left:
+            self._is_left = True
+            self._limiter.left(self._session)
         self._exchange.cancel()
 
     async def _wait(self, waiting: Awaitable[Step], started: float) -> Step:
-        step = await waiting
+        try:
+            step = await waiting
+        finally:
+            self._is_waiting = False
+            if self._is_left:
+                self._limiter.settled(self._session)
+        taken = self._take(step, started)
+        return taken if isinstance(taken, (Login, Failure, Challenge)) else await taken
+
+    def _take(self, step: Step, started: float) -> Step | Awaitable[Step]:
         if isinstance(step, Challenge):
+            if step.refused and self._counted is None:  # the client need not come back for the 535
+                self._counted = self._limiter.failed(self._session)
             return step
-        concluded = self._authenticator.conclude(self._session, self._mechanism, step, started)
-        return concluded if isinstance(concluded, (Login, Failure, Challenge)) else await concluded
+        return self._authenticator.conclude(
+            self._session,
+            self._mechanism,
+            step,
+            started=started,
+            counted=self._counted,
+            is_left=self._is_left,
+        )

@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
-from mta.accounts.dovecotclient import DovecotClient, UnavailableError
+from mta.accounts.dovecotclient import AbandonedError, DovecotClient, UnavailableError
 from mta.accounts.dovecotprotocol import Answer
 from mta.accounts.user import address_key, user_key
 from mta.reply import Reply
 from mta.session import Session
 from mta.smtp.auth import (
+    CANCELLED,
     CREDENTIALS_INVALID,
     RESPONSE_TOO_LONG,
     TEMPORARY_FAILURE,
@@ -33,6 +34,7 @@ from mta.smtp.auth import (
 PASSWORD_EXPIRED = Reply(535, "5.7.8", "Authentication credentials invalid: the password has expired")
 """Said only after the right password."""
 _HIDDEN = frozenset({"anonymous", "private", "channel-binding"})
+_BEARER = frozenset({"OAUTHBEARER", "XOAUTH2"})
 _FAILURES = ("temp", "authz", "user_disabled", "pass_expired")
 _CODES = {
     "temp_fail": "temp",
@@ -132,12 +134,16 @@ class _Exchange:
             else:
                 self._started = True
                 answer = await self._request.start(self._mechanism, self._fields, response)
+        except AbandonedError:
+            return Failure(CANCELLED)
         except UnavailableError as error:
             return Failure(replace(TEMPORARY_FAILURE, cause=f"Dovecot: {error}"))
         except ValueError:
             return Failure(RESPONSE_TOO_LONG)
         if answer.kind == "CONT":
-            return Challenge(answer.data)
+            # A good token is answered OK at once.
+            refused = self._mechanism in _BEARER and response is not None and bool(answer.data)
+            return Challenge(answer.data, refused)
         return _accepted(answer, self._mechanism) if answer.kind == "OK" else _refused(answer)
 
 

@@ -50,52 +50,64 @@ class UnavailableError(Exception):
     """Dovecot cannot be asked now (environment)."""
 
 
+class AbandonedError(UnavailableError):
+    """The exchange was cancelled before Dovecot had anything to check."""
+
+
 class Request:
     """One AUTH exchange."""
 
-    __slots__ = ("_abandoned", "_client", "_connection", "_future", "number")
+    __slots__ = ("_abandoned", "_client", "_connection", "_future", "_is_answer_due", "number")
 
     def __init__(self, client: DovecotClient) -> None:
         """Use `DovecotClient.request`."""
         self._client = client
         self._connection: _Connection | None = None
         self._future: asyncio.Future[Answer] | None = None
+        self._is_answer_due = False
         self._abandoned = False
         """Nobody goes on with it."""
         self.number = 0
 
     async def start(self, mechanism: str, fields: list[str], initial: bytes | None) -> Answer:
         """Send AUTH, wait for the answer. Raises UnavailableError, ValueError for a request too long."""
-        connection = self._connection = await self._client.connected()
+        if self._abandoned:
+            raise AbandonedError
+        self._future = asyncio.get_running_loop().create_future()
+        connection = self._connection = await self._client.connected(self._future)
         self.number = connection.add(self)
         try:
             line = auth_line(self.number, mechanism, fields, initial)
         except ValueError:
             connection.remove(self.number)
             raise
-        return await self._ask(connection, line)
+        return await self._ask(connection, line, has_response=initial is not None)
 
     async def proceed(self, data: bytes) -> Answer:
         """Send CONT, wait for the answer. Raises UnavailableError, ValueError as above."""
         connection = self._connection
+        if self._abandoned:
+            raise AbandonedError
         if connection is None or connection.requests.get(self.number) is not self:
             raise UnavailableError("the connection to Dovecot was lost")
         try:
             line = cont_line(self.number, data)
         except ValueError:
-            self.cancel()
+            self._forget()
             raise
-        return await self._ask(connection, line)
+        return await self._ask(connection, line, has_response=True)
 
     def cancel(self) -> None:
         """Nobody goes on: tell Dovecot to forget the exchange, if there is one.
 
-        An answer that is under way is left to come, and whoever waits for it gets it: a password that was
-        wrong counts, although the guesser has gone.
+        The answer to a response of the client is left to come, as long as any other, and whoever waits for it
+        gets it: a password that was wrong counts, although the guesser has gone. Every other wait ends now,
+        with AbandonedError.
         """
         self._abandoned = True
-        if self._future is None or self._future.done():
+        if not self._is_answer_due:
             self._forget()
+            self.lost(AbandonedError())
 
     def _forget(self) -> None:
         connection = self._connection
@@ -115,18 +127,21 @@ class Request:
         if self._future is not None and not self._future.done():
             self._future.set_exception(error)
 
-    async def _ask(self, connection: _Connection, line: bytes) -> Answer:
+    async def _ask(self, connection: _Connection, line: bytes, *, has_response: bool) -> Answer:
         self._future = asyncio.get_running_loop().create_future()
+        self._is_answer_due = has_response
         connection.send(line)
         try:
             async with asyncio.timeout(self._client.request_timeout):
                 return await self._future
         except TimeoutError:
-            self.cancel()
+            self._forget()
             raise UnavailableError(f"no answer in {self._client.request_timeout:g} s") from None
         except asyncio.CancelledError:
-            self.cancel()
+            self._forget()
             raise
+        finally:
+            self._is_answer_due = False
 
 
 class _Connection(asyncio.Protocol):
@@ -255,12 +270,18 @@ class DovecotClient:
         """A new exchange."""
         return Request(self)
 
-    async def connected(self) -> _Connection:
-        """The connection, after waiting for it. Raises UnavailableError."""
+    async def connected(self, given_up: asyncio.Future[Answer]) -> _Connection:
+        """The connection, after waiting for it. Raises UnavailableError, and what ends `given_up`."""
         if self.connection is None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._connect_timeout):
-                    await self._up.wait()
+            up = asyncio.ensure_future(self._up.wait())
+            try:
+                await asyncio.wait(
+                    (up, given_up), timeout=self._connect_timeout, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                up.cancel()
+            if given_up.done():
+                given_up.result()
         if self.connection is None:
             why = f" ({self._state[1]})" if self._state is not None and not self._state[0] else ""
             raise UnavailableError(f"no connection to {self._name}{why}")

@@ -5,7 +5,9 @@ later, up to five seconds. The delay counts from when the response came in, so i
 check took. After three failures in a session the answer is 421 4.7.0 and the session ends. A client address
 with too many failures in the window is not listened to any more (454 4.7.0), whichever worker it reaches.
 
-Only 535 counts: a back end that is down is nobody's guess.
+Only 535 counts: a back end that is down is nobody's guess. A client that leaves before the answer does not
+get away with it: the check goes on and is counted, and until then it counts as if it had failed. Otherwise as
+many guesses could be left behind as fit into the time of the first answer.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ class FailureCounter(Protocol):
     def count(self, client_address: str) -> int:
         """Failures of this client (or of its network, as the counter sees fit) within the window."""
 
+    def counts(self, client_address: str) -> bool:
+        """False for a client whose failures are not counted."""
+
 
 class LocalFailures:
     """A counter for one process, in halves of the window that are forgotten one by one."""
@@ -62,6 +67,10 @@ class LocalFailures:
         self._turn()
         network = _network(client_address)
         return sum(half.get(network, 0) for half in self._halves)
+
+    def counts(self, client_address: str) -> bool:
+        """Those of everybody."""
+        return True
 
     def _turn(self) -> None:
         now = self._clock()
@@ -102,13 +111,28 @@ class FailureLimiter:
         self._settings = settings
         self._counter = counter
         self._sessions: dict[str, int] = {}
+        self._left: dict[str, int] = {}
 
     def refuses(self, session: Session) -> Reply | None:
         """The answer to AUTH of a client over its limit, None for others."""
-        limit = self._settings.failures_per_client
-        if limit and self._counter.count(session.client_address) >= limit:
+        limit, address = self._settings.failures_per_client, session.client_address
+        if limit and self._counter.count(address) + self._left.get(_network(address), 0) >= limit:
             return TOO_MANY_FROM_CLIENT
         return None
+
+    def left(self, session: Session) -> None:
+        """The client has left while its login is checked: call `settled` at the end of the check."""
+        address = session.client_address
+        if self._counter.counts(address):
+            network = _network(address)
+            self._left[network] = self._left.get(network, 0) + 1
+
+    def settled(self, session: Session) -> None:
+        """A check for a client that has left is over."""
+        network = _network(session.client_address)
+        left = self._left.pop(network, 0)
+        if left > 1:
+            self._left[network] = left - 1
 
     def failed(self, session: Session) -> tuple[float, bool]:
         """Count a failure: the delay of its answer in seconds, and True when the session must end."""

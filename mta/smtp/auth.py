@@ -45,14 +45,19 @@ ENCRYPTION_REQUIRED = Reply(538, "5.7.11", "Encryption required for requested au
 MECHANISM_UNKNOWN = Reply(504, "5.5.4", "Unrecognized authentication type")
 """A mechanism that is not offered in this session."""
 CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
-"""The client sent "*"."""
+"""The client sent "*", or left before anything that it had said was checked."""
 
 
 @dataclass(slots=True, frozen=True)
 class Challenge:
-    """The exchange goes on: 334 with `data` in base64."""
+    """The exchange goes on: 334 with `data` in base64.
+
+    `refused`: the credentials are wrong, and `data` says why (RFC 7628 section 3.2.2). It is a failed login
+    whether the client hears the end or not.
+    """
 
     data: bytes
+    refused: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,7 +97,12 @@ class ServerExchange(Protocol):
         """
 
     def cancel(self) -> None:
-        """The client cancelled or went away: free what the exchange holds. Harmless at any time."""
+        """The client cancelled or went away: free what the exchange holds. Harmless at any time.
+
+        A step that is waited for still ends. When the back end has got the client's response already, that is
+        with what it says about it: else nobody would count the guesses of a client that does not wait.
+        Everything else ends at once, as a `Failure` with `CANCELLED`.
+        """
 
 
 class Authenticator(Protocol):

@@ -203,7 +203,7 @@ class BearerServer:
         self._explained = True
         if self._mechanism == "XOAUTH2":
             status = "400" if status == "invalid_request" else "401"
-        return Challenge(json.dumps({"status": status, "schemes": "bearer"}).encode())
+        return Challenge(json.dumps({"status": status, "schemes": "bearer"}).encode(), refused=True)
 
 
 def parse_oauthbearer(response: bytes) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from mta.accounts.dovecotclient import MAX_REQUESTS, DovecotClient, UnavailableE
 from mta.accounts.limiter import FailureLimiter, LimiterSettings, LocalFailures
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
-from mta.smtp.auth import RESPONSE_TOO_LONG, Challenge, Failure, Login, ServerExchange, Step
+from mta.smtp.auth import CANCELLED, RESPONSE_TOO_LONG, Challenge, Failure, Login, ServerExchange, Step
 from mta.startup.backends import backends
 from mta.startup.claims import site_of
 from mta.startup.world import World
@@ -214,9 +214,7 @@ def test_a_conversation(tmp_path: Path) -> None:
         other = begin(backend, "LOGIN")
         assert await finish(other.step(None)) == Challenge(b"Username:")
         other.cancel()
-        step = await finish(other.step(b"alice"))
-        assert isinstance(step, Failure)
-        assert step.reply.code == 454
+        assert await finish(other.step(b"alice")) == Failure(CANCELLED)
         await until(lambda: dovecot.lines[-1] == "CANCEL\t2")
 
     run(tmp_path, Dovecot(answer), body)
@@ -241,9 +239,15 @@ def test_many_at_once_are_told_apart(tmp_path: Path) -> None:
     run(tmp_path, Dovecot(answer), body)
 
 
-def test_no_answer_in_time_is_454_and_cancelled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stays", [True, False])
+def test_no_answer_in_time_is_454_and_cancelled(tmp_path: Path, stays: bool) -> None:
     async def body(client: DovecotClient, backend: DovecotBackend, dovecot: Dovecot) -> None:
-        step = await finish(begin(backend).step(b"\0a\0b"))
+        exchange = begin(backend)
+        task = asyncio.ensure_future(finish(exchange.step(b"\0a\0b")))
+        await asyncio.sleep(0)
+        if not stays:
+            exchange.cancel()
+        step = await task
         assert isinstance(step, Failure)
         assert step.reply.code == 454
         assert "no answer in 0.1 s" in step.reply.cause
@@ -286,6 +290,34 @@ def test_the_answer_is_left_to_come_when_the_client_has_gone(
         assert client.connection.requests == {}
 
     run(tmp_path, with_answer(None), body)
+
+
+def test_what_asks_for_no_check_ends_at_once_when_the_client_has_gone(tmp_path: Path) -> None:
+    async def body(client: DovecotClient, backend: DovecotBackend, dovecot: Dovecot) -> None:
+        async with asyncio.timeout(60):  # a tenth of what Dovecot is given
+            greeted = begin(backend, "LOGIN")
+            task = asyncio.ensure_future(finish(greeted.step(None)))
+            await until(lambda: dovecot.lines[-1].startswith("AUTH\t1"))
+            greeted.cancel()
+            assert await task == Failure(CANCELLED)
+            await until(lambda: dovecot.lines[-1] == "CANCEL\t1")
+
+            unsent = begin(backend)
+            step = unsent.step(b"\0a\0b")
+            unsent.cancel()
+            assert await finish(step) == Failure(CANCELLED)
+
+            client.connection = None
+            client._up.clear()
+            waiting = begin(backend)
+            task = asyncio.ensure_future(finish(waiting.step(b"\0a\0b")))
+            await asyncio.sleep(0.05)
+            assert not task.done()
+            waiting.cancel()
+            assert await task == Failure(CANCELLED)
+        assert len(dovecot.lines) == 4  # of no password did it hear
+
+    run(tmp_path, with_answer(None), body, connect_timeout=600.0, request_timeout=600.0)
 
 
 def test_a_restart_of_dovecot(tmp_path: Path) -> None:

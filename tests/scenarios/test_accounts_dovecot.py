@@ -164,6 +164,51 @@ def test_tokens(service: DovecotAuth, mechanism: str) -> None:
     with_dovecot(service.socket, body)
 
 
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+def test_a_refused_token_counts_without_the_535(service: DovecotAuth, mechanism: str) -> None:
+    async def body(authenticator: SessionAuthenticator, client: DovecotClient) -> None:
+        failures = LocalFailures()
+        limiter = FailureLimiter(LimiterSettings(0), failures)
+        counting = SessionAuthenticator(DovecotBackend(client, penalty=False), limiter, AuthSettings())
+        forged = Credentials(ALICE, token=token(ALICE, key=b"another key"), mechanisms=(mechanism,))
+        exchange = counting.begin(mechanism, session(), {})
+        assert not isinstance(exchange, Reply)
+        initial = client_mechanism([mechanism], forged, {}, encrypted=True).initial()
+        step = await take(exchange, initial)
+        assert isinstance(step, Challenge)
+        assert step.refused
+        exchange.cancel()
+        assert failures.count("127.0.0.1") == 1
+
+    with_dovecot(service.socket, body)
+
+
+def test_a_guess_that_is_left_behind_is_answered(service: DovecotAuth) -> None:
+    async def body(authenticator: SessionAuthenticator, client: DovecotClient) -> None:
+        for mechanism, password in (
+            ("PLAIN", "wrong"),
+            ("PLAIN", "correct horse"),
+            ("SCRAM-SHA-256", "wrong"),
+        ):
+            exchange = authenticator.begin(mechanism, session(), {})
+            assert not isinstance(exchange, Reply)
+            guesser = client_mechanism([mechanism], Credentials(ALICE, password), {}, encrypted=True)
+            response = guesser.initial()
+            if mechanism != "PLAIN":
+                challenge = await take(exchange, response)
+                assert isinstance(challenge, Challenge)
+                response = guesser.respond(challenge.data)
+            check = asyncio.ensure_future(take(exchange, response))
+            await asyncio.sleep(0)
+            exchange.cancel()
+            step = await check
+            assert code(step) == 535 if password == "wrong" else isinstance(step, Login)
+            assert client.connection is not None
+            assert client.connection.requests == {}
+
+    with_dovecot(service.socket, body)
+
+
 def test_certificates(service: DovecotAuth) -> None:
     async def body(authenticator: SessionAuthenticator, client: DovecotClient) -> None:
         certified = replace(TLS, peer_subject="alice", peer_names=(ALICE,))

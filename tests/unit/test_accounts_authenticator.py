@@ -13,7 +13,7 @@ import pytest
 
 from mta.accounts import passwords
 from mta.accounts.authenticator import ORDER, AuthSettings, SessionAuthenticator
-from mta.accounts.limiter import FailureLimiter, LimiterSettings, LocalFailures
+from mta.accounts.limiter import TOO_MANY_FROM_CLIENT, FailureLimiter, LimiterSettings, LocalFailures
 from mta.accounts.passwords import StoredPassword
 from mta.accounts.senderlogin import SenderLoginSettings, owns
 from mta.accounts.usersbackend import UsersBackend, host_key
@@ -491,6 +491,31 @@ def test_memory_of_the_limiter_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         limiter.failed(session(id=str(number), client=f"192.0.2.{number}"))
     assert len(limiter._sessions) == 3
     assert sum(failures.count(f"192.0.2.{number}") for number in range(9)) == 3
+
+
+def test_who_leaves_is_counted_and_not_delayed(tmp_path: Path) -> None:
+    world = World(tmp_path, limits=LimiterSettings(failures_per_client=2))
+
+    async def guess(password: str) -> Step:
+        exchange = world.begin("PLAIN")
+        step = exchange.step(f"\0alice@example.org\0{password}".encode())
+        assert not isinstance(step, (Challenge, Login, Failure))
+        exchange.cancel()
+        exchange.cancel()  # counts once
+        assert world.limiter._left == {"192.0.2.1": 1}
+        return await step
+
+    for password in ("pen", "pencil"):
+        asyncio.run(guess(password))
+        assert world.limiter._left == {}
+    assert [type(result) for _, result in world.results] == [Failure, Login]
+    assert world.time.slept == []
+    assert world.limiter.refuses(session()) is None
+    world.limiter.left(session())
+    assert world.limiter.refuses(session()) is TOO_MANY_FROM_CLIENT
+    assert world.limiter.refuses(session(client="192.0.2.2")) is None
+    world.limiter.settled(session())
+    assert world.limiter.refuses(session()) is None
 
 
 # ----------------------------------------------------------------------------------------- sender login

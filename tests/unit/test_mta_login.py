@@ -12,7 +12,7 @@ from mta.login import Admit, LoginDialog
 from mta.policy.verdict import CONTINUE, Verdict
 from mta.reply import Reply
 from mta.session import Session
-from mta.smtp.auth import Login
+from mta.smtp.auth import CANCELLED, CREDENTIALS_INVALID, TEMPORARY_FAILURE, Challenge, Failure, Login, Step
 from tests.unit.policy_tables import session
 
 NO = Verdict(Reply(535, "5.7.8", "from inside only"))
@@ -93,3 +93,58 @@ def test_who_is_logged_in(admit: Any, user: str, is_late: bool) -> None:
     client, answers = login(late(admit) if is_late else admit)
     assert (client.user, client.addresses) == (user, ("@x.test",) if user else ())
     assert (answers == [None]) is bool(user)
+
+
+class SlowExchange:
+    """Ends as it is told to, when it is told to."""
+
+    def __init__(self, end: Step) -> None:
+        self.end = end
+        self.cancelled = 0
+
+    async def step(self, response: bytes | None) -> Step:
+        await asyncio.sleep(0)
+        return self.end
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+ANN = Login("ann@x.test", "PLAIN", ("@x.test",))
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (ANN, [("PLAIN", None, "ann@x.test")]),
+        (Failure(CREDENTIALS_INVALID), [("PLAIN", CREDENTIALS_INVALID, "")]),
+        (Failure(TEMPORARY_FAILURE), [("PLAIN", TEMPORARY_FAILURE, "")]),
+        (Failure(CANCELLED), []),
+        (Challenge(b"more"), []),
+        (Challenge(b"why", refused=True), [("PLAIN", CREDENTIALS_INVALID, "")]),
+    ],
+)
+def test_a_client_that_leaves_while_it_is_checked(
+    end: Step, told: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What became of it is told; it is no login, is not answered, and no policy is asked."""
+    exchange = SlowExchange(end)
+    monkeypatch.setattr(Everybody, "begin", lambda self, mechanism, session, bindings: exchange)
+    client, party = session(), Everybody()
+    heard: list[object] = []
+    dialog = LoginDialog(
+        party, client, party, lambda mechanism, reply: heard.append((mechanism, reply, client.user)), fails
+    )
+
+    async def main() -> None:
+        work = dialog.start("PLAIN", b"x")
+        assert work is not None
+        dialog.cancel()
+        dialog.cancel()
+        await work
+
+    asyncio.run(main())
+    assert heard == told
+    assert (client.user, client.auth_mechanism, client.addresses) == ("", "", ())
+    assert party.answers == []
+    assert exchange.cancelled == 1
