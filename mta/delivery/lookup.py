@@ -78,7 +78,9 @@ class Lookup:
 
         `routed`: our configuration names the host, so whatever address it has is meant.
         """
-        found = literal_addresses(host) or await self._ask(host, families, self._limit(deadline))
+        # What the DNS names has no zone ("::1%1"): no list of networks knows such an address.
+        literal = literal_addresses(host) if routed or "%" not in host else None
+        found = literal or await self._ask(host, families, self._limit(deadline))
         if isinstance(found, Reply) or routed:
             return found
         left = tuple(a for a in found.addresses if not self._ourselves.is_refused(a))

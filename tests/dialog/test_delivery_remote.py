@@ -15,6 +15,7 @@ import uvloop
 from mta.delivery.lookup import Ourselves
 from mta.delivery.outcome import NextHop
 from mta.net.dial import BadAddresses, Dialer, Source
+from mta.net.limits import Networks
 from mta.net.pool import PoolLimits
 from mta.net.resolver.base import Status
 from mta.net.socks5 import Proxy
@@ -331,6 +332,23 @@ def test_what_the_dns_says_is_permanent_only_if_proven(domain: str, expected: st
             )
             (outcome,) = await send(w.transport(ours=ours), f"a@{domain}")
             assert short([outcome]) == [expected]
+
+    run(main())
+
+
+def test_a_host_that_is_an_address_with_a_zone_is_no_way_around_refused_networks() -> None:
+    """The kernel connects to ::1 for "::1%1", which no list of networks knows."""
+    needs_ipv6()
+
+    async def main() -> None:
+        async with world() as w:
+            here = await w.server("here.test", "::1")
+            w.domain("zone.test", "10 ::1%1.")
+            w.domain("plain.test", "10 ::1.")
+            ours = Ourselves(is_refused=Networks(["::1"]).contain_text)
+            to = w.transport(ours=ours)
+            assert short(await send(to, "a@plain.test", "a@zone.test")) == ["550 5.4.4", "550 5.4.4"]
+            assert here.connections == 0
 
     run(main())
 
