@@ -26,7 +26,7 @@ from mta.net.resolver.names import name_text, read_name
 PAYLOAD = 1232
 """Octets of a UDP reply that we ask for: fits every path without fragments."""
 LONGEST_CHAIN = 16
-"""CNAMEs that are followed within one reply."""
+"""CNAMEs of one reply: with as many and more it counts as none. Resolvers follow about ten."""
 MAX_RECORDS = 4096
 """Records of a reply that are looked at: a message of 64 kB can hold no more real ones."""
 
@@ -160,6 +160,9 @@ def _read(message: bytes, asked: bytes) -> Reply:
             break
         target, ttl = aliases[target]
         lowest.append(ttl)
+    else:
+        # Resolvers say SERVFAIL to a circle; that there is nothing at its end is proven by nobody.
+        raise WireError("aliases without end")
     records: list[Rdata] = []
     record_type = RdataType.make(rdtype)
     for ttl, start, length in found.get(target, ()):
