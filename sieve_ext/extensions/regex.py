@@ -4,6 +4,10 @@ Expressions are those of RE2: what POSIX calls extended, with the classes of Per
 matched in linear time: back-references and look-around. Where several alternatives match, the first counts,
 not the longest. "." matches a line end, too. ${0} is what the whole expression has matched, ${1} and so on
 its groups. An expression with variables that is none matches nothing; the log says so.
+
+RE2 is linear in the text, but at worst also in the size of the expression, and "\\p{L}{1,100}" is a large
+one. So the expressions of a script may have some size together, and a search that might take too long is not
+begun: the run fails.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from sieve_ext.extend import (
     TemplateList,
     texts,
 )
+from sieve_ext.runtime.errors import LimitExceeded
 
 COMPARATORS = frozenset(["i;octet", "i;ascii-casemap"])
 """The comparators that :regex works with; of i;ascii-casemap it takes that case does not matter."""
@@ -38,14 +43,32 @@ MEMORY = 4 * 1024 * 1024
 MATCH_VALUES = 32
 """Groups that are kept."""
 
+CACHED = 64
+"""Expressions that are kept beside those of compiled scripts."""
+
+SIZE = 1_000_000
+"""Instructions of all constant expressions of a script with what it includes: half a second to compile."""
+
+TOO_LARGE = 100_000
+"""Instructions that are counted for an expression that is refused as too large: RE2 takes as long for it."""
+
+WORK = 2_000_000_000
+"""Instructions times characters of one search, by default: ten seconds at worst, as a rule milliseconds."""
+
+STATE = "regex"
+"""Where this extension keeps things in the state of units."""
+
 _LONG = 1000
 """Characters that are searched in the time of one operation."""
+
+_QUICK = 100_000
+"""Instructions times characters that take less than a millisecond."""
 
 SPECIAL = "\\.[]{}()*+?^$|"
 """What :quoteregex puts a backslash before."""
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=CACHED)
 def compiled(pattern: str, has_case: bool) -> Any:
     """The compiled expression. Raises ValueError with what is wrong with it."""
     options = re2.Options()
@@ -73,10 +96,22 @@ def check_regex(node: Node, given: GivenTag, comparator: Comparator, checker: Ch
         pattern = checker.constant(text)
         if pattern is None:
             continue
+        size = checker.unit.state.get(STATE, 0)
+        if size > SIZE:
+            return  # it has been reported
         try:
-            compiled(pattern, comparator.name == "i;octet")
+            size += compiled(pattern, comparator.name == "i;octet").programsize
         except ValueError as error:
             checker.error(text, "bad-regex", str(error))
+            checker.unit.state[STATE] = size + TOO_LARGE * ("too large" in str(error))
+            return
+        checker.unit.state[STATE] = size
+        if size > SIZE:
+            checker.error(
+                text, "large-regex",
+                f"the regular expressions of the script are too large (max {SIZE} instructions of RE2)",
+                "classes of letters and counts like {1,100} are large",
+            )  # fmt: skip
             return
 
 
@@ -93,7 +128,7 @@ def compile_regex(compiler: Compiler, node: Node, comparator: Comparator, keys: 
             # A broken charset can leave half of a surrogate pair, which RE2 does not take.
             text = value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
             for pattern in patterns:
-                found = pattern.search(text)
+                found = _search(run, pattern, text)
                 if found is None:
                     continue
                 if keeps:
@@ -106,9 +141,25 @@ def compile_regex(compiler: Compiler, node: Node, comparator: Comparator, keys: 
     return match
 
 
+def _search(run: Run, pattern: Any, text: str) -> Any:
+    """What is found, None if nothing is. Raises LimitExceeded."""
+    work = len(text) * pattern.programsize
+    if work < _QUICK:
+        return pattern.search(text)
+    if work > run.settings.number("sieve_regex_max_work", WORK):
+        raise LimitExceeded(
+            f"regular expression too large for a text of {len(text)} characters: '{pattern.pattern[:100]}'"
+        )
+    run.check_time()
+    found = pattern.search(text)
+    run.check_time()
+    return found
+
+
 def _expanded(run: Run, keys: TemplateList, has_case: bool) -> Sequence[Any]:
     found: list[Any] = []
     for pattern in keys.expand(run):
+        run.check_time()
         try:
             found.append(compiled(pattern, has_case))
         except ValueError as error:
@@ -127,5 +178,8 @@ CAPABILITIES = (
         match_types=(MatchType(":regex", compile_regex, check=check_regex),),
         modifiers=(Modifier(":quoteregex", 20, quote_regex),),
         specification="draft-ietf-sieve-regex-01",
+        settings={
+            "sieve_regex_max_work": "size of an expression times characters of a text, 2000000000 by default",
+        },
     ),
 )

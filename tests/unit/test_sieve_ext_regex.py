@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_ext import Envelope, InvalidScript, Result, compile, execute, standard_dialect
+from sieve_ext import Envelope, InvalidScript, Result, Settings, compile, execute, standard_dialect
 from sieve_ext.extensions.regex import compiled, quote_regex
 
 
@@ -79,3 +80,62 @@ def test_it_takes_linear_time() -> None:
     before = time.process_time()
     assert matched('header :regex "subject" "^((a*)*|(a|aa)+)*$"', message) is None
     assert time.process_time() - before < 3.0
+
+
+def test_expressions_of_a_script_have_a_size_together() -> None:
+    """Each is allowed, but a script of some kB would take minutes and gigabytes to compile."""
+    begun = time.process_time()
+    text = "".join(
+        f'if header :regex "x" "\\\\p{{L}}{{1,99}}{number}" {{ stop; }}\n' for number in range(1000)
+    )
+    with pytest.raises(InvalidScript) as caught:
+        compile(f'require "regex"; {text}', standard_dialect())
+    assert [one.code for one in caught.value.errors][:-1] == ["large-regex"]
+    assert time.process_time() - begun < 10
+
+
+def test_expressions_that_are_refused_count_too() -> None:
+    begun = time.process_time()
+    text = "".join(
+        f'if header :regex "x" "\\\\p{{L}}{{900}}{number}" {{ stop; }}\n' for number in range(1000)
+    )
+    with pytest.raises(InvalidScript) as caught:
+        compile(f'require "regex"; {text}', standard_dialect())
+    codes = [one.code for one in caught.value.errors]
+    assert set(codes[:-1]) == {"bad-regex"}
+    assert len(codes) < 15
+    assert time.process_time() - begun < 10
+
+
+def test_a_search_that_may_take_too_long_is_not_begun() -> None:
+    body = bytes(random.Random(1).choices(b"ab", k=400_000))
+    begun = time.process_time()
+    text = 'require ["regex", "body"]; if body :raw :regex "[ab]*a.{0,999}c.{0,999}d$" { discard; }'
+    result = execute(compile(text, standard_dialect()), b"Subject: x\r\n\r\n" + body, Envelope())
+    assert "regular expression too large for a text of 400000 characters" in result.errors[0].text
+    assert time.process_time() - begun < 5
+
+
+def test_searches_are_timed() -> None:
+    """A few of them take all the time that a run has."""
+    body = bytes(random.Random(1).choices(b"ab", k=100_000))
+    tests = "".join(f'if body :raw :regex "[ab]*a[ab]{{{600 + n}}}c" {{ discard; }}\n' for n in range(50))
+    settings = Settings({"sieve_max_cpu_time": "100ms"})
+    script = compile(f'require ["regex", "body"]; {tests}', standard_dialect(), settings=settings)
+    begun = time.process_time()
+    result = execute(script, b"Subject: x\r\n\r\n" + body, Envelope(), settings=settings)
+    assert "CPU time" in result.errors[0].text
+    assert time.process_time() - begun < 5
+
+
+def test_expressions_with_variables_are_timed() -> None:
+    tests = "".join(
+        f'if header :regex "subject" "\\\\p{{L}}{{1,99}}${{a}}{n}" {{ discard; }}\n' for n in range(300)
+    )
+    settings = Settings({"sieve_max_cpu_time": "100ms"})
+    text = f'require ["regex", "variables"]; set "a" "b"; {tests}'
+    script = compile(text, standard_dialect(), settings=settings)
+    begun = time.process_time()
+    result = execute(script, b"Subject: x\r\n\r\n", Envelope(), settings=settings)
+    assert "CPU time" in result.errors[0].text
+    assert time.process_time() - begun < 5
