@@ -39,7 +39,7 @@ TURN = 256 * 1024
 """Octets after which the loop gets its turn even if the server takes all: about 1 ms of work."""
 LATE_TIME = 90.0
 """Seconds for which a server that has the whole message is listened to when nobody waits for it any more. The
-queue tries the message again after two minutes."""
+queue does not try the message again before that."""
 CANCELLED = Reply(451, "4.4.2", "The delivery was given up", "cancelled")
 UNREADABLE = "The message could not be read for sending it on"
 QUIT_TIME = 5.0

@@ -27,6 +27,7 @@ from mta.dsn.decide import Kind, Vouching
 from mta.dsn.returned import Original
 from mta.envelope import Envelope, Recipient
 from mta.handover import Parcel
+from mta.net.outbound import LATE_TIME
 from mta.policy.verdict import Advice, Orders
 from mta.reply import Reply
 from mta.session import Session
@@ -298,8 +299,11 @@ class Keeper:
             return QueuedRecipient(address, site, Status.HELD, deadlines.start, 1, held, now, data)
         if reply is NOT_YET:
             return QueuedRecipient(address, site, Status.QUEUED, deadlines.start, data=data)
-        step = next_step(policy_with(retry, said), deadlines, 1, now, lambda: chance)
-        return QueuedRecipient(address, site, Status.DEFERRED, step.at, 1, kept_outcome(outcome), now, data)
+        policy = policy_with(retry, said)
+        at = next_step(policy, deadlines, 1, now, lambda: chance).at
+        if outcome.late is not None:  # who may still say 250 would have two copies of a try before that
+            at = max(at, min(now + LATE_TIME, expires_at(policy, deadlines)[0]))
+        return QueuedRecipient(address, site, Status.DEFERRED, at, 1, kept_outcome(outcome), now, data)
 
     async def _report(
         self, queue: MailQueue, parcel: Parcel, outcomes: list[Outcome], vouching: Vouching

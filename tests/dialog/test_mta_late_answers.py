@@ -51,6 +51,21 @@ def test_what_was_queued_leaves_the_queue(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_hasty_schedule_brings_no_second_copy(tmp_path: Path) -> None:
+    store = MailStore()
+    store.final_delay = 4.0
+
+    async def main() -> None:
+        async with impatient(tmp_path, store, 'retry = ["1s"]') as (server, client):
+            assert QUEUED.match(await send(client, "bob"))
+            store.final_delay = 0.0
+            await asyncio.sleep(4.0)  # the answer has come
+            await eventually(lambda: not len(queue_of(server).live))
+            assert len(store.got("bob")) == 1
+
+    run(main)
+
+
 class SlowToGreet(MailStore):
     """It takes `pause` seconds to greet."""
 
