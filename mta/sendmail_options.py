@@ -24,7 +24,7 @@ _ELSEWHERE = {
     "d": "the server is started with `tamis serve`",
     "D": "the server is started with `tamis serve`",
     "l": "the server is started with `tamis serve`",
-    "v": "addresses are not verified: send a message",
+    "v": "addresses are not verified; `tamis explain` tells what becomes of mail for one",
     "t": "there are no rules to be tested",
 }
 _NOTIFY = frozenset({"never", "success", "failure", "delay"})

@@ -136,20 +136,26 @@ def publish(server: LocalServer, folder: str) -> None:
 
 
 def find_server(configuration: str) -> LocalServer:
-    """The server of a configuration.
+    """The server of a configuration; where that is wrong, the one that has published itself with it.
 
     Raises ConfigError, and NotPublished where the configuration is closed to us or does not say all, and no
     server does.
     """
-    # Here, for the server itself has no use for it.
+    # Here, for the server itself has no use for them.
+    from mta.configured import configured_path
     from mta.queue_stores import read_configuration
 
     try:
         settings = read_configuration(configuration)
     except config.ConfigError as error:
-        if not isinstance(error.__cause__, PermissionError):
-            raise
-        return _published(PUBLISHED, configuration, f"{configuration} is closed to you")
+        if isinstance(error.__cause__, PermissionError):
+            return _published(PUBLISHED, configuration, f"{configuration} is closed to you")
+        # Somebody is editing it, and the server goes on as before; cron does not send a second time.
+        told = configured_path(configuration, ("process", "runtime_directory", FILE_NAME), default=PUBLISHED)
+        try:
+            return _published(told, configuration, "the configuration is wrong")
+        except NotPublished:
+            raise error from error.__cause__
     server = local_server(settings, configuration)
     if server.is_known:
         return server

@@ -369,6 +369,31 @@ def test_the_server_tells_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         find_server(str(path))
 
 
+def test_a_configuration_that_is_being_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The running server still takes mail, so what cron sends in that minute is not lost."""
+    monkeypatch.setattr(sendmail_server, "PUBLISHED", str(tmp_path / "nowhere.json"))
+    path = tmp_path / "tamis.toml"
+    right = '[identity]\nhostname = "mx.example.org"\n[process]\nruntime_directory = "run"\n'
+    path.write_text(right)
+    local = find_server(str(path))
+    for wrong in ("hostname = mx.example.org", "hostnme = 1"):
+        path.write_text(f"{right}[message]\n{wrong}\n")
+        with pytest.raises(config.ConfigError, match=r"tamis\.toml:6"):
+            find_server(str(path))
+        (tmp_path / "run").mkdir(exist_ok=True)
+        publish(local, str(tmp_path / "run"))
+        assert find_server(str(path)) == local
+        (tmp_path / "run/sendmail.json").unlink()
+    publish(local, str(tmp_path / "run"))
+    other = tmp_path / "other.toml"
+    other.write_text(f"{right}[message]\n{wrong}\n")
+    with pytest.raises(config.ConfigError, match=r"other\.toml:6"):
+        find_server(str(other))
+    monkeypatch.setattr(sendmail_server, "PUBLISHED", str(tmp_path / "run/sendmail.json"))
+    path.unlink()
+    assert find_server(str(path)) == local, "an editor may be about to rename another file to it"
+
+
 @pytest.mark.parametrize(
     ("code", "text", "status"),
     [
