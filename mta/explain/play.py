@@ -102,7 +102,7 @@ class Play:
         if not envelope.recipients:
             return
         if message is None:
-            self._route(envelope)
+            self._route(ordered_envelope(envelope, NOTHING))
         else:
             await self._message(envelope, message)
 

@@ -173,6 +173,21 @@ def test_a_message_that_is_accepted(capsys: Captured, configuration: str) -> Non
     assert found["routes"] == [{"recipient": "bob@example.test", "next_hop": "backend:store"}]
 
 
+@pytest.mark.parametrize("message", [b"", b"Subject: hi\r\n\r\nhi\r\n"])
+def test_everybody_behind_an_alias_has_a_route(capsys: Captured, configuration: str, message: bytes) -> None:
+    path = Path(configuration)
+    path.write_text(f'{CONFIG}[tables.aliases]\nfile = "aliases"\n')
+    path.with_name("aliases").write_text("staff@example.test  bob, carol\n")
+    path.with_name("people").write_text("bob\ncarol\n")
+    path.with_name("mine.sieve").write_text(
+        'require ["vnd.tamis.stage", "vnd.tamis.envelope"];\nstage "rcpt" { expand "table:aliases"; }\n'
+    )
+    given = Given("192.0.2.1", "mail.x.test", "", "a@x.test", ("staff@example.test", "bob@example.test"))
+    status, found = told(capsys, configuration, given, message)
+    assert status == 0
+    assert [one["recipient"] for one in found["routes"]] == ["bob@example.test", "carol@example.test"]
+
+
 @pytest.mark.parametrize(
     ("given", "listener", "refused"),
     [
