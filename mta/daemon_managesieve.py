@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 from mta import config, log
 from mta.admin import client, control
@@ -23,11 +22,10 @@ from mta.net.tls import ServerTls
 from mta.policy.sieve.dialect import policy_dialect
 from mta.policy.sieve.loading import load_for, source_of
 from mta.scripts.names import SUFFIX, site_folder, user_folder
-from mta.scripts.store import FolderLimits, ScriptFolder
+from mta.scripts.store import FolderLimits, FolderStore, ScriptFolder
 from mta.session import Session
 from mta.smtp.auth import Authenticator
 from sieve_ext import check, standard_dialect
-from sieve_ext.stores import DirectoryStore
 
 THREADS = 4
 """Requests about scripts that a worker serves at once; each waits for the disk, or for a reload."""
@@ -137,7 +135,7 @@ class ManageSieve:
 def judge_user(folder: str, name: str, text: bytes) -> Judgement:
     """What is wrong with a script for the mail store; `include` finds the others of its folder."""
     with CHECKING:
-        found = check(text, standard_dialect(), store=DirectoryStore({"personal": Path(folder)}))
+        found = check(text, standard_dialect(), store=FolderStore(folder))
     return Judgement(
         tuple(str(one) for one in found if one.severity.value == "error"),
         tuple(str(one) for one in found if one.severity.value != "error"),

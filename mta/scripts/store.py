@@ -15,11 +15,14 @@ import fcntl
 import os
 import stat
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from mta.folders import flush_folder
 from mta.scripts.names import ACTIVE, SUFFIX, active_script, file_stem, name_of
+from sieve_ext.stores import DirectoryStore
 
 LOCK = ".lock"
 TEMPORARY = ".new-"
@@ -209,6 +212,27 @@ class ScriptFolder:
                     if stat.S_ISREG(status.st_mode):
                         sizes[name] = status.st_size
         return sizes
+
+
+class FolderStore:
+    """The scripts of a folder as `include` finds them: by their names, of the same owner only."""
+
+    def __init__(self, folder: str) -> None:
+        """The folder need not exist."""
+        self._files = DirectoryStore({"personal": Path(folder)})
+        self._folder = folder
+
+    def path(self, name: str) -> str:
+        """The file of the script `name`, whether it exists or not."""
+        return os.path.join(self._folder, _file_stem(name) + SUFFIX)
+
+    def load(self, location: str, name: str) -> bytes | None:
+        """The text of a script, None if there is none. Raises OSError when it cannot be read."""
+        return self._files.load(location, _file_stem(name))
+
+
+def _file_stem(name: str) -> str:
+    return file_stem(unicodedata.normalize("NFC", name))
 
 
 def _make_folder(path: str) -> None:

@@ -12,7 +12,7 @@ the store's threads and raise nothing for what a disk can do.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -54,8 +54,13 @@ class Deliverer:
     scripts: UserScripts | None = None
     submission: Submission | None = None
 
-    def deliver(self, target: Destination, content: Content, sender: Address, recipient: str) -> Reply:
-        """Store one message with its own Return-Path and Delivered-To, or do what the user's script says."""
+    def deliver(
+        self, target: Destination, content: Content, sender: Address, recipient: str
+    ) -> Reply | Callable[[], Reply]:
+        """Store one message with its own Return-Path and Delivered-To, or do what the user's script says.
+
+        Where that sends mail nothing is done yet: what is returned does it, and waits for the server.
+        """
         message = for_delivery(content, sender, recipient)
         if self.scripts is not None:
             user = address_of(target.mailbox.path)
@@ -65,7 +70,8 @@ class Deliverer:
                     script, user, content, sender, recipient, partial(self._has_folder, target)
                 )
                 if plan is not None:
-                    return self._carry_out(plan, user, target, message, sender, recipient)
+                    deed = partial(self._carry_out, plan, user, target, message, sender, recipient)
+                    return deed if plan.mails else deed()
         return self._store(target, message, None)[0]
 
     def _carry_out(
@@ -77,7 +83,23 @@ class Deliverer:
         sender: Address,
         recipient: str,
     ) -> Reply:
-        """What a script wants: into mailboxes first, then what is sent; what cannot be sent is kept."""
+        """What a script wants, and then what it wants to be remembered."""
+        assert self.scripts is not None
+        reply = self._done(plan, user, target, message, sender, recipient)
+        if plan.refusal is not None or reply.is_positive:
+            self.scripts.done(user, plan)
+        return reply
+
+    def _done(
+        self,
+        plan: Plan,
+        user: str,
+        target: Destination,
+        message: StoredMessage,
+        sender: Address,
+        recipient: str,
+    ) -> Reply:
+        """Into mailboxes first, then what is sent; what cannot be sent is kept."""
         from mta.store.submission import NotSent
 
         assert self.scripts is not None

@@ -13,13 +13,14 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mta.address import Address
 from mta.content import Content
 from mta.scripts.names import active_script, user_folder
+from mta.scripts.store import FolderStore
 from mta.store.answered import Answered
 from sieve_ext import Envelope, InvalidScript, Message, Request, Script, Settings, execute, standard_dialect
 from sieve_ext import compile as compile_script
@@ -29,7 +30,6 @@ from sieve_ext.outgoing import MailAction, Origin
 from sieve_ext.outgoing.reject import RejectAction
 from sieve_ext.runtime.actions import Action, Redirect, StoreAction
 from sieve_ext.runtime.result import Result
-from sieve_ext.stores import DirectoryStore
 
 LARGEST = 32 * 1024 * 1024
 """Octets of the largest message that scripts are asked about: it is held in memory for them."""
@@ -69,11 +69,18 @@ class Plan:
     mails: list[Outgoing] = field(default_factory=list)
     refusal: str | None = None
     """The reason with which it is refused."""
+    records: list[Request] = field(default_factory=list)
+    """What is remembered once all of that is done (`UserScripts.done`)."""
+
+
+Stamp = tuple[int, int, int] | None
+"""What differs between two versions of a file; None while there is none."""
 
 
 @dataclass(slots=True, frozen=True)
 class _Kept:
-    stamp: tuple[int, int, int]
+    stamps: dict[str, Stamp]
+    """Of the script and of those that it includes."""
     script: Script | None
 
 
@@ -98,30 +105,29 @@ class UserScripts:
         try:
             folder = user_folder(self._state, user)
             path = active_script(folder)
-            if not path:
-                return None
-            stat = os.stat(path)
         except (OSError, ValueError):
             return None
-        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if not path or not os.path.exists(path):
+            return None
         kept = self._kept.get(path)
-        if kept is None or kept.stamp != stamp:
-            kept = _Kept(stamp, self._compiled(user, path, folder))
+        if kept is None or any(_stamp(name) != stamp for name, stamp in kept.stamps.items()):
+            kept = self._compiled(user, path, folder)
             if len(self._kept) >= SCRIPTS_KEPT:
                 self._kept.clear()
             self._kept[path] = kept
         return kept.script
 
-    def _compiled(self, user: str, path: str, folder: str) -> Script | None:
+    def _compiled(self, user: str, path: str, folder: str) -> _Kept:
+        # The stamps are older than what is read, so that a change meanwhile is seen the next time.
+        kept = _Kept({path: _stamp(path)}, None)
+        store = _Noted(FolderStore(folder), kept.stamps)
         try:
             text = Path(path).read_bytes()
-            return compile_script(
-                text, standard_dialect(), settings=self._settings,
-                store=DirectoryStore({"personal": Path(folder)}),
-            )  # fmt: skip
+            script = compile_script(text, standard_dialect(), settings=self._settings, store=store)
         except (OSError, InvalidScript) as error:
             self._tell(user, f"{path}: {error}")
-            return None
+            return kept
+        return replace(kept, script=script)
 
     def run(
         self,
@@ -150,10 +156,23 @@ class UserScripts:
             received, envelope, self._settings, datetime.datetime.now().astimezone(),
             f"postmaster@{self._hostname}", self._hostname,
         )  # fmt: skip
-        plan = self._plan(result, received, origin, user)
-        for record in result.records:
-            host.answer(record)
+        try:
+            plan = self._plan(result, received, origin, user)
+        except Exception as error:  # noqa: BLE001 - one user's script is no matter of others
+            self._tell(user, f"internal error: {error!r}")
+            return None
+        plan.records = result.records
         return plan
+
+    def done(self, user: str, plan: Plan) -> None:
+        """A plan was carried out: remember what the script has seen (RFC 7352 section 3)."""
+        for record in plan.records:
+            match record:
+                case DuplicateRecord(key=key, seconds=seconds):
+                    try:
+                        self._answered.add(user, b"d" + key, seconds)
+                    except OSError as error:
+                        self.tell(user, f"not remembered by duplicate: {error}")
 
     def _plan(self, result: Result, received: Message, origin: Origin, user: str) -> Plan:
         plan = Plan()
@@ -209,10 +228,28 @@ class _Host:
                 return self._folder_exists(name)
             case DuplicateSeen(key=key):
                 return self._answered.has(self._user, b"d" + key)
-            case DuplicateRecord(key=key, seconds=seconds):
-                self._answered.add(self._user, b"d" + key, seconds)
-                return None
         return request.unanswered()
+
+
+class _Noted:
+    """A folder of scripts that notes which files were asked for."""
+
+    def __init__(self, store: FolderStore, stamps: dict[str, Stamp]) -> None:
+        self._store = store
+        self._stamps = stamps
+
+    def load(self, location: str, name: str) -> bytes | None:
+        path = self._store.path(name)
+        self._stamps[path] = _stamp(path)
+        return self._store.load(location, name)
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _redirected(action: Action, message: Message, origin: Origin) -> Outgoing | None:

@@ -49,6 +49,15 @@ log = logs.get("store")
 
 UNKNOWN_USER = Reply(550, "5.1.1", "User unknown")
 DISABLED_USER = Reply(550, "5.2.1", "Mailbox disabled")
+BUSY = Reply(451, "4.3.2", "Too many messages are being sent on", cause="no thread to send mail of a script")
+
+
+SENDERS = 16
+"""Threads of deliveries whose script sends mail. Not those that store: what is sent may come back to be
+stored, and the server waits for that."""
+TURN = 5.0
+"""Seconds that such a delivery waits for one of them. Less than `mta.store.submission.TIMEOUT`: where all
+send mail that comes back to be sent on again, those that wait for a turn give way."""
 
 
 class StoreServer:
@@ -84,6 +93,9 @@ class StoreServer:
             *self._scripts(settings),
         )
         self._pool = ThreadPoolExecutor(settings.writers, thread_name_prefix="store")
+        self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="send")
+        self._turns = asyncio.Semaphore(SENDERS)
+        self._deliveries: set[asyncio.Task[Reply]] = set()
         self._servers: list[asyncio.AbstractServer] = []
         self._sessions: set[StoreSession] = set()
         self._none_left = asyncio.Event()
@@ -140,7 +152,8 @@ class StoreServer:
                 for session in list(self._sessions):
                     session.leave(farewell)
         # Not in the loop's thread: the last flush may take its time.
-        await asyncio.to_thread(self._pool.shutdown, wait=True)
+        for pool in (self._pool, self._senders):
+            await asyncio.to_thread(pool.shutdown, wait=True)
 
     def snapshot(self) -> dict[str, Any]:
         """Counters since the start: recipients by class of reply, octets stored, sessions open."""
@@ -192,19 +205,37 @@ class StoreServer:
         if self._settings.share_copies and len(first) > 1 and self._deliverer.scripts is None:
             futures = self._deliver_shared(list(first.values()), content, sender)
         else:
-            futures = [
-                self._loop.run_in_executor(
-                    self._pool,
-                    self._deliverer.deliver,
-                    one.destination,
-                    content,
-                    sender,
-                    one.address.text,
-                )
-                for one in first.values()
-            ]
+            futures = [self._begin(one, content, sender) for one in first.values()]
         by_key = dict(zip(first, futures, strict=True))
         return [by_key[(one.destination.mailbox.path, one.address.key)] for one in accepted]
+
+    def _begin(self, one: Accepted, content: Content, sender: Address) -> asyncio.Future[Reply]:
+        task = self._loop.create_task(self._deliver_one(one, content, sender))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+        return asyncio.shield(task)  # it goes on when the client has gone
+
+    async def _deliver_one(self, one: Accepted, content: Content, sender: Address) -> Reply:
+        """Store a message for one recipient. Raises nothing: the others of the message have their replies."""
+        run = self._loop.run_in_executor
+        try:
+            found = await run(
+                self._pool, self._deliverer.deliver, one.destination, content, sender, one.address.text
+            )
+            if isinstance(found, Reply):
+                return found
+            try:
+                async with asyncio.timeout(TURN):
+                    await self._turns.acquire()
+            except TimeoutError:
+                return BUSY
+            try:
+                return await run(self._senders, found)
+            finally:
+                self._turns.release()
+        except Exception as error:  # noqa: BLE001 - an error of our own making
+            self.failed(error)
+            return Reply(451, "4.3.0", "Mail store failure", cause=repr(error))
 
     def _deliver_shared(
         self, accepted: list[Accepted], content: Content, sender: Address

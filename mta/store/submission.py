@@ -32,7 +32,7 @@ class Submission:
         try:
             with smtplib.SMTP(host.strip("[]"), int(port), self._hostname, TIMEOUT) as client:
                 refused = client.sendmail(sender, list(recipients), octets)
-        except (OSError, smtplib.SMTPException, UnicodeError) as error:
+        except (OSError, smtplib.SMTPException, ValueError) as error:
             raise NotSent(str(error)) from error
         if refused:
             raise NotSent(", ".join(f"{name}: {code} {text!r}" for name, (code, text) in refused.items()))

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from mta.address import Address
+from mta.content import Content
 from mta.store import deliver
 from mta.store.maildir import FOLDERS
+from mta.store.message import StoredMessage, for_delivery
 from mta.store.quota import Quota
 from tests.peers.store import NO_QUOTA, RawClient, Running, mailboxes, running
 
@@ -451,11 +454,27 @@ def test_an_error_of_our_own_ends_the_session_with_421(
     def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(deliver, "for_delivery", broken)
+    monkeypatch.setattr(store.server, "deliver", broken)
     begin(client, "alice", "bob")
     client.send(TEXT + END)
     assert client.reply() == "421 4.3.0 Internal error"
     assert client.reply() == ""
+
+
+def test_an_error_of_our_own_for_one_recipient_is_not_that_of_others(
+    store: Running, client: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would get the message again and again."""
+    known = for_delivery
+
+    def broken(content: Content, sender: Address, recipient: str) -> StoredMessage:
+        if recipient.startswith("alice"):
+            raise RuntimeError("secret")
+        return known(content, sender, recipient)
+
+    monkeypatch.setattr(deliver, "for_delivery", broken)
+    assert deliver_text(client, TEXT, "alice", "bob")[0] == "451 4.3.0 Mail store failure"
+    assert len(store.messages("bob")) == 1
 
 
 def test_a_mailbox_without_permission_is_a_temporary_failure(store: Running, client: RawClient) -> None:

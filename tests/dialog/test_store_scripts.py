@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,7 @@ def scripted(folder: Path, script: str, **changes: object) -> Iterator[tuple[Run
     root = folder / "mail"
     settings: dict[str, Any] = {"state_directory": str(state), "submit": f"127.0.0.1:{controller.port}"}
     try:
-        boxes = mailboxes(root, alice=NO_QUOTA, bob=NO_QUOTA)
+        boxes = mailboxes(root, alice=NO_QUOTA, bob=NO_QUOTA, carol=NO_QUOTA)
         with running(root, boxes, **(settings | changes)) as store, store.connect() as client:
             client.hello()
             yield store, client, taker
@@ -213,6 +216,115 @@ def test_a_new_script_counts_at_once(tmp_path: Path) -> None:
             scripts.activate("")
         send(client)
         assert len(store.messages("alice")) == 2
+
+
+def put(tmp_path: Path, name: str, text: bytes) -> None:
+    """Another script of alice."""
+    scripts = ScriptFolder(user_folder(str(tmp_path / "state"), "alice@example.test"), FolderLimits())
+    with scripts.locked():
+        scripts.put(name, text)
+
+
+@pytest.mark.parametrize("name", ["sub", "50% off", ".hidden", "\u00e9t\u00e9"])
+def test_an_included_script_counts_at_once(tmp_path: Path, name: str) -> None:
+    """Also when it comes later than the script that includes it, and whatever it is called."""
+    with scripted(tmp_path, f'require "include"; include "{name}";') as (store, client, _):
+        send(client)
+        assert len(store.messages("alice")) == 1
+        put(tmp_path, name, b"discard;")
+        send(client)
+        assert len(store.messages("alice")) == 1
+        put(tmp_path, name, b"keep;")
+        send(client)
+        assert len(store.messages("alice")) == 2
+
+
+def test_what_could_not_be_stored_is_no_duplicate(tmp_path: Path) -> None:
+    """Its client comes again, and the message must not be discarded then (RFC 7352 section 3)."""
+    script = 'require "duplicate"; if duplicate :header "subject" { discard; }'
+    with scripted(tmp_path, script) as (store, client, _):
+        send(client, "first")
+        new = store.box("alice") / "new"
+        new.rename(new.with_name("away"))
+        new.touch()
+        assert send(client, "one")[0].startswith("451")
+        new.unlink()
+        new.with_name("away").rename(new)
+        assert send(client, "one")[0].startswith("250 2.0.0 Stored as")
+        assert len(store.messages("alice")) == 2
+
+
+def test_what_is_not_remembered_is_stored(tmp_path: Path) -> None:
+    script = 'require "duplicate"; if duplicate :header "subject" { discard; }'
+    with scripted(tmp_path, script) as (store, client, _):
+        (tmp_path / "state" / "sieve-answered").touch()
+        assert send(client, "one", "alice", "bob")[0].startswith("250 2.0.0 Stored as")
+        assert [len(store.messages(one)) for one in ("alice", "bob")] == [1, 1]
+
+
+@pytest.mark.parametrize("where", ["scripts.UserScripts._plan", "submission.Submission.send"])
+def test_an_error_of_ours_is_no_matter_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("not foreseen")
+
+    monkeypatch.setattr(f"mta.store.{where}", fails)
+    with scripted(tmp_path, 'redirect "x@far.test";') as (store, client, _):
+        first, second = send(client, "hi", "alice", "bob")
+        assert second == client_ok(store)
+        assert first.startswith(("250 2.0.0 Stored as", "451 4.3.0"))
+        assert len(store.messages("alice")) == first.startswith("250")
+        assert client.ask("NOOP")[0].startswith("250")
+
+
+class Forwarder(Taker):
+    """Delivers what it takes to the store before it answers, as the mail server does."""
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        def deliver() -> str:
+            with store_of[0].connect() as client:
+                client.hello()
+                client.ask("MAIL FROM:<s@example.org>", f"RCPT TO:<{envelope.rcpt_tos[0]}>", "DATA")
+                client.send(envelope.content.replace(b"\n.", b"\n..") + b"\r\n.\r\n")
+                return client.reply()
+
+        reply = await asyncio.get_running_loop().run_in_executor(threads, deliver)
+        return "250 queued" if reply.startswith("4") else reply
+
+
+store_of: list[Running] = []
+threads = ThreadPoolExecutor(100)
+
+
+@pytest.mark.parametrize("onward", ["", 'redirect "bob@example.test";'])
+def test_mail_that_comes_back_to_the_store_is_not_waited_for_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onward: str
+) -> None:
+    """Each message of alice is sent to carol of the same store, in more sessions than there are threads."""
+    monkeypatch.setattr(f"{__name__}.Taker", Forwarder)
+    monkeypatch.setattr("mta.store.server.TURN", 0.5)
+    with scripted(tmp_path, 'redirect "carol@example.test";', writers=4) as (store, _, __):
+        store_of[:] = [store]
+        if onward:
+            scripts = ScriptFolder(user_folder(str(tmp_path / "state"), "carol@example.test"), FolderLimits())
+            with scripts.locked():
+                scripts.put("mine", onward.encode())
+                scripts.activate("mine")
+
+        def one(number: int) -> str:
+            with store.connect() as client:
+                client.hello()
+                return send(client, str(number))[0]
+
+        begun = time.monotonic()
+        replies = list(threads.map(one, range(40)))
+        assert time.monotonic() - begun < 9
+        assert {reply[:3] for reply in replies} <= {"250", "451"}
+        assert store.messages("alice") == []
+        if not onward:
+            assert {reply[:3] for reply in replies} == {"250"}
+            assert len(store.messages("carol")) == 40
 
 
 def test_where_mail_of_scripts_goes() -> None:
