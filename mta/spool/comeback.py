@@ -111,6 +111,10 @@ class Comebacks:
             del self._answering[first]
         self._answering[name] = now + ANSWER_TIME
 
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back."""
+        self._answering = {name: until - seconds for name, until in self._answering.items()}
+
     def hear_of(self, handle: int) -> None:
         """A message has come from another process, which has found that next hops do not answer.
 
@@ -150,7 +154,7 @@ class Comebacks:
         while True:
             await asyncio.sleep(pause)
             while (dead := self._dispatcher.dead(site, self._now())) is not None:  # noqa: ASYNC110 - rare
-                await asyncio.sleep(dead.until - self._now())
+                await asyncio.sleep(min(dead.until - self._now(), LAST_LOOK))  # the clock may be set
             pause = min(2 * pause, LAST_LOOK)
             if site not in self._dispatcher.failing or not len(self._queue.live):
                 return

@@ -21,33 +21,22 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 from mailqueue.model import QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
 from mailqueue.schedule import Assignment, Dispatcher, Job, Result, RetryPolicy, Timetable
-from mta.spool.attempt import GIVEN_BACK, Attempts, Journal, Loaded
+from mta.spool.attempt import GIVEN_BACK, Attempts, Journal
 from mta.spool.comeback import Comebacks, Look
 from mta.spool.hops import PLAIN, Naming
-from mta.spool.underway import UnderWay
+from mta.spool.setback import Setbacks
+from mta.spool.underway import Flight, UnderWay
 from mta.spool.walk import BURST, walk
 
 PAUSE = 5.0
 """Seconds until a try is made again that the store, or our own doubt, has kept from being made."""
 AGAIN = 0.75
 """Seconds after which it is looked again whether tries may begin that had no place, or were not ours."""
-
-
-@dataclass(slots=True)
-class _Flight:
-    """Tries of one message that are under way."""
-
-    name: str
-    positions: set[int] = field(default_factory=set)
-    loaded: Loaded | None = None
-    """The message, for all of them: a list of thousands is read once. Kept as long as the dispatcher has
-    more of its recipients."""
 
 
 class Runner:
@@ -74,7 +63,8 @@ class Runner:
         self._now = now
         self._naming = naming
         self._timetable = Timetable(now() - 1.0)
-        self._flights: dict[int, _Flight] = {}
+        self._setbacks = Setbacks(queue, now, self.changed)
+        self._flights: dict[int, Flight] = {}
         self._crowded: dict[str, OrderedDict[int, None]] = {}
         """Messages that found no place in the dispatcher, by next hop, oldest first."""
         self._hurried: dict[int, str] = {}
@@ -113,6 +103,7 @@ class Runner:
             self.changed(handle)
             if handle in self._queue.live:
                 self._comebacks.hear_of(handle)
+        self._tries.begin(self._setbacks.mend(handles))
         self._news.set()  # what is looked for from now on
 
     def awaited(self, name: str) -> None:
@@ -173,6 +164,8 @@ class Runner:
         while not self._stopping:
             self._news.clear()
             now = self._now()
+            if back := self._setbacks.seconds(now, asyncio.get_running_loop().time()):
+                await self._plan_anew(now, back)
             handles = self._timetable.take_due(now, BURST)
             for handle in handles:
                 self._offer(handle, now)
@@ -190,6 +183,17 @@ class Runner:
         self._news.set()
         await self._comebacks.stop()
         await self._tries.stop(seconds)
+
+    async def _plan_anew(self, now: float, back: float) -> None:
+        """The clock was set back by some seconds: nothing may wait until it is there again."""
+        self._dispatcher.set_back(back)
+        self._comebacks.set_back(back)
+        self._timetable = Timetable(now - 1.0)
+        async for handle in walk(self._queue.live):
+            self.changed(handle)
+        await self._setbacks.mend(back=back)
+        for handle in self._hurried:
+            self._wake(handle, now)
 
     async def _sleep(self, now: float, blocked: bool) -> None:
         """Wait for news, or for the next time at which something is due."""
@@ -277,11 +281,11 @@ class Runner:
             self._tries.begin(self._deliver(assignment, flight))
         return True
 
-    def _flight(self, handle: int, name: str) -> _Flight:
+    def _flight(self, handle: int, name: str) -> Flight:
         """What is under way of a message; a new one when the handle was another message's."""
         flight = self._flights.get(handle)
         if flight is None or flight.name != name:
-            flight = self._flights[handle] = _Flight(name)
+            flight = self._flights[handle] = Flight(name)
         return flight
 
     def _take_back(self) -> None:
@@ -294,7 +298,7 @@ class Runner:
 
     # --- one try -------------------------------------------------------------------------------------
 
-    async def _deliver(self, assignment: Assignment, flight: _Flight) -> None:
+    async def _deliver(self, assignment: Assignment, flight: Flight) -> None:
         again: float | None = None
         try:
             if flight.loaded is None:
@@ -325,7 +329,7 @@ class Runner:
         self._take_back()
         self._news.set()
 
-    def _done(self, assignment: Assignment, flight: _Flight, again: float | None) -> None:
+    def _done(self, assignment: Assignment, flight: Flight, again: float | None) -> None:
         handle, site = assignment.job.handle, assignment.job.site
         flight.positions.difference_update(assignment.recipients)
         finished = self._dispatcher.done(assignment, Result.UNKNOWN, self._now())
@@ -338,11 +342,11 @@ class Runner:
             self.changed(handle)
         self._let_in(site)
 
-    def _land(self, handle: int, flight: _Flight, positions: Sequence[int]) -> None:
+    def _land(self, handle: int, flight: Flight, positions: Sequence[int]) -> None:
         flight.positions.difference_update(positions)
         self._forget(handle, flight)
 
-    def _forget(self, handle: int, flight: _Flight) -> None:
+    def _forget(self, handle: int, flight: Flight) -> None:
         """Nothing more of a job waits: what the next try does not find under way it loads again."""
         flight.loaded = None
         if not flight.positions and self._flights.get(handle) is flight:
@@ -367,7 +371,7 @@ class Runner:
         self._news.set()
 
     async def _suspend(
-        self, handle: int, flight: _Flight, site: str, positions: Sequence[int], reason: str
+        self, handle: int, flight: Flight, site: str, positions: Sequence[int], reason: str
     ) -> None:
         """Count a try that a dead next hop does not get."""
         try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+
+from mta.spool.conclude import Loaded
 
 TASKS = 1000
 """Tries under way at once, whatever the limits of next hops allow: memory."""
@@ -12,6 +15,17 @@ SLOW = 3.0
 answer, or late, would take all the places in time, and mail to all others would wait for them."""
 WAITING = 4 * TASKS
 """Tries under way at once that wait included: sockets, and content of some 256 KiB each at most."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """Tries of one message that are under way."""
+
+    name: str
+    positions: set[int] = field(default_factory=set)
+    loaded: Loaded | None = None
+    """The message, for all of them: a list of thousands is read once. Kept as long as the dispatcher has
+    more of its recipients."""
 
 
 class UnderWay:

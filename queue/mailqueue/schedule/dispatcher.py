@@ -292,6 +292,11 @@ class Dispatcher:
         """Let a dead site be probed now. The due times of its messages are the caller's to move."""
         self._sites.revive(site, now)
 
+    def set_back(self, seconds: float) -> None:
+        """The clock that all times here are of was set back: nothing waits until it is there again."""
+        self._sites.set_back(seconds)
+        self._times = [(when - seconds, number, what) for when, number, what in self._times]
+
     def stats(self, now: float) -> list[SiteStats]:
         """All sites with work or a history, by name."""
         names = {name for name, lanes in self._lanes.items() if lanes}.union(self._sites.names())

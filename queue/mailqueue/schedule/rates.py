@@ -31,3 +31,7 @@ class Bucket:
     def take(self, now: float) -> None:
         """Use one up; to be called only when `ready_at` is not after `now`."""
         self._full = max(self._full, now) + self._interval
+
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back: what was taken is as long ago as before."""
+        self._full -= seconds

@@ -206,6 +206,16 @@ class Sites:
         if site is not None and site.dead_until is not None:
             site.dead_until = now
 
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back."""
+        for site in self._sites.values():
+            if site.dead_until is not None:
+                site.dead_until -= seconds
+            if site.bucket is not None:
+                site.bucket.set_back(seconds)
+        for source in self._sources.values():
+            source.set_back(seconds)
+
     def _learn(self, site: Site, token: Token, result: Result, now: float, reason: str) -> bool:
         """Feed back one result; True if the site has died."""
         if token.probe:
