@@ -681,6 +681,9 @@ def test_policy_that_cannot_be_had(body: bytes | FetchError, failure: str) -> No
         world.time += FAILURE_TIME + 1
         await world.host("mx.plain.test", Status.INSECURE, **PLAIN)
         assert len(world.fetched) == 2
+        world.time -= 30 * 86400  # the clock is set back: that is no reason to go without the policy
+        await world.host("mx.plain.test", Status.INSECURE, **PLAIN)
+        assert len(world.fetched) == 3
 
     play(case)
 

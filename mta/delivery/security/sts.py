@@ -224,7 +224,7 @@ class StsPolicies:
         if task is not None:
             return task
         failed = self._failed.get(domain)
-        if failed is not None and self._now() - failed[0] < FAILURE_TIME:
+        if failed is not None and 0 <= self._now() - failed[0] < FAILURE_TIME:
             return None
         task = asyncio.get_running_loop().create_task(self._renew(domain, policy_id))
         self._fetching[domain] = task
