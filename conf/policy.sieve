@@ -26,7 +26,7 @@ require ["vnd.tamis.stage", "vnd.tamis.site", "vnd.tamis.net", "vnd.tamis.auth",
 # Nobody else has our names, and no server is called localhost.
 #stage "helo" {
 #    if allof (environment :matches "vnd.tamis.helo" ["localhost", "*.localdomain"],
-#              not environment "vnd.tamis.trusted" "yes") {
+#              not login_required, not environment "vnd.tamis.trusted" "yes") {
 #        reply "you are not ${env.helo}";
 #    }
 #}

@@ -17,6 +17,7 @@ import msgspec
 from mta.config import suggest
 from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Notation
+from mta.config.postfix import POSTFIX, POSTFIX_PREFIXES
 from mta.config.problems import Findings, closest, is_integer, listing, show
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -201,16 +202,22 @@ class _Reader:
         tables = isinstance(raw, dict) or (isinstance(raw, list) and any(isinstance(r, dict) for r in raw))
         kind = "section" if tables and not path else "key"
         known = fields_of(cls)
-        postfix = suggest.POSTFIX.get(key)
+        postfix = POSTFIX.get(key)
         near = closest(key, known)
-        elsewhere = [place for place, names in _sections(self.root).items() if key in names]
+        elsewhere = [place for place, names in sections_of(self.root).items() if key in names]
         if path[:1] == ("domains",) and len(path) == 2 and isinstance(raw, dict):
             self.findings.add((*path, key), f"unknown {kind}", suggestion=_quoted_domain(path[1], key, raw))
+        elif postfix is not None:
+            # Before what the name only looks like: relayhost is no slip of relays.
+            reason = "a name of Postfix" if postfix else "a name of Postfix, not needed here"
+            self.findings.add((*path, key), f"unknown {kind}", reason=reason, suggestion=postfix)
         elif near:
             guess = near if path else _header(near, known[near])
             self.findings.add((*path, key), f"unknown {kind}", suggestion=guess)
-        elif postfix:
-            self.findings.add((*path, key), f"unknown {kind}", reason="a name of Postfix", suggestion=postfix)
+        elif key.startswith(POSTFIX_PREFIXES):
+            self.findings.add(
+                (*path, key), f"unknown {kind}", reason="a name of Postfix, see docs/postfix.md"
+            )
         elif path and key in fields_of(self.root):
             self.findings.add(
                 (*path, key), f"unknown {kind} here", f"it in front of [{format_path(path[:1])}]",
@@ -252,7 +259,7 @@ def _header(section: str, annotation: Any) -> str:
 
 
 @cache
-def _sections(root: type[msgspec.Struct]) -> dict[str, frozenset[str]]:
+def sections_of(root: type[msgspec.Struct]) -> dict[str, frozenset[str]]:
     """The keys of each section, by the section's name as one speaks of it (backends.NAME)."""
     places: dict[str, frozenset[str]] = {}
     for name, annotation in fields_of(root).items():

@@ -1,5 +1,4 @@
-"""What an administrator probably meant: guesses for values that miss a unit or a port, and for parameter
-names of Postfix.
+"""What an administrator probably meant: guesses for values that miss a unit or a port.
 
 A guess is only shown, never used. Each function returns TOML text, or "" when it has no idea; guesses
 for values are checked by the parser of the value before they are shown.
@@ -21,76 +20,6 @@ _SIZE_WORDS = {
     "": "B", "b": "B", "k": "KiB", "kb": "kB", "kib": "KiB", "m": "MiB", "mb": "MB", "mib": "MiB",
     "g": "GiB", "gb": "GB", "gib": "GiB", "t": "TiB", "tb": "TB", "tib": "TiB",
 }  # fmt: skip
-
-POSTFIX = {
-    "alias_maps": 'a section [tables.NAME] with type = "aliases"',
-    "content_filter": "a section [filters.NAME]",
-    "home_mailbox": "store.path",
-    "inet_interfaces": "listener.addresses",
-    "inet_protocols": "listener.addresses",
-    "lmtp_connect_timeout": "backends.NAME.connect_timeout",
-    "lmtp_tls_security_level": "backends.NAME.tls",
-    "mail_owner": "process.user",
-    "mailbox_transport": "domains.NAME.backend",
-    "maillog_file": "log.target",
-    "message_size_limit": "message.max_size",
-    "milter_command_timeout": "milters.NAME.command_timeout",
-    "milter_connect_timeout": "milters.NAME.connect_timeout",
-    "milter_content_timeout": "milters.NAME.content_timeout",
-    "milter_default_action": "milters.NAME.default_action",
-    "milter_macro_daemon_name": "milters.NAME.daemon_name",
-    "milter_protocol": "milters.NAME.version",
-    "mydestination": 'a section [domains."example.org"] for each domain',
-    "mydomain": "identity.hostname",
-    "myhostname": "identity.hostname",
-    "mynetworks": "policy.trusted_networks",
-    "myorigin": "identity.hostname",
-    "recipient_delimiter": "domains.NAME.subaddress_delimiter",
-    "non_smtpd_milters": "a section [milters.NAME] with listeners",
-    "relay_domains": 'a section [domains."example.org"] for each domain',
-    "relayhost": "policy.relay",
-    "hopcount_limit": "message.max_hops",
-    "header_size_limit": "message.max_header_size",
-    "smtp_sasl_password_maps": "relays.NAME.user",
-    "smtp_tls_security_level": "relays.NAME.tls",
-    "smtpd_banner": "listener.banner",
-    "smtpd_client_connection_count_limit": "limits.sessions_per_client",
-    "smtpd_client_connection_rate_limit": "limits.session_rate_per_client",
-    "smtpd_client_event_limit_exceptions": "limits.exempt_networks",
-    "smtpd_discard_ehlo_keywords": "listener.discard_ehlo_keywords",
-    "smtpd_error_sleep_time": "limits.error_delay",
-    "smtpd_hard_error_limit": "limits.errors_per_session",
-    "smtpd_junk_command_limit": "limits.idle_commands",
-    "smtpd_recipient_limit": "message.max_recipients",
-    "smtpd_milters": "a section [milters.NAME] with listeners",
-    "smtpd_policy_service_default_action": "policy_servers.NAME.default_action",
-    "smtpd_policy_service_timeout": "policy_servers.NAME.timeout",
-    "smtpd_proxy_filter": "a section [filters.NAME]",
-    "smtpd_sasl_auth_enable": "auth.backend",
-    "smtpd_sasl_path": "auth.dovecot_socket",
-    "smtpd_sasl_type": "auth.backend",
-    "smtpd_soft_error_limit": "limits.errors_before_delay",
-    "smtpd_timeout": "timeouts.command",
-    "smtpd_tls_auth_only": "auth.require_tls",
-    "smtpd_tls_cert_file": "certificates.NAME.chain",
-    "smtpd_tls_chain_files": "certificates.NAME.chain",
-    "smtpd_tls_key_file": "certificates.NAME.key",
-    "smtpd_tls_mandatory_protocols": "tls.minimum_version",
-    "smtpd_tls_protocols": "tls.minimum_version",
-    "smtpd_tls_security_level": "listener.tls",
-    "smtpd_upstream_proxy_protocol": "listener.proxy_protocol_from",
-    "smtpd_client_restrictions": "policy.scripts",
-    "smtpd_recipient_restrictions": "policy.scripts",
-    "smtpd_relay_restrictions": "policy.scripts",
-    "smtpd_sender_restrictions": "policy.scripts",
-    "transport_maps": "policy.scripts",
-    "virtual_alias_maps": "a section [tables.NAME]",
-    "virtual_mailbox_base": "store.path",
-    "virtual_mailbox_domains": 'a section [domains."example.org"] for each domain',
-    "virtual_mailbox_maps": "domains.NAME.recipients",
-    "virtual_transport": "domains.NAME.backend",
-}
-"""Where to look for what Postfix calls by this name."""
 
 
 def duration(found: object) -> str:
