@@ -17,13 +17,15 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import verification
 from dns.rdata import GenericRdata
 from dns.rdataclass import RdataClass
 from dns.rdatatype import RdataType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.delivery.security.dane import check_chain
+from mta.delivery.security.dane import MAX_PATHS, check_chain
 from mta.delivery.security.der import DerError, public_key_info
 from mta.delivery.security.requirement import Tlsa
 from mta.delivery.security.tlsa import is_usable, matches, read_tlsa, usable
@@ -341,3 +343,37 @@ def test_broken_certificates(data: st.DataObject) -> None:
 _CA = trustme.CA()
 GOOD = der(_CA.issue_cert(NAME).cert_chain_pems[0])
 AUTHORITY = der(_CA.cert_pem)
+
+
+def public_key(curve: ec.EllipticCurve) -> bytes:
+    key = ec.generate_private_key(curve).public_key()
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def test_authorities_without_number_do_not_stop_the_event_loop(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever signs a zone chooses how many keys are in it, and what chain its server sends."""
+    searches = 0
+    builder = verification.PolicyBuilder
+
+    def counted() -> verification.PolicyBuilder:
+        nonlocal searches
+        searches += 1
+        return builder()
+
+    monkeypatch.setattr(verification, "PolicyBuilder", counted)
+    chain = pki.chain(pki.leaf(NAME), pki.middle)
+    wrong = [Tlsa(2, 1, 0, public_key(ec.SECP256R1())) for _ in range(64)]
+    with pytest.raises(PeerRefused, match="too many authorities"):
+        check_chain(chain, wrong, [NAME, "good.test"])
+    assert searches == MAX_PATHS
+    right = Tlsa(2, 1, 0, public_key_info(der(pki.root.cert_pem)))
+    assert check_chain(chain, [*wrong[:3], right], [NAME, "good.test"]) == str(right)
+
+
+def test_authorities_that_have_signed_nothing_of_a_chain_cost_nothing(pki: Pki) -> None:
+    chain = pki.chain(pki.leaf(NAME), pki.middle)
+    others = [Tlsa(2, 0, 0, der(trustme.CA(organization_name=f"o{n}").cert_pem)) for n in range(12)]
+    right = Tlsa(2, 0, 0, der(pki.root.cert_pem))
+    assert check_chain(chain, [*others, right], [NAME]) == str(right)

@@ -11,7 +11,7 @@ Names count only as subjectAltName; a certificate with nothing but a common name
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -29,6 +29,9 @@ from mta.net.tlsfailure import FailureType, PeerRefused
 MAX_CHAIN = 12
 """Certificates of a server that are looked at; real chains have two to four."""
 MAX_DEPTH = 8
+MAX_PATHS = 8
+"""Searches for a path to an authority, for one chain: a search that is made hard takes 10 ms of the event
+loop, or 90 with slow keys. A roll-over of an authority needs two."""
 
 _FAILED = (
     ValueError,
@@ -71,6 +74,12 @@ class _Anchored:
         except _FAILED as error:
             raise PeerRefused(FailureType.VALIDATION_FAILURE, "the certificate cannot be read") from error
         self._others = [one for one in map(_load, chain[1:]) if one is not None]
+        self._reference = [name for name in names if _has_name(self._leaf, name)]
+        certificates = (self._leaf, *self._others)
+        found = [name for name in map(_issuer, certificates) if name is not None]
+        self._issuers = list(dict.fromkeys(found))
+        """Names of whoever has signed something of it, that of the leaf's issuer first."""
+        self._paths = 0
 
     def check(self, records: Sequence[Tlsa]) -> str:
         """The record that the chain satisfies. Raises PeerRefused."""
@@ -78,7 +87,7 @@ class _Anchored:
         for record in records:
             for anchor in self._anchors(record):
                 anchor_seen = True
-                if self._chains_to(anchor):
+                if self._reference and _subject(anchor) in self._issuers and self._chains_to(anchor):
                     return str(record)
         if not anchor_seen:
             raise PeerRefused(
@@ -86,22 +95,22 @@ class _Anchored:
             )
         raise self._why()
 
-    def _anchors(self, record: Tlsa) -> list[x509.Certificate]:
-        found: list[x509.Certificate] = []
+    def _anchors(self, record: Tlsa) -> Iterator[x509.Certificate]:
+        seen = False
         for octets in self._chain[1:]:
             if octets != self._chain[0] and matches(record, octets):
                 certificate = _load(octets)
                 if certificate is not None:
-                    found.append(certificate)
+                    seen = True
+                    yield certificate
         if record.matching == FULL and record.selector == CERTIFICATE:
             whole = _load(record.data)
             if whole is not None:
-                found.append(whole)
-        elif record.matching == FULL and record.selector == PUBLIC_KEY and not found:
-            found += self._bare(record.data)
-        return found
+                yield whole
+        elif record.matching == FULL and record.selector == PUBLIC_KEY and not seen:
+            yield from self._bare(record.data)
 
-    def _bare(self, key_info: bytes) -> list[x509.Certificate]:
+    def _bare(self, key_info: bytes) -> Iterator[x509.Certificate]:
         """Authorities made of a bare key: one for each name that an issuer in the chain has.
 
         A trust anchor is a name and a key (RFC 5280 section 6.1.1); nobody looks at its signature.
@@ -109,26 +118,23 @@ class _Anchored:
         try:
             key = serialization.load_der_public_key(key_info)
         except _FAILED:
-            return []
-        issuers = {name for one in (self._leaf, *self._others) if (name := _issuer(one)) is not None}
-        made: list[x509.Certificate] = []
-        for issuer in issuers:
+            return
+        for issuer in self._issuers:
             one = _anchor(issuer, key, self._now)  # type: ignore[arg-type]
             if one is not None:
-                made.append(one)
-        return made
+                yield one
 
     def _chains_to(self, anchor: x509.Certificate) -> bool:
-        if any(self._verify(anchor, name, self._now) for name in self._names):
+        if any(self._verify(anchor, name, self._now) for name in self._reference):
             return True
-        names = [name for name in self._names if _has_name(self._leaf, name)]
-        return (
-            is_left_out((self._leaf, *self._others, anchor), names)
-            and bool(names)
-            and chains_to(self._leaf, self._others, anchor, self._now, MAX_DEPTH)
+        return is_left_out((self._leaf, *self._others, anchor), self._reference) and chains_to(
+            self._leaf, self._others, anchor, self._now, MAX_DEPTH
         )
 
     def _verify(self, anchor: x509.Certificate, name: str, now: datetime) -> bool:
+        self._paths += 1
+        if self._paths > MAX_PATHS:
+            raise PeerRefused(FailureType.VALIDATION_FAILURE, "too many authorities, and none that fits")
         try:
             policy = (
                 verification.PolicyBuilder()
@@ -165,6 +171,13 @@ def _load(octets: bytes) -> x509.Certificate | None:
 def _issuer(certificate: x509.Certificate) -> x509.Name | None:
     try:
         return certificate.issuer  # read only now: the rest may be sound
+    except _FAILED:
+        return None
+
+
+def _subject(certificate: x509.Certificate) -> x509.Name | None:
+    try:
+        return certificate.subject
     except _FAILED:
         return None
 
