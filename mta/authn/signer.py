@@ -149,7 +149,7 @@ class Signer:
         if not keys:
             if self._settings.required and leaves:
                 named = ", ".join(domains) or "the author"
-                return Signed(refusal=replace(NO_KEY, cause=f"no key for {named}"))
+                return Signed(refusal=replace(NO_KEY, cause=f"no active key for {named}"))
             return UNSIGNED
         fields = await sign_message(message, keys, now=self._now(), lifetime=self._settings.lifetime)
         return Signed(fields, tuple(f"dkim {key.domain} {key.selector}" for key in keys))

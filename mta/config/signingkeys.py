@@ -51,6 +51,27 @@ def check_keys(config: Config, files: FileCheck) -> None:
             findings.add(path, line, "keys that can be read")
         return
     _signers(config, files, signed)
+    _unsigned(config, files, path, signed)
+
+
+def _unsigned(config: Config, files: FileCheck, path: KeyPath, signed: set[str]) -> None:
+    """A warning for our domains whose users could send nothing: their mail must be signed, and cannot be."""
+    if not config.signing.required or _has_key(config.signing.domain, signed):
+        return
+    without = [domain for domain in config.domains if not _has_key(domain, signed)]
+    if without:
+        others = f" and {len(without) - 1} more domains" if without[1:] else ""
+        files.findings.add(
+            path, f"no active key for {without[0]}{others}",
+            "`tamis dkim new DOMAIN`, its records in the DNS, then `tamis dkim rotate DOMAIN`",
+            reason="until then mail from there to other servers is answered 451 4.7.5", warning=True,
+        )  # fmt: skip
+
+
+def _has_key(domain: str, signed: set[str]) -> bool:
+    """Whether the domain or one above it is among those with a key."""
+    labels = domain.split(".")
+    return bool(domain) and any(".".join(labels[start:]) in signed for start in range(len(labels)))
 
 
 def _signers(config: Config, files: FileCheck, signed: set[str]) -> None:
@@ -62,9 +83,7 @@ def _signers(config: Config, files: FileCheck, signed: set[str]) -> None:
     for index, listener in enumerate(config.listener):
         wanted.append((("listener", index, "signing_domain"), listener.signing_domain))
     for path, domain in wanted:
-        labels = domain.split(".")
-        above = {".".join(labels[start:]) for start in range(len(labels))}
-        if domain and not above & signed and files.findings.is_sound(path):
+        if domain and not _has_key(domain, signed) and files.findings.is_sound(path):
             files.findings.add(path, f'found "{domain}"', "a domain with a key", warning=True)
 
 

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from mta.authn.dkimfolder import KeyFolder
+from mta.authn.dkimrotate import KeyState
 from mta.config import examine, parse
 from mta.config.files import Account, FileCheck
 from mta.config.problems import Findings
@@ -260,6 +263,28 @@ def test_who_signs_without_a_key_is_warned(tmp_path: Path, check: Check) -> None
     (tmp_path / "keys").mkdir()
     found = check('[signing]\nkeys = "keys"\ndomain = "example.org"\n', warnings=True)
     assert 'tamis.toml:5: warning: signing.domain: found "example.org", expected a domain with a key' in found
+
+
+def test_users_whose_mail_could_not_be_signed_are_told_of_beforehand(tmp_path: Path, check: Check) -> None:
+    """`tamis dkim new` alone makes keys that do not sign yet, and mail that must be signed then waits."""
+    folder = KeyFolder(tmp_path / "keys")
+    (entry,) = folder.create("example.org", ("ed25519",), "one", 2048, 1.0)
+    text = f'{DOMAIN}recipients = "all"\n{BACKEND}[signing]\nkeys = "keys"\n'
+
+    def warned(more: str = "") -> list[str]:
+        return [one for one in check(text + more, warnings=True) if "signing.keys" in one]
+
+    (found,) = warned()
+    assert "warning: signing.keys: no active key for example.org, expected `tamis dkim new DOMAIN`" in found
+    assert found.endswith("(until then mail from there to other servers is answered 451 4.7.5)")
+    (found,) = warned('[domains."example.net"]\nbackend = "b"\n')
+    assert "no active key for example.org and 1 more domains, expected" in found
+    assert warned("required = false\n") == []
+    folder.write("example.org", [structs.replace(entry, state=KeyState.ACTIVE)])
+    assert warned() == []
+    (found,) = warned('[domains."example.net"]\n')
+    assert "no active key for example.net, expected" in found
+    assert warned('domain = "example.org"\n[domains."example.net"]\n') == []
 
 
 def test_a_slip_in_the_name_of_a_table_of_recipients(check: Check) -> None:

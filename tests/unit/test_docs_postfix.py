@@ -26,7 +26,8 @@ FILES = {
     "main.sieve": USUAL,
     "client_access": "192.0.2.0/24  your network is blocked\n",
     "sender_access": "spam@example.net  we do not want you\n",
-    "sender_login": "ann@example.org  ann\nsales@example.org  bob, ann\nold@example.org  x.n\na@shop.example ann\n",
+    "sender_login": "ann@example.org  ann\nsales@example.org  bob, ann\nold@example.org  x.n\n"
+    "a@shop.example ann\n",
     "sender_canonical": "sales@example.org  ann@example.org\n",
     "relocated": "gone@example.org  gone@example.net\n",
     "virtual": "all@example.org  ann@example.org, bob@example.org\n@aliases.example  bob@example.org\n",
