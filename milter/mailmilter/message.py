@@ -109,7 +109,7 @@ class Message:
     sender: bytes = b""
     sender_parameters: bytes = b""
     recipients: list[AddRecipient] = field(default_factory=list)
-    """The recipients that stand, each with the parameters a milter gave it."""
+    """The recipients that stand, each with the parameters a milter gave it; `apply` makes a new list."""
     quarantine: list[str] = field(default_factory=list)
     """Reasons for holding it; empty: do not."""
     body_replaced: bool = False
@@ -127,10 +127,19 @@ class Message:
 
     def apply(self, edits: Iterable[Edit], store: BodyStore | None = None) -> None:
         """Carry out the edits of one milter, in order; a new body is in `store` when there is one."""
+        standing: dict[bytes, list[AddRecipient]] = {}
+        for one in self.recipients:
+            standing.setdefault(_key(one.address), []).append(one)
         for edit in edits:
-            self._apply(edit)
+            if isinstance(edit, AddRecipient):
+                standing.setdefault(_key(edit.address), [edit])
+            elif isinstance(edit, DeleteRecipient):
+                standing.pop(_key(edit.address), None)
+            else:
+                self._apply(edit)
             if store is not None and isinstance(edit, ReplaceBody):
                 self.body = lambda: crlf(store.chunks())
+        self.recipients = [one for same in standing.values() for one in same]
 
     def _apply(self, edit: Edit) -> None:
         if isinstance(edit, AddHeader):
@@ -147,12 +156,6 @@ class Message:
             at = self._find(edit.name, edit.index)
             if at is not None:
                 del self.fields[at]
-        elif isinstance(edit, AddRecipient):
-            if all(_key(one.address) != _key(edit.address) for one in self.recipients):
-                self.recipients.append(edit)
-        elif isinstance(edit, DeleteRecipient):
-            gone = _key(edit.address)
-            self.recipients = [one for one in self.recipients if _key(one.address) != gone]
         elif isinstance(edit, ChangeSender):
             self.sender, self.sender_parameters = edit.address, edit.parameters
         elif isinstance(edit, ReplaceBody):

@@ -241,6 +241,75 @@ def test_nobody_behind_an_alias_gets_what_is_refused_late(tmp_path: Path) -> Non
     run(main)
 
 
+REWRITING = """
+[tables.aliases]
+type = "aliases"
+file = "{folder}/aliases"
+"""
+
+
+@pytest.mark.parametrize("when", ["connect", "data"])
+def test_a_recipient_that_was_rewritten_is_deleted_by_the_name_that_was_told(
+    tmp_path: Path, when: str
+) -> None:
+    (tmp_path / "aliases").write_text("info: ann\n")
+    more = MILTER + REWRITING.format(folder=tmp_path)
+    (tmp_path / "policy.sieve").write_text(
+        REQUIRE.replace("]", ', "vnd.tamis.envelope", "vnd.tamis.tables", "extlists"]')
+        + f'stage "{when}" {{ milter "one"; }} stage "rcpt" {{ expand "table:aliases"; }}'
+    )
+
+    def delete(ctx: Context) -> None:
+        ctx.delete_recipient(next(one for one in ctx.recipients if not one.startswith(b"cat")))
+
+    async def main() -> None:
+        store = MailStore()
+        async with (
+            puppet(tmp_path, "one", at("eom", delete)) as heard,
+            serving(tmp_path, more=more, store=store) as server,
+        ):
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("info@example.test", "cat@example.test")
+            await client.say("DATA")
+            assert (await client.say(BODY + ".")).startswith("250")
+            told = "info" if when == "connect" else "ann"
+            assert any(one.startswith(f"rcpt {told}@example.test") for one in heard)
+            assert [one.recipient for one in store.delivered] == ["cat@example.test"]
+
+    run(main)
+
+
+def test_a_recipient_that_was_rewritten_is_refused_late(tmp_path: Path) -> None:
+    """One milter has heard of it as the client named it, and so does the one that joins."""
+    (tmp_path / "aliases").write_text("info: ann\n")
+    more = MILTER + '[milters.two]\naddress = "unix:two"\n' + REWRITING.format(folder=tmp_path)
+    (tmp_path / "policy.sieve").write_text(
+        REQUIRE.replace("]", ', "vnd.tamis.envelope", "vnd.tamis.tables", "extlists"]')
+        + 'stage "connect" { milter "one"; } stage "rcpt" { expand "table:aliases"; }'
+        + 'stage "data" { milter "two"; }'
+    )
+    heard: list[str] = []
+    reject = at("rcpt", lambda ctx: REJECT if heard[-1] == "rcpt info@example.test" else None)
+
+    async def main() -> None:
+        nonlocal heard
+        store = MailStore()
+        async with (
+            puppet(tmp_path, "one"),
+            puppet(tmp_path, "two", reject) as heard,
+            serving(tmp_path, more=more, store=store) as server,
+        ):
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("info@example.test", "cat@example.test")
+            await client.say("DATA")
+            await client.say(BODY + ".")
+            assert [one.recipient for one in store.delivered] == ["cat@example.test"]
+
+    run(main)
+
+
 def test_a_milter_adds_nobody_who_is_behind_an_alias(tmp_path: Path) -> None:
     (tmp_path / "aliases").write_text("list: ann, ben\n")
     more = MILTER + f'[tables.aliases]\ntype = "aliases"\nfile = "{tmp_path}/aliases"\n'

@@ -70,7 +70,15 @@ def edit(stream: bytes, cut: int) -> None:
     assert session.outcome is not None
     edited.apply(session.outcome.edits)
     try:
-        changes = changes_of(session.outcome.edits, edited, fields, message, recipients, "mx.test")
+        changes = changes_of(
+            session.outcome.edits,
+            edited,
+            fields,
+            message,
+            recipients,
+            [one.address.text for one in recipients],
+            "mx.test",
+        )
     except EditError:
         return
     assert whole(changes.above), changes.above

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,3 +148,14 @@ def test_a_new_body_has_crlf_everywhere_however_it_is_cut(chunks: list[bytes]) -
     assert b"".join(crlf([body])) == body
     joined = b"".join(chunks).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     assert body.replace(b"\r\n", b"\n").removesuffix(b"\n") == joined.removesuffix(b"\n")
+
+
+def test_many_recipients_are_added_and_deleted_in_little_time() -> None:
+    """In the event loop, with as many as a milter may name."""
+    names = [b"r%d@x.test" % number for number in range(10_000)]
+    message = Message([], lambda: ())
+    begun = time.process_time()
+    message.apply([AddRecipient(name) for name in names])
+    message.apply([DeleteRecipient(name) for name in names[1:]])
+    assert [one.address for one in message.recipients] == names[:1]
+    assert time.process_time() - begun < 2

@@ -95,22 +95,31 @@ def changes_of(
     fields: Sequence[Field],
     message: Message,
     recipients: Sequence[Recipient],
+    given: Sequence[str],
     hostname: str,
 ) -> Changes:
-    """What `edits` have made of `message`: `edited` after them, `fields` as received. Raises EditError."""
+    """What `edits` have made of `message`: `edited` after them, `fields` as received. Raises EditError.
+
+    `given` are the addresses of `recipients` as milters heard of them, before policy has rewritten them.
+    """
     changes = Changes()
     if edited.fields != fields or edited.body_replaced:
         own = edited.fields.index(OWN)
         changes.above = b"".join([one.render() for one in edited.fields[:own]])
         changes.new_body = edited.body_replaced
         changes.message = _rebuilt(edited.fields[own + 1 :], edited, message)
-    standing = {_key(one.address) for one in edited.recipients}
-    gone = {_key(edit.address) for edit in edits if isinstance(edit, DeleteRecipient)}
-    for one in recipients:
-        names = {_key(octets(one.address))}
-        if one.original is not None:
-            names.add(_key(one.original.address.encode("utf-8", "surrogateescape")))
-        if names & gone and not names & standing:
+    gone: set[bytes] = set()
+    back: set[bytes] = set()
+    for edit in edits:
+        if isinstance(edit, DeleteRecipient):
+            gone.add(_key(edit.address))
+            back.discard(_key(edit.address))
+        elif isinstance(edit, AddRecipient):
+            gone.discard(_key(edit.address))
+            back.add(_key(edit.address))
+    for one, name in zip(recipients, given, strict=True):
+        names = {_key(octets(one.address)), _key(name.encode("utf-8", "surrogateescape"))}
+        if names & gone and not names & back:
             changes.removed.append(one)
     known = {_key(octets(one.address)) for one in recipients}
     for wanted in edited.recipients:

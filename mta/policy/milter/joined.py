@@ -65,6 +65,7 @@ class Joined:
         "_complaints",
         "_done",
         "_ended",
+        "_given",
         "_held",
         "_is_late",
         "_moment",
@@ -95,6 +96,7 @@ class Joined:
         self._done: set[str] = set()
         self._held: dict[str, None] = {}
         self._refused: dict[str, Reply] = {}
+        self._given: dict[int, tuple[Recipient, str]] = {}
 
     def _values(self, stage: Stage) -> Values:
         if self._session.authentication is None:
@@ -129,6 +131,7 @@ class Joined:
 
     async def rcpt(self, recipient: Recipient, address: Address, next_hop: str) -> Reply | None:
         """RCPT with the address that the client gave, for a recipient that we accept."""
+        self._given[id(recipient)] = recipient, address.text
         self._name(address, next_hop)
         await self._find_out(Stage.RCPT)
         return await self._ask(lambda: self.chain.rcpt(octets(address), tuple(words(recipient.parameters))))
@@ -227,7 +230,8 @@ class Joined:
         if shown is not None:
             edited.fields[:] = [one for one in edited.fields if one is not shown]
             fields = [one for one in fields if one is not shown]
-        work = (result.edits, edited, fields, message, recipients, self._around.hostname)
+        given = [self._name_of(one) for one in recipients]
+        work = (result.edits, edited, fields, message, recipients, given, self._around.hostname)
         try:
             if edited.body_replaced and message.size > MEMORY_LIMIT:
                 changes = await asyncio.to_thread(changes_of, *work)
@@ -281,7 +285,12 @@ class Joined:
 
     def refusal(self, recipient: Recipient) -> Reply | None:
         """Why a milter that joined late refuses a recipient that was accepted before."""
-        return self._refused.get(recipient.address.text) if self._refused else None
+        return self._refused.get(self._name_of(recipient)) if self._refused else None
+
+    def _name_of(self, recipient: Recipient) -> str:
+        """The address by which milters know it: that of the client, if they have heard it."""
+        given = self._given.get(id(recipient))
+        return recipient.address.text if given is None else given[1]
 
     # --- ends ----------------------------------------------------------------------------------------------
 
