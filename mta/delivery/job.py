@@ -8,7 +8,7 @@ is tried within the same deadline, recipient by recipient: who had an answer kee
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 from mta.content import Content, SpillError
@@ -102,12 +102,13 @@ class Job:
         batch: list[int],
         mailing: Mailing,
         failure: Reply | None,
-        took_dsn: bool,
+        offered: Container[str],
         late: dict[int, Late] | None = None,
     ) -> bool:
         """Take the answers; False when the session failed before all of the batch had one.
 
-        `late` is filled, by place in the mailing, where the answers may still come.
+        `offered` are the keywords of the server's EHLO; `late` is filled, by place in the mailing, where the
+        answers may still come.
         """
         self._end_hearing()
         again: list[int] = []
@@ -125,7 +126,7 @@ class Job:
                 if late is not None:
                     waited = late[place] = Late()
                 self._outcomes[index] = Outcome(
-                    recipient, lost, self.peer, True, took_dsn, passage=self.passage, late=waited
+                    recipient, lost, self.peer, True, *_taken(offered), passage=self.passage, late=waited
                 )
                 open_ends = True
             elif reply.code == 452 and reply.enhanced == "4.5.3" and accepted and place not in accepted:
@@ -133,7 +134,7 @@ class Job:
                 # accepted it is the answer, or the whole message would go round and round.
                 again.append(index)
             else:
-                self._outcomes[index] = self._answered(index, reply, took_dsn)
+                self._outcomes[index] = self._answered(index, reply, offered)
         if len(batch) < len(self.pending):
             done = set(batch)
             again += [index for index in self.pending if index not in done]
@@ -175,14 +176,14 @@ class Job:
         self._tell(batch)
 
     def _settle_early(self, replies: list[tuple[int, Reply]], peer: Peer) -> None:
-        took_dsn = "DSN" in peer.offered
         for index, reply in replies:
-            self._outcomes[index] = self._answered(index, reply, took_dsn)
+            self._outcomes[index] = self._answered(index, reply, peer.offered)
 
-    def _answered(self, index: int, reply: Reply, took_dsn: bool) -> Outcome:
+    def _answered(self, index: int, reply: Reply, offered: Container[str]) -> Outcome:
         """What a server has said of a recipient."""
         recipient = self.recipients[index]
-        return Outcome(recipient, passed_on(reply), self.peer, False, took_dsn, passage=self.passage)
+        said = passed_on(reply)
+        return Outcome(recipient, said, self.peer, False, *_taken(offered), passage=self.passage)
 
     def _tell(self, batch: list[int]) -> None:
         known = [
@@ -209,6 +210,11 @@ class Job:
             Outcome(recipient, late, self.peer, passage=self.passage) if outcome is None else outcome
             for recipient, outcome in zip(self.recipients, self._outcomes, strict=True)
         ]
+
+
+def _taken(offered: Container[str]) -> tuple[bool, bool]:
+    """`Outcome.took_dsn` and `took_deliver_by` of a server that offers this."""
+    return "DSN" in offered, "DELIVERBY" in offered
 
 
 def passed_on(reply: Reply) -> Reply:

@@ -73,6 +73,8 @@ class Outcome(Struct, frozen=True):
     took_dsn: bool = False
     """True when the next hop offers DSN, so that it was told what the sender wants to hear and reports on
     what it accepts are its business (RFC 3461 section 5.2.2)."""
+    took_deliver_by: bool = False
+    """True when the next hop offers DELIVERBY, so that it was told of the time (RFC 2852)."""
     queue_id: str = ""
     """The name under which the message waits in the queue for this recipient; the reply is our 250 then,
     and its cause the next hop's reply. "" when it does not wait."""

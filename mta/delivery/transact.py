@@ -104,16 +104,15 @@ async def transact(line: Line, job: Job) -> None:
             connection.on_part = None
             if not connection.is_overdue:
                 line.release(connection)
-        took_dsn = "DSN" in peer.offered
         if connection.is_overdue:
             late: dict[int, Late] = {}
             overdue = connection.overdue()
-            job.settle(batch, mailing, overdue, took_dsn, late)
+            job.settle(batch, mailing, overdue, peer.offered, late)
             connection.on_late = partial(_hear, line, connection, mailing, late)
             listening.add(connection)
             line.failed(connection, overdue)
             return
-        if job.settle(batch, mailing, connection.session.failure, took_dsn):
+        if job.settle(batch, mailing, connection.session.failure, peer.offered):
             line.worked(connection)
             continue
         stale = used_before and not fresh and not mailing.answered

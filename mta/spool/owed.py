@@ -40,7 +40,17 @@ def events_of(
             result = Result.FAILED
         else:  # the client's server hears of it in our answer
             continue
-        events.append(Event(recipient, result, reply, outcome.peer, now, next_hop_dsn=outcome.took_dsn))
+        events.append(
+            Event(
+                recipient,
+                result,
+                reply,
+                outcome.peer,
+                now,
+                next_hop_dsn=outcome.took_dsn,
+                next_hop_deliver_by=outcome.took_deliver_by,
+            )
+        )
     for alias in parcel.expanded:
         if _reaches_some(alias, outcomes):
             listed = all(member.owners for member in alias.members)

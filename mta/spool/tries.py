@@ -99,7 +99,15 @@ def consequences(
             if recipient.notify is None and deadlines.deliver_by is None:
                 continue  # nobody has asked to hear of it
             result.events.append(
-                Event(recipient, what, reply, outcome.peer, now, next_hop_dsn=outcome.took_dsn)
+                Event(
+                    recipient,
+                    what,
+                    reply,
+                    outcome.peer,
+                    now,
+                    next_hop_dsn=outcome.took_dsn,
+                    next_hop_deliver_by=outcome.took_deliver_by,
+                )
             )
             continue
         if reply.is_permanent:

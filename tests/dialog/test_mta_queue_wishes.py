@@ -121,6 +121,36 @@ def test_a_next_hop_that_reports_gets_the_duty(tmp_path: Path, later: bool) -> N
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "from the queue"])
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_next_hop_that_is_told_of_the_time_is_not_reported_as_a_relay(
+    tmp_path: Path, knows: bool, later: bool
+) -> None:
+    """DELIVERBY in mode N: one that does not know of it is (RFC 2852 section 4)."""
+    store = MailStore(bob=BUSY) if later else MailStore()
+    store.keywords = (*DSN, "DELIVERBY") if knows else DSN
+
+    async def main() -> None:
+        async with serving(
+            tmp_path, queue="", store=store, backend='protocol = "smtp"\ntls = "none"'
+        ) as server:
+            client = await client_of(server)
+            assert (await send(client, f"<{ALICE}> BY=3600;N", f"<{BOB}>")).startswith("250 ")
+            if later:
+                store.heal()
+                await flush(server)
+            await eventually(lambda: store.got("bob"))
+            assert ("BY=3" in commands(store, "MAIL")[-1]) == knows
+            if knows:
+                await asyncio.sleep(0.5)
+                assert store.got("alice") == []
+            else:
+                await eventually(lambda: store.got("alice"))
+                assert b"Action: relayed\r\n" in store.got("alice")[0]
+
+    run(main)
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "from the queue"])
 def test_a_next_hop_that_does_not_report_is_reported_as_a_relay(tmp_path: Path, later: bool) -> None:
     store = MailStore(bob=BUSY) if later else MailStore()
 
