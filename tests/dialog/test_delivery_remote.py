@@ -444,6 +444,28 @@ def test_recipients_of_several_domains_of_a_site_use_one_connection() -> None:
     run(main())
 
 
+def test_mail_that_may_have_tls_does_not_go_over_a_connection_that_was_kept_from_it() -> None:
+    """A route for one domain of the site says tls=none."""
+
+    async def main() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("other.test").configure_cert(context)
+        async with world() as w:
+            w.domain("d.test", "10 mx1.test")
+            w.domain("e.test", "10 mx1.test")
+            await w.server("mx1.test", "127.0.2.1", Script(lmtp=False, offers=("STARTTLS",), tls=context))
+            to = w.transport()
+            how = []
+            for address, route in (("a@d.test", "mx;tls=none"), ("a@e.test", ""), ("a@d.test", "mx;tls=none")):
+                (outcome,) = await send(to, address, route=route)
+                assert short([outcome]) == ["250 2.0.0"]
+                assert outcome.passage is not None
+                how.append(outcome.passage.tls)
+            assert how == ["clear", "may", "may"], "whoever wants none takes what there is"
+
+    run(main())
+
+
 def test_opportunistic_tls_and_what_it_was() -> None:
     async def main() -> None:
         authority = trustme.CA()

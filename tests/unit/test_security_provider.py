@@ -995,7 +995,9 @@ DANE = {"tlsa": (Tlsa(3, 1, 1, b"\1" * 32),), "names": (H,)}
 @pytest.mark.parametrize(
     ("needed", "there", "met"),
     [
-        (_need(Level.MAY), _need(Level.NONE), True),
+        (_need(Level.NONE), _need(Level.NONE), True),
+        (_need(Level.NONE), _need(Level.MAY), True),
+        (_need(Level.MAY), _need(Level.NONE), False),
         (_need(Level.MAY), _need(Level.DANE, **DANE), True),
         (_need(Level.ENCRYPT), _need(Level.MAY), False),
         (_need(Level.ENCRYPT), _need(Level.VERIFY), True),

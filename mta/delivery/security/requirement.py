@@ -127,14 +127,15 @@ class Requirement:
     def is_met_by(self, other: Requirement) -> bool:
         """Whether a connection that was opened under `other` may carry mail that needs `self`.
 
-        Only connections of the same host are compared; NONE and MAY are met by any of them.
+        Only connections of the same host are compared; NONE is met by any of them, MAY by all where TLS was
+        tried.
         """
         if self.host != other.host or not self.promised <= other.promised or self.floor > other.floor:
             return False
         if self.testing:
             return other.level >= (self.level if other.testing else Level.VERIFY)
         if self.level <= Level.MAY:
-            return True
+            return other.level >= self.level
         if other.testing:
             return False
         if self.level is Level.DANE:
