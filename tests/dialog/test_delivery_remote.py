@@ -455,8 +455,9 @@ def test_mail_that_may_have_tls_does_not_go_over_a_connection_that_was_kept_from
             w.domain("e.test", "10 mx1.test")
             await w.server("mx1.test", "127.0.2.1", Script(lmtp=False, offers=("STARTTLS",), tls=context))
             to = w.transport()
+            ways = [("a@d.test", "mx;tls=none"), ("a@e.test", ""), ("a@d.test", "mx;tls=none")]
             how = []
-            for address, route in (("a@d.test", "mx;tls=none"), ("a@e.test", ""), ("a@d.test", "mx;tls=none")):
+            for address, route in ways:
                 (outcome,) = await send(to, address, route=route)
                 assert short([outcome]) == ["250 2.0.0"]
                 assert outcome.passage is not None
