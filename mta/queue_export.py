@@ -2,7 +2,8 @@
 
     {"format": 1, "id": ..., "sender": ..., "created": ..., "expires": ..., "priority": 0, "tags": [],
      "recipients": [{"address": ..., "status": "deferred", "due": ..., "attempts": 2, "reply": "451 ...",
-                     "last": ..., "notify": null, "original": null}],
+                     "last": ..., "notify": null, "original": null, "route": "relay:smart", "sender": ...,
+                     "owners": [...]}],
      "envelope": {...}}
 
 Times are seconds since 1970. "envelope" is `mta.spool.record.Record`; members with their default may be
@@ -45,6 +46,12 @@ class ExportedRecipient(msgspec.Struct, omit_defaults=True):
     last: float = 0.0
     notify: list[str] | None = None
     original: tuple[str, str] | None = None
+    route: str = ""
+    """The next hop that a policy has chosen, and what is demanded of it; "" for the usual one."""
+    sender: str | None = None
+    """The sender that its next hop is told, if it is not that of the message."""
+    owners: list[str] = []
+    """Who reports about it go to, if not to the sender of the message."""
 
 
 class Exported(msgspec.Struct, omit_defaults=True):
@@ -96,6 +103,9 @@ def exported(facts: dict[str, Any]) -> Exported:
             more["last"],
             more["notify"],
             None if more["original"] is None else (more["original"][0], more["original"][1]),
+            more["route"],
+            more["sender"],
+            more["owners"],
         )
         for shown, more in zip(row["recipients"], facts["recipients"], strict=True)
     ]

@@ -20,7 +20,7 @@ from mailqueue.ids import id_octets
 from mailqueue.inspect import Inspection
 from mailqueue.model import NewMessage, QueuedRecipient, QueueError, Status
 from mta import config
-from mta.address import AddressError, parse_address
+from mta.address import NULL, Address, AddressError, parse_address
 from mta.delivery.outcome import NextHop
 from mta.envelope import OriginalRecipient, Recipient
 from mta.queue_export import FORMAT, Exported, ExportedRecipient
@@ -199,7 +199,9 @@ def _recipient(given: ExportedRecipient, now: float) -> tuple[QueuedRecipient, R
         raise ValueError(f"{given.status!r} is no status; there are {', '.join(_STATUSES)}")
     original = None if given.original is None else OriginalRecipient(*given.original)
     notify = None if given.notify is None else frozenset(given.notify)
-    wish = Recipient(parse_address(given.address), notify=notify, original=original)
+    wish = Recipient(parse_address(given.address), notify=notify, original=original, route=given.route)
+    wish.sender = None if given.sender is None else _sender(given.sender)
+    wish.owners = tuple(map(parse_address, given.owners))
     queued = QueuedRecipient(
         wish.address.text,
         "",
@@ -211,3 +213,7 @@ def _recipient(given: ExportedRecipient, now: float) -> tuple[QueuedRecipient, R
         encode_recipient(wish),
     )
     return queued, wish
+
+
+def _sender(text: str) -> Address:
+    return parse_address(text) if text else NULL

@@ -71,6 +71,9 @@ def message_facts(message: QueuedMessage, *, active: bool, node: str) -> dict[st
         shown["notify"] = None if wish.notify is None else sorted(wish.notify)
         original = wish.original
         shown["original"] = None if original is None else [original.address_type, original.address]
+        shown["route"] = wish.route
+        shown["sender"] = None if wish.sender is None else wish.sender.text
+        shown["owners"] = [owner.text for owner in wish.owners]
     facts["envelope"] = msgspec.to_builtins(record)
     origin = record.origin
     facts["origin"] = {

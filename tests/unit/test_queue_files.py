@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailqueue.heartbeat import Beat
+from mailqueue.ids import id_text
 from mailqueue.inspect import StreamInfo
+from mailqueue.model import QueuedMessage, QueuedRecipient, Status, StoredBody
+from mta.address import NULL, parse_address
 from mta.cli_queue_stores import _prepare_folder, stream_facts, stream_lines
+from mta.delivery.outcome import NextHop
+from mta.dsn.decide import Vouching
+from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.queue_export import ExportError, export
-from mta.queue_import import ImportProblem, find_files, split
+from mta.queue_import import ImportProblem, find_files, read_message, split
+from mta.session import Session
+from mta.spool.facts import message_facts
+from mta.spool.record import decode_recipient, encode_recipient, encode_record, make_record
 
 NOW = 1_795_776_400.0
 
@@ -73,6 +83,48 @@ FACTS: dict[str, Any] = {
     "tags": [],
     "envelope": {},
 }
+
+
+WISHES = [
+    Recipient(parse_address("plain@d.test")),
+    Recipient(
+        parse_address("all@d.test"),
+        frozenset({"DELAY", "FAILURE"}),
+        OriginalRecipient("rfc822", "list@example.org"),
+        route="mx;tls=verify",
+        sender=parse_address("owner-list@example.org"),
+        owners=(parse_address("ann@example.org"), parse_address("bob@example.org")),
+    ),
+    Recipient(parse_address("copy@d.test"), frozenset({"NEVER"}), sender=NULL),
+]
+
+
+def test_what_was_decided_for_recipients_outlives_export_and_import(tmp_path: Path) -> None:
+    """Else mail that must go another way, or with TLS only, would go the usual one, and reports to others."""
+    record = make_record(Envelope(parse_address("a@example.org")), None, NOW, vouching=Vouching.LOGIN)
+    recipients = [
+        QueuedRecipient(wish.address.text, "x", Status.DEFERRED, NOW, data=encode_recipient(wish))
+        for wish in WISHES
+    ]
+    message = QueuedMessage(
+        id_text(bytes(16)), 1, "a@example.org", recipients, b"A: b\r\n\r\n", StoredBody(0, none),
+        encode_record(record), NOW, NOW + 60, 0, (),
+    )  # fmt: skip
+    export(Source(**message_facts(message, active=False, node="n")), message.id, tmp_path)
+    routed: list[Recipient] = []
+
+    def route(session: Session, envelope: Envelope, recipient: Recipient) -> NextHop:
+        routed.append(recipient)
+        return NextHop("relay:x")
+
+    stream: Any = SimpleNamespace(route=route)
+    new = read_message(tmp_path / f"{message.id}.json", stream, NOW)
+    assert [decode_recipient(one.address, one.data) for one in new.recipients] == WISHES
+    assert routed == WISHES
+
+
+async def none() -> Any:
+    raise AssertionError("nobody reads it")
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
