@@ -53,12 +53,15 @@ class Acts:
         """
         try:
             handle = self._queue.live.handle_of(name)
-            busy = self._runner.withdraw(handle)
-            done = await self._do(action, name, handle, busy, to)
         except UnknownMessage:
             return False
-        self._runner.changed(handle)
-        return done
+        busy = self._runner.withdraw(handle)
+        try:
+            return await self._do(action, name, handle, busy, to)
+        except UnknownMessage:
+            return False
+        finally:
+            self._runner.changed(handle)
 
     async def flush(self, site: str) -> int:
         """Look for dead next hops now, and let what waits for them be due; how many messages.

@@ -25,6 +25,9 @@ async def hear(queue: MailQueue, runner: Runner, name: str, position: int, outco
         return
     try:
         handle = queue.live.handle_of(name)
+    except UnknownMessage:
+        return  # settled meanwhile
+    try:
         states = [state for state in queue.live.recipients(handle) if state.position == position]
         if states and states[0].status.is_live and position not in runner.withdraw(handle):
             loaded = await runner.attempts.load(name)
@@ -35,5 +38,6 @@ async def hear(queue: MailQueue, runner: Runner, name: str, position: int, outco
     except UnknownMessage:
         return  # settled meanwhile
     except QueueError:
-        pass  # the store is away: it is tried again, which may bring a second copy
-    runner.changed(handle)
+        return  # the store is away: it is tried again, which may bring a second copy
+    finally:
+        runner.changed(handle)

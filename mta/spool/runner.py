@@ -69,6 +69,8 @@ class Runner:
         """Messages that found no place in the dispatcher, by next hop, oldest first."""
         self._hurried: dict[int, str] = {}
         """Messages to be tried at their next look although they are not due: for this site, "" for all."""
+        self._withheld: set[int] = set()
+        """Messages that are withdrawn: somebody is about to change them."""
         self._news = asyncio.Event()
         self._tries = UnderWay(self._news.set)
         self._until = -math.inf
@@ -111,7 +113,14 @@ class Runner:
         self._comebacks.await_answer(name)
 
     def changed(self, handle: int) -> None:
-        """When a message is due has changed, or it is gone."""
+        """When a message is due has changed, or it is gone; or it is not withdrawn any more."""
+        self._plan(handle)
+        if handle in self._withheld:
+            self._withheld.discard(handle)
+            if handle in self._hurried:
+                self._wake(handle, self._now())
+
+    def _plan(self, handle: int) -> None:
         due = self._queue.live.due(handle) if handle in self._queue.live else math.inf
         if math.isinf(due):
             self._timetable.remove(handle)
@@ -129,7 +138,9 @@ class Runner:
         self._news.set()
 
     def withdraw(self, handle: int) -> list[int]:
-        """Give out nothing more of a message that is about to be changed; the recipients under way."""
+        """Give out nothing more of a message that is about to be changed; the recipients under way. `changed`
+        must follow, whatever becomes of it."""
+        self._withheld.add(handle)
         self._dispatcher.cancel(handle)
         flight = self._flights.get(handle)
         if flight is None:
@@ -223,6 +234,8 @@ class Runner:
     def _offer(self, handle: int, now: float) -> None:
         """Offer what is due of a message to the dispatcher."""
         live, dispatcher = self._queue.live, self._dispatcher
+        if handle in self._withheld:
+            return  # `changed` plans it
         hurried = self._hurried.pop(handle, None)
         if handle not in live:
             return
@@ -312,16 +325,12 @@ class Runner:
             again = self._now() + PAUSE
         except Exception as error:  # noqa: BLE001 - contained: one message must not stop the queue
             self._journal.failed(flight.name, error)
-            again = await self._put_off(flight.name, assignment.recipients)
+            again = self._now() + PAUSE
+            with suppress(QueueError):
+                await self.attempts.put_off(flight.name, assignment.recipients)
+                again = None
         finally:
             self._done(assignment, flight, again)
-
-    async def _put_off(self, name: str, positions: Sequence[int]) -> float | None:
-        try:
-            await self.attempts.put_off(name, positions)
-        except QueueError:
-            return self._now() + PAUSE
-        return None
 
     def _learnt(self, assignment: Assignment, result: Result, reason: str) -> None:
         """The session of a try is free again, before all is written down that has come of it."""
@@ -339,7 +348,7 @@ class Runner:
         if again is not None:
             self._wake(handle, again)
         elif finished:
-            self.changed(handle)
+            self._plan(handle)
         self._let_in(site)
 
     def _land(self, handle: int, flight: Flight, positions: Sequence[int]) -> None:
@@ -374,18 +383,18 @@ class Runner:
         self, handle: int, flight: Flight, site: str, positions: Sequence[int], reason: str
     ) -> None:
         """Count a try that a dead next hop does not get."""
+        pause = 0.0
         try:
             await self.attempts.suspend(flight.name, positions, reason)
         except UnknownMessage:
             pass  # an administrator was faster
         except GIVEN_BACK:
-            self._land(handle, flight, positions)
-            self._wake(handle, self._now() + PAUSE)
-            return
+            pause = PAUSE
         except Exception as error:  # noqa: BLE001 - contained: one message must not stop the queue
             self._journal.failed(flight.name, error)
-            self._land(handle, flight, positions)
-            self._wake(handle, self._now() + 60 * PAUSE)
-            return
+            pause = 60 * PAUSE
         self._land(handle, flight, positions)
-        self.changed(handle)
+        if pause:
+            self._wake(handle, self._now() + pause)
+        else:
+            self._plan(handle)

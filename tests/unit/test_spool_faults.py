@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from mailqueue.model import Change, QueuedMessage, Status, UnknownMessage
+from mailqueue.model import Change, QueuedMessage, QueueError, Status, UnknownMessage
+from mailqueue.schedule import Limits
 from mailqueue.store.memory import MemoryStore
 from mta.smtp.mailing import NOT_WANTED
 from tests.peers.faultstore import Fault, FaultStore, Kind
@@ -268,3 +269,62 @@ def test_a_message_that_is_returned_by_hand() -> None:
         assert b"returned by an administrator" in report.octets
 
     played(main)
+
+
+@pytest.mark.parametrize("action", ["redirect", "bounce"])
+def test_what_could_not_be_done_to_a_message_leaves_it_in_its_turn(action: str) -> None:
+    """It waits in the dispatcher for a session that another message has, and the store is away."""
+    under = FaultStore(MemoryStore())
+
+    async def main(work: Work) -> None:
+        work.hops["back"].seconds = 60.0
+        await work.add("slow@back.test")
+        await asyncio.sleep(1)
+        name = await work.add("bob@back.test")
+        await asyncio.sleep(1)
+        under.faults = NoEntries()
+        with pytest.raises(QueueError):
+            await work.acts.act(action, name, to="carol@relay.test")
+        under.faults = None
+        await work.idle(200)
+        assert received(work.hops["back"]) == ["slow@back.test", "bob@back.test"]
+
+    limits = {"backend:back": Limits(concurrency=1, initial=1)}
+    played(main, Work(under, limits=limits, cache_max=0))
+
+
+class SlowReads:
+    """The first two times, entries of the log are read slowly."""
+
+    def __init__(self) -> None:
+        self.left = 2
+
+    def next(self, call: str, key: str) -> Fault:
+        if not self.left or call != "get" or not key.startswith("log/"):
+            return Fault()
+        self.left -= 1
+        return Fault(Kind.NONE, 20.0)
+
+
+@pytest.mark.parametrize("action", ["redirect", "bounce"])
+def test_a_message_that_is_read_to_be_changed_is_not_tried_meanwhile(action: str) -> None:
+    """Neither when it falls due, nor when everybody is told to try what waits."""
+    under = FaultStore(MemoryStore())
+
+    async def main(work: Work) -> None:
+        work.hops["back"].seconds = 30.0
+        name = await work.add("bob@back.test", due=work.now() + 5)
+        other = await work.add("dan@back.test", due=work.now() + 500)
+        under.faults = SlowReads()
+        acts = [
+            asyncio.create_task(work.acts.act(action, one, to="carol@relay.test")) for one in (name, other)
+        ]
+        await asyncio.sleep(1)
+        await work.acts.flush("")
+        assert await asyncio.gather(*acts) == [True, True]
+        under.faults = None
+        await work.idle(200)
+        assert work.hops["back"].seen == []
+        assert len(work.hops["relay" if action == "redirect" else "home"].seen) == 2
+
+    played(main, Work(under, cache_max=0))
