@@ -19,7 +19,7 @@ from mta.address import Address, AddressError, domain_key, parse_address, split_
 from mta.delivery.outcome import NextHop
 from mta.director.director import Director
 from mta.envelope import Envelope, Recipient
-from mta.policy.recipients import NO_SUCH_USER, Existence, RecipientSource
+from mta.policy.recipients import NO_SUCH_USER, AskBackend, Existence, RecipientSource
 from mta.policy.verdict import CONTINUE, NO_ADVICE, Advice, Indifferent, Tried, Verdict
 from mta.reply import Reply
 from mta.session import Session
@@ -187,6 +187,21 @@ class Ground(Indifferent):
         if rule is None:
             return NO_SUCH_USER
         return rule.recipients.find(rule.base(address))
+
+    def can_wait(self, session: Session, address: Address, refusal: Reply) -> bool:
+        """Mail for a local `address` may be taken although its mail store cannot say now whether it exists.
+
+        From users and trusted networks, who can be told later: `sendmail` and mail programs do not come back
+        after a refusal for now, as servers do. Not when the mailbox is full: that is better known at once.
+        """
+        rule = self.settings.domains.get(address.domain)
+        return (
+            rule is not None
+            and isinstance(rule.recipients, AskBackend)
+            and refusal.is_temporary
+            and not refusal.enhanced.startswith("4.2.")
+            and self.may_relay(session)
+        )
 
     def stand_in(self, address: Address) -> Address | None:
         """Who gets the mail of a local `address` that does not exist: postmaster for those names that must be

@@ -186,3 +186,14 @@ def test_temporary_refusal_sends_nothing(tmp_path: Path) -> None:
         script = Script(server, tmp_path / "bin")
         assert "451 4.4.1" in script.sendmail(ALICE, status=75)
         server.stop()
+
+
+def test_a_mail_store_that_is_away_loses_no_mail_of_cron(tmp_path: Path) -> None:
+    """Nobody can say whether the recipient exists; cron does not come back to hear it."""
+    backend = f'backend = "b"\n[backends.b]\naddresses = ["127.0.0.1:{free_port()}"]\n'
+    with site(tmp_path, backend=backend, recipients="ask", trusted='["127.0.0.0/8"]') as server:
+        script = Script(server, tmp_path / "bin")
+        done = script.run("sendmail", "-v", ALICE, octets=b"Subject: later\n\nx\n")
+        assert (done.returncode, done.stdout[:17]) == (0, b"2.0.0 queued as 0")
+        assert ALICE.encode() in script.run("mailq").stdout
+        server.stop()

@@ -294,3 +294,32 @@ def test_a_bad_table_says_where(tmp_path: Path, text: str | bytes, message: str)
 def test_a_missing_table_says_so(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="No such file"):
         RecipientFile(tmp_path / "none", lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("client", "user", "answer", "expected"),
+    [
+        ("198.51.100.7", "", Reply(451, "4.4.1", "away"), "451 4.4.1"),
+        ("198.51.100.7", "u@ask.test", Reply(451, "4.4.1", "away"), "ok"),
+        ("192.0.2.1", "", Reply(451, "4.4.1", "away"), "ok"),
+        ("192.0.2.1", "", Reply(452, "4.2.2", "full"), "452 4.2.2"),
+        ("192.0.2.1", "", Reply(550, "5.1.1", "no"), "550 5.1.1"),
+    ],
+)
+def test_who_can_be_told_later_needs_no_answer_now(
+    client: str, user: str, answer: Reply, expected: str
+) -> None:
+    """`sendmail` and mail programs do not try again as servers do."""
+
+    async def verify(sender: Address, address: Address) -> Reply:
+        return answer
+
+    source = AskBackend(verify, lambda: 0.0)
+    policy = base(settings(domains={"ask.test": DomainRule(STORE, source)}), owns)
+
+    async def ask() -> Verdict:
+        asked = policy.rcpt(session(user, client), Envelope(NULL), Recipient(parse_address("x@ask.test")))
+        return asked if isinstance(asked, Verdict) else await asked
+
+    verdict = asyncio.run(ask())
+    assert (str(verdict.reply)[:9] if verdict.reply else "ok") == expected

@@ -8,8 +8,9 @@
     owns_sender             the user may send as the sender of the envelope
     check_recipient         refuses a recipient of ours that does not exist
 
-`check_recipient` asks the source of the recipient's domain, and refuses in its words. `postmaster` and
-`abuse` exist in any case; mail for who does not goes to the catch-all of the domain, if it has one.
+`check_recipient` asks the source of the recipient's domain, and refuses in its words; our users and networks
+need no answer of a mail store that is away. `postmaster` and `abuse` exist in any case; mail for who does not
+goes to the catch-all of the domain, if it has one.
 """
 
 from __future__ import annotations
@@ -82,11 +83,15 @@ def site_services(ground: Ground, owns: Owns) -> Services:
         found = ground.find(address)
         if found is None:
             return EXISTS
-        return _found(ground, address, found) if isinstance(found, Reply) else _found_later(address, found)
+        if isinstance(found, Reply):
+            return _found(ground, address, found)
+        return _found_later(facts.session, address, found)
 
-    async def _found_later(address: Address, asked: Awaitable[Existence]) -> Found:
+    async def _found_later(session: Session, address: Address, asked: Awaitable[Existence]) -> Found:
         refusal = await asked
-        return EXISTS if refusal is None else _found(ground, address, refusal)
+        if refusal is None or ground.can_wait(session, address, refusal):
+            return EXISTS
+        return _found(ground, address, refusal)
 
     return {OwnsSender: owns_sender, CheckRecipient: check_recipient}
 
