@@ -216,8 +216,9 @@ class Rendered:
         """All octets in order; a small message is one chunk. Raises SpillError and AbandonedError."""
         content = self._content
         self._check()
-        if content.size <= MEMORY_LIMIT:
-            yield self._prefix + content.head
+        head = content.head
+        if content.size == len(head):
+            yield self._prefix + head
             return
         yield self._prefix
         for chunk in content.chunks():

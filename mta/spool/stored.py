@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from mailqueue.store.base import Blob
-from mta.content import MEMORY_LIMIT, AbandonedError, MessageBuffer
+from mta.content import AbandonedError, MessageBuffer
 
 
 class Tail:
@@ -32,6 +32,8 @@ class Tail:
 
 TAIL_CHUNK = 256 * 1024
 """Octets of a large body that are read at a time."""
+IN_MEMORY = 256 * 1024
+"""Octets of a message that is put together in memory to be sent."""
 
 
 class Stored:
@@ -57,7 +59,7 @@ class Stored:
         self.body = body
         """The octets after the header block."""
         self._may_deliver = may_deliver
-        if self.size <= MEMORY_LIMIT:
+        if self.size <= IN_MEMORY:
             self.head = b"".join((header, *body.chunks()))
 
     def is_wanted(self) -> bool:
@@ -68,7 +70,7 @@ class Stored:
         """All octets in order. Raises AbandonedError and what the body raises."""
         self._check()
         yield self.head
-        if self.size > MEMORY_LIMIT:
+        if self.size > IN_MEMORY:
             for chunk in self.body.chunks():
                 self._check()
                 yield chunk

@@ -24,7 +24,10 @@ from mailqueue.records import BodyRef
 from mailqueue.store.base import CHUNK, Blob, MissingKey, Store
 
 _IN_LOOP = 1024 * 1024
-"""Octets in memory that are hashed without a thread: a millisecond."""
+"""Octets in memory that are hashed, and put into a file, without a thread: a millisecond."""
+_IN_MEMORY = 256 * 1024
+"""Octets of a body that is read into memory; others go to a temporary file, for thousands may be sent at the
+same time."""
 _KNOWN = 1000
 """Bodies of which a process remembers that it has stored them."""
 _RANGE = 4 * 1024 * 1024
@@ -101,7 +104,7 @@ class StoredBodies:
 async def fetch_body(store: Store, ref: BodyRef, spill_dir: str | None) -> Blob:
     """A stored body, checked against its name. Raises StoreError, CorruptMessage and OSError."""
     key, hasher = body_key(ref.day, ref.digest), hashlib.sha256()
-    small = ref.size <= _IN_LOOP
+    small = ref.size <= _IN_MEMORY
     parts: list[bytes] = []
     file = None if small else FileBlob(spill_dir)
     at = 0
@@ -116,6 +119,8 @@ async def fetch_body(store: Store, ref: BodyRef, spill_dir: str | None) -> Blob:
         if file is None:
             hasher.update(data)
             parts.append(data)
+        elif len(data) <= _IN_LOOP:
+            _keep(file, hasher, data)
         else:
             await asyncio.to_thread(_keep, file, hasher, data)
     if hasher.digest() != ref.digest:
@@ -155,6 +160,8 @@ async def _digest(body: bytes | Blob) -> bytes:
         if len(body) <= _IN_LOOP:
             return hashlib.sha256(body).digest()
         return await asyncio.to_thread(lambda: hashlib.sha256(body).digest())
+    if body.size <= _IN_LOOP:
+        return _digest_blob(body)
     return await asyncio.to_thread(_digest_blob, body)
 
 

@@ -762,3 +762,24 @@ def test_nobody_gets_a_second_copy_because_we_stop_between_two_domains(
         assert work.states(name) == [Status.DELIVERED, Status.QUEUED, Status.DELIVERED]
 
     played(main)
+
+
+def test_what_many_tries_hold_in_memory_at_the_same_time() -> None:
+    """Thousands may wait for their next hops: no more of each than the limits say."""
+
+    async def main(work: Work) -> None:
+        body = b"0123456789abcde\r\n" * 60_000
+        name = await work.add("bob@back.test", body=body, due=work.now() + 10)
+        loaded = await work.runner.attempts.load(name)
+        assert loaded is not None
+        held = len(loaded.content.head)
+        held += sum(len(one) for one in vars_of(loaded.content.body) if isinstance(one, bytes))
+        assert held < 1000, "the octets are in memory"
+        await work.idle(20)
+        assert work.hops["back"].seen[0].octets == HEADER + body
+
+    played(main)
+
+
+def vars_of(thing: object) -> list[object]:
+    return [getattr(thing, name) for name in type(thing).__slots__]  # type: ignore[attr-defined]
