@@ -145,3 +145,16 @@ POSTFIX = {
 """Where to look for what Postfix calls by this name; "" where nothing is needed."""
 POSTFIX_PREFIXES = ("smtpd_", "smtp_", "lmtp_", "virtual_", "postscreen_", "milter_", "tlsproxy_")
 """How other names of Postfix begin, and none of ours."""
+POSTFIX_VALUES = {
+    "btree": "file",
+    "cdb": "file",
+    "hash": "file",
+    "lmdb": "file",
+    "pcre": "pattern",
+    "pgsql": "postgresql",
+    "regexp": "pattern",
+    "smtps": "submission",
+    "submissions": "submission",
+    "texthash": "file",
+}
+"""What is meant by types of maps and services of Postfix, which may look like something else of ours."""

@@ -17,7 +17,7 @@ import msgspec
 from mta.config import suggest
 from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Notation
-from mta.config.postfix import POSTFIX, POSTFIX_PREFIXES
+from mta.config.postfix import POSTFIX, POSTFIX_PREFIXES, POSTFIX_VALUES
 from mta.config.problems import Findings, closest, is_integer, listing, show
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -142,7 +142,9 @@ class _Reader:
     def _choice(self, choices: tuple[str, ...], raw: Any, path: KeyPath) -> Any:
         if raw in choices:
             return raw
-        near = closest(raw, choices) if isinstance(raw, str) else ""
+        near = POSTFIX_VALUES.get(raw, "") if isinstance(raw, str) else ""
+        if near not in choices:
+            near = closest(raw, choices) if isinstance(raw, str) else ""
         self.findings.add(
             path, f"found {show(raw)}", listing(choices), suggestion=f'"{near}"' if near else ""
         )

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mta.config.locate import KeyPath
-from mta.config.problems import Findings
+from mta.config.problems import Findings, show
 from mta.config.references import check_reference
 from mta.config.schema import Config
 from mta.config.tables import EXTRAS, LOCAL, NEEDED, POSSIBLE, REMOTE, SPECIAL, PolicyTable
+from mta.tables.template import parse
 
 _DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(PolicyTable)}
 _SCHEMES = {"redis": ("redis", "rediss")}
@@ -22,6 +23,8 @@ _DATABASES = {
     "postgresql": ("postgresql://user@host/database", "postgresql://user@/database?socket=/folder"),
     "mysql": ("mysql://user@host/database", "mysql://user@/database?socket=/path"),
 }
+_PLACES = {"'%s'": "{key}", "%s": "{key}", "%u": "{local}", "%d": "{domain}"}
+"""What Postfix writes in queries."""
 
 
 def check_tables(config: Config, findings: Findings) -> None:
@@ -44,6 +47,7 @@ def check_tables(config: Config, findings: Findings) -> None:
         if not findings.is_sound((*path, "type")):
             continue
         _keys(path, table, findings)
+        _place(path, table, findings)
         _extra(path, table, findings)
         _url(path, table, findings)
         if table.type in _DATABASES:
@@ -72,6 +76,21 @@ def _keys(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
                 (*path, key), f'it does nothing for type = "{table.type}"',
                 "another type: " + ", ".join(types) if types else "it with tables on servers only",
             )  # fmt: skip
+
+
+def _place(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
+    """A query that has no place for the key asks the same about everybody, as one of Postfix's would."""
+    if not table.query or table.type == "dovecot_dict" or not findings.is_sound((*path, "query")):
+        return  # below priv/ of a dictionary the key is the user
+    if parse(table.query).places or (table.type == "ldap" and parse(table.url).places):
+        return
+    guess = table.query
+    for theirs, ours in _PLACES.items():
+        guess = guess.replace(theirs, ours)
+    findings.add(
+        (*path, "query"), f"found {show(table.query)}", 'a place for the key: "{key}"',
+        suggestion=show(guess) if guess != table.query else "",
+    )  # fmt: skip
 
 
 def _extra(path: KeyPath, table: PolicyTable, findings: Findings, key: str = "type") -> None:

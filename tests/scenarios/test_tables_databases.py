@@ -76,7 +76,7 @@ def test_values_and_keys_that_would_be_something_else(tmp_path: Path, database: 
         async with table(tmp_path, *database, query=query) as here:
             assert await ask(here, "ann@x") == "100%% ann ? x"
             assert await ask(here, "ann") is None
-        query = "SELECT 5 FROM aliases WHERE target LIKE '50%' OR n = 0"
+        query = "SELECT 5 FROM aliases WHERE (target LIKE '50%' OR n = 0) AND {key} = 'any'"
         async with table(tmp_path, *database, query=query) as here:
             assert await ask(here, "any") == "5"
 

@@ -229,7 +229,7 @@ def test_a_table_of_a_director_names_a_back_end_that_is_not_there(tmp_path: Path
         ("select v from t where k = '{local}' and d = {reversed}", ["no such column: d"]),
         ("selec {key}", ['near "selec": syntax error']),
         ("select v from u where k = {key}", ["no such table: u"]),
-        ("select 1; select 2", ["You can only execute one statement at a time."]),
+        ("select {key}; select 2", ["You can only execute one statement at a time."]),
     ],
 )
 def test_statements_of_sqlite_are_compiled(
