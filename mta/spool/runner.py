@@ -175,7 +175,7 @@ class Runner:
         while not self._stopping:
             self._news.clear()
             now = self._now()
-            if back := self._setbacks.seconds(now, asyncio.get_running_loop().time()):
+            if back := self._setbacks.seconds(now, self._queue.boottime()):
                 await self._plan_anew(now, back)
             handles = self._timetable.take_due(now, BURST)
             for handle in handles:

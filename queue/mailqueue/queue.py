@@ -209,6 +209,10 @@ class MailQueue:
             # What others have taken over and dealt with is not damaged.
             raise QueueUnavailable(f"the stream may have been taken over: {error}") from error
 
+    def boottime(self) -> float:
+        """Seconds of a clock that is never set and does not stop (`mailqueue.clock`)."""
+        return self._clock.boottime()
+
     def may_deliver(self) -> bool:
         """False when others may take us for dead: asked before each attempt and before the final dot."""
         return not self._closed and not self._log.fenced and self._heartbeat.is_fresh()
