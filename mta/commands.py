@@ -18,7 +18,13 @@ import mta
 from mta.cli import default_configuration
 from mta.cli_options import Config, Json, config_before, config_for
 from mta.cli_setup import add_commands
-from mta.configured import configured_domains, configured_owner, configured_path, control_socket
+from mta.configured import (
+    configured_domains,
+    configured_owner,
+    configured_path,
+    control_socket,
+    is_without_users_file,
+)
 
 FAILED = 1
 EX_CONFIG = 78
@@ -59,12 +65,20 @@ def _add_sub_apps(command: str) -> None:
             app.add_typer(make(), name=name)
 
 
+def _users_file(configuration: str) -> Path:
+    if is_without_users_file(configuration):
+        typer.echo(
+            f"warning: {configuration} uses no users file: its users are those of auth.backend", err=True
+        )
+    return Path(configured_path(configuration, ("auth", "users_file", ""), default="users"))
+
+
 def _user_app() -> typer.Typer:
     from mta.cli_user import make_app
 
     return _configured(
         lambda config: make_app(
-            lambda: Path(configured_path(config(), ("auth", "users_file", ""), default="users")),
+            lambda: _users_file(config()),
             lambda: configured_domains(config()),
             lambda: configured_owner(config()),
         )

@@ -72,6 +72,25 @@ def configured_domains(configuration: str) -> frozenset[str]:
     return frozenset(_section(_text(configuration), "domains"))
 
 
+def is_without_users_file(configuration: str) -> bool:
+    """Return True for a configuration that can be read and asks others who its users are, such as Dovecot."""
+    with contextlib.suppress(ValueError, RecursionError):
+        table = tomllib.loads(_text(configuration))
+        auth, store, domains = (table.get(section) for section in ("auth", "store", "domains"))
+        return (
+            isinstance(auth, dict)
+            and auth.get("backend", "") not in ("", "users")
+            and not (isinstance(store, dict) and store.get("enabled"))
+            and not (
+                isinstance(domains, dict)
+                and any(
+                    isinstance(one, dict) and one.get("recipients") == "users" for one in domains.values()
+                )
+            )
+        )
+    return False
+
+
 def _text(configuration: str) -> str:
     """What the file holds, nothing when it cannot be read."""
     with contextlib.suppress(OSError, ValueError), open(configuration, encoding="utf-8-sig") as file:

@@ -30,12 +30,13 @@ def show(status: Mapping[str, Any], console: Console | None = None) -> None:
         f"process {status['pid']}, generation {status['generation']}"
     )
     if status.get("listening"):  # a supervisor that was started with older code does not say
-        out.print(f"listening: {', '.join(status['listening'])}", markup=False)
+        # As long as it is: a script looks for one line.
+        out.print(f"listening: {', '.join(status['listening'])}", markup=False, soft_wrap=True)
     last = status["last_reload"]
     if last is not None and not last["ok"]:
         out.print(f"[red]last reload refused:[/red] {len(last['problems'])} problem(s)")
         for problem in last["problems"]:
-            out.print(f"  {problem}", markup=False)
+            out.print(f"  {problem}", markup=False, soft_wrap=True)
     out.print()
     out.print(_workers(status["workers"]))
     for seat in status.get("restarting", ()):

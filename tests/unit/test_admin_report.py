@@ -40,8 +40,8 @@ def test_the_queue(metrics: dict[str, Any], line: str) -> None:
 def test_addresses() -> None:
     out = io.StringIO()
     listening = ["smtp [::]:25", "smtp 0.0.0.0:25"]
-    show({**STATUS, "metrics": {}, "listening": listening}, Console(file=out, width=100))
-    assert out.getvalue().splitlines()[1] == "listening: smtp [::]:25, smtp 0.0.0.0:25"
+    show({**STATUS, "metrics": {}, "listening": listening}, Console(file=out, width=30))
+    assert "listening: smtp [::]:25, smtp 0.0.0.0:25" in out.getvalue().splitlines()
 
 
 def test_before_a_worker_has_reported_nothing_is_said_of_the_queue() -> None:

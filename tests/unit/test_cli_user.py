@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mta import cli_user
+from mta import cli_user, commands
 from mta.accounts import passwords, usersfile
 from mta.accounts.user import User
 from mta.accounts.usersfile import parse_table, read_text
@@ -151,6 +151,28 @@ def test_a_domain_that_is_not_served(tmp_path: Path) -> None:
     assert add("b@c.example", "--file", str(tmp_path / "others")) == ""
     domains.clear()
     assert add("b@c.example") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ('auth.backend = "dovecot"\n[domains."b.example"]\n', True),
+        ('auth.backend = "dovecot"\n[domains."b.example"]\nrecipients = "users"\n', False),
+        ('[auth]\nbackend = "dovecot"\n[store]\nenabled = true\n', False),
+        ('[auth]\nbackend = "users"\n', False),
+        ("[store]\nenabled = true\n", False),
+        ("", False),
+        ('auth.backend = "dovecot"\nwrong\n', False),
+    ],
+)
+def test_users_that_the_server_does_not_look_for(tmp_path: Path, text: str, is_told: bool) -> None:
+    path = tmp_path / "tamis.toml"
+    path.write_text(text)
+    words = ["add", "a@b.example", "--config", str(path)]
+    done = CliRunner().invoke(commands.SUB_APPS["user"](), words, input="correct horse\n")
+    assert done.exit_code == 0
+    told = f"warning: {path} uses no users file: its users are those of auth.backend\n"
+    assert (told in done.stderr) == is_told
 
 
 def test_del(terminal: Terminal) -> None:
