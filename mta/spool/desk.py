@@ -28,9 +28,10 @@ from typing import Any
 
 import msgspec
 
-from mailqueue.model import CorruptMessage, QueueError, UnknownMessage
+from mailqueue.model import CorruptMessage, QueuedMessage, QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
 from mailqueue.schedule.values import AGE_EDGES, age_class
+from mailqueue.store.base import Blob
 from mailqueue.takeover import LeftBehind
 from mta.address import AddressError, parse_address
 from mta.mailq.filters import Filter, parse_filter
@@ -44,6 +45,8 @@ from mta.supervisor.messages import ENDED, Refused
 
 READ = 256 * 1024
 """Octets of a message in one answer."""
+KEPT = 60.0
+"""Seconds for which a body is kept for the next page of it."""
 PAGE = 500
 """Rows in one answer, at most."""
 TOGETHER = 32
@@ -70,6 +73,8 @@ class QueueDesk:
         self._node = node
         self._now = now
         self._listings: dict[str, array[int]] = {}
+        self._fetched: tuple[str, Blob, asyncio.TimerHandle] | None = None
+        """The message that is being read, its body, and when that is forgotten."""
 
     async def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer one question. Raises ValueError."""
@@ -178,7 +183,7 @@ class QueueDesk:
         octets = message.header[offset : offset + READ]
         if len(octets) < READ:
             skip = max(0, offset - len(message.header))
-            body = await message.body.fetch()
+            body = await self._body(message)
             for chunk in body.chunks():
                 if skip >= len(chunk):
                     skip -= len(chunk)
@@ -187,7 +192,25 @@ class QueueDesk:
                 skip = 0
                 if len(octets) == READ:
                     break
+        if offset + len(octets) >= message.size:
+            self._forget_body()
         return {"octets": base64.b64encode(octets).decode("ascii"), "size": message.size}
+
+    async def _body(self, message: QueuedMessage) -> Blob:
+        """The body, fetched once for all of its pages: it may be large, and the store far away."""
+        known = self._fetched
+        if known is not None and known[0] == message.id:
+            return known[1]
+        body = await message.body.fetch()
+        self._forget_body()
+        forgetting = asyncio.get_running_loop().call_later(KEPT, self._forget_body)
+        self._fetched = message.id, body, forgetting
+        return body
+
+    def _forget_body(self) -> None:
+        if self._fetched is not None:
+            self._fetched[2].cancel()
+            self._fetched = None
 
     async def _stats(self, queue: MailQueue) -> dict[str, Any]:
         dispatcher = self._service.dispatcher

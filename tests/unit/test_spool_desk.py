@@ -4,19 +4,20 @@ waits for them."""
 from __future__ import annotations
 
 import asyncio
+import base64
 from types import SimpleNamespace
 from typing import Any, cast
 
 from mailqueue.model import Status
 from mailqueue.store.memory import MemoryStore
-from mta.spool.desk import QueueDesk
+from mta.spool.desk import KEPT, QueueDesk
 from mta.spool.service import QueueService
 from mta.spool.walk import BURST
 from mta.supervisor.messages import ENDED, Refused
-from tests.peers.faultstore import FaultStore, RandomFaults, ScriptedFaults
+from tests.peers.faultstore import Fault, FaultStore, RandomFaults, ScriptedFaults
 from tests.simulation.loop import run
 from tests.simulation.queues import message, open_queue, until
-from tests.unit.spool_kit import Work, played
+from tests.unit.spool_kit import HEADER, Work, played
 
 DELAY = 0.05
 """Seconds that the store takes, before and after."""
@@ -173,3 +174,39 @@ def test_a_queue_that_is_handed_over_is_gone() -> None:
 
     assert run(main(True)) == ENDED
     assert run(main(False)).startswith("the queue is not open: ")
+
+
+def test_a_large_message_is_fetched_once_for_all_who_read_it_in_pages() -> None:
+    """From a store in another town fifty megabytes would be two hundred times as many."""
+
+    async def main(work: Work) -> None:
+        desk, later = desk_of(work), work.now() + 1e6
+        body = b"0123456789abcde\r\n" * 60_000
+        names = [await work.add("bob@back.test", due=later, body=text) for text in (body, body[::-1])]
+        store.faults = reads = Reads()
+        for name, text in zip(names, (body, body[::-1]), strict=True):
+            octets, size = b"", 1
+            while len(octets) < size:
+                page = await desk.answer({"op": "read", "id": name, "offset": len(octets)})
+                octets, size = octets + base64.b64decode(page["octets"]), page["size"]
+            assert octets == HEADER + text
+        assert reads.bodies == 2
+        assert desk._fetched is None
+        await desk.answer({"op": "read", "id": names[0], "offset": 0})
+        await asyncio.sleep(KEPT + 1)
+        assert desk._fetched is None, "nobody reads on, and it is kept"
+        for name in names:
+            await work.acts.act("delete", name)
+
+    store = FaultStore(MemoryStore())
+    played(main, Work(store))
+
+
+class Reads:
+    """Counts how often a body is read."""
+
+    bodies = 0
+
+    def next(self, call: str, key: str) -> Fault:
+        self.bodies += call == "get" and key.startswith("body/")
+        return Fault()
