@@ -108,7 +108,10 @@ def read_table(path: Path) -> frozenset[str]:
             try:
                 keys.add(parse_address(word).key)
             except AddressError as error:
-                mistakes.add(number, f"{word}: {error}")
+                first, *more = word.split()
+                # As in the maps of Postfix.
+                reason = "a value stands behind it: a file of keys and values is a [tables.NAME]"
+                mistakes.add(number, f"{first}: {reason}" if more else f"{word}: {error}")
         elif any(character.isspace() for character in word):
             mistakes.add(number, f"one address or local part a line is expected, found {word!r}")
         else:

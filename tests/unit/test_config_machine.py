@@ -70,6 +70,12 @@ def check(tmp_path: Path) -> Check:
             "expected, found 'a b c', expected recipients",
         ),
         (
+            DOMAIN + 'recipients = "table:f"\n' + BACKEND,
+            '"a b"@example.org\nann@example.org  example.org/ann/\n',
+            'tamis.toml:5: domains."example.org".recipients: f:2: ann@example.org: a value stands behind it: '
+            "a file of keys and values is a [tables.NAME], expected recipients",
+        ),
+        (
             DOMAIN.replace('"b"', '"d"') + '[director.d]\nbackends = ["b"]\ntable = "f"\n' + BACKEND,
             "x@example.org b\nnonsense\n",
             "tamis.toml:7: director.d.table: f:2: expected an address and the name of a back end, "
