@@ -29,7 +29,7 @@ from mailqueue.schedule import Assignment, Dispatcher, Job, Result, RetryPolicy,
 from mta.spool.attempt import GIVEN_BACK, Attempts, Journal
 from mta.spool.comeback import Comebacks, Look
 from mta.spool.hops import PLAIN, Naming
-from mta.spool.setback import Setbacks
+from mta.spool.setback import LOOK, Setbacks
 from mta.spool.underway import Flight, UnderWay
 from mta.spool.walk import BURST, walk
 
@@ -212,7 +212,7 @@ class Runner:
         if not blocked:
             times.append(self._dispatcher.wake_at(now))
         known = [time for time in times if time is not None]
-        seconds = max(0.0, min(known) - self._now()) if known else None
+        seconds = max(0.0, min(min(known) - self._now(), LOOK)) if known else None
         if blocked:
             seconds = AGAIN if seconds is None else min(AGAIN, max(seconds, 0.05))
         self._until = math.inf if seconds is None else asyncio.get_running_loop().time() + seconds

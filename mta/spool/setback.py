@@ -2,7 +2,8 @@
 
 Messages are due by the clock of the wall, as they outlive processes and machines. A machine that starts with
 a clock that is ahead and hears of the time later would leave alone what it has tried meanwhile for as long as
-it was ahead, a year perhaps. A clock that is set forward needs nothing of this: tries come early then.
+it was ahead, a year perhaps. A clock that is set forward needs no more than a look at it (`LOOK`): what is
+due is tried then.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from mta.spool.walk import BURST
 AHEAD = 5.0
 """Seconds by which a clock is ahead, or set back, until that counts: corrections are small, and times of
 tries are kept in whole seconds."""
+LOOK = 60.0
+"""Seconds after which the clock is looked at again: a machine without one may start in 1970, and what waits
+is due in half a century until it hears of the time."""
 
 
 class Setbacks:

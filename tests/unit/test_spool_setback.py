@@ -155,3 +155,17 @@ def test_small_corrections_and_clocks_set_forward_do_not_count() -> None:
         assert setbacks.seconds(40_002.0, 5.0) == 0.0
 
     played(main)
+
+
+@pytest.mark.parametrize("forward", [3000.0, 50 * 365 * DAY])
+def test_a_clock_that_was_behind_is_seen_when_it_is_set(forward: float) -> None:
+    """A small machine without a clock starts in the past and hears of the time after that."""
+
+    async def main(work: Work) -> None:
+        await work.add("bob@back.test", due=work.now() + forward)
+        await asyncio.sleep(100)
+        work.clock.offset += forward
+        await work.idle(70)
+        assert work.at("back")
+
+    played(main)
