@@ -117,10 +117,12 @@ class Session:
         self._port = port
         self._name = name
 
-    async def open(self) -> None:
-        """Connect, greeting, EHLO. Raises Lost; a refusal is Lost too, with the reply in `where`."""
+    async def open(self, source: str = "127.0.0.1") -> None:
+        """Connect from `source`, greeting, EHLO. Raises Lost, for a refusal with the reply in `where`."""
         try:
-            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
+            self.reader, self.writer = await asyncio.open_connection(
+                "127.0.0.1", self._port, local_addr=(source, 0)
+            )
         except OSError as error:
             raise Lost(f"connect: {error}") from error
         try:
@@ -180,8 +182,8 @@ class Session:
 
     def cut(self, *, reset: bool = False) -> None:
         """Close without a word, with FIN or with RST."""
-        if reset:
-            sock = self.writer.get_extra_info("socket")
+        sock = self.writer.get_extra_info("socket") if reset else None
+        if sock is not None:  # it is not closed yet
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.writer.transport.abort()
 

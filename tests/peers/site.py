@@ -50,7 +50,7 @@ key = "main.key"
 recipients = "{recipients}"
 {backend}
 [policy]
-trusted_networks = []
+trusted_networks = {trusted}
 {policy}
 [process]
 workers = {workers}
@@ -96,6 +96,7 @@ class Site(Tamis):
         workers: int = 2,
         smtp_options: str = "",
         policy: str = "",
+        trusted: str = "[]",
         process: str = "",
         queue: str = "",
         more: str = "",
@@ -119,6 +120,7 @@ class Site(Tamis):
                 workers=workers,
                 smtp_options=smtp_options,
                 policy=policy,
+                trusted=trusted,
                 process=process,
                 queue=queue,
                 more=more,
