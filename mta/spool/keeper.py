@@ -365,7 +365,8 @@ def _not_kept(outcome: Outcome, problem: Reply) -> Outcome:
     reply = outcome.reply
     if not reply.is_temporary:
         return outcome
-    text = f"{reply.text.splitlines()[0]}; {problem.text}"
+    said = reply.text.partition("\n")[0]  # a next hop may say nothing but a code
+    text = f"{said}; {problem.text}" if said else problem.text
     cause = "; ".join(part for part in (reply.cause, f"not queued: {problem.cause}") if part)
     full = problem.code == 452  # the next hop's own code says less than that
     both = Reply(

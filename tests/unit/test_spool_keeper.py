@@ -277,6 +277,24 @@ def test_what_is_not_kept(change: Callable[[MailQueue], None], user: str, reply:
     run(work())
 
 
+@pytest.mark.parametrize(
+    ("said", "reply"),
+    [
+        ("", "mail of unknown senders is not queued here"),
+        ("a\nb", "a; mail of unknown senders is not queued here"),
+    ],
+)
+def test_what_is_not_kept_of_a_next_hop_that_says_a_code_or_a_lot(said: str, reply: str) -> None:
+    async def work() -> None:
+        queue = await open_queue(MemoryStore())
+        desk = Desk(queue, replace(KeepSettings(RETRY), vouched_only=True))
+        after, _ = await desk.keeper.keep(parcel(people(Reply(451, "4.0.0", said), OK)))
+        assert [str(outcome.reply) for outcome in after] == [f"451 4.0.0 {reply}", "250 2.0.0 kept"]
+        await queue.close()
+
+    run(work())
+
+
 @pytest.mark.parametrize("error", [QueueUnavailable("no answer"), Fenced("taken over")])
 def test_a_report_that_cannot_be_kept(error: Exception) -> None:
     """Then the answer names who was refused: the sender must hear of it somehow."""
