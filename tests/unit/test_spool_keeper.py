@@ -288,7 +288,7 @@ def test_what_is_not_kept_of_a_next_hop_that_says_a_code_or_a_lot(said: str, rep
     async def work() -> None:
         queue = await open_queue(MemoryStore())
         desk = Desk(queue, replace(KeepSettings(RETRY), vouched_only=True))
-        after, _ = await desk.keeper.keep(parcel(people(Reply(451, "4.0.0", said), OK)))
+        after, _ = await desk.keeper.keep(parcel(people(Reply(451, "4.0.0", said), OK), user=""))
         assert [str(outcome.reply) for outcome in after] == [f"451 4.0.0 {reply}", "250 2.0.0 kept"]
         await queue.close()
 
