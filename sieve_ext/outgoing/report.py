@@ -23,6 +23,10 @@ from sieve_ext.runtime.actions import Action
 _is_token = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+").fullmatch
 
 
+def _is_feedback(report_type: str) -> bool:
+    return report_type.strip().lower() == "feedback-report"
+
+
 def feedback_type(text: str) -> str | None:
     """What is wrong with a type of feedback: it is no token (RFC 2045 section 5.1)."""
     return None if _is_token(text) else f"specified report feedback type '{text[:100]}' is invalid"
@@ -60,9 +64,13 @@ class ReportAction(MailAction):
         return f"report as {self.kind} to <{self.address}>"
 
     def withheld(self, origin: Origin) -> str | None:
-        """The user is sent no reports of messages to him: they would come back."""
+        """The user is sent no reports of messages to him: they would come back. Nor is anybody of a report:
+        two users who report to each other would do it for ever."""
         if self.address.lower() in (origin.recipient.lower(), origin.user_email.lower()):
             return f"report action: not sending a report to the user's own address <{self.address}>"
+        root = origin.message.structure.root
+        if root.content_type == "multipart/report" and _is_feedback(root.parameters.get("report-type", "")):
+            return "report action: not sending a report of a report"
         return None
 
     def mails(self, origin: Origin) -> list[Mail]:

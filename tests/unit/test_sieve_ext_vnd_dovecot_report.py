@@ -99,3 +99,13 @@ def test_from(value: str, field: str) -> None:
 def test_not_to_oneself() -> None:
     action = only_action(outcome(NAMES, 'report "abuse" "x" "Nico@frop.example.org";'))
     assert action.withheld(origin_of()) is not None
+
+
+def test_no_report_of_a_report() -> None:
+    """Two users who report everything to each other."""
+    action = only_action(outcome(NAMES, 'report "abuse" "m" "spam@x.y";'))
+    assert isinstance(action, ReportAction)
+    assert action.withheld(origin_of()) is None
+    mail, _ = only_mail(action, origin_of())
+    assert action.withheld(origin_of(mail.octets)) is not None
+    assert action.withheld(origin_of(mail.octets.replace(b"feedback-report", b"Delivery-Status", 1))) is None
