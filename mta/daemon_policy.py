@@ -116,13 +116,27 @@ def build_policy(
     }
     if settings.srs.secrets_file:
         services |= _srs_services(settings, ground)
-    site = Site(settings.identity.hostname, ground)
 
     @cache
     def program(paths: Sequence[str], tracing: bool) -> Program:
         return (
             load_policy(settings, paths, tracing=tracing) if paths else load_base(settings, tracing=tracing)
         )
+
+    find = None
+    if tables or own_mail is not None:
+        from mta.policy.sieve.ownmail import OwnMail, own_ground, own_services
+
+        answering, free = own_services(services), own_ground(ground)
+        where = Site(settings.identity.hostname, free)
+        made: Policy = free
+        for paths in ((), settings.policy.after, settings.policy.scripts):
+            if paths or made is free:
+                made = SievePolicy(program(paths, False), made, where, tell, answering)
+        find = OwnMail(made)
+        if own_mail is not None:
+            own_mail(find)
+    site = Site(settings.identity.hostname, ground, find if tables else None)
 
     def stack(trace: Trace | None) -> Policy:
         tracing = trace is not None
@@ -134,17 +148,6 @@ def build_policy(
         if settings.policy.scripts:
             made = SievePolicy(program(settings.policy.scripts, tracing), made, site, tell, services, trace)
         return made
-
-    if own_mail is not None:
-        from mta.policy.sieve.ownmail import OwnMail, own_ground, own_services
-
-        answering, free = own_services(services), own_ground(ground)
-        where = Site(site.hostname, free)
-        made: Policy = free
-        for paths in ((), settings.policy.after, settings.policy.scripts):
-            if paths or made is free:
-                made = SievePolicy(program(paths, False), made, where, tell, answering)
-        own_mail(OwnMail(made))
 
     policy: Policy
     if trace is not None or not settings.policy.trace:

@@ -178,3 +178,47 @@ def tried(server: Server) -> str:
     live = queue.queue.live
     replies = [state.reply for handle in live.handles() for state in live.recipients(handle)]
     return replies[0][:9] if len(replies) == 1 else ""
+
+
+@pytest.mark.parametrize(
+    ("word", "senders"),
+    [
+        ('bcc "archive@example.test"', ["", ""]),
+        ('add_recipient "archive@example.test"', ["a@x.test", "a@x.test"]),
+        ('add_recipient "sales@example.test"', ["owner-sales@example.test"] * 2),
+    ],
+)
+@pytest.mark.parametrize("is_in_base", [False, True])
+def test_a_recipient_that_a_script_adds(
+    tmp_path: Path, word: str, senders: list[str], is_in_base: bool
+) -> None:
+    """It may be an alias as those that clients name, wherever the word for aliases stands."""
+    store = MailStore()
+    script = ("" if is_in_base else WORD) + f'stage "data" {{ {word}; }}'
+    more = f'after = ["after.sieve"]\n{TABLE}' if is_in_base else TABLE
+    (tmp_path / "after.sieve").write_text('require ["vnd.tamis.stage", "vnd.tamis.envelope"];\n' + WORD)
+
+    async def main() -> None:
+        async with policed_here(tmp_path, store, script, more) as server:
+            assert (await send(server, "a@x.test")).startswith("250 2.0.0 kept")
+            added = [one for one in store.delivered if one.recipient != "x@example.test"]
+            assert sorted(one.sender for one in added) == senders
+            people = ["bob", "carol"] if "archive" in word else ["ann", "bob"]
+            assert sorted(one.recipient for one in added) == [f"{name}@example.test" for name in people]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("word", "answer", "number"), [("bcc", "250 2.0.0 kept", 1), ("add_recipient", "451 4.4.6", 0)]
+)
+def test_an_added_alias_that_leads_nowhere(tmp_path: Path, word: str, answer: str, number: int) -> None:
+    store = MailStore()
+    script = f'{WORD}stage "data" {{ {word} "ring@example.test"; }}'
+
+    async def main() -> None:
+        async with policed_here(tmp_path, store, script) as server:
+            assert (await send(server, "a@x.test")).startswith(answer)
+            assert len(store.delivered) == number
+
+    run(main)

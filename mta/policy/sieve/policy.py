@@ -15,7 +15,7 @@ from mta.delivery.outcome import NextHop
 from mta.delivery.way import hop_of_route
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.ground import Ground
-from mta.policy.sieve.adding import added_recipients
+from mta.policy.sieve.adding import Find, added_recipients
 from mta.policy.sieve.asking import Services, answer, asked, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.departure import advice_of, depart
@@ -49,6 +49,8 @@ class Site:
     hostname: str
     ground: Ground | None = None
     """What the configuration says of domains and clients."""
+    find: Find | None = None
+    """Who is behind an alias that a script adds, where there may be aliases."""
 
 
 class SievePolicy(Indifferent):
@@ -332,12 +334,14 @@ class SievePolicy(Indifferent):
         if verdict.reply is not None:
             return verdict
         added = await added_recipients(
+            session.id,
             decision,
             envelope,
+            self._site.find,
             lambda one: self.inner.rcpt(session, envelope, one),
             lambda text: self._complain("recipient not added", session.id, text),
         )
-        return self._ordered(verdict, decision, envelope, added)
+        return added if isinstance(added, Verdict) else self._ordered(verdict, decision, envelope, added)
 
     def _ordered(
         self, verdict: Verdict, decision: Decision, envelope: Envelope, added: tuple[Recipient, ...]
