@@ -473,6 +473,49 @@ def test_who_cannot_vouch_does_not_overrule_who_can(cd: str | None) -> None:
     )
 
 
+@pytest.mark.parametrize("forged", [False, True])
+def test_who_cannot_vouch_does_not_overrule_who_is_still_looking(
+    forged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver that validates takes its time for what it has never seen, most of all for what is forged."""
+    monkeypatch.setattr(flight, "RESEND", 0.02)
+
+    async def act(stub: Stub, servers: list[Nameserver]) -> None:
+        stub._servers[1].trusted = False
+        servers[0].delay = 0.2
+        answer = await ask(stub)
+        assert answer.status is (Status.BOGUS if forged else Status.SECURE)
+        assert len(servers[1].asked) == 1
+
+    with_servers(
+        (lambda query: servfail(query, cd=A, reason="forged"))
+        if forged
+        else lambda query: records(query, A, flags=AD),
+        lambda query: records(query, A),
+        act=act,
+    )
+
+
+def test_who_can_vouch_and_says_nothing_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flight, "RESEND", 0.02)
+    monkeypatch.setattr(flight, "VOUCHING", 0.1)
+
+    async def act(stub: Stub, servers: list[Nameserver]) -> None:
+        stub._servers[1].trusted = False
+        began = asyncio.get_running_loop().time()
+        answer = await ask(stub)
+        assert (answer.status, len(answer.records)) == (Status.INSECURE, 1)
+        assert asyncio.get_running_loop().time() - began >= 0.1
+        for number in range(3):  # it is known not to answer by then
+            began = asyncio.get_running_loop().time()
+            assert (await ask(stub, f"n{number}.test")).usable
+        assert asyncio.get_running_loop().time() - began < 0.1
+
+    with_servers(lambda query: None, lambda query: records(query, A), act=act)
+
+
 def test_dead_server_is_asked_last() -> None:
     async def run() -> None:
         async with Nameserver(

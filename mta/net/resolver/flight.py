@@ -7,7 +7,8 @@ makes us ask the next one; when all failed, one that said SERVFAIL is asked agai
 only if it knows the answer then is the name BOGUS and not just FAIL.
 
 An answer of a server that cannot vouch does not overrule the SERVFAIL of one that can: it counts only if that
-one has no answer with checking disabled either. Else only that answer would have to be forged.
+one has no answer with checking disabled either. Nor does it count while one that can is still looking, for
+`VOUCHING` seconds. Else only that answer would have to be forged.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ RESEND = 1.0
 server's buffer. A resolver that is still looking is not disturbed by it."""
 RESENDS = 4
 """Times that one server is asked at the most; what is not answered then waits for its deadline."""
+VOUCHING = 3.0
+"""Seconds for which a server that can vouch is waited for when one that cannot has answered. To find out that
+a name does not validate takes longer than a second."""
 MALFORMED = "malformed reply"
 UNREACHABLE = "no resolver answers"
 TIMEOUT = "no answer in time"
@@ -185,11 +189,17 @@ class Flight:
                 reply.rcode != wire.NXDOMAIN,
                 reply.canonical,
             )
-            if server.trusted or not any(said and one.trusted for one, said in self._verdicts.items()):
+            doubted = any(said and one.trusted for one, said in self._verdicts.items())
+            awaited = self._awaited()
+            if server.trusted or not (doubted or awaited):
                 self._land(answer, len(message))
                 return
+            if self._spare is None and awaited:
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = self._loop.call_later(VOUCHING, self._not_vouched)
             self._spare = answer, len(message)
-            if not self._concluding:
+            if not awaited and not self._concluding:
                 self._conclude()
         else:
             text = reply.rcode_text + (f" ({reply.error})" if reply.error else "")
@@ -206,7 +216,22 @@ class Flight:
         if servfail or not self._reason:
             self._reason = reason
         self._verdicts[server] = servfail
-        self._ask_next()
+        if self._spare is None:
+            self._ask_next()
+        elif not self._awaited():
+            self._conclude()
+
+    def _awaited(self) -> list[Server]:
+        """Those who can vouch, were asked, and have said nothing yet."""
+        return [one for one in self._tried if one.trusted and one not in self._verdicts]
+
+    def _not_vouched(self) -> None:
+        """Who can vouch has said nothing for long: what there is counts."""
+        self._timer = None
+        if not self._concluding:
+            for server in self._awaited():
+                server.failed()
+            self._give_up(self._reason)
 
     def _conclude(self) -> None:
         """Nobody else is asked. One that said SERVFAIL is asked whether it is the validation that fails."""
