@@ -237,8 +237,10 @@ def detail_folder(path: Path, detail: str) -> Path | None:
 
 def _open(path: Path) -> Maildir:
     fds: list[int] = []
+    # A folder of a mailbox begins with a dot, a mailbox never does (`folder_name`): that may be a link.
+    follow = 0 if not path.name.startswith(".") else os.O_NOFOLLOW
     try:
-        fds.append(os.open(path, FOLDER_FLAGS))
+        fds.append(os.open(path, FOLDER_FLAGS | follow))
         for folder in ("tmp", "new"):
             fds.append(os.open(folder, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=fds[0]))
         os.stat("cur", dir_fd=fds[0], follow_symlinks=False)

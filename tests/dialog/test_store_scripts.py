@@ -115,6 +115,16 @@ if header :matches "subject" "*" { fileinto "${1}"; }
         assert len(store.messages("alice")) == 1
 
 
+def test_a_link_leads_no_message_out_of_the_mailbox(tmp_path: Path) -> None:
+    with scripted(tmp_path, 'require "fileinto"; fileinto "away";') as (store, client, _):
+        (tmp_path / "elsewhere").mkdir()
+        store.box("alice").mkdir(parents=True)
+        (store.box("alice") / ".away").symlink_to(tmp_path / "elsewhere")
+        assert send(client)[0].startswith("250 2.0.0 Stored as")
+        assert len(store.messages("alice")) == 1
+        assert not list((tmp_path / "elsewhere").glob("**/*,S=*"))
+
+
 def test_edited_headers_are_stored(tmp_path: Path) -> None:
     script = 'require ["editheader", "fileinto"]; addheader "X-Mark" "1"; fileinto "A"; keep;'
     with scripted(tmp_path, script) as (store, client, _):
