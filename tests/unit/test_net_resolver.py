@@ -508,10 +508,12 @@ def test_who_can_vouch_and_says_nothing_is_not_waited_for_without_end(
         answer = await ask(stub)
         assert (answer.status, len(answer.records)) == (Status.INSECURE, 1)
         assert asyncio.get_running_loop().time() - began >= 0.1
-        for number in range(3):  # it is known not to answer by then
-            began = asyncio.get_running_loop().time()
-            assert (await ask(stub, f"n{number}.test")).usable
-        assert asyncio.get_running_loop().time() - began < 0.1
+        # Whoever has names looked up that are slow could make it silent, so it is asked first all the same.
+        for number in range(4):
+            await ask(stub, f"n{number}.test")
+        assert stub._servers[0].rests
+        servers[0].answer = lambda query: records(query, A, flags=AD)
+        assert (await ask(stub, "last.test")).status is Status.SECURE
 
     with_servers(lambda query: None, lambda query: records(query, A), act=act)
 

@@ -93,6 +93,7 @@ class Server:
     __slots__ = (
         "_clock",
         "_failures",
+        "_gone",
         "_loop",
         "_ports",
         "_random",
@@ -118,6 +119,18 @@ class Server:
         self._random = b""
         self._failures = 0
         self._resting = 0.0
+        self._gone = False
+
+    @property
+    def place(self) -> int:
+        """Where it stands when one does not answer: the lowest is asked first.
+
+        One that can vouch and keeps silent stays before those that cannot: whoever has slow names looked up
+        makes it silent. Only if nobody listens there the others come first.
+        """
+        if not self.rests:
+            return 0 if self.trusted else 2
+        return 1 if self.trusted and not self._gone else 3
 
     @property
     def rests(self) -> bool:
@@ -127,10 +140,12 @@ class Server:
     def answered(self) -> None:
         """Something useful came from it."""
         self._failures = 0
+        self._gone = False
 
     def failed(self, weight: int = 1) -> None:
-        """It did not answer."""
+        """It did not answer; `weight` is `SUSPECT` when nobody listens there."""
         self._failures += weight
+        self._gone = self._gone or weight >= SUSPECT
         if self._failures >= SUSPECT:
             self._resting = self._clock() + REST
 

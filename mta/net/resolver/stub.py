@@ -119,7 +119,7 @@ class Stub:
         servers = self._servers
         if len(servers) == 1 or not servers[0].rests:
             return servers
-        return sorted(servers, key=lambda server: server.rests)
+        return sorted(servers, key=lambda server: server.place)
 
     def _landed(self, flight: Flight, answer: Answer, size: int) -> None:
         if self._flights.get(flight.key) is flight:
