@@ -130,32 +130,34 @@ class Message:
         standing: dict[bytes, list[AddRecipient]] = {}
         for one in self.recipients:
             standing.setdefault(_key(one.address), []).append(one)
+        names = [b"" if one.own else one.name.lower() for one in self.fields]  # no filter changes what is own
         for edit in edits:
             if isinstance(edit, AddRecipient):
                 standing.setdefault(_key(edit.address), [edit])
             elif isinstance(edit, DeleteRecipient):
                 standing.pop(_key(edit.address), None)
             else:
-                self._apply(edit)
+                self._apply(edit, names)
             if store is not None and isinstance(edit, ReplaceBody):
                 self.body = lambda: crlf(store.chunks())
         self.recipients = [one for same in standing.values() for one in same]
 
-    def _apply(self, edit: Edit) -> None:
+    def _apply(self, edit: Edit, names: list[bytes]) -> None:
+        """`names` are those of the fields in lower case; they are kept as the fields are."""
         if isinstance(edit, AddHeader):
-            self.fields.append(Field(edit.name, edit.value))
+            self._insert(len(names), edit, names)
         elif isinstance(edit, InsertHeader):
-            self.fields.insert(edit.index, Field(edit.name, edit.value))
+            self._insert(edit.index, edit, names)
         elif isinstance(edit, ChangeHeader):
-            at = self._find(edit.name, edit.index)
+            at = _find(edit, names)
             if at is None:
-                self.fields.append(Field(edit.name, edit.value))
+                self._insert(len(names), edit, names)
             else:
                 self.fields[at] = Field(edit.name, edit.value)
         elif isinstance(edit, DeleteHeader):
-            at = self._find(edit.name, edit.index)
+            at = _find(edit, names)
             if at is not None:
-                del self.fields[at]
+                del self.fields[at], names[at]
         elif isinstance(edit, ChangeSender):
             self.sender, self.sender_parameters = edit.address, edit.parameters
         elif isinstance(edit, ReplaceBody):
@@ -165,11 +167,17 @@ class Message:
         elif isinstance(edit, Quarantine):
             self.quarantine.append(edit.reason)
 
-    def _find(self, name: bytes, index: int) -> int | None:
-        wanted = name.lower()
-        for at, one in enumerate(self.fields):
-            if not one.own and one.name.lower() == wanted:
-                index -= 1
-                if index == 0:
-                    return at
+    def _insert(self, at: int, edit: AddHeader | InsertHeader | ChangeHeader, names: list[bytes]) -> None:
+        self.fields.insert(at, Field(edit.name, edit.value))
+        names.insert(at, edit.name.lower())
+
+
+def _find(edit: ChangeHeader | DeleteHeader, names: list[bytes]) -> int | None:
+    wanted = edit.name.lower()
+    at = -1
+    try:
+        for _ in range(edit.index):
+            at = names.index(wanted, at + 1)
+    except ValueError:
         return None
+    return at

@@ -159,3 +159,14 @@ def test_many_recipients_are_added_and_deleted_in_little_time() -> None:
     message.apply([DeleteRecipient(name) for name in names[1:]])
     assert [one.address for one in message.recipients] == names[:1]
     assert time.process_time() - begun < 2
+
+
+def test_many_fields_are_changed_and_deleted_in_little_time() -> None:
+    names = [b"X-%d" % number for number in range(10_000)]
+    message = made()
+    begun = time.process_time()
+    message.apply([ChangeHeader(1, name, b" new") for name in names])
+    message.apply([ChangeHeader(1, name.lower(), b" newer") for name in names])
+    message.apply([DeleteHeader(1, name) for name in reversed(names[1:])])
+    assert [(one.name, one.value) for one in message.fields[5:]] == [(b"x-0", b" newer")]
+    assert time.process_time() - begun < 4
