@@ -63,7 +63,9 @@ class DmarcRecord:
     applies: bool = True
     """False when the record has no usable policy and no place for reports: no DMARC for the message."""
     problems: tuple[str, ...] = ()
-    """What is wrong or obsolete, in words that repeat no more than names of tags."""
+    """What is wrong, in words that repeat no more than names of tags."""
+    obsolete: tuple[str, ...] = ()
+    """What RFC 7489 knew and RFC 9989 passes over: no mistake, and in most records that there are."""
 
     def policy_for(self, *, inherited: bool, exists: bool) -> Policy:
         """The policy for the author domain: its own record's, or one from above that it inherits."""
@@ -91,6 +93,7 @@ class _Reader:
 
     def __init__(self, text: str, is_cut: bool) -> None:
         self.problems: list[str] = ["too long"] if is_cut else []
+        self.obsolete: list[str] = []
         self.tags: dict[str, str] = {}
         for part in text.split(";")[1:]:
             name, equals, value = part.partition("=")
@@ -135,8 +138,9 @@ class _Reader:
         )
         for name in ("rf", "ri", "pct"):
             if name in self.tags:
-                self.complain(f"{name}: removed by RFC 9989")
+                self.obsolete.append(f"{name}: removed by RFC 9989")
         object.__setattr__(record, "problems", tuple(self.problems))
+        object.__setattr__(record, "obsolete", tuple(dict.fromkeys(self.obsolete)))
         return record
 
     def policy(self, name: str) -> Policy | None:
@@ -178,8 +182,9 @@ class _Reader:
         for part in value.split(","):
             uri, size, rest = part.strip(" \t").partition("!")
             if size:
-                self.complain(f"{name}: a size, removed by RFC 9989")
-                if not _size.fullmatch(size + rest):
+                if _size.fullmatch(size + rest):
+                    self.obsolete.append(f"{name}: a size, removed by RFC 9989")
+                else:
                     uri = ""
             if not _uri(uri):
                 self.complain(f"{name}: not a URI")

@@ -49,4 +49,5 @@ def judge_dmarc(domain: str, postmaster: str, answer: Answer) -> Result:
         return wrong(domain, asked, f"{text}: asks for nothing", mend)
     if record.problems:
         return wrong(domain, asked, f"{text}: {'; '.join(record.problems)}", mend)
-    return ok(domain, asked, text)
+    noted = f" ({'; '.join(record.obsolete)})" if record.obsolete else ""
+    return ok(domain, asked, f"{text}{noted}")

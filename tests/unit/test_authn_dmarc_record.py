@@ -63,7 +63,7 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
     ("v=DMARC1; p=none; psd=maybe", {"psd": "u", "problems": ("psd: not one of y, n, u",)}),
     ("v=DMARC1; p=none; t=y", {"testing": True}),
     ("v=DMARC1; p=none; t=", {"testing": False}),
-    ("v=DMARC1; p=none; pct=50", {"percent": 50, "problems": ("pct: removed by RFC 9989",)}),
+    ("v=DMARC1; p=none; pct=50", {"percent": 50, "problems": (), "obsolete": ("pct: removed by RFC 9989",)}),
     ("v=DMARC1; p=none; pct=101", {"percent": 100}),
     ("v=DMARC1; p=none; pct=-1", {"percent": 100}),
     ("v=DMARC1; p=none; pct=\u0665", {"percent": 100}),
@@ -76,7 +76,11 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
     (f"v=DMARC1; p=none; {R}", {"rua": ("mailto:r@d.test",), "problems": ()}),
     (
         "v=DMARC1; p=none; rua=mailto:a@b.test , https://x.test/y!10m",
-        {"rua": ("mailto:a@b.test", "https://x.test/y"), "problems": ("rua: a size, removed by RFC 9989",)},
+        {
+            "rua": ("mailto:a@b.test", "https://x.test/y"),
+            "problems": (),
+            "obsolete": ("rua: a size, removed by RFC 9989",),
+        },
     ),
     ("v=DMARC1; p=none; rua=a@b.test", {"rua": (), "problems": ("rua: not a URI",)}),
     ("v=DMARC1; p=none; rua=mailto:a@b.test!zz", {"rua": ()}),

@@ -354,6 +354,28 @@ def test_domain_inherits_the_dmarc_record_above_it(tmp_path: Path) -> None:
     assert result.found == "inherits the record of good.test"
 
 
+@pytest.mark.parametrize(
+    ("text", "noted"),
+    [
+        ("v=DMARC1; p=reject; rua=mailto:a@good.test; pct=100", "pct: removed by RFC 9989"),
+        ("v=DMARC1; p=none; rf=afrf; ri=86400", "rf: removed by RFC 9989; ri: removed by RFC 9989"),
+        ("v=DMARC1; p=none; rua=mailto:a@good.test!10m", "rua: a size, removed by RFC 9989"),
+    ],
+)
+def test_dmarc_record_of_2015_is_no_mistake(tmp_path: Path, text: str, noted: str) -> None:
+    dns = good_dns()
+    replaced(f"_dmarc.{DOMAIN}", "TXT", text)(dns)
+    (result,) = look("dmarc", site(tmp_path), dns)
+    assert result.outcome is Outcome.OK
+    assert result.found == f"{text} ({noted})"
+
+
+def test_dmarc_record_with_a_mistake_is_wrong(tmp_path: Path) -> None:
+    dns = good_dns()
+    replaced(f"_dmarc.{DOMAIN}", "TXT", "v=DMARC1; p=none; pct=100; rua=a@good.test")(dns)
+    assert bad(look("dmarc", site(tmp_path), dns), Outcome.WRONG).found.endswith("rua: not a URI")
+
+
 @pytest.mark.parametrize("name", ["mail.local", "mx.example.org", "mail", "mx.home.arpa", "a.invalid"])
 def test_names_that_nobody_can_publish(name: str) -> None:
     result = judge_name(name)
