@@ -369,6 +369,34 @@ def test_bad_patterns_say_where(line: str, reason: str, tmp_path: Path) -> None:
         read_patterns(path)
 
 
+def test_sqlite_file_that_another_takes_the_place_of(tmp_path: Path) -> None:
+    path = tmp_path / "users.db"
+
+    def write(place: Path, *users: str) -> None:
+        base = sqlite3.connect(place)
+        base.execute("CREATE TABLE users (address)")
+        base.executemany("INSERT INTO users VALUES (?)", [(user,) for user in users])
+        base.commit()
+        base.close()
+
+    async def main() -> None:
+        table = SqliteTable(str(path), parse("SELECT 'yes' FROM users WHERE address = {key}"), 1.0)
+        write(path, "old@x")
+        assert await table.get("new@x") is None
+        write(tmp_path / "new.db", "new@x")
+        (tmp_path / "new.db").rename(path)
+        assert await table.get("new@x") == "yes"
+        assert await table.get("old@x") is None
+        path.unlink()
+        with pytest.raises(TableUnavailable):  # and not: nobody is there
+            await table.get("new@x")
+        write(path, "new@x")
+        assert await table.get("new@x") == "yes"
+        await table.close()
+
+    asyncio.run(main())
+
+
 def test_sqlite_up_slow_dead_and_lying(tmp_path: Path) -> None:
     path = tmp_path / "db"
     base = sqlite3.connect(path)
