@@ -15,8 +15,10 @@ import itertools
 import os
 import random
 import signal
+import subprocess
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +29,14 @@ from tests.peers.load import Lost, Session, message, run
 from tests.peers.queuesite import QUICK, flush, queue_site, rows, waiting
 from tests.peers.running import until
 from tests.peers.site import Site
+from tests.peers.smalldisk import fill, mounted, remount
 
 pytestmark = pytest.mark.scenario
 
 SECONDS = float(os.environ.get("TAMIS_CHAOS_SECONDS", "10"))
 SEED = int(os.environ.get("TAMIS_CHAOS_SEED", "1"))
 CLIENTS = 12
+DISK_SIZE = 64 * 1024 * 1024
 _SINK = """backend = "sink"
 [backends.sink]
 addresses = ["127.0.0.1:{one}", "127.0.0.1:{two}"]
@@ -40,6 +44,8 @@ connect_timeout = "1s"
 failure_delay = "0.2s"
 """
 _REST = """
+[queue_stores.small]
+url = "file:{disk}/queue"
 [delivery]
 deadline = "2s"
 [domains."other.test"]
@@ -176,22 +182,51 @@ class Client:
         return [octets[a:b] for a, b in itertools.pairwise(places)]
 
 
-async def disturb(server: Site, chance: random.Random, kills: bool) -> None:
-    """Reloads, and deaths of workers."""
-    while True:
-        await asyncio.sleep(1 + 3 * chance.random())
-        if kills and chance.random() < 0.5:
-            processes = await asyncio.to_thread(server.workers)
-            mine = [pid for name, pid in processes.items() if name.startswith("worker")]
-            if mine:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(chance.choice(mine), signal.SIGKILL)
-        else:
-            await asyncio.to_thread(server.request, {"command": "reload"})
+async def reload(server: Site, disk: Path) -> None:
+    """As an administrator does it."""
+    await asyncio.to_thread(server.request, {"command": "reload"})
 
 
-@pytest.mark.parametrize("kills", [False, True], ids=["reloads", "deaths"])
-def test_the_books_balance(tmp_path: Path, kills: bool) -> None:
+async def kill(server: Site, disk: Path) -> None:
+    """kill -9 of a worker."""
+    processes = await asyncio.to_thread(server.workers)
+    for pid in [pid for name, pid in processes.items() if name.startswith("worker")][:1]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def use_up(server: Site, disk: Path) -> None:
+    """The disk of the queue is full for a while."""
+    filler = await asyncio.to_thread(fill, disk)
+    await asyncio.sleep(1)
+    filler.unlink()
+
+
+async def protect(server: Site, disk: Path) -> None:
+    """The disk of the queue is read-only for a while."""
+    with contextlib.suppress(subprocess.CalledProcessError):  # somebody writes just now
+        await asyncio.to_thread(remount, disk, "ro")
+    await asyncio.sleep(1)
+    await asyncio.to_thread(remount, disk, "rw")
+
+
+Trouble = Callable[[Site, Path], Awaitable[None]]
+
+
+async def disturb(server: Site, disk: Path, chance: random.Random, troubles: Sequence[Trouble]) -> None:
+    """One trouble after the other, until the time is over."""
+    end = time.monotonic() + SECONDS
+    while (pause := 1 + 2 * chance.random()) < end - time.monotonic():
+        await asyncio.sleep(pause)
+        await chance.choice(troubles)(server, disk)
+
+
+@pytest.mark.parametrize(
+    "troubles",
+    [[reload], [reload, kill], [reload, kill, use_up, protect]],
+    ids=["reloads", "deaths", "disk"],
+)
+def test_the_books_balance(tmp_path: Path, troubles: Sequence[Trouble]) -> None:
     async def main() -> None:
         chance = random.Random(SEED)
         ledger = Ledger()
@@ -201,21 +236,22 @@ def test_the_books_balance(tmp_path: Path, kills: bool) -> None:
             Fickle(ledger, chance, keywords=("CHUNKING",)) as other,
             Fickle(ledger, chance) as relay,
         ):
-            with queue_site(
-                tmp_path,
-                queue=QUICK,
-                backend=_SINK.format(one=one.port, two=two.port),
-                recipients="all",
-                policy='relay = "away"\n',
-                trusted='["127.0.0.2/32"]',
-                more=_REST.format(other=other.port, relay=relay.port),
-            ) as server:
+            with (
+                mounted(tmp_path, DISK_SIZE) as disk,
+                queue_site(
+                    tmp_path,
+                    queue=f'{QUICK}stores = ["small"]\n',
+                    backend=_SINK.format(one=one.port, two=two.port),
+                    recipients="all",
+                    policy='relay = "away"\n',
+                    trusted='["127.0.0.2/32"]',
+                    more=_REST.format(other=other.port, relay=relay.port, disk=disk),
+                ) as server,
+            ):
                 hops = (one, two, other, relay)
                 clients = [Client(server.smtp, n, SEED * 1000 + n) for n in range(CLIENTS)]
                 lives = [asyncio.create_task(client.live()) for client in clients]
-                trouble = asyncio.create_task(disturb(server, chance, kills))
-                await asyncio.sleep(SECONDS)
-                trouble.cancel()
+                await disturb(server, disk, chance, troubles)
                 for client in clients:
                     client.stopping = True
                 await asyncio.gather(*lives)

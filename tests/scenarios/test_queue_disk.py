@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from mailqueue.store.disk import SHARE
 from mailqueue.store.file import FileStore
 from tests.dialog.backend import ScriptedStore
 from tests.peers.load import Load, copies, name_in, run, sink_backend, sinking
-from tests.peers.needs import needs
 from tests.peers.queuesite import (
     NEVER,
     QUICK,
@@ -37,6 +35,7 @@ from tests.peers.queuesite import (
 )
 from tests.peers.running import until
 from tests.peers.site import Site
+from tests.peers.smalldisk import fill, mounted, remount
 
 pytestmark = pytest.mark.scenario
 
@@ -48,14 +47,8 @@ RESERVED = DISK_SIZE // SHARE
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with little room."""
-    needs(root=True)
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "none", folder], check=True)
-    try:
+    with mounted(tmp_path, DISK_SIZE) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 SMALL = 'stores = ["small"]\nmax_latency = "1s"\n'
@@ -178,13 +171,6 @@ def test_a_disk_without_any_room_is_drained(tmp_path: Path, small_disk: Path) ->
     run(main)
 
 
-def fill(disk: Path) -> None:
-    """Leave no room at all."""
-    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-
-
 def test_a_disk_that_becomes_read_only(tmp_path: Path, small_disk: Path) -> None:
     async def main() -> None:
         async with sinking() as sink:
@@ -284,13 +270,9 @@ def usable(server: Site) -> bool:
     )
 
 
-def remount(disk: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
-
-
 def test_a_disk_that_is_read_only_at_the_start(tmp_path: Path, small_disk: Path) -> None:
     """The server says what is wrong and does not start: nobody could queue anything."""
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    remount(small_disk, "ro")
     server = Site(tmp_path)
     server.set_up(queue='stores = ["small"]\n', more=store_on(small_disk))
     try:
