@@ -131,3 +131,13 @@ def test_chunked_answers_and_the_worse_of_two() -> None:
         for read in (read_rspamd, read_spamd, read_clamd):
             with pytest.raises(ScanError):
                 read(octets)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 100_000, b'{"score": 1e999, "required_score": 1e999}', b'{"score": NaN, "required_score": 5}'],
+)
+def test_nonsense_of_rspamd_is_no_result(body: bytes) -> None:
+    """So that `:on_error` says what becomes of the message."""
+    with pytest.raises(ScanError):
+        read_rspamd(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from mta.net.httpwire import HttpError, ResponseReader
 
@@ -83,7 +84,7 @@ def read_rspamd(octets: bytes) -> Found:
         score, required = float(found["score"]), float(found["required_score"])
         symbols = found.get("symbols") or {}
         names = tuple(str(name) for name in symbols)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ScanError("the answer is no result of a check") from error
     return Found(spam=_ratio(score, required), names=names)
 
@@ -144,8 +145,8 @@ def together(first: Found, second: Found) -> Found:
 
 
 def _ratio(score: float, threshold: float) -> float:
-    if not threshold > 0 or score != score:
-        raise ScanError("the threshold is not above zero")
+    if not (threshold > 0 and isfinite(threshold) and isfinite(score)):
+        raise ScanError("score and threshold are no numbers, or the threshold is not above zero")
     return min(max(score / threshold, 0.0), 1.0)
 
 
