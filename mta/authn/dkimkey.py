@@ -1,7 +1,8 @@
 """Public keys of DKIM: the record (RFC 6376 section 3.6.1), its restrictions, and fetching many at once.
 
 `cryptography` does the arithmetic. RSA keys under 1024 bits are refused (RFC 8301 section 3.2) and those over
-4096, which nobody needs and which only cost; Ed25519 keys are 32 octets (RFC 8463 section 4).
+4096, which nobody needs and which only cost, as do large public exponents; Ed25519 keys are 32 octets
+(RFC 8463 section 4).
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from mta.net.resolver.base import Answer, Resolver
 
 MIN_RSA_BITS = 1024
 MAX_RSA_BITS = 4096
+MAX_EXPONENT_BITS = 64
+"""Of a public exponent, which is 65537 nearly everywhere (17 bits). One as long as the key makes verifying cost
+a hundred times as much, and a message may have sixty signatures. OpenSSL has this bound for long keys."""
 LARGEST_RECORD = 8 * 1024
 """Octets of a key record that are read: RSA-4096 takes 800."""
 KEY_CACHE = 1024
@@ -151,6 +155,8 @@ def _rsa(der: bytes) -> RSAPublicKey:
         raise Malformed(f"the key is too short ({key.key_size} bits)")
     if key.key_size > MAX_RSA_BITS:
         raise Malformed(f"the key is too long ({key.key_size} bits)")
+    if key.public_numbers().e.bit_length() > MAX_EXPONENT_BITS:
+        raise Malformed("the key has too large a public exponent")
     return key
 
 

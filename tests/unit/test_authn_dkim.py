@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mta.authn.dkim import MAX_SIGNATURES, Options, method_results, verify
@@ -213,6 +213,21 @@ def test_short_keys_are_refused() -> None:
     )
     (one,) = results(forge(MESSAGE), dns)
     assert (one.result, one.reason) == (Result.PERMERROR, "the key is too short (512 bits)")
+
+
+@pytest.mark.parametrize(("bits", "refused"), [(2, False), (64, False), (65, True), (1500, True)])
+def test_exponents_that_cost_too_much_are_refused(bits: int, refused: bool) -> None:
+    assert isinstance(RSA.key, RSAPrivateKey)
+    exponent = (1 << bits - 1) + 1
+    public = RSAPublicNumbers(exponent, RSA.key.public_key().public_numbers().n).public_key()
+    octets = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    dns = FakeResolver()
+    dns.text(f"rsa._domainkey.{DOMAIN}", f"p={base64.b64encode(octets).decode()}")
+    (one,) = results(forge(MESSAGE), dns)
+    if refused:
+        assert (one.result, one.reason) == (Result.PERMERROR, "the key has too large a public exponent")
+    else:
+        assert (one.result, one.reason) == (Result.FAIL, "the header is not what was signed")
 
 
 def test_exact_keys_allow_no_subdomain() -> None:
