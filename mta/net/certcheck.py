@@ -40,8 +40,17 @@ MAX_CHAIN = 10
 
 def load(files: CertificateFiles, now: datetime, read: ReadFile = read_file) -> Certificate:
     """Read and check one certificate at the moment `now` (aware). Raises CertificateError."""
-    chain = _parse_chain(files.chain, _read(files.chain, read))
+    chain_pem = _read(files.chain, read)
     key_pem = _read(files.key, read)
+    try:
+        return _check(files, chain_pem, key_pem, now)
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        # The library reads the parts of a certificate when they are asked for.
+        raise CertificateError(f"{files.chain}: a certificate that cannot be read ({error})") from error
+
+
+def _check(files: CertificateFiles, chain_pem: bytes, key_pem: bytes, now: datetime) -> Certificate:
+    chain = _parse_chain(files.chain, chain_pem)
     leaf = chain[0]
     _check_key(files, key_pem, leaf)
     _check_order(files.chain, chain)

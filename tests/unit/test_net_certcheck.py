@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import os
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mta.net.certcheck import certificate_names, load, subject_and_names
 from mta.net.certificates import MAX_FILE, CertificateError, CertificateFiles, covers, server_name
@@ -51,6 +54,17 @@ def test_a_chain_with_an_intermediate_authority(tmp_path: Path) -> None:
     assert "chain out of order" in reason(files)
     Path(files.chain).write_text(leaf + end + (issuer + end) * 10)
     assert "at most 10" in reason(files)
+
+
+def test_a_certificate_whose_key_the_library_does_not_know(ca: Authority) -> None:
+    files = ca.issue("one", "mail.example.org")
+    certificate = x509.load_pem_x509_certificate(Path(files.chain).read_bytes())
+    known = bytes.fromhex("06082a8648ce3d030107")  # prime256v1
+    der = certificate.public_bytes(Encoding.DER)
+    assert der.count(known) == 1
+    strange = base64.encodebytes(der.replace(known, known[:-1] + b"\x63")).decode()
+    Path(files.chain).write_text(f"-----BEGIN CERTIFICATE-----\n{strange}-----END CERTIFICATE-----\n")
+    assert reason(files).startswith(f"{files.chain}: a certificate that cannot be read (Curve ")
 
 
 def test_an_issuer_of_the_same_name_with_another_key_is_found_out(tmp_path: Path) -> None:
