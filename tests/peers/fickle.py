@@ -38,6 +38,8 @@ class Ledger:
     unsure: Counter[Copy] = field(default_factory=Counter)
     """Copies of them whose 250 may not have been heard."""
     reports: Counter[Copy] = field(default_factory=Counter)
+    latest: dict[Copy, float] = field(default_factory=dict)
+    """When the last copy came, by a steady clock."""
     history: list[str] = field(default_factory=list)
     """Transactions with faults or copies, for whoever has to find out what went wrong."""
 
@@ -46,8 +48,14 @@ class Ledger:
         name = name_in(octets)
         if sender:
             self.has[name, recipient] += 1
+            self.latest[name, recipient] = time.monotonic()
         else:
             self.reports.update((name, about.decode()) for about in _ABOUT.findall(octets))
+
+    def forget(self, seconds: float) -> None:
+        """Whoever sent the copies of the last seconds may have died before it had noted them."""
+        since = time.monotonic() - seconds
+        self.unsure.update([copy for copy, when in self.latest.items() if when >= since])
 
 
 def refusal(address: str) -> str:
