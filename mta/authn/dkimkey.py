@@ -28,8 +28,8 @@ from mta.net.resolver.base import Answer, Resolver
 MIN_RSA_BITS = 1024
 MAX_RSA_BITS = 4096
 MAX_EXPONENT_BITS = 64
-"""Of a public exponent, which is 65537 nearly everywhere (17 bits). One as long as the key makes verifying cost
-a hundred times as much, and a message may have sixty signatures. OpenSSL has this bound for long keys."""
+"""Of a public exponent, which is 65537 nearly everywhere (17 bits). One as long as the key makes verifying
+cost a hundred times as much, and a message may have sixty signatures. OpenSSL bounds long keys' so."""
 LARGEST_RECORD = 8 * 1024
 """Octets of a key record that are read: RSA-4096 takes 800."""
 KEY_CACHE = 1024
