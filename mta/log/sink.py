@@ -3,7 +3,8 @@
 * Lines of one turn of the event loop and of the next `DELAY` seconds are written together; an urgent one, and
   everything outside of an event loop, at once.
 * Writing never blocks: pipes and terminals are opened anew without blocking (the flag is ours then, not that
-  of everybody who shares them), sockets are written with MSG_DONTWAIT.
+  of everybody who shares them), sockets are written with MSG_DONTWAIT. Who is to become another user does so
+  before (`take_stderr`): the pipe belongs to whoever made it.
 * Several processes share the target. Files are appended to; to pipes and sockets no write has more than
   `ATOMIC` octets unless a single line has, so lines do not run into each other.
 * What cannot be written now waits, up to `BACKLOG` octets (a full disk, a reader that stands still). What
@@ -80,12 +81,28 @@ def open_target(path: str) -> Target:
     """Open a log target: a path, or "stderr". Raises OSError."""
     if path != "stderr":
         return Target(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), path)
+    anew = _stderr_anew()
+    return Target(os.dup(2) if anew < 0 else anew, "")
+
+
+def take_stderr() -> None:
+    """Open the pipe or terminal behind descriptor 2 anew without blocking, for us and for all whom we start.
+
+    To be called while we have the rights of whoever opened it.
+    """
+    anew = _stderr_anew()
+    if anew >= 0:
+        os.dup2(anew, 2)
+        os.close(anew)
+
+
+def _stderr_anew() -> int:
+    """A descriptor of the same pipe or terminal that does not block; -1 for another kind of file."""
     mode = os.fstat(2).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-        with contextlib.suppress(OSError):  # /proc is not mounted, or the terminal belongs to another user
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            return Target(os.open("/proc/self/fd/2", flags), "")
-    return Target(os.dup(2), "")
+        with contextlib.suppress(OSError):  # /proc is not mounted, or it belongs to another user
+            return os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    return -1
 
 
 class Sink:

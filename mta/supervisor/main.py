@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 from mta import log
 from mta.admin.desk import Desk
+from mta.log.sink import take_stderr
 from mta.net.descriptors import raise_fd_limit
 from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
@@ -35,6 +36,8 @@ def serve(configuration: str, pid_file: str = "", daemon: str = DAEMON) -> int:
     # Relative paths and the next reload mean the same file, wherever we were started.
     configuration = os.path.abspath(configuration)
     raise_fd_limit()
+    if os.geteuid() == 0:
+        take_stderr()
     # Until the supervisor listens to signals, a request to reload would end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -73,8 +76,9 @@ async def _live(configuration: str, daemon: str) -> None:
 
 
 def _explain(lines: list[str], status: int) -> int:
-    for line in lines:
-        print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it, or nobody reads on
+        for line in lines:
+            print(line, file=sys.stderr)
     return status
 
 

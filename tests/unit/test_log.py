@@ -545,3 +545,31 @@ def test_a_terminal_gets_colours() -> None:
     target.close()
     os.close(ours)
     assert log.dropped() >= 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_pipe_that_nobody_reads_does_not_hold_up_another_user_than_opened_it() -> None:
+    script = """
+import os
+from types import SimpleNamespace
+from mta import log
+from mta.log.sink import take_stderr
+take_stderr()
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+log.configure(SimpleNamespace(format="text", level="info", target="stderr"))
+for _ in range(2000):
+    log.get("test").warning("told", filler="x" * 100)
+print("went on")
+"""
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=writer, timeout=20, check=False
+        )
+        assert os.get_blocking(writer), "who else writes to the pipe is left as it is"
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert done.stdout == b"went on\n"
