@@ -79,7 +79,8 @@ SIEVE: tuple[Standard, ...] = (
       f"written by vnd.dovecot.report; {_USERS}",
       "sieve_ext.extensions.vnd_dovecot_report sieve_ext.outgoing.report"),
     S("RFC 6009", "Sieve: Delivery Status Notifications and Deliver-By", "partial",
-      "in users' scripts; the embedded store neither knows what the sender asked for nor passes it on",
+      "in users' scripts; the embedded store passes on what `redirect` asks for, and does not know what the"
+      " sender asked for",
       "sieve_ext.extensions.envelope_dsn sieve_ext.extensions.redirect_dsn "
       "sieve_ext.extensions.envelope_deliverby sieve_ext.extensions.redirect_deliverby"),
     S("RFC 6131", "Sieve: Vacation Seconds", "yes",

@@ -121,7 +121,7 @@ class Deliverer:
         for mail in plan.mails:
             try:
                 assert self.submission is not None
-                self.submission.send(mail.sender, mail.recipients, mail.octets)
+                self.submission.send(mail.sender, mail.recipients, mail.octets, mail.wishes)
                 self.scripts.answered(user, mail)
             except (NotSent, OSError) as error:
                 self.scripts.tell(user, f"not sent to {', '.join(mail.recipients)}: {error}")

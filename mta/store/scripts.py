@@ -22,6 +22,7 @@ from mta.content import Content
 from mta.scripts.names import active_script, user_folder
 from mta.scripts.store import FolderStore
 from mta.store.answered import Answered
+from mta.store.wishes import NONE, Wishes, wishes_of
 from sieve_ext import Envelope, InvalidScript, Message, Request, Script, Settings, execute, standard_dialect
 from sieve_ext import compile as compile_script
 from sieve_ext.extensions.duplicate import DuplicateRecord, DuplicateSeen
@@ -55,6 +56,7 @@ class Outgoing:
     octets: bytes
     is_answer: bool = False
     """Nothing is lost when it cannot be sent."""
+    wishes: Wishes = NONE
     key: tuple[bytes, int] | None = None
     """What must not be answered again for so many seconds."""
 
@@ -261,4 +263,6 @@ def _redirected(action: Action, message: Message, origin: Origin) -> Outgoing | 
     copy = message.snapshot()
     copy.remove(copy.all("return-path"))
     copy.add("X-Sieve-Redirected-From", user)
-    return Outgoing(origin.envelope.sender or "", (action.address,), b"".join(copy.chunks()))
+    octets = b"".join(copy.chunks())
+    wishes = wishes_of(action.options, origin.now)
+    return Outgoing(origin.envelope.sender or "", (action.address,), octets, wishes=wishes)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import smtplib
 from collections.abc import Sequence
 
+from mta.store.wishes import NONE, Wishes
+
 TIMEOUT = 10.0
 """Seconds for each answer of the server: the client of the message waits for ours."""
 
@@ -24,14 +26,17 @@ class Submission:
         self._address = address
         self._hostname = hostname
 
-    def send(self, sender: str, recipients: Sequence[str], octets: bytes) -> None:
-        """Send one mail to all recipients, or raise NotSent."""
+    def send(self, sender: str, recipients: Sequence[str], octets: bytes, wishes: Wishes = NONE) -> None:
+        """Send one mail to all recipients, or raise NotSent. What the server does not offer is not asked."""
         if not self._address:
             raise NotSent("no listener takes mail from this machine")
         host, _, port = self._address.rpartition(":")
         try:
             with smtplib.SMTP(host.strip("[]"), int(port), self._hostname, TIMEOUT) as client:
-                refused = client.sendmail(sender, list(recipients), octets)
+                client.ehlo_or_helo_if_needed()
+                mail = [said for keyword, said in wishes.mail if client.has_extn(keyword)]
+                rcpt = [said for keyword, said in wishes.rcpt if client.has_extn(keyword)]
+                refused = client.sendmail(sender, list(recipients), octets, mail, rcpt)
         except (OSError, smtplib.SMTPException, ValueError) as error:
             raise NotSent(str(error)) from error
         if refused:

@@ -18,6 +18,7 @@ from mta.scripts.names import user_folder
 from mta.scripts.store import FolderLimits, ScriptFolder
 from mta.supervisor.storehost import store_settings
 from tests.peers.ports import free_port
+from tests.peers.scripted import Script, ScriptedServer
 from tests.peers.store import NO_QUOTA, RawClient, Running, mailboxes, running
 
 MESSAGE = b"From: s@example.org\r\nTo: alice@example.test\r\nSubject: %s\r\n\r\nHello.\r\n"
@@ -354,3 +355,19 @@ addresses = ["[::]:25", "0.0.0.0:25"]
     assert (
         store_settings(config.parse(text + "[store]\nscripts = false\n", "tamis.toml")).state_directory == ""
     )
+
+
+def test_a_redirect_passes_on_what_the_script_asks_for(tmp_path: Path) -> None:
+    script = """require ["redirect-dsn", "redirect-deliverby"];
+redirect :notify "NEVER" :ret "HDRS" :bytimerelative 60 :bymode "return" "x@far.test";
+"""
+
+    async def main() -> None:
+        async with ScriptedServer(Script(offers=("DSN", "DELIVERBY"), lmtp=False)) as server:
+            submit = f"127.0.0.1:{server.port}"
+            with scripted(tmp_path, script, submit=submit) as (_, client, __):
+                assert (await asyncio.to_thread(send, client))[0].startswith("250")
+            assert "mail FROM:<s@example.org> RET=HDRS BY=60;R" in server.commands
+            assert "rcpt TO:<x@far.test> NOTIFY=NEVER" in server.commands
+
+    asyncio.run(main())

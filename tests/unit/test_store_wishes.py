@@ -1,0 +1,61 @@
+"""What scripts ask of whoever delivers a redirected message, down to the commands."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import Any
+
+import pytest
+
+from mta.store.submission import Submission
+from mta.store.wishes import BY_MOST, NONE, Wishes, wishes_of
+from tests.peers.scripted import Script, ScriptedServer
+
+NOW = datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC)
+LATER = NOW + datetime.timedelta(seconds=90)
+BEFORE = NOW - datetime.timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(
+    ("options", "mail", "rcpt"),
+    [
+        ({}, [], []),
+        ({"notify": ("SUCCESS", "FAILURE")}, [], ["NOTIFY=SUCCESS,FAILURE"]),
+        ({"notify": ("NEVER",), "ret": "HDRS"}, ["RET=HDRS"], ["NOTIFY=NEVER"]),
+        ({"bytimerelative": 60, "bymode": "notify"}, ["BY=60;N"], []),
+        ({"bytimerelative": 60, "bymode": "return", "bytrace": True}, ["BY=60;RT"], []),
+        ({"bytimerelative": 0, "bymode": "return"}, ["BY=1;R"], []),
+        ({"bytimeabsolute": LATER, "bymode": "notify"}, ["BY=90;N"], []),
+        ({"bytimeabsolute": BEFORE, "bymode": "notify"}, ["BY=-90;N"], []),
+        ({"bytimeabsolute": BEFORE, "bymode": "return"}, ["BY=1;R"], []),
+        ({"bytimeabsolute": NOW.replace(year=9999), "bymode": "notify"}, [f"BY={BY_MOST};N"], []),
+    ],
+)
+def test_wishes(options: dict[str, Any], mail: list[str], rcpt: list[str]) -> None:
+    wishes = wishes_of(options, NOW)
+    assert [said for _, said in wishes.mail] == mail
+    assert [said for _, said in wishes.rcpt] == rcpt
+
+
+WISHES = Wishes((("dsn", "RET=FULL"), ("deliverby", "BY=60;N")), (("dsn", "NOTIFY=DELAY"),))
+
+
+@pytest.mark.parametrize(
+    ("offers", "wishes", "mail", "rcpt"),
+    [
+        (("DSN", "DELIVERBY"), WISHES, " RET=FULL BY=60;N", " NOTIFY=DELAY"),
+        (("DSN",), WISHES, " RET=FULL", " NOTIFY=DELAY"),
+        (("SIZE 1000",), WISHES, " size=6", ""),
+        (("DSN", "DELIVERBY"), NONE, "", ""),
+    ],
+)
+def test_only_what_is_offered_is_said(offers: tuple[str, ...], wishes: Wishes, mail: str, rcpt: str) -> None:
+    async def main() -> None:
+        async with ScriptedServer(Script(offers=offers, lmtp=False)) as server:
+            submission = Submission(f"127.0.0.1:{server.port}", "store.test")
+            await asyncio.to_thread(submission.send, "a@x.test", ["b@y.test"], b"hi\r\n\r\n", wishes)
+            said = [line for line in server.commands if line.upper().startswith(("MAIL", "RCPT"))]
+            assert said == [f"mail FROM:<a@x.test>{mail}", f"rcpt TO:<b@y.test>{rcpt}"]
+
+    asyncio.run(main())
