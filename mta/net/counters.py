@@ -20,10 +20,10 @@ count plus the share of the previous one that the window still covers, with an e
 limit needs.
 
 Crash: a worker that dies leaves its numbers. Events stay counted, they did happen. Open sessions are set to
-zero by the next worker that takes the slot (`Counters` does it when it is made), so the supervisor must
-give a slot to one living worker at a time, old generations included, and the lowest that is free: only
-slots up to the highest that was ever taken are read. Until the slot is taken again the dead sessions count
-on, which errs on the side of refusing for the second that a restart takes.
+zero by the supervisor when it hears of its end (`clear_after`), and else by the next worker that takes the
+slot (`Counters` does it when it is made): after a reload another slot may be the lowest that is free. The
+supervisor must give a slot to one living worker at a time, old generations included, and the lowest that is
+free: only slots up to the highest that was ever taken are read.
 
 Memory: only pages that were ever written take any; a busy node with 32 slots and no limits of messages uses
 about 24 MB in all.
@@ -34,6 +34,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -88,6 +89,15 @@ def create(slots: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def clear_after(fd: int, slot: int) -> None:
+    """Count no session any more of the worker that had `slot` and has ended without giving it back.
+
+    `fd` is that of the memory. Raises as `Counters` does.
+    """
+    if any(os.pread(fd, 4, _TAKEN_AT + 4 * slot)):
+        Counters(fd, slot, clock=time.monotonic, seconds=dict.fromkeys(WINDOWS, 1.0)).close()
 
 
 class Counters:

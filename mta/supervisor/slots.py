@@ -2,7 +2,7 @@
 
 Every worker has a slot: a row of its own in an anonymous shared memory, where it alone writes and all others
 read, so that limits hold for the node without locks. A slot is free again when the process that had it has
-ended; who takes it next clears the row.
+ended; what it has left in its row is cleared then.
 
 The count is fixed for the life of the supervisor, since every worker maps the memory once. More slots mean
 more numbers to add for each client, so there are only as many as `GENERATIONS` of workers need.
@@ -10,10 +10,11 @@ more numbers to add for each client, so there are only as many as `GENERATIONS` 
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 
-from mta.net.counters import MAX_SLOTS, create
+from mta.net.counters import MAX_SLOTS, clear_after, create
 
 GENERATIONS = 4
 """Generations that may be alive at once: with the default drain timeout of a minute, three reloads in one."""
@@ -44,7 +45,9 @@ class Slots:
         return heapq.heappop(self._free)
 
     def release(self, slot: int) -> None:
-        """Take a number back; its process has ended."""
+        """Take a number back; its process has ended, in whatever way."""
+        with contextlib.suppress(OSError, ValueError):  # no memory to see it: who takes it next clears it
+            clear_after(self.memory_fd, slot)
         heapq.heappush(self._free, slot)
 
     def close(self) -> None:

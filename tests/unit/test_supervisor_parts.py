@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from mta.cli import plain_serve
 from mta.config import Log
+from mta.net.counters import WINDOWS, Counters
 from mta.supervisor.backoff import STABLE, Backoff
 from mta.supervisor.generation import not_run
 from mta.supervisor.link import Link
@@ -127,6 +129,26 @@ def test_slots_are_taken_lowest_first_and_come_back() -> None:
         assert slots.count == LEAST
     finally:
         slots.close()
+
+
+def test_sessions_of_a_worker_that_died_are_counted_no_more() -> None:
+    slots = Slots(1)
+    seconds = dict.fromkeys(WINDOWS, 60.0)
+    old, killed, other = (
+        Counters(slots.memory_fd, slots.take(), clock=time.monotonic, seconds=seconds) for _ in range(3)
+    )
+    client = other.locate(b"client")
+    for one in (old, killed, other):
+        one.add_session()
+        one.open_sessions.add(client)
+        one.windows["sessions"].add(client)
+    old.close()
+    slots.release(old.slot)
+    slots.release(killed.slot)
+    assert slots.take() == old.slot, "the row of the other is not that of the next worker"
+    assert (other.total_sessions(), other.open_sessions.count(client)) == (1, 1)
+    assert other.windows["sessions"].count(client) > 2.9, "they were there"
+    slots.close()
 
 
 def test_slots_have_room_for_several_generations_and_no_more() -> None:
