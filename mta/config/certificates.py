@@ -16,11 +16,21 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
+from mta.config.inbound import Certificate
 from mta.config.locate import KeyPath
 from mta.config.schema import Config
 
 if TYPE_CHECKING:
     from mta.config.files import FileCheck
+
+_STRANGE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises when it is asked for a part of a certificate that it cannot read."""
 
 EXPIRY_WARNING = timedelta(days=14)
 """A certificate that expires sooner is warned of: renewal usually happens 30 days before."""
@@ -30,27 +40,39 @@ def check_certificates(config: Config, files: FileCheck, now: float) -> None:
     """Check every [certificates.NAME]; `now` in seconds of the epoch."""
     for name, certificate in config.certificates.items():
         path: KeyPath = ("certificates", name)
-        chain = key = None
-        if files.findings.is_sound((*path, "chain")):
-            chain = _chain(files, (*path, "chain"), certificate.chain)
-        if files.findings.is_sound((*path, "key")):
-            key = _key(files, (*path, "key"), certificate.key)
-        if not chain:
-            continue
-        if key is not None and _public(key.public_key()) != _public(chain[0].public_key()):
+        try:
+            _check(files, path, certificate, now)
+        except _STRANGE as error:
             files.findings.add(
-                (*path, "key"),
-                f'"{certificate.key}" is the key of another certificate',
-                "the key of the chain",
+                (*path, "chain"),
+                f'"{certificate.chain}" has a certificate that cannot be read ({error})',
+                "one with a key of a kind that this machine knows",
             )
-        _validity(files, (*path, "chain"), chain[0], now)
-        covered = certificate_names(chain[0])
-        for index, server_name in enumerate(certificate.names):
-            if not covers(covered, server_name):
-                files.findings.add(
-                    (*path, "names", index), f'found "{server_name}"', "a name in the certificate",
-                    reason="it has " + (", ".join(covered) or "none"),
-                )  # fmt: skip
+
+
+def _check(files: FileCheck, path: KeyPath, certificate: Certificate, now: float) -> None:
+    """One of them. Raises `_STRANGE`."""
+    chain = key = None
+    if files.findings.is_sound((*path, "chain")):
+        chain = _chain(files, (*path, "chain"), certificate.chain)
+    if files.findings.is_sound((*path, "key")):
+        key = _key(files, (*path, "key"), certificate.key)
+    if not chain:
+        return
+    if key is not None and _public(key.public_key()) != _public(chain[0].public_key()):
+        files.findings.add(
+            (*path, "key"),
+            f'"{certificate.key}" is the key of another certificate',
+            "the key of the chain",
+        )
+    _validity(files, (*path, "chain"), chain[0], now)
+    covered = certificate_names(chain[0])
+    for index, server_name in enumerate(certificate.names):
+        if not covers(covered, server_name):
+            files.findings.add(
+                (*path, "names", index), f'found "{server_name}"', "a name in the certificate",
+                reason="it has " + (", ".join(covered) or "none"),
+            )  # fmt: skip
 
 
 def read_authorities(files: FileCheck, path: KeyPath, file: str) -> None:

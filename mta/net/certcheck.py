@@ -34,6 +34,16 @@ from mta.net.certificates import (
     server_name,
 )
 
+_STRANGE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises when it is asked for a part of a certificate that it cannot read."""
+
 MAX_CHAIN = 10
 """Certificates of a chain. Every handshake sends them all; more is a mistake (a whole bundle of roots)."""
 
@@ -44,8 +54,7 @@ def load(files: CertificateFiles, now: datetime, read: ReadFile = read_file) -> 
     key_pem = _read(files.key, read)
     try:
         return _check(files, chain_pem, key_pem, now)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
-        # The library reads the parts of a certificate when they are asked for.
+    except _STRANGE as error:
         raise CertificateError(f"{files.chain}: a certificate that cannot be read ({error})") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import grp
 import os
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from cryptography.x509 import load_pem_x509_certificate
 from typer.testing import CliRunner
 
 from mta import commands
@@ -90,6 +92,21 @@ def test_a_key_that_everybody_can_read(tmp_path: Path, check: Check, authority: 
     assert check(CERTIFICATE) == [
         'tamis.toml:6: certificates.x.key: "x.key" is readable by everybody, '
         "expected a mode such as 0640 (its mode is 0644)"
+    ]
+
+
+def test_a_certificate_with_a_key_that_the_library_does_not_know(
+    tmp_path: Path, check: Check, authority: trustme.CA
+) -> None:
+    issue(tmp_path, authority, "mail.example.org")
+    certificate = load_pem_x509_certificate((tmp_path / "x.pem").read_bytes())
+    known = bytes.fromhex("06082a8648ce3d030107")  # prime256v1
+    strange = certificate.public_bytes(Encoding.DER).replace(known, known[:-1] + b"\x63")
+    text = base64.encodebytes(strange).decode()
+    (tmp_path / "x.pem").write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+    assert check(CERTIFICATE) == [
+        'tamis.toml:5: certificates.x.chain: "x.pem" has a certificate that cannot be read (Curve '
+        "1.2.840.10045.3.1.99 is not supported), expected one with a key of a kind that this machine knows"
     ]
 
 
