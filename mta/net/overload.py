@@ -13,7 +13,7 @@ limit would change its mind at every connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -26,6 +26,9 @@ RECOVERY = 0.9
 """Share of a threshold below which the pressure must stay before the level is left."""
 
 _CGROUP = Path("/sys/fs/cgroup")
+_GIVEN_BACK = (b"inactive_file", b"active_file", b"slab_reclaimable")
+"""Kinds of memory that the kernel takes back before it kills anybody: files that are read and written fill a
+group with them."""
 
 
 class Level(IntEnum):
@@ -138,13 +141,28 @@ class Overload:
         return Level.NORMAL
 
 
-def memory_in_use(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> float:
+def memory_in_use(meminfo: Path = Path("/proc/meminfo"), groups: Iterable[Path] | None = None) -> float:
     """The share of the memory that is in use and cannot be had back cheaply, 0 to 1.
 
-    The larger of the machine's (by MemAvailable) and the control group's (by memory.max, without the file
-    cache that the kernel would drop); 0 where neither can be read.
+    The largest of the machine's (by MemAvailable) and those of the control groups `groups`, None for all that
+    we are in (by memory.max, without the file cache that the kernel would drop); 0 where none can be read.
     """
-    return max(_machine_memory(meminfo), _cgroup_memory(cgroup))
+    shares = map(_cgroup_memory, control_groups() if groups is None else groups)
+    return max(_machine_memory(meminfo), *shares, 0.0)
+
+
+def control_groups(membership: Path = Path("/proc/self/cgroup"), root: Path = _CGROUP) -> list[Path]:
+    """The folders of our control group (version 2) and of those around it, as a service manager nests them.
+
+    In a container `root` is often the group itself, whatever its name is outside.
+    """
+    try:
+        lines = membership.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return [root]
+    path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+    names = [name for name in path.split("/") if name not in ("", ".", "..")]
+    return [root.joinpath(*names[:count]) for count in range(len(names) + 1)]
 
 
 def _machine_memory(path: Path) -> float:
@@ -161,7 +179,7 @@ def _cgroup_memory(folder: Path) -> float:
         limit = int((folder / "memory.max").read_bytes())
         current = int((folder / "memory.current").read_bytes())
         statistics = dict(line.split() for line in (folder / "memory.stat").read_bytes().splitlines())
-        cache = int(statistics[b"inactive_file"])
-    except (OSError, KeyError, ValueError):  # no limit reads "max"
+        cache = sum(int(statistics.get(kind, 0)) for kind in _GIVEN_BACK)
+    except (OSError, ValueError):  # no limit reads "max"
         return 0.0
     return (current - cache) / limit if limit else 0.0

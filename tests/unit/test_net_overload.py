@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mta.net import overload as module
-from mta.net.overload import Level, Overload, OverloadSettings, memory_in_use
+from mta.net.overload import Level, Overload, OverloadSettings, control_groups, memory_in_use
 
 NORMAL, STRESSED, OVERLOADED = Level.NORMAL, Level.STRESSED, Level.OVERLOADED
 
@@ -113,12 +113,35 @@ def test_the_memory_of_machine_and_control_group(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 1000 kB\nMemFree: 10 kB\nMemAvailable: 600 kB\n")
     nothing = tmp_path / "nothing"
-    assert memory_in_use(meminfo, nothing) == pytest.approx(0.4)
+    assert memory_in_use(meminfo, [nothing]) == pytest.approx(0.4)
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("900\n")
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 150\n")
-    assert memory_in_use(meminfo, tmp_path) == pytest.approx(0.4)
+    assert memory_in_use(meminfo, [nothing, tmp_path]) == pytest.approx(0.4)
     (tmp_path / "memory.max").write_text("1000\n")
-    assert memory_in_use(meminfo, tmp_path) == pytest.approx(0.75)
-    assert memory_in_use(nothing, nothing) == 0.0
+    assert memory_in_use(meminfo, [nothing, tmp_path]) == pytest.approx(0.75)
+    (tmp_path / "memory.stat").write_text("inactive_file 150\nactive_file 200\nslab_reclaimable 50\n")
+    assert memory_in_use(meminfo, [nothing, tmp_path]) == pytest.approx(0.5)
+    assert memory_in_use(nothing, []) == 0.0
     assert 0.0 < memory_in_use() < 1.0
+
+
+def test_the_limit_of_a_service_is_that_of_its_own_control_group(tmp_path: Path) -> None:
+    service = tmp_path / "system.slice" / "tamis.service"
+    service.mkdir(parents=True)
+    (service / "memory.max").write_text("1000\n")
+    (service / "memory.current").write_text("990\n")
+    (service / "memory.stat").write_text("inactive_file 10\n")
+    (tmp_path / "system.slice" / "memory.max").write_text("max\n")
+    membership = tmp_path / "cgroup"
+    membership.write_text("4:memory:/old\n0::/system.slice/tamis.service\n")
+    groups = control_groups(membership, tmp_path)
+    assert groups == [tmp_path, service.parent, service]
+    assert memory_in_use(tmp_path / "nothing", groups) == pytest.approx(0.98)
+
+
+@pytest.mark.parametrize("text", ["0::/\n", "4:memory:/old\n", "0::/../..\n", ""])
+def test_in_a_container_the_root_is_our_control_group(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cgroup").write_text(text)
+    assert control_groups(tmp_path / "cgroup", tmp_path) == [tmp_path]
+    assert control_groups(tmp_path / "nothing", tmp_path) == [tmp_path]
