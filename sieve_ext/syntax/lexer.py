@@ -145,9 +145,10 @@ class Lexer(sievelib.parser.Lexer):  # type: ignore[misc]
     def _multiline(self, text: bytes, start: int, end: int, report: Report) -> Token:
         first = text.index(b"\n", start) + 1
         content = _text(text[first : text.rindex(b".", first, end)], start, end, report)
-        if content.startswith("."):
+        # Only of two dots is one taken away (RFC 5228 section 8.1, multiline-dotstart).
+        if content.startswith(".."):
             content = content[1:]
-        return Token("string", content.replace("\n.", "\n"), start, end)
+        return Token("string", content.replace("\n..", "\n."), start, end)
 
     def _stray(self, text: bytes, position: int, add: Callable[[Token], None], report: Report) -> int:
         """Report what begins no token; where to go on."""

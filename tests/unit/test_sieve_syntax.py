@@ -17,6 +17,7 @@ TOKENS = [
     (b'"\\\n"', [("string", "\r\n")]),
     (b'""', [("string", "")]),
     (b"text:\nabc\n..def\n...\n.\n", [("string", "abc\r\n.def\r\n..\r\n")]),
+    (b"text:\n.abc\n.def\n. .\n.\n", [("string", ".abc\r\n.def\r\n. .\r\n")]),
     (b"text:  \t# comment\r\nabc\r\n.\r\n", [("string", "abc\r\n")]),
     (b"TEXT:\n.\n", [("string", "")]),
     (b"text:\n..\n.", [("string", ".\r\n")]),
