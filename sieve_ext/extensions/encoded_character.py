@@ -12,7 +12,7 @@ import re
 from sieve_ext.extend import Capability
 
 _encoded = re.compile(
-    rb"\$\{(?:(hex):[ \t\r\n]*+([0-9a-f]{2}(?:[ \t\r\n]++[0-9a-f]{2})*+)"
+    rb"\$\{(?:(hex):[ \t\r\n]*+([0-9a-f]{1,2}(?:[ \t\r\n]++[0-9a-f]{1,2})*+)"
     rb"|(unicode):[ \t\r\n]*+([0-9a-f]++(?:[ \t\r\n]++[0-9a-f]++)*+))[ \t\r\n]*+\}",
     re.IGNORECASE,
 )
