@@ -91,7 +91,12 @@ def decode_charset(octets: bytes, label: str) -> str | None:
         return None
     if codec == "ascii":
         return decode_unlabelled(octets)
-    return octets.decode(codec, "replace")
+    text = octets.decode(codec, "replace")
+    if codec == "utf_7" and not text.isascii():
+        # The codec lets half of a surrogate pair through, which could not be encoded again: in a folder's
+        # name, in a key of a table.
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def decode_unlabelled(octets: bytes) -> str:

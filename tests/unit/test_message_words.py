@@ -271,3 +271,10 @@ words = st.sampled_from(
 def test_any_mixture_of_word_pieces_decodes(value: bytes) -> None:
     text = decode_words(value)
     assert len(text) <= len(value)
+
+
+def test_half_of_a_surrogate_pair_is_no_character() -> None:
+    """UTF-7 can write one, and Python's codec lets it through; what has one can't be encoded again."""
+    assert decode_words(b"=?utf-7?Q?+2AA-x?=") == "\ufffdx"
+    assert decode_charset(b"+2ADcAA-", "utf-7") == "\U00010000"
+    assert decode_charset(b"+AOQ-", "UTF-7") == "\u00e4"
