@@ -163,6 +163,16 @@ def kill_all(server: Site) -> None:
     process.wait()
 
 
+def send_all(server: Site, number: signal.Signals) -> None:
+    """A signal to the supervisor and all its children: to stop them, the supervisor first."""
+    process = server.process
+    assert process is not None
+    pids = [process.pid, *children_of(process.pid)]
+    for pid in pids if number is signal.SIGSTOP else reversed(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def kill_worker(server: Site, turn: int) -> None:
     """kill -9 of one worker, another one each turn."""
     mine = sorted(pid for name, pid in server.workers().items() if name.startswith("worker"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -25,11 +23,11 @@ from tests.peers.queuesite import (
     flush,
     kill_all,
     node,
+    send_all,
     waiting,
 )
-from tests.peers.running import children_of, until
+from tests.peers.running import until
 from tests.peers.seaweedfs import SeaweedFS, running_seaweedfs
-from tests.peers.site import Site
 
 pytestmark = pytest.mark.scenario
 
@@ -47,16 +45,6 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
         return f'[queue_stores.shared]\nurl = "file:{tmp_path}/shared"\n'
     return bucket(tmp_path, request.getfixturevalue("weed"), request.node.originalname)
-
-
-def send_all(server: Site, number: signal.Signals) -> None:
-    """A signal to the supervisor and all its children: to stop them, the supervisor first."""
-    process = server.process
-    assert process is not None
-    pids = [process.pid, *children_of(process.pid)]
-    for pid in pids if number is signal.SIGSTOP else reversed(pids):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def test_a_node_burns_and_the_other_delivers_its_mail(tmp_path: Path, shared: str) -> None:
