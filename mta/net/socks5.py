@@ -65,8 +65,10 @@ def chosen(octets: bytes) -> bool:
 
 
 def login(proxy: Proxy) -> bytes:
-    """User and password (RFC 1929)."""
+    """User and password (RFC 1929). Raises ProxyError for what does not fit into its octet of length."""
     user, password = proxy.user.encode(), proxy.password.encode()
+    if max(len(user), len(password)) > 255:
+        raise ProxyError("it takes no user and no password of more than 255 octets")
     return b"\x01" + bytes((len(user),)) + user + bytes((len(password),)) + password
 
 
