@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def build_resolver(settings: config.Config) -> Stub | None:
     """The resolver that `[dns]` describes, None when it names none: then nothing may be asked.
 
-    Needs a running loop; opens no socket yet. `close` it at the end. Raises ValueError for an address in
-    /etc/resolv.conf that is none.
+    Needs a running loop; opens no socket yet. `close` it at the end.
     """
     dns = settings.dns
     if not dns.resolvers:

@@ -295,4 +295,8 @@ def test_the_resolvers_of_the_system(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     assert system_resolvers(str(path)) == [Address("127.0.0.1")]
     path.write_text("# nameserver 1.1.1.1\nsearch x\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\n")
-    assert system_resolvers(str(path)) == [Address("127.0.0.53"), Address("fe80::1")]
+    assert system_resolvers(str(path)) == [Address("127.0.0.53"), Address("fe80::1%eth0")]
+    path.write_text("nameserver my.router\nnameserver 127.0.0.53#53\nnameserver\nnameserver ::1\n")
+    assert system_resolvers(str(path)) == [Address("::1")]
+    path.write_text("nameserver my.router\n")
+    assert system_resolvers(str(path)) == [Address("127.0.0.1")]
