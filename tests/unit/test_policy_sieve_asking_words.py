@@ -50,6 +50,7 @@ def dns() -> FakeResolver:
     made.add("7.2.0.192.bl.test", "A", "127.0.0.4")
     made.add("7.2.0.192.gone.test", "A", "203.0.113.1")
     made.add("7.2.0.192.good.test", "A", "127.0.0.2")
+    made.add("7.2.0.192.closed.test", "A", "127.255.255.254")
     made.add("spam.test.names.test", "A", "127.0.1.2")
     made.add("x.test", "MX", "10 mx.x.test", "20 mx2.x.test")
     made.text("x.test", "v=spf1 -all")
@@ -124,6 +125,14 @@ AWAY = "a service needed to check this is not available"
         ('dnsbl :on_error "ignore" "slow.test"', ""),
         ('dnsbl ["slow.test", "bl.test"]', "550 yes"),
         ('dnsbl :threshold 3 ["slow.test", "bl.test"]', ""),
+        ('dnsbl ["bl.test", "slow.test*-1"]', f"451 {AWAY}, try again later"),
+        ('dnsbl :on_error "ignore" ["bl.test", "slow.test*-1"]', ""),
+        ('dnsbl ["bl.test*2", "slow.test*-1"]', "550 yes"),
+        ('dnsbl "closed.test"', f"451 {AWAY}, try again later"),
+        ('dnsbl "closed.test=127.0.0.[2..11]"', f"451 {AWAY}, try again later"),
+        ('dnsbl :on_error "ignore" "closed.test"', ""),
+        ('dnsbl "closed.test=127.255.255.254"', "550 yes"),
+        ('dnsbl ["closed.test", "bl.test"]', "550 yes"),
     ],
 )
 def test_what_tests_decide(test: str, reply: str) -> None:

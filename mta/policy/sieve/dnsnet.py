@@ -43,6 +43,9 @@ TYPES = ("A", "AAAA", "CNAME", "MX", "NS", "PTR", "TXT")
 RECORDS_MOST = 100
 """Records of one answer that are compared."""
 WEIGHT_MOST = 1000
+REFUSALS = "127.255.255."
+"""Begins the answers with which Spamhaus and others tell a mistyped zone, a resolver that they do not serve,
+and too many queries: about every address."""
 NO_RESOLVER = Unavailable("dns.resolvers names no resolver")
 
 
@@ -219,12 +222,23 @@ class Listing:
             if len(octets) != 4 or octets[0] != "127":
                 continue  # a list that has gone answers anything: RFC 5782 section 2.1 allows 127/8 only
             numbers = [int(one) for one in octets]
-            if not self.answers or any(
-                all(number in allowed for number, allowed in zip(numbers, pattern, strict=True))
-                for pattern in self.answers
-            ):
+            if self.answers:
+                is_meant = any(
+                    all(number in allowed for number, allowed in zip(numbers, pattern, strict=True))
+                    for pattern in self.answers
+                )
+            else:
+                is_meant = not address.startswith(REFUSALS)
+            if is_meant:
                 return True
         return False
+
+    def refusal(self, addresses: list[str]) -> Unavailable | None:
+        """Why the list has not been asked in truth, None if it has: so it answers resolvers of the public."""
+        found = next((one for one in addresses if one.startswith(REFUSALS)), None)
+        if found is None or self.has(addresses):
+            return None
+        return Unavailable(f"{self.zone} does not serve this resolver: it answers {found}")
 
 
 def parse_listing(text: str) -> Listing:
@@ -316,16 +330,19 @@ class DnsblTest(Test):
                 unavailable(run, way, "dnsbl", known[request])
                 return False
             score, names, failed = 0, [], None
-            possible = 0
+            more = less = 0
             for listing, answer in zip(listings, known[request], strict=True):
-                if isinstance(answer, Unavailable):
-                    failed = failed or answer
-                    possible += max(listing.weight, 0)
+                problem = answer if isinstance(answer, Unavailable) else listing.refusal(answer)
+                if problem is not None:
+                    failed = failed or problem
+                    more += max(listing.weight, 0)
+                    less += min(listing.weight, 0)
                 elif listing.has(answer):
                     score += listing.weight
                     names.append(listing.zone)
-            if failed is not None and score < threshold <= score + possible:
+            if failed is not None and score + less < threshold <= score + more:
                 unavailable(run, way, "dnsbl", failed)  # what did not answer might decide
+                return False
             if score < threshold:
                 return False
             if write is not None:
