@@ -101,11 +101,12 @@ def server_end_point(certificate_der: bytes) -> bytes:
     """`tls-server-end-point` of a certificate (RFC 5929 section 4.1), b"" where it is not defined.
 
     The hash is that of the certificate's signature, with SHA-256 in place of MD5 and SHA-1. A signature
-    without one single hash (Ed25519) has no such binding.
+    without one single hash (Ed25519) has no such binding, nor has a certificate that OpenSSL has taken from
+    the other side and `cryptography` cannot read.
     """
     try:
         algorithm = x509.load_der_x509_certificate(certificate_der).signature_hash_algorithm
-    except UnsupportedAlgorithm:
+    except _STRANGE:
         return b""
     if algorithm is None:
         return b""

@@ -85,6 +85,20 @@ def test_the_hash_of_the_end_point_binding(
         assert server_end_point(der) == hashlib.new(expected, der).digest()
 
 
+@pytest.mark.parametrize("version", [3, 39])
+def test_a_certificate_that_only_openssl_reads_has_no_end_point_binding(version: int) -> None:
+    """Servers of the world show such ones, and where nothing is verified mail goes to them."""
+    blob = trustme.CA().issue_cert("mx.test").cert_chain_pems[0].bytes()
+    der = x509.load_pem_x509_certificate(blob).public_bytes(serialization.Encoding.DER)
+    third = bytes.fromhex("a003020102")  # version: the number of the third
+    assert der.count(third) == 1
+    odd = der.replace(third, third[:-1] + bytes((version,)))
+    with pytest.raises(x509.InvalidVersion):
+        x509.load_der_x509_certificate(odd)
+    assert server_end_point(odd) == b""
+    assert server_end_point(b"\x30\x03\x02\x01\x05") == b""
+
+
 def self_signed(folder: Path, signature: hashes.HashAlgorithm | None) -> bytes:
     """A certificate signed with the hash; by openssl, for `cryptography` makes none with SHA-1 any more."""
     key = folder / "key.pem"
