@@ -241,6 +241,15 @@ def _authenticate(
         raise PeerFailure(Reply(451, "4.7.0", text, cause))
 
 
+def _tell(known: Mapping[str, str]) -> Generator[bytes | Signal, Reply, Reply]:
+    """XCLIENT with its attributes; the last reply, or the first one that refuses."""
+    for line in encode_attributes("XCLIENT", known):
+        reply = yield line.encode("ascii") + b"\r\n"
+        if reply.code != 220:
+            break
+    return reply
+
+
 def introduce(settings: ClientSettings, peer: Peer, attributes: Mapping[str, str]) -> Dialog:
     """XCLIENT: the server forgets who we are and takes our client's place; then EHLO again.
 
@@ -257,10 +266,13 @@ def introduce(settings: ClientSettings, peer: Peer, attributes: Mapping[str, str
     if peer.needs_reset:  # Postfix and Dovecot refuse XCLIENT in a transaction
         expect_ok((yield b"RSET\r\n"), "RSET")
         peer.needs_reset = False
-    for line in encode_attributes("XCLIENT", known):
-        reply = yield line.encode("ascii") + b"\r\n"
-        if reply.code != 220:
-            raise _not_now(reply, "XCLIENT")
+    reply = yield from _tell(known)
+    if reply.code == 501 and ":" in known.get("ADDR", ""):
+        # Postfix with IPv4 alone reads no IPv6 address: the client is one without an address there.
+        known["ADDR"] = ""
+        reply = yield from _tell(known)
+    if reply.code != 220:
+        raise _not_now(reply, "XCLIENT")
     peer.introduced = known
     peer.client = attributes
     yield from _hello(settings, peer)

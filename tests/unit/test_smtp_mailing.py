@@ -839,6 +839,29 @@ def test_xclient_is_not_sent_in_the_transaction_that_came_to_nothing() -> None:
     assert session.phase is Phase.READY
 
 
+def test_xclient_to_a_server_that_reads_no_ipv6() -> None:
+    """As Postfix with inet_protocols = ipv4: the client is one without an address, and not we."""
+    session = opened(replace(SMTP, xclient=True), *PIPE, "XCLIENT ADDR PORT")
+    session.begin_mailing(mailing(attributes={"ADDR": "2001:db8::7", "PORT": "1"}))
+    mail: list[Step] = [(MAIL + A + b"DATA\r\n", b"250 ok\r\n250 ok\r\n354 go\r\n"), (STUFFED, b"250 ok\r\n")]
+    steps: list[Step] = [
+        (b"XCLIENT ADDR=IPV6:2001:db8::7 PORT=1\r\n", b"501 5.5.4 Bad ADDR syntax: IPV6:2001:db8::7\r\n"),
+        (b"XCLIENT ADDR=[UNAVAILABLE] PORT=1\r\n", b"220 again\r\n"),
+        (b"EHLO mx.test\r\n", b"250-srv.test\r\n250 PIPELINING\r\n"),
+    ]
+    play(session, [*steps, *mail])
+
+
+@pytest.mark.parametrize("refusal", [b"501 5.5.4 no\r\n", b"550 5.7.0 no\r\n"])
+def test_xclient_that_is_refused(refusal: bytes) -> None:
+    """Nothing is sent in our own name."""
+    session = opened(replace(SMTP, xclient=True), *PIPE, "XCLIENT ADDR")
+    session.begin_mailing(mailing(attributes={"ADDR": "192.0.2.1"}))
+    play(session, [(b"XCLIENT ADDR=192.0.2.1\r\n", refusal)])
+    assert session.failure is not None
+    assert session.failure.code == 451
+
+
 def test_xclient_takes_our_name_back_and_binds_a_session_that_takes_no_other() -> None:
     """As with Postfix: a name that is not told stays, and whom it was told of may send no XCLIENT."""
     session = opened(replace(SMTP, xclient=True), *PIPE, "XCLIENT NAME ADDR REVERSE_NAME LOGIN")
