@@ -2,9 +2,12 @@
 
 `ReplyParser` takes octets as they arrive and yields `Reply` values: lines of one reply joined with "\\n", the
 enhanced code taken out of the text. It is lenient where real servers are careless (a bare LF ends a line,
-a code may stand alone, lines longer than 512 octets) and strict where a lie could be made (every line of a
-reply has the same code, codes are 200 to 559, lengths are limited). What is no reply raises `ReplyError`;
-nothing after it can be trusted, the connection has to be closed.
+a code may stand alone, lines longer than 512 octets, codes that no RFC has) and strict where a lie could be
+made (every line of a reply has the same code, codes begin with 2 to 5, lengths are limited). What is no reply
+raises `ReplyError`; nothing after it can be trusted, the connection has to be closed.
+
+A code outside of the grammar, as 571 of those who block senders, means what its first digit says (RFC 5321
+section 4.3.2): it is read as 250, 350, 450 or 550, for our own client may be strict.
 
 Text is cleaned for passing on: octets that are not UTF-8 become U+FFFD, control characters become spaces.
 """
@@ -49,11 +52,16 @@ def split_enhanced(code: int, text: str) -> tuple[str, str]:
 
 def _parse_code(line: bytes) -> int:
     code = line[:3]
-    if not code.isdigit() or len(code) != 3 or not (b"200" <= code <= b"559") or code[1] > 0x35:
+    if not code.isdigit() or len(code) != 3 or not b"200" <= code <= b"599":
         raise ReplyError(f"not a reply: {line[:80]!r}")
     if line[3:4] not in (b" ", b"-", b""):
         raise ReplyError(f"not a reply: {line[:80]!r}")
     return int(code)
+
+
+def _known(code: int) -> int:
+    """The code, or where RFC 5321 has none with such a second digit, that of its class."""
+    return code if code % 100 < 60 else code // 100 * 100 + 50
 
 
 def _clean(text: bytes) -> str:
@@ -70,7 +78,7 @@ def _single(line: bytes) -> Reply:
         raise ReplyError("not a reply of one line")
     code = _parse_code(line)
     enhanced, text = split_enhanced(code, _clean(line[4:]))
-    return Reply(code, enhanced, text)
+    return Reply(_known(code), enhanced, text)
 
 
 def _multi(code: int, lines: list[bytes]) -> Reply:
@@ -81,7 +89,7 @@ def _multi(code: int, lines: list[bytes]) -> Reply:
             again, rest = split_enhanced(code, texts[number])
             if again == enhanced:
                 texts[number] = rest
-    return Reply(code, enhanced, "\n".join(texts))
+    return Reply(_known(code), enhanced, "\n".join(texts))
 
 
 class ReplyParser:

@@ -46,6 +46,12 @@ def read(data: bytes, step: int = 0) -> list[Reply]:
         (b"250 \xff\r\n", Reply(250, "", "\ufffd")),
         (b"250 a\rb\r\n", Reply(250, "", "a b")),
         (b"250 5.5 dB\r\n", Reply(250, "", "5.5 dB")),
+        # No RFC has such codes; the first digit says what is meant.
+        (b"571 5.7.1 blocked\r\n", Reply(550, "5.7.1", "blocked")),
+        (b"571-5.7.1 blocked\r\n571 5.7.1 ask us\r\n", Reply(550, "5.7.1", "blocked\nask us")),
+        (b"599\r\n", Reply(550, "", "")),
+        (b"471 later\r\n", Reply(450, "", "later")),
+        (b"260 x\r\n", Reply(250, "", "x")),
     ],
 )
 def test_one_reply(octets: bytes, expected: Reply, step: int) -> None:
@@ -65,7 +71,7 @@ def test_one_reply(octets: bytes, expected: Reply, step: int) -> None:
         b"250\tx\r\n",
         b"199 x\r\n",
         b"600 x\r\n",
-        b"260 x\r\n",
+        b"571-x\r\n572 y\r\n",
         b"999 x\r\n",
         b"+50 x\r\n",
         "٢٥٠ x\r\n".encode(),
