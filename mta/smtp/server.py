@@ -218,8 +218,8 @@ class ServerSession:
                 return ev.Unknown(line)
             return self.refuse(replies.UNKNOWN, "")  # what a client made up is nobody's name for anything
         hasty = self._position < len(self._buffer) and verb != "QUIT"
-        if hasty and (rule.last or "PIPELINING" not in self.keywords):
-            # The client did not wait for a reply where it must (RFC 2920 section 3.1).
+        if hasty and (rule.last or ("CHUNKING" if verb == "BDAT" else "PIPELINING") not in self.keywords):
+            # It did not wait for a reply where it must (RFC 2920 section 3.1); a chunk waits for none.
             return self.refuse(replies.SYNCHRONISATION, verb)
         if self.settings.require_tls and not self.tls and not rule.plain:
             return self.refuse(replies.NEED_TLS, verb)
