@@ -44,6 +44,11 @@ def digest(sender: Address, content: Content) -> str:
     return hash_.hexdigest()
 
 
+def _key(message: str, recipient: Address) -> str:
+    # In the client's letters: for other hosts bob and BOB may be two, and what one has the other may lack.
+    return f"{message}:{recipient.local}@{recipient.domain}"
+
+
 async def identity_of(sender: Address, content: Content) -> str:
     """The digest, of large messages made in a thread."""
     if content.size <= DIGEST_AT_ONCE:
@@ -78,13 +83,13 @@ class Unacknowledged:
             return
         expires = self._clock() + self._ttl
         for recipient in recipients:
-            key = f"{message}:{recipient.key}"
+            key = _key(message, recipient)
             self._keep(key, expires)
             self._node.publish(TOPIC, {"key": key, "expires": expires})
 
     def knows(self, message: str, recipient: Address) -> bool:
         """True when this recipient has this message already."""
-        expires = self._records.get(f"{message}:{recipient.key}")
+        expires = self._records.get(_key(message, recipient))
         return expires is not None and expires > self._clock()
 
     def _heard(self, data: dict[str, Any]) -> None:

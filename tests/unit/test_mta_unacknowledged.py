@@ -69,6 +69,13 @@ def test_what_one_worker_remembers_all_know_until_it_expires() -> None:
     assert len(second) == 1, "what has expired makes room"
 
 
+def test_local_parts_that_differ_in_case_may_be_two_people() -> None:
+    memory = Unacknowledged(Node().link(), Clock())
+    memory.remember("m", [parse_address("BOB@x.test")])
+    assert memory.knows("m", parse_address('"BOB"@X.test'))
+    assert not memory.knows("m", BOB)
+
+
 def test_it_is_bounded_and_may_be_switched_off() -> None:
     node, clock = Node(), Clock()
     memory = Unacknowledged(node.link(), clock, entries=3)
