@@ -18,7 +18,7 @@ from typing import BinaryIO
 from mta import config
 from mta.address import NULL, Address
 from mta.cli import default_configuration
-from mta.sendmail_message import RecipientError, cut_at_dot, prepare, read_recipients
+from mta.sendmail_message import RecipientError, as_octets, cut_at_dot, prepare, read_recipients
 from mta.sendmail_options import Options, UsageError, parse
 from mta.sendmail_server import NoListener, NotPublished, find_server
 from mta.sendmail_submit import (
@@ -148,7 +148,7 @@ def _sender(options: Options, user: str, origin: str) -> Address:
     given = user if options.sender is None else options.sender
     if not given:
         return NULL
-    found = read_recipients(given.encode(), origin)
+    found = read_recipients(as_octets(given), origin)
     if len(found) != 1:
         raise RecipientError(f"{given}: one address is the sender")
     return found[0]

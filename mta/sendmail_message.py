@@ -21,6 +21,9 @@ RECIPIENT_FIELDS = ("to", "cc", "bcc")
 RESENT_FIELDS = ("resent-to", "resent-cc", "resent-bcc")
 HIDDEN_FIELDS = ("bcc", "resent-bcc")
 
+UNREADABLE = "\ufffd"
+"""What octets that are no UTF-8 are read as."""
+
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -91,7 +94,7 @@ def prepare(
 ) -> Outgoing:
     """Make the message. `origin` is the domain of addresses without one. Raises RecipientError."""
     message = Message(with_header_end(crlf(octets)))
-    found = [address for word in recipients for address in read_recipients(word.encode(), origin)]
+    found = [address for word in recipients for address in read_recipients(as_octets(word), origin)]
     if from_header:
         found += _recipients_of(message, origin)
         message.remove([field for field in message.fields if field.key in HIDDEN_FIELDS])
@@ -104,16 +107,23 @@ def prepare(
     header = message.render_header()
     return Outgoing(
         b"".join(message.chunks()),
-        tuple({address.key: address for address in found}.values()),
+        tuple({(address.local, address.domain): address for address in found}.values()),
         message.has_8bit or not header.isascii(),
         not header.isascii(),
     )
+
+
+def as_octets(word: str) -> bytes:
+    """A word of the command line in UTF-8; octets of it that were none stay as they were."""
+    return word.encode("utf-8", "surrogateescape")
 
 
 def read_recipients(text: bytes, origin: str) -> list[Address]:
     """The addresses of a word of the command line, or of a header field. Raises RecipientError."""
     read = parse_addresses(text)
     shown = text.decode("utf-8", "replace").strip()
+    if any(UNREADABLE in mailbox.address for mailbox in read.mailboxes):
+        raise RecipientError(f"{shown}: the address is neither ASCII nor UTF-8")
     if read.is_broken or any(not mailbox.local for mailbox in read.mailboxes):
         raise RecipientError(f"{shown}: no mail address")
     return [complete(mailbox, origin, shown) for mailbox in read.mailboxes]

@@ -102,7 +102,7 @@ def _take(options: Options, letter: str, value: str) -> None:
         case "F":
             options.full_name = value
         case "V":
-            options.envid = value
+            options.envid = _envid(value)
         case "C":
             options.configuration = value
         case "R":
@@ -132,6 +132,12 @@ def _queue_run(options: Options, value: str) -> None:
         raise UsageError(f"-q{value}: the server tries its queue by itself")
     else:
         raise UsageError(f"-q{value}: no such choice")
+
+
+def _envid(value: str) -> str:
+    if value.isascii() and value.isprintable():
+        return value
+    raise UsageError("-V: printable ASCII is expected (RFC 3461)")
 
 
 def _ret(value: str) -> str:

@@ -15,7 +15,7 @@ import ssl
 from dataclasses import dataclass
 
 from mta import config
-from mta.address import Address
+from mta.address import Address, AddressError
 from mta.sendmail_message import Outgoing
 from mta.smtp.xtext import encode_xtext
 
@@ -67,6 +67,8 @@ def submit(
     except smtplib.SMTPResponseException as error:
         text = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
         return _refused(error.smtp_code, text, "the server refuses")
+    except AddressError:
+        return Result(EX_UNAVAILABLE, ("the server takes no addresses outside of ASCII: SMTPUTF8 is off",))
     except (OSError, smtplib.SMTPException) as error:
         return Result(EX_TEMPFAIL, (f"the server at {where} does not answer: {_text(error)}",))
 

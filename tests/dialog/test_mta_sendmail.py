@@ -116,6 +116,8 @@ def test_refusals(script: Script) -> None:
     assert "nobody to send it to" in script.sendmail(status=64)
     assert "nobody to send it to" in script.sendmail("-t", octets=b"Subject: x\n\nx\n", status=64)
     assert "no mail address" in script.sendmail("-t", octets=b"To: a b c@\n\nx\n", status=65)
+    assert "neither ASCII nor UTF-8" in script.sendmail("j\udcf6rg@example.test", status=64)
+    assert "neither ASCII nor UTF-8" in script.sendmail("-f", "j\udcf6rg@example.test", ALICE, status=64)
     assert "tamis serve" in script.sendmail("-bd", status=64)
     assert "larger than" in script.sendmail(ALICE, octets=b"x" * (50 * 1024 * 1024 + 1), status=65)
 

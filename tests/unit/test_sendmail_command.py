@@ -91,6 +91,7 @@ def test_options(line: str, expected: Options) -> None:
         ("-N never,delay", "never"),
         ("-N often", "success"),
         ("-B binary", "8BITMIME"),
+        ("-V caf\udce9", "ASCII"),
     ],
 )
 def test_wrong_options(line: str, why: str) -> None:
@@ -224,6 +225,20 @@ def test_wrong_recipients(text: str) -> None:
             read_recipients(text.encode(), "example.org")
     else:
         assert read_recipients(b"", "example.org") == []
+
+
+def test_local_parts_that_differ_in_case_may_be_two_people() -> None:
+    message = made(b"Subject: x\n\nx\n", "bob@example.net", "BOB@example.net", "bob@Example.net")
+    assert [address.local for address in message.recipients] == ["bob", "BOB"]
+
+
+@pytest.mark.parametrize("word", ["b\udcf6b@example.net", '"b\udcf6b"@example.net', "bob@b\udcf6b.example"])
+def test_addresses_that_are_no_utf8(word: str) -> None:
+    """As from a shell whose locale is Latin-1: Python hands such octets on as lone surrogates."""
+    with pytest.raises(RecipientError, match="UTF-8"):
+        made(b"Subject: x\n\nx\n", word)
+    with pytest.raises(RecipientError, match="UTF-8"):
+        made(b"To: " + word.encode("utf-8", "surrogateescape") + b"\n\nx\n", from_header=True)
 
 
 def test_what_is_not_ascii() -> None:
