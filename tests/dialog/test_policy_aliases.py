@@ -25,6 +25,7 @@ ring2: bob, ring
 far: friend@far.test
 mixed: ann, friend@far.test
 catcher: ann, bob
+postmaster: boss
 """
 WORD = 'stage "rcpt" { expand "table:aliases"; }'
 PEOPLE = "ann@example.test\nbob@example.test\ncarol@example.test\n"
@@ -142,6 +143,27 @@ def test_catch_all_may_be_an_alias(tmp_path: Path) -> None:
             client = await greeted(server)
             assert (await client.send("who@example.test")).startswith("250 2.0.0")
             assert got(server) == ["ann", "bob"]
+
+    run(main)
+
+
+def test_the_postmaster_without_a_domain_may_be_an_alias(tmp_path: Path) -> None:
+    base = 'require ["vnd.tamis.stage", "vnd.tamis.site", "vnd.tamis.envelope"];\n' + (
+        'stage "rcpt" { expand "table:aliases"; check_recipient; }'
+    )
+
+    async def main() -> None:
+        async with aliased(tmp_path) as server:
+            client = await greeted(server)
+            assert (await client.send("Postmaster")).startswith("250 2.0.0")
+            assert got(server) == ["ann"]
+            assert (await client.send("postmaster", "ann@example.test", "bob@example.test")).startswith("250")
+            assert got(server) == ["ann", "ann", "bob"]
+        (tmp_path / "base.sieve").write_text(base)
+        async with aliased(tmp_path, "", policy=f'{STRANGERS}\nbase = "base.sieve"') as server:
+            client = await greeted(server)
+            assert (await client.send("postmaster")).startswith("250 2.0.0")
+            assert got(server) == ["ann"]
 
     run(main)
 

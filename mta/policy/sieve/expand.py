@@ -172,6 +172,9 @@ class ExpandCommand(Act):
                     continue
                 run.spend(1)
                 request = Expand(address, names, keep)
+                if not address.domain:
+                    asked.append(request)  # no table has it; who stands in for it is looked for in them
+                    continue
                 answer = yield request
                 if isinstance(answer, Unavailable):
                     unavailable(run, way, "expand", answer)
@@ -200,5 +203,5 @@ def _recipients(run: Run) -> list[Address]:
         try:
             found.append(parse_address(text))
         except AddressError:  # "postmaster", which has no domain
-            continue
+            found.append(Address(text.lower(), "", text))
     return found
