@@ -66,7 +66,9 @@ def explain(
     except (ValueError, TableError, UsersFileError, OSError) as error:
         print(f"tamis: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    print(as_json(explanation) if as_machine else as_text(explanation, quiet=quiet), end="")
+    text = as_json(explanation) if as_machine else as_text(explanation, quiet=quiet)
+    # What came as octets that are no UTF-8, in a transcript, no terminal takes.
+    print(text.encode("utf-8", "replace").decode("utf-8"), end="")
     return EXIT_REFUSED if explanation.refused else 0
 
 

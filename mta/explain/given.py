@@ -44,8 +44,10 @@ def read_transcript(text: str) -> Given:
     given = Given()
     recipients: list[str] = []
     body: list[str] | None = None
-    marked = any(_CLIENT.match(line.strip()) for line in text.splitlines())
-    for number, raw in enumerate(text.splitlines(), 1):
+    # Not `splitlines`, for which a form feed in a field, or U+2028, ends a line.
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    marked = any(_CLIENT.match(line.strip()) for line in lines)
+    for number, raw in enumerate(lines, 1):
         line = raw.strip() if body is None else raw.removeprefix(" ")
         if body is None and (not line or _SERVER.match(line)):
             continue
@@ -63,6 +65,7 @@ def read_transcript(text: str) -> Given:
                 given = replace(given, helo=argument.strip())
             case "MAIL":
                 given = replace(given, sender=_path(argument, number))
+                recipients.clear()  # those of a transaction that came to nothing
             case "RCPT":
                 recipients.append(_path(argument, number))
             case "DATA":

@@ -62,6 +62,24 @@ def test_the_body_of_bare_lines_may_look_like_replies() -> None:
     assert read_transcript("MAIL FROM:<>\nDATA\n250 ok\n.\n").message == b"250 ok\r\n"
 
 
+def test_lines_of_a_transcript_end_with_line_feeds_alone() -> None:
+    text = "MAIL FROM:<>\r\nDATA\r\nSubject: a\x0cb\u2028c\r\n\r\nx\x85y\r\n.\r\n"
+    assert read_transcript(text).message == "Subject: a\x0cb\u2028c\r\n\r\nx\x85y\r\n".encode()
+
+
+def test_what_a_transcript_resets_does_not_count() -> None:
+    reset = "MAIL FROM:<a@x.test>\nRCPT TO:<b@x.test>\nRSET\nMAIL FROM:<c@x.test>\nRCPT TO:<d@x.test>\n"
+    assert read_transcript(reset) == Given(sender="c@x.test", recipients=("d@x.test",))
+
+
+def test_octets_that_are_no_text_are_shown_somehow(capsys: Captured, configuration: str) -> None:
+    given = Given(client="192.0.2.1")
+    path = Path(configuration).with_name("transcript")
+    path.write_bytes(b"EHLO h\xe4st\n")
+    assert explain(configuration, given, transcript=str(path)) == 0
+    assert "helo h?st\n" in capsys.readouterr().out
+
+
 def test_a_transcript_that_is_none_names_the_line() -> None:
     with pytest.raises(GivenError, match="line 2 of the transcript"):
         read_transcript("EHLO x\nMAIL FROM a@x.test\n")
