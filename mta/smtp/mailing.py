@@ -50,6 +50,17 @@ CUT_SHORT = "The next server refused a message before its end"
 BARE_LINE_END = Reply(554, "5.6.0", "The message has line ends other than CRLF and cannot be sent on")
 
 
+def _for_another_transaction(reply: Reply) -> Reply:
+    """The reply to RCPT where others were accepted before it.
+
+    "Too many recipients" (5.5.3, RFC 3463) is about their number alone: the rest goes in a transaction of its
+    own, also where the server says it with a code for good, as 552 of RFC 821 (RFC 5321 section 4.5.3.1.10).
+    """
+    if not reply.is_permanent or reply.enhanced != "5.5.3":
+        return reply
+    return Reply(452, "4.5.3", reply.text, f"the next hop said {reply}")
+
+
 class ContentSizeError(Exception):
     """The content had another size than was announced (our fault): nothing more can be said after it."""
 
@@ -209,7 +220,7 @@ class Mailing:
             if reply.code < 300:
                 self.accepted.append(index)
             else:
-                self.replies[index] = reply
+                self.replies[index] = _for_another_transaction(reply) if self.accepted else reply
 
         if self._chunked:
             if eager:

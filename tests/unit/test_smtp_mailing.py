@@ -472,6 +472,20 @@ def test_dialog(
     assert message.sent is content_sent
 
 
+def test_too_many_recipients_is_never_for_good() -> None:
+    """RFC 5321 section 4.5.3.1.10. Where nobody was accepted, another transaction would not help."""
+    session = opened(SMTP, "PIPELINING")
+    message = mailing(["a@x.test", "b@x.test", "c@x.test", "d@x.test"])
+    session.begin_mailing(message)
+    session.bytes_to_send()
+    session.receive_data(
+        b"250 ok\r\n552 5.5.3 too many\r\n250 ok\r\n552 5.5.3 too many\r\n552 5.2.2 full\r\n354 go\r\n"
+    )
+    session.receive_data(b"250 in\r\n")
+    said = ["552 5.5.3 too many", "250 in", "452 4.5.3 too many", "552 5.2.2 full"]
+    assert [str(reply) for reply in message.replies] == said
+
+
 @pytest.mark.parametrize("step", [0, 1])
 @pytest.mark.parametrize(
     ("settings", "recipients", "answer", "replies", "phase"),
