@@ -39,7 +39,8 @@ def aliases_of(envelope: Envelope, orders: Orders | None) -> list[Recipient]:
 
 def places(envelope: Envelope, orders: Orders) -> tuple[list[Recipient], list[tuple[int, ...]]]:
     """Who gets the message of those that the client named, and where among them each of these is: an alias
-    for several at several places, who is left out at none. Nobody is there twice."""
+    for several at several places, who is left out at none. Nobody is there twice, and who was named twice is
+    reported on as one of both asked for."""
     left_out = {*(orders.removed or ()), *(orders.repeated or ())}
     recipients: list[Recipient] = []
     found: list[tuple[int, ...]] = []
@@ -51,9 +52,25 @@ def places(envelope: Envelope, orders: Orders) -> tuple[list[Recipient], list[tu
                 place = known.setdefault((one.address.local, one.address.domain), len(recipients))
                 if place == len(recipients):
                     recipients.append(one)
+                else:
+                    recipients[place] = _also_for(recipients[place], one)
                 mine.append(place)
         found.append(tuple(mine))
+    for position in orders.repeated or ():
+        for one in envelope.recipients[position].behind:
+            at = known.get((one.address.local, one.address.domain))
+            if at is not None:
+                recipients[at] = _also_for(recipients[at], one)
     return recipients, found
+
+
+def _also_for(recipient: Recipient, again: Recipient) -> Recipient:
+    """The recipient, reported on as it or `again` asks for (NOTIFY): NEVER of one silences no other."""
+    if recipient.notify == again.notify:
+        return recipient
+    usual = frozenset({"FAILURE", "DELAY"})  # without NOTIFY (RFC 3461 section 4.1)
+    first, second = (usual if one.notify is None else one.notify for one in (recipient, again))
+    return structs.replace(recipient, notify=(first | second) - {"NEVER"})
 
 
 def _hold_for(envelope: Envelope, orders: Orders) -> int | None:

@@ -223,6 +223,26 @@ def test_a_refusal_after_queueing_is_reported(tmp_path: Path) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("first", ["NEVER", "SUCCESS"])
+def test_a_recipient_that_is_named_twice_is_reported_as_either_wants(tmp_path: Path, first: str) -> None:
+    """One copy is delivered; NEVER of one RCPT does not keep from the sender what the other asked for."""
+    store = MailStore(bob=BUSY)
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store) as server:
+            client = await client_of(server)
+            twice = (f"<{BOB}> NOTIFY={first}", f"<{BOB}>")
+            assert QUEUED.match(await send(client, f"<{ALICE}>", *twice))
+            store.replies[BOB] = "550 5.1.1 no such user"
+            await flush(server)
+            await eventually(lambda: store.got("alice"))
+            (report,) = store.got("alice")
+            assert b"Status: 5.1.1\r\n" in report
+            await eventually(lambda: len(queue_of(server).live) == 0)
+
+    run(main)
+
+
 def test_a_report_that_cannot_be_delivered_waits_too(tmp_path: Path) -> None:
     """And when it is refused the postmaster hears of it; then it ends."""
     store = MailStore(bob=BUSY, alice=BUSY)
