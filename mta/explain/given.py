@@ -89,21 +89,38 @@ def _path(argument: str, number: int) -> str:
 
 
 def read_message(octets: bytes) -> Given:
-    """What a stored message tells of how it came: Return-Path, Delivered-To, and the topmost Received."""
+    """What a stored message tells of how it came: Return-Path, Delivered-To, and the topmost Received.
+
+    What there makes no address, as a user without a domain in Delivered-To, tells nothing.
+    """
     message = Message(octets)
     given = Given(message=octets)
     path = message.text("return-path")
-    if path is not None and (found := _PATH.search(path)) is not None:
+    if path is not None and (found := _PATH.search(path)) is not None and _is_path(found[1]):
         given = replace(given, sender=found[1])
     received = message.text("received") or ""
-    if (ip := _RECEIVED_IP.search(received)) is not None:
-        given = replace(given, client=ip[1])
+    ip = next((one for one in _RECEIVED_IP.findall(received) if _is_ip(one)), None)
+    if ip is not None:
+        given = replace(given, client=ip)
     if (helo := _RECEIVED_FROM.search(received)) is not None:
         given = replace(given, helo=helo[1])
-    to = message.text("delivered-to")
-    if to is None and (found := _RECEIVED_FOR.search(received)) is not None:
-        to = found[1]
-    return replace(given, recipients=(to.strip().strip("<>"),)) if to else given
+    named = [(message.text("delivered-to") or "").strip().strip("<>"), *_RECEIVED_FOR.findall(received)]
+    to = next((one for one in named if one and _is_path(one)), None)
+    return given if to is None else replace(given, recipients=(to,))
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return not text or bool(parse_address(text).to_ascii())
+    except AddressError:
+        return False
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def completed(said: Given, known: Given) -> Given:

@@ -92,6 +92,14 @@ def test_a_stored_message_tells_how_it_came() -> None:
     assert read_message(b"Subject: hi\r\n\r\n") == Given(message=b"Subject: hi\r\n\r\n")
 
 
+def test_what_a_stored_message_has_wrong_tells_nothing() -> None:
+    fields = (
+        b"Return-Path: <root>\r\nDelivered-To: bob\r\n"
+        b"Received: from [BAD] ([192.0.2.9]) by mx.test for <b@example.test>; today\r\n\r\n"
+    )
+    assert read_message(fields) == Given("192.0.2.9", "[BAD]", "", None, ("b@example.test",), fields)
+
+
 def test_what_is_said_counts_more() -> None:
     said = Given(client="192.0.2.1", sender="")
     assert completed(said, Given("192.0.2.2", "h", "u", "a@x.test", ("b@x.test",), b"m")) == Given(
