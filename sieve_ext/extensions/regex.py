@@ -81,7 +81,9 @@ def compiled(pattern: str, has_case: bool) -> Any:
     except re2.error as error:
         why = error.args[0] if error.args else ""
         text = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
-        raise ValueError(f"invalid regular expression '{pattern}' for regex match: {text}") from None
+        raise ValueError(
+            f"invalid regular expression '{pattern[:200]}' for regex match: {text[:200]}"
+        ) from None
 
 
 def check_regex(node: Node, given: GivenTag, comparator: Comparator, checker: Checker) -> None:

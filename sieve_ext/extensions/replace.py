@@ -37,7 +37,7 @@ def bad_from(text: str) -> str | None:
     found, is_broken = parse_addresses(text.encode("utf-8", "replace"))
     if found and not is_broken and all(one.local and one.domain for one in found[:MAILBOXES_SHOWN]):
         return None
-    return f"specified :from address '{text}' is invalid for the replace action"
+    return f"specified :from address '{text[:200]}' is invalid for the replace action"
 
 
 class ReplaceCommand(Act):

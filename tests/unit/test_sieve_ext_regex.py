@@ -139,3 +139,11 @@ def test_expressions_with_variables_are_timed() -> None:
     result = execute(script, b"Subject: x\r\n\r\n", Envelope(), settings=settings)
     assert "CPU time" in result.errors[0].text
     assert time.process_time() - begun < 5
+
+
+def test_a_long_expression_that_is_none_makes_no_long_line_in_the_log() -> None:
+    script = 'require ["regex", "variables"]; set "a" "' + "x" * 4000 + '";'
+    script += 'if header :regex "subject" "(' + "${a}" * 100 + '" { stop; }'
+    (note,) = execute(compile(script, standard_dialect()), b"Subject: x\r\n\r\n", Envelope()).notes
+    assert "missing )" in note.text
+    assert len(note.text) < 500
