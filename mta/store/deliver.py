@@ -110,13 +110,16 @@ class Deliverer:
         for name, edited in plan.folders:
             inbox = name.upper() == "INBOX"
             stored = message if edited is None else _edited(edited, sender, recipient)
-            reply = self._store(target, stored, None, None if inbox else name)[0]
-            if not reply.is_positive and not inbox and not in_inbox:
-                self.scripts.tell(user, f"fileinto {name}: {reply.cause or reply}")
-                reply = self._store(target, stored, None)[0]
+            said = self._store(target, stored, None, None if inbox else name)[0]
+            if not said.is_positive and not inbox:
+                self.scripts.tell(user, f"fileinto {name}: {said.cause or said}")
+                if in_inbox:  # nothing is lost, and a client that tried again would put it there again
+                    continue
+                said = self._store(target, stored, None)[0]
                 inbox = True
-            if not reply.is_positive:
-                return reply
+            if not said.is_positive:
+                return said
+            reply = said
             in_inbox |= inbox
         for mail in plan.mails:
             try:

@@ -116,6 +116,15 @@ if header :matches "subject" "*" { fileinto "${1}"; }
         assert len(store.messages("alice")) == 1
 
 
+def test_a_folder_that_cannot_be_makes_no_second_copy(tmp_path: Path) -> None:
+    """The message is in the mailbox already: a client that was told to try again would put it there again."""
+    script = 'require ["fileinto", "copy"]; fileinto :copy "a..b"; fileinto "example.org"; fileinto "A"; keep;'
+    with scripted(tmp_path, script) as (store, client, _):
+        assert send(client)[0].startswith("250 2.0.0 Stored as")
+        assert len(store.messages("alice")) == 1
+        assert len(folder(store, ".A")) == 1
+
+
 def test_a_link_leads_no_message_out_of_the_mailbox(tmp_path: Path) -> None:
     with scripted(tmp_path, 'require "fileinto"; fileinto "away";') as (store, client, _):
         (tmp_path / "elsewhere").mkdir()
