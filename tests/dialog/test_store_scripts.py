@@ -118,7 +118,9 @@ if header :matches "subject" "*" { fileinto "${1}"; }
 
 def test_a_folder_that_cannot_be_makes_no_second_copy(tmp_path: Path) -> None:
     """The message is in the mailbox already: a client that was told to try again would put it there again."""
-    script = 'require ["fileinto", "copy"]; fileinto :copy "a..b"; fileinto "example.org"; fileinto "A"; keep;'
+    script = (
+        'require ["fileinto", "copy"]; fileinto :copy "a..b"; fileinto "example.org"; fileinto "A"; keep;'
+    )
     with scripted(tmp_path, script) as (store, client, _):
         assert send(client)[0].startswith("250 2.0.0 Stored as")
         assert len(store.messages("alice")) == 1
