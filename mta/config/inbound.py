@@ -180,7 +180,8 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     banner: Banner = "Tamis"
     """Text of the greeting after host name and protocol."""
     discard_ehlo_keywords: tuple[Extension, ...] = ()
-    """Extensions that are not offered here, for clients that stumble over one."""
+    """Extensions that are not offered here, for clients that stumble over one. 8BITMIME takes BINARYMIME and
+    SMTPUTF8 with it."""
     signing_domain: Fqdn = ""
     """Domain whose keys sign mail of this listener when neither its author nor its sender has any. Default:
     signing.domain."""

@@ -83,7 +83,8 @@ def offer(
 ) -> tuple[tuple[str, ...], frozenset[str]]:
     """The lines of the EHLO answer after the first, and the keywords in them.
 
-    `enabled` are the keywords of the configuration.
+    `enabled` are the keywords of the configuration. What needs the BODY parameter goes with 8BITMIME, which
+    defines it: its clients send BODY whether 8BITMIME is offered or not.
     """
     lines: list[str] = []
     keywords: set[str] = set()
@@ -119,7 +120,10 @@ def offer(
                 until = limits.latest_hold_until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
                 line = f"FUTURERELEASE {limits.max_hold_seconds} {until}"
             case "BINARYMIME":
-                if "CHUNKING" not in enabled:
+                if "CHUNKING" not in enabled or "8BITMIME" not in enabled:
+                    continue
+            case "SMTPUTF8":
+                if "8BITMIME" not in enabled:  # RFC 6531 section 3.1
                     continue
             case "XCLIENT":
                 if not conditions.trusted_xclient:

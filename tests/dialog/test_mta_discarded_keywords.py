@@ -24,3 +24,17 @@ def test_a_chunk_follows_its_command_also_without_pipelining(tmp_path: Path) -> 
             assert (await client.say(b"NOOP\r\nNOOP\r\n")).startswith("554 5.5.0 ")
 
     run(main)
+
+
+def test_nothing_is_offered_whose_parameters_are_refused(tmp_path: Path) -> None:
+    """A client that finds BINARYMIME or SMTPUTF8 says BODY, which is of 8BITMIME."""
+
+    async def main() -> None:
+        async with serving(tmp_path, listener='discard_ehlo_keywords = ["8BITMIME"]') as server:
+            client = await server.connect()
+            offered = await client.hello()
+            assert "CHUNKING" in offered
+            assert not any(word in offered for word in ("8BITMIME", "BINARYMIME", "SMTPUTF8"))
+            assert (await client.say("MAIL FROM:<a@x.test> BODY=BINARYMIME")).startswith("555 5.5.4 ")
+
+    run(main)
