@@ -232,7 +232,7 @@ def expand(
             if led.key in (address.key, key):  # it leads to itself
                 found.setdefault((led.local, led.domain), Member(led, owner))
                 continue
-            if step.leads_back(led.key):
+            if step.leads_back(led.key) and not target.is_final:
                 raise AliasLoop(f"aliases lead in a circle: {step.way()} -> {led}")
             if led.key in seen and not target.is_final:
                 continue

@@ -60,6 +60,7 @@ def look(
         ("x@a.test", {"x": "x, y", "y": "z"}, ["x@a.test", "z@a.test"]),
         ("x@a.test", {"x": "y, z", "y": "u", "z": "u"}, ["u@a.test"]),
         ("x@a.test", {"x": "\\y", "y": "z"}, ["y@a.test"]),
+        ("x@a.test", {"x": "y", "y": "\\x, z"}, ["x@a.test", "z@a.test"]),  # the mailbox of x: no loop
         ("x@a.test", {"x": "<y@b.test> z"}, ["y@b.test", "z@a.test"]),
         ("x@a.test", {"x": '"two words"@b.test,"q,r"'}, ['"two words"@b.test', '"q,r"@a.test']),
         ('"two words"@a.test', {"two words": "y"}, ["y@a.test"]),
