@@ -152,6 +152,7 @@ def address(option: str, text: str) -> Address:
     if option == "--to" and text.lower() == "postmaster":
         return Address(text, "", text)
     try:
-        return parse_address(text).to_ascii()
+        found = parse_address(text)
     except AddressError as error:
         raise GivenError(f"{option}: '{text}' is no address: {error}") from None
+    return found.to_ascii() if found.local.isascii() else found

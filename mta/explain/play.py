@@ -91,7 +91,7 @@ class Play:
                 return
         if sender is None:
             return
-        envelope = Envelope(sender)
+        envelope = Envelope(sender, smtputf8=any(one.is_utf8 for one in (sender, *recipients)))
         session.transactions = 1
         if session.authentication is not None:
             session.authentication.begin(envelope)

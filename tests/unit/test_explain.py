@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mta.cli_explain import explain
-from mta.explain.given import Given, GivenError, completed, read_message, read_transcript
+from mta.explain.given import Given, GivenError, address, completed, read_message, read_transcript
 from mta.explain.play import header_changes
 
 Captured = pytest.CaptureFixture[str]
@@ -52,6 +52,12 @@ def test_a_transcript_of_swaks() -> None:
         recipients=("b@example.test", "c@example.test"),
         message=b"From: a@x.test\r\nSubject: 220 things\r\n\r\n.hidden\r\nbye\r\n",
     )
+
+
+def test_addresses_of_smtputf8() -> None:
+    """What the server takes can be explained; a domain alone is shown as it is looked up."""
+    assert address("--from", "jörg@bücher.test").text == "jörg@bücher.test"
+    assert address("--to", "jo@bücher.test").text == "jo@xn--bcher-kva.test"
 
 
 def test_bare_lines_up_to_the_end_of_the_session() -> None:
