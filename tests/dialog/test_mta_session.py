@@ -12,6 +12,7 @@ import pytest
 
 from mta import metrics
 from tests.dialog.backend import ScriptedStore
+from tests.dialog.queueing import STRANGERS
 from tests.dialog.server import Client, run, serving
 
 
@@ -367,7 +368,7 @@ def test_a_temporary_answer_of_the_store_about_a_recipient_is_passed_on(tmp_path
     store = ScriptedStore(rcpt_reply=lambda address: "451 4.3.0 database away")
 
     async def main() -> None:
-        async with serving(tmp_path, recipients="ask", store=store) as server:
+        async with serving(tmp_path, recipients="ask", store=store, more=STRANGERS) as server:
             client = await server.connect()
             await client.hello()
             await client.say("MAIL FROM:<a@x.test>")
