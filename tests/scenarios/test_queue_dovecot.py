@@ -12,7 +12,7 @@ import pytest
 
 from tests.peers.dovecot import DOMAIN, Dovecot
 from tests.peers.queuesite import NEVER, QUICK, flush, queue_site, rows, waiting
-from tests.peers.running import until
+from tests.peers.running import PATIENCE, until
 from tests.peers.site import ALICE, PASSWORD, Site
 
 pytestmark = pytest.mark.scenario
@@ -31,6 +31,8 @@ def server(tmp_path: Path, dovecot: Dovecot) -> Iterator[Site]:
         yield running
 
 
+LOCKED = 120.0
+"""Seconds for which Dovecot waits for a process that was killed while it held the lock of a Maildir."""
 QUEUED = re.compile(r"250 2\.0\.0 queued (for 2 )?as [0-9A-Z]{26}")
 
 
@@ -69,14 +71,14 @@ def reports(dovecot: Dovecot, subject: str) -> list[bytes]:
     ]
 
 
-def gone(server: Site) -> None:
+def gone(server: Site, seconds: float = PATIENCE) -> None:
     """Wait until nothing waits."""
 
     def empty() -> bool:
         flush(server)
         return waiting(server) == 0
 
-    until(empty, "an empty queue")
+    until(empty, "an empty queue", seconds)
 
 
 def test_a_dovecot_that_was_down(server: Site, dovecot: Dovecot) -> None:
@@ -160,7 +162,7 @@ def test_dovecot_killed_while_it_is_drained_to(server: Site, dovecot: Dovecot) -
     for _ in range(3):
         until(lambda: dovecot.messages("good") or waiting(server) == 0, "deliveries")
         kills += dovecot.kill_lmtp()
-    gone(server)
+    gone(server, LOCKED + PATIENCE)
     double = 0
     for user in ("good", "bob"):
         for subject in subjects:
