@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _STRANGE = (
     ValueError,
+    TypeError,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,

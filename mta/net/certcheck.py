@@ -34,7 +34,7 @@ from mta.net.certificates import (
     server_name,
 )
 
-_STRANGE = (
+STRANGE = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
@@ -54,7 +54,7 @@ def load(files: CertificateFiles, now: datetime, read: ReadFile = read_file) -> 
     key_pem = _read(files.key, read)
     try:
         return _check(files, chain_pem, key_pem, now)
-    except _STRANGE as error:
+    except STRANGE as error:
         raise CertificateError(f"{files.chain}: a certificate that cannot be read ({error})") from error
 
 
@@ -106,7 +106,7 @@ def server_end_point(certificate_der: bytes) -> bytes:
     """
     try:
         algorithm = x509.load_der_x509_certificate(certificate_der).signature_hash_algorithm
-    except _STRANGE:
+    except STRANGE:
         return b""
     if algorithm is None:
         return b""

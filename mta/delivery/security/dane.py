@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -24,6 +23,7 @@ from cryptography.x509 import verification
 from mta.delivery.security.path import chains_to, is_left_out
 from mta.delivery.security.requirement import Tlsa
 from mta.delivery.security.tlsa import CERTIFICATE, DANE_EE, DANE_TA, FULL, PUBLIC_KEY, matches
+from mta.net.certcheck import STRANGE
 from mta.net.tlsfailure import FailureType, PeerRefused
 
 MAX_CHAIN = 12
@@ -32,16 +32,6 @@ MAX_DEPTH = 8
 MAX_PATHS = 8
 """Searches for a path to an authority, for one chain: a search that is made hard takes 10 ms of the event
 loop, or 90 with slow keys. A roll-over of an authority needs two."""
-
-_FAILED = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""What reading a strange certificate raises."""
 
 
 def check_chain(
@@ -71,7 +61,7 @@ class _Anchored:
         self._now = now
         try:
             self._leaf = x509.load_der_x509_certificate(chain[0])
-        except _FAILED as error:
+        except STRANGE as error:
             raise PeerRefused(FailureType.VALIDATION_FAILURE, "the certificate cannot be read") from error
         self._others = [one for one in map(_load, chain[1:]) if one is not None]
         self._reference = [name for name in names if _has_name(self._leaf, name)]
@@ -117,7 +107,7 @@ class _Anchored:
         """
         try:
             key = serialization.load_der_public_key(key_info)
-        except _FAILED:
+        except STRANGE:
             return
         for issuer in self._issuers:
             one = _anchor(issuer, key, self._now)  # type: ignore[arg-type]
@@ -144,7 +134,7 @@ class _Anchored:
                 .extension_policies(ca_policy=_CA, ee_policy=_EE)
             )
             policy.build_server_verifier(x509.DNSName(name)).verify(self._leaf, self._others)
-        except (verification.VerificationError, *_FAILED):
+        except (verification.VerificationError, *STRANGE):
             return False
         return True
 
@@ -164,21 +154,21 @@ class _Anchored:
 def _load(octets: bytes) -> x509.Certificate | None:
     try:
         return x509.load_der_x509_certificate(octets)
-    except _FAILED:
+    except STRANGE:
         return None
 
 
 def _issuer(certificate: x509.Certificate) -> x509.Name | None:
     try:
         return certificate.issuer  # read only now: the rest may be sound
-    except _FAILED:
+    except STRANGE:
         return None
 
 
 def _subject(certificate: x509.Certificate) -> x509.Name | None:
     try:
         return certificate.subject
-    except _FAILED:
+    except STRANGE:
         return None
 
 
@@ -186,7 +176,7 @@ def _has_name(certificate: x509.Certificate, name: str) -> bool:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = [found.lower() for found in extension.value.get_values_for_type(x509.DNSName)]
-    except (x509.ExtensionNotFound, *_FAILED):
+    except (x509.ExtensionNotFound, *STRANGE):
         return False
     return name in names or f"*.{name.partition('.')[2]}" in names
 
@@ -204,7 +194,7 @@ def _anchor(name: x509.Name, key: CertificatePublicKeyTypes, now: datetime) -> x
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
         )
-    except _FAILED:
+    except STRANGE:
         return None
 
 

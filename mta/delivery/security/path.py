@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+from mta.net.certcheck import STRANGE
 
 MAX_CHECKS = 64
 """Signatures that are checked for one chain, about 0.1 ms each: nobody makes us try all orders of many."""
@@ -30,14 +32,7 @@ _KNOWN = frozenset(
         x509.AuthorityKeyIdentifier.oid,
     )
 )
-_FAILED = (
-    ValueError,
-    TypeError,
-    InvalidSignature,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
+_FAILED = (*STRANGE, InvalidSignature)
 
 
 def is_left_out(certificates: Sequence[x509.Certificate], names: Sequence[str]) -> bool:
