@@ -70,27 +70,20 @@ class Deliverer:
                     script, user, content, sender, recipient, partial(self._has_folder, target)
                 )
                 if plan is not None:
-                    deed = partial(self._carry_out, plan, user, target, message, sender, recipient)
+                    do = partial(self._do, plan, user, target, message, sender, recipient)
+                    deed = partial(self._do_and_remember, plan, user, do)
                     return deed if plan.mails else deed()
         return self._store(target, message, None)[0]
 
-    def _carry_out(
-        self,
-        plan: Plan,
-        user: str,
-        target: Destination,
-        message: StoredMessage,
-        sender: Address,
-        recipient: str,
-    ) -> Reply:
+    def _do_and_remember(self, plan: Plan, user: str, do: Callable[[], Reply]) -> Reply:
         """What a script wants, and then what it wants to be remembered."""
         assert self.scripts is not None
-        reply = self._done(plan, user, target, message, sender, recipient)
+        reply = do()
         if plan.refusal is not None or reply.is_positive:
             self.scripts.done(user, plan)
         return reply
 
-    def _done(
+    def _do(
         self,
         plan: Plan,
         user: str,
