@@ -45,6 +45,7 @@ from sieve_ext.language.node import Act, Control, GivenTag, Node, Test, Value
 from sieve_ext.runtime.actions import Action, Discard, FileInto, Keep, Redirect, StoreAction
 from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.errors import Leave, LimitExceeded, RunFailed, Stopped
+from sieve_ext.runtime.glances import glance_of, with_glance
 from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.run import Run
 from sieve_ext.runtime.settings import Settings
@@ -114,6 +115,7 @@ __all__ = [
     "chain",
     "choice",
     "decoded",
+    "glance_of",
     "header_name",
     "is_name",
     "normal_address",
@@ -127,4 +129,5 @@ __all__ = [
     "suggest",
     "tag",
     "texts",
+    "with_glance",
 ]

@@ -21,9 +21,10 @@ from mta.policy.sieve.facts import FROM_DATA, FROM_MAIL, QUEUED, RCPT_AND_ROUTE,
 from mta.policy.sieve.greylist import greylist_services
 from mta.policy.sieve.local import site_services
 from mta.policy.sieve.milter import MILTERS
+from mta.policy.sieve.outcome import Outcome
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.policyserver import POLICY_SERVERS
-from mta.policy.sieve.program import Outcome, Program, load, settings_for
+from mta.policy.sieve.program import Program, load, settings_for
 from mta.policy.sieve.rate import rate_services
 from mta.policy.sieve.route import ROUTES, SOURCES
 from mta.policy.sieve.scan import SCANNERS

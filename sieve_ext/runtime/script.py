@@ -17,6 +17,7 @@ from sieve_ext.diagnostic import Diagnostic, InvalidScript, Severity, Source
 from sieve_ext.message import Message
 from sieve_ext.runtime.envelope import Envelope
 from sieve_ext.runtime.errors import Leave, RunFailed
+from sieve_ext.runtime.glances import Glance, glance_of
 from sieve_ext.runtime.requests import Request
 from sieve_ext.runtime.result import Fault, Result
 from sieve_ext.runtime.run import SLICE, Run
@@ -58,6 +59,7 @@ class Script:
         "asks",
         "dialect",
         "enabled",
+        "glance",
         "included",
         "name",
         "text",
@@ -98,6 +100,8 @@ class Script:
         self._hooks: tuple[Callable[[Run, Action], None], ...] = tuple(
             hook for one in sorted(enabled) if (hook := dialect.capabilities[one].on_action) is not None
         )
+        self.glance: Glance | None = None if self._hooks or self.asks else glance_of(step)
+        """Says True when a run would do nothing; None where only a run shows it."""
 
     @property
     def step(self) -> Step:

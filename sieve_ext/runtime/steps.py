@@ -16,6 +16,14 @@ from inspect import CO_GENERATOR
 from typing import TYPE_CHECKING, Any
 
 from sieve_ext.diagnostic import Position
+from sieve_ext.runtime.glances import (
+    nothing_done,
+    of_choice,
+    of_junction,
+    of_negation,
+    of_sequence,
+    with_glance,
+)
 
 if TYPE_CHECKING:
     from sieve_ext.runtime.requests import Request
@@ -46,8 +54,13 @@ _DIRECT = "direct"
 """Attribute of a step that asks: what does the same, given a host that answers at once."""
 
 
-def asking(request: Request, then: Callable[[Run, Any], Any]) -> Step:
-    """Ask one thing, and go on with the answer: `then` is plain."""
+def asking(
+    request: Request, then: Callable[[Run, Any], Any], told: Callable[[Any], bool] | None = None
+) -> Step:
+    """Ask one thing, and go on with the answer: `then` is plain.
+
+    `told` is for a glance: given the answer it says whether the test holds, or that the command does nothing.
+    """
 
     def ask(run: Run) -> Any:
         return then(run, (yield request))
@@ -55,6 +68,8 @@ def asking(request: Request, then: Callable[[Run, Any], Any]) -> Step:
     def ask_host(run: Run) -> Any:
         return then(run, run.ask(request))
 
+    if told is not None:
+        with_glance(ask_host, lambda environment, host: told(host(request)))
     setattr(ask, _DIRECT, ask_host)
     return ask
 
@@ -114,7 +129,7 @@ def sequence(steps: Sequence[Placed]) -> Step:
             run.position = position
             step(run)
 
-    return run_all
+    return with_glance(run_all, of_sequence([step for _, step in placed]))
 
 
 def _only(position: Position, step: Step) -> Step:
@@ -124,11 +139,14 @@ def _only(position: Position, step: Step) -> Step:
 
     if asks(step):
         setattr(run_one, _GIVES, True)
-    return run_one
+    return with_glance(run_one, of_sequence([step]))
 
 
 def _nothing(run: Run) -> None:
     """An empty block."""
+
+
+with_glance(_nothing, nothing_done)
 
 
 def choice(branches: Sequence[tuple[Step, Step]], otherwise: Step | None) -> Step:
@@ -152,6 +170,7 @@ def choice(branches: Sequence[tuple[Step, Step]], otherwise: Step | None) -> Ste
                 last(run)
 
         return choose_asking
+    glance = of_choice(branches, otherwise)
     if len(branches) == 1:
         ((only_test, only_block),) = branches
         if otherwise is None:
@@ -160,7 +179,7 @@ def choice(branches: Sequence[tuple[Step, Step]], otherwise: Step | None) -> Ste
                 if only_test(run):
                     only_block(run)
 
-            return choose_one
+            return with_glance(choose_one, glance)
     pairs = tuple(branches)
 
     def choose(run: Run) -> None:
@@ -171,7 +190,7 @@ def choice(branches: Sequence[tuple[Step, Step]], otherwise: Step | None) -> Ste
         if otherwise is not None:
             otherwise(run)
 
-    return choose
+    return with_glance(choose, glance)
 
 
 def negation(test: Step) -> Step:
@@ -186,7 +205,7 @@ def negation(test: Step) -> Step:
     def is_not(run: Run) -> bool:
         return not test(run)
 
-    return is_not
+    return with_glance(is_not, of_negation(test))
 
 
 def all_of(tests: Sequence[Step]) -> Step:
@@ -211,6 +230,7 @@ def _junction(tests: Sequence[Step], decisive: bool) -> Step:
 
         return junction_asking
     each = tuple(tests)
+    glance = of_junction(tests, decisive)
     if decisive:
 
         def any_holds(run: Run) -> bool:
@@ -219,7 +239,7 @@ def _junction(tests: Sequence[Step], decisive: bool) -> Step:
                     return True
             return False
 
-        return any_holds
+        return with_glance(any_holds, glance)
 
     def all_hold(run: Run) -> bool:
         for test in each:  # noqa: SIM110
@@ -227,7 +247,7 @@ def _junction(tests: Sequence[Step], decisive: bool) -> Step:
                 return False
         return True
 
-    return all_hold
+    return with_glance(all_hold, glance)
 
 
 def chain(first: Step, then: Callable[[Run, Any], Any]) -> Step:

@@ -12,9 +12,10 @@ from mta.policy.sieve.asking import Asking, Services, finish
 from mta.policy.sieve.decision import Decision, decide
 from mta.policy.sieve.facts import FROM_DATA, FROM_MAIL, STAGES, Facts, Surroundings
 from mta.policy.sieve.milter import MILTERS
+from mta.policy.sieve.outcome import Outcome
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.policyserver import POLICY_SERVERS
-from mta.policy.sieve.program import Found, Outcome, Program, load, settings_for
+from mta.policy.sieve.program import Found, Program, load, settings_for
 from mta.policy.sieve.route import SOURCES
 from mta.policy.sieve.scan import SCANNERS
 from mta.policy.sieve.tables import Lists

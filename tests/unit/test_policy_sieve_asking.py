@@ -22,7 +22,8 @@ from mta.policy.sieve.dialect import policy_dialect
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.milter import AskMilter
 from mta.policy.sieve.onerror import ON_ERROR, check_on_error, unavailable, way_of
-from mta.policy.sieve.program import Outcome, Program, load, settings_for
+from mta.policy.sieve.outcome import Outcome
+from mta.policy.sieve.program import Program, load, settings_for
 from mta.policy.sieve.stages import staged
 from sieve_ext import Capability, Dialect, Envelope, Message, Request, Settings, check
 from sieve_ext.extend import Checker, Compiler, Run, Step, Test, string

@@ -6,8 +6,9 @@ import pytest
 
 from mta.policy.sieve.decision import decide
 from mta.policy.sieve.facts import Facts, Surroundings
+from mta.policy.sieve.outcome import Outcome
 from mta.policy.sieve.policy import script_envelope
-from mta.policy.sieve.program import CPU_SECONDS, Outcome, Program
+from mta.policy.sieve.program import CPU_SECONDS, Program
 from mta.policy.sieve.reply import Answer
 from mta.reply import Reply
 from sieve_ext.message import Message

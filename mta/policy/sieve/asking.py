@@ -14,11 +14,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mta.policy.sieve.facts import Facts
+from mta.policy.sieve.outcome import NOTHING, Outcome
 from sieve_ext import Envelope, Message, Request
 from sieve_ext.extend import RunFailed
 
 if TYPE_CHECKING:
-    from mta.policy.sieve.program import Outcome, Program
+    from mta.policy.sieve.program import Program
 
 T = TypeVar("T")
 
@@ -104,8 +105,9 @@ class AtOnce:
 
     def __call__(self, request: Request) -> Any:
         """The answer. Raises Waiting, and what the service does."""
+        handler = self._services.get(type(request))  # as in `answer`
         try:
-            given = answer(self._services, request, self._facts)
+            given = request.unanswered() if handler is None else handler(request, self._facts)
         except Exception as error:
             self.said.append((request, None, error))
             raise
@@ -131,7 +133,16 @@ def asked(
         doubts[stage] = DOUBT if hasattr(outcome, "__await__") else doubt - 1
         return outcome
     host = AtOnce(services, facts)
+    glance = program.glances.get(stage)
     try:
+        if glance is not None:
+            try:
+                is_idle = glance(environment, host)
+            except Exception:  # noqa: BLE001 - the run meets it again, and says where
+                is_idle = False
+            if is_idle:
+                return NOTHING
+            host.said.clear()  # what is said is to stand there as the run asks for it
         return program.run_at_once(stage, environment, envelope, message, host)
     except Waiting as waiting:
         doubts[stage] = DOUBT

@@ -241,16 +241,15 @@ class DmarcTest(_ResultTest):
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask."""
-        wanted = self.wanted(compiler)
-        of_policy = "policy" in self.tags
-
-        def holds(run: Run, found: Any) -> bool:
-            if not of_policy:
-                return _holds(run, wanted, found)
-            disposition = "none" if found is None else found.disposition.value
-            return disposition in wanted(run)
-
-        return asking(_DMARC, holds)
+        results = compiler.texts(self.given["results"])
+        wanted = _lowered(results)
+        said = _disposition if "policy" in self.tags else _result
+        words = _constant(results)
+        return asking(
+            _DMARC,
+            lambda run, found: said(found) in wanted(run),
+            None if words is None else lambda found: said(found) in words,
+        )
 
 
 class ArcTest(_ResultTest):
@@ -298,8 +297,17 @@ class ArcTest(_ResultTest):
 
 def _holds(run: Run, wanted: Words, found: Any) -> bool:
     """Whether a result is one of those that are wanted."""
-    result = "none" if found is None else getattr(found.result, "result", found.result).value
-    return result in wanted(run)
+    return _result(found) in wanted(run)
+
+
+def _result(found: Any) -> str:
+    """The result of a method; "none" where nobody has looked."""
+    return "none" if found is None else str(getattr(found.result, "result", found.result).value)
+
+
+def _disposition(found: Any) -> str:
+    """What a domain wants done with forged mail."""
+    return "none" if found is None else str(found.disposition.value)
 
 
 def _inside(run: Run, listed: TemplateList, domains: Sequence[str]) -> Generator[Request, Any, bool]:
@@ -341,10 +349,15 @@ def _bad_domain(text: str, checker: Checker) -> str | None:
 
 def _lowered(texts: TemplateList) -> Words:
     """Strings in lower case, made once if they do not depend on variables."""
-    if texts.constant is None:
+    words = _constant(texts)
+    if words is None:
         return lambda run: frozenset(text.lower() for text in texts.expand(run))
-    words = frozenset(text.lower() for text in texts.constant)
     return lambda run: words
+
+
+def _constant(texts: TemplateList) -> frozenset[str] | None:
+    """Strings in lower case; None if they depend on variables."""
+    return None if texts.constant is None else frozenset(text.lower() for text in texts.constant)
 
 
 CAPABILITIES = (

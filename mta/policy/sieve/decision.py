@@ -22,7 +22,7 @@ from mta.policy.sieve.envelope import (
     SetSender,
 )
 from mta.policy.sieve.expand import Expansion
-from mta.policy.sieve.program import NOTHING, Outcome
+from mta.policy.sieve.outcome import NOTHING, Outcome
 from mta.policy.sieve.queue import TAGS_MOST, Delay, Expire, Hold, Priority, RetryAfter, SetTags
 from mta.policy.sieve.reply import NOT_NOW, TARPIT_MOST, Answer, Disconnect, SignAction, Tarpit
 from mta.policy.sieve.route import Route

@@ -30,7 +30,19 @@ from mta.policy.sieve.facts import RCPT, RCPT_AND_ROUTE, Facts
 from mta.policy.sieve.reply import Answer
 from mta.reply import Reply
 from mta.session import Session
-from sieve_ext.extend import Act, Capability, Compiler, Request, Run, Step, Test, asking, choice
+from sieve_ext.extend import (
+    Act,
+    Capability,
+    Compiler,
+    Request,
+    Run,
+    Step,
+    Test,
+    asking,
+    choice,
+    glance_of,
+    with_glance,
+)
 
 Owns = Callable[[Session, Address], bool | Awaitable[bool]]
 """Tells whether a session's user may send as an address."""
@@ -64,6 +76,7 @@ class Found:
 
 
 EXISTS = Found()
+_USER = "vnd.tamis.auth-user"
 _OWNS_SENDER, _CHECK_RECIPIENT = OwnsSender(), CheckRecipient()
 
 
@@ -117,7 +130,10 @@ class _Item(Test):
     def compile(self, compiler: Compiler) -> Step:
         """Look at the item."""
         item = self.item
-        return lambda run: run.environment.get(item) == "yes"
+        return with_glance(
+            lambda run: run.environment.get(item) == "yes",
+            lambda environment, host: environment.get(item) == "yes",
+        )
 
 
 class LocalDomainTest(_Item):
@@ -150,7 +166,10 @@ class LoggedInTest(Test):
 
     def compile(self, compiler: Compiler) -> Step:
         """There is a user."""
-        return lambda run: bool(run.environment.get("vnd.tamis.auth-user"))
+        return with_glance(
+            lambda run: bool(run.environment.get(_USER)),
+            lambda environment, host: bool(environment.get(_USER)),
+        )
 
 
 class LoginRequiredTest(_Item):
@@ -168,7 +187,7 @@ class OwnsSenderTest(Test):
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask."""
-        return asking(_OWNS_SENDER, lambda run, answer: bool(answer))
+        return asking(_OWNS_SENDER, lambda run, answer: bool(answer), bool)
 
 
 class CheckRecipientCommand(Act):
@@ -179,11 +198,14 @@ class CheckRecipientCommand(Act):
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask, and add what follows from the answer."""
-        expanded, one = (
-            compiler.fitting(_check_expanded),
-            compiler.fitting(asking(_CHECK_RECIPIENT, _conclude)),
-        )
-        return choice([(_has_expanded, expanded)], one)
+        expanded = compiler.fitting(_check_expanded)
+        one = compiler.fitting(asking(_CHECK_RECIPIENT, _conclude, _says_nothing))
+        return with_glance(choice([(_has_expanded, expanded)], one), glance_of(one))
+
+
+def _says_nothing(found: Found | None) -> bool:
+    """True where `_conclude` does nothing."""
+    return found is None or found is EXISTS
 
 
 def _has_expanded(run: Run) -> bool:

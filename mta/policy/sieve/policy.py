@@ -22,7 +22,8 @@ from mta.policy.sieve.departure import advice_of, depart
 from mta.policy.sieve.expand import Expansion
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.orders import NO_ORDERS, with_orders
-from mta.policy.sieve.program import NOTHING, Outcome, Program
+from mta.policy.sieve.outcome import NOTHING, Outcome
+from mta.policy.sieve.program import Program
 from mta.policy.sieve.verdicts import positions, refused, repeated, then, when
 from mta.policy.verdict import NO_ADVICE, SCRIPT_FAILED, Advice, Indifferent, Orders, Policy, Tried, Verdict
 from mta.reply import Reply

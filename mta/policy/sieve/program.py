@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from mta.policy.sieve.asking import Asking
 from mta.policy.sieve.dialect import HINTS, policy_dialect
 from mta.policy.sieve.facts import STAGES
+from mta.policy.sieve.outcome import NOTHING, Outcome
 from mta.policy.sieve.queue import QUEUE
 from mta.policy.sieve.reply import Accept
 from mta.policy.sieve.route import ROUTES
 from mta.policy.sieve.stages import KEY, Blocks
 from mta.policy.sieve.tables import TABLES
 from sieve_ext import (
-    Action,
     Diagnostic,
     Dialect,
     Envelope,
@@ -34,6 +34,7 @@ from sieve_ext import (
 )
 from sieve_ext.closures.unit import Unit
 from sieve_ext.extend import sequence
+from sieve_ext.runtime.glances import joined
 from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, Host, load_unit
 
 CPU_SECONDS = 0.05
@@ -80,19 +81,6 @@ FileTrace = Callable[[str, Event], None]
 """Told the name of a file and what happens in it."""
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What the scripts of a stage came to."""
-
-    actions: list[tuple[str, Action]] = field(default_factory=list)
-    """With the place of their commands, as "policy.sieve:12"; in order."""
-    fault: str = ""
-    """Why a script failed, with file and line."""
-    notes: list[str] = field(default_factory=list)
-    message: Message | None = None
-    """The edited message, None when nobody has edited it."""
-
-
 class Program:
     """Policy files, by stage."""
 
@@ -101,6 +89,11 @@ class Program:
         self.files = files
         self._stages = _by_stage((one.name, one.stages) for one in files)
         self._direct = _by_stage((one.name, one.direct) for one in files)
+        self.glances = {
+            stage: joined([script.glance for _, script in scripts], False)
+            for stage, scripts in self._direct.items()
+        }
+        """By stage: says True where `run_at_once` would say nothing (`sieve_ext.runtime.glances`)."""
         self.doubts: dict[str, int] = {}
         """By stage: in how many runs it is not counted on that all is answered at once (`asking.asked`)."""
         self._usual = settings
@@ -194,8 +187,6 @@ def _told(outcome: Outcome, name: str, result: Result, current: Message) -> tupl
     return outcome, current, any(isinstance(one, Accept) for one in result.actions)
 
 
-NOTHING = Outcome()
-"""The outcome where scripts have nothing to say, which is the usual case; never changed."""
 NO_MESSAGE = Message(b"")
 """What scripts see as the message before there is one; no word that reads it is legal then."""
 

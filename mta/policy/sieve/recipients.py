@@ -24,8 +24,9 @@ from mta.policy.sieve.asking import finish
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.facts import Facts, Surroundings
 from mta.policy.sieve.orders import with_orders
+from mta.policy.sieve.outcome import Outcome
 from mta.policy.sieve.policy import Complain, Trace, script_envelope
-from mta.policy.sieve.program import Outcome, Program
+from mta.policy.sieve.program import Program
 from mta.policy.sieve.verdicts import when
 from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
 from mta.reply import Reply
