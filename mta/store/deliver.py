@@ -96,9 +96,9 @@ class Deliverer:
         from mta.store.submission import NotSent
 
         assert self.scripts is not None
-        if plan.refusal is not None:
-            return Reply(550, "5.7.1", clean_line(plan.refusal))
         reply = Reply(250, "2.0.0", "Done as the recipient's script says")
+        if plan.refusal is not None:  # nothing is stored beside it, but notifications are sent
+            reply = Reply(550, "5.7.1", clean_line(plan.refusal))
         in_inbox = False
         for name, edited in plan.folders:
             inbox = name.upper() == "INBOX"

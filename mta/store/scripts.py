@@ -89,13 +89,21 @@ class _Kept:
 class UserScripts:
     """The scripts of all users of a store."""
 
-    def __init__(self, state_directory: str, hostname: str, tell: Tell) -> None:
-        """`state_directory` is that of the server, where ManageSieve keeps the scripts."""
+    def __init__(self, state_directory: str, hostname: str, tell: Tell, delimiters: str = "+") -> None:
+        """`state_directory` is that of the server, where ManageSieve keeps the scripts.
+
+        `delimiters` are the characters that separate user and detail for the store, and so for `:detail`.
+        """
         self._state = state_directory
         self._hostname = hostname
         self._tell = tell
         self._kept: dict[str, _Kept] = {}
-        self._settings = Settings({"sieve_max_cpu_time": CPU_TIME, "sieve_max_redirects": REDIRECTS})
+        self._values = {
+            "sieve_max_cpu_time": CPU_TIME,
+            "sieve_max_redirects": REDIRECTS,
+            "recipient_delimiter": delimiters,
+        }
+        self._settings = Settings(self._values)
         self._answered = Answered(os.path.join(state_directory, "sieve-answered"))
 
     def tell(self, user: str, text: str) -> None:
@@ -107,6 +115,8 @@ class UserScripts:
         try:
             folder = user_folder(self._state, user)
             path = active_script(folder)
+            if path and not os.path.exists(path):
+                path = active_script(folder)  # it has just got another name
         except (OSError, ValueError):
             return None
         if not path or not os.path.exists(path):
@@ -155,8 +165,8 @@ class UserScripts:
             self._tell(user, "; ".join(str(one) for one in result.errors))
             return None
         origin = Origin(
-            received, envelope, self._settings, datetime.datetime.now().astimezone(),
-            f"postmaster@{self._hostname}", self._hostname,
+            received, envelope, Settings(self._values | {"sieve_user_email": user}),
+            datetime.datetime.now().astimezone(), f"postmaster@{self._hostname}", self._hostname,
         )  # fmt: skip
         try:
             plan = self._plan(result, received, origin, user)
@@ -179,6 +189,7 @@ class UserScripts:
     def _plan(self, result: Result, received: Message, origin: Origin, user: str) -> Plan:
         plan = Plan()
         edited = result.message
+        stopped: list[tuple[Redirect, Message | None]] = []
         for action in result.all_actions:
             message = action.message or edited
             changed = None if message is None or message is received else message
@@ -191,11 +202,15 @@ class UserScripts:
                     mail = _redirected(action, changed or received, origin)
                     if mail is None:
                         self._tell(user, f"redirect to {action.address}: it was here before")
-                        plan.folders.append(("INBOX", changed))
+                        stopped.append((action, changed))
                     else:
                         plan.mails.append(mail)
                 case MailAction():
                     self._answer(plan, action, origin, user)
+        for action, changed in stopped:
+            # Kept once, and where a copy was not made only if nothing else keeps it.
+            if not any(action.copy or name.upper() == "INBOX" for name, _ in plan.folders):
+                plan.folders.append(("INBOX", changed))
         plan.folders.sort(key=lambda one: one[0].upper() != "INBOX")
         return plan
 
@@ -257,7 +272,9 @@ def _stamp(path: str) -> Stamp:
 def _redirected(action: Action, message: Message, origin: Origin) -> Outgoing | None:
     """The message for another address; None when it was here before."""
     assert isinstance(action, Redirect)
-    user = origin.recipient
+    # The mailbox, whatever the detail: a script that redirects to ever new details of its user would never
+    # meet the same recipient again.
+    user = origin.user_email
     if any(one.text.strip().lower() == user.lower() for one in message.all(LOOPS)):
         return None
     copy = message.snapshot()

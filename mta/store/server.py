@@ -114,7 +114,7 @@ class StoreServer:
             log.warning("user script", user=user, reason=text)
 
         return (
-            UserScripts(settings.state_directory, settings.hostname, tell),
+            UserScripts(settings.state_directory, settings.hostname, tell, settings.recipient_delimiters),
             Submission(settings.submit, settings.hostname),
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Sequence
+from contextlib import closing, suppress
 
 from mta.store.wishes import NONE, Wishes
 
@@ -32,11 +33,17 @@ class Submission:
             raise NotSent("no listener takes mail from this machine")
         host, _, port = self._address.rpartition(":")
         try:
-            with smtplib.SMTP(host.strip("[]"), int(port), self._hostname, TIMEOUT) as client:
+            with closing(smtplib.SMTP(host.strip("[]"), int(port), self._hostname, TIMEOUT)) as client:
                 client.ehlo_or_helo_if_needed()
                 mail = [said for keyword, said in wishes.mail if client.has_extn(keyword)]
                 rcpt = [said for keyword, said in wishes.rcpt if client.has_extn(keyword)]
+                if not octets.isascii() and client.has_extn("8bitmime"):
+                    mail.append("BODY=8BITMIME")
+                if not "".join((sender, *recipients)).isascii() and client.has_extn("smtputf8"):
+                    mail.append("SMTPUTF8")
                 refused = client.sendmail(sender, list(recipients), octets, mail, rcpt)
+                with suppress(OSError, smtplib.SMTPException):  # it has the mail, whatever it says now
+                    client.quit()
         except (OSError, smtplib.SMTPException, ValueError) as error:
             raise NotSent(str(error)) from error
         if refused:

@@ -14,7 +14,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from mta import config
-from mta.scripts.names import user_folder
+from mta.scripts.names import active_script, user_folder
 from mta.scripts.store import FolderLimits, ScriptFolder
 from mta.supervisor.storehost import store_settings
 from tests.peers.ports import free_port
@@ -238,6 +238,14 @@ def test_a_new_script_counts_at_once(tmp_path: Path) -> None:
             scripts.activate("")
         send(client)
         assert len(store.messages("alice")) == 2
+
+
+def test_a_script_that_is_renamed_just_now_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(tmp_path, "discard;") as (store, client, _):
+        seen = iter([str(tmp_path / "gone.sieve")])
+        monkeypatch.setattr("mta.store.scripts.active_script", lambda path: next(seen, active_script(path)))
+        assert send(client)[0].startswith("250")
+        assert store.messages("alice") == []
 
 
 def put(tmp_path: Path, name: str, text: bytes) -> None:

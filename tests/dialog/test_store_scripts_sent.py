@@ -1,0 +1,121 @@
+"""What users' scripts in the embedded store send: loops, refusals, addresses, a server that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.dialog.test_store_scripts import folder, scripted, send
+from tests.peers.scripted import Script, ScriptedServer
+from tests.peers.store import RawClient
+
+FROM_ALICE = "X-Sieve-Redirected-From: alice@example.test\r\n"
+
+
+def deliver(client: RawClient, text: str, to: str = "alice", sender: str = "s@example.org") -> str:
+    """A message as it is written here; the final reply."""
+    utf8 = "" if sender.isascii() else " SMTPUTF8"
+    client.ask(f"MAIL FROM:<{sender}>{utf8}", f"RCPT TO:<{to}@example.test>", "DATA")
+    client.send(text.encode() + b".\r\n")
+    return client.reply()
+
+
+@pytest.mark.parametrize(
+    ("script", "kept", "filed"),
+    [
+        ('redirect "x@far.test"; redirect "y@far.test";', 1, 0),
+        ('redirect :copy "x@far.test";', 1, 0),
+        ('redirect :copy "x@far.test"; fileinto "A";', 0, 1),
+        ('redirect "x@far.test"; fileinto "A"; keep;', 1, 1),
+        ('redirect :copy "x@far.test"; discard;', 1, 0),
+    ],
+)
+def test_what_was_here_before_is_kept_once(tmp_path: Path, script: str, kept: int, filed: int) -> None:
+    """Two users who send each other a copy get one each."""
+    with scripted(tmp_path, f'require ["copy", "fileinto"]; {script}') as (store, client, taker):
+        assert deliver(client, f"{FROM_ALICE}Subject: x\r\n\r\nHello.\r\n").startswith("250")
+        assert taker.got == []
+        assert len(store.messages("alice")) == kept
+        assert (len(folder(store, ".A")) if filed else 0) == filed
+
+
+def test_a_detail_makes_no_new_recipient_of_a_user(tmp_path: Path) -> None:
+    """Eight addresses for each message, each with a detail of its own, would be mail without end."""
+    script = """require ["envelope", "subaddress", "variables"];
+set "d" "";
+if envelope :detail :matches "to" "*" { set "d" "${1}"; }
+redirect "alice+1${d}@example.test"; redirect "alice+2${d}@example.test";
+"""
+    with scripted(tmp_path, script) as (store, client, taker):
+        assert deliver(client, "Subject: x\r\n\r\nHello.\r\n").startswith("250")
+        assert [people for _, people, _ in taker.got] == [["alice+1@example.test"], ["alice+2@example.test"]]
+        again = taker.got[0][2].decode()
+        assert deliver(client, again, "alice+1").startswith("250")
+        assert len(taker.got) == 2
+        assert len(store.messages("alice")) == 1
+
+
+def test_a_refusal_leaves_notifications(tmp_path: Path) -> None:
+    """`notify` goes together with every other action (RFC 5435 section 3.8)."""
+    script = 'require ["reject", "enotify"]; notify "mailto:boss@far.test"; reject "no";'
+    with scripted(tmp_path, script) as (store, client, taker):
+        assert send(client) == ["550 5.7.1 no"]
+        assert [people for _, people, _ in taker.got] == [["boss@far.test"]]
+        taker.answer = "451 4.3.0 later"
+        assert send(client) == ["550 5.7.1 no"]
+        assert store.messages("alice") == []
+
+
+def test_details_are_told_apart_as_the_store_does(tmp_path: Path) -> None:
+    script = """require ["envelope", "subaddress", "fileinto"];
+if envelope :detail "to" "lists" { fileinto "A"; }
+"""
+    with scripted(tmp_path, script, recipient_delimiters="-") as (store, client, _):
+        assert deliver(client, "Subject: x\r\n\r\nHello.\r\n", "alice-lists").startswith("250")
+        assert len(folder(store, ".A")) == 1
+
+
+def test_nobody_is_away_for_oneself(tmp_path: Path) -> None:
+    """Mail to a detail of one's own address is from oneself (RFC 5230 section 4.5)."""
+    with scripted(tmp_path, 'require "vacation"; vacation "I am away";') as (store, client, taker):
+        text = "From: alice@example.test\r\nTo: alice+todo@example.test\r\nSubject: x\r\n\r\nHello.\r\n"
+        assert deliver(client, text, "alice+todo", "alice@example.test").startswith("250")
+        assert taker.got == []
+        assert deliver(client, text, "alice+todo").startswith("250")
+        assert len(taker.got) == 1
+        assert len(store.messages("alice")) == 2
+
+
+@pytest.mark.parametrize("offers", [("SMTPUTF8", "8BITMIME"), ()])
+def test_addresses_beyond_ascii(tmp_path: Path, offers: tuple[str, ...]) -> None:
+    async def main() -> None:
+        async with ScriptedServer(Script(offers=offers, lmtp=False)) as server:
+            submit = f"127.0.0.1:{server.port}"
+            with scripted(tmp_path, 'redirect "x@far.test";', submit=submit) as (store, client, _):
+                text = "Subject: x\r\n\r\nGrüße.\r\n"
+                reply = await asyncio.to_thread(deliver, client, text, "alice", "jürgen@example.org")
+                assert reply.startswith("250")
+                assert len(store.messages("alice")) == (not offers)
+            if offers:
+                said = "mail FROM:<jürgen@example.org> BODY=8BITMIME SMTPUTF8"
+                assert said.encode().decode("latin-1") in server.commands
+                assert "Grüße".encode() in server.messages[0]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", ["421 4.3.2 shutting down", "close"])
+def test_what_the_server_has_taken_is_not_kept_too(tmp_path: Path, answer: str) -> None:
+    """Whatever it says to QUIT."""
+
+    async def main() -> None:
+        async with ScriptedServer(Script({"QUIT": answer}, lmtp=False)) as server:
+            submit = f"127.0.0.1:{server.port}"
+            with scripted(tmp_path, 'redirect "x@far.test";', submit=submit) as (store, client, _):
+                assert (await asyncio.to_thread(send, client))[0].startswith("250")
+                assert len(server.messages) == 1
+                assert store.messages("alice") == []
+
+    asyncio.run(main())
