@@ -133,9 +133,9 @@ class ManageSieve:
 
 
 def judge_user(folder: str, name: str, text: bytes) -> Judgement:
-    """What is wrong with a script for the mail store; `include` finds the others of its folder."""
+    """What is wrong with a script for the mail store; `include` finds the others of its folder and itself."""
     with CHECKING:
-        found = check(text, standard_dialect(), store=FolderStore(folder))
+        found = check(text, standard_dialect(), store=FolderStore(folder, {name: text} if name else {}))
     return Judgement(
         tuple(str(one) for one in found if one.severity.value == "error"),
         tuple(str(one) for one in found if one.severity.value != "error"),

@@ -98,7 +98,7 @@ class Desk:
         return ok(), literal(self._folder.get(request.name)) + b"\r\n"
 
     def _check(self, request: Request) -> tuple[Answer, bytes]:
-        self._folder.check_space("", len(request.text))
+        self._folder.check_size(len(request.text))
         return _verdict(self._owner.judge("", request.text)), b""
 
     def _put(self, request: Request) -> tuple[Answer, bytes]:
@@ -144,7 +144,11 @@ class Desk:
                 return ok(), b""
             # The running policy has the path of the old name, so that stays until the new one is in force.
             folder.copy(old, new)
-            folder.activate(new)
+            try:
+                folder.activate(new)
+            except OSError:
+                folder.delete(new)
+                raise
             self._apply(lambda: _undo_rename(folder, old, new))
             folder.delete(old)
         return ok(), b""

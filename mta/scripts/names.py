@@ -47,10 +47,18 @@ def file_stem(name: str) -> str:
 
 
 def name_of(file: str) -> str | None:
-    """The name of the script in a file, None for a file that holds none."""
+    """The name of the script in a file, None for a file that holds none.
+
+    Somebody may have put a file there by hand: what would be no name, or that of another file, is none.
+    """
     if not file.endswith(SUFFIX) or file.startswith("."):
         return None
-    return file.removesuffix(SUFFIX).replace("%2E", ".").replace("%25", "%")
+    name = file.removesuffix(SUFFIX).replace("%2E", ".").replace("%25", "%")
+    try:
+        found = parse_script_name(name.encode())
+    except ValueError:
+        return None
+    return name if file_stem(found) + SUFFIX == file else None
 
 
 def user_folder(state_directory: str, user: str) -> str:

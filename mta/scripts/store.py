@@ -16,7 +16,7 @@ import os
 import stat
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,15 +107,19 @@ class ScriptFolder:
 
     def check_space(self, name: str, octets: int) -> None:
         """Raise QuotaExceeded unless a script of this size can be put."""
+        self.check_size(octets)
         limits = self._limits
-        if octets > limits.script_octets:
-            raise QuotaExceeded("MAXSIZE", f"a script may have {limits.script_octets} octets")
         sizes = self._sizes()
         sizes.pop(name, None)
         if len(sizes) >= limits.scripts:
             raise QuotaExceeded("MAXSCRIPTS", f"there may be {limits.scripts} scripts")
         if sum(sizes.values()) + octets > limits.octets:
             raise QuotaExceeded("", f"all scripts together may have {limits.octets} octets")
+
+    def check_size(self, octets: int) -> None:
+        """Raise QuotaExceeded when no script may be of this size."""
+        if octets > self._limits.script_octets:
+            raise QuotaExceeded("MAXSIZE", f"a script may have {self._limits.script_octets} octets")
 
     # --- changing ----------------------------------------------------------------------------------
 
@@ -217,10 +221,11 @@ class ScriptFolder:
 class FolderStore:
     """The scripts of a folder as `include` finds them: by their names, of the same owner only."""
 
-    def __init__(self, folder: str) -> None:
-        """The folder need not exist."""
+    def __init__(self, folder: str, coming: Mapping[str, bytes] | None = None) -> None:
+        """The folder need not exist. `coming` are scripts that are to be put into it, by name."""
         self._files = DirectoryStore({"personal": Path(folder)})
         self._folder = folder
+        self._coming = coming or {}
 
     def path(self, name: str) -> str:
         """The file of the script `name`, whether it exists or not."""
@@ -228,7 +233,8 @@ class FolderStore:
 
     def load(self, location: str, name: str) -> bytes | None:
         """The text of a script, None if there is none. Raises OSError when it cannot be read."""
-        return self._files.load(location, _file_stem(name))
+        coming = self._coming.get(unicodedata.normalize("NFC", name)) if location == "personal" else None
+        return self._files.load(location, _file_stem(name)) if coming is None else coming
 
 
 def _file_stem(name: str) -> str:

@@ -106,6 +106,10 @@ def test_answers_have_codes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None
     assert site.do("GETSCRIPT", "x").code == "NONEXISTENT"
     assert site.do("RENAMESCRIPT", "a", "b").code == "ALREADYEXISTS"
     assert site.do("CHECKSCRIPT", text=b"x" * 101).code == "QUOTA/MAXSIZE"
+    assert site.do("PUTSCRIPT", "c", text=b"three") == ok()
+    assert site.do("PUTSCRIPT", "d", text=b"four").code == "QUOTA/MAXSCRIPTS"
+    # What is only checked takes no room.
+    assert site.do("CHECKSCRIPT", text=b"four") == ok()
     monkeypatch.setattr(store, "LOCK_WAIT", 0.1)
     with site.folder.locked():
         assert site.do("SETACTIVE", "b").code == "TRYLATER"
@@ -134,3 +138,26 @@ def test_scripts_of_users_include_each_other(tmp_path: Path) -> None:
     assert judge_user(str(tmp_path), "x", script) == Judgement()
     (tmp_path / "other.sieve").write_bytes(b"nonsense;\r\n")
     assert "other" in judge_user(str(tmp_path), "x", script).errors[0]
+
+
+def test_a_script_cannot_come_to_include_itself(tmp_path: Path) -> None:
+    """It is judged as it is going to be, not with what is still there under its name."""
+    (tmp_path / "a.sieve").write_bytes(b'require "include";\r\ninclude "b";\r\n')
+    (tmp_path / "b.sieve").write_bytes(b"keep;\r\n")
+    for name, other in (("b", "b"), ("b", "a")):
+        script = f'require "include";\r\ninclude "{other}";\r\n'.encode()
+        assert any("circular include" in error for error in judge_user(str(tmp_path), name, script).errors)
+        assert judge_user(str(tmp_path), "c", script) == Judgement()
+
+
+def test_a_new_name_that_cannot_be_put_into_force_is_taken_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state(site)
+
+    def full(source: str, target: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.symlink", full)
+    assert site.do("RENAMESCRIPT", "a", "c").code == "TRYLATER"
+    assert state(site) == before

@@ -151,3 +151,13 @@ def test_leftovers_of_the_dead_do_no_harm(folder: ScriptFolder) -> None:
         assert folder.list() == [("a", False)]
         folder.activate("a")
         assert folder.active() == "a"
+
+
+def test_files_that_hold_no_script(folder: ScriptFolder) -> None:
+    """Put there by hand: in another charset, another form of Unicode, with a name that would be another's."""
+    with folder.locked():
+        folder.put("ok", b"keep;")
+    names = (b"caf\xe9", "cafe\u0301".encode(), b"a%2Eb", b"a%b", b"x" * 140, b"tab\t")
+    for name in names:
+        Path(os.fsdecode(folder.path.encode() + b"/" + name + b".sieve")).write_bytes(b"keep;")
+    assert folder.list() == [("ok", False)]
