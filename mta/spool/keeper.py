@@ -202,12 +202,17 @@ class Keeper:
             return Vouching.LOGIN
         if self._is_trusted(session.client_address):
             return Vouching.NETWORK
+        of_session = session.authentication
+        if of_session is not None and of_session.transaction is not None:
+            found = of_session.transaction.known_spf
+            if found is not None and found.passed:
+                return Vouching.SPF
         return Vouching.NOBODY
 
     def _full(self, queue: MailQueue, vouching: Vouching) -> Reply | None:
         """Why the queue takes no message now; None when it does."""
         settings = self._settings
-        if settings.vouched_only and vouching is Vouching.NOBODY:
+        if settings.vouched_only and vouching not in (Vouching.LOGIN, Vouching.NETWORK):
             return Reply(451, "4.7.1", "mail of unknown senders is not queued here", "queue.accept")
         stats = queue.stats()
         if settings.max_messages and stats.messages >= settings.max_messages:
