@@ -98,11 +98,16 @@ def build_signer(settings: config.Config) -> Signer | None:
 
 
 def sign_report(settings: config.Config, signer: Signer | None) -> Sign | None:
-    """What signs our own reports: with the keys of our host name, or of the domain above it."""
+    """What signs our own reports: with the keys of the domain in From, or else of our host name; or of the
+    domain above.
+
+    Daily reports come from an address of the site's, and must pass DMARC (RFC 9990 section 3.5.2).
+    """
     if signer is None:
         return None
     from mta.authn.dkimkeys import KeyFileError
     from mta.authn.dkimsign import SigningError
+    from mta.authn.dmarcauthor import find_author
 
     hostname = settings.identity.hostname
 
@@ -111,8 +116,9 @@ def sign_report(settings: config.Config, signer: Signer | None) -> Sign | None:
             yield header
             yield from body.chunks()
 
+        message = Message(header, len(header) + body.size, chunks)
         try:
-            return signer.sign_own(Message(header, len(header) + body.size, chunks), hostname)
+            return signer.sign_own(message, find_author(message).domain) or signer.sign_own(message, hostname)
         except (KeyFileError, SigningError) as error:
             # The report says that mail was lost: better unsigned than not at all.
             log.get("mta").error("report not signed", reason=str(error))
