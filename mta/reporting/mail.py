@@ -17,6 +17,7 @@ from mta.address import Address
 from mta.dsn.decide import Kind, Vouching
 from mta.dsn.fields import field
 from mta.dsn.render import Body
+from mta.dsn.returned import quoted_printable
 from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
 from mta.reporting.daily import NotNow
@@ -48,7 +49,7 @@ class ReportMail:
     to: tuple[Address, ...]
     subject: str
     text: Sequence[str]
-    """Lines for people, ASCII."""
+    """Lines for people."""
     attachment: Attachment
     content_type: str = "multipart/mixed"
     fields: tuple[tuple[str, str], ...] = ()
@@ -73,14 +74,25 @@ def report_message(mail: ReportMail, hostname: str, now: float, entropy: bytes) 
         ]
     )
     what = mail.attachment
-    text = "".join(f"{line}\r\n" for line in mail.text)
+    text = "".join(f"{line}\r\n" for line in mail.text).encode("utf-8")
+    form = "us-ascii"
+    if not text.isascii():
+        text, form = quoted_printable(text), "utf-8\r\nContent-Transfer-Encoding: quoted-printable"
     encoded = encodebytes(what.content).replace(b"\n", b"\r\n")
-    parts = (
-        f"--{boundary}\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n{text}\r\n--{boundary}\r\n"
+    begin = f"--{boundary}\r\nContent-Type: text/plain; charset={form}\r\n\r\n"
+    middle = (
+        f"\r\n--{boundary}\r\n"
         f"Content-Type: {what.content_type}\r\nContent-Transfer-Encoding: base64\r\n"
         f'Content-Disposition: attachment;\r\n filename="{what.filename}"\r\n\r\n'
     )
-    return header, parts.encode("ascii") + encoded + f"\r\n--{boundary}--\r\n".encode("ascii"), made
+    end = f"\r\n--{boundary}--\r\n"
+    parts = begin.encode("ascii"), text, middle.encode("ascii"), encoded, end.encode("ascii")
+    return header, b"".join(parts), made
+
+
+def reporting_host(hostname: str, node: str) -> str:
+    """The name of one server among those that report for a domain; `node` is its name in the queue."""
+    return hostname if node == hostname else f"{node}.{hostname}"
 
 
 class MailSubmitter:

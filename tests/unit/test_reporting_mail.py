@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from dataclasses import replace
+from email import policy as email_policy
+from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
 from mta.reply import Reply
 from mta.reporting.daily import NotNow
-from mta.reporting.mail import Attachment, MailSubmitter, ReportMail
+from mta.reporting.mail import Attachment, MailSubmitter, ReportMail, report_message
 from mta.reporting.store import ReportStore
 from tests.unit.spool_kit import LATER, OK, Work, played, route
 
@@ -60,6 +63,17 @@ def test_report_goes_through_the_queue() -> None:
         assert not work.journal.reports
 
     played(act)
+
+
+def test_a_name_that_is_not_ascii() -> None:
+    """`reports.organization` is any text."""
+    mail = replace(MAIL, text=("A report of Müller & Söhne", "=x"))
+    header, body, _ = report_message(mail, "mx.us.test", 1_800_000_000.0, bytes(range(24)))
+    assert (header + body).isascii()
+    message = BytesParser(policy=email_policy.default).parsebytes(header + body)
+    text, report = message.iter_parts()
+    assert text.get_content().splitlines() == ["A report of Müller & Söhne", "=x"]
+    assert report.get_content() == MAIL.attachment.content
 
 
 def test_no_queue() -> None:
