@@ -17,7 +17,7 @@ from mta.net.resolver.base import Resolver
 from mta.reporting.daily import DailyReports
 from mta.reporting.dmarc import KIND, Submitter, row_of
 from mta.reporting.dmarcreporter import DmarcReporter
-from mta.reporting.mail import MailSubmitter
+from mta.reporting.mail import MailSubmitter, reporting_host
 from mta.reporting.store import ReportStore
 from mta.session import Session
 from mta.spool.reports import Route, Sign
@@ -49,7 +49,12 @@ class DmarcReports:
         domain = contact.rpartition("@")[2] or hostname
         self._store = ReportStore(report_path(settings))
         reporter = DmarcReporter(
-            Submitter(settings.reports.organization or hostname, contact, domain),
+            Submitter(
+                settings.reports.organization or hostname,
+                contact,
+                domain,
+                reporting_host(hostname, settings.queue.node),
+            ),
             parse_address(contact),
             resolver,
             MailSubmitter(hostname, queue, route, added, sign, now=time.time),

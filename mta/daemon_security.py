@@ -22,7 +22,7 @@ from mta.delivery.security.tlsrpt import KIND, Submitter
 from mta.net.limits import Networks
 from mta.net.resolver.base import Resolver
 from mta.reporting.daily import DailyReports, Reporter
-from mta.reporting.mail import MailSubmitter
+from mta.reporting.mail import MailSubmitter, reporting_host
 from mta.reporting.store import ReportStore
 from mta.spool.reports import Route, Sign
 
@@ -104,7 +104,12 @@ class SecurityService:
         reports = settings.reports
         contact = reports.contact or settings.identity.postmaster
         reporter = TlsReporter(
-            Submitter(reports.organization or hostname, contact, _domain(contact, hostname)),
+            Submitter(
+                reports.organization or hostname,
+                contact,
+                _domain(contact, hostname),
+                reporting_host(hostname, settings.queue.node),
+            ),
             _address(contact, hostname),
             self._resolver,
             partial(self.security.contexts.context, verify=True),

@@ -10,7 +10,7 @@ address of a person. Strangers' words are written as XML text, without control c
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 
 from mta.authn.dkim import DkimResult
 from mta.authn.dmarc import DmarcResult
-from mta.authn.dmarcrecord import Policy
+from mta.authn.dmarcrecord import DmarcRecord, Policy
 from mta.authn.results import Result
 from mta.authn.spf import SpfResult
 from mta.reporting.daily import DAY, Row
@@ -39,6 +39,8 @@ class Submitter:
     organization: str
     contact: str
     domain: str
+    host: str = ""
+    """Which server of the domain it is: each counts its own messages. "" is the domain itself."""
 
 
 def row_of(
@@ -69,6 +71,9 @@ def row_of(
         done, reason = "none", "local_policy"
     else:
         done = dmarc.disposition.value
+        if dmarc.disposition is not dmarc.policy and dmarc.disposition is dmarc.policy.lowered:
+            # Milder than what is published, which must have its reason (section 3.1.1.9): t=y, or pct.
+            reason = "policy_test_mode" if record.testing else "other"
     row: dict[str, Any] = {
         "ip": client,
         "done": done,
@@ -82,32 +87,47 @@ def row_of(
             if one.signature is not None
         ],
         "sender": None if spf is None else [spf.domain, spf.result.result.value],
-        "policy": {
-            "p": record.p.value,
-            "sp": (record.sp or record.p).value,
-            "np": (record.np or record.sp or record.p).value,
-            "adkim": "s" if record.strict_dkim else "r",
-            "aspf": "s" if record.strict_spf else "r",
-            "fo": ":".join(record.fo),
-            "testing": "y" if record.testing else "n",
-        },
+        "policy": published(record),
     }
     if reason:
         row["reason"] = reason
     return dmarc.policy_domain, row
 
 
+def published(record: DmarcRecord) -> dict[str, str]:
+    """What a report says of the record that was found."""
+    return {
+        "p": record.p.value,
+        "sp": (record.sp or record.p).value,
+        "np": (record.np or record.sp or record.p).value,
+        "adkim": "s" if record.strict_dkim else "r",
+        "aspf": "s" if record.strict_spf else "r",
+        "fo": ":".join(record.fo),
+        "testing": "y" if record.testing else "n",
+    }
+
+
 def report_id(day: str, domain: str, submitter: Submitter) -> str:
-    """The name of a report; the same when it is made again."""
-    return f"{day}.{domain}@{submitter.domain}"
+    """The name of a report: the same when it is made again, and another one on each server."""
+    return f"{day}.{domain}@{submitter.host or submitter.domain}"
 
 
 def make_report(
-    day: str, domain: str, rows: Sequence[Row], submitter: Submitter, *, generator: str, psl: bool = False
+    day: str,
+    domain: str,
+    rows: Sequence[Row],
+    submitter: Submitter,
+    *,
+    generator: str,
+    psl: bool = False,
+    newest: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The report of one day, packed by gzip; `rows` begin with the most frequent one, and are not empty."""
+    """The report of one day, packed by gzip; `rows` begin with the most frequent one, and are not empty.
+
+    Of several policies in a day the last one is to be told (section 3.1): `newest`, if a row has it.
+    """
     begin = begin_of(day)
-    policy = rows[0][0]["policy"]
+    policy = next((row["policy"] for row, _ in rows if row["policy"] == newest), rows[0][0]["policy"])
     head = "".join(
         (
             '<?xml version="1.0" encoding="UTF-8"?>\n',

@@ -1,7 +1,8 @@
 """Sends DMARC aggregate reports to the addresses that a domain's record names (RFC 9990).
 
 An address outside of the domain's organization gets reports only if its own domain agrees (section 4):
-`example.org._report._dmarc.elsewhere.example` must exist and begin with `v=DMARC1`. Only `mailto:` is known.
+`example.org._report._dmarc.elsewhere.example` must exist and begin with `v=DMARC1`. If that names addresses
+of its own they get the reports in its place; all must be of the same domain. Only `mailto:` is known.
 
 A report that can go to one of the addresses is done though the DNS does not say whether another may have it:
 whoever names an address whose DNS is dead takes the report from nobody else.
@@ -15,11 +16,11 @@ from urllib.parse import unquote
 
 import mta
 from mta.address import Address, AddressError, domain_key, parse_address
-from mta.authn.dmarcrecord import is_dmarc, parse_record
+from mta.authn.dmarcrecord import parse_record
 from mta.authn.dmarcwalk import organizational_by_list, walk
 from mta.net.resolver.base import Resolver
 from mta.reporting.daily import DAY, NotNow, Row
-from mta.reporting.dmarc import Submitter, begin_of, make_report, report_id
+from mta.reporting.dmarc import Submitter, begin_of, make_report, published, report_id
 from mta.reporting.mail import Attachment, MailSubmitter, ReportMail
 
 LOOKUP_TIME = 20.0
@@ -61,12 +62,11 @@ class DmarcReporter:
         if len(records) != 1:
             return "the domain has no record any more"
         wanted = targets(records[0].rua)
-        found: list[Address] = []
+        found: dict[str, Address] = {}
         doubts: list[str] = []
         for to in wanted[:MAX_TARGETS]:
             try:
-                if await self._agrees(subject, to, deadline):
-                    found.append(to)
+                found |= {one.key: one for one in await self._agreed(subject, to, deadline)}
             except NotNow as error:
                 doubts.append(str(error))
         if doubts and not found:
@@ -81,25 +81,36 @@ class DmarcReporter:
             self._submitter,
             generator=f"Tamis {mta.__version__}",
             psl=self._public_suffixes,
+            newest=published(records[0]),
         )
         if len(packed) > MAX_PACKED:
             return f"too large: {len(packed)} octets"
-        name = await self._mail.submit(self._message(day, subject, tuple(found), packed))
+        name = await self._mail.submit(
+            self._message(day, subject, tuple(found.values())[:MAX_TARGETS], packed)
+        )
         return ", ".join([f"queued as {name}", *(f"failed: {doubt}" for doubt in doubts)])
 
-    async def _agrees(self, subject: str, to: Address, deadline: float) -> bool:
-        """Whether an address may get reports about a domain. Raises NotNow when the DNS does not say."""
+    async def _agreed(self, subject: str, to: Address, deadline: float) -> list[Address]:
+        """Who gets reports about a domain that it wants sent to an address; nobody where that does not agree.
+
+        Raises NotNow when the DNS does not say.
+        """
         try:
             host = domain_key(to.domain)
         except AddressError:
-            return False
+            return []
         if host == subject or await self._home(host, deadline) == await self._home(subject, deadline):
-            return True
+            return [to]
         name = f"{subject}._report._dmarc.{host}"
         answer = await self._resolver.query(name, "TXT", deadline)
         if not answer.usable:
             raise NotNow(f"{name}: {answer.reason}")
-        return any(is_dmarc(text) for text in answer.texts)
+        records = [record for text in answer.texts if (record := parse_record(text)) is not None]
+        uris = [uri for record in records for uri in record.rua]
+        others = targets(uris)
+        if any(domain_key(other.domain) != host for other in others):
+            return []  # neither these nor the one that was asked about
+        return others if uris else [to] if records else []
 
     async def _home(self, domain: str, deadline: float) -> str:
         """The organizational domain."""
@@ -124,7 +135,9 @@ class DmarcReporter:
                 f"Contact: {ours.contact}",
             ),
             Attachment(
-                "application/gzip", f"{ours.domain}!{domain}!{begin}!{begin + DAY - 1}.xml.gz", packed
+                "application/gzip",
+                f"{ours.host or ours.domain}!{domain}!{begin}!{begin + DAY - 1}.xml.gz",
+                packed,
             ),
         )
 

@@ -69,6 +69,22 @@ def test_what_was_done(
     assert (row["done"], row.get("reason")) == (done, reason)
 
 
+@pytest.mark.parametrize(
+    ("policy", "t", "done", "reason"),
+    [
+        (Policy.REJECT, "t=y; ", "quarantine", "policy_test_mode"),
+        (Policy.QUARANTINE, "t=y; ", "none", "policy_test_mode"),
+        (Policy.REJECT, "", "quarantine", "other"),  # pct, by RFC 7489
+        (Policy.NONE, "t=y; ", "none", None),
+    ],
+)
+def test_milder_than_published_has_its_reason(policy: Policy, t: str, done: str, reason: str | None) -> None:
+    of = record(f"p={policy}; {t}rua=mailto:d@a.test")
+    row = counted(evaluated(disposition=policy.lowered, of=of, policy=policy))
+    assert row is not None
+    assert (row["done"], row.get("reason")) == (done, reason)
+
+
 def test_what_nobody_is_told() -> None:
     assert counted(evaluated(Result.TEMPERROR)) is None
     assert counted(evaluated(Result.NONE)) is None
@@ -113,6 +129,36 @@ def test_a_report_that_would_be_too_large_leaves_rare_rows_out(monkeypatch: pyte
     assert ElementTree.fromstring(xml).tag.endswith("feedback")
 
 
+def test_of_several_policies_the_newest_is_told() -> None:
+    old, new = counted(evaluated()), counted(evaluated(of=record("p=none; rua=mailto:d@a.test")))
+    assert old is not None
+    assert new is not None
+    day: list[Row] = [(old, 7), (new, 1)]
+
+    def told(newest: dict[str, str] | None) -> bytes:
+        xml = gzip.decompress(make_report(DAY, "a.test", day, OURS, generator="Tamis", newest=newest))
+        return xml.partition(b"<p>")[2].partition(b"</p>")[0]
+
+    assert told(new["policy"]) == b"none"
+    assert told({**new["policy"], "p": "quarantine"}) == b"reject"  # no message has met it
+    assert told(None) == b"reject"
+
+
+def test_servers_of_one_domain_report_under_names_of_their_own() -> None:
+    names, files = set(), set()
+    for host in ("mx1.mx.test", "mx2.mx.test"):
+        ours = Submitter(OURS.organization, OURS.contact, OURS.domain, host)
+        dns, mail = FakeResolver(), Mail()
+        dns.text("_dmarc.a.test", "v=DMARC1; p=none; rua=mailto:d@a.test")
+        reporter = DmarcReporter(ours, parse_address(OURS.contact), dns, mail)  # type: ignore[arg-type]
+        for _ in range(2):
+            asyncio.run(reporter.report(DAY, "a.test", rows()))
+            names.add(mail.sent[-1].subject.rpartition(" ")[2])
+            files.add(mail.sent[-1].attachment.filename)
+    assert names == {f"<{DAY}.a.test@mx{number}.mx.test>" for number in (1, 2)}
+    assert len(files) == 2
+
+
 class Mail:
     def __init__(self) -> None:
         self.sent: list[ReportMail] = []
@@ -143,6 +189,25 @@ def test_an_address_elsewhere_gets_it_only_if_that_agrees() -> None:
     dns.text("a.test._report._dmarc.b.test", "v=DMARC1;")
     dns.text("a.test._report._dmarc.c.test", "v=spf1 -all")
     assert report(dns) == ("queued as Q1", ["d@b.test"])
+
+
+@pytest.mark.parametrize(
+    ("rua", "to"),
+    [
+        ("mailto:for-a@b.test", ["for-a@b.test"]),
+        ("mailto:one@B.test,mailto:two@b.test", ["one@B.test", "two@b.test"]),
+        ("mailto:d@c.test", []),
+        ("mailto:for-a@b.test,mailto:d@c.test", []),
+        ("mailto:d@sub.b.test", []),
+        ("https://b.test/x", []),
+    ],
+)
+def test_who_agrees_may_name_another_address_of_the_same_domain(rua: str, to: list[str]) -> None:
+    """RFC 9990 section 4, step 9."""
+    dns = FakeResolver()
+    dns.text("_dmarc.a.test", "v=DMARC1; p=none; rua=mailto:d@b.test")
+    dns.text("a.test._report._dmarc.b.test", f"v=DMARC1; rua={rua}")
+    assert report(dns) == ("queued as Q1" if to else "nobody who asks for it may have it", to)
 
 
 def test_nobody_may_have_it() -> None:

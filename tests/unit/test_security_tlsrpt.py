@@ -61,7 +61,7 @@ def test_any_record(octets: bytes) -> None:
     assert all(address.text.isascii() for address in found.mail)
 
 
-US = Submitter("Example Ltd", "mailto:post@us.test", "us.test")
+US = Submitter("Example Ltd", "mailto:post@us.test", "us.test", "mx1.us.test")
 STS = {
     "policy-type": "sts",
     "policy-string": ["version: STSv1"],
@@ -89,7 +89,7 @@ def test_report() -> None:
         "organization-name": "Example Ltd",
         "date-range": {"start-datetime": "2026-11-28T00:00:00Z", "end-datetime": "2026-11-28T23:59:59Z"},
         "contact-info": "mailto:post@us.test",
-        "report-id": "2026-11-28_d.test@us.test",
+        "report-id": "2026-11-28_d.test@mx1.us.test",
         "policies": [
             {
                 "policy": STS,
@@ -176,14 +176,14 @@ def test_sending(tmp_path: Path) -> None:
     head, _, body = web.asked[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /r HTTP/1.1")
     assert b"application/tlsrpt+gzip" in head
-    assert json.loads(gzip.decompress(body))["report-id"] == "2026-11-28_d.test@us.test"
+    assert json.loads(gzip.decompress(body))["report-id"] == "2026-11-28_d.test@mx1.us.test"
     (mail,) = outbox.mail
     header, body, made = report_message(mail, "mx.us.test", 1_800_000_000.0, bytes(range(24)))
     message = BytesParser(policy=email_policy.default).parsebytes(header + body)
     assert message["TLS-Report-Domain"] == "d.test"
     assert message["TLS-Report-Submitter"] == "us.test"
     assert message["TLS-Required"] == "No"
-    subject = "Report Domain: d.test Submitter: us.test Report-ID: <2026-11-28_d.test@us.test>"
+    subject = "Report Domain: d.test Submitter: us.test Report-ID: <2026-11-28_d.test@mx1.us.test>"
     assert message["Subject"] == subject
     assert message["Message-ID"] == made
     assert message["To"] == "tls@example.org"
@@ -192,7 +192,7 @@ def test_sending(tmp_path: Path) -> None:
     text, report = message.iter_parts()
     assert "TLS report" in text.get_content()
     assert report.get_content_type() == "application/tlsrpt+gzip"
-    assert report.get_filename() == "us.test!d.test!1795824000!1795910399.json.gz"
+    assert report.get_filename() == "mx1.us.test!d.test!1795824000!1795910399.json.gz"
     assert json.loads(gzip.decompress(report.get_content()))["organization-name"] == "Example Ltd"
     assert all(len(line) <= 998 for line in (header + body).split(b"\r\n"))
 

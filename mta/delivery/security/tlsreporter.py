@@ -93,7 +93,7 @@ class TlsReporter:
     def _message(self, day: str, domain: str, to: tuple[Address, ...], packed: bytes) -> ReportMail:
         ours, ident = self._submitter, report_id(day, domain, self._submitter)
         begin = (date.fromisoformat(day) - date(1970, 1, 1)).days * DAY
-        name = f"{ours.domain}!{domain}!{begin}!{begin + DAY - 1}.json.gz"
+        name = f"{ours.host or ours.domain}!{domain}!{begin}!{begin + DAY - 1}.json.gz"
         return ReportMail(
             self._sender,
             to,

@@ -100,15 +100,17 @@ class Submitter:
     organization: str
     contact: str
     domain: str
-    """Our domain, for names of files and header fields."""
+    """Our domain, for header fields."""
+    host: str = ""
+    """Which server of the domain it is: each counts its own sessions. "" is the domain itself."""
 
 
 def report_id(day: str, domain: str, submitter: Submitter) -> str:
-    """The same for each try of one report, so that it can be told as a repetition.
+    """The same for each try of one report, so that it can be told as one; another on each server.
 
     With an "@", as the Subject of a report wants it (section 5.3).
     """
-    return f"{day}_{domain}@{submitter.domain}"
+    return f"{day}_{domain}@{submitter.host or submitter.domain}"
 
 
 def make_report(day: str, domain: str, rows: Sequence[Row], submitter: Submitter) -> bytes:
