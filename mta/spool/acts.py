@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from mailqueue.model import Change, NewMessage, QueuedRecipient, Status, UnknownMessage
 from mailqueue.queue import MailQueue
 from mta.address import parse_address
-from mta.envelope import Recipient
+from mta.envelope import OriginalRecipient, Recipient
 from mta.reply import Reply
 from mta.spool.attempt import Attempts
 from mta.spool.hops import PLAIN, Naming, site_of
-from mta.spool.record import decode_record, encode_recipient
+from mta.spool.record import decode_recipient, decode_record, encode_recipient
 from mta.spool.reports import Route
 from mta.spool.runner import Runner
 from mta.spool.walk import walk
@@ -134,7 +134,8 @@ class Acts:
             return False
         message = await self._queue.load(name)
         record = decode_record(message.envelope)
-        recipient = Recipient(parse_address(to))
+        states = [message.recipients[position] for position in positions]
+        recipient = _stand_in(to, [decode_recipient(state.address, state.data) for state in states])
         envelope = record.envelope(message.sender, self._now())
         hop = self._route(record.origin.session(), envelope, recipient)
         site = "" if isinstance(hop, Reply) else site_of(hop)
@@ -155,3 +156,18 @@ class Acts:
         for added in await self._queue.settle(name, changes, urgent=True, follow=[new]):
             self._runner.added(added)
         return True
+
+
+def _stand_in(to: str, before: Sequence[Recipient]) -> Recipient:
+    """Who gets the message in the place of others: the sender hears of it as it was to hear of these."""
+    first = before[0]
+    recipient = Recipient(parse_address(to), first.notify)
+    if any(one.notify != first.notify for one in before):  # as `mta.ordering` has it
+        usual = frozenset({"FAILURE", "DELAY"})
+        each = (usual if one.notify is None else one.notify for one in before)
+        recipient.notify = frozenset[str]().union(*each) - {"NEVER"}
+    if len(before) == 1:  # of several there is not one that it stands for
+        recipient.original = first.original or OriginalRecipient.of(first.address)
+    if all((one.sender, one.owners) == (first.sender, first.owners) for one in before):
+        recipient.sender, recipient.owners = first.sender, first.owners
+    return recipient
