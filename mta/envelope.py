@@ -43,6 +43,11 @@ class OriginalRecipient(NamedTuple):
     address_type: str
     address: str
 
+    @classmethod
+    def of(cls, address: Address) -> OriginalRecipient:
+        """What reports are to name when others take an address's place (RFC 3461, RFC 6533 section 3)."""
+        return cls("rfc822" if address.text.isascii() else "utf-8", address.text)
+
 
 class Recipient(Struct):
     """One RCPT: the forward-path and its parameters.

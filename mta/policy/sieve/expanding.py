@@ -89,7 +89,7 @@ class _Settling:
     ) -> Verdict | Awaitable[Verdict]:
         """Put `targets` in the place of the recipient's address."""
         if recipient.original is None:  # what reports are to name (RFC 3461 section 5.2.1)
-            recipient.original = OriginalRecipient("rfc822", recipient.address.text)
+            recipient.original = OriginalRecipient.of(recipient.address)
         judge = self.judged if again else self._judge
         if len(targets) == 1 and not (self._owned and targets[0].owner):
             recipient.address = targets[0].address

@@ -137,7 +137,7 @@ class SievePolicy(Indifferent):
                 return refusal
             if decision.rewritten is not None:
                 if recipient.original is None:  # what reports are to name (RFC 3461 section 5.2.1)
-                    recipient.original = OriginalRecipient("rfc822", recipient.address.text)
+                    recipient.original = OriginalRecipient.of(recipient.address)
                 recipient.address = decision.rewritten
             recipient.route = decision.route or recipient.route
             if decision.expansion is None:
