@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from mailqueue.model import Change, QueuedMessage, QueuedRecipient, Status
 from mailqueue.schedule import Deadlines, RetryPolicy, next_step
-from mailqueue.schedule.retry import warns_at
+from mailqueue.schedule.retry import expires_at, warns_at
 from mta.delivery.outcome import Outcome
 from mta.dsn.decide import Kind
 from mta.dsn.values import Event, Result
@@ -133,7 +133,7 @@ def consequences(
                     reply,
                     outcome.peer,
                     now,
-                    deadlines.start + policy.expire,
+                    expires_at(policy_with(policy, said), deadlines)[0],
                 )
             )
     return result

@@ -11,6 +11,7 @@ from mta.delivery.outcome import Outcome
 from mta.dsn.decide import Kind
 from mta.dsn.values import Result
 from mta.envelope import Recipient
+from mta.policy.verdict import Advice
 from mta.reply import Reply
 from mta.spool.record import Record
 from mta.spool.tries import EXPIRED, consequences, given_up, policy_for
@@ -147,3 +148,24 @@ def test_time_that_is_over_before_a_try(kept: str, late: bool, result: Result, r
 def test_reports_have_a_schedule_of_their_own(kind: Kind) -> None:
     usual, reports = RetryPolicy(), RetryPolicy(expire=100.0, warn=None)
     assert policy_for(Record(kind=kind.value), usual, reports) is (usual if kind is Kind.MESSAGE else reports)
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "advice", "until"),
+    [
+        (USUAL, {}, 500),
+        (Deadlines(START, deliver_by=START + 300, by_mode="R"), {}, 300),
+        (Deadlines(START, deliver_by=START + 300, by_mode="N"), {}, 500),
+        (USUAL, {3: Advice(lifetime=400)}, 400),
+    ],
+)
+def test_a_delay_is_told_with_its_own_end(
+    deadlines: Deadlines, advice: dict[int, Advice], until: float
+) -> None:
+    state = QueuedRecipient("bob@example.test", attempts=3, last=START + 111, status=Status.DEFERRED)
+    found = consequences(
+        POLICY, deadlines, [(3, state, Outcome(BOB, LATER, "mx:25"))], START + 211, lambda: 0.5,
+        is_final=RELAY, advice=advice,
+    )  # fmt: skip
+    (event,) = found.events
+    assert (event.result, event.retry_until) == (Result.DELAYED, START + until)
