@@ -85,9 +85,10 @@ def _opening(actions: set[Action], kind: Kind) -> tuple[str, str]:
     """Subject and first sentences."""
     if kind is Kind.NOTICE:
         return (
-            "A report to a sender could not be delivered",
-            "This server had to tell a sender about a message, and that report could not be delivered itself "
-            "to the recipients below. It is given up now; nobody else hears of it. The report follows.",
+            "A message of this server could not be delivered",
+            "This server has written a message itself (a report to a sender, a journal, a daily report) and "
+            "could not deliver it to the recipients below. It is given up now; nobody else hears of it. It "
+            "follows.",
         )
     if actions == {Action.FAILED}:
         return (

@@ -245,7 +245,7 @@ def test_remote_mta(peer: str, name: str | None) -> None:
 def test_notice_to_the_postmaster() -> None:
     about = original(sender=NULL)
     got = rendered(about, to=parse_address("postmaster@example.org"), kind=Kind.NOTICE)
-    assert got.header["subject"] == "A report to a sender could not be delivered"
+    assert got.header["subject"] == "A message of this server could not be delivered"
     assert got.header["to"] == "<postmaster@example.org>"
 
 
