@@ -114,13 +114,19 @@ class UserScripts:
         """The active script of a user, compiled."""
         try:
             folder = user_folder(self._state, user)
-            path = active_script(folder)
-            if path and not os.path.exists(path):
-                path = active_script(folder)  # it has just got another name
+            for _ in range(2):  # the script may get another name in this moment
+                path = active_script(folder)
+                if not path:
+                    return None
+                script = self._at(user, path, folder)
+                if script is not None or os.path.exists(path):
+                    return script
         except (OSError, ValueError):
-            return None
-        if not path or not os.path.exists(path):
-            return None
+            pass
+        return None
+
+    def _at(self, user: str, path: str, folder: str) -> Script | None:
+        """The script in a file; None for one that is not there, and for one that cannot be used."""
         kept = self._kept.get(path)
         if kept is None or any(_stamp(name) != stamp for name, stamp in kept.stamps.items()):
             kept = self._compiled(user, path, folder)
@@ -136,6 +142,8 @@ class UserScripts:
         try:
             text = Path(path).read_bytes()
             script = compile_script(text, standard_dialect(), settings=self._settings, store=store)
+        except FileNotFoundError:
+            return kept
         except (OSError, InvalidScript) as error:
             self._tell(user, f"{path}: {error}")
             return kept
