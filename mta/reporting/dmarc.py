@@ -108,8 +108,11 @@ def published(record: DmarcRecord) -> dict[str, str]:
 
 
 def report_id(day: str, domain: str, submitter: Submitter) -> str:
-    """The name of a report: the same when it is made again, and another one on each server."""
-    return f"{day}.{domain}@{submitter.host or submitter.domain}"
+    """The name of a report: the same when it is made again, and another one on each server.
+
+    Some of those who read reports know them by what stands before the "@" alone.
+    """
+    return f"{day}.{domain}.{submitter.host or submitter.domain}@{submitter.domain}"
 
 
 def make_report(

@@ -155,7 +155,7 @@ def test_servers_of_one_domain_report_under_names_of_their_own() -> None:
             asyncio.run(reporter.report(DAY, "a.test", rows()))
             names.add(mail.sent[-1].subject.rpartition(" ")[2])
             files.add(mail.sent[-1].attachment.filename)
-    assert names == {f"<{DAY}.a.test@mx{number}.mx.test>" for number in (1, 2)}
+    assert names == {f"<{DAY}.a.test.mx{number}.mx.test@mx.test>" for number in (1, 2)}
     assert len(files) == 2
 
 

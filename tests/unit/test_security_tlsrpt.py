@@ -89,7 +89,7 @@ def test_report() -> None:
         "organization-name": "Example Ltd",
         "date-range": {"start-datetime": "2026-11-28T00:00:00Z", "end-datetime": "2026-11-28T23:59:59Z"},
         "contact-info": "mailto:post@us.test",
-        "report-id": "2026-11-28_d.test@mx1.us.test",
+        "report-id": "2026-11-28_d.test_mx1.us.test@us.test",
         "policies": [
             {
                 "policy": STS,
@@ -176,14 +176,14 @@ def test_sending(tmp_path: Path) -> None:
     head, _, body = web.asked[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /r HTTP/1.1")
     assert b"application/tlsrpt+gzip" in head
-    assert json.loads(gzip.decompress(body))["report-id"] == "2026-11-28_d.test@mx1.us.test"
+    assert json.loads(gzip.decompress(body))["report-id"] == "2026-11-28_d.test_mx1.us.test@us.test"
     (mail,) = outbox.mail
     header, body, made = report_message(mail, "mx.us.test", 1_800_000_000.0, bytes(range(24)))
     message = BytesParser(policy=email_policy.default).parsebytes(header + body)
     assert message["TLS-Report-Domain"] == "d.test"
     assert message["TLS-Report-Submitter"] == "us.test"
     assert message["TLS-Required"] == "No"
-    subject = "Report Domain: d.test Submitter: us.test Report-ID: <2026-11-28_d.test@mx1.us.test>"
+    subject = "Report Domain: d.test Submitter: us.test Report-ID: <2026-11-28_d.test_mx1.us.test@us.test>"
     assert message["Subject"] == subject
     assert message["Message-ID"] == made
     assert message["To"] == "tls@example.org"

@@ -110,7 +110,7 @@ def report_id(day: str, domain: str, submitter: Submitter) -> str:
 
     With an "@", as the Subject of a report wants it (section 5.3).
     """
-    return f"{day}_{domain}@{submitter.host or submitter.domain}"
+    return f"{day}_{domain}_{submitter.host or submitter.domain}@{submitter.domain}"
 
 
 def make_report(day: str, domain: str, rows: Sequence[Row], submitter: Submitter) -> bytes:
