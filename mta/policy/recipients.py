@@ -15,7 +15,7 @@ from mta.address import NULL, Address, AddressError, parse_address
 from mta.policy.tablefile import Mistakes, read_lines
 from mta.policy.watched import INTERVAL, Watched
 from mta.reply import Reply
-from mta.tables.table import Found, Table, TableUnavailable
+from mta.tables.table import Found, Table, TableUnavailable, folded
 
 NO_SUCH_USER = Reply(550, "5.1.1", "no such user")
 TABLE_AWAY = Reply(451, "4.3.0", "the recipient cannot be looked up now, try again later")
@@ -94,7 +94,7 @@ class RecipientFile:
     def find(self, address: Address) -> Existence:
         """Look address and local part up."""
         keys = self._keys.content()
-        return None if address.key in keys or address.local.lower() in keys else NO_SUCH_USER
+        return None if address.key in keys or folded(address.local) in keys else NO_SUCH_USER
 
 
 def read_table(path: Path) -> frozenset[str]:
@@ -115,7 +115,7 @@ def read_table(path: Path) -> frozenset[str]:
         elif any(character.isspace() for character in word):
             mistakes.add(number, f"one address or local part a line is expected, found {word!r}")
         else:
-            keys.add(word.lower())
+            keys.add(folded(word))
     mistakes.check()
     return frozenset(keys)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mta.policy.aliases import AliasError, read_targets
 from mta.policy.tablefile import Complain, Mistakes, read_lines
-from mta.tables.table import KEY_MOST
+from mta.tables.table import KEY_MOST, folded
 
 
 def read_aliases(path: Path) -> dict[str, str]:
@@ -90,4 +90,4 @@ def _split(text: str) -> tuple[str, str]:
         raise ValueError("'name: address, ...' is expected")
     if len(name) > KEY_MOST:
         raise ValueError("the name is too long")
-    return name.lower(), value.strip()
+    return folded(name), value.strip()

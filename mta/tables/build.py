@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from mta.config.secret import read_secret
 from mta.config.tables import LOCAL, PolicyTable
 from mta.policy.watched import Watched
-from mta.tables.table import Found, Table
+from mta.tables.table import Found, Table, folded
 from mta.tables.wrap import Cached, Chain, Guarded, Ignoring, Searched
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class _Read:
         self._folds = folds
 
     def get(self, key: str) -> Found:
-        return self._content.content().get(key.lower() if self._folds else key)
+        return self._content.content().get(folded(key) if self._folds else key)
 
     async def close(self) -> None:
         return

@@ -29,7 +29,7 @@ EX_MISTAKES = 65
 """Exit status where the table has mistakes (EX_DATAERR of sysexits.h); anything else may pass."""
 
 _HEADER = struct.Struct("=8s5Q")  # magic, stamp, octets of the records, slots
-_MAGIC = b"tamistb1"
+_MAGIC = b"tamistb2"
 _RECORD = struct.Struct("=HI")
 _PLACE = (1 << 40) - 1
 _TAG_SHIFT = 40

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mta.policy.tablefile import Complain
+from mta.tables.table import folded
 
 
 def entries(lines: Iterable[str], complain: Complain) -> Iterator[tuple[int, str, str]]:
@@ -42,9 +43,9 @@ def entries(lines: Iterable[str], complain: Complain) -> Iterator[tuple[int, str
 def _split(number: int, line: str, complain: Complain) -> tuple[int, str, str] | None:
     if line[0] != '"':
         key, *rest = line.split(None, 1)
-        return number, key.lower(), rest[0] if rest else ""
+        return number, folded(key), rest[0] if rest else ""
     key, quote, rest_ = line[1:].partition('"')
     if not quote or (rest_ and not rest_[0].isspace()):
         complain(number, "the quote is not closed, or something is stuck to it")
         return None
-    return number, key.strip().lower(), rest_.strip()
+    return number, folded(key.strip()), rest_.strip()

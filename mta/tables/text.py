@@ -19,7 +19,7 @@ from mta.policy.tablefile import Mistakes, read_lines
 from mta.policy.watched import INTERVAL, Looks, TableError
 from mta.tables.index import EX_MISTAKES, Index, build, is_current
 from mta.tables.lines import entries
-from mta.tables.table import Found
+from mta.tables.table import Found, folded
 
 LARGE = 512 * 1024
 """Octets from which a table is not read but mapped: reading so much stops the sessions for some
@@ -71,7 +71,7 @@ class TextTable:
         """Look up, at once."""
         if self._work is None and self._looks.is_due():
             self._read()
-        return self._content.get(key.lower())
+        return self._content.get(folded(key))
 
     async def close(self) -> None:
         """Stop what is being made."""

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta.address import parse_address
 from mta.authn.keysource import read_key_table
 from mta.director.userstable import read_users
-from mta.policy.recipients import read_table
+from mta.policy.recipients import RecipientFile, read_table
 from mta.policy.tablefile import MOST_MISTAKES
 from mta.policy.watched import TableError, Watched
 from mta.tables import patterns
@@ -51,6 +52,39 @@ def test_lines(tmp_path: Path) -> None:
         "lone": "",
         "long": "a b c",
     }
+
+
+@pytest.mark.parametrize("large", [1, 10_000])
+def test_keys_beyond_ascii_in_any_spelling(tmp_path: Path, large: int) -> None:
+    """Composed and decomposed, in capitals, domains as U-labels and A-labels: all are one key."""
+    path = tmp_path / "t"
+    path.write_text(
+        "Ann@Bücher.example 1\nbu\u0308cher.example 2\njo\u0308rg@a.test 3\nxn--mller-kva.example 4\n"
+        '"zwei Wörter. x" 5\n@Bücher.example 6\nö 7\n'
+    )
+    table = TextTable(str(path), str(tmp_path / "i"), lambda: 0.0, large=large)
+    for key, value in (
+        ("ann@bücher.example", "1"),
+        ("ann@xn--bcher-kva.example", "1"),
+        ("BÜCHER.example", "2"),
+        ("xn--bcher-kva.example", "2"),
+        ("JÖRG@a.test", "3"),
+        ("müller.example", "4"),
+        ("Zwei Wo\u0308rter. x", "5"),
+        ("@xn--bcher-kva.example", "6"),
+        ("Ö", "7"),
+        ("xn--nda", None),
+        ("o", None),
+    ):
+        assert table.get(key) == value, key
+
+
+def test_recipients_beyond_ascii_in_any_spelling(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("jo\u0308rg\nann@Bücher.example\n")
+    source = RecipientFile(tmp_path / "t", lambda: 0.0)
+    for name in ("JÖRG@a.test", "jo\u0308rg@a.test", "ann@xn--bcher-kva.example"):
+        assert source.find(parse_address(name)) is None
+    assert source.find(parse_address("jorg@a.test")) is not None
 
 
 @pytest.mark.parametrize(
