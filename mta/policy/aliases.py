@@ -287,16 +287,21 @@ def _address(
     text = target.text
     try:
         if text.startswith("@"):
-            return parse_address(f"{quote_local(behind.local)}{text}").to_ascii()
-        address = parse_address(text if _has_domain(text) else f"{text}@{behind.domain}").to_ascii()
+            return _plain(parse_address(f"{quote_local(behind.local)}{text}"))
+        address = _plain(parse_address(text if _has_domain(text) else f"{text}@{behind.domain}"))
         if extension and not target.is_final:
             delimiters = delimiters_of(address.domain)
             split = split_subaddress(address.local, extension[0] if delimiters is None else delimiters)
             if split[1] is None:
-                address = address.with_local(address.local + extension).to_ascii()
+                address = address.with_local(address.local + extension)
     except AddressError as error:
         raise AliasError(f"{key}: {_shown(text)} is no address: {error}") from None
     return address
+
+
+def _plain(address: Address) -> Address:
+    """The address in ASCII, unless its local part comes from a client, who has said SMTPUTF8 with it."""
+    return address.to_ascii() if address.local.isascii() else address
 
 
 def _check_way(start: Address, address: Address, delimiters_of: DelimitersOf) -> None:

@@ -33,10 +33,16 @@ PEOPLE = "ann@example.test\nbob@example.test\ncarol@example.test\n"
 
 @asynccontextmanager
 async def aliased(
-    folder: Path, script: str = WORD, *, policy: str = STRANGERS, more: str = "", **options: Any
+    folder: Path,
+    script: str = WORD,
+    *,
+    policy: str = STRANGERS,
+    more: str = "",
+    aliases: str = "",
+    **options: Any,
 ) -> AsyncIterator[Server]:
     """A daemon with the table "aliases" and three people."""
-    (folder / "aliases").write_text(ALIASES)
+    (folder / "aliases").write_text(ALIASES + aliases)
     (folder / "people").write_text(PEOPLE)
     more = f'[tables.aliases]\ntype = "aliases"\nfile = "aliases"\n{more}'
     options.setdefault("recipients", f"table:{folder}/people")
@@ -321,6 +327,25 @@ def test_reports(tmp_path: Path) -> None:
             assert b"\r\nAction: expanded\r\n" in report
             assert b"\r\nAction: failed\r\n" in report
             assert report.count(b"\r\nOriginal-Recipient: rfc822; sales@example.test\r\n") == 2
+
+    run(main)
+
+
+def test_aliases_beyond_ascii_in_any_spelling(tmp_path: Path) -> None:
+    """Who writes the file knows of U-labels; mail comes with A-labels, composed and decomposed."""
+    domain = '[domains."bücher.test"]\nrecipients = "all"\n'
+
+    async def main() -> None:
+        more = "info@bücher.test: ann@example.test\ngro\u0308ße: bob\n@bücher.test: @example.test\n"
+        async with aliased(tmp_path, aliases=more, more=domain) as server:
+            client = await greeted(server)
+            for name in ("info@bücher.test", "info@xn--bcher-kva.test", "GRÖßE@example.test"):
+                await client.envelope(name, parameters=" SMTPUTF8")
+                await client.say("DATA")
+                assert (await client.say("Subject: hi\r\n\r\nhello\r\n.")).startswith("250"), name
+            assert got(server) == ["ann", "ann", "bob"]
+            await client.say("MAIL FROM:<a@x.test> SMTPUTF8")
+            assert (await client.say("RCPT TO:<jürgen@bücher.test>")).startswith("550 5.1.1 ")
 
     run(main)
 
