@@ -94,6 +94,14 @@ class Address(Struct, frozen=True):
             local = unicodedata.normalize("NFC", local)
         return f"{local}@{self.domain}" if self.domain else local
 
+    @property
+    def in_labels(self) -> str:
+        """The address as it was written, but for a domain beyond ASCII, which is in A-labels."""
+        text = self.text
+        if text.isascii() or text.rpartition("@")[2].isascii():
+            return text
+        return f"{quote_local(self.local)}@{self.domain}"
+
     def with_local(self, local: str) -> Address:
         """The same domain with another local part (unquoted), quoted where needed. Raises AddressError."""
         check_local(local)

@@ -177,9 +177,30 @@ def test_a_rewritten_recipient_is_judged_as_rewritten_and_keeps_its_name() -> No
     assert recipient.original == OriginalRecipient("rfc822", "b@example.test")
     assert made.route(session(), given, recipient) == NextHop("relay:out")
     assert made.route(session(), given, Recipient(NULL)) == NextHop("usual")
+    beyond = envelope()
+    beyond.recipients[0].address = parse_address("bé@example.test")
+    ask(made, "rcpt", beyond)
+    assert beyond.recipients[0].original == OriginalRecipient("utf-8", "bé@example.test")
     recipient.original = OriginalRecipient("rfc822", "first@x.test")
     ask(made, "rcpt", given)
     assert recipient.original.address == "first@x.test"
+
+
+@pytest.mark.parametrize("domain", ["bücher.example", "Bu\u0308cher.Example", "xn--bcher-kva.example"])
+def test_a_domain_is_the_same_in_whatever_spelling_the_client_names_it(domain: str) -> None:
+    """A rule that refuses it, or asks for TLS on the way there, is not for clients to choose."""
+    script = """
+        stage "mail" { if envelope :domain "from" "xn--bcher-kva.example" { reply "no mail from there"; } }
+        stage "rcpt" { if envelope "to" "ann@xn--bcher-kva.example" { reply "nor to there"; } }
+        stage "data" { if envelope "to" "bé@xn--bcher-kva.example" { reply "nor at last"; } }
+    """
+    made, _ = policy(script, Fake())
+    given = envelope(sender=f"ann@{domain}")
+    assert str(ask(made, "mail", given).reply) == "550 5.7.1 no mail from there"
+    given.recipients[0].address = parse_address(f"ann@{domain}")
+    assert str(ask(made, "rcpt", given).reply) == "550 5.7.1 nor to there"
+    given.recipients[0].address = parse_address(f"bé@{domain}")
+    assert str(ask(made, "data", given).reply) == "550 5.7.1 nor at last"
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -375,20 +375,21 @@ class SievePolicy(Indifferent):
 def script_envelope(
     session: Session, envelope: Envelope | None, recipient: Recipient | None
 ) -> ScriptEnvelope:
-    """The envelope that a script sees: in stage rcpt with the recipient alone, at the end with all."""
+    """The envelope that a script sees: in stage rcpt with the recipient alone, at the end with all. Domains
+    are in A-labels, so that a rule holds whatever the client has written."""
     if envelope is None:
         return ScriptEnvelope(None, user=session.user)
     recipients = envelope.everyone if recipient is None else [recipient]
     if not recipients:
-        return ScriptEnvelope(envelope.sender.text, user=session.user)
-    addresses = tuple([one.address.text for one in recipients])
+        return ScriptEnvelope(envelope.sender.in_labels, user=session.user)
+    addresses = tuple([one.address.in_labels for one in recipients])
     originals = addresses
     if any(one.original is not None for one in recipients):
         originals = tuple(
-            [one.address.text if one.original is None else one.original.address for one in recipients]
+            [one.address.in_labels if one.original is None else one.original.address for one in recipients]
         )
     return ScriptEnvelope(
-        envelope.sender.text,
+        envelope.sender.in_labels,
         addresses[0],
         user=session.user,
         extra={"to": addresses, "orig_to": originals},
