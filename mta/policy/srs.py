@@ -59,8 +59,10 @@ class Srs:
 
     def forward(self, sender: Address, now: float) -> Address:
         """The sender as an address of ours; `now` is seconds of the epoch. Raises SrsError."""
-        if not sender.text.isascii():
-            raise SrsError("the sender is not ASCII")
+        try:
+            sender = sender.to_ascii()
+        except AddressError:
+            raise SrsError("the sender is not ASCII") from None
         settings = self._settings
         local = sender.text.rpartition("@")[0] if sender.local != sender.text else sender.local
         if not local or local.startswith('"'):

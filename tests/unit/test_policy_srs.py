@@ -107,6 +107,12 @@ def test_time() -> None:
     assert back(one, chained, 900) is not None, "how long it lives is said by who has made the first one"
 
 
+def test_a_domain_beyond_ascii_goes_as_a_labels() -> None:
+    made = srs().forward(parse_address("ann@bücher.example"), NOW).text
+    assert made.endswith(f"=xn--bcher-kva.example=ann@{DOMAIN}")
+    assert back(srs(), made) == "ann@xn--bcher-kva.example"
+
+
 def test_what_cannot_be_rewritten() -> None:
     with pytest.raises(SrsError, match="too long"):
         srs().forward(parse_address(f"{'x' * 120}@example.net"), NOW)
