@@ -41,7 +41,7 @@ class Outgoing:
     """Those of the command line and of the header, each once."""
     has_8bit: bool
     utf8_header: bool
-    """The header has octets over 127: it needs SMTPUTF8 where that is offered."""
+    """The header has UTF-8: it needs SMTPUTF8 where that is offered. Latin-1 is not allowed there either."""
 
 
 def cut_at_dot(octets: bytes) -> bytes:
@@ -109,8 +109,16 @@ def prepare(
         b"".join(message.chunks()),
         tuple({(address.local, address.domain): address for address in found}.values()),
         message.has_8bit or not header.isascii(),
-        not header.isascii(),
+        not header.isascii() and _is_utf8(header),
     )
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def as_octets(word: str) -> bytes:

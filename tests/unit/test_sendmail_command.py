@@ -246,6 +246,8 @@ def test_what_is_not_ascii() -> None:
     assert (plain.has_8bit, plain.utf8_header) == (True, False)
     header = made("Subject: hällo\n\nx\n".encode(), "bob@example.net")
     assert (header.has_8bit, header.utf8_header) == (True, True)
+    old = made("Subject: hällo\n\nx\n".encode("latin-1"), "bob@example.net")
+    assert (old.has_8bit, old.utf8_header) == (True, False)
 
 
 @pytest.mark.parametrize(
