@@ -105,13 +105,16 @@ def reply_text(reply: Reply) -> str:
 def peer_name(peer: str) -> str:
     """The name or address literal of a server for Remote-MTA (RFC 3464 section 2.3.5).
 
-    `peer` is "host:port"; "" for none and for a socket's path, which means nothing outside of this machine.
+    `peer` is "host:port", or "host[address]:port" for a server of the world; "" for none and for a socket's
+    path, which means nothing outside of this machine.
     """
     if not peer or peer.startswith("/"):
         return ""
     host, colon, port = peer.rpartition(":")
     if not colon or not port.isdigit():
         host = peer
+    if not host.startswith("["):
+        host = host.partition("[")[0]
     host = host.removeprefix("[").removesuffix("]")
     try:
         address = ip_address(host)

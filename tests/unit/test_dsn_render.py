@@ -234,6 +234,8 @@ def test_reason_of_our_own_is_no_reply_of_a_server() -> None:
         ("[2001:db8::1]:25", "dns; [IPv6:2001:db8::1]"),
         ("2001:db8::1:25", "dns; [IPv6:2001:db8::1]"),
         ("mx", "dns; mx"),
+        ("mx.example.net[192.0.2.1]:25", "dns; mx.example.net"),
+        ("mx.example.net[2001:db8::1]:25", "dns; mx.example.net"),
         ("a\r\nX-Evil: 1:25", "dns; a X-Evil: 1"),
         ("/run/dovecot/lmtp", None),
     ],
