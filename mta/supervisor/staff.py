@@ -84,6 +84,7 @@ class Staff:
         self._questions = 0
         self.stats = Stats(SUPERVISOR)
         self._answer = asyncio.Event()
+        self._listens_since = float("-inf")
         self._asked: dict[int, tuple[Child, asyncio.Future[Finding]]] = {}
         self.memory = Memory(time.time)
         self.generations: list[Generation] = []
@@ -150,8 +151,13 @@ class Staff:
         """Ask everybody for counters and a sign of life, and give one to systemd; until cancelled."""
         watchdog = notifier.watchdog_seconds
         period = min(BEAT, watchdog / 2) if watchdog else BEAT
+        looked = time.monotonic()
         while True:
             notifier.watchdog()
+            now = time.monotonic()
+            if now - looked > HANG_LIMIT / 2:  # we stood still, perhaps with all of the machine
+                self._listens_since = now
+            looked = now
             self._ask_all()
             for child in self.children:
                 if child.state is not State.STARTING and not child.aborted:  # a start has a limit of its own
@@ -233,7 +239,7 @@ class Staff:
         return self._questions
 
     def _end_if_hung(self, child: Child) -> None:
-        silent = time.monotonic() - child.heard_at
+        silent = time.monotonic() - max(child.heard_at, self._listens_since)
         if silent > HANG_LIMIT:
             self._log.error("worker hangs", worker=child.name, pid=child.pid, silent=round(silent))
             child.abort()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,24 @@ def test_worker_that_hangs_shows_where_and_is_replaced(
     assert facts["worker hangs"]["silent"] >= 1
     assert facts["worker restarts"]["how"] == "killed by SIGABRT"
     assert "in obey" in capfd.readouterr().err
+
+
+def test_workers_are_not_to_blame_for_a_supervisor_that_stood_still(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with SIGSTOP, in a container that is paused, in a machine that sleeps: it asked nobody."""
+
+    async def scenario() -> None:
+        reader, writer, pid = await node.connect()
+        monkeypatch.setattr(staff, "HANG_LIMIT", 1.0)
+        time.sleep(1.5)  # noqa: ASYNC251 - that the loop stands still is the point
+        await asyncio.sleep(0.5)
+        writer.write(b"echo a\n")
+        assert await reader.readline() == f"a {pid}\n".encode()
+        writer.close()
+
+    node.run(scenario)
+    assert not node.notes.has("worker hangs")
 
 
 def test_counters_of_a_worker_that_hangs_are_the_last_known(
