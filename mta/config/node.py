@@ -58,7 +58,7 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level that is written. `info` has the line of each message; `debug` has every command."""
     target: LogTarget = "stderr"
-    """`stderr` (systemd's journal), or the path of a file, which is opened anew at `tamis reload` so that
+    """`stderr` (systemd's journal), or the path of a file, which is opened anew when it was renamed so that
     logrotate works."""
 
 

@@ -7,6 +7,8 @@
   before (`take_stderr`): the pipe belongs to whoever made it.
 * Several processes share the target. Files are appended to; to pipes and sockets no write has more than
   `ATOMIC` octets unless a single line has, so lines do not run into each other.
+* A file that was renamed or removed is let go within `LOOK` seconds: logs are rotated also while a reload,
+  which opens the target anew, is refused.
 * What cannot be written now waits, up to `BACKLOG` octets (a full disk, a reader that stands still). What
   does not fit, and what a dead reader would have got, is counted in `dropped`; the first line that passes
   again is preceded by one that says how many are missing.
@@ -42,6 +44,8 @@ URGENT_SIZE = 256 * 1024
 """Octets collected after which nobody waits for `DELAY`."""
 RETRY = 1.0
 """Seconds between tries of a target that failed."""
+LOOK = 1.0
+"""Seconds between two looks whether a file still has its name."""
 LAST_WAIT = 1.0
 """Seconds that the last flush waits for a target that takes nothing."""
 
@@ -51,11 +55,13 @@ _WAITING = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOSPC, errno.EDQUO
 class Target:
     """An open log target: a file, a pipe, a terminal or a socket."""
 
-    __slots__ = ("_socket", "fd", "path", "terminal", "whole")
+    __slots__ = ("_inode", "_socket", "fd", "path", "terminal", "whole")
 
     def __init__(self, fd: int, path: str) -> None:
         """Take over the descriptor `fd`; `path` is "" for standard error."""
-        mode = os.fstat(fd).st_mode
+        status = os.fstat(fd)
+        mode = status.st_mode
+        self._inode = status.st_dev, status.st_ino
         self.fd = fd
         self.path = path
         self.whole = stat.S_ISREG(mode)
@@ -67,6 +73,14 @@ class Target:
         if self._socket is None:
             return os.write(self.fd, octets)
         return self._socket.send(octets, socket.MSG_DONTWAIT)
+
+    def has_name(self) -> bool:
+        """False when the file was renamed or removed: at its path is another one, or none."""
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            return not isinstance(error, FileNotFoundError)
+        return (found.st_dev, found.st_ino) == self._inode
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -109,8 +123,8 @@ class Sink:
     """Collects lines and writes them to a target."""
 
     __slots__ = (
-        "_begun", "_blocks", "_busy", "_collected", "_dropped_line", "_loop", "_reported", "_retry_at",
-        "_size", "_target", "_torn", "_waiting", "_writing", "dropped",
+        "_begun", "_blocks", "_busy", "_collected", "_dropped_line", "_look_at", "_loop", "_reported",
+        "_retry_at", "_size", "_target", "_torn", "_waiting", "_writing", "dropped",
     )  # fmt: skip
 
     def __init__(self, target: Target, dropped_line: Callable[[int], bytes]) -> None:
@@ -127,6 +141,7 @@ class Sink:
         self._begun = False  # a part of the first block has been written
         self._torn = False  # the last line in the target has no end
         self._retry_at = 0.0
+        self._look_at = 0.0
         self._reported = 0
         self.dropped = 0
         """Lines that were lost since the start of the process."""
@@ -188,7 +203,7 @@ class Sink:
                 self._write(time.monotonic())
             self._target.close()
             self._target = target
-            self._retry_at = 0.0
+            self._retry_at = self._look_at = 0.0
             self._torn = False
 
     @contextlib.contextmanager
@@ -217,6 +232,9 @@ class Sink:
             loop.call_later(DELAY, self._later)
 
     def _write(self, now: float) -> None:
+        if self._target.path and now >= self._look_at:
+            self._look_at = now + LOOK
+            self._follow()
         self._drain(now)
         lines = []
         while self._collected:
@@ -239,6 +257,18 @@ class Sink:
                 self._blocks.append(block)
                 self._waiting += len(block)
         self._drain(now)
+
+    def _follow(self) -> None:
+        """Go on with the file that has the name now, where ours was rotated away."""
+        if self._target.has_name():
+            return
+        try:
+            target = open_target(self._target.path)
+        except OSError:
+            return  # the old one is better than none
+        self._target.close()
+        self._target = target
+        self._torn = False
 
     def _drain(self, now: float) -> None:
         """Write blocks until there are none or the target takes no more."""

@@ -515,7 +515,8 @@ def test_lines_of_several_writers_do_not_run_into_each_other() -> None:
 # --- targets
 
 
-def test_a_file_that_was_rotated_away_is_let_go(file: Path) -> None:
+def test_a_file_that_was_rotated_away_is_let_go(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "LOOK", 600.0)
     logger = log.get("x")
     logger.warning("one")
     file.rename(file.with_suffix(".1"))
@@ -525,6 +526,47 @@ def test_a_file_that_was_rotated_away_is_let_go(file: Path) -> None:
     assert [line["event"] for line in lines(file.with_suffix(".1"))] == ["one", "two"]
     assert [line["event"] for line in lines(file)] == ["three"]
     assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_was_renamed_or_removed_is_let_go_without_being_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who rotates logs asks for a reload, and that may be refused."""
+    monkeypatch.setattr(sinks, "LOOK", 0.0)
+    logger = log.get("x")
+    logger.warning("one")
+    file.rename(file.with_suffix(".1"))
+    logger.warning("two")
+    assert [line["event"] for line in lines(file.with_suffix(".1"))] == ["one"]
+    assert [line["event"] for line in lines(file)] == ["two"]
+    assert file.stat().st_mode & 0o777 == 0o640
+    file.unlink()
+    file.touch()  # by who rotates
+    logger.warning("three")
+    assert [line["event"] for line in lines(file)] == ["three"]
+    os.truncate(file, 0)
+    logger.warning("four")
+    assert [line["event"] for line in lines(file)] == ["four"]
+
+
+def test_a_file_whose_place_takes_no_other_goes_on_to_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "LOOK", 0.0)
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    log.configure(Settings(target=str(folder / "log")))
+    logger = log.get("x")
+    try:
+        logger.warning("one")
+        folder.rename(moved)
+        logger.warning("two")
+        folder.mkdir()
+        logger.warning("three")
+    finally:
+        log.configure(Settings(format="text", target="stderr"))
+    assert [line["event"] for line in lines(moved / "log")] == ["one", "two"]
+    assert [line["event"] for line in lines(folder / "log")] == ["three"]
 
 
 def test_a_target_that_cannot_be_opened_changes_nothing(file: Path) -> None:
