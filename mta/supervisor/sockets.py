@@ -22,7 +22,7 @@ import socket
 import stat
 from collections.abc import Iterable, MutableMapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mta.supervisor.plan import Endpoint, Inet, Inherited, Listen, UnixPath
@@ -55,6 +55,12 @@ class _Open:
     inode: tuple[int, int] | None = None
     """Device and inode of a Unix socket's file: we only remove what we made."""
 
+    def change(self, endpoint: UnixPath) -> None:
+        """Give a Unix socket another owner and mode. Raises OSError."""
+        _set_owner(endpoint)
+        os.chmod(endpoint.path, endpoint.mode)  # we are not root any more
+        self.endpoint = endpoint
+
     def is_lost(self) -> bool:
         """True when nobody can connect any more, since the socket's file is not there or not ours."""
         if not isinstance(self.endpoint, UnixPath):
@@ -77,6 +83,8 @@ class SocketSet:
     added: frozenset[Key]
     replaced: dict[Key, _Open]
     """What was open under some keys of `added`, and cannot be reached any more: its file is gone."""
+    changed: dict[Key, UnixPath] = field(default_factory=dict)
+    """How Unix sockets were that now have another owner or mode."""
 
     def of(self, role: str) -> dict[str, list[socket.socket]]:
         """Give the sockets that a role serves, by the name of the listener."""
@@ -106,6 +114,7 @@ class ListeningSockets:
         keys: set[Key] = set()
         added: set[Key] = set()
         replaced: dict[Key, _Open] = {}
+        changed: dict[Key, UnixPath] = {}
         problems: list[str] = []
         for listen in listens:
             found = by_role.setdefault(listen.role, {}).setdefault(listen.name, [])
@@ -119,9 +128,9 @@ class ListeningSockets:
                         if before is not None:
                             replaced[key] = before
                     elif before.endpoint != endpoint and isinstance(endpoint, UnixPath):
-                        _set_owner(endpoint)
-                        os.chmod(endpoint.path, endpoint.mode)  # we are not root any more
-                        before.endpoint = endpoint
+                        assert isinstance(before.endpoint, UnixPath)  # of the same key
+                        changed.setdefault(key, before.endpoint)
+                        before.change(endpoint)
                 except OSError as problem:
                     problems.append(
                         f"listener {listen.name!r}: cannot listen on {endpoint}: {_reason(problem)}"
@@ -131,7 +140,7 @@ class ListeningSockets:
                 for sock in self._open[key].sockets:
                     sock.listen(listen.backlog)
                     found.append(sock)
-        result = SocketSet(by_role, frozenset(keys), frozenset(added), replaced)
+        result = SocketSet(by_role, frozenset(keys), frozenset(added), replaced, changed)
         if problems:
             self.rollback(result)
             raise ListenError(problems)
@@ -149,9 +158,14 @@ class ListeningSockets:
                 sock.close()
 
     def rollback(self, refused: SocketSet) -> list[str]:
-        """Close what `prepare` opened for `refused`."""
+        """Close what `prepare` opened for `refused`; owners and modes are what they were."""
         problems = self._close(refused.added)
         self._open |= refused.replaced
+        for key, endpoint in refused.changed.items():
+            try:
+                self._open[key].change(endpoint)
+            except OSError as problem:
+                problems.append(f"cannot change {endpoint} back: {problem.strerror}")
         return problems
 
     def keep(self, listens: Iterable[Listen]) -> list[str]:
@@ -369,6 +383,8 @@ def _reason(problem: OSError) -> str:
             return (
                 f"{text} (ports below 1024 need root or CAP_NET_BIND_SERVICE; a path, its directory's rights)"
             )
+        case errno.EAFNOSUPPORT:
+            return f"{text} (this machine has none of its kind, such as IPv6)"
         case errno.EADDRNOTAVAIL:
             return f"{text} (no interface of this machine has it)"
         case _:

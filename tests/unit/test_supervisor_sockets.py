@@ -116,6 +116,24 @@ def test_mode_changes_without_a_new_socket(book: ListeningSockets, tmp_path: Pat
     assert path.stat().st_mode & 0o777 == 0o666
 
 
+def test_rollback_gives_a_unix_socket_its_mode_and_owner_back(book: ListeningSockets, tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+    uid, gid = os.geteuid(), os.getegid()
+    before = [listen(UnixPath(str(path), 0o600, uid, gid))]
+    book.commit(book.prepare(before))
+    other = (65534, 65534) if uid == 0 else (uid, gid)
+    wanted = listen(UnixPath(str(path), 0o666, *other))
+    assert book.rollback(book.prepare([wanted])) == []
+    found = path.stat()
+    assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o600, uid, gid)
+    with pytest.raises(ListenError):
+        book.prepare([wanted, listen(UnixPath("/nonexistent/x"), name="other")])
+    found = path.stat()
+    assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o600, uid, gid)
+    book.prepare([wanted])
+    assert path.stat().st_mode & 0o777 == 0o666
+
+
 def test_stale_unix_socket_is_replaced(book: ListeningSockets, tmp_path: Path) -> None:
     path = str(tmp_path / "lmtp")
     with socket.socket(socket.AF_UNIX) as dead:
