@@ -290,7 +290,7 @@ class Supervisor:
     async def _change_over(self, current: Generation, plan: Plan, *, again: bool = False) -> Reloaded:
         """To a plan, or to new processes with the one that is in force `again`."""
         try:
-            self._slots.require(plan.workers)
+            self._slots.require(plan.workers, current.plan.workers)
             wanted = self._sockets.prepare(plan.listens)
         except NoSlotFree as error:
             return Reloaded(False, current.number, (str(error),))

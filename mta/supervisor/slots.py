@@ -54,8 +54,13 @@ class Slots:
         """Give our descriptor of the memory up; processes that live keep theirs."""
         os.close(self.memory_fd)
 
-    def require(self, workers: int) -> None:
-        """Raise `NoSlotFree` unless so many numbers are free."""
+    def require(self, workers: int, beside: int = 0) -> None:
+        """Raise `NoSlotFree` unless so many numbers are free; workers `beside` them will not go before."""
+        if beside + workers > self.count:
+            raise NoSlotFree(
+                f"process.workers: {workers} in place of {beside} needs a restart: this server has room for"
+                f" {self.count}, the old ones and the new together"
+            )
         if len(self._free) < workers:
             raise NoSlotFree(
                 f"{self.count - len(self._free)} workers are alive and {workers} more are too many (at most "

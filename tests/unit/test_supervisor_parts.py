@@ -163,6 +163,18 @@ def test_slots_have_room_for_several_generations_and_no_more() -> None:
         slots.close()
 
 
+def test_more_workers_than_there_will_ever_be_slots_need_a_restart() -> None:
+    slots = Slots(1)
+    try:
+        slots.require(LEAST - 1, beside=1)
+        with pytest.raises(
+            NoSlotFree, match=r"process\.workers: 8 in place of 1 needs a restart.* room for 8"
+        ):
+            slots.require(LEAST, beside=1)
+    finally:
+        slots.close()
+
+
 def test_notifier_speaks_the_protocol(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
