@@ -145,7 +145,7 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     addresses: tuple[Listen, ...] = ()
     """Addresses and ports, paths of Unix sockets ("unix:/run/tamis/lmtp"), or sockets handed over by
     systemd ("fd:smtp"). Default: the protocol's port (25, 587, 465 with implicit TLS, 4190) on all addresses
-    of IPv4 and IPv6; for `lmtp` the socket `lmtp` in process.runtime_directory."""
+    of IPv4 and, where the machine has it, IPv6; for `lmtp` the socket `lmtp` in process.runtime_directory."""
     socket_mode: Mode = 0o660
     """Permissions of its Unix sockets: for programs of process.user and its group. "0666" lets every
     local program connect that the folder lets through."""

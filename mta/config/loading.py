@@ -105,17 +105,28 @@ def parse(text: str, path: str = "tamis.toml", machine: Machine | None = None) -
 def this_machine(name: str = "") -> Machine:
     """The machine we run on; it is asked for its name, which may ask the DNS, only if `name` is empty."""
     folder = os.environ.get("TMPDIR") or "/var/tmp"
+    six = _has_ipv6()
     if name:
-        return Machine(name, folder)
+        return Machine(name, folder, has_ipv6=six)
     name = socket.gethostname()
     if "." not in name:
         name = socket.getfqdn(name)
     for candidate, qualified in ((name, True), (f"{name}.localdomain", False)):
         try:
-            return Machine(parse_fqdn(candidate, ""), folder, qualified)
+            return Machine(parse_fqdn(candidate, ""), folder, qualified, six)
         except ValueError:
             continue
-    return Machine("localhost.localdomain", folder, False)
+    return Machine("localhost.localdomain", folder, False, six)
+
+
+def _has_ipv6() -> bool:
+    """Whether something can listen on all addresses of IPv6: a kernel may have been told to do without."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _examine(

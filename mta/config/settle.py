@@ -36,6 +36,8 @@ class Machine:
     """Folder for large temporary files."""
     qualified: bool = True
     """False when the name had to be completed with "localdomain"."""
+    has_ipv6: bool = True
+    """Without it nothing can listen on "[::]", so that by default nothing does."""
 
 
 def settle(config: Config, machine: Machine, document: Mapping[str, Any], folder: str) -> Config:
@@ -70,7 +72,7 @@ def settle(config: Config, machine: Machine, document: Mapping[str, Any], folder
     return replace(
         config,
         identity=identity,
-        listener=_listeners(config, document),
+        listener=_listeners(config, document, machine),
         authentication=replace(
             config.authentication, authserv_id=config.authentication.authserv_id or identity.hostname
         ),
@@ -99,21 +101,21 @@ def _recipients(config: Config, domain: Domain) -> RecipientSource:
     return RecipientSource(source.kind, source.file)
 
 
-def _listeners(config: Config, document: Mapping[str, Any]) -> tuple[Listener, ...]:
+def _listeners(config: Config, document: Mapping[str, Any], machine: Machine) -> tuple[Listener, ...]:
     written = document.get("listener")
     if config.listener or written:
         tables = written if isinstance(written, list) else []
         return tuple(
-            _listener(config, listener, tables[index] if index < len(tables) else {})
+            _listener(config, listener, tables[index] if index < len(tables) else {}, machine)
             for index, listener in enumerate(config.listener)
         )
     listeners = [Listener()]
     if config.certificates and config.auth.backend != "none":
         listeners += [Listener(protocol="submission"), Listener(protocol="submission", tls="implicit")]
-    return tuple(_listener(config, listener, {}) for listener in listeners)
+    return tuple(_listener(config, listener, {}, machine) for listener in listeners)
 
 
-def _listener(config: Config, listener: Listener, table: Any) -> Listener:
+def _listener(config: Config, listener: Listener, table: Any, machine: Machine) -> Listener:
     tls = listener.tls if listener.tls != "auto" else _tls(config, listener)
     auth = listener.auth
     if auth == "auto":
@@ -122,7 +124,7 @@ def _listener(config: Config, listener: Listener, table: Any) -> Listener:
     return replace(
         listener,
         name=listener.name or service,
-        addresses=listener.addresses or _addresses(config, service),
+        addresses=listener.addresses or _addresses(config, service, machine),
         tls=tls,
         auth=auth,
         certificates=() if tls == "none" else listener.certificates or tuple(config.certificates),
@@ -136,17 +138,12 @@ def _tls(config: Config, listener: Listener) -> Literal["none", "starttls", "req
     return "starttls" if listener.protocol == "smtp" and config.certificates else "none"
 
 
-def _addresses(config: Config, service: str) -> tuple[Inet | Unix, ...]:
-    match service:
-        case "lmtp":
-            return (Unix(f"{config.process.runtime_directory}/lmtp"),)
-        case "submission":
-            return standard_addresses(587)
-        case "submissions":
-            return standard_addresses(465)
-        case "managesieve":
-            return standard_addresses(4190)
-    return standard_addresses(25)
+def _addresses(config: Config, service: str, machine: Machine) -> tuple[Inet | Unix, ...]:
+    if service == "lmtp":
+        return (Unix(f"{config.process.runtime_directory}/lmtp"),)
+    ports = {"submission": 587, "submissions": 465, "managesieve": 4190}
+    four, six = standard_addresses(ports.get(service, 25))
+    return (four, six) if machine.has_ipv6 else (four,)
 
 
 def _limits(own: SessionLimits, table: Any, common: Limits) -> SessionLimits:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import tomllib
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from mta.config import (
     load,
     parse,
     reference,
+    this_machine,
     to_json,
 )
 
@@ -56,6 +59,22 @@ def test_an_empty_file_is_a_server_on_port_25_for_nobody() -> None:
     assert config.domains == {}
     assert config.policy.trusted_networks == ("127.0.0.0/8", "::1/128")
     assert config.auth.users_file == "/etc/tamis/users"
+
+
+def test_without_ipv6_nothing_listens_on_it_by_default() -> None:
+    text = (ROOT / "conf/examples/dovecot.toml").read_text(encoding="utf-8")
+    config = parse(text, FILE, Machine("mail.example.org", has_ipv6=False))
+    assert [one.addresses for one in config.listener] == [(Inet("0.0.0.0", port),) for port in (25, 587, 465)]
+    named = parse('[[listener]]\naddresses = ["[::]:25"]\n', FILE, Machine("m.example", has_ipv6=False))
+    assert named.listener[0].addresses == (Inet("::", 25),)
+
+
+def test_a_machine_says_whether_it_has_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_six(family: int, kind: int) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(socket, "socket", no_six)
+    assert not this_machine("mail.example.org").has_ipv6
 
 
 def test_certificates_and_users_open_the_submission_ports() -> None:
