@@ -14,9 +14,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
+from mailqueue.threads import started_pool
 from mta.accounts import passwords
 from mta.accounts.passwords import StoredPassword
 
@@ -47,8 +48,8 @@ class PasswordVerifier:
         remember_seconds: float = REMEMBER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`remember_seconds` 0 remembers nothing."""
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password")
+        """`remember_seconds` 0 remembers nothing. Raises OSError when the system has no threads to give."""
+        self._executor = started_pool(threads, "password")
         self._limit = threads + max_waiting
         self._running = 0
         self._lock = threading.Lock()

@@ -20,7 +20,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
 
+from mailqueue.threads import started_pool
 from mta import log as logs
 from mta.address import Address
 from mta.content import Content
@@ -73,7 +73,8 @@ class StoreServer:
     ) -> None:
         """Serve `mailboxes` on listening sockets, which the server owns from now on.
 
-        `spill_directory` is for messages over 1 MiB while they arrive; None for the system's.
+        `spill_directory` is for messages over 1 MiB while they arrive; None for the system's. Raises OSError
+        when the system has no threads to give.
         """
         self.hostname = settings.hostname
         self.size_limit = settings.size_limit
@@ -92,8 +93,8 @@ class StoreServer:
             settings.detail_folders,
             *self._scripts(settings),
         )
-        self._pool = ThreadPoolExecutor(settings.writers, thread_name_prefix="store")
-        self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="send")
+        self._pool = started_pool(settings.writers, "store")
+        self._senders = started_pool(SENDERS if settings.state_directory else 1, "send")
         self._turns = asyncio.Semaphore(SENDERS)
         self._deliveries: set[asyncio.Task[Reply]] = set()
         self._servers: list[asyncio.AbstractServer] = []

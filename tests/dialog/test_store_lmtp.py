@@ -477,6 +477,28 @@ def test_an_error_of_our_own_for_one_recipient_is_not_that_of_others(
     assert len(store.messages("bob")) == 1
 
 
+def test_the_system_need_give_no_threads_later(
+    store: Running, client: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of processes counts them, too. What is answered 451 must not be stored all the same."""
+    known = for_delivery
+
+    def slow(content: Content, sender: Address, recipient: str) -> StoredMessage:
+        time.sleep(0.2)
+        return known(content, sender, recipient)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(deliver, "for_delivery", slow)
+    accepted = begin(client, "alice", "bob", "one", "full")
+    assert codes(accepted) == ["250 2.1.5"] * 4
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    client.send(TEXT + END)
+    assert codes([client.reply() for _ in accepted]) == ["250 2.0.0"] * 4
+    assert [len(store.messages(name)) for name in ("alice", "bob", "one", "full")] == [1] * 4
+
+
 def test_a_mailbox_without_permission_is_a_temporary_failure(store: Running, client: RawClient) -> None:
     # root may write anywhere, so the path is blocked by a file.
     store.box("alice").parent.mkdir(parents=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from mta.accounts.passwords import StoredPassword
 from mta.accounts.senderlogin import SenderLoginSettings, owns
 from mta.accounts.usersbackend import UsersBackend, host_key
 from mta.accounts.usersfile import UsersFile
-from mta.accounts.verifier import PasswordVerifier
+from mta.accounts.verifier import MAX_WAITING, PasswordVerifier
 from mta.address import NULL, parse_address
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
@@ -576,3 +578,23 @@ def test_the_key_of_a_host_is_stable_and_of_the_file() -> None:
     assert host_key("/etc/tamis/users") != host_key("/etc/other/users")
     if os.path.exists("/etc/machine-id") and os.path.getsize("/etc/machine-id"):
         assert host_key("/etc/tamis/users") == host_key("/etc/tamis/users")
+
+
+def test_logins_go_on_when_the_system_has_no_threads_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of processes counts threads, too."""
+    verifier = PasswordVerifier()
+    monkeypatch.setattr(threading.Thread, "start", refuse_thread)
+    done: list[int] = []
+
+    async def scenario() -> None:
+        await asyncio.gather(*(verifier.run(partial(done.append, number)) for number in range(MAX_WAITING)))
+
+    asyncio.run(scenario())
+    verifier.close()
+    assert sorted(done) == [*range(MAX_WAITING)]
+    with pytest.raises(OSError, match="can't start new thread"):
+        PasswordVerifier()
+
+
+def refuse_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

@@ -330,3 +330,28 @@ def test_a_key_cannot_be_a_folder_of_another(tmp_path: Path) -> None:
         await store.close()
 
     run(main())
+
+
+def refuse_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_the_system_need_give_no_threads_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of processes counts them, too: a commit must neither hang nor be done behind our back."""
+
+    async def main() -> None:
+        store = FileStore(tmp_path / "queue")
+        monkeypatch.setattr(threading.Thread, "start", refuse_thread)
+        puts = (store.put_new(f"log/s/{number}", b"entry") for number in range(20))
+        assert all(await asyncio.gather(*puts))
+        store.close_now()
+
+    run(main())
+
+
+def test_a_store_without_threads_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(threading.Thread, "start", refuse_thread)
+    with pytest.raises(StoreUnavailable, match="starting its threads"):
+        FileStore(tmp_path / "queue")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -23,7 +23,6 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +40,7 @@ from mailqueue.store.base import (
     seal_alone,
 )
 from mailqueue.store.disk import FULL, Disk
+from mailqueue.threads import started_pool
 
 THREADS = 8
 """Threads for waiting on the disk: group commits (a few in flight), bodies, reads."""
@@ -71,7 +71,11 @@ class FileStore:
             if isinstance(error, FileNotFoundError):
                 raise StoreMissing(self.name, "opening it: the folder above it does not exist") from error
             raise self._translated(error, "opening it") from error
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="queue-disk")
+        try:
+            self._pool = started_pool(threads, "queue-disk")
+        except OSError as error:
+            self._disk.close()
+            raise self._translated(error, "starting its threads") from error
 
     @property
     def room(self) -> int:
