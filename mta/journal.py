@@ -7,6 +7,7 @@ did what it should has none but at level debug.
 
 from __future__ import annotations
 
+from mta.accounts.authenticator import KNOWN
 from mta.envelope import Envelope
 from mta.firsttry import HAS_IT_ALREADY
 from mta.handover import Completed
@@ -136,7 +137,9 @@ class LogJournal:
         """A login failed; the name that was tried is not logged, for it may be a password."""
         # The guess that ends a session is answered 421, and is a guess all the same.
         temporary = reply.is_temporary and not reply.close
-        self._stats.auth["temporary" if temporary else "failure", mechanism] += 1
+        # ManageSieve passes on whatever a client calls it: a series for each word would fill the memory.
+        known = mechanism if mechanism in KNOWN else "unknown"
+        self._stats.auth["temporary" if temporary else "failure", known] += 1
         self._log.info(
             "login failed",
             session=session.id,

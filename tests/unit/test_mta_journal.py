@@ -124,6 +124,12 @@ def test_counters(journal: LogJournal, stats: metrics.Stats) -> None:
     assert sum(snapshot["answer_seconds"]["smtp"]["counts"]) == 1
 
 
+def test_mechanisms_that_clients_invent_are_one_series(journal: LogJournal, stats: metrics.Stats) -> None:
+    for number in range(100):
+        journal.login_failed(session(), f"X-{number}", Reply(504, "5.5.4", "no such mechanism"))
+    assert stats.snapshot()["auth"] == {"failure\tunknown": 100}
+
+
 def test_sessions_refusals_and_logins_are_counted(journal: LogJournal, stats: metrics.Stats) -> None:
     who = session(auth_mechanism="PLAIN", tls=TlsInfo("TLSv1.3", "X", 256))
     journal.connected(who)
