@@ -265,7 +265,10 @@ class ServerTls:
             elif now - built < CONTEXT_LIFETIME:
                 continue
             else:
-                self._install()
+                try:
+                    self._install()
+                except CertificateError:  # without a descriptor, say: the old ones serve until the next look
+                    continue
             built = now
 
     def _look(self) -> dict[str, tuple[int, int, int]]:
@@ -341,7 +344,7 @@ class ServerTls:
                 context.load_verify_locations(cadata=self._client_ca)
                 required = settings.require_client_certificate
                 context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
-        except (ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:  # the library's own, or there is no descriptor left
             raise CertificateError(f"{certificate.name}: {failure_text(error)}") from error
         except KeyError as error:
             raise CertificateError(f"unknown TLS version {settings.minimum_version!r}") from error

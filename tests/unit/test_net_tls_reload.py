@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import os
 import ssl
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import trustme
 from mta import config
 from mta.daemon_certificates import TOPIC, Refusals, build_judge, build_tls
 from mta.net import tls as module
-from mta.net.certificates import CertificateFiles
+from mta.net.certificates import CertificateFiles, load_pem
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
 from mta.net.tls import (
@@ -160,6 +161,40 @@ def test_the_watcher_reports_each_change_once(ca: Authority, monkeypatch: pytest
         assert server.context is context
         monkeypatch.setattr(module, "CONTEXT_LIFETIME", 0.01)
         await until(lambda: server.context is not context)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+
+
+def test_certificates_are_watched_on_when_there_was_no_descriptor_for_once(
+    ca: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ServerTls([ca.issue("one", "one.example.org")])
+    reports: list[Reload] = []
+    tries: list[int] = []
+
+    def fail(context: ssl.SSLContext, pem: bytes) -> None:
+        tries.append(1)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def until(probe: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not probe():  # noqa: ASYNC110 - files have no event to wait for
+                await asyncio.sleep(0.005)
+
+    async def run() -> None:
+        monkeypatch.setattr(module, "CONTEXT_LIFETIME", 0.01)
+        monkeypatch.setattr(module, "load_pem", fail)
+        task = asyncio.create_task(server.watch(0.005, reports.append))
+        await until(lambda: len(tries) > 1)
+        ca.issue("one", "one.example.org", "new.example.org")
+        await until(lambda: bool(reports) and "Too many open files" in reports[-1].refused.get("one", ""))
+        assert "new.example.org" not in server.names
+        monkeypatch.setattr(module, "load_pem", load_pem)
+        await until(lambda: bool(reports[-1].taken))
+        assert "new.example.org" in server.names
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
