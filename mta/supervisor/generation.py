@@ -288,8 +288,9 @@ class Generation:
             return
         try:
             await self._fill(seat)
-        except OSError as problem:
-            self._replace(seat, 0.0, pid=0, how=f"cannot start: {problem}")
+        except Exception as problem:  # noqa: BLE001 - a bug must not end the supervisor, with all the others
+            known = isinstance(problem, OSError)
+            self._replace(seat, 0.0, pid=0, how=f"cannot start: {problem if known else repr(problem)}")
             return
         child = seat.child
         assert child is not None

@@ -95,7 +95,7 @@ async def check_setup(
             env=dict(environment),
             **identity,
         )
-    except OSError as error:  # no memory, no descriptor, another Python since the start
+    except (OSError, RuntimeError) as error:  # no memory, no thread, another Python since the start
         return _unchecked(str(error))
     try:
         async with asyncio.timeout(patience + MOST_SECONDS):

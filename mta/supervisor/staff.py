@@ -189,7 +189,7 @@ class Staff:
         sockets = generation.sockets.of(role)
         try:
             await child.spawn(seat.crew.daemon, sockets, start, self._slots.memory_fd, self._environment)
-        except OSError:
+        except Exception:
             self._release(slot)
             raise
         self._log.info("worker started", worker=child.name, pid=child.pid, slot=slot)

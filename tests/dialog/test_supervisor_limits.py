@@ -168,6 +168,31 @@ def test_worker_that_does_not_leave_is_killed(node: Node) -> None:
     assert ("killed by SIGKILL") in [facts.get("how") for _, facts in node.notes.events]
 
 
+def test_a_bug_when_a_worker_is_replaced_does_not_end_the_server(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = child.Child.spawn
+
+    async def buggy(*about: object) -> None:
+        raise KeyError("a bug")
+
+    async def scenario() -> None:
+        reader, writer, _ = await node.connect()
+        monkeypatch.setattr(child.Child, "spawn", buggy)
+        writer.write(b"crash\n")
+        await reader.read()
+        writer.close()
+        restarts = node.supervisor.staff.stats.worker_restarts
+        await patiently(lambda: restarts["worker"] > 2, "it is tried again")
+        monkeypatch.setattr(child.Child, "spawn", usual)
+        await patiently(lambda: node.supervisor.serving, "another serves")
+        assert [one.slot for one in node.supervisor.staff.children] == [0]
+
+    node.run(scenario)
+    reasons = [facts["how"] for event, facts in node.notes.events if event == "worker restarts"]
+    assert reasons[1] == "cannot start: KeyError('a bug')"
+
+
 def test_generation_that_is_late_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         monkeypatch.setattr(generation, "READY_TIMEOUT", 0.7)

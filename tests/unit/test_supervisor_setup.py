@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
@@ -50,6 +51,22 @@ def test_checks_that_cannot_run_prove_nothing(monkeypatch: pytest.MonkeyPatch) -
 
     asyncio.run(main())
     assert log.lines == ["warning set-up"]
+
+
+def test_checks_for_which_there_is_no_thread_do_not_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio waits for a process in a thread, which the limit of processes may not leave room for."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = plan(config.parse(CHECKED))
+
+    async def main() -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        report = await check_setup(made, {}, 0.0)
+        assert report.warnings == ("the set-up could not be checked: can't start new thread",)
+
+    asyncio.run(main())
 
 
 def test_a_bug_at_a_reload_does_not_end_the_server() -> None:
