@@ -33,6 +33,7 @@ from mta.daemon_filters import build_programs
 from mta.daemon_login import build_authenticator
 from mta.daemon_policy import NO_TABLES, build_ledger, build_policy, build_tables, networks, tell
 from mta.daemon_queue import build_queue
+from mta.daemon_scripts import policy_files
 from mta.daemon_transports import build_transports
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import PooledTransport
@@ -339,19 +340,17 @@ class Daemon:
         return Connection(self._connections, create, None if tls is None else partial(_context, tls))
 
     def _build_policy(self, authenticator: SessionAuthenticator | None, own_mail: list[Find]) -> Policy:
-        return build_policy(
-            self._config,
-            self._fixed,
-            self._users_file,
-            None if authenticator is None else authenticator.owns,
-            lambda text: self._log.error("recipient table", reason=text),
-            programs=self._programs,
-            tables=self._tables or NO_TABLES,
-            ledger=self._ledger,
-            resolver=self._resolver,
-            directors=self._directors or {},
-            own_mail=own_mail.append if self._config.queue.enabled else None,
-        )
+        with policy_files(self._link, self._log.warning) as read:
+            return build_policy(
+                self._config, self._fixed, self._users_file,
+                None if authenticator is None else authenticator.owns,
+                lambda text: self._log.error("recipient table", reason=text),
+                programs=self._programs,
+                tables=self._tables or NO_TABLES, ledger=self._ledger, resolver=self._resolver,
+                directors=self._directors or {},
+                own_mail=own_mail.append if self._config.queue.enabled else None,
+                read=read,
+            )  # fmt: skip
 
     def _users_file(self) -> UsersFile:
         if self._users is None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mta.net.resolver.stub import Stub
     from mta.policy.ledger import Ledger
     from mta.policy.sieve.asking import Services
+    from mta.policy.sieve.loading import Read
     from mta.policy.sieve.local import Owns
     from mta.policy.sieve.policy import Trace
     from mta.policy.sieve.program import Program
@@ -87,6 +88,7 @@ def build_policy(
     resolver: Resolver | None = None,
     directors: Mapping[str, Director] = NO_DIRECTORS,
     own_mail: Callable[[Find], None] | None = None,
+    read: Read | None = None,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
@@ -94,17 +96,18 @@ def build_policy(
     be read. `choose` may put others in the place of the services that scripts ask. `trace` is told what
     scripts do in any session; without, sessions of policy.trace are logged. `programs` are those beside
     the worker, `tables` those of [tables.NAME]; `ledger` counts, `resolver` asks the DNS. `own_mail` is
-    given what tells who gets mail that the server writes itself. Raises TableError, what `users_file`
-    raises, and ValueError and OSError for scripts.
+    given what tells who gets mail that the server writes itself. `read` gives policy files in place of the
+    disk. Raises TableError, what `users_file` raises, and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
     from mta.policy.sieve.expand import Aliases
-    from mta.policy.sieve.loading import load_base, load_policy
+    from mta.policy.sieve.loading import load_base, load_policy, source_of
     from mta.policy.sieve.local import site_services
     from mta.policy.sieve.policy import SievePolicy, Site
     from mta.policy.sieve.tables import Lists
     from mta.policy_services import build_services
 
+    read = read or source_of
     ground = build_ground(settings, transports, users_file, complain, tables, directors)
     if not settings.auth.sender_login:
         owns = _owns_everything
@@ -119,9 +122,9 @@ def build_policy(
 
     @cache
     def program(paths: Sequence[str], tracing: bool) -> Program:
-        return (
-            load_policy(settings, paths, tracing=tracing) if paths else load_base(settings, tracing=tracing)
-        )
+        if not paths:
+            return load_base(settings, tracing=tracing, read=read)
+        return load_policy(settings, paths, tracing=tracing, read=read)
 
     find = None
     if tables or own_mail is not None:
@@ -144,7 +147,7 @@ def build_policy(
         if settings.policy.after:
             made = SievePolicy(program(settings.policy.after, tracing), made, site, tell, services, trace)
         if settings.policy.user_scripts or any(domain.script for domain in settings.domains.values()):
-            made = _build_recipient_scripts(settings, made, ground, trace)
+            made = _build_recipient_scripts(settings, made, ground, trace, read)
         if settings.policy.scripts:
             made = SievePolicy(program(settings.policy.scripts, tracing), made, site, tell, services, trace)
         return made
@@ -175,7 +178,7 @@ def _srs_services(settings: config.Config, ground: Ground) -> Services:
 
 
 def _build_recipient_scripts(
-    settings: config.Config, inner: Policy, ground: Ground, trace: Trace | None
+    settings: config.Config, inner: Policy, ground: Ground, trace: Trace | None, read: Read
 ) -> Policy:
     from mta.policy.sieve.loading import load_domains
     from mta.policy.sieve.recipients import RecipientScripts
@@ -185,7 +188,7 @@ def _build_recipient_scripts(
     pattern = settings.policy.user_scripts
     users = UserScripts(pattern, _tell_of_script, tracing=tracing) if pattern else None
     return RecipientScripts(
-        load_domains(settings, tracing=tracing),
+        load_domains(settings, tracing=tracing, read=read),
         _nobody if users is None else users.of,
         inner,
         settings.identity.hostname,

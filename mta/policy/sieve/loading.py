@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from mta.policy.sieve.sandbox import load_sandboxed
 from mta.policy.sieve.scan import SCANNERS
 from mta.policy.sieve.sign import KEYS
 from mta.policy.sieve.srs import SRS
+
+Read = Callable[[str], tuple[str, bytes]]
+"""Gives a policy file, by its path, as `load` takes it. Raises OSError."""
 
 
 def source_of(path: str) -> tuple[str, bytes]:
@@ -47,23 +50,25 @@ def load_for(
     return load(sources, settings, tracing=tracing)
 
 
-def load_policy(config: Config, paths: Sequence[str], *, tracing: bool = False) -> Program:
+def load_policy(
+    config: Config, paths: Sequence[str], *, tracing: bool = False, read: Read = source_of
+) -> Program:
     """The program of some of the site's files. Raises ValueError, with a line a mistake, and OSError."""
-    return _made(load_for(config, [source_of(path) for path in paths], tracing=tracing))
+    return _made(load_for(config, [read(path) for path in paths], tracing=tracing))
 
 
-def load_domains(config: Config, *, tracing: bool = False) -> dict[str, Program]:
+def load_domains(config: Config, *, tracing: bool = False, read: Read = source_of) -> dict[str, Program]:
     """The scripts of domains, by `Address.domain`. Raises ValueError, with a line a mistake, and OSError."""
     return {
-        domain_key(name): _made(load_sandboxed(*source_of(domain.script), tracing=tracing))
+        domain_key(name): _made(load_sandboxed(*read(domain.script), tracing=tracing))
         for name, domain in config.domains.items()
         if domain.script
     }
 
 
-def load_base(config: Config, *, tracing: bool = False) -> Program:
+def load_base(config: Config, *, tracing: bool = False, read: Read = source_of) -> Program:
     """The program of policy.base. Raises ValueError, with a line a mistake, and OSError."""
-    return load_policy(config, [base_path(config)], tracing=tracing)
+    return load_policy(config, [base_path(config)], tracing=tracing, read=read)
 
 
 def base_path(config: Config) -> str:
