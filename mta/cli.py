@@ -11,8 +11,10 @@ library, and what other commands need is imported when they run.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
+import io
 import os
 import sys
 
@@ -37,6 +39,7 @@ EX_IOERR = 74
 
 def main() -> None:
     """Run the command line and exit."""
+    _complete_streams()
     called = os.path.basename(sys.argv[0])
     options = plain_serve(sys.argv[1:]) if called not in POSTFIX else None
     if options is not None:
@@ -58,6 +61,24 @@ def main() -> None:
         # What is in the buffer is not tried again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EX_IOERR)
+
+
+def _complete_streams() -> None:
+    """Let there be all three standard streams, and let them take every text.
+
+    Whoever calls us may have closed some: then the next file or socket that is opened would have the number
+    of standard error, and what goes wrong would be written into it.
+    """
+    with contextlib.suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A name in a folder that is no UTF-8, an address that the terminal's character set does not have.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(called: str) -> None:

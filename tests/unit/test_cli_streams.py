@@ -1,0 +1,74 @@
+"""The command line with standard streams that are closed, or that cannot take every character."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def shell(line: str, *words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = ["sh", "-c", f'"$@" {line}', "sh", sys.executable, "-m", "mta.cli", *words]
+    known = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False, env=known)
+
+
+CONFIGURATION = """
+[domains."example.org"]
+recipients = "all"
+[backends.b]
+addresses = ["127.0.0.1:24"]
+[process]
+state_directory = "state"
+runtime_directory = "run"
+"""
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    users = tmp_path / "users"
+    users.write_text("j\u00f6rg@example.org:*:\n", encoding="utf-8")
+    users.chmod(0o600)
+    return users
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(users: Path, closed: str) -> None:
+    done = shell(closed, "user", "list", "--file", str(users))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (b"example.org" in done.stdout) == (closed in ("2>&-", "<&-"))
+
+
+def test_no_file_of_a_server_takes_the_number_of_standard_error(tmp_path: Path) -> None:
+    """Whoever writes what goes wrong would write it into a socket."""
+    (tmp_path / "tamis.toml").write_text("[nothing]\n")
+    (tmp_path / "mta_shown.py").write_text(
+        "import os, mta.cli\n"
+        "mta.cli._complete_streams()\n"
+        "print(*(os.readlink(f'/proc/self/fd/{number}') for number in (0, 2)))\n"
+    )
+    command = ["sh", "-c", '"$@" <&- 2>&-', "sh", sys.executable, str(tmp_path / "mta_shown.py")]
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "queue", ROOT / "milter")))}
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=os.environ | paths)
+    assert done.stdout == b"/dev/null /dev/null\n"
+    done = shell("2>&-", "serve", "-c", str(tmp_path / "tamis.toml"))
+    assert done.returncode == 78
+
+
+def test_characters_that_the_terminal_does_not_have(users: Path) -> None:
+    done = shell("", "user", "list", "--file", str(users), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"j\\xf6rg@example.org" in done.stdout
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/h\xe4.toml")
+    Path(path).write_text(CONFIGURATION)
+    done = shell("", "check-config", "-c", path, PYTHONIOENCODING="utf-8:strict")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(b"/h\\udce4.toml: ok\n")
