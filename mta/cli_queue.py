@@ -8,6 +8,7 @@ above all to an id that was named; 2 for wrong usage; 78 when the configuration 
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 import time
@@ -19,6 +20,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from mta.cli_console import console
 from mta.cli_progress import Progress
@@ -92,14 +94,13 @@ def make_app(open_queue: Open) -> typer.Typer:
         with failures():
             queue = open_queue(config)
             if raw:
-                for octets in queue.octets(name):
-                    sys.stdout.buffer.write(octets)
+                _print_raw(queue.octets(name))
                 return
             facts = queue.show(name)
             if as_json:
                 print(json.dumps(facts))
             elif headers:
-                print(facts["header"].replace("\r\n", "\n"), end="")
+                print(_for_output(facts["header"].replace("\r\n", "\n")), end="")
             else:
                 _print_message(facts)
 
@@ -233,14 +234,31 @@ def _print_list(rows: Sequence[QueueRow], some: bool) -> None:
     out.print(f"{len(rows)} message{'' if len(rows) == 1 else 's'}, {size(octets)}")
 
 
+def _print_raw(octets: Iterable[bytes]) -> None:
+    if sys.stdout.isatty():
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for some in octets:
+            print(_for_output(decoder.decode(some).replace("\r", "")), end="")
+        return
+    sys.stdout.flush()
+    for some in octets:
+        sys.stdout.buffer.write(some)
+
+
+def _for_output(text: str) -> str:
+    """As it is for a pipe or a file; a sender's escape sequences do not reach a terminal."""
+    return "\n".join(map(printable, text.split("\n"))) if sys.stdout.isatty() else text
+
+
 def _print_message(facts: dict[str, Any]) -> None:
     out = console(highlight=False, markup=False)
     row = facts["row"]
     now = time.time()
     out.print(f"Message {row['id']}, {size(row['size'])}, in the queue for {short(now - row['arrived'])}")
-    out.print(f"From <{row['sender']}>")
+    out.print(printable(f"From <{row['sender']}>"))
     for recipient, more in zip(row["recipients"], facts["recipients"], strict=True):
-        out.print(f"To <{recipient['address']}>: {recipient['status']}, {_tries(recipient, more, now)}")
+        tried = _tries(recipient, more, now)
+        out.print(printable(f"To <{recipient['address']}>: {recipient['status']}, {tried}"))
         if recipient["reply"]:
             out.print(f"    {printable(recipient['reply'])}")
         if more.get("by"):
@@ -256,9 +274,9 @@ def _print_message(facts: dict[str, Any]) -> None:
     origin = facts.get("origin")
     if origin:
         who = f", user {origin['user']}" if origin["user"] else ""
-        out.print(f"Came in as {origin['transaction']} from {origin['client'] or 'here'}{who}")
+        out.print(printable(f"Came in as {origin['transaction']} from {origin['client'] or 'here'}{who}"))
     if "problem" in facts:
-        out.print(f"Problem: {facts['problem']}")
+        out.print(printable(f"Problem: {facts['problem']}"))
     out.print()
     for line in facts["header"].replace("\r\n", "\n").splitlines():
         out.print(printable(line))
@@ -290,10 +308,10 @@ def _hops(workers: dict[str, dict[str, Any]]) -> Table:
             wait = max(0.0, min(hop["dead_until"] for hop in dead) - now)
             state = f"does not answer, next look in {format_duration(round(wait))}: {dead[0]['reason']}"
         table.add_row(
-            name or "(none)",
+            Text(printable(name) or "(none)"),
             str(waiting),
             str(sum(hop["in_flight"] for hop in hops)),
             str(sum(hop["window"] for hop in hops)),
-            printable(state),
+            Text(printable(state)),  # what the next hop said is no markup
         )
     return table
