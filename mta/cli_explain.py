@@ -32,6 +32,7 @@ from mta.explain.unasked import programs_of, without_counters
 from mta.policy.watched import TableError
 from mta.queue_stores import read_configuration
 from mta.session import Session
+from mta.store.readable import harmless
 from sieve_ext.message import Message
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_CONFIG = 1, 2, 78
@@ -68,7 +69,9 @@ def explain(
         return EXIT_CONFIG
     text = as_json(explanation) if as_machine else as_text(explanation, quiet=quiet)
     # What came as octets that are no UTF-8, in a transcript, no terminal takes.
-    print(text.encode("utf-8", "replace").decode("utf-8"), end="")
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    # Somebody else has written the message: nothing of it moves a terminal.
+    print(text if as_machine else harmless(text, lines=True), end="")
     return EXIT_REFUSED if explanation.refused else 0
 
 

@@ -380,3 +380,18 @@ def test_what_stands_behind_a_counter_is_explained(capsys: Captured, configurati
     assert f"mail <a@x.test>\n    mine.sieve:3  test rate: no {mark}\n  = goes on\nrcpt" in said
     assert said.endswith("  = 550 5.7.1 behind  [mine.sieve:7]\n")
     assert not list(Path(configuration).parent.rglob("*.sqlite3"))
+
+
+def test_a_message_does_nothing_to_the_terminal(tmp_path: Path, capsys: Captured, configuration: str) -> None:
+    script = Path(configuration).parent / "mine.sieve"
+    script.write_text(
+        'require ["vnd.tamis.stage", "editheader"];\nstage "data" { deleteheader "Subject"; }\n'
+    )
+    message = b"Subject: \x1b]0;owned\x07\r\nFrom: a@x.test\r\n\r\nhi\r\n"
+    given = Given("192.0.2.1", "mail.x.test", "", "a@x.test", ("bob@example.test",))
+    file = tmp_path / "message.eml"
+    file.write_bytes(message)
+    explain(configuration, given, message=str(file))
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "  = header - Subject: \u241b]0;owned\u2407\n" in shown
