@@ -19,6 +19,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from mta.accounts.user import User, address_key, format_size, parse_size, user_key
 from mta.accounts.usersfile import Table, UsersFileError, edit, parse_table, read_text
@@ -129,7 +130,7 @@ def make_app(
             return
         table = RichTable("User", "Password", "Quota", "May send as", "Home", "State")
         for user in users:
-            table.add_row(
+            cells = (
                 user.name,
                 " ".join(_schemes(user)) or "none",
                 format_size(user.quota) if user.quota is not None else "",
@@ -137,6 +138,7 @@ def make_app(
                 user.home,
                 "disabled" if user.disabled else "",
             )
+            table.add_row(*map(Text, cells))  # brackets, as of an address literal, are no markup
         console().print(table)
 
     @app.command("del")

@@ -300,3 +300,11 @@ def test_a_missing_file(terminal: Terminal) -> None:
         result = terminal.run(*command)
         assert result.exit_code == EXIT_CONFIG
         assert "No such file" in result.stderr
+
+
+def test_brackets_are_shown_as_they_are(terminal: Terminal) -> None:
+    more = ("--address", "ann@[IPv6:2001:db8::1]", "--home", "/srv/[ann]", "--no-scram", "--generate")
+    assert terminal.run("add", "ann@b.example", *more).exit_code == 0
+    shown = terminal.run("list").stdout
+    assert "/srv/[ann]" in shown
+    assert "ann@[ipv6:2001:db8::1]" in shown.lower()
