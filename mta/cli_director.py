@@ -19,7 +19,7 @@ from rich.table import Table
 
 from mailqueue.store.base import StoreError
 from mta import config
-from mta.address import AddressError, parse_address
+from mta.address import AddressError, domain_key, parse_address
 from mta.daemon_director import backend_names, configured_weights, open_states
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_tables
@@ -29,6 +29,7 @@ from mta.director.places import Places
 from mta.director.shared import States
 from mta.director.state import DirectorState, Refused
 from mta.director.userstable import read_users
+from mta.policy.ground import without_detail
 from mta.policy.watched import TableError
 from mta.queue_stores import become_server_user, opened_stores, read_configuration
 from mta.spool.remote import QueueProblem
@@ -101,7 +102,7 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
             except TableError as error:
                 _refuse(str(error))
             director.table = lambda: users
-        key = _user(user)
+        key = _user(user, settings, found)
 
         async def look(store: States) -> str:
             _, now = await shared.read(store, found)
@@ -138,7 +139,8 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
         name: NameOption = "",
     ) -> None:
         """Give a user a back end, whatever the hash says."""
-        key = _user(user)
+        settings, found = chosen(name)
+        key = _user(user, settings, found)
         change(name, lambda old, weights, _: state.move(old, weights, key, backend))
 
     return app
@@ -191,11 +193,19 @@ def _on_store(settings: config.Config, name: str, work: Callable[[States], Corou
         _refuse(str(error))
 
 
-def _user(text: str) -> str:
+def _user(text: str, settings: config.Config, director: str) -> str:
+    """The user whose address it is, as the server knows it: without the detail."""
     try:
-        return parse_address(text).key
+        address = parse_address(text)
     except AddressError as error:
         _refuse(f"{text!r} is no address: {error}")
+    for name, domain in settings.domains.items():
+        if domain_key(name) == address.domain:
+            if domain.backend != director:
+                break
+            return without_detail(address, domain.subaddress_delimiter).key
+    typer.echo(f'warning: no [domains."{address.domain}"] has the backend "{director}"', err=True)
+    return address.key
 
 
 def _refuse(text: str, code: int = EXIT_REFUSED) -> NoReturn:
