@@ -282,7 +282,13 @@ def _asker(
     async def ask(sender: Address, address: Address) -> Reply:
         await director.find(address.key)
         hop = director.hop(address.key)
-        return hop if isinstance(hop, Reply) else await transports[hop.transport].verify(sender, address)
+        if isinstance(hop, Reply):
+            return hop
+        transport = transports.get(hop.transport)
+        if transport is None:  # other nodes know more back ends than this one
+            cause = f"director: there is no {hop.transport} in this configuration"
+            return Reply(451, "4.3.5", "the next hop is not configured", cause)
+        return await transport.verify(sender, address)
 
     return ask
 

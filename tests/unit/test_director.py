@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 
 from mailqueue.store.base import Store
 from mailqueue.store.memory import MemoryStore
-from mta.address import parse_address
+from mta import config
+from mta.address import NULL, parse_address
+from mta.daemon_policy import _asker
 from mta.delivery.outcome import NextHop
 from mta.director import shared, state
 from mta.director.director import NOBODY, UNKNOWN, Director
@@ -21,6 +25,7 @@ from mta.director.userstable import read_users
 from mta.policy.ground import DomainRule
 from mta.policy.recipients import Everybody
 from mta.policy.watched import TableError
+from mta.reply import Reply
 
 NAMES = st.sampled_from([f"store{number}" for number in range(12)])
 WEIGHTS = st.dictionaries(NAMES, st.integers(1, 300), min_size=1, max_size=10)
@@ -174,3 +179,13 @@ def test_state_of_a_later_version_is_not_believed() -> None:
             await shared.read(store, "d")
 
     asyncio.run(main())
+
+
+def test_a_back_end_that_this_node_does_not_have_is_no_fault_of_the_program() -> None:
+    """Another node may know it already, or this one not any more."""
+    director = Director("d", CONFIGURED)
+    director.apply(DirectorState(moved={"u@x.test": "c"}))
+    ask = _asker(config.Domain(backend="d"), {}, {"d": director})
+    reply = asyncio.run(cast(Coroutine[Any, Any, Reply], ask(NULL, parse_address("u@x.test"))))
+    assert (reply.code, reply.enhanced) == (451, "4.3.5")
+    assert "backend:c" in reply.cause
