@@ -16,6 +16,7 @@ import msgspec
 import typer
 
 from mta import config
+from mta.folders import opened_folder, replacing
 from mta.net.certcheck import load
 from mta.net.certificates import CertificateError, CertificateFiles, read_file
 from mta.net.resolver.base import Answer
@@ -78,7 +79,8 @@ def _step(site: Site, name: str, following: CertificateFiles) -> Step:
     if step.seen is None:
         path.unlink(missing_ok=True)
     else:
-        path.write_bytes(msgspec.json.encode(step.seen))
+        with opened_folder(path.parent) as folder, replacing(path.name, folder=folder) as file:
+            file.write(msgspec.json.encode(step.seen))
     return step
 
 
@@ -99,8 +101,8 @@ async def _ask(site: Site, names: list[str]) -> dict[str, Answer]:
 def _read(path: Path) -> Seen | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Seen)
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None  # or it is damaged: the wait begins anew
 
 
 def _refuse(text: str, code: int) -> NoReturn:

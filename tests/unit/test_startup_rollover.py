@@ -11,7 +11,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from typer.testing import CliRunner
 
+from mta.cli_tls import _read, make_app
 from mta.net.resolver.base import Answer, Status
 from mta.net.resolver.fake import FakeResolver
 from mta.startup.rollover import Seen, Step, decide, put_in_place
@@ -136,3 +138,33 @@ def test_command_says_what_keeps_it(tmp_path: Path, pair: Authority) -> None:
     done = run("--next", str(tmp_path / "next.pem"), "--next-key", str(tmp_path / "main.key"))
     assert done.returncode == 78
     assert "not the key of the certificate" in done.stderr
+
+
+def test_what_is_remembered_goes_through_no_link(
+    tmp_path: Path, pair: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state directory is the server's, and the command is root's."""
+    (tmp_path / "tamis.toml").write_text(CONFIGURATION)
+    (tmp_path / "state").mkdir()
+    victim, memory = tmp_path / "victim", tmp_path / "state/rollover.json"
+    victim.write_text("root's")
+    memory.symlink_to(victim)
+    seen = Seen("3 1 1 00", NOW)
+    monkeypatch.setattr("mta.cli_tls.decide", lambda *facts: Step(("wait",), seen))
+
+    async def nobody(*names: object) -> dict[str, Answer]:
+        return {}
+
+    monkeypatch.setattr("mta.cli_tls._ask", nobody)
+    words = ["--next", str(tmp_path / "next.pem"), "--next-key", str(tmp_path / "next.key")]
+    done = CliRunner().invoke(make_app(lambda: str(tmp_path / "tamis.toml")), words)
+    assert done.exit_code == 1, done.output
+    assert victim.read_text() == "root's"
+    assert not memory.is_symlink()
+    assert '"since":1800000000.0' in memory.read_text()
+
+
+def test_a_damaged_memory_is_none(tmp_path: Path) -> None:
+    (tmp_path / "rollover.json").write_bytes(b"{")
+    assert _read(tmp_path / "rollover.json") is None
+    assert _read(tmp_path / "gone.json") is None
