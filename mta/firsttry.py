@@ -22,6 +22,8 @@ from mta.smtp.relaying import client_attributes
 from mta.unacknowledged import Unacknowledged, identity_of
 
 HAS_IT_ALREADY = Reply(250, "2.0.0", "already delivered")
+HAS_IT_UNTOLD = Reply(250, "2.0.0", "already delivered")
+"""The same, and the sender has not had the report of it that it wanted."""
 NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured")
 
 
@@ -62,12 +64,7 @@ class FirstTries:
             if isinstance(hop, Reply):
                 return [Outcome(recipients[0], hop, "")]
             return await self._try(session, hop, recipients, envelope, rendered, deadline, None)
-        outcomes: list[Outcome | None] = [None] * len(recipients)
-        if self._unacknowledged:
-            identity = await identity_of(received[0].sender, received[1])
-            for index, recipient in enumerate(recipients):
-                if self._unacknowledged.knows(identity, recipient.address):
-                    outcomes[index] = Outcome(recipient, HAS_IT_ALREADY, "")
+        outcomes = await self.already(received, recipients)
         routes: list[tuple[Recipient, NextHop]] = []
         positions: list[int] = []
         for index, recipient in enumerate(recipients):
@@ -88,6 +85,19 @@ class FirstTries:
             for position, outcome in zip(group.positions, results, strict=True):
                 outcomes[positions[position]] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
+
+    async def already(
+        self, received: tuple[Envelope, Content], recipients: Sequence[Recipient]
+    ) -> list[Outcome | None]:
+        """The outcomes of those who are known to have the message, in their places."""
+        outcomes: list[Outcome | None] = [None] * len(recipients)
+        if self._unacknowledged:
+            identity = await identity_of(received[0].sender, received[1])
+            for index, recipient in enumerate(recipients):
+                if self._unacknowledged.knows(identity, recipient.address):
+                    owed = self._unacknowledged.owes(identity, recipient.address)
+                    outcomes[index] = Outcome(recipient, HAS_IT_UNTOLD if owed else HAS_IT_ALREADY, "")
+        return outcomes
 
     async def _try(
         self,
@@ -121,6 +131,16 @@ class FirstTries:
         if known is not None:
             known += outcomes
         return outcomes
+
+
+def untold(outcomes: Iterable[Outcome]) -> list[Recipient]:
+    """Those who have the message and of whom the sender wants to hear that (NOTIFY=SUCCESS), unless their
+    next hop tells."""
+    return [
+        one.recipient
+        for one in outcomes
+        if one.reply.is_positive and not one.took_dsn and "SUCCESS" in (one.recipient.notify or ())
+    ]
 
 
 async def _all(tries: Iterable[Coroutine[Any, Any, list[Outcome]]]) -> list[list[Outcome]]:

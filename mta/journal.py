@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mta.accounts.authenticator import KNOWN
 from mta.envelope import Envelope
-from mta.firsttry import HAS_IT_ALREADY
+from mta.firsttry import HAS_IT_ALREADY, HAS_IT_UNTOLD
 from mta.handover import Completed
 from mta.log import Logger
 from mta.metrics import Stats
@@ -45,7 +45,7 @@ class LogJournal:
             if answer.result == "discarded":
                 kind = answer.result
             stats.recipients[kind, outcome.label] += 1
-            if reply is HAS_IT_ALREADY:
+            if reply is HAS_IT_ALREADY or reply is HAS_IT_UNTOLD:
                 stats.repeats_answered += 1
             line = {"to": outcome.recipient.address.text, "reply": str(reply), "peer": outcome.peer}
             if outcome.passage is not None:

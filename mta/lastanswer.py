@@ -35,4 +35,5 @@ class LastAnswer(Struct):
     def delivered(self) -> list[Recipient]:
         """The recipients that have the message."""
         pairs = zip(self.envelope.recipients, self.answer.each, strict=True)
-        return [one for to, reply in pairs if reply.is_positive for one in to.behind]
+        named = [one for to, reply in pairs if reply.is_positive for one in to.behind]
+        return [*named, *self.answer.also]

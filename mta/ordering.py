@@ -169,9 +169,13 @@ def fold_ordered(
     if _reaches_nobody(orders, count):
         return structs.replace(answer, result="discarded")
     end = len(outcomes) - len(orders.added)
-    if end > count and any(reply.is_temporary for reply in (answer.final, *answer.each)):
-        members = (at for at in range(count, end) if outcomes[at].reply.is_positive)
-        answer = structs.replace(answer, remember=(*answer.remember, *members))
+    if len(outcomes) > count and any(reply.is_temporary for reply in (answer.final, *answer.each)):
+        # Members of aliases and those who were added, copies too: the client's next try would reach them.
+        others = (at for at in range(count, len(outcomes)) if outcomes[at].reply.is_positive)
+        answer = structs.replace(answer, remember=(*answer.remember, *others))
+    if orders.added:
+        also = tuple(outcome.recipient for outcome in outcomes[end:] if outcome.reply.is_positive)
+        answer = structs.replace(answer, also=also)
     waiting = [
         outcome for outcome in outcomes[end:] if outcome.reply.is_temporary and not outcome.recipient.is_copy
     ]
@@ -193,10 +197,19 @@ def held(orders: Orders) -> Reply:
     return replace(HELD, cause=f"held: {orders.held}")
 
 
-def untried(envelope: Envelope, reply: Reply, route: Callable[[Recipient], NextHop | Reply]) -> list[Outcome]:
-    """Outcomes of a message that waits without a try: `reply`, but what is settled already is settled."""
+def untried(
+    envelope: Envelope,
+    reply: Reply,
+    route: Callable[[Recipient], NextHop | Reply],
+    already: Sequence[Outcome | None],
+) -> list[Outcome]:
+    """Outcomes of a message that waits without a try: `reply`, but what is settled already is settled, above
+    all for those who have it (`already`, an outcome or None for each recipient)."""
     found: list[Outcome] = []
-    for recipient in envelope.recipients:
+    for recipient, has_it in zip(envelope.recipients, already, strict=True):
+        if has_it is not None:
+            found.append(has_it)
+            continue
         way = route(recipient)
         said = way if isinstance(way, Reply) and not way.is_temporary else reply
         found.append(Outcome(recipient, said, ""))

@@ -30,7 +30,7 @@ from mta.content import MessageBuffer, Rendered, SpillError
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.envelope import BINARY_MIME, EIGHT_BIT_MIME, SEVEN_BIT, Envelope, Recipient
-from mta.firsttry import FirstTries
+from mta.firsttry import FirstTries, untold
 from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
 from mta.latecomers import await_late
 from mta.policy.verdict import Orders, Policy, Verdict
@@ -136,8 +136,8 @@ class Transactions:
             return await self._complete(session, envelope, content, trace, transaction, alive, known)
         except BaseException as error:  # a bug, which is answered 451, or the end of this process
             done = [outcome.recipient for outcome in known if outcome.reply.is_positive]
-            retried = isinstance(error, Exception)
-            await self.remember(session, envelope, content, transaction, done, retried=retried)
+            retried, owed = isinstance(error, Exception), untold(known)
+            await self.remember(session, envelope, content, transaction, done, owed=owed, retried=retried)
             raise
 
     async def _complete(
@@ -163,7 +163,7 @@ class Transactions:
         orders: Orders | None = None
         stamped: Stamped | None = None
         added_id = ""
-        reported = False
+        reported = told = False
         limits = settings.submission_header if session.protocol == "submission" else settings.header
         refusal = refusal or header_problems(message, limits)
         authentication = session.authentication.transaction if session.authentication is not None else None
@@ -224,7 +224,9 @@ class Transactions:
             if waits is None and spool is not None:
                 waits = spool.postpones(envelope)
             if waits is not None:
-                outcomes = ordering.untried(envelope, waits, partial(self.policy.route, session, envelope))
+                already = await self._tries.already((given, received), envelope.recipients)
+                route = partial(self.policy.route, session, envelope)
+                outcomes = ordering.untried(envelope, waits, route, already)
             else:
                 outcomes = await self._tries.make(
                     session, envelope, Rendered(prefix, content, alive), started + settings.deadline,
@@ -238,6 +240,7 @@ class Transactions:
                     ordering.aliases_of(given, orders),
                 )  # fmt: skip
                 outcomes, reported = await spool.keep(parcel)
+                told = not any(outcome.reply.is_temporary for outcome in outcomes)
                 known += outcomes
         gone = not alive()
         await_late(outcomes, remember, retried=not gone)
@@ -254,7 +257,8 @@ class Transactions:
         if gone or answer.remember:
             delivered = range(len(outcomes)) if gone else answer.remember
             positive = [outcomes[index] for index in delivered if outcomes[index].reply.is_positive]
-            await remember([outcome.recipient for outcome in positive], retried=not gone)
+            owed = [] if told else untold(positive)
+            await remember([outcome.recipient for outcome in positive], owed=owed, retried=not gone)
         return answer
 
     async def remember(
@@ -265,9 +269,11 @@ class Transactions:
         transaction: str,
         recipients: Sequence[Recipient],
         *,
+        owed: Sequence[Recipient] = (),
         retried: bool = False,
     ) -> None:
-        """These recipients have the message and the client does not know.
+        """These recipients have the message and the client does not know. Of those that are `owed` its sender
+        wanted to hear, and has not heard.
 
         `retried` says that the client was told to try again, so that its next message with these octets is
         this one. Of a client that has gone the next one may be another: a script says the same every hour.
@@ -279,7 +285,10 @@ class Transactions:
         message = _message(content)
         if retried or "message-id" in message or "date" in message:
             identity = await identity_of(envelope.sender, content)
-            self._unacknowledged.remember(identity, [recipient.address for recipient in recipients])
+            waiting = {recipient.address for recipient in owed}
+            told = [one.address for one in recipients if one.address not in waiting]
+            self._unacknowledged.remember(identity, told)
+            self._unacknowledged.remember(identity, waiting, owed=True)
 
     def _end(
         self,

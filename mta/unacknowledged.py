@@ -22,6 +22,8 @@ DIGEST_SIZE = 16
 """Octets of a digest: 128 bits, far from any accident."""
 DIGEST_AT_ONCE = 256 * 1024
 """Octets up to which a digest is computed on the event loop: well under a millisecond."""
+OWED = "!"
+"""In the key of a delivery of which the sender wants to hear, and has not heard."""
 TOPIC = "unacknowledged"
 """The topic on which workers tell each other; the supervisor keeps its records for new workers."""
 
@@ -44,9 +46,9 @@ def digest(sender: Address, content: Content) -> str:
     return hash_.hexdigest()
 
 
-def _key(message: str, recipient: Address) -> str:
+def _key(message: str, recipient: Address, mark: str = ":") -> str:
     # In the client's letters: for other hosts bob and BOB may be two, and what one has the other may lack.
-    return f"{message}:{recipient.local}@{recipient.domain}"
+    return f"{message}{mark}{recipient.local}@{recipient.domain}"
 
 
 async def identity_of(sender: Address, content: Content) -> str:
@@ -77,19 +79,29 @@ class Unacknowledged:
     def __len__(self) -> int:
         return len(self._records)
 
-    def remember(self, message: str, recipients: Iterable[Address]) -> None:
-        """A message (its `digest`) was delivered to these recipients and the client does not know."""
+    def remember(self, message: str, recipients: Iterable[Address], *, owed: bool = False) -> None:
+        """A message (its `digest`) was delivered to these recipients and the client does not know.
+
+        `owed`: its sender wanted a report of that (NOTIFY=SUCCESS), and there is none.
+        """
         if self._ttl <= 0:
             return
         expires = self._clock() + self._ttl
         for recipient in recipients:
-            key = _key(message, recipient)
+            key = _key(message, recipient, OWED if owed else ":")
             self._keep(key, expires)
             self._node.publish(TOPIC, {"key": key, "expires": expires})
 
     def knows(self, message: str, recipient: Address) -> bool:
         """True when this recipient has this message already."""
-        expires = self._records.get(_key(message, recipient))
+        return self._has(_key(message, recipient)) or self.owes(message, recipient)
+
+    def owes(self, message: str, recipient: Address) -> bool:
+        """True when it has it, and a report of that is still owed."""
+        return self._has(_key(message, recipient, OWED)) and not self._has(_key(message, recipient))
+
+    def _has(self, key: str) -> bool:
+        expires = self._records.get(key)
         return expires is not None and expires > self._clock()
 
     def _heard(self, data: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from mta.delivery.outcome import Outcome
+from mta.envelope import Recipient
 from mta.reply import Reply
 
 NAMED = 5
@@ -35,6 +36,8 @@ class Answer(Struct, frozen=True):
     "discarded": for log and metrics."""
     remember: tuple[int, ...] = ()
     """Indexes of delivered recipients that a client without per-recipient replies will try again."""
+    also: tuple[Recipient, ...] = ()
+    """Who has the message beside those whom the client has named: the policy or a milter has added them."""
 
 
 def fold(outcomes: Sequence[Outcome], *, per_recipient: bool, reported: bool = False) -> Answer:

@@ -137,8 +137,10 @@ class Keeper:
                 return [_not_kept(outcome, kept) for outcome in outcomes], False
             self._await_late(kept, outcomes)
             outcomes = [_kept(outcome, kept) for outcome in outcomes]
-        if queue is None or not any(outcome.reply.is_positive for outcome in outcomes):
-            return outcomes, False
+        added = len(parcel.orders.added) if parcel.orders is not None else 0
+        named = outcomes[: len(outcomes) - added] or outcomes
+        if queue is None or not any(outcome.reply.is_positive for outcome in named):
+            return outcomes, False  # nobody got it whom the client has named: it hears that
         try:
             outcomes, reported = await self._report(queue, parcel, outcomes, vouching)
         except Exception as error:  # noqa: BLE001 - a bug: what is delivered and kept must not come again

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.dialog.backend import ScriptedStore
+from tests.dialog.policies import policed
+from tests.dialog.queueing import eventually, flush, waiting
 from tests.dialog.server import run, serving
+from tests.peers.load import RESET
 
 
 @pytest.mark.parametrize(
@@ -41,5 +45,74 @@ def test_messages_without_a_name_are_not_taken_for_one(tmp_path: Path, fields: s
             for _ in range(2):
                 assert (await client.send("bob@example.test", body=body)).startswith("250 ")
             assert len(store.delivered) == copies
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_hasty", [True, False])
+def test_the_sender_hears_once_of_what_was_delivered_without_an_answer(
+    tmp_path: Path, is_hasty: bool
+) -> None:
+    """The client goes before the mail store has answered, or just after our answer, and comes again."""
+    store = ScriptedStore(final_delay=0.2)
+    body = b"Message-ID: <1@x.test>\r\nSubject: hi\r\n\r\nhello\r\n.\r\n"
+
+    def reports() -> list[bytes]:
+        return [one.octets for one in store.delivered if one.recipient == "alice@example.test"]
+
+    async def main() -> None:
+        async with serving(tmp_path, store=store, queue='retry = ["1s"]') as server:
+            for goes in (True, False):
+                client = await server.connect()
+                await client.hello()
+                await client.say("MAIL FROM:<alice@example.test>")
+                await client.say("RCPT TO:<bob@example.test> NOTIFY=SUCCESS")
+                await client.say("DATA")
+                client.writer.write(body)
+                if not (goes and is_hasty):
+                    assert (await client.read_reply()).startswith("250 2.0.0")
+                    await eventually(reports, "the report")
+                if goes:
+                    await store.data_seen.wait()
+                    sock = client.writer.get_extra_info("socket")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    client.cut()
+                    await eventually(lambda: len(server.daemon._unacknowledged), "what is remembered")
+            await asyncio.sleep(0.5)  # a second report would come now
+            assert len(reports()) == 1
+            assert b"\r\nAction: delivered\r\n" in reports()[0]
+            assert [one.recipient for one in store.delivered].count("bob@example.test") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_what_waits_without_a_try_is_queued_once(tmp_path: Path, is_ours: bool) -> None:
+    """The client does not read that a message is on hold, or kept until its time, and sends it again."""
+    store = ScriptedStore()
+    order = 'hold "look";' if is_ours else 'delay "1m";'
+    body = b"Message-ID: <1@x.test>\r\nSubject: hi\r\n\r\nhello\r\n.\r\n"
+
+    async def main() -> None:
+        script = f'stage "data" {{ {order} }}'
+        async with policed(tmp_path, script, store=store, queue='retry = ["1h"]') as server:
+            for number in (1, 2):
+                client = await server.connect()
+                await client.hello()
+                await client.envelope("bob@example.test", "carol@example.test")
+                await client.say("DATA")
+                client.writer.write(body)
+                assert (await client.read_reply()).startswith("250 2.0.0")
+                assert len(await waiting(server)) == 1, f"after {number}"
+                sock = client.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                client.cut()
+                await eventually(lambda: len(server.daemon._unacknowledged) == 2, "what is remembered")
+            service = server.daemon._queue
+            assert service is not None
+            assert service.acts is not None
+            await service.acts.act("release", (await waiting(server))[0].id)
+            await flush(server)
+            await eventually(lambda: len(store.delivered) == 2, "the mail")
 
     run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from email import message_from_bytes
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mta.spool.record import decode_recipient
 from tests.dialog.policies import STRANGERS, greeted, policed
 from tests.dialog.queueing import MailStore, breakable, eventually, flush, store_of, waiting
 from tests.dialog.server import run
+from tests.peers.load import RESET
 
 BCC = 'stage "data" { bcc "archive@example.test"; }'
 BUSY = "451 4.2.0 busy"
@@ -140,5 +142,63 @@ def test_a_journal_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.Monke
             store_of(server).fault = lambda key: OSError(28, "no space")
             client = await greeted(server)
             assert (await client.send("b@example.test")).startswith("250 2.0.0 kept")
+
+    run(main)
+
+
+@pytest.mark.parametrize("script", [BCC, 'stage "data" { add_recipient "archive@example.test"; }'])
+def test_a_client_that_is_told_to_come_again_brings_no_second_copy(tmp_path: Path, script: str) -> None:
+    """Nobody keeps what waits for b, so that the client does; who was added has the message by then."""
+    store = MailStore(b=BUSY)
+
+    async def main() -> None:
+        async with policed(tmp_path, script, store=store) as server:
+            client = await greeted(server)
+            body = "Message-ID: <1@x.test>\r\nSubject: hi\r\n\r\nhello\r\n"
+            assert (await client.send("b@example.test", body=body)).startswith("451 4.2.0")
+            assert len(store.got("archive")) == 1
+            store.heal()
+            assert (await client.send("b@example.test", body=body)).startswith("250 2.0.0")
+            assert len(store.got("b")) == 1
+            assert len(store.got("archive")) == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("script", [BCC, 'stage "data" { add_recipient "archive@example.test"; }'])
+def test_a_client_that_has_not_read_its_answer_brings_no_second_copy(tmp_path: Path, script: str) -> None:
+    """Its connection breaks just after the 250; who was added has the message, as who was named."""
+
+    async def main() -> None:
+        async with policed(tmp_path, script) as server:
+            body = "Message-ID: <1@x.test>\r\nSubject: hi\r\n\r\nhello\r\n"
+            client = await greeted(server)
+            assert (await client.send("b@example.test", body=body)).startswith("250 2.0.0 kept")
+            sock = client.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            client.cut()
+            await eventually(lambda: len(server.daemon._unacknowledged) == 2, "the memory")
+            client = await greeted(server)
+            assert (await client.send("b@example.test", body=body)).startswith("250 2.0.0")
+            found = sorted(one.recipient for one in server.store.delivered)
+            assert found == ["archive@example.test", "b@example.test"]
+
+    run(main)
+
+
+def test_a_refusal_is_told_once_though_a_copy_is_delivered(tmp_path: Path) -> None:
+    """The client reads it, so that its user hears of it; a report would be the second word."""
+    store = MailStore(b="550 5.2.1 never")
+
+    async def main() -> None:
+        async with policed(tmp_path, BCC, store=store, queue="enabled = true") as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<alice@example.test>")
+            await client.say("RCPT TO:<b@example.test>")
+            await client.say("DATA")
+            assert await client.say("Subject: hi\r\n\r\nhello\r\n.") == "550 5.2.1 never\r\n"
+            assert len(store.got("archive")) == 1
+            assert await waiting(server) == []
+            assert store.got("alice") == []
 
     run(main)

@@ -114,13 +114,16 @@ def test_edited_octets(size: int, plain: bool, tmp_path: Path) -> None:
     assert not edited(".X").plain
 
 
+NOBODY_HAS_IT = (None, None, None)
+
+
 def test_who_is_refused_does_not_wait() -> None:
     ways: dict[str, NextHop | Reply] = {"a@x.test": NextHop("store"), "b@x.test": NO, "c@x.test": BUSY}
     reply = held(Orders(held="p:1"))
-    found = untried(given(), reply, lambda person: ways[person.address.text])
+    found = untried(given(), reply, lambda person: ways[person.address.text], NOBODY_HAS_IT)
     assert [one.reply for one in found] == [reply, NO, reply]
 
 
 def test_who_is_discarded_does_not_wait() -> None:
-    found = untried(given(), BUSY, lambda person: OK)
+    found = untried(given(), BUSY, lambda person: OK, NOBODY_HAS_IT)
     assert [one.reply for one in found] == [OK, OK, OK]
