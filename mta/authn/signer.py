@@ -195,7 +195,12 @@ class Signer:
         chain = await authentication.arc()
         key = keys[0]  # a set has one signature, and RSA is what all verifiers know
         payload = render(self._settings.authserv_id, results)
-        fields = await seal_message(message, chain, payload, key, now=self._now())
+        try:
+            fields = await seal_message(message, chain, payload, key, now=self._now())
+        except SigningError:
+            if order is not None:
+                raise
+            return signed  # not ours to refuse: without a set it fares as with a chain that has ended
         if not fields:
             return signed
         return Signed(fields + signed.fields, (*signed.by, f"arc {key.domain} {key.selector}"))

@@ -288,6 +288,22 @@ def test_mail_that_is_passed_on_gets_a_seal_and_no_signature(tmp_path: Path) -> 
     run(main)
 
 
+def test_mail_that_cannot_be_sealed_is_passed_on_without(tmp_path: Path) -> None:
+    """It is not ours: whoever wrote it without From may not take it from those who get it here, either."""
+    make_keys(tmp_path, "example.test")
+    script = REQUIRE + 'stage "route" { if envelope "to" "b@example.test" { route :to "relay:out"; } }'
+
+    async def main() -> None:
+        (tmp_path / "policy.sieve").write_text(script)
+        async with relaying(tmp_path, policy='scripts = ["policy.sieve"]', trusted="") as (server, relay):
+            client = await stranger(server)
+            assert (await deliver(client, b"Subject: no From\r\n\r\nhello\r\n")).startswith("250")
+            (got,) = relay.delivered
+            assert b"ARC-Seal" not in got.octets
+
+    run(main)
+
+
 def test_keys_from_a_table(tmp_path: Path) -> None:
     keys = make_keys(tmp_path, "example.test")
     (tmp_path / "keytable").write_text("# domain selector file\nexample.test rsa dkim/example.test/rsa.pem\n")
