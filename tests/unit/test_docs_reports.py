@@ -31,14 +31,14 @@ def example() -> str:
         b"Subject: Figures of November\r\nDate: Fri, 27 Nov 2026 10:45:39 +0000\r\n"
         b"Message-ID: <figures@example.org>\r\n\r\n"
     )
-    peer = "mail.example.net:25"
+    peer = "mail.example.net[192.0.2.25]:25"
     events = [
         Event(bob, Result.FAILED, Reply(550, "5.1.1", "No such user here"), peer, NOW - 2),
         Event(eve, Result.FAILED, Reply(552, "5.2.2", "Mailbox full\nsee https://example.net/q"), peer, NOW),
     ]
     owed = sort_out(envelope, events, Vouching.LOGIN)
-    client = "laptop.example.org ([192.0.2.7])"
-    about = Original(envelope, header, Octets(b"12, 13\r\n"), False, NOW - 60, client, "01KB3Z8Q2V")
+    # As the queue makes it: it says nothing of the client.
+    about = Original(envelope, header, Octets(b"12, 13\r\n"), False, NOW - 60, queue_id="01KB3Z8Q2V")
     reporter = Reporter("mx.example.org")
     made = render(about, owed.to_sender, reporter, to=SENDER, now=NOW, entropy=ENTROPY)
     return octets(made).decode("ascii").replace("\r\n", "\n")
