@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from msgspec import Struct
+
 MEMORY_LIMIT = 1024 * 1024
 """Octets of a message kept in memory before it goes to a temporary file."""
 SMALL = 4096
@@ -173,20 +175,18 @@ class MessageBuffer:
             view = view[written:]
 
 
-class Rendered:
+class Rendered(Struct, eq=False):
     """A message with header fields put in front of it: what a transport sends.
 
-    Before each piece it asks whether the client is still there. When it is not, AbandonedError keeps the
+    Before each piece, and before it hands out the only one of a small message, it asks whether the client is
+    still there. When it is not, AbandonedError keeps the
     transport from ending the message: the client will send it again, and nobody must get it twice.
     """
 
-    __slots__ = ("_alive", "_content", "_prefix")
-
-    def __init__(self, prefix: bytes, content: Content, alive: Callable[[], bool] = lambda: True) -> None:
-        """`prefix` is whole header fields, each with its CRLF."""
-        self._prefix = prefix
-        self._content = content
-        self._alive = alive
+    _prefix: bytes
+    """Whole header fields, each with its CRLF."""
+    _content: Content
+    _alive: Callable[[], bool] = lambda: True
 
     @property
     def size(self) -> int:
@@ -214,14 +214,13 @@ class Rendered:
 
     def chunks(self) -> Iterator[bytes]:
         """All octets in order; a small message is one chunk. Raises SpillError and AbandonedError."""
-        content = self._content
         self._check()
-        head = content.head
-        if content.size == len(head):
-            yield self._prefix + head
-            return
+        head = self._content.head
+        return iter((self._prefix + head,)) if self._content.size == len(head) else self._pieces()
+
+    def _pieces(self) -> Iterator[bytes]:
         yield self._prefix
-        for chunk in content.chunks():
+        for chunk in self._content.chunks():
             self._check()
             yield chunk
 

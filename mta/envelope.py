@@ -117,7 +117,10 @@ class Envelope(Struct):
     @property
     def everyone(self) -> list[Recipient]:
         """Who gets the mail: the recipients, of aliases for several their members."""
-        if not any(one.members for one in self.recipients):
+        for one in self.recipients:
+            if one.members:
+                break
+        else:  # as nearly always
             return self.recipients
         return [each for one in self.recipients for each in one.behind]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from mta.authn.evaluation import SessionAuthentication
@@ -31,8 +33,7 @@ class TlsInfo:
     """SHA-256 of the client certificate in hex, "" if none was sent."""
 
 
-@dataclass(slots=True)
-class Session:
+class Session(Struct, eq=False):
     """One client session, from connect to close."""
 
     id: str
@@ -67,5 +68,5 @@ class Session:
     """Commands refused in this session."""
     over: bool = False
     """The client is gone: nothing may be opened or kept for the session any more, for nobody would end it."""
-    authentication: SessionAuthentication | None = field(default=None, repr=False, compare=False)
+    authentication: SessionAuthentication | None = None
     """Who the client and the senders of its mail are, found out when asked for; None when nobody looks."""

@@ -114,7 +114,7 @@ def protocol_type(session: Session, smtputf8: bool) -> str:
 class ReceivedTemplate:
     """The Received field of one session; make it anew after EHLO, STARTTLS and AUTH."""
 
-    __slots__ = ("_clock", "_start", "_with", "_with_utf8")
+    __slots__ = ("_clock", "_session", "_start")
 
     def __init__(
         self, session: Session, hostname: str, *, client_name: str = "", clock: Clock = _clock
@@ -122,7 +122,7 @@ class ReceivedTemplate:
         """`hostname` is our name; `client_name` the client's name by reverse DNS, "" when it is not known."""
         literal = _address_literal(session.client_address)
         helo = _clean(session.helo, _HELO_SAFE, HELO_OCTETS) or literal or "unknown"
-        name = _clean(client_name, _HELO_SAFE, HELO_OCTETS)
+        name = _clean(client_name, _HELO_SAFE, HELO_OCTETS) if client_name else ""
         info = f"{name} {literal}" if name and literal else literal or "local socket"
         # Each clause on a line of its own: the fold that stays within the columns for all usual names.
         lines = [f"Received: from {helo} ({info})"]
@@ -135,8 +135,7 @@ class ReceivedTemplate:
             lines.append(f" (using {version} with cipher {cipher} ({tls.bits}/{tls.bits} bits))")
         lines.append(f" by {hostname} ({PRODUCT})")
         self._start = "\r\n".join(lines)
-        self._with = f" with {protocol_type(session, False)} id "
-        self._with_utf8 = f" with {protocol_type(session, True)} id "
+        self._session = session
         self._clock = clock
 
     def render(
@@ -155,7 +154,7 @@ class ReceivedTemplate:
         `smtputf8` is that of the transaction; without it no local part outside ASCII is named. `priority` is
         that of MT-PRIORITY, None where the client names none (RFC 6710 section 4.1).
         """
-        clause = (self._with_utf8 if smtputf8 else self._with) + transaction_id
+        clause = f" with {protocol_type(self._session, smtputf8)} id {transaction_id}"
         start = self._start
         line_start = len(start) - start.rfind("\n") - 1
         fold = "\r\n" if line_start + len(clause) > FOLD_COLUMNS else ""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 from mta.address import AddressError, domain_key
 from mta.authn.results import MethodResult
@@ -30,6 +29,12 @@ MAX_RESULTS = 50
 """Results that are written; a message has about five."""
 NAMES = frozenset({"authentication-results", "x-authentication-results"})
 """Names of fields in which programs look for results."""
+NAME_MOST = 100
+"""Characters of a field name from which on no reader takes it for one of them."""
+HARMLESS_MOST = 1024
+"""Field names that are known to be harmless."""
+_HARMLESS: set[str] = set()
+"""Lower-case names of fields that were found to be none of `NAMES`: most mail has the same ones."""
 
 _token = re.compile(r"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+").fullmatch
 _plain_value = re.compile(r"[!#$%&'*+.^_`{|}~0-9A-Za-z-]*(?:@[0-9A-Za-z._-]+)?").fullmatch
@@ -74,18 +79,25 @@ def forged(header: Header, authserv_ids: Iterable[str]) -> list[Field]:
 
     `authserv_ids` are ours: the host name, and names that it had before.
     """
-    keys = [key for key in header.keys() if len(key) < 100 and _is_named(key)]  # noqa: SIM118
-    if not keys:  # as nearly always
+    names = header.keys()
+    if _HARMLESS.issuperset(names):  # as nearly always
         return []
+    keys = [key for key in names if _is_named(key)]
     ours = {_id_key(name) for name in authserv_ids}
     fields = [field for key in keys for field in header.all(key)]
     return [field for field in fields if claims(field.unfolded, ours)]
 
 
-@lru_cache(1024)
 def _is_named(key: str) -> bool:
-    """Whether a reader could take a field of that name for one with results; most mail has the same names."""
-    return _not_visible("", key) in NAMES
+    """Whether a reader could take a field of that name for one with results."""
+    if len(key) >= NAME_MOST:
+        return False
+    if _not_visible("", key) in NAMES:
+        return True
+    if len(_HARMLESS) >= HARMLESS_MOST:
+        _HARMLESS.clear()
+    _HARMLESS.add(key)
+    return False
 
 
 def claims(value: bytes, ours: Iterable[str]) -> bool:

@@ -91,10 +91,12 @@ def _details(fields: Mapping[str, Any]) -> str:
     """The fields as text, right only when the result is printable."""
     parts = []
     for key, value in fields.items():
-        if type(value) is not str:
-            value = _brief(value) if type(value) in (list, dict) else _value(value)
-        elif " " in value or '"' in value or "=" in value or not value:
-            value = word(value)
+        kind = type(value)
+        if kind is str:
+            if " " in value or '"' in value or "=" in value or not value:
+                value = word(value)
+        elif kind is not int:
+            value = _brief(value) if kind is list or kind is dict else _value(value)
         parts.append(f" {key}={value}")
     return "".join(parts)
 
@@ -108,7 +110,11 @@ def _brief(value: object) -> str:
         parts = []
         for key, one in value.items():  # type: ignore[attr-defined]
             name = key if type(key) is str and key.isidentifier() else word(key, listed=True)
-            parts.append(f"{name}={_item(one) if type(one) is str else _brief(one)}")
+            if type(one) is not str:
+                one = _brief(one)
+            elif not one or _has_unclear(one):
+                one = _item(one)
+            parts.append(f"{name}={one}")
         return "{" + ", ".join(parts) + "}"
     return _value(value, True)
 

@@ -26,7 +26,9 @@ def has_unread(transport: asyncio.Transport) -> bool:
 
 def _octets(transport: asyncio.Transport, which: int) -> bool:
     """True when the system has octets of this kind for a socket (tcp(7), unix(7))."""
+    count = bytearray(4)  # filled where it is, which takes half the time of a new one
     try:
-        return any(fcntl.ioctl(transport.get_extra_info("socket").fileno(), which, bytes(4)))
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), which, count)
     except OSError:
         return False
+    return any(count)

@@ -21,7 +21,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mta.net.arrival import Arrival, canonical_address
 from mta.net.limits import OVERLOADED, ClientLimits, Limits, Networks
@@ -300,9 +300,8 @@ class _Door(asyncio.Protocol):
         self._arrival = arrival
         self.opened = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:  # uvloop's are no subclasses of asyncio.Transport
         """Ask the reception, and pass the transport on or close it."""
-        transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
         self.opened = True
         arrival = self._arrival or self._reception.arrive(transport, self._unix)
         if arrival is None:

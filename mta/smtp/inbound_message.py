@@ -72,7 +72,7 @@ class DataReader:
             self.rest = decoder.rest
         if self.problem is None:
             self._left -= len(octets)
-            self.problem = TOO_LARGE if self._left < 0 else _DEFECTS[decoder.defect]
+            self.problem = TOO_LARGE if self._left < 0 else _DEFECTS[decoder.text.defect]
         return octets if self.problem is None else b""
 
     def finish(self) -> bytes:

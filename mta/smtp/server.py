@@ -298,7 +298,7 @@ class ServerSession:
         """The next event of a message; None with the state unchanged asks for more octets."""
         message = self.message
         assert message is not None
-        if not message.chunk_done:
+        if not message.done and not message.chunk_done:
             if self._position == len(self._buffer):
                 return None
             data = self._buffer[self._position :] if self._position else self._buffer

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from msgspec import Struct
+
 END_OF_DATA = b"\r\n.\r\n"
 _DOT = b"\r\n."
 """A line that begins with a dot."""
@@ -29,17 +31,16 @@ class Defect(Enum):
     NUL = "NUL octet"
 
 
-class TextCheck:
+class TextCheck(Struct, eq=False):
     """Finds bare CR, bare LF and NUL in text that comes in chunks, or mends them."""
 
-    __slots__ = ("_held", "defect", "normalise", "strip_nul")
-
-    def __init__(self, *, normalise: bool = False, strip_nul: bool = False) -> None:
-        """`normalise` turns bare CR and LF into CRLF, `strip_nul` removes NUL, instead of reporting them."""
-        self.normalise = normalise
-        self.strip_nul = strip_nul
-        self.defect: Defect | None = None
-        self._held = b""
+    normalise: bool = False
+    """Turn bare CR and LF into CRLF instead of reporting them."""
+    strip_nul: bool = False
+    """Remove NUL instead of reporting it."""
+    defect: Defect | None = None
+    """What was found."""
+    _held: bytes = b""
 
     def check(self, chunk: bytes) -> bytes:
         """Check octets of which no CRLF is cut off at the end; returns them, normalised when asked for."""
@@ -84,11 +85,11 @@ class DataDecoder:
     `feed` returns the decoded octets; `done` tells that the end was seen and `rest` holds what follows.
     """
 
-    __slots__ = ("_held", "_skip", "_text", "done", "plain", "rest")
+    __slots__ = ("_held", "_skip", "done", "plain", "rest", "text")
 
     def __init__(self, text: TextCheck) -> None:
         """`text` looks at every octet of the message."""
-        self._text = text
+        self.text = text
         # The CRLF of the DATA command counts as the one before a first dot (RFC 5321 section 4.1.1.4).
         self._held = b"\r\n"
         self._skip = 2
@@ -97,11 +98,6 @@ class DataDecoder:
         """False once a line began with a dot or an octet was wrong: such a message cannot be sent on as it
         came."""
         self.rest = b""
-
-    @property
-    def defect(self) -> Defect | None:
-        """What is wrong with the octets so far; None: nothing."""
-        return self._text.defect
 
     def feed(self, chunk: bytes) -> bytes:
         """Decode a chunk cut anywhere."""
@@ -118,10 +114,10 @@ class DataDecoder:
         if not end:
             return b""
         skip, self._skip = self._skip, 0
-        if self._text.is_sound(data, end):
+        if self.text.is_sound(data, end):
             return data[skip:end]
         self.plain = False
-        return self._text.check(data[:end])[skip:]
+        return self.text.check(data[:end])[skip:]
 
     def _feed_special(self, data: bytes) -> bytes:
         """Decode octets among which a line begins with a dot."""
@@ -137,7 +133,7 @@ class DataDecoder:
             return b""
         skip, self._skip = self._skip, 0
         # Unstuffed before the check: a normalised line end makes no line that was stuffed.
-        return self._text.check(data[:end].replace(b"\r\n.", b"\r\n"))[skip:]
+        return self.text.check(data[:end].replace(b"\r\n.", b"\r\n"))[skip:]
 
     def _end(self, data: bytes, end: int) -> None:
         self.done = True

@@ -57,7 +57,6 @@ def learned(outcomes: Sequence[Outcome], site: str = "") -> tuple[Result, str]:
     `site` is the name under which it is taken down: of hosts that domains share nothing is learned where
     they were not found, because the DNS of one domain did not say.
     """
-    shared = is_shared(site)
     found = UNKNOWN
     reason = ""
     for outcome in outcomes:
@@ -71,7 +70,7 @@ def learned(outcomes: Sequence[Outcome], site: str = "") -> tuple[Result, str]:
         if failure is UNREACHABLE:
             if found is OVERLOADED or reply.enhanced.startswith(SECURITY):
                 continue
-            if shared and outcome.passage is not None and not outcome.passage.site:
+            if outcome.passage is not None and not outcome.passage.site and is_shared(site):
                 continue
             if outcome.sent and found is not UNREACHABLE:
                 failure = CUT

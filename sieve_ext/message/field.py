@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from msgspec import Struct
+
 from sieve_ext.message.addresses import Mailboxes, parse_addresses
 from sieve_ext.message.words import decode_words, encode_words
 
@@ -20,19 +22,15 @@ _folding = re.compile(r"\r?\n[ \t]?").sub
 _line_end = re.compile(rb"\r\n?|\n")
 
 
-class Field:
+class Field(Struct, eq=False):
     """A header field (RFC 5322 section 2.2)."""
 
-    __slots__ = ("_addresses", "_text", "index", "line")
-
-    def __init__(self, line: str, index: int = -1) -> None:
-        """`line` is the field in Latin-1 without its last LF; `index` its place as received, from 0."""
-        self.line = line
-        """The field in Latin-1, one character an octet, without its last LF."""
-        self._text: str | None = None
-        self._addresses: Mailboxes | None = None
-        self.index = index
-        """Place among the fields as received, from 0; -1 when an edit has put the field there."""
+    line: str
+    """The field in Latin-1, one character an octet, without its last LF."""
+    index: int = -1
+    """Place among the fields as received, from 0; -1 when an edit has put the field there."""
+    _text: str | None = None
+    _addresses: Mailboxes | None = None
 
     @property
     def name(self) -> str:

@@ -484,7 +484,7 @@ def test_too_many_is_the_answer_for_who_was_accepted(verb: str, lmtp: bool) -> N
 class Leaving(Rendered):
     """A message whose client goes away when all of it is on its way."""
 
-    gone = False
+    gone: bool = False
 
     def is_wanted(self) -> bool:
         return not self.gone

@@ -55,7 +55,7 @@ def _message(octets: bytes, sizes: bytes, normalise: bool, strip: bool) -> None:
                 rest = decoder.rest
         assert decoder.done is (expected is not None)
         if expected is not None:
-            assert (out, rest, decoder.defect, decoder.plain) == expected
+            assert (out, rest, decoder.text.defect, decoder.plain) == expected
         else:
             # What is not held back is the beginning of the message that these octets may become.
             whole = _defined(octets + b"\r\n.\r\n", normalise, strip)

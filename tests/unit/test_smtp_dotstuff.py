@@ -111,7 +111,7 @@ def test_a_decoder_gets_it_back(content: bytes, size: int, read: int) -> None:
         decoded += decoder.feed(piece)
         rest = decoder.rest
     assert decoder.done
-    assert decoder.defect is None
+    assert decoder.text.defect is None
     assert rest == b"QUIT\r\n"
     assert decoded == (content if content.endswith(b"\r\n") or not content else content + b"\r\n")
 

@@ -46,8 +46,8 @@ def decode(pieces: list[bytes], *, normalise: bool = False) -> tuple[bytes, byte
     for index, piece in enumerate(pieces):
         out += decoder.feed(piece)
         if decoder.done:
-            return out, decoder.rest + b"".join(pieces[index + 1 :]), decoder.defect, True
-    return out, b"", decoder.defect, False
+            return out, decoder.rest + b"".join(pieces[index + 1 :]), decoder.text.defect, True
+    return out, b"", decoder.text.defect, False
 
 
 @pytest.mark.parametrize(("octets", "decoded", "rest", "defect"), CASES)
@@ -93,7 +93,7 @@ def test_stripped_nul_ends_nothing(octets: bytes, decoded: bytes, defect: Defect
     for pieces in ([octets], [octets[i : i + 1] for i in range(len(octets))]):
         decoder = DataDecoder(TextCheck(strip_nul=True))
         out = b"".join(decoder.feed(piece) for piece in pieces)
-        assert (out, decoder.defect, decoder.done) == (decoded, defect, True)
+        assert (out, decoder.text.defect, decoder.done) == (decoded, defect, True)
 
 
 ALPHABET = st.sampled_from([b"\r", b"\n", b".", b"a", b"\x00", b"\r\n", b"\r\n.", b"\r\n.\r\n"])

@@ -2,12 +2,12 @@
 
 import re
 import time
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mta.address import NULL, Address
 from mta.session import Session, TlsInfo
@@ -34,7 +34,7 @@ BOB = Address("bob", "example.org", "bob@example.org")
 
 def session(**changes: object) -> Session:
     plain = Session("01ABCDEFGHJ", "mx", "smtp", "192.0.2.1", helo="client.example", esmtp=True)
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def received(

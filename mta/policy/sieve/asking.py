@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from msgspec import Struct, field
+
 from mta.policy.sieve.facts import Facts
 from mta.policy.sieve.outcome import NOTHING, Outcome
 from sieve_ext import Envelope, Message, Request
@@ -88,20 +90,16 @@ Said = tuple[Request, Any, Exception | None]
 """What was asked, and the answer, or what went wrong."""
 
 
-class AtOnce:
+class AtOnce(Struct, eq=False):
     """Answers what the scripts of a stage ask, and remembers what it has said (`sieve_ext` `Host`).
 
     Most is answered at once, and then no generator is needed. Where it is not, all is done once more by one
     that waits (`asked`): scripts do the same again when they are told the same.
     """
 
-    __slots__ = ("_facts", "_services", "said")
-
-    def __init__(self, services: Services, facts: Facts) -> None:
-        """Nothing is asked yet."""
-        self._services = services
-        self._facts = facts
-        self.said: list[Said] = []
+    _services: Services
+    _facts: Facts
+    said: list[Said] = field(default_factory=list)
 
     def __call__(self, request: Request) -> Any:
         """The answer. Raises Waiting, and what the service does."""

@@ -15,7 +15,7 @@ told, and the mail may wait.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
@@ -42,8 +42,7 @@ HERE = "127.0.0.1"
 HERE_NAME = "localhost"
 
 
-@dataclass(slots=True)
-class _OwnSession(Session):
+class _OwnSession(Session, eq=False):
     """The session that our own mail seems to come by."""
 
     is_away: bool = False
