@@ -34,7 +34,7 @@ POSTFIX = ("sendmail", "mailq", "postqueue", "newaliases")
 
 
 _UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-EX_IOERR = 74
+EX_FAILED, EX_IOERR = 1, 74
 
 
 def main() -> None:
@@ -55,7 +55,10 @@ def main() -> None:
             if sys.stdout:
                 sys.stdout.flush()
     except OSError as error:
-        if error.errno not in _UNWRITTEN or error.filename is not None:
+        if error.filename is not None:  # a folder that is closed to us, a name that is too long, ...
+            print(f"tamis: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+            sys.exit(EX_FAILED)
+        if error.errno not in _UNWRITTEN:
             raise
         print(f"tamis: the output cannot be written: {error.strerror}", file=sys.stderr)
         # What is in the buffer is not tried again.

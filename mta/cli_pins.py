@@ -74,7 +74,13 @@ async def _forget(memory: Memory, kind: str, name: str) -> None:
 
 def _memory(path: Path) -> Memory | None:
     """The file, None when there is none: then nothing was ever proven."""
-    return Memory(path, lambda text: _fail(text, EXIT_CONFIG)) if path.exists() else None
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _fail(f"{path}: {error.strerror}", EXIT_CONFIG)
+    return Memory(path, lambda text: _fail(text, EXIT_CONFIG))
 
 
 def _fail(text: str, code: int) -> NoReturn:

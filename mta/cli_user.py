@@ -89,7 +89,7 @@ def make_app(
         key = _key(name)
         user = User(key, quota=_quota(quota), addresses=_addresses(address or []), home=home)
         path = locate(file)
-        if path.exists() and key in _read(path).users:
+        if os.path.exists(path) and key in _read(path).users:
             _refuse(f"{key} exists; set a new password with `tamis user passwd {key}`")
         password = _password(stdin=stdin, generate=generate)
         with _editing(path, _group(server) if file is None else None) as table:
@@ -286,7 +286,8 @@ def _read(path: Path) -> Table:
     try:
         return parse_table(read_text(str(path)), str(path))
     except UsersFileError as error:
-        hint = "" if path.exists() else " (`tamis user add` makes it; --file or --config names another)"
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        hint = " (`tamis user add` makes it; --file or --config names another)" if is_missing else ""
         _refuse(f"{error}{hint}", EXIT_CONFIG)
 
 

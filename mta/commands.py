@@ -132,7 +132,13 @@ def _pins_app() -> typer.Typer:
 
     where = ("process", "state_directory", "security.sqlite3")
     state = "/var/lib/tamis/security.sqlite3"
-    return _configured(lambda config: make_app(lambda: Path(configured_path(config(), where, default=state))))
+
+    def file(configuration: str) -> Path:
+        if why := _default_unread(configuration):  # that nothing is missing elsewhere would say nothing
+            _fail(why, EX_CONFIG)
+        return Path(configured_path(configuration, where, default=state))
+
+    return _configured(lambda config: make_app(lambda: file(config())))
 
 
 def _configured(make: Callable[[Callable[[], str]], typer.Typer]) -> typer.Typer:
@@ -325,7 +331,8 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
     try:
         return ask(where, request)
     except NotRunning as problem:
-        _fail(f"{problem}{'' if path else _default_unread(configuration)}")
+        why = "" if path else _default_unread(configuration)
+        _fail(f"{problem}; {why}" if why else str(problem))
     except Unreachable as problem:
         if isinstance(problem.__cause__, PermissionError):
             _fail(f"only root and the user of the server may ask it ({problem})")
@@ -337,7 +344,7 @@ def _default_unread(configuration: str) -> str:
     try:
         open(configuration, "rb").close()
     except OSError as error:
-        return f"; {_unread(configuration, error)}"
+        return _unread(configuration, error)
     return ""
 
 
@@ -362,9 +369,9 @@ def _wait_for_end(pid: int) -> None:
     os.close(descriptor)
 
 
-def _fail(reason: str) -> NoReturn:
+def _fail(reason: str, status: int = FAILED) -> NoReturn:
     print(f"tamis: {reason}", file=sys.stderr)
-    raise typer.Exit(FAILED)
+    raise typer.Exit(status)
 
 
 def _facts(problem: Any) -> dict[str, Any]:
