@@ -16,6 +16,7 @@ from mta.content import Content
 from mta.envelope import Envelope, Recipient
 from mta.net.pool import PoolStats
 from mta.reply import Reply
+from mta.smtp.relaying import CANNOT
 
 
 class NextHop(Struct, frozen=True):
@@ -82,6 +83,11 @@ class Outcome(Struct, frozen=True):
     """For servers of the world; None for configured ones."""
     late: Late | None = None
     """What is still waited for of a recipient that is `sent`; None for nothing."""
+
+    @property
+    def speaker(self) -> str:
+        """The server whose words the reply is; "" when it is ours: nobody has answered, or was asked."""
+        return "" if self.reply.cause or self.reply in CANNOT else self.peer
 
     @property
     def label(self) -> str:

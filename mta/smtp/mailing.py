@@ -277,19 +277,22 @@ class Mailing:
         )
         if refused is None and sender is None:
             refused = NEEDS_UTF8_SENDER
-        if refused is not None or sender is None:
-            self.decide(refused or NEEDS_UTF8_SENDER)
-            return b"", rcpts, False
         for index, recipient in enumerate(self.recipients):
             forward = path(recipient.address, offered)
             if forward is None:
+                # Also where the header is refused, for that may only repeat the address (Received).
                 self.replies[index] = NEEDS_UTF8_RECIPIENT if recipient.address.is_utf8 else UNSENDABLE
+                continue
+            if refused is not None or sender is None:
                 continue
             command = rcpt_command(recipient, offered, forward)
             if len(command) > MAX_COMMAND:
                 self.replies[index] = UNSENDABLE
                 continue
             rcpts.append((index, command))
+        if refused is not None or sender is None:
+            self.decide(refused or NEEDS_UTF8_SENDER)
+            return b"", rcpts, False
         welcome = settings.prdr and not settings.lmtp and len(rcpts) > 1
         mail, prdr = mail_command(self.envelope, self.facts, offered, sender, prdr=welcome)
         if len(mail) > MAX_COMMAND:

@@ -45,7 +45,7 @@ def events_of(
                 recipient,
                 result,
                 reply,
-                outcome.peer,
+                outcome.speaker,
                 now,
                 next_hop_dsn=outcome.took_dsn,
                 next_hop_deliver_by=outcome.took_deliver_by,

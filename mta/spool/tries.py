@@ -103,7 +103,7 @@ def consequences(
                     recipient,
                     what,
                     reply,
-                    outcome.peer,
+                    outcome.speaker,
                     now,
                     next_hop_dsn=outcome.took_dsn,
                     next_hop_deliver_by=outcome.took_deliver_by,
@@ -112,7 +112,7 @@ def consequences(
             continue
         if reply.is_permanent:
             result.changes.append(Change(position, Status.FAILED, reply=text, attempted=now))
-            result.events.append(Event(recipient, Result.FAILED, reply, outcome.peer, now))
+            result.events.append(Event(recipient, Result.FAILED, reply, outcome.speaker, now))
             continue
         said = (advice or {}).get(position)
         if said is not None and said.held:
@@ -121,7 +121,9 @@ def consequences(
         step = next_step(policy_with(policy, said), deadlines, state.attempts + 1, now, lambda: chance)
         if step.action != "retry":
             result.changes.append(Change(position, Status.FAILED, reply=text, attempted=now))
-            result.events.append(_given_up(recipient, reply, outcome.peer, now, late=step.action != "expire"))
+            result.events.append(
+                _given_up(recipient, reply, outcome.speaker, now, late=step.action != "expire")
+            )
             continue
         result.changes.append(Change(position, Status.DEFERRED, step.at, text, now))
         if warn is not None and state.last < warn <= now:  # the first try after that time, so once
@@ -131,7 +133,7 @@ def consequences(
                     recipient,
                     Result.LATE if late else Result.DELAYED,
                     reply,
-                    outcome.peer,
+                    outcome.speaker,
                     now,
                     expires_at(policy_with(policy, said), deadlines)[0],
                 )
