@@ -207,7 +207,8 @@ class Keeper:
         of_session = session.authentication
         if of_session is not None and of_session.transaction is not None:
             found = of_session.transaction.known_spf
-            if found is not None and found.passed:
+            # For the null sender it is about the name of the client, and nobody is written to.
+            if found is not None and found.passed and not of_session.transaction.sender.is_null:
                 return Vouching.SPF
         return Vouching.NOBODY
 

@@ -40,8 +40,8 @@ def test_mail_that_is_refused_later(tmp_path: Path) -> None:
     run(main)
 
 
-async def to_two(client: Client) -> str:
-    await client.say("MAIL FROM:<alice@good.test>")
+async def to_two(client: Client, sender: str = "alice@good.test") -> str:
+    await client.say(f"MAIL FROM:<{sender}>")
     await client.say("RCPT TO:<b@example.test>")
     await client.say("RCPT TO:<c@example.test>")
     await client.say("DATA")
@@ -57,6 +57,7 @@ def test_one_of_two_is_refused_at_once(tmp_path: Path) -> None:
             await eventually(lambda: relay.delivered, "the report")
             (report,) = relay.delivered
             assert b"Final-Recipient: rfc822; c@example.test" in report.octets
+            assert (await to_two(await stranger(server), "")).startswith("550 5.1.1 not delivered to")
 
     run(main)
 
