@@ -116,7 +116,7 @@ class StoreServer:
 
         return (
             UserScripts(settings.state_directory, settings.hostname, tell, settings.recipient_delimiters),
-            Submission(settings.submit, settings.hostname),
+            Submission(settings.submit, settings.hostname, settings.submit_deadline),
         )
 
     async def start(self) -> None:

@@ -48,6 +48,8 @@ class StoreSettings:
     """Where ManageSieve keeps the scripts of users, which are run when their mail is stored; "" runs none."""
     submit: str = ""
     """The server that takes mail which scripts send: "127.0.0.1:25"; "": none, and such mail is kept."""
+    submit_deadline: float = 0.0
+    """Seconds within which that server delivers or queues what it is given, before it answers."""
     writers: int = 16
     """Threads that write: each mostly waits for the disk, and their flushes share one disk commit."""
     max_sessions: int = 200

@@ -1,6 +1,7 @@
 """Mail that users' scripts send, given to the mail server: it signs it, queues it and reports about it.
 
-Blocks for `TIMEOUT` at the most in each step; runs in the store's threads.
+Blocks for `TIMEOUT` and the server's deadline at the most in each step; runs in the store's threads. Who
+gave up before the deadline would keep mail that is delivered at its end, and miss that it can be queued.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from contextlib import closing, suppress
 from mta.store.wishes import NONE, Wishes
 
 TIMEOUT = 10.0
-"""Seconds for each answer of the server: the client of the message waits for ours."""
+"""Seconds for each answer of the server, beyond its deadline: the client of the message waits for ours. It
+listens long enough: the server is the same, and has the same deadline."""
 
 
 class NotSent(Exception):
@@ -22,10 +24,14 @@ class NotSent(Exception):
 class Submission:
     """Gives mail to the server at an address of this machine."""
 
-    def __init__(self, address: str, hostname: str) -> None:
-        """`address` is "host:port", "" when there is no server that takes mail."""
+    def __init__(self, address: str, hostname: str, deadline: float = 0.0) -> None:
+        """`address` is "host:port", "" when there is no server that takes mail.
+
+        `deadline` is in seconds: so long the server may try to deliver before it answers.
+        """
         self._address = address
         self._hostname = hostname
+        self._timeout = deadline + TIMEOUT
 
     def send(self, sender: str, recipients: Sequence[str], octets: bytes, wishes: Wishes = NONE) -> None:
         """Send one mail to all recipients, or raise NotSent. What the server does not offer is not asked."""
@@ -33,7 +39,7 @@ class Submission:
             raise NotSent("no listener takes mail from this machine")
         host, _, port = self._address.rpartition(":")
         try:
-            with closing(smtplib.SMTP(host.strip("[]"), int(port), self._hostname, TIMEOUT)) as client:
+            with closing(smtplib.SMTP(host.strip("[]"), int(port), self._hostname, self._timeout)) as client:
                 client.ehlo_or_helo_if_needed()
                 mail = [said for keyword, said in wishes.mail if client.has_extn(keyword)]
                 rcpt = [said for keyword, said in wishes.rcpt if client.has_extn(keyword)]

@@ -368,8 +368,9 @@ addresses = ["127.0.0.1:24"]
 name = "smtp"
 addresses = ["[::]:25", "0.0.0.0:25"]
 """
-    settings = store_settings(config.parse(text, "tamis.toml"))
+    settings = store_settings(config.parse(f'{text}[delivery]\ndeadline = "40s"\n', "tamis.toml"))
     assert settings.submit == "[::1]:25"
+    assert settings.submit_deadline == 40
     assert settings.state_directory
     assert (
         store_settings(config.parse(text + "[store]\nscripts = false\n", "tamis.toml")).state_directory == ""

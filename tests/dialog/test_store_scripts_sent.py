@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dialog.test_store_scripts import folder, scripted, send
+from tests.dialog.test_store_scripts import Taker, folder, scripted, send
 from tests.peers.scripted import Script, ScriptedServer
 from tests.peers.store import RawClient
 
@@ -119,3 +119,22 @@ def test_what_the_server_has_taken_is_not_kept_too(tmp_path: Path, answer: str) 
                 assert store.messages("alice") == []
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("deadline", [0.0, 3.0])
+def test_the_server_may_answer_at_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadline: float
+) -> None:
+    """What it delivers or queues then must not be kept in the mailbox as well."""
+    monkeypatch.setattr("mta.store.submission.TIMEOUT", 0.3)
+
+    class Slow(Taker):
+        async def handle_DATA(self, server: object, session: object, envelope: object) -> str:
+            await asyncio.sleep(1)
+            return await super().handle_DATA(server, session, envelope)
+
+    monkeypatch.setattr("tests.dialog.test_store_scripts.Taker", Slow)
+    with scripted(tmp_path, 'redirect "x@far.test";', submit_deadline=deadline) as (store, client, taker):
+        assert send(client)[0].startswith("250")
+        assert len(store.messages("alice")) == (not deadline)
+        assert len(taker.got) == bool(deadline)
