@@ -98,7 +98,8 @@ def _take(options: Options, letter: str, value: str) -> None:
         case "v":
             options.is_verbose = True
         case "f" | "r":
-            options.sender = value.strip().removeprefix("<").removesuffix(">")
+            value = value.strip()
+            options.sender = value[1:-1] if value.startswith("<") and value.endswith(">") else value
         case "F":
             options.full_name = value
         case "V":

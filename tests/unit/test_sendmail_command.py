@@ -59,6 +59,8 @@ def made(octets: bytes, *recipients: str, **changes: Any) -> Outgoing:
         ("-f a@b.test x@y.test", Options(sender="a@b.test", recipients=["x@y.test"])),
         ("x@y.test -fa@b.test", Options(sender="a@b.test", recipients=["x@y.test"])),
         ("-r <>", Options(sender="")),
+        ("-f<a@b.test>", Options(sender="a@b.test")),
+        ("-fMe<a@b.test>", Options(sender="Me<a@b.test>")),
         ("-F Me -- -t", Options(full_name="Me", recipients=["-t"])),
         ("-V id -R hdrs -N success,DELAY", Options(envid="id", ret="HDRS", notify=("SUCCESS", "DELAY"))),
         ("-N never -B 8bitmime", Options(notify=("NEVER",), body="8BITMIME")),
