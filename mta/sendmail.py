@@ -128,8 +128,16 @@ def _send(options: Options, stdin: BinaryIO) -> int:
     for problem in result.problems:
         _fail("sendmail", problem, result.status)
     if options.is_verbose and result.answer:
-        print(result.answer)
+        _tell(result.answer)
     return result.status
+
+
+def _tell(text: str) -> None:
+    """Print it. That nobody reads it does not change what has become of the message: a retry is a copy."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_limited(stdin: BinaryIO, limit: int) -> bytes | None:

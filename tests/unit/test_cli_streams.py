@@ -72,3 +72,24 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     done = shell("", "check-config", "-c", path, PYTHONIOENCODING="utf-8:strict")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(b"/h\\udce4.toml: ok\n")
+
+
+SENT = """
+import sys
+from mta import cli, sendmail
+from mta.sendmail_server import LocalServer
+from mta.sendmail_submit import Result
+sendmail.find_server = lambda configuration: LocalServer("/c", "mx.test", "x.test", 999, "127.0.0.1", 25)
+sendmail.submit = lambda *message: Result(0, (), "2.0.0 stored")
+sys.argv = ["sendmail", "-v", "a@b.test"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("target", [">/dev/full", "| true"])
+def test_a_message_that_is_sent_is_sent_whoever_reads_the_answer(target: str) -> None:
+    """A program that reads another status sends it once more."""
+    line = f'(sleep 0.2; echo hi) | ("$0" -c "$1"; echo $? >&2) {target}'
+    command = ["bash", "-c", line, sys.executable, SENT]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert done.stderr == b"0\n"
