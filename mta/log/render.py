@@ -58,9 +58,20 @@ def as_json(stamp: str, level: str, name: str, fields: MutableMapping[str, Any])
     _explain(fields)
     line = {"time": stamp, "level": level, "logger": name, "event": event, **fields}
     try:
-        return _ENCODER.encode(line) + b"\n"
+        octets = _ENCODER.encode(line)
+        # What needs an escape for JSON has one. A line in ASCII, as nearly all are, holds nothing else that
+        # does anything to the terminal of who reads the log.
+        return (octets if octets.isascii() else _escaped(octets)) + b"\n"
     except (TypeError, ValueError, OverflowError, RecursionError, AttributeError):
         return json.dumps({key: _plain(value) for key, value in line.items()}).encode("ascii") + b"\n"
+
+
+def _escaped(line: bytes) -> bytes:
+    """A line of JSON with escapes for what is not printable, such as marks of direction."""
+    text = line.decode()
+    if text.isprintable():
+        return line
+    return "".join([c if c.isprintable() else json.dumps(c)[1:-1] for c in text]).encode()
 
 
 def as_text(

@@ -91,6 +91,17 @@ def test_text_with_colours_says_the_same() -> None:
     assert line == 'T error   smtp: e  a="b c" x="\\u001b"\n'
 
 
+def test_json_holds_nothing_that_moves_a_terminal_or_ends_a_line_for_some() -> None:
+    fields = {"id": "<\u202e\x9b31m@x>", "to": ["j\u00f6rg\u2028\U000e0001"], "\x85": "\U0001f600"}
+    line = as_json("T", "info", "n", {"event": "e", **fields})
+    assert json.loads(line) == {"time": "T", "level": "info", "logger": "n", "event": "e", **fields}
+    text = line.decode()
+    assert len(text.splitlines()) == 1
+    assert text[:-1].isprintable()
+    assert "j\u00f6rg" in text
+    assert "\U0001f600" in text
+
+
 class Hostile:
     def __str__(self) -> str:
         raise RuntimeError("no")
