@@ -15,6 +15,7 @@ from mta import config
 from mta.accounts.authenticator import AuthSettings
 from mta.accounts.limiter import LimiterSettings
 from mta.accounts.senderlogin import SenderLoginSettings
+from mta.address import domain_key
 from mta.assembly_offer import offered, parameter_limits
 from mta.config.outbound import NextHopLimits
 from mta.delivery.fixed import FixedSettings
@@ -153,7 +154,7 @@ def auth_settings(settings: config.Config) -> tuple[AuthSettings, LimiterSetting
         AuthSettings(
             mechanisms=auth.mechanisms,
             require_tls=auth.require_tls,
-            sender_login=SenderLoginSettings(masters=frozenset(auth.master_users)),
+            sender_login=sender_login(settings),
         ),
         LimiterSettings(
             delay=auth.failure_delay,
@@ -161,6 +162,16 @@ def auth_settings(settings: config.Config) -> tuple[AuthSettings, LimiterSetting
             failures_per_session=auth.failures_per_session,
             failures_per_client=auth.failures_per_client,
         ),
+    )
+
+
+def sender_login(settings: config.Config) -> SenderLoginSettings:
+    """Who may send as whom."""
+    return SenderLoginSettings(
+        masters=frozenset(settings.auth.master_users),
+        delimiters_of={
+            domain_key(name): domain.subaddress_delimiter for name, domain in settings.domains.items()
+        },
     )
 
 

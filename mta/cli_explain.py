@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from mta import assembly, config
-from mta.accounts.senderlogin import SenderLoginSettings, owns
+from mta.accounts.senderlogin import owns
 from mta.accounts.usersfile import UsersFile, UsersFileError
 from mta.address import Address
 from mta.daemon_authn import build_evaluator
@@ -102,16 +102,17 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
         raise GivenError(NO_SENDER)
     users = settings.auth.users_file if settings.auth.backend == "users" else ""
     file = UsersFile(users, on_error=_ignore) if users else None
-    if file is not None and given.user:
-        user = file.users.get(given.user.lower())
+    name = given.user.lower()
+    if file is not None and name:
+        user = file.get(given.user)
         if user is None:
             raise GivenError(f"--user: there is no user '{given.user}' in {users}")
-        session.addresses = user.addresses
+        name, session.addresses = user.name, user.addresses
     explanation = Explanation(list(programs_of(settings, session.listener)))
-    masters = SenderLoginSettings(masters=frozenset(settings.auth.master_users))
+    belongs = assembly.sender_login(settings)
 
     def user_owns(who: Session, sender: Address) -> bool:
-        return owns(masters, who, sender)
+        return owns(belongs, who, sender)
 
     transports = {
         f"backend:{name}": FixedTransport(
@@ -139,7 +140,7 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
             session.authentication = evaluator.of(session)
         body = None if given.message is None else Message(given.message)
         await Play(policy, session, explanation).run(
-            given.helo or DEFAULT_HELO, given.user.lower(), sender, recipients, body
+            given.helo or DEFAULT_HELO, name, sender, recipients, body
         )
     finally:
         for transport in transports.values():

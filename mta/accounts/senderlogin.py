@@ -1,15 +1,16 @@
 """The sender-login check: may this user send as this address.
 
 By default a user sends as its own login name, the addresses that the back end lists for it, and
-subaddresses of all of them (alice+shop@example.org for alice@example.org). "@example.org" in the list owns
-the whole domain. The null sender is everybody's: read receipts and vacation notices need it (RFC 8098
-section 3). Masters may send as anybody: web mail, scanners, mailing lists. A session without a login owns
-nothing.
+subaddresses of all of them (alice+shop@example.org for alice@example.org), by the delimiters of the domain.
+"@example.org" in the list owns the whole domain. The null sender is everybody's: read receipts and vacation
+notices need it (RFC 8098 section 3). Masters may send as anybody: web mail, scanners, mailing lists. A
+session without a login owns nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mta.address import Address, split_subaddress
 from mta.session import Session
@@ -23,6 +24,8 @@ class SenderLoginSettings:
     """Users (canonical names) that may send as anybody."""
     delimiters: str = "+"
     """Characters that separate a subaddress (RFC 5233), "" for none."""
+    delimiters_of: Mapping[str, str] = field(default_factory=dict)
+    """The same of domains that have their own: what is no subaddress there may be somebody else's address."""
     null_sender: bool = True
     """Users may send with `<>`."""
     default_domain: str = ""
@@ -47,7 +50,8 @@ def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bo
     addresses = session.addresses
     if key == own or key in addresses or f"@{domain}" in addresses:
         return True
-    base, detail = split_subaddress(key.rpartition("@")[0], settings.delimiters)
+    delimiters = settings.delimiters_of.get(domain, settings.delimiters)
+    base, detail = split_subaddress(key.rpartition("@")[0], delimiters)
     if detail is None:
         return False
     key = f"{base}@{domain}"

@@ -45,6 +45,26 @@ def test_a_master_sends_as_anybody_and_others_only_as_themselves(tmp_path: Path)
     run(main)
 
 
+def test_subaddresses_are_those_of_the_domain(tmp_path: Path) -> None:
+    """What is no subaddress in a domain may be the address of somebody else."""
+    users = tmp_path / "users"
+    users.touch(0o640)
+    users.write_text("alice@example.test:{PLAIN}secret:\n")
+
+    async def main() -> None:
+        async with serving(
+            tmp_path,
+            listener='auth = "optional"',
+            domain='subaddress_delimiter = "-"',
+            more=MORE.format(folder=tmp_path),
+        ) as server:
+            alice = await log_in(server, "alice@example.test")
+            assert (await alice.say("MAIL FROM:<alice+x@example.test>")).startswith("553 5.7.1")
+            assert (await alice.say("MAIL FROM:<alice-x@example.test>")).startswith("250 ")
+
+    run(main)
+
+
 def test_the_line_of_a_message_has_the_message_id_that_it_was_given(tmp_path: Path) -> None:
     listener = 'protocol = "submission"\nauth = "none"\ntls = "none"'
 

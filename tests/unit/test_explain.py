@@ -188,6 +188,17 @@ def replies(found: dict[str, list[Any]]) -> list[tuple[object, object]]:
     return [(one["stage"], one["reply"]) for one in found["stages"] if one["reply"]]
 
 
+@pytest.mark.parametrize(
+    "user", ["ANN@Bücher.example", "ann@xn--bcher-kva.example", "bu\u0308ro@example.test"]
+)
+def test_a_user_is_the_one_who_logs_in_by_that_name(capsys: Captured, configuration: str, user: str) -> None:
+    lines = "ann@bücher.example:{PLAIN}secret:\nbüro@example.test:{PLAIN}secret:\n"
+    Path(configuration).with_name("users").write_text(lines)
+    given = Given("192.0.2.1", "", user, user, ("bob@example.test",))
+    status, found = told(capsys, configuration, given, listener="submission")
+    assert (status, replies(found)) == (0, [])
+
+
 def test_a_message_that_is_accepted(capsys: Captured, configuration: str) -> None:
     given = Given("192.0.2.1", "mail.x.test", "", "a@x.test", ("old@example.test", "eve@example.test"))
     status, found = told(capsys, configuration, given, b"Subject: an ad\r\n\r\nhi\r\n")
