@@ -141,6 +141,8 @@ def format_user(user: User) -> str:
         uid, gid, gecos, shell = user.columns
         fields.extend(user.ignored)
         line = ":".join((user.name, secret, uid, gid, gecos, user.home, shell, " ".join(fields)))
+    if line.startswith("#"):
+        raise ValueError(f"{user.name}: a line that begins with # is a comment")
     try:
         if parse_user(line) == user:
             return line

@@ -181,6 +181,7 @@ def test_no_text_makes_the_reader_raise_anything_else(text: str) -> None:
         User("a@b.example", home="relative"),
         User("A@b.example"),
         User("a@b.example", verifiers=(SCRAM1,)),
+        User("#a@b.example"),
     ],
 )
 def test_what_no_line_can_hold_is_not_written(user: User) -> None:
