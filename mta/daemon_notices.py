@@ -49,6 +49,7 @@ async def send_notice(
             "`tamis check` shows all of it.",
         ],
         Attachment("application/json", "checks.json", msgspec.json.encode(data["results"])),
+        anyway=True,
     )
     submitter = MailSubmitter(hostname, queue, route, added, sign, now=time.time)
     try:

@@ -58,7 +58,8 @@ class Reports(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """TLS reports (RFC 8460): how connections to the domain's hosts went. Needs delivery to the world."""
     dmarc: bool = True
     """DMARC aggregate reports (RFC 9990): who sent mail in the domain's name. Needs dns.resolvers, the check
-    "dmarc" and the queue. Reports about single messages (ruf) are never sent: they tell of people."""
+    "dmarc", the queue, and a way to other domains (outbound.enabled or policy.relay). Reports about single
+    messages (ruf) are never sent: they tell of people."""
     organization: str = ""
     """Who reports. Default: identity.hostname."""
     contact: MailAddress = ""

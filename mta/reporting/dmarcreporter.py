@@ -21,7 +21,7 @@ from mta.authn.dmarcwalk import organizational_by_list, walk
 from mta.net.resolver.base import Resolver
 from mta.reporting.daily import DAY, NotNow, Row
 from mta.reporting.dmarc import Submitter, begin_of, make_report, published, report_id
-from mta.reporting.mail import Attachment, MailSubmitter, ReportMail
+from mta.reporting.mail import Attachment, MailSubmitter, NoWay, ReportMail
 
 LOOKUP_TIME = 20.0
 """Seconds for all records of one report."""
@@ -85,9 +85,11 @@ class DmarcReporter:
         )
         if len(packed) > MAX_PACKED:
             return f"too large: {len(packed)} octets"
-        name = await self._mail.submit(
-            self._message(day, subject, tuple(found.values())[:MAX_TARGETS], packed)
-        )
+        mail = self._message(day, subject, tuple(found.values())[:MAX_TARGETS], packed)
+        try:
+            name = await self._mail.submit(mail)
+        except NoWay as error:
+            return f"not sent: {error}"
         return ", ".join([f"queued as {name}", *(f"failed: {doubt}" for doubt in doubts)])
 
     async def _agreed(self, subject: str, to: Address, deadline: float) -> list[Address]:

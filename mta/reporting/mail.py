@@ -54,6 +54,8 @@ class ReportMail:
     content_type: str = "multipart/mixed"
     fields: tuple[tuple[str, str], ...] = ()
     """More header fields."""
+    anyway: bool = False
+    """It is queued though there is no way to who gets it: an alias may lead somewhere."""
 
 
 def report_message(mail: ReportMail, hostname: str, now: float, entropy: bytes) -> tuple[bytes, bytes, str]:
@@ -95,6 +97,10 @@ def reporting_host(hostname: str, node: str) -> str:
     return hostname if node == hostname else f"{node}.{hostname}"
 
 
+class NoWay(Exception):
+    """There is no way to any of those who are to get it; the text says why."""
+
+
 class MailSubmitter:
     """Puts reports into the queue of a worker."""
 
@@ -119,7 +125,11 @@ class MailSubmitter:
         self._entropy = entropy
 
     async def submit(self, mail: ReportMail) -> str:
-        """Queue the report; returns its name in the queue. Raises NotNow when it cannot be kept."""
+        """Queue the report; returns its name in the queue. Raises NotNow when it cannot be kept, and NoWay.
+
+        A server that only takes mail in has no way to other domains: each report would come back to the
+        postmaster.
+        """
         queue = self._queue()
         if queue is None or queue.fenced:
             raise NotNow("the queue is not ready")
@@ -135,8 +145,13 @@ class MailSubmitter:
         )
         session = record.origin.session()
         queued: list[QueuedRecipient] = []
-        for recipient in recipients:
-            hop = self._route(session, envelope, recipient)
+        hops = [(recipient, self._route(session, envelope, recipient)) for recipient in recipients]
+        refusals = [hop for _, hop in hops if isinstance(hop, Reply) and hop.is_permanent]
+        if refusals and not mail.anyway:
+            hops = [(recipient, hop) for recipient, hop in hops if hop not in refusals]
+            if not hops:
+                raise NoWay(str(refusals[0]))
+        for recipient, hop in hops:
             site = "" if isinstance(hop, Reply) else site_of(hop)
             data = encode_recipient(recipient)
             queued.append(QueuedRecipient(recipient.address.text, site, Status.QUEUED, now, data=data))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import re
+import time
 from base64 import b64decode
 from collections import Counter
 from pathlib import Path
 
-from tests.dialog.queueing import eventually
-from tests.dialog.senders import Zone, deliver, stranger
+from mta.reporting.store import day_of
+from tests.dialog.queueing import eventually, queue_of
+from tests.dialog.senders import Zone, authenticating, deliver, stranger
 from tests.dialog.server import run
 from tests.dialog.test_authn_signing import make_keys, relaying, verified
 
@@ -49,5 +51,29 @@ def test_a_day_becomes_a_report(tmp_path: Path) -> None:
             assert "<source_ip>198.51.100.7</source_ip>" in xml
             assert "<disposition>none</disposition>" in xml
             assert "alice" not in xml
+
+    run(main)
+
+
+def test_a_server_that_only_takes_mail_in_sends_none(tmp_path: Path) -> None:
+    """Nor does its postmaster get one of each domain, each day."""
+
+    async def main() -> None:
+        zone = Zone()
+        zone.add("_dmarc.reports.test", "TXT", '"v=DMARC1; p=none; rua=mailto:dmarc@reports.test"')
+        async with authenticating(tmp_path, zone, queue="enabled = true") as server:
+            client = await stranger(server, "198.51.100.7")
+            assert (await deliver(client, PLAIN, sender="a@reports.test")).startswith("250")
+            reports = server.daemon._dmarc_reports
+            assert reports is not None
+            day = day_of(time.time() - 2 * 86400)
+            ((kind, _, subject, row),) = reports._store.take()
+            reports._store.put_back(Counter({(kind, day, subject, row): 1}))
+            reports.daily._spread = 0
+            await reports.daily.write()
+            await reports.daily.send_due()
+            outcome = reports._store.outcome(kind, day, subject)
+            assert outcome == "not sent: 550 5.4.4 this server has no route to other domains"
+            assert len(queue_of(server).live) == 0
 
     run(main)

@@ -26,7 +26,7 @@ from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
 from mta.reply import Reply
 from mta.reporting.daily import NotNow
-from mta.reporting.mail import Attachment, MailSubmitter, ReportMail, report_message
+from mta.reporting.mail import Attachment, MailSubmitter, NoWay, ReportMail, report_message
 from mta.reporting.store import ReportStore
 from tests.unit.spool_kit import LATER, OK, Work, played, route
 
@@ -74,6 +74,23 @@ def test_a_name_that_is_not_ascii() -> None:
     text, report = message.iter_parts()
     assert text.get_content().splitlines() == ["A report of Müller & Söhne", "=x"]
     assert report.get_content() == MAIL.attachment.content
+
+
+def test_who_cannot_be_reached_gets_none_and_the_postmaster_does_not_hear_of_it() -> None:
+    async def act(work: Work) -> None:
+        submitter = MailSubmitter(
+            "mx.us.test", lambda: work.queue, route, work.runner.added, None, now=work.now
+        )
+        nowhere, relay = parse_address("tls@nowhere.test"), parse_address("tls@relay.test")
+        with pytest.raises(NoWay, match=r"550 5\.1\.2 no route"):
+            await submitter.submit(replace(MAIL, to=(nowhere,)))
+        assert await submitter.submit(replace(MAIL, to=(nowhere, relay)))
+        await work.idle(100)
+        assert work.hops["relay"].seen[0].recipients == ["tls@relay.test"]
+        assert not work.hops["home"].seen
+        assert await submitter.submit(replace(MAIL, to=(nowhere,), anyway=True))
+
+    played(act)
 
 
 def test_no_queue() -> None:

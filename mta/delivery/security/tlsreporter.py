@@ -15,7 +15,7 @@ from mta.delivery.security.tlsrpt import HttpsTarget, Row, Submitter, make_repor
 from mta.net.https import HttpsError, IsRefused, Request, request
 from mta.net.resolver.base import Resolver
 from mta.reporting.daily import DAY, NotNow
-from mta.reporting.mail import Attachment, MailSubmitter, ReportMail
+from mta.reporting.mail import Attachment, MailSubmitter, NoWay, ReportMail
 
 LOOKUP_TIME = 20.0
 """Seconds for the record."""
@@ -70,6 +70,8 @@ class TlsReporter:
                 name = await self._mail.submit(self._message(day, subject, targets.mail, packed))
             except NotNow as error:
                 troubles.append(str(error))
+            except NoWay as error:
+                done.append(f"not mailed: {error}")
             else:
                 done.append(f"queued as {name}")
         if troubles and not done:
