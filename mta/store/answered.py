@@ -41,6 +41,11 @@ class Answered:
             os.utime(path, (until, until))
         self._sweep(os.path.dirname(path))
 
+    def remove(self, user: str, key: bytes) -> None:
+        """Forget a key."""
+        with suppress(OSError):
+            os.unlink(self._path(user, key))
+
     def _path(self, user: str, key: bytes) -> str:
         digest = hashlib.sha256(key).hexdigest()[:40]
         return os.path.join(self._folder, hashlib.sha256(file_stem(user).encode()).hexdigest()[:40], digest)

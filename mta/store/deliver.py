@@ -30,7 +30,7 @@ from mta.store.quota import Ledger, OverQuota
 from mta.store.settings import OverQuota as OverQuotaChoice
 
 if TYPE_CHECKING:
-    from mta.store.scripts import Plan, UserScripts
+    from mta.store.scripts import Outgoing, Plan, UserScripts
     from mta.store.submission import Submission
     from sieve_ext.message import Message
 
@@ -38,7 +38,19 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MUST_COPY = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP})
 """What link(2) says when a second name is impossible here: other file system, too many links, no links."""
 
+ANSWER = 64 * 1024
+"""Octets of the largest answer that waits for a thread while its message has been stored."""
+
 NO_STORAGE = Reply(452, "4.3.1", "Insufficient system storage")
+
+
+@dataclass(slots=True, frozen=True)
+class Done:
+    """A message that was stored or refused as its recipient's script says."""
+
+    reply: Reply
+    answers: Callable[[], None]
+    """Sends what answers it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,10 +68,11 @@ class Deliverer:
 
     def deliver(
         self, target: Destination, content: Content, sender: Address, recipient: str
-    ) -> Reply | Callable[[], Reply]:
+    ) -> Reply | Done | Callable[[], Reply]:
         """Store one message with its own Return-Path and Delivered-To, or do what the user's script says.
 
-        Where that sends mail nothing is done yet: what is returned does it, and waits for the server.
+        Where that sends the message on nothing is done yet: what is returned does it, and waits for the
+        server. Where it only answers, the answers are left to be sent.
         """
         message = for_delivery(content, sender, recipient)
         if self.scripts is not None:
@@ -72,7 +85,13 @@ class Deliverer:
                 if plan is not None:
                     do = partial(self._do, plan, user, target, message, sender, recipient)
                     deed = partial(self._do_and_remember, plan, user, do)
-                    return deed if plan.mails else deed()
+                    if any(not one.is_answer or len(one.octets) > ANSWER for one in plan.mails):
+                        return deed
+                    answers, plan.mails = plan.mails, []
+                    reply = deed()
+                    if not answers or (plan.refusal is None and not reply.is_positive):
+                        return reply
+                    return Done(reply, partial(self._answer, user, answers))
         return self._store(target, message, None)[0]
 
     def _do_and_remember(self, plan: Plan, user: str, do: Callable[[], Reply]) -> Reply:
@@ -93,8 +112,6 @@ class Deliverer:
         recipient: str,
     ) -> Reply:
         """Into mailboxes first, then what is sent; what cannot be sent is kept."""
-        from mta.store.submission import NotSent
-
         assert self.scripts is not None
         reply = Reply(250, "2.0.0", "Done as the recipient's script says")
         if plan.refusal is not None:  # nothing is stored beside it, but notifications are sent
@@ -115,17 +132,31 @@ class Deliverer:
             reply = said
             in_inbox |= inbox
         for mail in plan.mails:
-            try:
-                assert self.submission is not None
-                self.submission.send(mail.sender, mail.recipients, mail.octets, mail.wishes)
-                self.scripts.answered(user, mail)
-            except (NotSent, OSError) as error:
-                self.scripts.tell(user, f"not sent to {', '.join(mail.recipients)}: {error}")
-                if not mail.is_answer and not in_inbox:
-                    reply, in_inbox = self._store(target, message, None)[0], True
-                    if not reply.is_positive:
-                        return reply
+            if not self._sent(user, mail) and not mail.is_answer and not in_inbox:
+                reply, in_inbox = self._store(target, message, None)[0], True
+                if not reply.is_positive:
+                    return reply
         return reply
+
+    def _answer(self, user: str, answers: Sequence[Outgoing]) -> None:
+        for mail in answers:
+            self._sent(user, mail)
+
+    def _sent(self, user: str, mail: Outgoing) -> bool:
+        """Send a mail; False when that is not possible."""
+        from mta.store.submission import NotSent
+
+        assert self.scripts is not None
+        assert self.submission is not None
+        if not self.scripts.claim(user, mail):
+            return True
+        try:
+            self.submission.send(mail.sender, mail.recipients, mail.octets, mail.wishes)
+        except NotSent as error:
+            self.scripts.release(user, mail)
+            self.scripts.tell(user, f"not sent to {', '.join(mail.recipients)}: {error}")
+            return False
+        return True
 
     def _has_folder(self, target: Destination, name: str) -> bool:
         folder = maildir.named_folder(target.mailbox.path, name)

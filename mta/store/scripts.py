@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -104,6 +105,7 @@ class UserScripts:
             "recipient_delimiter": delimiters,
         }
         self._settings = Settings(self._values)
+        self._claiming = threading.Lock()
         self._answered = Answered(os.path.join(state_directory, "sieve-answered"))
 
     def tell(self, user: str, text: str) -> None:
@@ -233,10 +235,23 @@ class UserScripts:
                 for mail in action.mails(origin)
             ]
 
-    def answered(self, user: str, mail: Outgoing) -> None:
-        """The mail was sent."""
+    def claim(self, user: str, mail: Outgoing) -> bool:
+        """Whether to send the mail now; what is an answer is from here on one that was given."""
+        if mail.key is None:
+            return True
+        with self._claiming:
+            if self._answered.has(user, mail.key[0]):
+                return False
+            try:
+                self._answered.add(user, *mail.key)
+            except OSError as error:
+                self.tell(user, f"the answer is not remembered: {error}")
+        return True
+
+    def release(self, user: str, mail: Outgoing) -> None:
+        """The mail could not be sent: the next message may have the answer."""
         if mail.key is not None:
-            self._answered.add(user, *mail.key)
+            self._answered.remove(user, mail.key[0])
 
 
 class _Host:

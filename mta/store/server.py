@@ -19,7 +19,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -33,12 +33,13 @@ from mta.address import Address
 from mta.content import Content
 from mta.reply import Reply
 from mta.socketfile import KEEP
-from mta.store.deliver import Deliverer
+from mta.store.deliver import Deliverer, Done
 from mta.store.lmtp import Accepted, StoreSession, Transaction, stopping
 from mta.store.mailboxes import Destination, Mailboxes, destination
 from mta.store.maildir import UniqueNames, sweep
 from mta.store.quota import Ledger, Quota
 from mta.store.settings import StoreSettings
+from mta.store.turns import Turns
 from mta.store.users import UsersFileMailboxes
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ UNKNOWN_USER = Reply(550, "5.1.1", "User unknown")
 DISABLED_USER = Reply(550, "5.2.1", "Mailbox disabled")
 BUSY = Reply(451, "4.3.2", "Too many messages are being sent on", cause="no thread to send mail of a script")
 
-
 SENDERS = 16
 """Threads of deliveries whose script sends mail. Not those that store: what is sent may come back to be
 stored, and the server waits for that."""
+ANSWERERS = 8
+"""Threads that send answers, which nobody waits for: what is slow is most often a forged sender's server."""
 TURN = 5.0
 """Seconds that such a delivery waits for one of them. Less than `mta.store.submission.TIMEOUT`: where all
 send mail that comes back to be sent on again, those that wait for a turn give way."""
@@ -94,9 +96,9 @@ class StoreServer:
             *self._scripts(settings),
         )
         self._pool = started_pool(settings.writers, "store")
-        self._senders = started_pool(SENDERS if settings.state_directory else 1, "send")
-        self._turns = asyncio.Semaphore(SENDERS)
-        self._deliveries: set[asyncio.Task[Reply]] = set()
+        self._senders = Turns(SENDERS if settings.state_directory else 1, "send")
+        self._answerers = Turns(ANSWERERS if settings.state_directory else 1, "answer")
+        self._deliveries: set[asyncio.Task[Any]] = set()
         self._servers: list[asyncio.AbstractServer] = []
         self._sessions: set[StoreSession] = set()
         self._none_left = asyncio.Event()
@@ -153,8 +155,8 @@ class StoreServer:
                 for session in list(self._sessions):
                     session.leave(farewell)
         # Not in the loop's thread: the last flush may take its time.
-        for pool in (self._pool, self._senders):
-            await asyncio.to_thread(pool.shutdown, wait=True)
+        for pool in (self._pool, self._senders, self._answerers):
+            await asyncio.to_thread(pool.shutdown)
 
     def snapshot(self) -> dict[str, Any]:
         """Counters since the start: recipients by class of reply, octets stored, sessions open."""
@@ -211,32 +213,38 @@ class StoreServer:
         return [by_key[(one.destination.mailbox.path, one.address.key)] for one in accepted]
 
     def _begin(self, one: Accepted, content: Content, sender: Address) -> asyncio.Future[Reply]:
-        task = self._loop.create_task(self._deliver_one(one, content, sender))
+        task = self._keep(self._deliver_one(one, content, sender))
+        return asyncio.shield(task)  # it goes on when the client has gone
+
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self._loop.create_task(work)
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
-        return asyncio.shield(task)  # it goes on when the client has gone
+        return task
 
     async def _deliver_one(self, one: Accepted, content: Content, sender: Address) -> Reply:
         """Store a message for one recipient. Raises nothing: the others of the message have their replies."""
-        run = self._loop.run_in_executor
+        deliver = partial(self._deliverer.deliver, one.destination, content, sender, one.address.text)
         try:
-            found = await run(
-                self._pool, self._deliverer.deliver, one.destination, content, sender, one.address.text
-            )
-            if isinstance(found, Reply):
-                return found
-            try:
-                async with asyncio.timeout(TURN):
-                    await self._turns.acquire()
-            except TimeoutError:
-                return BUSY
-            try:
-                return await run(self._senders, found)
-            finally:
-                self._turns.release()
+            found = await self._loop.run_in_executor(self._pool, deliver)
+            if isinstance(found, Done):
+                self._keep(self._answer(found.answers))
+                return found.reply
+            return found if isinstance(found, Reply) else await self._senders.take(found, TURN)
+        except TimeoutError:
+            return BUSY
         except Exception as error:  # noqa: BLE001 - an error of our own making
             self.failed(error)
             return Reply(451, "4.3.0", "Mail store failure", cause=repr(error))
+
+    async def _answer(self, answers: Callable[[], None]) -> None:
+        """Send what answers a stored message. Nobody waits for it, nor does mail that is sent on."""
+        try:
+            await self._answerers.take(answers, TURN)
+        except TimeoutError:
+            log.warning("an answer is not sent", reason=BUSY.cause)
+        except Exception as error:  # noqa: BLE001 - an error of our own making
+            self.failed(error)
 
     def _deliver_shared(
         self, accepted: list[Accepted], content: Content, sender: Address
