@@ -173,8 +173,8 @@ def fold_ordered(
         # Members of aliases and those who were added, copies too: the client's next try would reach them.
         others = (at for at in range(count, len(outcomes)) if outcomes[at].reply.is_positive)
         answer = structs.replace(answer, remember=(*answer.remember, *others))
-    if orders.added:
-        also = tuple(outcome.recipient for outcome in outcomes[end:] if outcome.reply.is_positive)
+    if len(outcomes) > count:
+        also = tuple(outcome.recipient for outcome in outcomes[count:] if outcome.reply.is_positive)
         answer = structs.replace(answer, also=also)
     waiting = [
         outcome for outcome in outcomes[end:] if outcome.reply.is_temporary and not outcome.recipient.is_copy

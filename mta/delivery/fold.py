@@ -37,7 +37,8 @@ class Answer(Struct, frozen=True):
     remember: tuple[int, ...] = ()
     """Indexes of delivered recipients that a client without per-recipient replies will try again."""
     also: tuple[Recipient, ...] = ()
-    """Who has the message beside those whom the client has named: the policy or a milter has added them."""
+    """Who has the message beside those whom the client has named: members of aliases, and whom the policy or
+    a milter has added."""
 
 
 def fold(outcomes: Sequence[Outcome], *, per_recipient: bool, reported: bool = False) -> Answer:

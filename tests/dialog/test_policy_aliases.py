@@ -3,6 +3,7 @@ reported."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from mta.spool.record import decode_recipient
 from tests.dialog.policies import STRANGERS, greeted, policed
 from tests.dialog.queueing import QUEUED, MailStore, eventually, flush, statuses, waiting
 from tests.dialog.server import Server, run
+from tests.peers.load import RESET
 
 ALIASES = """
 sales: ann, bob
@@ -457,5 +459,24 @@ def test_a_list_that_is_named_again_and_again_does_not_fill_the_memory(
             await client.say("DATA")
             assert (await client.say("Subject: hi\r\n\r\nhello\r\n.")).startswith("250")
             assert got(server) == ["ann", "bob"]
+
+    run(main)
+
+
+def test_a_client_that_has_not_read_a_refusal_brings_members_no_second_copy(tmp_path: Path) -> None:
+    """One of two has refused, of which no stranger may be told but by the answer; the client sends again."""
+    store = MailStore(bob="552 5.2.2 full")
+
+    async def main() -> None:
+        async with aliased(tmp_path, store=store) as server:
+            body = "Message-ID: <1@x.test>\r\nSubject: hi\r\n\r\nhello\r\n"
+            for _ in range(2):
+                client = await greeted(server)
+                assert (await client.send("sales@example.test", body=body)).startswith("552 5.2.2 not")
+                sock = client.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                client.cut()
+                await eventually(lambda: len(server.daemon._unacknowledged), "what is remembered")
+            assert got(server) == ["ann"]
 
     run(main)
