@@ -20,7 +20,7 @@ from mailqueue.queue import MailQueue
 from mailqueue.schedule import Deadlines, RetryPolicy, next_step
 from mailqueue.schedule.retry import expires_at
 from mta import log
-from mta.address import Address
+from mta.address import NULL, Address
 from mta.content import MEMORY_LIMIT, MessageBuffer, SpillError
 from mta.delivery.outcome import NextHop, Outcome
 from mta.dsn.decide import Kind, Vouching
@@ -34,7 +34,7 @@ from mta.session import Session
 from mta.spool.advice import About, Advisor, advised, reported
 from mta.spool.hops import site_of
 from mta.spool.owed import accepted, events_of, tells_of_refusals
-from mta.spool.record import encode_recipient, encode_record, make_record
+from mta.spool.record import Origin, encode_recipient, encode_record, make_record
 from mta.spool.replies import kept_outcome, kept_text
 from mta.spool.reports import Reports, Route
 from mta.spool.stored import Tail
@@ -126,6 +126,8 @@ class Keeper:
     async def keep(self, parcel: Parcel) -> tuple[list[Outcome], bool]:
         """See `mta.handover.Spool.keep`."""
         vouching = self.vouching(parcel.session)
+        if vouching is Vouching.SPF and not self._leads_to(parcel.envelope.sender):
+            vouching = Vouching.NOBODY
         queue = self._queue()
         advice: dict[int, Advice] = {}
         if queue is not None and not (parcel.orders is not None and parcel.orders.held):
@@ -211,6 +213,11 @@ class Keeper:
             if found is not None and found.passed and not of_session.transaction.sender.is_null:
                 return Vouching.SPF
         return Vouching.NOBODY
+
+    def _leads_to(self, sender: Address) -> bool:
+        """Whether a report would have a way to its sender: not from a server that only takes mail in."""
+        hop = self._route(Origin().session(), Envelope(NULL), Recipient(sender))
+        return not (isinstance(hop, Reply) and hop.is_permanent)
 
     def _full(self, queue: MailQueue, vouching: Vouching) -> Reply | None:
         """Why the queue takes no message now; None when it does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.dialog.queueing import QUEUED, eventually, flush, queue_of
-from tests.dialog.senders import Zone, deliver, stranger
+from tests.dialog.senders import Zone, authenticating, deliver, stranger
 from tests.dialog.server import Client, run
 from tests.dialog.test_authn_signing import relaying
 
@@ -58,6 +58,16 @@ def test_one_of_two_is_refused_at_once(tmp_path: Path) -> None:
             (report,) = relay.delivered
             assert b"Final-Recipient: rfc822; c@example.test" in report.octets
             assert (await to_two(await stranger(server), "")).startswith("550 5.1.1 not delivered to")
+
+    run(main)
+
+
+def test_a_server_that_only_takes_mail_in_promises_no_report(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with authenticating(tmp_path, Zone(), queue=QUEUE) as server:
+            server.store.final_reply = lambda address: "550 5.1.1 no" if address[0] == "c" else "250 2.0.0 ok"
+            assert (await to_two(await stranger(server))).startswith("550 5.1.1 not delivered to")
+            assert [one.sender for one in server.store.delivered] == ["alice@good.test"]
 
     run(main)
 
