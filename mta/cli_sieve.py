@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from mta.folders import replacing
 from mta.sieve_files import find_mistakes, in_folders, library
 from sieve_ext import (
     Diagnostic,
@@ -168,7 +169,7 @@ def make_app() -> typer.Typer:
             if only_check:
                 print(f"{path}: would change")
             else:
-                path.write_bytes(after)
+                _write(path, after)
                 print(f"{path}: laid out")
         raise typer.Exit(EXIT_FAILED if wrong and only_check else 0)
 
@@ -242,6 +243,15 @@ def _laid_out(path: Path, text: bytes) -> bytes:
     except InvalidScript as invalid:
         _print_all(path, invalid.diagnostics)
         raise typer.Exit(EXIT_FAILED) from invalid
+
+
+def _write(path: Path, text: bytes) -> None:
+    """Put a text in the place of what is there: a script is the old one or the new one, whatever happens."""
+    try:
+        with replacing(path.resolve(), like=path.stat()) as file:
+            file.write(text)
+    except OSError as error:
+        _fail(f"{path}: {error.strerror or error}")
 
 
 def _read(path: Path) -> bytes:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +155,26 @@ def test_tests_pass_and_fail(folder: Path) -> None:
     assert "a.svtest" not in both.stdout
     assert "FAILED: no" in both.stdout
     assert both.stdout.endswith("1 of 2 files passed\n")
+
+
+def test_format_does_not_lose_a_script_on_a_full_disk(folder: Path) -> None:
+    path = folder / "odd.sieve"
+    path.write_text("keep;stop;" * 1000)
+    path.chmod(0o640)
+    (folder / "link.sieve").symlink_to(path)
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+    words = [sys.executable, "-m", "mta.cli", "sieve", "format", str(folder / "link.sieve")]
+    done = subprocess.run(words, preexec_fn=small, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, f"tamis: {folder}/link.sieve: File too large\n")
+    assert path.read_text() == "keep;stop;" * 1000
+    assert sieve("format", folder / "link.sieve").exit_code == 0
+    assert path.read_text() == "keep;\nstop;\n" * 1000
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert (folder / "link.sieve").is_symlink()
+    assert len(list(folder.iterdir())) == 5
 
 
 def test_format(folder: Path) -> None:
