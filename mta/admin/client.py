@@ -14,6 +14,10 @@ CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 120.0
 """Seconds for an answer: a reload waits for its processes, 35 s at most, and for the reload before it."""
 
+PROMPT_TIMEOUT = 15.0
+"""Seconds for an answer that waits for nobody longer than a moment: of the others `status` takes longest, 4 s
+while workers hang."""
+
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer; metrics of a large node are some hundred kB."""
 
@@ -26,8 +30,9 @@ class Unreachable(OSError):
     """The socket is there but does not answer as a control socket does, or not to us."""
 
 
-def ask(path: str, request: Request, timeout: float = ANSWER_TIMEOUT) -> Answer:
+def ask(path: str, request: Request) -> Answer:
     """Send one request and return its answer. Raises `NotRunning` or `Unreachable`."""
+    timeout = ANSWER_TIMEOUT if request.command in ("reload", "queue") else PROMPT_TIMEOUT
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(CONNECT_TIMEOUT)
         try:
@@ -42,6 +47,11 @@ def ask(path: str, request: Request, timeout: float = ANSWER_TIMEOUT) -> Answer:
         try:
             sock.sendall(msgspec.json.encode(request) + b"\n")
             line = _line(sock)
+        except TimeoutError as problem:
+            reason = (
+                f"no answer from {path} within {timeout:g} s: the server hangs, or its process is stopped"
+            )
+            raise Unreachable(reason) from problem
         except OSError as problem:
             raise Unreachable(f"no answer from {path}: {problem.strerror or problem}") from problem
     try:
