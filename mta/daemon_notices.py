@@ -32,6 +32,7 @@ async def send_notice(
     Raises ValueError when the queue cannot keep it.
     """
     # Here, for it happens once a day at the most.
+    from mta.dsn.decide import Kind
     from mta.reporting.daily import NotNow
     from mta.reporting.mail import Attachment, MailSubmitter, ReportMail
 
@@ -49,7 +50,7 @@ async def send_notice(
             "`tamis check` shows all of it.",
         ],
         Attachment("application/json", "checks.json", msgspec.json.encode(data["results"])),
-        anyway=True,
+        kind=Kind.NOTICE,
     )
     submitter = MailSubmitter(hostname, queue, route, added, sign, now=time.time)
     try:

@@ -12,7 +12,8 @@ Who is never written to:
 - A recipient's sender that asked for silence (NOTIFY=NEVER) or for other events.
 
 A message is one of three kinds (`Kind`), and each can only bring forth the next: an ordinary MESSAGE a
-REPORT, a report that cannot be delivered a NOTICE to our postmaster, a notice nothing. So a loop cannot be
+REPORT, a report that cannot be delivered a NOTICE to our postmaster, a notice nothing. A daily report, which
+has a sender, brings forth nothing: strangers name the addresses, as many as they like. So a loop cannot be
 built, whatever the envelope says. Header fields play no part: auto-replies and lists need no special case,
 since they all choose their sender address.
 """
@@ -116,7 +117,7 @@ def decide(
     if kind is not Kind.MESSAGE:
         if action is not Action.FAILED:
             return Decision(Why.NULL_SENDER)
-        if kind is Kind.REPORT and options.double_bounce_to_postmaster:
+        if kind is Kind.REPORT and envelope.sender.is_null and options.double_bounce_to_postmaster:
             return Decision(Why.DOUBLE_BOUNCE, action, code, to_postmaster=True)
         return Decision(Why.DROPPED)
     if envelope.sender.is_null:

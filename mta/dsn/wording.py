@@ -86,9 +86,8 @@ def _opening(actions: set[Action], kind: Kind) -> tuple[str, str]:
     if kind is Kind.NOTICE:
         return (
             "A message of this server could not be delivered",
-            "This server has written a message itself (a report to a sender, a journal, a daily report) and "
-            "could not deliver it to the recipients below. It is given up now; nobody else hears of it. It "
-            "follows.",
+            "This server has written a message itself, a report to a sender or a journal, and could not "
+            "deliver it to the recipients below. It is given up now; nobody else hears of it. It follows.",
         )
     if actions == {Action.FAILED}:
         return (

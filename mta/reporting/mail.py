@@ -54,8 +54,9 @@ class ReportMail:
     content_type: str = "multipart/mixed"
     fields: tuple[tuple[str, str], ...] = ()
     """More header fields."""
-    anyway: bool = False
-    """It is queued though there is no way to who gets it: an alias may lead somewhere."""
+    kind: Kind = Kind.REPORT
+    """NOTICE for our own postmaster: it is queued though no way is known to him, for an alias may lead
+    somewhere, and the log has an error when it cannot be delivered."""
 
 
 def report_message(mail: ReportMail, hostname: str, now: float, entropy: bytes) -> tuple[bytes, bytes, str]:
@@ -140,14 +141,12 @@ class MailSubmitter:
             header = self._sign(header, content) + header
         recipients = [Recipient(address, notify=frozenset({"NEVER"})) for address in mail.to]
         envelope = Envelope(mail.sender, recipients)
-        record = make_record(
-            envelope, None, now, vouching=Vouching.NETWORK, kind=Kind.REPORT, message_id=made
-        )
+        record = make_record(envelope, None, now, vouching=Vouching.NETWORK, kind=mail.kind, message_id=made)
         session = record.origin.session()
         queued: list[QueuedRecipient] = []
         hops = [(recipient, self._route(session, envelope, recipient)) for recipient in recipients]
         refusals = [hop for _, hop in hops if isinstance(hop, Reply) and hop.is_permanent]
-        if refusals and not mail.anyway:
+        if refusals and mail.kind is not Kind.NOTICE:
             hops = [(recipient, hop) for recipient, hop in hops if hop not in refusals]
             if not hops:
                 raise NoWay(str(refusals[0]))

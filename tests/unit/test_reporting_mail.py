@@ -21,6 +21,7 @@ from mta.delivery.security import wording
 from mta.delivery.security.pins import Held
 from mta.delivery.security.requirement import HostAddresses, MxSet, Requirement, Result, Wishes
 from mta.delivery.security.tlsrpt import KIND
+from mta.dsn.decide import Kind
 from mta.net.certificates import CertificateError
 from mta.net.resolver.base import Status
 from mta.net.resolver.fake import FakeResolver
@@ -28,7 +29,7 @@ from mta.reply import Reply
 from mta.reporting.daily import NotNow
 from mta.reporting.mail import Attachment, MailSubmitter, NoWay, ReportMail, report_message
 from mta.reporting.store import ReportStore
-from tests.unit.spool_kit import LATER, OK, Work, played, route
+from tests.unit.spool_kit import LATER, NO, OK, Work, played, route
 
 MAIL = ReportMail(
     parse_address("reports@us.test"),
@@ -88,7 +89,28 @@ def test_who_cannot_be_reached_gets_none_and_the_postmaster_does_not_hear_of_it(
         await work.idle(100)
         assert work.hops["relay"].seen[0].recipients == ["tls@relay.test"]
         assert not work.hops["home"].seen
-        assert await submitter.submit(replace(MAIL, to=(nowhere,), anyway=True))
+        assert await submitter.submit(replace(MAIL, to=(nowhere,), kind=Kind.NOTICE))
+
+    played(act)
+
+
+def test_one_that_is_refused_is_told_to_nobody() -> None:
+    """Anybody can have as many domains with a dead address as he likes."""
+
+    async def act(work: Work) -> None:
+        work.hops["relay"].answer = lambda address, call: NO
+        submitter = MailSubmitter(
+            "mx.us.test", lambda: work.queue, route, work.runner.added, None, now=work.now
+        )
+        assert await submitter.submit(MAIL)
+        await work.idle(100)
+        assert len(work.hops["relay"].seen) == 1
+        assert not work.hops["home"].seen
+        ours = parse_address("postmaster@relay.test")
+        assert await submitter.submit(replace(MAIL, to=(ours,), kind=Kind.NOTICE))
+        await work.idle(100)
+        assert not work.hops["home"].seen
+        assert [to for to, _ in work.journal.untolds] == ["postmaster@relay.test"]
 
     played(act)
 
