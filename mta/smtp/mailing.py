@@ -266,7 +266,8 @@ class Mailing:
         """MAIL, RCPT by index, whether PRDR is asked for. What cannot be asked of this server is decided."""
         rcpts: list[tuple[int, bytes]] = []
         offered = peer.offered
-        sender = path(self.envelope.sender, offered)
+        smtputf8 = self.envelope.smtputf8
+        sender = path(self.envelope.sender, offered, smtputf8=smtputf8)
         refused = refusal(
             self.envelope,
             self.facts,
@@ -278,7 +279,7 @@ class Mailing:
         if refused is None and sender is None:
             refused = NEEDS_UTF8_SENDER
         for index, recipient in enumerate(self.recipients):
-            forward = path(recipient.address, offered)
+            forward = path(recipient.address, offered, smtputf8=smtputf8)
             if forward is None:
                 # Also where the header is refused, for that may only repeat the address (Received).
                 self.replies[index] = NEEDS_UTF8_RECIPIENT if recipient.address.is_utf8 else UNSENDABLE
@@ -294,7 +295,8 @@ class Mailing:
             self.decide(refused or NEEDS_UTF8_SENDER)
             return b"", rcpts, False
         welcome = settings.prdr and not settings.lmtp and len(rcpts) > 1
-        mail, prdr = mail_command(self.envelope, self.facts, offered, sender, prdr=welcome)
+        utf8 = not smtputf8 and not all(command.isascii() for _, command in rcpts)
+        mail, prdr = mail_command(self.envelope, self.facts, offered, sender, prdr=welcome, utf8=utf8)
         if len(mail) > MAX_COMMAND:
             self.decide(UNSENDABLE)
             rcpts.clear()

@@ -101,39 +101,47 @@ def refusal(
     return None
 
 
-def path(address: Address, offered: Mapping[str, str]) -> bytes | None:
+def path(address: Address, offered: Mapping[str, str], *, smtputf8: bool = True) -> bytes | None:
     """The address between angle brackets as this server may read it, None when there is no such spelling.
 
-    Without SMTPUTF8 the domain goes as A-labels (RFC 6531 section 3.2); a local part has no other form.
-    Whatever an address value was made of, no CR, LF, NUL or other control character is ever sent.
+    Without SMTPUTF8, which the server does not offer or the message (`smtputf8`) did not come with, the
+    domain goes as A-labels (RFC 6531 section 3.2); a local part has no other form. Whatever an address value
+    was made of, no CR, LF, NUL or other control character is ever sent.
     """
     text = address.text
-    if not text.isascii() and "SMTPUTF8" not in offered:
+    if has_controls(text):
+        return None
+    if not text.isascii() and not (smtputf8 and "SMTPUTF8" in offered):
         try:
             text = address.to_ascii().text
         except AddressError:
-            return None
-    if has_controls(text):
-        return None
+            if "SMTPUTF8" not in offered:
+                return None
     if ("<" in text or ">" in text) and not text.startswith('"'):
         return None  # legal in a quoted local part alone
     return f"<{text}>".encode()
 
 
 def mail_command(
-    envelope: Envelope, facts: ContentFacts, offered: Mapping[str, str], sender: bytes, *, prdr: bool
+    envelope: Envelope,
+    facts: ContentFacts,
+    offered: Mapping[str, str],
+    sender: bytes,
+    *,
+    prdr: bool,
+    utf8: bool = False,
 ) -> tuple[bytes, bool]:
     """The MAIL command with the parameters that this server takes; and whether PRDR is among them.
 
-    `prdr` says that a reply for each recipient is welcome. 8-bit content is declared as such even when our
-    client did not.
+    `prdr` says that a reply for each recipient is welcome, `utf8` that one of them is not ASCII. 8-bit content
+    is declared as such even when our client did not, and so are addresses.
     """
     if not offered:
         return b"MAIL FROM:" + sender + b"\r\n", False
     parameters = encode_mail_parameters(envelope, offered, size=facts.size)
     if facts.has_8bit and envelope.body is SEVEN_BIT and "8BITMIME" in offered:
         parameters += " BODY=8BITMIME"
-    if not envelope.smtputf8 and not sender.isascii():
+    if not envelope.smtputf8 and (utf8 or not sender.isascii()):
         parameters += " SMTPUTF8"
     prdr = "PRDR" in offered and (prdr or envelope.prdr)
     if prdr and not envelope.prdr:

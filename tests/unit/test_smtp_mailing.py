@@ -744,6 +744,26 @@ def test_utf8_where_it_is_offered() -> None:
     assert session.bytes_to_send() == expected.encode()
 
 
+@pytest.mark.parametrize(
+    ("recipients", "sender", "expected"),
+    [
+        (["b@bücher.test"], "s@y.test", "MAIL FROM:<s@y.test>\r\nRCPT TO:<b@xn--bcher-kva.test>\r\n"),
+        (["a@x.test"], "s@bücher.test", "MAIL FROM:<s@xn--bcher-kva.test>\r\nRCPT TO:<a@x.test>\r\n"),
+        (["é@x.test"], "s@y.test", "MAIL FROM:<s@y.test> SMTPUTF8\r\nRCPT TO:<é@x.test>\r\n"),
+        (
+            ["b@bücher.test", "é@bücher.test"],
+            "s@y.test",
+            "MAIL FROM:<s@y.test> SMTPUTF8\r\nRCPT TO:<b@xn--bcher-kva.test>\r\nRCPT TO:<é@bücher.test>\r\n",
+        ),
+    ],
+)
+def test_addresses_that_a_message_has_got_here(recipients: list[str], sender: str, expected: str) -> None:
+    """By an administrator, or a milter: the message itself came without SMTPUTF8."""
+    session = opened(SMTP, *PIPE, "SMTPUTF8")
+    session.begin_mailing(mailing(recipients, sender=sender))
+    assert session.bytes_to_send() == expected.encode() + b"DATA\r\n"
+
+
 def test_parameters_are_relayed_where_they_are_offered() -> None:
     envelope = Envelope(
         address("s@y.test"), ret="HDRS", envid="a b", deliver_by=DeliverBy(120, "N", True), priority=3
