@@ -33,7 +33,10 @@ class LastAnswer(Struct):
         return now - self.when <= UNSURE
 
     def delivered(self) -> list[Recipient]:
-        """The recipients that have the message."""
+        """The recipients that have the message and are not remembered yet: those of whom the client was told
+        to try again are, and whether a report of them is owed."""
+        if self.answer.final.is_temporary:
+            return []
         pairs = zip(self.envelope.recipients, self.answer.each, strict=True)
         named = [one for to, reply in pairs if reply.is_positive for one in to.behind]
         return [*named, *self.answer.also]

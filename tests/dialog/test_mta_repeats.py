@@ -116,3 +116,34 @@ def test_what_waits_without_a_try_is_queued_once(tmp_path: Path, is_ours: bool) 
             await eventually(lambda: len(store.delivered) == 2, "the mail")
 
     run(main)
+
+
+def test_a_report_of_success_waits_for_the_try_that_is_kept(tmp_path: Path) -> None:
+    """The queue takes nothing, so that the client is told to come again; it goes without reading that."""
+    busy = {"bob@example.test": "451 4.2.0 busy", "dan@example.test": "451 4.2.0 busy"}
+    store = ScriptedStore(final_reply=lambda address: busy.get(address, "250 2.0.0 kept"))
+    body = b"Message-ID: <1@x.test>\r\nSubject: hi\r\n\r\nhello\r\n.\r\n"
+
+    async def main() -> None:
+        async with serving(tmp_path, store=store, queue='max_messages = 1\nretry = ["1h"]') as server:
+            client = await server.connect()
+            await client.hello()
+            assert "queued as" in await client.send("dan@example.test")
+            for code in ("452 4.3.1", "250 2.0.0"):
+                client = await server.connect()
+                await client.hello()
+                await client.say("MAIL FROM:<alice@example.test>")
+                await client.say("RCPT TO:<bob@example.test>")
+                await client.say("RCPT TO:<carol@example.test> NOTIFY=SUCCESS")
+                await client.say("DATA")
+                client.writer.write(body)
+                reply = await client.read_reply()
+                sock = client.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                client.cut()
+                await asyncio.sleep(0.2)
+                assert reply.startswith(code), reply
+                busy.clear()
+            await eventually(lambda: "alice@example.test" in [one.recipient for one in store.delivered])
+
+    run(main)
