@@ -133,8 +133,8 @@ def mail_command(
 ) -> tuple[bytes, bool]:
     """The MAIL command with the parameters that this server takes; and whether PRDR is among them.
 
-    `prdr` says that a reply for each recipient is welcome, `utf8` that one of them is not ASCII. 8-bit content
-    is declared as such even when our client did not, and so are addresses.
+    `prdr` says that a reply for each recipient is welcome, `utf8` that one of them is not ASCII. 8-bit
+    content is declared as such even when our client did not, and so are addresses.
     """
     if not offered:
         return b"MAIL FROM:" + sender + b"\r\n", False
