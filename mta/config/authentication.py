@@ -22,7 +22,8 @@ class Authentication(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     checks: tuple[Check, ...] = ("iprev", "spf", "dkim", "arc", "dmarc")
     """What is looked at: the reverse name of the client, SPF, DKIM signatures, the ARC chain, DMARC. The
     results are in the header (Authentication-Results), in the log, and in the tests of
-    `vnd.tamis.auth`. "bimi", which needs "dmarc", adds whether the author's domain has published a sign."""
+    `vnd.tamis.auth`. "bimi", which needs "dmarc", adds whether the author's domain has published a sign;
+    "dmarc" needs "spf" and "dkim"."""
     authserv_id: Fqdn = ""
     """Our name in Authentication-Results. All servers that hand mail to the same store should have the same
     one. Fields of others that claim it are removed. Default: identity.hostname."""

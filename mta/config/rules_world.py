@@ -23,6 +23,12 @@ def check_world(config: Config, findings: Findings) -> None:
     checks, path = config.authentication.checks, ("authentication", "checks")
     if "bimi" in checks and "dmarc" not in checks and findings.is_sound(path):
         findings.add(path, 'found "bimi" without "dmarc"', '"dmarc", too')
+    missing = " and ".join(f'"{one}"' for one in ("spf", "dkim") if one not in checks)
+    if "dmarc" in checks and missing and findings.is_sound(path):
+        findings.add(
+            path, f'found "dmarc" without {missing}', f"{missing}, too",
+            reason="what they have not let pass fails DMARC",
+        )  # fmt: skip
     for name, source in config.sources.items():
         _source(("sources", name), source.socks5_user, source.socks5_password_file, findings)
         own: KeyPath = ("sources", name, "addresses")
