@@ -54,6 +54,7 @@ POSTFIX = {
     "masquerade_domains": "policy.scripts with lookup and set_sender",
     "maximal_backoff_time": "queue.retry",
     "maximal_queue_lifetime": "queue.expire",
+    "message_drop_headers": "policy.scripts with deleteheader",
     "message_size_limit": "message.max_size",
     "milter_command_timeout": "milters.NAME.command_timeout",
     "milter_connect_timeout": "milters.NAME.connect_timeout",
