@@ -23,8 +23,9 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-MAX_FRAME = 16 * 1024 * 1024
-"""Longest message in bytes. A configuration or a metrics snapshot is some kB; this only stops nonsense."""
+MAX_FRAME = 64 * 1024 * 1024
+"""Longest message in bytes. A configuration or a metrics snapshot is some kB, but that of the largest file
+has room, with all of its domains and what later workers begin with; this only stops nonsense."""
 
 MAX_UNSENT = 8 * 1024 * 1024
 """Bytes that may wait for the other end before further messages are refused: about 10,000 relayed records."""

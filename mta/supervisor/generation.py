@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mta.supervisor.backoff import Backoff
-from mta.supervisor.channel import MAX_FRAME, frame
+from mta.supervisor.channel import frame
 from mta.supervisor.child import Child, State
 from mta.supervisor.messages import Finding, Keep, Snapshot, Topic
 from mta.supervisor.plan import Crew, Plan
@@ -32,7 +32,7 @@ from mta.supervisor.sockets import SocketSet
 READY_TIMEOUT = 30.0
 """Seconds from the start of a process until it must accept connections; a fast start takes less than one."""
 
-MAX_KEPT = MAX_FRAME // 4
+MAX_KEPT = 4 * 1024 * 1024
 """Octets of what is kept for later workers, some kB a certificate: it has to fit into their first message."""
 
 

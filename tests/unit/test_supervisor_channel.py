@@ -10,11 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta.config import parse, to_json
+from mta.config.loading import MAX_FILE
 from mta.supervisor.channel import MAX_FRAME, MAX_UNSENT, Channel, FrameError, FrameReader, frame
+from mta.supervisor.generation import MAX_KEPT
+from mta.supervisor.memory import LIMIT
 from mta.supervisor.messages import (
     Drain,
     Fault,
     Hello,
+    Keep,
     LogLevel,
     Ready,
     Snapshot,
@@ -74,6 +79,17 @@ def test_length_beyond_the_limit_ends_reading() -> None:
 def test_message_beyond_the_limit_is_not_sent() -> None:
     with pytest.raises(ValueError, match="longer than"):
         frame(Fault("x" * (MAX_FRAME + 1)))
+
+
+def test_the_largest_configuration_reaches_a_worker() -> None:
+    """The shortest lines of a file are a hundred octets more when all defaults are in them."""
+    lines = [f'"d{number}.test"={{}}\n' for number in range(100)]
+    few = parse('[backends.b]\naddresses=["127.0.0.1:24"]\n[domains]\n' + "".join(lines))
+    configuration = to_json(few) * (MAX_FILE // sum(map(len, lines)))
+    remembered = [Topic("unacknowledged", {"key": "x" * 350, "expires": 1.0})] * LIMIT
+    kept = [Keep("one", {"text": "x" * MAX_KEPT})]
+    message = Start("worker-1.1", 0, 8, configuration, {}, 3, 60.0, remembered, kept)
+    assert FrameReader().feed(frame(message))
 
 
 class End:
