@@ -99,6 +99,10 @@ async def check(
     if not domains or len(domains) > MAX_AUTHORS:
         return DmarcResult(MethodResult("dmarc", Result.PERMERROR, author.reason), author)
     evaluation = _Evaluation(resolver, _identifiers(spf, dkim), deadline, settings or DmarcSettings(), draw)
+    # It was we who could not look at the signatures: whose they are is not known.
+    evaluation.unread = any(
+        one.result is Result.TEMPERROR and "header.d" not in one.properties for one in dkim
+    )
     found = [await evaluation.check(author, domain) for domain in domains]
     return max(found, key=_badness)
 
@@ -145,6 +149,8 @@ class _Evaluation:
         self.settings = settings
         self.draw = draw
         self.walks: dict[str, Walk] = {}
+        self.unread = False
+        """Signatures could not be looked at."""
 
     async def check(self, author: Author, domain: str) -> DmarcResult:
         """DMARC for one author domain."""
@@ -182,7 +188,7 @@ class _Evaluation:
         published = f"p={record.p} at {policy.policy_domain}"
         if aligned:
             return end(Result.PASS, published, **known)
-        if waiting or error:
+        if waiting or error or self.unread:
             return end(Result.TEMPERROR, error or "SPF or DKIM of an aligned domain: temperror", **known)
         exists = True
         if policy.inherited and record.np is not None and not self.settings.public_suffixes:

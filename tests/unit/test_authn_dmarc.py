@@ -281,6 +281,14 @@ def test_what_is_aligned_is_told() -> None:
     assert (found.organizational, found.policy_domain) == ("d.test", "d.test")
 
 
+def test_nobody_fails_because_we_could_not_look_at_signatures() -> None:
+    dns = zone(d_test="p=reject")
+    ours = MethodResult("dkim", Result.TEMPERROR, "the message could not be read")
+    assert evaluate(dns, "a@d.test", None, [ours]).result.result is Result.TEMPERROR
+    assert evaluate(dns, "a@d.test", None, [ours, *dkim("d.test")]).passed
+    assert evaluate(dns, "a@d.test", None, dkim("e.test")).result.result is FAIL
+
+
 def test_strangers_dns_has_no_say() -> None:
     """A domain of another organization is not asked for, so that its errors cannot soften a policy."""
     dns = zone(d_test="p=reject", e_test="!")
