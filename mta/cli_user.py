@@ -219,13 +219,17 @@ def _facts(user: User) -> dict[str, object]:
 def _password(*, stdin: bool, generate: bool) -> str:
     if generate:
         return "".join(secrets.choice(_ALPHABET) for _ in range(GENERATED_LENGTH))
-    if stdin or not sys.stdin.isatty():
-        password = sys.stdin.readline().removesuffix("\n")
-    else:
-        password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    try:
+        if stdin or not sys.stdin.isatty():
+            password = sys.stdin.readline().removesuffix("\n")
+        else:
+            password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+        octets = len(password.encode())
+    except UnicodeError:
+        _refuse("the password is not UTF-8")
     if not password:
         _refuse("the password is empty")
-    if len(password.encode()) > MAX_PASSWORD or "\0" in password:
+    if octets > MAX_PASSWORD or "\0" in password:
         _refuse(f"a password has at most {MAX_PASSWORD} octets and no NUL")
     try:
         saslprep(password)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -68,6 +69,16 @@ def test_generate_prints_only_the_password_on_standard_output(terminal: Terminal
     assert user.password is not None
     assert passwords.verify(user.password, password)
     assert terminal.run("passwd", "a@b.example", "--generate").stdout.removesuffix("\n") != password
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_password_that_is_no_utf8(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], errors: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"p\xe4ssword\n"), "utf-8", errors))
+    with pytest.raises(typer.Exit):
+        cli_user._password(stdin=True, generate=False)
+    assert capsys.readouterr().err == "error: the password is not UTF-8\n"
 
 
 def test_prompt(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
