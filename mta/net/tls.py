@@ -243,7 +243,6 @@ class ServerTls:
         """Reload changed files for ever, looking every `interval` seconds; run it as a task.
 
         `judge` is asked about new certificates that are sound; what it gives a reason against is refused.
-
         `report` is called after a reload that took something or refused it for a new reason, so a
         renewal that has written one of two files makes one line, not one a minute.
         """
