@@ -13,16 +13,18 @@ from __future__ import annotations
 import datetime
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mta.address import Address
 from mta.content import Content
+from mta.net.limits import Networks
 from mta.scripts.names import active_script, user_folder
 from mta.scripts.store import FolderStore
 from mta.store.answered import Answered
+from mta.store.strangers import LOOPS, is_stranger
 from mta.store.wishes import NONE, Wishes, wishes_of
 from sieve_ext import Envelope, InvalidScript, Message, Request, Script, Settings, execute, standard_dialect
 from sieve_ext import compile as compile_script
@@ -30,7 +32,7 @@ from sieve_ext.extensions.duplicate import DuplicateRecord, DuplicateSeen
 from sieve_ext.extensions.mailbox import MailboxExists
 from sieve_ext.outgoing import MailAction, Origin
 from sieve_ext.outgoing.reject import RejectAction
-from sieve_ext.runtime.actions import Action, Redirect, StoreAction
+from sieve_ext.runtime.actions import Redirect, StoreAction
 from sieve_ext.runtime.result import Result
 
 LARGEST = 32 * 1024 * 1024
@@ -41,9 +43,6 @@ CPU_TIME = "2s"
 """Processor time of a run."""
 REDIRECTS = "8"
 """Addresses that one script may redirect a message to."""
-LOOPS = "x-sieve-redirected-from"
-"""The field by which a message is known that was here before."""
-
 Tell = Callable[[str, str], None]
 """Told the user and what is wrong, for the log."""
 
@@ -90,11 +89,20 @@ class _Kept:
 class UserScripts:
     """The scripts of all users of a store."""
 
-    def __init__(self, state_directory: str, hostname: str, tell: Tell, delimiters: str = "+") -> None:
+    def __init__(
+        self,
+        state_directory: str,
+        hostname: str,
+        tell: Tell,
+        delimiters: str = "+",
+        trusted: Sequence[str] = (),
+    ) -> None:
         """`state_directory` is that of the server, where ManageSieve keeps the scripts.
 
         `delimiters` are the characters that separate user and detail for the store, and so for `:detail`.
+        `trusted` are the networks whose clients the server trusts with their senders.
         """
+        self._is_trusted = Networks(trusted).contain_text
         self._state = state_directory
         self._hostname = hostname
         self._tell = tell
@@ -209,7 +217,7 @@ class UserScripts:
                 case StoreAction():
                     plan.folders.append((action.target, changed))
                 case Redirect():
-                    mail = _redirected(action, changed or received, origin)
+                    mail = self._redirected(action, changed or received, origin)
                     if mail is None:
                         self._tell(user, f"redirect to {action.address}: it was here before")
                         stopped.append((action, changed))
@@ -223,6 +231,23 @@ class UserScripts:
                 plan.folders.append(("INBOX", changed))
         plan.folders.sort(key=lambda one: one[0].upper() != "INBOX")
         return plan
+
+    def _redirected(self, action: Redirect, message: Message, origin: Origin) -> Outgoing | None:
+        """The message for another address; None when it was here before."""
+        # The mailbox, whatever the detail: a script that redirects to ever new details of its user would
+        # never meet the same recipient again.
+        user = origin.user_email
+        if any(one.text.strip().lower() == user.lower() for one in message.all(LOOPS)):
+            return None
+        copy = message.snapshot()
+        copy.remove(copy.all("return-path"))
+        copy.add("X-Sieve-Redirected-From", user)
+        octets = b"".join(copy.chunks())
+        options = action.options
+        if is_stranger(origin.message, self._is_trusted):
+            options = options | {"notify": ("NEVER",)}
+        wishes = wishes_of(options, origin.now)
+        return Outgoing(origin.envelope.sender or "", (action.address,), octets, wishes=wishes)
 
     def _answer(self, plan: Plan, action: MailAction, origin: Origin, user: str) -> None:
         why = action.withheld(origin)
@@ -290,19 +315,3 @@ def _stamp(path: str) -> Stamp:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _redirected(action: Action, message: Message, origin: Origin) -> Outgoing | None:
-    """The message for another address; None when it was here before."""
-    assert isinstance(action, Redirect)
-    # The mailbox, whatever the detail: a script that redirects to ever new details of its user would never
-    # meet the same recipient again.
-    user = origin.user_email
-    if any(one.text.strip().lower() == user.lower() for one in message.all(LOOPS)):
-        return None
-    copy = message.snapshot()
-    copy.remove(copy.all("return-path"))
-    copy.add("X-Sieve-Redirected-From", user)
-    octets = b"".join(copy.chunks())
-    wishes = wishes_of(action.options, origin.now)
-    return Outgoing(origin.envelope.sender or "", (action.address,), octets, wishes=wishes)

@@ -108,7 +108,8 @@ class StoreServer:
         self._refused_connections: Counter[str] = Counter()
 
     def _scripts(self, settings: StoreSettings) -> tuple[UserScripts, Submission] | tuple[()]:
-        if not settings.state_directory:
+        state, name = settings.state_directory, settings.hostname
+        if not state:
             return ()
         from mta.store.scripts import UserScripts
         from mta.store.submission import Submission
@@ -117,8 +118,8 @@ class StoreServer:
             log.warning("user script", user=user, reason=text)
 
         return (
-            UserScripts(settings.state_directory, settings.hostname, tell, settings.recipient_delimiters),
-            Submission(settings.submit, settings.hostname, settings.submit_deadline),
+            UserScripts(state, name, tell, settings.recipient_delimiters, settings.trusted),
+            Submission(settings.submit, name, settings.submit_deadline),
         )
 
     async def start(self) -> None:

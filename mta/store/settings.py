@@ -48,6 +48,9 @@ class StoreSettings:
     """Where ManageSieve keeps the scripts of users, which are run when their mail is stored; "" runs none."""
     submit: str = ""
     """The server that takes mail which scripts send: "127.0.0.1:25"; "": none, and such mail is kept."""
+    trusted: tuple[str, ...] = ()
+    """Networks whose clients that server trusts with their senders. Redirects of mail from others, for whose
+    sender nobody vouches, are reported to nobody when they fail."""
     submit_deadline: float = 0.0
     """Seconds within which that server delivers or queues what it is given, before it answers."""
     writers: int = 16

@@ -73,6 +73,7 @@ def store_settings(configuration: config.Config) -> StoreSettings:
         recipient_delimiters=_delimiters(configuration),
         state_directory=configuration.process.state_directory if configuration.store.scripts else "",
         submit=_submit(configuration),
+        trusted=configuration.policy.trusted_networks,
         submit_deadline=configuration.delivery.deadline,
     )
 

@@ -375,6 +375,7 @@ addresses = ["[::]:25", "0.0.0.0:25"]
     settings = store_settings(config.parse(f'{text}[delivery]\ndeadline = "40s"\n', "tamis.toml"))
     assert settings.submit == "[::1]:25"
     assert settings.submit_deadline == 40
+    assert settings.trusted == ("127.0.0.0/8", "::1/128")
     assert settings.state_directory
     assert (
         store_settings(config.parse(text + "[store]\nscripts = false\n", "tamis.toml")).state_directory == ""

@@ -109,6 +109,32 @@ def test_addresses_beyond_ascii(tmp_path: Path, offers: tuple[str, ...]) -> None
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("client", "script", "said"),
+    [
+        ("203.0.113.9", 'redirect "x@far.test";', " NOTIFY=NEVER"),
+        ("203.0.113.9", 'redirect :notify "SUCCESS" "x@far.test";', " NOTIFY=NEVER"),
+        ("192.0.2.9", 'redirect "x@far.test";', ""),
+        ("192.0.2.9", 'redirect :notify "SUCCESS" "x@far.test";', " NOTIFY=SUCCESS"),
+    ],
+)
+def test_no_report_goes_to_a_forged_sender(tmp_path: Path, client: str, script: str, said: str) -> None:
+    """The server trusts the store, so it is for the store to say that nobody vouches for the sender."""
+    text = (
+        f"Received: from x ([{client}])\r\n by mx.test (Tamis) with ESMTP id a;\r\n now\r\n"
+        "Subject: x\r\n\r\nHello.\r\n"
+    )
+
+    async def main() -> None:
+        async with ScriptedServer(Script(offers=("DSN",), lmtp=False)) as server:
+            changes = {"submit": f"127.0.0.1:{server.port}", "trusted": ("192.0.2.0/24",)}
+            with scripted(tmp_path, f'require "redirect-dsn"; {script}', **changes) as (_, connection, __):
+                assert (await asyncio.to_thread(deliver, connection, text)).startswith("250")
+            assert f"rcpt TO:<x@far.test>{said}" in server.commands
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("answer", ["421 4.3.2 shutting down", "close"])
 def test_what_the_server_has_taken_is_not_kept_too(tmp_path: Path, answer: str) -> None:
     """Whatever it says to QUIT."""

@@ -1,0 +1,66 @@
+"""For whose sender nobody vouches, by the fields that the server itself writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from mta.authn.authresults import render
+from mta.authn.results import MethodResult, Result
+from mta.net.limits import Networks
+from mta.session import Session, TlsInfo
+from mta.store.strangers import is_stranger
+from mta.trace import received_field
+from sieve_ext import Message
+
+TRUSTED = Networks(("127.0.0.0/8", "::1/128", "192.0.2.0/24")).contain_text
+TLS = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
+
+
+def session(
+    client: str = "203.0.113.9", *, helo: str = "[127.0.0.1]", user: str = "", tls: TlsInfo | None = None
+) -> Session:
+    return Session("a", "mx", "smtp", client, helo=helo, esmtp=True, user=user, tls=tls)
+
+
+STRANGER, STORE = session(), session("127.0.0.1", helo="mx.test")
+AGAIN = "X-Sieve-Redirected-From: alice@example.test\r\n"
+
+
+def received(session: Session, name: str = "") -> str:
+    return received_field(session, "mx.test", "tpaaq10229", 1_700_000_000.0, client_name=name).decode()
+
+
+def results(spf: Result, reason: str = "") -> str:
+    found = [
+        MethodResult("iprev", Result.PASS, reason, {"policy.iprev": "203.0.113.9"}),
+        MethodResult("spf", spf, reason, {"smtp.mailfrom": "s@example.org"}),
+    ]
+    return f"Authentication-Results: {render('mx.test', found)}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (received(STRANGER), True),
+        (received(STRANGER, "spf=pass.example.org"), True),
+        (received(session("2001:db8::9", tls=TLS)), True),
+        (received(session(helo="a" * 200)), True),
+        (received(session(user="alice", tls=TLS)), False),
+        (received(session("192.0.2.7"), "pc.example.test"), False),
+        (received(session("::1")), False),
+        (received(session("unix")), False),
+        (results(Result.PASS) + received(STRANGER), False),
+        (results(Result.FAIL, "spf=pass; spf=pass (; spf=pass) ; spf=pass") + received(STRANGER), True),
+        (received(STRANGER) + results(Result.PASS) + received(STORE), True),
+        (received(STORE) + AGAIN + received(STRANGER), True),
+        (received(STORE) + AGAIN + results(Result.PASS) + received(STRANGER), False),
+        (received(STORE) + AGAIN + received(STORE) + AGAIN + received(STRANGER), True),
+        (received(STORE) + received(STRANGER), False),
+        (received(STRANGER) + AGAIN + received(STORE), True),
+        ("Received: from somewhere by postfix.test (Postfix) with ESMTP id 1\r\n", False),
+        ("", False),
+    ],
+)
+def test_who_is_a_stranger(header: str, expected: bool) -> None:
+    message = Message(f"{header}From: s@example.org\r\n\r\nHello.\r\n".encode())
+    assert is_stranger(message, TRUSTED) is expected
