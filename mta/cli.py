@@ -34,7 +34,9 @@ POSTFIX = ("sendmail", "mailq", "postqueue", "newaliases")
 
 
 _UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-EX_FAILED, EX_IOERR = 1, 74
+EX_FAILED, EX_IOERR, EX_TEMPFAIL = 1, 74, 75
+EX_INTERRUPTED = 130
+"""As shells say it, 128 and the number of SIGINT."""
 
 
 def main() -> None:
@@ -54,6 +56,8 @@ def main() -> None:
         finally:
             if sys.stdout:
                 sys.stdout.flush()
+    except KeyboardInterrupt:  # while a command is still being imported
+        sys.exit(EX_TEMPFAIL if called in POSTFIX else EX_INTERRUPTED)
     except OSError as error:
         if error.filename is not None:  # a folder that is closed to us, a name that is too long, ...
             print(f"tamis: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)

@@ -93,3 +93,15 @@ def test_a_message_that_is_sent_is_sent_whoever_reads_the_answer(target: str) ->
     command = ["bash", "-c", line, sys.executable, SENT]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert done.stderr == b"0\n"
+
+
+@pytest.mark.parametrize(("name", "status"), [("tamis", 130), ("sendmail", 75)])
+def test_an_interrupt_while_a_command_is_imported(name: str, status: int) -> None:
+    interrupted = (
+        "import sys; from mta import cli\n"
+        "def run(called): raise KeyboardInterrupt\n"
+        f"cli._run = run; sys.argv = [{name!r}, 'status']; cli.main()"
+    )
+    command = [sys.executable, "-c", interrupted]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (status, b"")
