@@ -136,9 +136,12 @@ class Keeper:
         if any(outcome.reply.is_temporary for outcome in outcomes):
             kept = await self._enqueue(queue, parcel, vouching, advice)
             if isinstance(kept, Reply):
-                return [_not_kept(outcome, kept) for outcome in outcomes], False
-            self._await_late(kept, outcomes)
-            outcomes = [_kept(outcome, kept) for outcome in outcomes]
+                outcomes = [_not_kept(outcome, kept) for outcome in outcomes]
+                if any(one.reply.is_temporary and not one.recipient.is_copy for one in outcomes):
+                    return outcomes, False
+            else:
+                self._await_late(kept, outcomes)
+                outcomes = [_kept(outcome, kept) for outcome in outcomes]
         added = len(parcel.orders.added) if parcel.orders is not None else 0
         named = outcomes[: len(outcomes) - added] or outcomes
         if queue is None or not any(outcome.reply.is_positive for outcome in named):

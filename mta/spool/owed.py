@@ -32,8 +32,8 @@ def events_of(
     events = []
     for outcome in outcomes:
         recipient, reply = outcome.recipient, outcome.reply
-        if outcome.queue_id or reply is HAS_IT_ALREADY:
-            continue
+        if outcome.queue_id or reply is HAS_IT_ALREADY or reply.is_temporary:
+            continue  # what is temporary still is a copy that nobody could keep
         if reply.is_positive:
             result = Result.DELIVERED if ends_with(parcel, recipient) else Result.RELAYED
         elif recipient.owners or not (parcel.per_recipient or vouching is Vouching.NOBODY):

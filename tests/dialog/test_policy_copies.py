@@ -202,3 +202,30 @@ def test_a_refusal_is_told_once_though_a_copy_is_delivered(tmp_path: Path) -> No
             assert store.got("alice") == []
 
     run(main)
+
+
+def test_a_copy_that_cannot_be_kept_keeps_no_report_back(tmp_path: Path) -> None:
+    """The queue takes no more mail; what was delivered and refused is reported as if there were no copy."""
+    store = MailStore(archive=BUSY, dan=BUSY, c="550 5.2.1 never")
+
+    async def main() -> None:
+        queue = 'max_messages = 1\nretry = ["1h"]'
+        async with policed(tmp_path, BCC, store=store, policy="", queue=queue) as server:
+            client = await greeted(server)
+            assert "queued as" in await client.send("dan@example.test")
+            await client.say("MAIL FROM:<alice@example.test>")
+            await client.say("RCPT TO:<b@example.test> NOTIFY=SUCCESS")
+            await client.say("RCPT TO:<c@example.test>")
+            await client.say("DATA")
+            assert (await client.say("Subject: hi\r\n\r\nhello\r\n.")).startswith(
+                "250 2.0.0 delivered to 1 of"
+            )
+            await eventually(lambda: store.got("alice"), "the report")
+            (report,) = store.got("alice")
+            assert [line for line in report.splitlines() if line.startswith(b"Action: ")] == [
+                b"Action: delivered",
+                b"Action: failed",
+            ]
+            assert b"archive@" not in report
+
+    run(main)
