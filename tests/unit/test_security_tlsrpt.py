@@ -23,7 +23,7 @@ from mta.delivery.security.tlsrpt import HttpsTarget, Submitter, Targets, make_r
 from mta.net.https import IsRefused
 from mta.net.resolver.fake import FakeResolver
 from mta.reporting.daily import NotNow
-from mta.reporting.mail import MailSubmitter, ReportMail, report_message
+from mta.reporting.mail import MailSubmitter, NoWay, ReportMail, report_message
 from tests.unit.test_security_sts import Web, plain
 
 A = parse_address("tls@example.org")
@@ -203,6 +203,21 @@ def test_one_place_is_enough(tmp_path: Path) -> None:
     assert send(web, FakeResolver(), outbox) == "queued as Q1, failed: mta-sts.good.test: status 500"
     with pytest.raises(NotNow, match="status 500; full"):
         send(web, FakeResolver(), Outbox("full"))
+
+
+def test_a_server_that_cannot_mail_posts_until_it_has_posted(tmp_path: Path) -> None:
+    class Nowhere(Outbox):
+        async def submit(self, mail: ReportMail) -> str:
+            raise NoWay("550 5.4.4 no route")
+
+    web = Web(tmp_path)
+    web.answer = plain(b"", "500 No")
+    with pytest.raises(NotNow, match="status 500"):
+        send(web, FakeResolver(), Nowhere())
+    web = Web(tmp_path)
+    web.answer = plain(b"", "200 OK")
+    outcome = send(web, FakeResolver(), Nowhere())
+    assert outcome == "posted to mta-sts.good.test, not mailed: 550 5.4.4 no route"
 
 
 def test_reports_are_not_posted_to_addresses_that_nobody_connects_to(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class TlsReporter:
         packed = await asyncio.to_thread(make_report, day, subject, rows, self._submitter)
         done: list[str] = []
         troubles: list[str] = []
+        refusal: list[str] = []
         for target in targets.https:
             try:
                 await self._post(target, packed)
@@ -71,12 +72,13 @@ class TlsReporter:
             except NotNow as error:
                 troubles.append(str(error))
             except NoWay as error:
-                done.append(f"not mailed: {error}")
+                refusal = [f"not mailed: {error}"]
             else:
                 done.append(f"queued as {name}")
         if troubles and not done:
             raise NotNow("; ".join(troubles))
-        return ", ".join([*done, *(f"failed: {trouble}" for trouble in troubles)]) or "there is no queue"
+        told = [*done, *refusal, *(f"failed: {trouble}" for trouble in troubles)]
+        return ", ".join(told) or "there is no queue"
 
     async def _post(self, target: HttpsTarget, packed: bytes) -> None:
         what = Request(target.host, target.path, target.port, "POST", {"Content-Type": GZIP}, packed)
