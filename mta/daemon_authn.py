@@ -94,6 +94,7 @@ def build_signer(settings: config.Config) -> Signer | None:
         source,
         vouched(settings),
         time.time,
+        networks(settings.policy.trusted_networks),
     )
 
 

@@ -3,7 +3,8 @@
 A message is signed once, after all edits and before anybody gets it or it is queued. Mail of somebody we
 vouch for (logged in, or in a trusted network) is signed with the keys of its author's domain, or else its
 sender's, or else the listener's. Mail from outside that goes outside again gets an ARC set, which carries on
-what was found out about it when it came. A policy may order otherwise in stage "sign".
+what was found out about it when it came; what users' scripts redirect of it is neither signed nor sealed. A
+policy may order otherwise in stage "sign".
 
 With `required` mail of our own that leaves is signed or refused. Hashing and signing take the event loop a
 millisecond at the most; larger messages are signed in a thread.
@@ -25,6 +26,7 @@ from mta.authn.keysource import KeySource, nearest_keys
 from mta.authn.signorder import Method, SignatureOrder
 from mta.content import SpillError
 from mta.envelope import Envelope
+from mta.passedon import came, is_redirected
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext.message import Message
@@ -75,8 +77,13 @@ class Signer:
         source: KeySource,
         is_vouched: Callable[[Session], bool],
         now: Callable[[], float],
+        is_trusted: Callable[[str], bool] = lambda address: False,
     ) -> None:
-        """`is_vouched` tells whether mail is our own; `now` is in seconds of the epoch."""
+        """`is_vouched` tells whether mail is our own; `now` is in seconds of the epoch.
+
+        `is_trusted` tells whether an address is in a trusted network.
+        """
+        self._is_trusted = is_trusted
         self._settings = settings
         self._source = source
         self._is_vouched = is_vouched
@@ -137,6 +144,9 @@ class Signer:
         if not wanted:
             if orders or not self._is_vouched(session):
                 return UNSIGNED
+            # What a user's script sends on comes from this machine, but who has written it may be anybody.
+            if is_redirected(message) and came(message, self._is_trusted).from_outside:
+                return UNSIGNED
             wanted = [SignatureOrder(Method.DKIM)]
         domains = self._usual_domains(session, envelope, message)
         keys: list[SigningKey] = []
@@ -147,7 +157,7 @@ class Signer:
                 return Signed(refusal=replace(NO_KEY, cause=f"no key {name}"))
             keys += (key for key in found if key not in keys)
         if not keys:
-            if self._settings.required and leaves:
+            if self._settings.required and leaves and not is_redirected(message):
                 named = ", ".join(domains) or "the author"
                 return Signed(refusal=replace(NO_KEY, cause=f"no active key for {named}"))
             return UNSIGNED

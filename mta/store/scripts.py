@@ -21,10 +21,10 @@ from typing import Any
 from mta.address import Address
 from mta.content import Content
 from mta.net.limits import Networks
+from mta.passedon import LOOPS, came
 from mta.scripts.names import active_script, user_folder
 from mta.scripts.store import FolderStore
 from mta.store.answered import Answered
-from mta.store.strangers import LOOPS, is_stranger
 from mta.store.wishes import NONE, Wishes, wishes_of
 from sieve_ext import Envelope, InvalidScript, Message, Request, Script, Settings, execute, standard_dialect
 from sieve_ext import compile as compile_script
@@ -244,7 +244,8 @@ class UserScripts:
         copy.add("X-Sieve-Redirected-From", user)
         octets = b"".join(copy.chunks())
         options = action.options
-        if is_stranger(origin.message, self._is_trusted):
+        origins = came(origin.message, self._is_trusted)
+        if origins.from_outside and not origins.spf_passed:  # nobody vouches for the sender
             options = options | {"notify": ("NEVER",)}
         wishes = wishes_of(options, origin.now)
         return Outgoing(origin.envelope.sender or "", (action.address,), octets, wishes=wishes)

@@ -152,6 +152,35 @@ def test_a_subdomain_uses_the_keys_above_it_and_a_stranger_those_of_the_sender(t
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("client", "author", "is_signed"),
+    [
+        ("203.0.113.9", b"somebody@elsewhere.test", False),
+        ("203.0.113.9", b"alice@example.test", False),
+        ("127.0.0.1", b"alice@example.test", True),
+        ("127.0.0.1", b"somebody@elsewhere.test", False),
+    ],
+)
+def test_what_scripts_redirect_is_no_mail_of_our_own(
+    tmp_path: Path, client: str, author: bytes, is_signed: bool
+) -> None:
+    """It comes from this machine, but a stranger may have written it: in our name, too."""
+    make_keys(tmp_path, "example.test")
+    head = (
+        "X-Sieve-Redirected-From: bob@example.test\r\n"
+        f"Received: from x ([{client}])\r\n by mx.test (Tamis) with ESMTP id a;\r\n now\r\n"
+    )
+
+    async def main() -> None:
+        async with relaying(tmp_path) as (server, relay):
+            store = await user(server)
+            message = head.encode() + MESSAGE.replace(b"alice@example.test", author)
+            assert (await deliver(store, message, sender="x@elsewhere.test", to=OUTSIDE)).startswith("250")
+            assert (b"DKIM-Signature" in relay.delivered[0].octets) == is_signed
+
+    run(main)
+
+
 @pytest.mark.parametrize("required", [True, False])
 def test_what_cannot_be_signed_is_not_sent(tmp_path: Path, required: bool) -> None:
     make_keys(tmp_path, "other.test")

@@ -7,8 +7,8 @@ import pytest
 from mta.authn.authresults import render
 from mta.authn.results import MethodResult, Result
 from mta.net.limits import Networks
+from mta.passedon import came, is_redirected
 from mta.session import Session, TlsInfo
-from mta.store.strangers import is_stranger
 from mta.trace import received_field
 from sieve_ext import Message
 
@@ -63,4 +63,23 @@ def results(spf: Result, reason: str = "") -> str:
 )
 def test_who_is_a_stranger(header: str, expected: bool) -> None:
     message = Message(f"{header}From: s@example.org\r\n\r\nHello.\r\n".encode())
-    assert is_stranger(message, TRUSTED) is expected
+    found = came(message, TRUSTED)
+    assert (found.from_outside and not found.spf_passed) is expected
+    assert is_redirected(message) is False
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (AGAIN + received(STRANGER), True),
+        ("X-Spam: no\r\n" + AGAIN + results(Result.PASS) + received(STRANGER), True),
+        (AGAIN + received(STORE) + AGAIN + received(STRANGER), True),
+        (AGAIN + received(session("192.0.2.7")), False),
+        (AGAIN + received(session(user="alice")), False),
+        (AGAIN, False),
+    ],
+)
+def test_what_is_passed_on_from_outside(header: str, expected: bool) -> None:
+    message = Message(f"{header}From: s@example.org\r\n\r\nHello.\r\n".encode())
+    assert is_redirected(message) is True
+    assert came(message, TRUSTED).from_outside is expected
