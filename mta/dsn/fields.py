@@ -59,13 +59,18 @@ def field(name: str, value: str, *, utf8: bool = False) -> bytes:
 
 
 def address_field(name: str, kind: str, address: str, *, utf8: bool) -> bytes:
-    """A field "type; address" on one line, for blanks in a quoted local part count.
+    """A field "type; address", as it is: blanks in a quoted local part count."""
+    return verbatim_field(name, f"{kind}; {address}", utf8=utf8)
 
-    One that fits no line is folded and so damaged; no address that a session accepts is as long as that.
+
+def verbatim_field(name: str, value: str, *, utf8: bool) -> bytes:
+    """A field on one line with all its blanks.
+
+    One that fits no line is folded and so damaged; nothing that a session accepts is as long as that.
     """
-    text = "".join(c if c.isprintable() and (utf8 or c.isascii()) else "?" for c in address)
-    line = f"{name}: {kind}; {text}\r\n".encode()
-    return line if len(line) <= MAX_LINE + 2 else field(name, f"{kind}; {address}", utf8=utf8)
+    text = "".join(c if c.isprintable() and (utf8 or c.isascii()) else "?" for c in value)
+    line = f"{name}: {text}\r\n".encode()
+    return line if len(line) <= MAX_LINE + 2 else field(name, value, utf8=utf8)
 
 
 def final_recipient(address: Address, *, utf8: bool) -> bytes:

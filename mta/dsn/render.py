@@ -26,6 +26,7 @@ from mta.dsn.fields import (
     message_ids,
     original_recipient,
     peer_name,
+    verbatim_field,
 )
 from mta.dsn.returned import Limits, Original, Part, quoted_printable, returned
 from mta.dsn.values import RecipientReport
@@ -209,8 +210,8 @@ def _message_fields(original: Original, reporter: Reporter, *, utf8: bool) -> by
     """RFC 3464 section 2.2; ENVID decoded (RFC 3461 section 6.3)."""
     envelope = original.envelope
     fields = []
-    if envelope.envid:
-        fields.append(field("Original-Envelope-Id", envelope.envid))
+    if envelope.envid and envelope.envid.strip():
+        fields.append(verbatim_field("Original-Envelope-Id", envelope.envid, utf8=False))
     fields.append(field("Reporting-MTA", f"dns; {reporter.hostname}"))
     if client := clean(original.client, utf8=utf8):
         fields.append(field("Received-From-MTA", f"dns; {client}", utf8=utf8))

@@ -126,6 +126,15 @@ def test_header() -> None:
     assert email.utils.parsedate_to_datetime(got.header["date"]).timestamp() == NOW
 
 
+def test_the_envelope_is_named_as_the_sender_named_it() -> None:
+    """ENVID may have blanks, by xtext, and they are part of it (RFC 3464 section 2.2.1)."""
+    made = render(
+        original(envid="a  b"), [report()], Reporter("mx.example.org"), to=SENDER, now=NOW, entropy=ENTROPY
+    )
+    assert b"\r\nOriginal-Envelope-Id: a  b\r\n" in octets(made)
+    assert "original-envelope-id" not in rendered(original(envid="  ")).fields
+
+
 def test_envelope_of_a_report() -> None:
     """RFC 3461 section 6.1: null sender, NOTIFY=NEVER, no RET; RFC 8689 section 5: REQUIRETLS is kept."""
     made = render(
