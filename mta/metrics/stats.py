@@ -169,8 +169,9 @@ class Stats:
     queue_tries: Annotated[
         Counts,
         counter(
-            "Recipients tried from the queue, by outcome (delivered, temporary, permanent, expired) and "
-            "next hop: the server, or where none was reached the back end or relay, as backend:NAME.",
+            "Recipients tried from the queue, by outcome (delivered, temporary, permanent) and next hop: the "
+            "server, or where none was reached the back end or relay, as backend:NAME. expired, without a "
+            "next hop: those that were given up.",
             "outcome",
             "next_hop",
         ),

@@ -180,6 +180,9 @@ class Conclusions:
                 is_final=self._is_final(transport),
                 advice=advice,
             )
+            over = _given_up(found, after)
+            if over:  # the last chance was used
+                self._journal.expired(message, record, over)
             await self._settle(loaded, after, noted, transport, before)
         except BaseException:  # a report that cannot be kept, a bug, the end: no second copy for that
             await before()
@@ -256,6 +259,16 @@ class Conclusions:
         for name in names:
             self._journal.reported(message.id, name)
             self._added(name)
+
+
+def _given_up(decided: Decided, after: Consequences) -> list[Recipient]:
+    """Whose last refusal might have passed, and who are tried no more."""
+    failed = {change.recipient for change in after.changes if change.status is Status.FAILED}
+    return [
+        outcome.recipient
+        for position, outcome in decided
+        if outcome.reply.is_temporary and position in failed
+    ]
 
 
 def _about(loaded: Loaded, transport: str, now: float) -> About:

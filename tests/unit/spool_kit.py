@@ -157,7 +157,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.tries: list[tuple[str, list[str]]] = []
-        self.expirations: list[str] = []
+        self.expirations: list[tuple[str, list[str]]] = []
         self.reports: list[tuple[str, str]] = []
         self.unreadables: list[str] = []
         self.addressings: list[tuple[str, list[str]]] = []
@@ -177,7 +177,7 @@ class Journal:
         self.tries.append((message.id, [str(outcome.reply) for outcome in outcomes]))
 
     def expired(self, message: QueuedMessage, record: Record, recipients: Sequence[Recipient]) -> None:
-        self.expirations.append(message.id)
+        self.expirations.append((message.id, [one.address.text for one in recipients]))
 
     def reported(self, about: str, report: str) -> None:
         self.reports.append((about, report))

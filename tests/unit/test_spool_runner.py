@@ -174,6 +174,19 @@ def test_a_notice_whose_time_is_over_is_an_error_in_the_log() -> None:
     played(main)
 
 
+@pytest.mark.parametrize("answer", [LATER, NO])
+def test_log_and_metrics_hear_of_who_is_given_up_once(answer: Reply) -> None:
+    """The last try is made when the time is over, so that nobody is left whose time could end."""
+
+    async def main(work: Work) -> None:
+        work.hops["back"].answer = lambda address, call: answer if address.startswith("bob") else OK
+        name = await work.add("bob@back.test", "ann@back.test")
+        await work.idle()
+        assert work.journal.expirations == [(name, ["bob@back.test"])] * (answer is LATER)
+
+    played(main)
+
+
 def test_reports_expire_sooner_and_warn_nobody() -> None:
     async def main(work: Work) -> None:
         work.hops["back"].answer = lambda address, call: LATER
