@@ -145,7 +145,10 @@ def parse_notify(value: str | None) -> frozenset[str]:
 
 
 def parse_orcpt(value: str | None) -> OriginalRecipient:
-    """ORCPT: address type in lower case and decoded address (RFC 3461 section 4.2, RFC 6533 section 3)."""
+    """ORCPT: address type in lower case and decoded address (RFC 3461 section 4.2, RFC 6533 section 3).
+
+    Postfix and others say rfc822 of addresses beyond ASCII too, which are those of type utf-8.
+    """
     address_type, semicolon, encoded = value.partition(";") if value is not None else ("", "", "")
     address_type = address_type.lower()
     if not semicolon or not encoded or not _is_atom(address_type) or value is None or len(value) > MAX_ORCPT:
@@ -157,7 +160,9 @@ def parse_orcpt(value: str | None) -> OriginalRecipient:
     except XtextError as error:
         raise _bad("Bad ORCPT value", str(error)) from error
     if not address.isascii():
-        raise _bad("Bad ORCPT value", "an address outside ASCII that is not of type utf-8")
+        if address_type != "rfc822":
+            raise _bad("Bad ORCPT value", "an address outside ASCII that is not of type utf-8")
+        address_type = "utf-8"
     return OriginalRecipient(address_type, address)
 
 

@@ -104,12 +104,14 @@ GOOD_RCPT = [
     ("ORCPT=x400;/S=a;/C=b", "original", OriginalRecipient("x400", "/S=a;/C=b")),
     ("ORCPT=utf-8;j\\x{F6}rg@b", "original", OriginalRecipient("utf-8", "jörg@b")),
     ("ORCPT=UTF-8;jörg@b", "original", OriginalRecipient("utf-8", "jörg@b")),
+    ("ORCPT=rfc822;j+C3+B6rg@b", "original", OriginalRecipient("utf-8", "jörg@b")),
+    ("ORCPT=rfc822;jörg@b", "original", OriginalRecipient("utf-8", "jörg@b")),
 ]
 
 BAD_RCPT = [
     *("NOTIFY", "NOTIFY=,", "NOTIFY=NEVER,DELAY", "NOTIFY=ALWAYS", "NOTIFY=DELAY,", "NOTIFY=DELAY;NEVER"),
-    *("ORCPT", "ORCPT=a@b", "ORCPT=rfc822;", "ORCPT=;a@b", "ORCPT=rfc822;a+0Ab", "ORCPT=rfc822;+C3+B6@b"),
-    *("ORCPT=rfc822;jörg@b", "ORCPT=utf-8;\\x{A}", "ORCPT=utf-8;\\x{D800}", "ORCPT=r f;x", "ORCPT=é;x"),
+    *("ORCPT", "ORCPT=a@b", "ORCPT=rfc822;", "ORCPT=;a@b", "ORCPT=rfc822;a+0Ab", "ORCPT=rfc822;+B6@b"),
+    *("ORCPT=x400;jörg@b", "ORCPT=utf-8;\\x{A}", "ORCPT=utf-8;\\x{D800}", "ORCPT=r f;x", "ORCPT=é;x"),
     "ORCPT=rfc822;" + "x" * 494,
 ]
 
