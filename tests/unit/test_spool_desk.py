@@ -8,6 +8,8 @@ import base64
 from types import SimpleNamespace
 from typing import Any, cast
 
+import structlog
+
 from mailqueue.model import Status
 from mailqueue.store.memory import MemoryStore
 from mta.spool.desk import KEPT, QueueDesk
@@ -210,3 +212,27 @@ class Reads:
     def next(self, call: str, key: str) -> Fault:
         self.bodies += call == "get" and key.startswith("body/")
         return Fault()
+
+
+def test_the_log_says_what_was_done_by_order() -> None:
+    """A message that an administrator deletes has no other line at its end."""
+
+    async def main(work: Work) -> None:
+        desk, later = desk_of(work), work.now() + 1e6
+        gone = await work.queue.enqueue(work.message("bob@back.test", due=later))
+        sent = await work.queue.enqueue(work.message("bob@back.test", due=later))
+        tried = await work.queue.enqueue(work.message("bob@back.test", due=later))
+        with structlog.testing.capture_logs() as lines:
+            for words in (["hold", gone], ["release", gone], ["retry", tried], ["delete", gone, "nobody's"]):
+                await desk.answer({"op": "act", "action": words[0], "ids": words[1:]})
+            question = {"op": "act", "action": "redirect", "words": [f"id={sent}"], "to": "c@back.test"}
+            await every(desk, question, "done")
+        assert [(line["event"], line["queue"], line["order"], line.get("to")) for line in lines] == [
+            ("ordered", gone, "hold", None),
+            ("ordered", gone, "release", None),
+            ("ordered", gone, "delete", None),
+            ("ordered", sent, "redirect", "c@back.test"),
+        ]  # fmt: skip
+        await work.idle()
+
+    played(main)
