@@ -179,7 +179,7 @@ def fold_ordered(
     waiting = [
         outcome for outcome in outcomes[end:] if outcome.reply.is_temporary and not outcome.recipient.is_copy
     ]
-    if not waiting or all(outcome.reply.is_permanent for outcome in outcomes[:count]):
+    if not waiting or all(outcome.reply.is_permanent for outcome in outcomes[:end]):
         return answer
     reply = replace(NOT_TO_ALL, cause=f"{waiting[0].recipient.address}: {waiting[0].reply}")
     each = [one if one.is_permanent else reply for one in answer.each]

@@ -87,6 +87,16 @@ def test_added_recipients_in_the_answer(per_recipient: bool) -> None:
     assert fold(NO, NO, NO, OK) == (550, [550, 550, 550], ())
 
 
+def test_an_alias_that_one_refuses_is_not_refused_by_all() -> None:
+    """Others have the message, so that the client comes again for who was added and could not be kept."""
+    orders = Orders(added=(ADDED,))
+    found = outcomes(NO, OK, NO, BUSY)  # the alias, its two members, and who was added
+    answer = fold_ordered(found, 1, orders, per_recipient=False, reported=False)
+    assert (answer.final.code, answer.remember) == (451, (1,))
+    nobody = fold_ordered(outcomes(NO, NO, NO, BUSY), 1, orders, per_recipient=False, reported=False)
+    assert nobody.final.code == 550
+
+
 def test_discarded_is_a_result_of_its_own() -> None:
     for orders in (Orders(discarded="p:1"), Orders(removed={0: "p", 1: "p", 2: "p"})):
         found = all_outcomes(given(), orders, [])
