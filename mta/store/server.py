@@ -39,7 +39,7 @@ from mta.store.mailboxes import Destination, Mailboxes, destination
 from mta.store.maildir import UniqueNames, sweep
 from mta.store.quota import Ledger, Quota
 from mta.store.settings import StoreSettings
-from mta.store.turns import Turns
+from mta.store.turns import PATIENCE, Turns
 from mta.store.users import UsersFileMailboxes
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ log = logs.get("store")
 UNKNOWN_USER = Reply(550, "5.1.1", "User unknown")
 DISABLED_USER = Reply(550, "5.2.1", "Mailbox disabled")
 BUSY = Reply(451, "4.3.2", "Too many messages are being sent on", cause="no thread to send mail of a script")
-
 SENDERS = 16
 """Threads of deliveries whose script sends mail. Not those that store: what is sent may come back to be
 stored, and the server waits for that."""
@@ -241,7 +240,7 @@ class StoreServer:
     async def _answer(self, answers: Callable[[], None]) -> None:
         """Send what answers a stored message. Nobody waits for it, nor does mail that is sent on."""
         try:
-            await self._answerers.take(answers, TURN)
+            await self._answerers.take(answers, PATIENCE)
         except TimeoutError:
             log.warning("an answer is not sent", reason=BUSY.cause)
         except Exception as error:  # noqa: BLE001 - an error of our own making

@@ -10,6 +10,9 @@ from mailqueue.threads import started_pool
 
 T = TypeVar("T")
 
+PATIENCE = 60.0
+"""Seconds that an answer waits for a thread: nobody waits for it, and it is small."""
+
 
 class Turns:
     """A pool of threads; nobody waits for one for longer than he says."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,24 @@ def test_nobody_waits_for_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         taker.wait(1)
         assert len(store.messages("alice")) == 3
     assert len(taker.got) == 1
+
+
+def test_an_answer_waits_for_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than what is sent on does, for which a server waits."""
+    monkeypatch.setattr("tests.dialog.test_store_scripts.Taker", Patient)
+    monkeypatch.setattr("mta.store.server.ANSWERERS", 1)
+    monkeypatch.setattr("mta.store.server.TURN", 0.1)
+    script = 'require "vacation"; vacation :addresses "alice@example.test" "x";'
+    with scripted(tmp_path, script) as (store, client, taker):
+        assert isinstance(taker, Patient)
+        try:
+            for sender in ("a@example.org", "b@example.org"):
+                assert send(client, sender=sender)[0].startswith("250 2.0.0 Stored as")
+            time.sleep(0.3)
+        finally:
+            taker.go.set()
+        taker.wait(2)
+        assert len(store.messages("alice")) == 2
 
 
 class Counting(Taker):
