@@ -222,14 +222,17 @@ def test_the_log_says_what_was_done_by_order() -> None:
         gone = await work.queue.enqueue(work.message("bob@back.test", due=later))
         sent = await work.queue.enqueue(work.message("bob@back.test", due=later))
         tried = await work.queue.enqueue(work.message("bob@back.test", due=later))
+        free = await work.queue.enqueue(work.message("bob@back.test", due=later))
         with structlog.testing.capture_logs() as lines:
-            for words in (["hold", gone], ["release", gone], ["retry", tried], ["delete", gone, "nobody's"]):
+            orders = (["retry", tried], ["hold", gone], ["hold", free], ["release", free])
+            for words in (*orders, ["delete", gone, "nobody's"]):
                 await desk.answer({"op": "act", "action": words[0], "ids": words[1:]})
             question = {"op": "act", "action": "redirect", "words": [f"id={sent}"], "to": "c@back.test"}
             await every(desk, question, "done")
         assert [(line["event"], line["queue"], line["order"], line.get("to")) for line in lines] == [
             ("ordered", gone, "hold", None),
-            ("ordered", gone, "release", None),
+            ("ordered", free, "hold", None),
+            ("ordered", free, "release", None),
             ("ordered", gone, "delete", None),
             ("ordered", sent, "redirect", "c@back.test"),
         ]  # fmt: skip
