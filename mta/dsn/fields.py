@@ -101,8 +101,12 @@ def diagnostic(report: RecipientReport, *, utf8: bool) -> bytes:
 
 
 def reply_text(reply: Reply) -> str:
-    """A reply on one line: code, enhanced code, text, at most `MAX_REPLY` characters of it; not cleaned."""
-    parts = (str(reply.code), reply.enhanced, *reply.text.split("\n"))
+    """A reply on one line: code, enhanced code, text, at most `MAX_REPLY` characters of it; not cleaned.
+
+    An enhanced code that says nothing is left out: most servers that seem to send it have sent none.
+    """
+    enhanced = "" if reply.enhanced == f"{reply.code // 100}.0.0" else reply.enhanced
+    parts = (str(reply.code), enhanced, *reply.text.split("\n"))
     text = " ".join(part for part in parts if part)
     return text if len(text) <= MAX_REPLY else text[: MAX_REPLY - 4] + " ..."
 

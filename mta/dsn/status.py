@@ -67,8 +67,13 @@ def status(action: Action, reply: Reply | None) -> str:
 
 
 def subject_and_detail(reply: Reply) -> str:
-    """ "subject.detail" of a reply, from its basic code when it has no well-formed enhanced one; or ""."""
+    """ "subject.detail" of a reply, from its basic code when its enhanced one is none or says nothing; or "".
+
+    To a server that sends no enhanced code one is given that says nothing (`mta.delivery.job.passed_on`).
+    """
     parts = reply.enhanced.split(".")
+    if parts[1:] == ["0", "0"] and reply.code in _BASIC:
+        return _BASIC[reply.code]
     if len(parts) == 3 and parts[0] in ("2", "4", "5") and all(map(_is_number, parts[1:])):
         return f"{parts[1]}.{parts[2]}"
     return _BASIC.get(reply.code, "")

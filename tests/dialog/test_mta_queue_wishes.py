@@ -223,6 +223,24 @@ def test_a_refusal_after_queueing_is_reported(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_refusal_without_an_enhanced_code_is_reported_by_its_basic_one(tmp_path: Path) -> None:
+    store = MailStore(bob=BUSY)
+
+    async def main() -> None:
+        async with serving(tmp_path, queue="", store=store) as server:
+            client = await client_of(server)
+            assert QUEUED.match(await send(client, f"<{ALICE}>", f"<{BOB}>"))
+            store.replies[BOB] = "552 over quota"
+            await flush(server)
+            await eventually(lambda: store.got("alice"))
+            (report,) = store.got("alice")
+            assert b"Status: 5.2.2\r\n" in report
+            assert b"Diagnostic-Code: smtp; 552 over quota\r\n" in report
+            assert b"The mailbox is full." in report
+
+    run(main)
+
+
 @pytest.mark.parametrize("first", ["NEVER", "SUCCESS"])
 def test_a_recipient_that_is_named_twice_is_reported_as_either_wants(tmp_path: Path, first: str) -> None:
     """One copy is delivered; NEVER of one RCPT does not keep from the sender what the other asked for."""
