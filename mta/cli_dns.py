@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mta import config
 from mta.authn.dkimkeys import KeyFileError
+from mta.folders import in_words
 from mta.net.certificates import CertificateError
 from mta.net.resolver.base import Answer
 from mta.queue_stores import become_server_user, read_configuration
@@ -48,7 +49,7 @@ def show(
             print(problem, file=sys.stderr)
         return EX_CONFIG
     except (QueueProblem, KeyFileError, CertificateError, OSError, ValueError) as error:
-        print(f"tamis: {error}", file=sys.stderr)
+        print(f"tamis: {in_words(error)}", file=sys.stderr)
         return EX_CONFIG
     if not comparing and not server:
         print(_json(found) if as_machine else zone_file(found), end="\n" if as_machine else "")

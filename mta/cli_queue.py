@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from mta.address import AddressError, parse_address
 from mta.cli_console import console
 from mta.cli_progress import Progress
 from mta.cli_queue_common import (
@@ -160,6 +161,10 @@ def make_app(open_queue: Open) -> typer.Typer:
         """Send messages to another address instead."""
         with failures():
             wanted = chosen(ids, words, everything)
+            try:
+                parse_address(to)
+            except AddressError as error:
+                raise typer.BadParameter(f"--to: {to!r} is no address: {error}") from error
             _act(open_queue(config), "redirect", ids or [], wanted, as_json, to)
 
     @app.command()

@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from mta import config
-from mta.folders import opened_folder, replacing
+from mta.folders import in_words, opened_folder, replacing
 from mta.net.certcheck import load
 from mta.net.certificates import CertificateError, CertificateFiles, read_file
 from mta.net.resolver.base import Answer
@@ -51,7 +51,7 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
                 _refuse(f"--certificate: one of {', '.join(names) or 'none, for there is none'}", EX_USAGE)
             step = _step(site, name, CertificateFiles(name, following, key))
         except (config.ConfigError, CertificateError, OSError, ValueError) as error:
-            _refuse(str(error), EX_CONFIG)
+            _refuse(in_words(error), EX_CONFIG)
         for line in step.lines:
             typer.echo(line)
         if not step.switch:

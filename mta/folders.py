@@ -18,6 +18,13 @@ Owner = tuple[int, int]
 """A user and a group, by number."""
 
 
+def in_words(error: Exception) -> str:
+    """What went wrong, for a line to the administrator: of an OSError the file and the reason."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def heir(folder: str | os.PathLike[str] | int) -> Owner | None:
     """Who gets what root makes in `folder` (or its descriptor): who owns it, for the server is not root.
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 from mta import log
 from mta.admin.desk import Desk
+from mta.folders import in_words
 from mta.log.sink import take_stderr
 from mta.net.descriptors import raise_fd_limit
 from mta.supervisor.core import Supervisor
@@ -47,7 +48,7 @@ def serve(configuration: str, pid_file: str = "", daemon: str = DAEMON) -> int:
         return _explain(error.problems, EX_CONFIG)
     except (OSError, StartFailed) as error:
         return _explain(
-            [f"tamis: cannot start: {line}" for line in getattr(error, "problems", [str(error)])], 1
+            [f"tamis: cannot start: {line}" for line in getattr(error, "problems", [in_words(error)])], 1
         )
     finally:
         log.flush()

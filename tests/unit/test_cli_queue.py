@@ -110,3 +110,14 @@ def test_words_of_a_next_hop_are_no_markup() -> None:
     shown = run("stats").decode()
     assert SITE in shown
     assert "421 4.7.0 [/b] [red]no[/red]" in shown
+
+
+def test_an_address_that_is_none_is_a_mistake_of_usage() -> None:
+    """It was said of a worker that its answer was incomplete."""
+
+    def nobody(config: str) -> Queue:
+        raise AssertionError("the queue is not asked")
+
+    done = CliRunner().invoke(make_app(nobody), ["redirect", "--all", "--to", "nonsense"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "no address" in done.stderr

@@ -72,3 +72,25 @@ def test_a_name_that_no_file_can_have(words: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "mta.cli", *words, name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"tamis: {name}: File name too long\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("dns", "--next", "/gone/chain.pem"), 78),
+        (("dns", "--update", "192.0.2.1", "--key", "/gone/chain.pem"), 78),
+        (("serve", "--pid-file", "/gone/chain.pem"), 1),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_in_words(
+    tmp_path: Path, words: tuple[str, ...], status: int
+) -> None:
+    (tmp_path / "tamis.toml").write_text(
+        '[identity]\nhostname = "mx.example.test"\n'
+        '[process]\nstate_directory = "s"\nruntime_directory = "r"\n'
+    )
+    command = [sys.executable, "-m", "mta.cli", *words, "--config", str(tmp_path / "tamis.toml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status
+    assert "/gone/chain.pem: No such file or directory" in done.stderr
+    assert "Errno" not in done.stderr
