@@ -26,11 +26,14 @@ from mta.scripts.store import FolderLimits, FolderStore, ScriptFolder
 from mta.session import Session
 from mta.smtp.auth import Authenticator
 from sieve_ext import check, standard_dialect
+from sieve_ext.runtime.script import VALIDATION_FAILED
 
 THREADS = 4
 """Requests about scripts that a worker serves at once; each waits for the disk, or for a reload."""
 CHECKING = threading.Lock()
 """Held while a script is checked: that is work for the processor, of which sessions need the most."""
+NO_SCRIPT = "no-script"
+"""The code of the mistake that an included script is not there (`sieve_ext.extensions.include`)."""
 CHANGES = frozenset(("PUTSCRIPT", "SETACTIVE", "DELETESCRIPT", "RENAMESCRIPT"))
 
 
@@ -136,10 +139,11 @@ def judge_user(folder: str, name: str, text: bytes) -> Judgement:
     """What is wrong with a script for the mail store; `include` finds the others of its folder and itself."""
     with CHECKING:
         found = check(text, standard_dialect(), store=FolderStore(folder, {name: text} if name else {}))
-    return Judgement(
-        tuple(str(one) for one in found if one.severity.value == "error"),
-        tuple(str(one) for one in found if one.severity.value != "error"),
-    )
+    errors = [one for one in found if one.severity.value == "error"]
+    warnings = tuple(str(one) for one in found if one.severity.value != "error")
+    if all(one.code in (NO_SCRIPT, VALIDATION_FAILED) for one in errors):
+        return Judgement((), warnings, tuple(str(one) for one in errors if one.code == NO_SCRIPT))
+    return Judgement(tuple(map(str, errors)), warnings)
 
 
 def judge_site(settings: config.Config, folder: str, name: str, text: bytes) -> Judgement:

@@ -34,6 +34,8 @@ class Judgement:
 
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Mistakes only as long as scripts that it includes are not there: who puts several puts one first."""
 
 
 class NotApplied(Exception):
@@ -99,17 +101,20 @@ class Desk:
 
     def _check(self, request: Request) -> tuple[Answer, bytes]:
         self._folder.check_size(len(request.text))
-        return _verdict(self._owner.judge("", request.text)), b""
+        return _verdict(self._owner.judge("", request.text), in_force=False), b""
 
     def _put(self, request: Request) -> tuple[Answer, bytes]:
         name, folder = request.name, self._folder
         folder.check_space(name, len(request.text))
-        answer = _verdict(self._owner.judge(name, request.text))
-        if answer.kind != "OK":
-            return answer, b""
+        found = self._owner.judge(name, request.text)
+        if found.errors:
+            return _verdict(found), b""
         with folder.locked():
             if folder.active() != name:
                 folder.put(name, request.text)
+                return _verdict(found, in_force=False), b""
+            answer = _verdict(found)
+            if answer.kind != "OK":
                 return answer, b""
             before = folder.get(name)
             folder.put(name, request.text)
@@ -168,10 +173,16 @@ def _undo_rename(folder: ScriptFolder, old: str, new: str) -> None:
     folder.delete(new)
 
 
-def _verdict(found: Judgement) -> Answer:
-    if found.errors:
-        return no(_text(found.errors))
-    return ok(_text(found.warnings), "WARNINGS") if found.warnings else ok()
+def _verdict(found: Judgement, *, in_force: bool = True) -> Answer:
+    """`in_force`: the script is, or is to be."""
+    errors, warnings = found.errors, found.warnings
+    if in_force or errors:
+        errors += found.missing
+    else:
+        warnings += tuple(line.replace(": error: ", ": warning: ", 1) for line in found.missing)
+    if errors:
+        return no(_text(errors))
+    return ok(_text(warnings), "WARNINGS") if warnings else ok()
 
 
 def _text(lines: tuple[str, ...]) -> str:

@@ -161,3 +161,24 @@ def test_a_new_name_that_cannot_be_put_into_force_is_taken_back(
     monkeypatch.setattr("os.symlink", full)
     assert site.do("RENAMESCRIPT", "a", "c").code == "TRYLATER"
     assert state(site) == before
+
+
+def test_scripts_may_be_put_in_any_order(tmp_path: Path) -> None:
+    """A script that is not there yet is a mistake from when on the one that includes it is to be in force."""
+    folder = ScriptFolder(str(tmp_path / "sieve" / "a"), FolderLimits())
+    desk = Desk(Owner(folder, lambda name, text: judge_user(folder.path, name, text)))
+    script = b'require "include";\r\ninclude "other";\r\n'
+
+    def do(command: str, name: str, text: bytes = b"") -> Answer:
+        return desk.do(Request(command, name, text=text))[0]
+
+    for answer in (do("CHECKSCRIPT", "", script), do("PUTSCRIPT", "main", script)):
+        assert (answer.kind, answer.code) == ("OK", "WARNINGS")
+        assert answer.text == "2:9: warning: included personal script 'other' does not exist"
+    answer = do("SETACTIVE", "main")
+    assert (answer.kind, answer.text) == ("NO", "2:9: error: included personal script 'other' does not exist")
+    assert do("PUTSCRIPT", "main", script + b"nonsense;").kind == "NO"
+    assert do("PUTSCRIPT", "other", b"keep;") == ok()
+    assert do("SETACTIVE", "main") == ok()
+    assert do("PUTSCRIPT", "main", script.replace(b"other", b"third")).kind == "NO"
+    assert folder.get("main") == script
