@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mta import metrics
 from mta.mailq.listing import size
+from mta.store.readable import harmless
 
 _STATES = {
     "ready": "green",
@@ -36,16 +37,17 @@ def show(status: Mapping[str, Any], console: Console | None = None) -> None:
     if last is not None and not last["ok"]:
         out.print(f"[red]last reload refused:[/red] {len(last['problems'])} problem(s)")
         for problem in last["problems"]:
-            out.print(f"  {problem}", markup=False, soft_wrap=True)
+            out.print(f"  {harmless(problem)}", markup=False, soft_wrap=True)
     out.print()
     out.print(_workers(status["workers"]))
     for seat in status.get("restarting", ()):
         when = f"is started again in {duration(seat['seconds'])}, for the {_ordinal(seat['restarts'])} time"
-        out.print(Text(f"{seat['name']} has ended and {when}: {seat['reason']}", "red"))
+        out.print(Text(f"{seat['name']} has ended and {when}: {harmless(seat['reason'])}", "red"))
     out.print()
     out.print(_counters(status["metrics"]))
     for why, workers in _troubles(status).items():
-        out.print(Text(f"queue not open in {', '.join(workers)}: {why}", "red"))
+        # It may be what another server has said.
+        out.print(Text(f"queue not open in {', '.join(workers)}: {harmless(why)}", "red"))
     pools = _pools(status["metrics"])
     if pools is not None:
         out.print()

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mta.startup.result import Outcome, Result
 from mta.startup.runner import Findings
+from mta.store.readable import harmless
 
 STYLES = {Outcome.OK: "green", Outcome.WRONG: "bold red", Outcome.UNKNOWN: "yellow"}
 LEAST_WIDTH = 100
@@ -45,7 +46,8 @@ def show(console: Console, findings: Findings, seconds: float, notes: list[str])
         before = result.check
         found = result.found if result.outcome is Outcome.OK else f"{result.asked}: {result.found}"
         outcome = Text(result.outcome.value, style=STYLES[result.outcome])
-        table.add_row(name, Text(result.subject), outcome, Text(found))
+        # Others have written what is found: in a record of the DNS, as a greeting.
+        table.add_row(name, Text(harmless(result.subject)), outcome, Text(harmless(found, lines=True)))
     console.print(table)
     told = set()
     for result in results:
@@ -53,7 +55,7 @@ def show(console: Console, findings: Findings, seconds: float, notes: list[str])
             told.add((result.check, result.mend))
             of = "" if result.subject == result.check else f", {result.subject}"
             console.print(Text(f"\n{result.check}{of}:", style=STYLES[result.outcome]))
-            console.print(Text(result.mend), soft_wrap=True)
+            console.print(Text(harmless(result.mend, lines=True)), soft_wrap=True)
     counts = {outcome: sum(result.outcome is outcome for result in results) for outcome in Outcome}
     sums = ", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count)
     for note in notes:

@@ -59,6 +59,13 @@ def test_why_the_queue_is_not_open() -> None:
     assert out.getvalue().splitlines()[-1] == f"queue not open in worker-1.1, worker-1.2: {why}"
 
 
+def test_what_a_store_says_does_nothing_to_the_terminal() -> None:
+    out = io.StringIO()
+    status = {**STATUS, "queue": {"open": False, "troubles": {"w": "403 \x1b[2J [red]"}}, "metrics": OPEN}
+    show(status, Console(file=out, width=200))
+    assert out.getvalue().splitlines()[-1] == "queue not open in w: 403 \u241b[2J [red]"
+
+
 @pytest.mark.parametrize(("number", "word"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (11, "11th"), (22, "22nd")])
 def test_a_worker_that_is_to_be_started_again(number: int, word: str) -> None:
     out = io.StringIO()

@@ -404,5 +404,16 @@ def test_table_and_json() -> None:
     }
 
 
+def test_what_others_have_written_does_nothing_to_the_terminal() -> None:
+    out = io.StringIO()
+    mend = 'a.test. 3600 IN TXT "x"\nand \x1b[2J'
+    found = Result("a.test", Outcome.WRONG, "TXT a.test", "v=spf1 \x1b]0;owned\x07 \u202e", mend, check="spf")
+    show(Console(width=100, file=out), {"spf": [found]}, 0.5, [])
+    text = out.getvalue()
+    assert "\x1b" not in text
+    assert "TXT a.test: v=spf1 \u241b]0;owned\u2407 \ufffd" in text
+    assert 'a.test. 3600 IN TXT "x"\nand \u241b[2J\n' in text
+
+
 def test_all_checks_are_in_the_table_once() -> None:
     assert len(set(NAMES)) == len(CHECKS) == 24
