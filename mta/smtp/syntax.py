@@ -145,13 +145,14 @@ def split_parameters(text: str) -> Parameters:
 def parse_helo_argument(argument: bytes) -> HostArgument:
     """Read the argument of EHLO, HELO or LHLO. Whether an invalid name is welcome is the caller's choice.
 
-    Raises SyntaxProblem (501 5.5.4) when it is missing, too long, no UTF-8 or has control characters.
+    What is no UTF-8 is read as far as it can be: computers are named in the code page of their owners.
+    Raises SyntaxProblem (501 5.5.4) when it is missing, too long or has control characters.
     """
     if not argument:
         raise SyntaxProblem(Reply(501, "5.5.4", "Syntax: EHLO hostname"))
     if len(argument) > MAX_HOST_ARGUMENT:
         raise SyntaxProblem(Reply(501, "5.5.4", "Host name too long"))
-    text = _decode(argument, True)
+    text = _decode(argument.decode("utf-8", "replace").encode(), True)
     if not text.isascii() or "_" in text:
         return HostArgument(text, False)
     try:

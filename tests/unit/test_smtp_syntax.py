@@ -228,7 +228,12 @@ def test_helo_argument(argument: str, valid: bool) -> None:
     assert parse_helo_argument(argument.encode()) == HostArgument(argument, valid)
 
 
-@pytest.mark.parametrize("argument", [b"", b"x" * 256, b"a\x00b", b"a\tb", b"\xff.example", b"a\x1b[31m"])
+def test_a_computer_that_is_named_in_another_code_page() -> None:
+    assert parse_helo_argument("Büro-PC".encode("cp1252")) == HostArgument("B\ufffdro-PC", False)
+    assert parse_helo_argument(b"\xff.example") == HostArgument("\ufffd.example", False)
+
+
+@pytest.mark.parametrize("argument", [b"", b"x" * 256, b"a\x00b", b"a\tb", b"\xff\x00", b"a\x1b[31m"])
 def test_bad_helo_argument(argument: bytes) -> None:
     with pytest.raises(SyntaxProblem) as caught:
         parse_helo_argument(argument)
