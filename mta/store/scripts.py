@@ -182,6 +182,8 @@ class UserScripts:
         if result.failed:
             self._tell(user, "; ".join(str(one) for one in result.errors))
             return None
+        if sender.local.isascii():  # a domain in ASCII is one that every next hop takes, in the header too
+            envelope = replace(envelope, sender=sender.to_ascii().text)
         origin = Origin(
             received, envelope, Settings(self._values | {"sieve_user_email": user}),
             datetime.datetime.now().astimezone(), f"postmaster@{self._hostname}", self._hostname,

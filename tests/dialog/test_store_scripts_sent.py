@@ -92,6 +92,21 @@ def test_nobody_is_away_for_oneself(tmp_path: Path) -> None:
         assert len(store.messages("alice")) == 2
 
 
+@pytest.mark.parametrize("script", ['redirect "x@far.test";', 'require "vacation"; vacation "away";'])
+def test_domains_beyond_ascii_are_written_in_ascii(tmp_path: Path, script: str) -> None:
+    """No next hop needs SMTPUTF8 for them."""
+    with scripted(tmp_path, script) as (_, client, taker):
+        text = "From: x@b\u00fccher.example\r\nTo: alice@example.test\r\nSubject: x\r\n\r\nHello.\r\n"
+        assert deliver(client, text, sender="x@b\u00fccher.example").startswith("250")
+        taker.wait(1)
+        ((sender, people, octets),) = taker.got
+        if "redirect" in script:
+            assert (sender, people) == ("x@xn--bcher-kva.example", ["x@far.test"])
+        else:
+            assert people == ["x@xn--bcher-kva.example"]
+            assert octets.isascii()
+
+
 @pytest.mark.parametrize("offers", [("SMTPUTF8", "8BITMIME"), ()])
 def test_addresses_beyond_ascii(tmp_path: Path, offers: tuple[str, ...]) -> None:
     async def main() -> None:
