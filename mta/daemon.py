@@ -42,6 +42,7 @@ from mta.etrn import Etrn
 from mta.gauges import measure
 from mta.identifiers import Identifiers
 from mta.journal import LogJournal
+from mta.lastgood import KeptFiles
 from mta.metrics import Stats
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Connections, Timeouts
@@ -92,6 +93,7 @@ class Daemon:
         self._config = settings
         self._sockets = sockets
         self._link = link
+        self._good = KeptFiles(link)
         self._log = log.get("mta")
         self._workers = assembly.workers(settings)
         self._usual, self._stressed = assembly.timeouts(settings)
@@ -215,12 +217,12 @@ class Daemon:
         if login is not None:
             parts.push_async_callback(login.backend.close)
         self._tables = build_tables(
-            settings, self._resolver, lambda text: self._log.error("table", reason=text)
+            settings, self._resolver, lambda text: self._log.error("table", reason=text), self._good
         )
         if self._tables is not None:
             parts.push_async_callback(self._tables.close)
         if settings.director:
-            self._directors = Directors(settings, self._fixed, self._tables)
+            self._directors = Directors(settings, self._fixed, self._tables, self._good)
             parts.push_async_callback(self._directors.close)
         find = None if self._directors is None else self._directors.finding()
         own_mail: list[Find] = []
@@ -345,11 +347,10 @@ class Daemon:
                 self._config, self._fixed, self._users_file,
                 None if authenticator is None else authenticator.owns,
                 lambda text: self._log.error("recipient table", reason=text),
-                programs=self._programs,
+                programs=self._programs, directors=self._directors or {},
                 tables=self._tables or NO_TABLES, ledger=self._ledger, resolver=self._resolver,
-                directors=self._directors or {},
                 own_mail=own_mail.append if self._config.queue.enabled else None,
-                read=read,
+                read=read, good=self._good,
             )  # fmt: skip
 
     def _users_file(self) -> UsersFile:
@@ -358,9 +359,9 @@ class Daemon:
 
             try:
                 self._users = UsersFile(
-                    self._config.auth.users_file,
+                    self._config.auth.users_file, good=self._good,
                     on_error=lambda error: self._log.error("users file", reason=str(error)),
-                )
+                )  # fmt: skip
             except UsersFileError as error:
                 raise ValueError(str(error)) from error
         return self._users

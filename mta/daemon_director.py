@@ -20,6 +20,7 @@ from mta.director.shared import States, read
 from mta.director.state import DirectorState
 from mta.director.userstable import read_users
 from mta.envelope import Recipient
+from mta.lastgood import NOBODY, LastGood
 from mta.policy.ground import without_detail
 from mta.policy.watched import Watched
 from mta.spool.service import QueueService
@@ -75,8 +76,10 @@ class Directors(Mapping[str, Director]):
         settings: config.Config,
         transports: Mapping[str, FixedTransport],
         tables: Mapping[str, Table] | None = None,
+        good: LastGood = NOBODY,
     ) -> None:
-        """Raises TableError."""
+        """`good` has what others have read of their files. Raises TableError."""
+        self._good = good
         self._tables = tables or {}
         self._settings = settings
         self._log = log.get("director")
@@ -168,7 +171,7 @@ class Directors(Mapping[str, Director]):
         if section.table:
             users = Watched(
                 Path(section.table), read_users, time.monotonic,
-                complain=lambda text: self._log.error("table", reason=text),
+                complain=lambda text: self._log.error("table", reason=text), good=self._good,
             )  # fmt: skip
             director.table = users.content
         if section.users:

@@ -13,6 +13,7 @@ from mta.address import Address, domain_key, parse_address
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop
 from mta.director.director import Director
+from mta.lastgood import NOBODY, LastGood
 from mta.net.limits import Networks
 from mta.policy.ground import DomainRule, Ground, PolicySettings
 from mta.policy.recipients import (
@@ -47,18 +48,18 @@ NO_DIRECTORS: Mapping[str, Director] = {}
 
 
 def build_tables(
-    settings: config.Config, resolver: Stub | None, complain: Callable[[str], None]
+    settings: config.Config, resolver: Stub | None, complain: Callable[[str], None], good: LastGood = NOBODY
 ) -> Tables | None:
     """The tables of [tables.NAME], None without. `complain` hears later of what cannot be read or asked.
 
-    Raises TableError.
+    `good` has what others have read. Raises TableError.
     """
     if not settings.tables:
         return None
     from mta.tables.build import Tables
 
     folder = f"{settings.process.state_directory}/tables"
-    return Tables(settings.tables, folder, resolver, complain=complain)
+    return Tables(settings.tables, folder, resolver, complain=complain, good=good)
 
 
 def build_ledger(settings: config.Config) -> Ledger:
@@ -89,6 +90,7 @@ def build_policy(
     directors: Mapping[str, Director] = NO_DIRECTORS,
     own_mail: Callable[[Find], None] | None = None,
     read: Read | None = None,
+    good: LastGood = NOBODY,
 ) -> Policy:
     """The policy: the site's scripts, if there are any, before the base policy, before the ground.
 
@@ -97,7 +99,8 @@ def build_policy(
     scripts do in any session; without, sessions of policy.trace are logged. `programs` are those beside
     the worker, `tables` those of [tables.NAME]; `ledger` counts, `resolver` asks the DNS. `own_mail` is
     given what tells who gets mail that the server writes itself. `read` gives policy files in place of the
-    disk. Raises TableError, what `users_file` raises, and ValueError and OSError for scripts.
+    disk, `good` has what others have read of files of recipients. Raises TableError, what `users_file`
+    raises, and ValueError and OSError for scripts.
     """
     # Here, for the tools that only want to know routes do without the Sieve engine.
     from mta.policy.sieve.expand import Aliases
@@ -108,7 +111,7 @@ def build_policy(
     from mta.policy_services import build_services
 
     read = read or source_of
-    ground = build_ground(settings, transports, users_file, complain, tables, directors)
+    ground = build_ground(settings, transports, users_file, complain, tables, directors, good)
     if not settings.auth.sender_login:
         owns = _owns_everything
     services = {
@@ -219,6 +222,7 @@ def build_ground(
     complain: Callable[[str], None],
     tables: Mapping[str, Table] = NO_TABLES,
     directors: Mapping[str, Director] = NO_DIRECTORS,
+    good: LastGood = NOBODY,
 ) -> Ground:
     """What the configuration says of domains and clients. Raises TableError, and what `users_file` raises."""
     policy = settings.policy
@@ -234,7 +238,8 @@ def build_ground(
             case "table" if domain.recipients.name:
                 return Lookup(tables[domain.recipients.name])
             case "table":
-                return RecipientFile(Path(domain.recipients.file), time.monotonic, complain=complain)
+                file = Path(domain.recipients.file)
+                return RecipientFile(file, time.monotonic, complain=complain, good=good)
             case "ask":
                 found = asks.get(domain.backend)
                 if found is None:

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from mta.accounts.user import User, format_user, parse_user, user_key
 from mta.folders import heir, opened_folder, replacing
+from mta.lastgood import NOBODY, LastGood
 
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the file, beside those for unknown names."""
@@ -159,8 +160,13 @@ class UsersFile:
         *,
         on_error: Callable[[UsersFileError], None],
         clock: Callable[[], float] = time.monotonic,
+        good: LastGood = NOBODY,
     ) -> None:
-        """Read the file. `on_error` hears of a later version that cannot be used. Raises UsersFileError."""
+        """Read the file. `on_error` hears of a later version that cannot be used.
+
+        Raises UsersFileError, unless `good` has what others read there before.
+        """
+        self._good = good
         self.path = str(path)
         self._on_error = on_error
         self._clock = clock
@@ -170,7 +176,14 @@ class UsersFile:
         self._table = Table()
         self.generation = 0
         """Counts the versions read."""
-        self._load()
+        try:
+            self._load()
+        except UsersFileError:
+            octets = good.content(self.path)
+            if octets is None:
+                raise
+            self._table = parse_table(octets.decode(), self.path)
+            self._check()  # to tell of it
 
     def get(self, name: str) -> User | None:
         """The user of a login name, in whatever form it is written; None if there is none."""
@@ -232,6 +245,7 @@ class UsersFile:
             table = parse_table(_read(fd, self.path), self.path, self._table)
         self._table, self._identity, self._complained = table, identity, ()
         self.generation += 1
+        self._good.note(self.path)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mta.address import NULL, Address, AddressError, parse_address
+from mta.lastgood import NOBODY, LastGood
 from mta.policy.tablefile import Mistakes, read_lines
 from mta.policy.watched import INTERVAL, Watched
 from mta.reply import Reply
@@ -87,9 +88,13 @@ class RecipientFile:
         *,
         interval: float = INTERVAL,
         complain: Callable[[str], None] = lambda text: None,
+        good: LastGood = NOBODY,
     ) -> None:
-        """Read `path`. Raises TableError. `complain` hears about a bad file later on."""
-        self._keys = Watched(path, read_table, clock, interval=interval, complain=complain)
+        """Read `path`. Raises TableError. `complain` hears about a bad file later on.
+
+        `good` has what others have read there.
+        """
+        self._keys = Watched(path, read_table, clock, interval=interval, complain=complain, good=good)
 
     def find(self, address: Address) -> Existence:
         """Look address and local part up."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from mta.lastgood import NOBODY, LastGood, as_file
+
 T = TypeVar("T")
 
 INTERVAL = 1.0
@@ -89,7 +91,7 @@ class Looks:
 class Watched(Generic[T]):
     """What a file holds. When it cannot be read any more the old content stays in force."""
 
-    __slots__ = ("_content", "_looks", "_path", "_read")
+    __slots__ = ("_content", "_good", "_looks", "_path", "_read")
 
     def __init__(
         self,
@@ -99,12 +101,27 @@ class Watched(Generic[T]):
         *,
         interval: float = INTERVAL,
         complain: Callable[[str], None] = lambda text: None,
+        good: LastGood = NOBODY,
     ) -> None:
-        """Read `path`; what `read` raises comes out. `complain` hears of it later on."""
+        """Read `path`; what `read` raises comes out, unless `good` has what others read there before.
+
+        `complain` hears of it then, and later on.
+        """
         self._path = path
         self._read = read
         self._looks = Looks(path, clock, complain, interval)
-        self._content = read(path)
+        self._good = good
+        try:
+            self._content = read(path)
+        except TableError as error:
+            octets = good.content(str(path))
+            if octets is None:
+                raise
+            with as_file(octets) as kept:
+                self._content = read(kept)
+            self._looks.failed(error)
+        else:
+            good.note(str(path))
 
     def content(self) -> T:
         """What the file holds now; looked at once in `interval` seconds at most."""
@@ -115,4 +132,5 @@ class Watched(Generic[T]):
                 self._looks.failed(error)
             else:
                 self._looks.succeeded()
+                self._good.note(str(self._path))
         return self._content

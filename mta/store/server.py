@@ -31,6 +31,7 @@ from mailqueue.threads import started_pool
 from mta import log as logs
 from mta.address import Address
 from mta.content import Content
+from mta.lastgood import NOBODY, LastGood
 from mta.reply import Reply
 from mta.socketfile import KEEP
 from mta.store.deliver import Deliverer, Done
@@ -339,16 +340,14 @@ class _Gate(asyncio.Protocol):
                 session.connection_made(stream)
 
 
-def mailboxes_of(settings: StoreSettings) -> UsersFileMailboxes:
-    """The mailboxes that `settings` describe. Raises UsersFileError."""
+def mailboxes_of(settings: StoreSettings, good: LastGood = NOBODY) -> UsersFileMailboxes:
+    """The mailboxes that `settings` describe. `good` has what others have read. Raises UsersFileError."""
+    quota = Quota(settings.quota_octets, settings.quota_messages)
+    wrong = "users file is wrong, the users stay as they were"
     return UsersFileMailboxes(
-        settings.users_file,
-        Path(settings.root),
-        Quota(settings.quota_octets, settings.quota_messages),
-        on_error=lambda error: log.error(
-            "users file is wrong, the users stay as they were", error=str(error)
-        ),
-    )
+        settings.users_file, Path(settings.root), quota,
+        on_error=lambda error: log.error(wrong, error=str(error)), good=good,
+    )  # fmt: skip
 
 
 def bind(listen: Sequence[str]) -> list[socket.socket]:

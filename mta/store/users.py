@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mta.accounts.usersfile import UsersFile, UsersFileError
 from mta.address import Address
+from mta.lastgood import NOBODY, LastGood
 from mta.store.mailboxes import MailboxInfo, mailbox_path
 from mta.store.quota import Quota
 
@@ -25,13 +26,14 @@ class UsersFileMailboxes:
         default: Quota,
         *,
         on_error: Callable[[UsersFileError], None],
+        good: LastGood = NOBODY,
     ) -> None:
         """Read the file. `default` is the quota of users whose line says nothing.
 
         `on_error` hears of a later version of the file that cannot be used; the users then stay as they
-        were. Raises UsersFileError.
+        were. `good` has what others have read there. Raises UsersFileError.
         """
-        self._file = UsersFile(path, on_error=on_error)
+        self._file = UsersFile(path, on_error=on_error, good=good)
         self._root = root
         self._default = default
 

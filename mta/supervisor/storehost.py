@@ -12,6 +12,7 @@ from typing import Any
 
 from mta import config, metrics
 from mta.accounts.usersfile import UsersFileError
+from mta.lastgood import KeptFiles
 from mta.store.server import StoreServer, mailboxes_of
 from mta.store.settings import StoreSettings
 from mta.supervisor.link import WorkerLink
@@ -29,7 +30,7 @@ class StoreHost:
         """Prepare the store. Raises `ValueError` when the users file cannot be used."""
         settings = store_settings(configuration)
         try:
-            mailboxes = mailboxes_of(settings)
+            mailboxes = mailboxes_of(settings, KeptFiles(link))
         except UsersFileError as error:
             raise ValueError(str(error)) from error
         self._server = StoreServer(

@@ -10,16 +10,19 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mta.config.secret import read_secret
 from mta.config.tables import LOCAL, PolicyTable
+from mta.lastgood import NOBODY, LastGood
 from mta.policy.watched import Watched
 from mta.tables.table import Found, Table, folded
 from mta.tables.wrap import Cached, Chain, Guarded, Ignoring, Searched
 
 if TYPE_CHECKING:
     from mta.net.resolver.base import Resolver
+
+T = TypeVar("T")
 
 
 class Tables(Mapping[str, Table]):
@@ -33,12 +36,14 @@ class Tables(Mapping[str, Table]):
         *,
         clock: Callable[[], float] = time.monotonic,
         complain: Callable[[str], None] = lambda text: None,
+        good: LastGood = NOBODY,
     ) -> None:
         """Open files, connect to nothing yet. Raises TableError for a file that cannot be used.
 
         `folder` is where indexes of large files are kept. `complain` hears later of files that cannot be read
-        and of servers that do not answer.
+        and of servers that do not answer. `good` has what others have read of the files.
         """
+        self._good = good
         self._folder = folder
         self._resolver = resolver
         self._clock = clock
@@ -82,27 +87,28 @@ class Tables(Mapping[str, Table]):
     def _changed(self, name: str, there: bool, reason: str) -> None:
         self._complain(f"table {name} answers again" if there else f"table {name} does not answer: {reason}")
 
+    def _watched(self, table: PolicyTable, read: Callable[[Path], T]) -> Watched[T]:
+        return Watched(Path(table.file), read, self._clock, complain=self._complain, good=self._good)
+
     def _source(self, name: str, table: PolicyTable) -> Table:
         match table.type:
             case "file":
                 from mta.tables.text import TextTable
 
                 index = f"{self._folder}/{name}.index"
-                return TextTable(table.file, index, self._clock, self._complain)
+                return TextTable(table.file, index, self._clock, self._complain, good=self._good)
             case "aliases":
                 from mta.tables.aliases import read_aliases
 
-                return _Read(
-                    Watched(Path(table.file), read_aliases, self._clock, complain=self._complain), folds=True
-                )
+                return _Read(self._watched(table, read_aliases), folds=True)
             case "cidr":
                 from mta.tables.cidr import read_networks
 
-                return _Read(Watched(Path(table.file), read_networks, self._clock, complain=self._complain))
+                return _Read(self._watched(table, read_networks))
             case "pattern":
                 from mta.tables.patterns import read_patterns
 
-                return _Read(Watched(Path(table.file), read_patterns, self._clock, complain=self._complain))
+                return _Read(self._watched(table, read_patterns))
             case "dns":
                 from mta.tables.dns import DnsTable
                 from mta.tables.template import parse

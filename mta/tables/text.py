@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mta.lastgood import NOBODY, LastGood, as_file
 from mta.policy.tablefile import Mistakes, read_lines
 from mta.policy.watched import INTERVAL, Looks, TableError
 from mta.tables.index import EX_MISTAKES, Index, build, is_current
@@ -50,22 +51,26 @@ class TextTable:
         *,
         interval: float = INTERVAL,
         large: int = LARGE,
+        good: LastGood = NOBODY,
     ) -> None:
-        """Read `path`, or map its index at the path `index`, made first if it must be. Raises TableError."""
+        """Read `path`, or map its index at the path `index`, made first if it must be.
+
+        Raises TableError, unless `good` knows what others read there before.
+        """
         self._path = path
         self._index = index
         self._looks = Looks(path, clock, complain, interval)
         self._large = large
         self._work: asyncio.Task[None] | None = None
+        self._good = good
         self._content: Mapping[str, str] | Index
-        if self._is_large():
-            try:
-                build(path, index)
-                self._content = Index(index)
-            except OSError as error:
-                raise TableError(f"{path}: {error}") from error
+        try:
+            self._content = self._first()
+        except TableError as error:
+            self._content = self._last(error)
+            self._looks.failed(error)
         else:
-            self._content = read_text(Path(path))
+            good.note(path)
 
     def get(self, key: str) -> Found:
         """Look up, at once."""
@@ -78,6 +83,28 @@ class TextTable:
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
+
+    def _first(self) -> Mapping[str, str] | Index:
+        if not self._is_large():
+            return read_text(Path(self._path))
+        try:
+            build(self._path, self._index)
+            return Index(self._index)
+        except OSError as error:
+            raise TableError(f"{self._path}: {error}") from error
+
+    def _last(self, error: TableError) -> Mapping[str, str] | Index:
+        """What others read before the file was as it is now. Raises `error` when there is nothing."""
+        octets = self._good.content(self._path)
+        if octets is not None:
+            with as_file(octets) as kept:
+                return read_text(kept)
+        if not self._good.was_right(self._path):
+            raise error
+        try:
+            return Index(self._index)
+        except (OSError, TableError):
+            raise error from None
 
     def _is_large(self) -> bool:
         return self._looks.stamp is not None and self._looks.stamp[1] >= self._large
@@ -93,6 +120,7 @@ class TextTable:
             self._looks.failed(error)
         else:
             self._looks.succeeded()
+            self._good.note(self._path)
 
     def _made(self, work: asyncio.Task[None]) -> None:
         self._work = None
@@ -102,6 +130,7 @@ class TextTable:
             self._looks.failed(error, PAUSE)
         else:
             self._looks.succeeded()
+            self._good.note(self._path)
 
     async def _remake(self) -> None:
         """A new index, made elsewhere. Raises TableError and OSError."""

@@ -1,0 +1,71 @@
+"""Users and tables of a real server whose workers come and go while the files have mistakes."""
+
+from __future__ import annotations
+
+import smtplib
+from pathlib import Path
+
+from mta.accounts.user import User
+from mta.accounts.usersfile import edit
+from tests.dialog.test_mta_kept_certificates import replace_worker
+from tests.peers.running import tamis, until
+
+SITE = """
+[domains."users.test"]
+recipients = "users"
+[domains."table.test"]
+recipients = "table:valid"
+[domains."file.test"]
+recipients = "table:addresses"
+[tables.valid]
+type = "file"
+file = "valid"
+[auth]
+backend = "users"
+[backends.b]
+addresses = ["127.0.0.1:1"]
+[queue]
+enabled = false
+"""
+
+
+def test_a_worker_that_replaces_another_has_the_last_content_that_was_right(tmp_path: Path) -> None:
+    """Files with mistakes leave the old content in force, and so they do for who comes later."""
+    files = {name: tmp_path / name for name in ("users", "valid", "addresses")}
+    with edit(files["users"]) as table:
+        table.put(User("a@users.test").with_password("secret"))
+    files["valid"].write_text("a@table.test yes\n")
+    files["addresses"].write_text("a@file.test\n")
+    with tamis(tmp_path) as server:
+        del server.options["daemon"]
+        server.configure(workers=1, rest=SITE)
+        server.start()
+        known = ["a@users.test", "a@table.test", "a@file.test"]
+        assert taken(server.port) == known
+        files["valid"].write_text("a@table.test yes\nb@table.test yes\n")
+        files["addresses"].write_text("a@file.test\nb@file.test\n")
+        with edit(files["users"]) as table:
+            table.put(User("b@users.test").with_password("secret"))
+        now = [*known, "b@users.test", "b@table.test", "b@file.test"]
+        until(lambda: taken(server.port) == now, "all are known")
+        right = {name: path.read_bytes() for name, path in files.items()}
+        for path in files.values():
+            path.write_bytes(b"\xff\n")
+        assert server.run("reload").returncode == 78
+        replace_worker(server)
+        assert taken(server.port) == now
+        files["valid"].write_bytes(right["valid"].replace(b"b@", b"c@"))
+        files["addresses"].write_bytes(right["addresses"].replace(b"b@", b"c@"))
+        files["users"].write_bytes(right["users"].replace(b"b@", b"c@"))
+        after = [*known, "c@users.test", "c@table.test", "c@file.test"]
+        until(lambda: taken(server.port) == after, "what was mended is known")
+        assert "worker fault" not in server.log()
+
+
+def taken(port: int) -> list[str]:
+    """Which recipients there are."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+        client.ehlo()
+        client.mail("<>")
+        asked = [f"{name}@{domain}.test" for name in "abc" for domain in ("users", "table", "file")]
+        return [one for one in asked if client.rcpt(one)[0] == 250]
