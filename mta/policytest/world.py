@@ -32,7 +32,7 @@ from mta.policy.sieve.srs import srs_services
 from mta.policy.sieve.tables import Lists
 from mta.policy.srs import Srs, SrsSettings
 from mta.policy.verdict import Tried
-from mta.policytest.answers import Answers, MemoryLedger, TestTable
+from mta.policytest.answers import AnswerError, Answers, MemoryLedger, TestTable
 from mta.reply import Reply
 from mta.session import Session
 from sieve_ext import Event, Settings
@@ -159,8 +159,11 @@ class World:
             if stage in RCPT_AND_ROUTE | QUEUED and envelope.recipients:
                 current = envelope.recipients[0]
         if stage in QUEUED:
+            code = item("vnd.tamis.reply.code", "451")
+            if not (code.isascii() and code.isdecimal() and len(code) == 3):
+                raise AnswerError(f"'{code[:80]}' is no code of a reply such as 451")
             reply = Reply(
-                int(item("vnd.tamis.reply.code", "451")),
+                int(code),
                 item("vnd.tamis.reply.enhanced", "4.2.0"),
                 item("vnd.tamis.reply.text", "busy"),
             )

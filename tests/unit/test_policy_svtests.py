@@ -84,6 +84,11 @@ def test_what_goes_wrong_is_said(tmp_path: Path) -> None:
         ('test "x" { test_people "nobody"; }', "no @ in the address"),
         ('test "x" { test_answer "milter" "m" "no"; }', "is no refusal such as"),
         ('test "x" { test_answer "scan" "m" "virus many"; }', "nothing such as"),
+        (
+            f'test "x" {{ test_policy "{POLICY} stage \\"retry\\" {{ }}"; test_people "a@x.test";'
+            ' test_session "vnd.tamis.reply.code" "soon"; if test_stage "retry" { stop; } }',
+            ": 'soon' is no code of a reply such as 451",
+        ),
         ('test "x" { test_policy :file "gone.sieve"; }', "failed to open policy file"),
     ],
 )
