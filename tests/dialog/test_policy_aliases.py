@@ -3,6 +3,7 @@ reported."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 
 from mta.spool.record import decode_recipient
 from tests.dialog.policies import STRANGERS, greeted, policed
-from tests.dialog.queueing import QUEUED, MailStore, eventually, flush, statuses, waiting
+from tests.dialog.queueing import QUEUED, MailStore, eventually, flush, queue_of, statuses, waiting
 from tests.dialog.server import Server, run
 from tests.peers.load import RESET
 
@@ -329,6 +330,35 @@ def test_reports(tmp_path: Path) -> None:
             assert b"\r\nAction: expanded\r\n" in report
             assert b"\r\nAction: failed\r\n" in report
             assert report.count(b"\r\nOriginal-Recipient: rfc822; sales@example.test\r\n") == 2
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("notify", "said", "actions"),
+    [
+        ("never", " NOTIFY=SUCCESS", []),
+        ("success", "", [b"expanded"]),
+        ("success", " NOTIFY=NEVER", [b"expanded"]),
+    ],
+)
+def test_what_the_policy_wants_reported_is_about_the_alias(
+    tmp_path: Path, notify: str, said: str, actions: list[bytes]
+) -> None:
+    store = MailStore()
+    script = WORD + f' stage "data" {{ dsn :notify "{notify}"; }}'
+
+    async def main() -> None:
+        async with aliased(tmp_path, script, store=store, queue="enabled = true", policy="") as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<carol@example.test>")
+            await client.say(f"RCPT TO:<sales@example.test>{said}")
+            await client.say("DATA")
+            assert (await client.say("Subject: hi\r\n\r\nhello\r\n.")).startswith("250 2.0.0")
+            await asyncio.sleep(0.5)
+            await eventually(lambda: not len(queue_of(server).live), "the report")
+            found = [line for report in store.got("carol") for line in report.splitlines()]
+            assert [line[8:] for line in found if line.startswith(b"Action: ")] == actions
 
     run(main)
 

@@ -50,6 +50,14 @@ def is_full(envelope: Envelope) -> bool:
     return sum(len(one.members) for one in envelope.recipients) >= MEMBERS_MOST
 
 
+def set_notify(envelope: Envelope, notify: frozenset[str]) -> None:
+    """Let a policy have said NOTIFY of all recipients that the client has named."""
+    for recipient in envelope.recipients:
+        recipient.notify = notify
+        for member in recipient.members:
+            member.notify = _for_owner(notify) if member.owners else _without_success(notify)
+
+
 def settle(
     recipient: Recipient,
     expansion: Expansion,

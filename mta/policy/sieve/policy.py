@@ -351,8 +351,9 @@ class SievePolicy(Indifferent):
             for recipient in (*envelope.everyone, *added):
                 recipient.route = decision.route
         if decision.notify is not None:
-            for recipient in envelope.everyone:
-                recipient.notify = decision.notify
+            from mta.policy.sieve.expanding import set_notify
+
+            set_notify(envelope, decision.notify)
         orders = Orders(
             decision.message,
             decision.discarded,
