@@ -257,7 +257,7 @@ def _announce(address: str, stored: StoredFile, as_json: bool) -> None:
     except FileNotFoundError:
         return  # a reader was faster
     if as_json:
-        print(json.dumps({"user": address, **_facts(None, stored, message)}, ensure_ascii=False), flush=True)
+        print(_json({"user": address, **_facts(None, stored, message)}), flush=True)
         return
     at = time.strftime("%H:%M:%S", time.localtime(stored.received))
     line = Text.assemble(
@@ -333,7 +333,13 @@ def _right(name: str) -> Column:
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(_json(value, indent=2))
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    """JSON, also where a name of a file or folder is no UTF-8: its octets are escapes such as \\udcff."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager

@@ -173,7 +173,8 @@ def _messages_in(path: Path, folder: str) -> Iterator[StoredFile]:
         try:
             with os.scandir(path / folder / part) as entries:
                 for entry in entries:
-                    if not entry.name.startswith("."):
+                    # A link may lead anywhere, and nobody writes into a pipe.
+                    if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
                         with suppress(FileNotFoundError):  # moved or deleted meanwhile
                             yield _stored(entry, folder.removeprefix("."), part == "new")
         except FileNotFoundError:

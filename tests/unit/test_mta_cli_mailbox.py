@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +62,22 @@ def test_list_of_mailboxes(root: Path) -> None:
         "quota_octets": None,
         "quota_messages": None,
     }
+
+
+def test_json_is_json_whatever_a_folder_is_called(root: Path) -> None:
+    folder = os.fsencode(next(root.glob("*/alice"))) + b"/.caf\xe9"
+    for part in (b"/cur", b"/new"):
+        os.makedirs(folder + part)
+    Path(os.fsdecode(folder + b"/new/1.x")).write_bytes(plain("fourth"))
+    command = [sys.executable, "-m", "mta.cli", "mailbox", "list", "alice@example.test", "--json"]
+    for locale in ("C", "C.UTF-8"):
+        done = subprocess.run(
+            [*command, "--store", str(root)], capture_output=True, timeout=60, check=False,
+            env={**os.environ, "LC_ALL": locale},
+        )  # fmt: skip
+        facts = json.loads(done.stdout.decode())
+        (found,) = [one for one in facts if one["subject"] == "fourth"]
+        assert os.fsencode(found["file"]) == folder + b"/new/1.x"
 
 
 def test_list_of_messages(root: Path) -> None:

@@ -95,6 +95,16 @@ def test_a_watcher_does_not_list_folders_that_have_been_quiet(
     assert watcher.poll(later) == []
 
 
+def test_only_files_are_messages(tmp_path: Path) -> None:
+    """A link may lead out of the store, and a look into a pipe would last for ever."""
+    kept = put(tmp_path, "alice", "1.M1P1.host", b"Subject: x\n\n")
+    (kept.parent / "2.M1P1.host").symlink_to("/etc/passwd")
+    (kept.parent / "3.M1P1.host").mkdir()
+    os.mkfifo(kept.parent / "4.M1P1.host")
+    mailbox = reader.mailbox(tmp_path, "alice@example.test")
+    assert [one.path for one in reader.messages(mailbox)] == [kept]
+
+
 def message(text: bytes) -> Message:
     return Message(text)
 
