@@ -84,6 +84,18 @@ class Recipient(Struct):
         return self.members or (self,)
 
 
+_USUAL = frozenset({"FAILURE", "DELAY"})
+"""What NOTIFY says where it is not given (RFC 3461 section 4.1)."""
+
+
+def joint_notify(recipients: Sequence[Recipient]) -> frozenset[str] | None:
+    """NOTIFY of one in the place of several: NEVER of one silences no other."""
+    each = {one.notify for one in recipients} or {None}
+    if len(each) == 1:
+        return each.pop()
+    return frozenset[str]().union(*(_USUAL if one is None else one for one in each)) - {"NEVER"}
+
+
 class Envelope(Struct):
     """One mail transaction's envelope (RFC 5321 section 2.3.1)."""
 

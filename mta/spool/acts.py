@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from mailqueue.model import Change, NewMessage, QueuedRecipient, Status, UnknownMessage
 from mailqueue.queue import MailQueue
 from mta.address import parse_address
-from mta.envelope import OriginalRecipient, Recipient
+from mta.envelope import OriginalRecipient, Recipient, joint_notify
 from mta.reply import Reply
 from mta.spool.attempt import Attempts
 from mta.spool.hops import PLAIN, Naming, site_of
@@ -161,11 +161,7 @@ class Acts:
 def _stand_in(to: str, before: Sequence[Recipient]) -> Recipient:
     """Who gets the message in the place of others: the sender hears of it as it was to hear of these."""
     first = before[0]
-    recipient = Recipient(parse_address(to), first.notify)
-    if any(one.notify != first.notify for one in before):  # as `mta.ordering` has it
-        usual = frozenset({"FAILURE", "DELAY"})
-        each = (usual if one.notify is None else one.notify for one in before)
-        recipient.notify = frozenset[str]().union(*each) - {"NEVER"}
+    recipient = Recipient(parse_address(to), joint_notify(before))
     if len(before) == 1:  # of several there is not one that it stands for
         recipient.original = first.original or OriginalRecipient.of(first.address)
     if all((one.sender, one.owners) == (first.sender, first.owners) for one in before):

@@ -76,6 +76,29 @@ def test_the_last_redirect_and_filter_count_and_every_copy() -> None:
         orders.added[0].route = "changed by delivery"
 
 
+@pytest.mark.parametrize(
+    ("each", "notify"),
+    [
+        ([None], None),
+        ([{"NEVER"}], {"NEVER"}),
+        ([{"NEVER"}, {"NEVER"}], {"NEVER"}),
+        ([{"NEVER"}, None], {"FAILURE", "DELAY"}),
+        ([{"SUCCESS"}, {"NEVER"}], {"SUCCESS"}),
+    ],
+)
+def test_a_redirect_is_reported_as_the_sender_has_asked(
+    each: list[set[str] | None], notify: set[str] | None
+) -> None:
+    pending: dict[str, Pending] = {}
+    ask(pending, "rcpt", "REDIRECT last@x.test")
+    people = [
+        Recipient(parse_address(f"b{number}@x.test"), None if one is None else frozenset(one))
+        for number, one in enumerate(each)
+    ]
+    orders = pending[SESSION.id].ordered(Orders(), Envelope(parse_address("a@x.test"), people))
+    assert [one.notify for one in orders.added] == [notify]
+
+
 def test_the_first_defer_if_permit_counts_and_a_refusal_stands() -> None:
     pending: dict[str, Pending] = {}
     ask(pending, "connect", "DEFER_IF_PERMIT first")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from msgspec import structs
 
 from mta.address import Address
-from mta.envelope import Envelope, Recipient
+from mta.envelope import Envelope, Recipient, joint_notify
 from mta.policy.forwarding import Forwarding
 from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
@@ -82,7 +82,7 @@ class Pending:
         redirected = [one.redirected for one in self.all if one.redirected is not None]
         if redirected:
             removed = {at: "redirected by a policy server" for at, _ in enumerate(envelope.recipients)}
-            added = [Recipient(redirected[-1])]
+            added = [Recipient(redirected[-1], joint_notify(envelope.recipients))]
         known = {one.address.key for one in added}
         standing = [one for at, one in enumerate(envelope.recipients) if at not in (removed or {})]
         known |= {one.address.key for each in standing for one in each.behind}

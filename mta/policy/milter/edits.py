@@ -14,7 +14,7 @@ from mailmilter.message import Message as Edited
 from mailmilter.values import AddRecipient, ChangeSender, DeleteRecipient, Edit
 from mta.address import NULL, Address, AddressError, parse_address
 from mta.content import MessageBuffer, SpillError
-from mta.envelope import Envelope, Recipient
+from mta.envelope import Envelope, Recipient, joint_notify
 from mta.policy.milter.macros import octets
 from mta.smtp.parameters import apply_mail_parameters, apply_rcpt_parameters
 from mta.smtp.syntax import Parameters, SyntaxProblem, split_parameters
@@ -124,7 +124,8 @@ def changes_of(
     known = {_key(octets(one.address)) for one in recipients}
     for wanted in edited.recipients:
         if _key(wanted.address) not in known:
-            changes.added.append(_recipient(wanted, bool(changes.removed), hostname))
+            notify = joint_notify(changes.removed) if changes.removed else NO_REPORTS
+            changes.added.append(_recipient(wanted, notify, hostname))
     for edit in edits:
         if isinstance(edit, ChangeSender):
             _change_sender(changes, edit, hostname)
@@ -152,9 +153,9 @@ def _rebuilt(fields: Sequence[Field], edited: Edited, message: Message) -> Messa
     return Message(head, len(head) + size, chunks, has_8bit=is_8bit)
 
 
-def _recipient(wanted: AddRecipient, replaces: bool, hostname: str) -> Recipient:
-    """A recipient that a milter adds. One in another's place is reported on to the sender as usual."""
-    recipient = Recipient(_address(wanted.address, hostname), None if replaces else NO_REPORTS)
+def _recipient(wanted: AddRecipient, notify: frozenset[str] | None, hostname: str) -> Recipient:
+    """A recipient that a milter adds. One in another's place is reported on to the sender as that one."""
+    recipient = Recipient(_address(wanted.address, hostname), notify)
     parameters = _parameters(wanted.parameters)
     if parameters:
         try:
