@@ -35,8 +35,8 @@ from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fix
 from mta.supervisor.privileges import become, make_directories
 from mta.supervisor.reloaded import Reloaded
 from mta.supervisor.setup import Report, Setup, unless_stopped
-from mta.supervisor.slots import NoSlotFree, Slots
-from mta.supervisor.sockets import ListenError, ListeningSockets, SocketSet, inherited_sockets
+from mta.supervisor.slots import Slots
+from mta.supervisor.sockets import ListeningSockets, SocketSet, inherited_sockets
 from mta.supervisor.staff import Log, Staff
 from mta.supervisor.whereabouts import left_store, moved_state
 
@@ -291,11 +291,10 @@ class Supervisor:
         """To a plan, or to new processes with the one that is in force `again`."""
         try:
             self._slots.require(plan.workers, current.plan.workers)
+            make_directories(plan.directories, plan.account)
             wanted = self._sockets.prepare(plan.listens)
-        except NoSlotFree as error:
-            return Reloaded(False, current.number, (str(error),))
-        except ListenError as error:
-            return Reloaded(False, current.number, tuple(error.problems))
+        except OSError as error:
+            return Reloaded(False, current.number, tuple(getattr(error, "problems", (str(error),))))
         generation = self._generation(plan, wanted)
         if again:
             generation.log_level = current.log_level

@@ -146,6 +146,22 @@ def test_reload_opens_new_addresses_and_closes_old_ones(server: Tamis) -> None:
         Client(old)
 
 
+def test_reload_makes_the_folder_that_the_control_socket_moves_to(server: Tamis) -> None:
+    server.start()
+    old, other = server.control, server.directory / "other"
+    server.path.write_text(server.path.read_text().replace('/run"', '/other"'))
+    asked_there = server.run("reload")
+    assert (asked_there.returncode, other.exists()) == (1, False)
+    assert f"no Tamis answers at {other}/control" in asked_there.stderr
+    asked = server.run("reload", "--socket", str(old))
+    assert asked.returncode == 0, asked.stderr
+    server.control = other / "control"
+    assert server.status()["generation"] == 2
+    assert not old.exists()
+    with server.client() as client:
+        assert client.ask("echo x") == f"x {client.pid}"
+
+
 def test_bad_configuration_keeps_the_old_one_and_says_why(server: Tamis) -> None:
     server.start()
     before = server.workers()
