@@ -1,9 +1,10 @@
 """Next hops that go wrong in every way, by chance, and keep exact books of what they have.
 
 `Fickle` speaks LMTP or SMTP. In a fault it closes, resets, says 421 or another 4xx, talks nonsense or stalls,
-at any stage; it also takes a message and loses the answer. `Ledger` knows who has which copy, and of which
-copies the sender may not have heard. Messages are those of `tests.peers.load`, by their names; reports of
-failures are noted by the message and the recipient that they are about.
+at any stage; it also takes a message and loses the answer. With a `Tls` it offers STARTTLS, which fails in
+all ways too. `Ledger` knows who has which copy, and of which copies the sender may not have heard. Messages
+are those of `tests.peers.load`, by their names; reports of failures are noted by the message and the
+recipient that they are about.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import ssl
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ Copy = tuple[str, str]
 STAGES = ("greeting", "hello", "mail", "rcpt", "data", "content", "final")
 FINAL = ("late", "lost", "partly", "temporary", "421")
 _OTHERS = ("close", "reset", "421", "temporary", "stall", "nonsense")
+_TLS = ("stripped", "refused", "close", "cut", "reset", "garbage", "stall", "wrong")
 _ABOUT = re.compile(rb"^Final-Recipient: rfc822; *(\S+)\r?$", re.MULTILINE | re.IGNORECASE)
 PAUSE = 5.0
 """Seconds of the longest stall."""
@@ -40,6 +43,8 @@ class Ledger:
     reports: Counter[Copy] = field(default_factory=Counter)
     latest: dict[Copy, float] = field(default_factory=dict)
     """When the last copy came, by a steady clock."""
+    betrayed: list[str] = field(default_factory=list)
+    """What came over a connection that it should never have been given to."""
     history: list[str] = field(default_factory=list)
     """Transactions with faults or copies, for whoever has to find out what went wrong."""
 
@@ -63,12 +68,36 @@ def refusal(address: str) -> str:
     return {"nobody": "rcpt", "never": "final"}.get(address.partition("@")[0].partition("-")[0], "")
 
 
+@dataclass(frozen=True)
+class Tls:
+    """How a server does STARTTLS."""
+
+    right: ssl.SSLContext
+    wrong: ssl.SSLContext
+    """With a certificate of somebody else."""
+    demanded: bool = False
+    """Nobody may send anything in the clear, or to the wrong certificate."""
+
+
 class Fickle:
     """A server on loopback, with faults until `calm`; use as an async context manager."""
 
-    def __init__(self, ledger: Ledger, chance: random.Random, *, keywords: tuple[str, ...] = ()) -> None:
-        """`keywords` are offered beside PIPELINING and 8BITMIME."""
-        self.port = 0
+    def __init__(
+        self,
+        ledger: Ledger,
+        chance: random.Random,
+        *,
+        keywords: tuple[str, ...] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: Tls | None = None,
+        longest: float = PAUSE,
+    ) -> None:
+        """`keywords` are offered beside PIPELINING and 8BITMIME; `longest` is that of a stall, in seconds."""
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self._longest = longest
         self.rate = 0.3
         """Part of the transactions, and of the greetings, that have a fault."""
         self.faults: Counter[str] = Counter()
@@ -83,7 +112,7 @@ class Fickle:
         self.rate = 0.0
 
     async def __aenter__(self) -> Fickle:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**23)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=2**23)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -100,7 +129,7 @@ class Fickle:
         self._tasks.add(task)
         try:
             await _Dialog(self, reader, writer).run()
-        except (_Over, ConnectionError, asyncio.IncompleteReadError):
+        except (_Over, OSError, asyncio.IncompleteReadError):
             pass  # a fault of ours, or the client is gone
         finally:
             self._tasks.discard(task)
@@ -116,17 +145,27 @@ class Fickle:
         self.faults[f"{stage} {kind}"] += 1
         return stage, kind
 
+    def tls_fault(self) -> str:
+        """What is wrong with TLS in a connection, "" for nothing."""
+        if self.tls is None or self._chance.random() >= self.rate / 2:
+            return ""
+        kind = self._chance.choice(_TLS)
+        self.faults[f"tls {kind}"] += 1
+        return kind
+
     def pause(self) -> float:
         """Seconds of a stall: below and above the deadlines of the test."""
-        return self._chance.choice((0.1, 0.5, PAUSE / 2, PAUSE)) * self._chance.random()
+        return self._chance.choice((0.1, 0.5, self._longest / 2, self._longest)) * self._chance.random()
 
     def some(self, number: int) -> int:
         """A part of so many."""
         return self._chance.randrange(number)
 
-    def keep(self, sender: str, recipient: str, octets: bytes) -> None:
-        """Store a copy."""
+    def keep(self, sender: str, recipient: str, octets: bytes, channel: str = "clear") -> None:
+        """Store a copy that came in the clear, or by the "right" or "wrong" certificate."""
         self._ledger.keep(sender, recipient, octets)
+        if self.tls is not None and self.tls.demanded and channel != "right":
+            self._ledger.betrayed.append(f"{name_in(octets)} for {recipient}: {channel}")
 
     def note(self, text: str) -> None:
         """For the history."""
@@ -136,10 +175,9 @@ class Fickle:
         """The answers about these may not have arrived."""
         self._ledger.unsure.update(copies)
 
-    @property
-    def hello(self) -> list[str]:
+    def hello(self, *, starttls: bool = False) -> list[str]:
         """The lines of the answer to EHLO and LHLO."""
-        return ["fickle.test", *self._keywords]
+        return ["fickle.test", *self._keywords, *(("STARTTLS",) if starttls else ())]
 
 
 class _Over(Exception):
@@ -154,6 +192,8 @@ class _Dialog:
         self.recipients: list[str] = []
         self.chunks = b""
         self.fault = ("", "")
+        self.channel = "clear"
+        self.tls_fault = server.tls_fault()
         self.told: list[Copy] = []
         """Of whom 250 was said last."""
 
@@ -208,8 +248,11 @@ class _Dialog:
             match verb:
                 case "LHLO" | "EHLO":
                     self.lmtp = verb == "LHLO"
-                    *first, last = self.server.hello
+                    offered = self.server.tls is not None and self.channel == "clear"
+                    *first, last = self.server.hello(starttls=offered and self.tls_fault != "stripped")
                     await self.answer("hello", *(f"250-{word}" for word in first), f"250 {last}")
+                case "STARTTLS" if self.server.tls is not None:
+                    await self.starttls(self.server.tls)
                 case "MAIL":
                     self.fault = self.server.plan(STAGES[2:])
                     self.sender, self.recipients, self.chunks = address, [], b""
@@ -234,6 +277,27 @@ class _Dialog:
                     return
                 case _:
                     self.say("500 5.5.1 what?")
+
+    async def starttls(self, tls: Tls) -> None:
+        fault = self.tls_fault
+        if fault == "refused":
+            self.say("454 4.7.0 not now")
+            return
+        self.say("220 2.0.0 go")
+        await self.writer.drain()
+        if fault in ("close", "cut", "reset", "garbage"):
+            if fault != "close":
+                await self.reader.read(self.server.some(600) + 1)
+            if fault == "garbage":
+                self.writer.write(b"this is no TLS" * 9)
+                await self.writer.drain()
+            if fault == "reset":
+                self.writer.transport.abort()
+            raise _Over
+        if fault == "stall":
+            await asyncio.sleep(self.server.pause())
+        self.channel = "wrong" if fault == "wrong" else "right"
+        await self.writer.start_tls(tls.wrong if fault == "wrong" else tls.right)
 
     async def dotted(self) -> None:
         await self.content()
@@ -278,7 +342,7 @@ class _Dialog:
                 taken.append(one)
                 replies.append("250 2.0.0 kept")
         for one in taken:
-            self.server.keep(self.sender, one, octets)
+            self.server.keep(self.sender, one, octets, self.channel)
         copies = [(name_in(octets), one) for one in taken]
         self.server.note(f"{name_in(octets)} {self.sender} {recipients} {self.fault} {replies}")
         if not self.lmtp:
