@@ -141,11 +141,12 @@ class Signer:
         leaves: bool,
     ) -> Signed:
         wanted = [order for order in orders if order.method is Method.DKIM]
+        # What a user's script sends on comes from this machine, but who has written it may be anybody.
+        redirected = not session.user and is_redirected(message)
         if not wanted:
             if orders or not self._is_vouched(session):
                 return UNSIGNED
-            # What a user's script sends on comes from this machine, but who has written it may be anybody.
-            if is_redirected(message) and came(message, self._is_trusted).from_outside:
+            if redirected and came(message, self._is_trusted).from_outside:
                 return UNSIGNED
             wanted = [SignatureOrder(Method.DKIM)]
         domains = self._usual_domains(session, envelope, message)
@@ -157,7 +158,7 @@ class Signer:
                 return Signed(refusal=replace(NO_KEY, cause=f"no key {name}"))
             keys += (key for key in found if key not in keys)
         if not keys:
-            if self._settings.required and leaves and not is_redirected(message):
+            if self._settings.required and leaves and not redirected:
                 named = ", ".join(domains) or "the author"
                 return Signed(refusal=replace(NO_KEY, cause=f"no active key for {named}"))
             return UNSIGNED

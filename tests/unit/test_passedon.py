@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
+from mta.address import parse_address
 from mta.authn.authresults import render
+from mta.authn.dkimkeys import SigningKey
 from mta.authn.results import MethodResult, Result
+from mta.authn.signer import Signer, SignerSettings
+from mta.envelope import Envelope
 from mta.net.limits import Networks
 from mta.passedon import came, is_redirected
 from mta.session import Session, TlsInfo
@@ -83,3 +90,18 @@ def test_what_is_passed_on_from_outside(header: str, expected: bool) -> None:
     message = Message(f"{header}From: s@example.org\r\n\r\nHello.\r\n".encode())
     assert is_redirected(message) is True
     assert came(message, TRUSTED).from_outside is expected
+
+
+class NoKeys:
+    def signing_keys(self, domain: str) -> tuple[SigningKey, ...]:
+        return ()
+
+
+@pytest.mark.parametrize("user", ["", "alice"])
+def test_a_user_passes_nothing_on(user: str) -> None:
+    """Who has logged in could write the store's field himself, and send what must be signed unsigned."""
+    signer = Signer(SignerSettings("mx.test"), NoKeys(), lambda session: True, time.time, TRUSTED)
+    message = Message(f"{AGAIN}{received(STRANGER)}From: alice@example.test\r\n\r\nHello.\r\n".encode())
+    envelope = Envelope(parse_address("alice@example.test"))
+    work = signer.sign(session("192.0.2.7", user=user), envelope, message, None, leaves=True)
+    assert (asyncio.run(work).refusal is not None) is bool(user)
