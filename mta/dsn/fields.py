@@ -147,11 +147,14 @@ def message_ids(text: str) -> list[str]:
 
 
 def mailbox(address: Address, *, utf8: bool) -> str:
-    """An address for To; an empty group when it cannot be written without `utf8` (RFC 5322 section 3.4)."""
+    """An address for To, in ASCII where that is possible; an empty group when it cannot be written without
+    `utf8` (RFC 5322 section 3.4)."""
     try:
-        text = address.text if utf8 else address.to_ascii().text
+        text = address.to_ascii().text
     except AddressError:
-        return "sender:;"
+        if not utf8:
+            return "sender:;"
+        text = address.text
     return f"<{text}>" if text else "sender:;"
 
 

@@ -115,7 +115,7 @@ def render(
     boundary = f"=_{entropy[:16].hex()}"
     third = returned(original, reports, limits, utf8=way.utf8, eight_bit=way.eight_bit)
     utf8 = way.utf8 and (
-        not to.text.isascii()
+        not to.local.isascii()
         or (third is not None and third.utf8)
         or any(not _is_ascii(report.recipient) for report in reports)
     )

@@ -43,6 +43,33 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_report_to_a_domain_beyond_ascii_goes_to_any_server(tmp_path: Path) -> None:
+    """Its address has a form in ASCII; only a local part has none."""
+    store = MailStore(full="552 5.2.2 full")
+
+    async def main() -> None:
+        relay = MailStore()
+        await relay.start()
+        try:
+            async with policed(
+                tmp_path, "", policy='relay = "out"', more=outside(relay), store=store, queue="enabled = true"
+            ) as server:
+                client = await greeted(server)
+                people = ("bob@example.test", "full@example.test")
+                await client.envelope(*people, sender="ann@bücher.test", parameters=UTF8)
+                await client.say("DATA")
+                said = await client.say("From: ann@bücher.test\r\nSubject: Grüße\r\n\r\nhello\r\n.")
+                assert said.startswith("250 2.0.0 delivered to 1 of 2")
+                await eventually(lambda: bool(relay.delivered), "the report")
+                (report,) = relay.delivered
+                assert report.recipient == "ann@xn--bcher-kva.test"
+                assert b"\r\nTo: <ann@xn--bcher-kva.test>\r\n" in report.octets
+        finally:
+            await relay.stop()
+
+    run(main)
+
+
 def test_a_report_does_not_put_words_into_a_servers_mouth(tmp_path: Path) -> None:
     store = MailStore(full="552 5.2.2 full")
 
