@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from mta.folders import replacing
 from mta.sieve_files import find_mistakes, in_folders, library
+from mta.store.readable import harmless
 from sieve_ext import (
     Diagnostic,
     Dialect,
@@ -100,20 +101,20 @@ def make_app() -> typer.Typer:
             trace=_show if show_trace else None,
         )
         for fault in result.errors:
-            print(f"{script}:{fault}", file=sys.stderr)
+            print(f"{script}:{harmless(str(fault))}", file=sys.stderr)
         actions = list(result.all_actions)
         if as_json:
             print(json.dumps({"actions": [_action(action) for action in actions], "failed": result.failed}))
         else:
             for action in actions:
-                print(action.describe() + ("  (implicit)" if action is result.implicit_keep else ""))
+                is_implicit = action is result.implicit_keep
+                print(harmless(action.describe()) + ("  (implicit)" if is_implicit else ""))
             if not actions:
                 print("nothing: the message is discarded")
         for note in result.notes:
-            print(f"{script}:{note}", file=sys.stderr)
+            print(f"{script}:{harmless(str(note))}", file=sys.stderr)
         if show_message and result.message is not None:
-            for chunk in result.message.chunks():
-                sys.stdout.buffer.write(chunk)
+            _print_octets(b"".join(result.message.chunks()))
         raise typer.Exit(EXIT_FAILED if result.failed else 0)
 
     @app.command()
@@ -212,6 +213,15 @@ def _dialect_of(path: Path) -> Dialect | None:
     from mta.policytest.words import policytest_dialect
 
     return policytest_dialect()
+
+
+def _print_octets(octets: bytes) -> None:
+    """A message as it is, into a file or a pipe; the sender's escape sequences do not reach a terminal."""
+    if sys.stdout.isatty():
+        print(harmless(octets.decode("utf-8", "replace"), lines=True), end="")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(octets)
 
 
 def _show(event: Event) -> None:

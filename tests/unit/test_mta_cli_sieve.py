@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import resource
 import subprocess
@@ -122,6 +123,39 @@ def test_files_that_are_not_there(folder: Path, command: str) -> None:
 def test_run_prints_what_would_be_done(folder: Path) -> None:
     result = sieve("run", folder / "good.sieve", folder / "message")
     assert (result.exit_code, result.stdout) == (0, "store into 'offers'\n")
+
+
+def test_run_shows_nothing_of_a_sender_that_moves_a_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, message = folder / "s.sieve", folder / "hostile"
+    script.write_text(
+        'require ["variables", "fileinto"];\n'
+        'if header :matches "subject" "*" { set "s" "${1}"; }\nfileinto "${s}";\n'
+    )
+    message.write_bytes(b"Subject: \x1b]0;owned\x07 \xe2\x80\xae x\r\n\r\nhi\r\n")
+    result = sieve("run", script, message)
+    assert "\x1b" not in result.output
+    assert "\u202e" not in result.output
+    assert "\u241b]0;owned\u2407" in result.stderr
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="")
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with pytest.raises(SystemExit):
+        make_app()(["run", str(script), str(message), "--message"])
+    terminal.flush()
+    shown = terminal.buffer.getvalue().decode()
+    assert shown.endswith("Subject: \u241b]0;owned\u2407 \ufffd x\n\nhi\n")
+
+
+def test_run_prints_the_message_behind_what_would_be_done(folder: Path) -> None:
+    script = ["sieve", "run", str(folder / "good.sieve"), str(folder / "message"), "--message"]
+    command = [sys.executable, "-m", "mta.cli", *script]
+    usual = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        command, cwd=PAGES.parents[1], capture_output=True, timeout=60, check=False, env=usual
+    )
+    assert done.stdout.decode().startswith("store into 'offers'\nFrom: a@example.org\r\n")
 
 
 def test_run_with_trace_from_standard_input(folder: Path) -> None:
