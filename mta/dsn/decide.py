@@ -117,7 +117,9 @@ def decide(
     if kind is not Kind.MESSAGE:
         if action is not Action.FAILED:
             return Decision(Why.NULL_SENDER)
-        if kind is Kind.REPORT and envelope.sender.is_null and options.double_bounce_to_postmaster:
+        # Of strangers, who may send from wherever SPF says, as many dead addresses come as they like.
+        concerns_us = kind is Kind.REPORT and envelope.sender.is_null and vouching is not Vouching.SPF
+        if concerns_us and options.double_bounce_to_postmaster:
             return Decision(Why.DOUBLE_BOUNCE, action, code, to_postmaster=True)
         return Decision(Why.DROPPED)
     if envelope.sender.is_null:

@@ -101,7 +101,9 @@ class Reports:
             sender = original.envelope.sender
             reports += [
                 # Who is behind an owner has been looked up with the list.
-                self._report(original, owed.to_sender, one, Kind.REPORT, addressed=one != sender)
+                self._report(
+                    original, owed.to_sender, one, Kind.REPORT, addressed=one != sender, vouching=vouching
+                )
                 for one in owners
             ]
         if owed.to_postmaster:
@@ -116,6 +118,7 @@ class Reports:
         kind: Kind,
         *,
         addressed: bool = False,
+        vouching: Vouching = Vouching.NETWORK,
     ) -> NewMessage:
         settings, now = self._settings, self._now()
         report = render(
@@ -129,7 +132,7 @@ class Reports:
             way=Way(utf8=original.envelope.smtputf8),
             limits=settings.limits,
         )
-        return self._queued(report, kind, addressed=addressed)
+        return self._queued(report, kind, addressed=addressed, vouching=vouching)
 
     def journal(self, parcel: Parcel, header: bytes, to: Address) -> NewMessage:
         """A journal report of a message for one archive; one that cannot be delivered is the postmaster's."""
@@ -143,13 +146,18 @@ class Reports:
         )
         return self._queued(report, Kind.REPORT)
 
-    def _queued(self, report: Report, kind: Kind, *, addressed: bool = False) -> NewMessage:
-        """For the address that it is about: who is behind it is looked up at the first try."""
+    def _queued(
+        self, report: Report, kind: Kind, *, addressed: bool = False, vouching: Vouching = Vouching.NETWORK
+    ) -> NewMessage:
+        """For the address that it is about: who is behind it is looked up at the first try.
+
+        `vouching` is for that address, and kept for what follows if it cannot be delivered.
+        """
         settings, now = self._settings, self._now()
         envelope = report.envelope
         record = make_record(
             envelope, None, now,
-            vouching=Vouching.NETWORK, kind=kind, message_id=report.message_id, has_8bit=True,
+            vouching=vouching, kind=kind, message_id=report.message_id, has_8bit=True,
             addressed=addressed,
         )  # fmt: skip
         recipient = envelope.recipients[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tests.dialog.queueing import QUEUED, eventually, flush, queue_of
@@ -36,6 +37,22 @@ def test_mail_that_is_refused_later(tmp_path: Path) -> None:
             assert (report.sender, report.recipient) == ("", "alice@good.test")
             assert b"Status: 5.2.2" in report.octets
             assert b"Subject: mine" in report.octets
+
+    run(main)
+
+
+def test_the_postmaster_does_not_hear_of_dead_addresses_of_strangers(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with relaying(tmp_path, signing="", queue=QUEUE, trusted="", zone=Zone()) as (server, relay):
+            relay.final_reply = lambda address: "550 5.1.1 no such user"
+            server.store.final_reply = lambda address: "450 4.2.0 later"
+            assert QUEUED.match(await deliver(await stranger(server), message("mine")))
+            server.store.final_reply = lambda address: "550 5.2.1 no" if address[0] == "b" else "250 2.0.0 ok"
+            assert await flush(server) == 1
+            await eventually(lambda: "RCPT TO:<alice@good.test>" in " ".join(relay.commands), "the report")
+            await asyncio.sleep(0.5)
+            assert len(queue_of(server).live) == 0
+            assert not server.store.delivered
 
     run(main)
 
