@@ -186,6 +186,25 @@ def test_a_rewritten_recipient_is_judged_as_rewritten_and_keeps_its_name() -> No
     assert recipient.original.address == "first@x.test"
 
 
+def test_names_beyond_ascii_come_along_in_variables() -> None:
+    """A rule for a domain that has another name now is for all of its people."""
+    script = """require "variables";
+        stage "mail" { if envelope :matches "from" "*@old.test" { set_sender "${1}@new.test"; } }
+        stage "rcpt" { if envelope :matches "to" "*@old.test" { rewrite_recipient "${1}@bücher.example"; } }
+        stage "data" { if envelope :matches "to" "ö*" { remove_recipient "${0}"; } }
+    """
+    made, told = policy(script, Fake())
+    given = envelope("jürgen@old.test", "ö@old.test", sender="zoë@old.test")
+    assert ask(made, "mail", given) == CONTINUE
+    assert given.sender.text == "zoë@new.test"
+    assert ask(made, "rcpt", given) == CONTINUE
+    assert given.recipients[0].address == parse_address("jürgen@bücher.example")
+    orders = ask(made, "data", given).orders
+    assert orders is not None
+    assert list(orders.removed or ()) == [1]
+    assert told == []
+
+
 @pytest.mark.parametrize("domain", ["bücher.example", "Bu\u0308cher.Example", "xn--bcher-kva.example"])
 def test_a_domain_is_the_same_in_whatever_spelling_the_client_names_it(domain: str) -> None:
     """A rule that refuses it, or asks for TLS on the way there, is not for clients to choose."""

@@ -8,8 +8,8 @@
     set_sender <address>                   stages mail and data; "" is the null sender
 
 The base policy sees rewritten and added recipients as if the client had named them, so that no script
-makes an open relay. The null sender is never changed: a report must not come back. Local parts are ASCII, for
-a message that came in without SMTPUTF8 cannot be sent to others.
+makes an open relay. The null sender is never changed: a report must not come back. Local parts that a script
+names are ASCII, for a message that came in without SMTPUTF8 is not meant for others.
 
 This module also has what the test `envelope` knows at the stages: "to" is every recipient in stage data.
 """
@@ -128,11 +128,13 @@ def bad_sender(text: str) -> str | None:
 
 
 def _read(run: Run, text: str) -> Address:
-    """An address that was put together from variables; fails the run when it is none."""
-    problem = bad_address(text)
-    if problem is not None:
-        run.fail(problem)
-    return parse_address(text).to_ascii()
+    """An address that was put together from variables; fails the run when it is none. A local part beyond
+    ASCII is what a client has named, with SMTPUTF8."""
+    try:
+        found = parse_address(text)
+    except AddressError as error:
+        run.fail(f"'{text[:200]}' is no address: {error}")
+    return found.to_ascii() if found.local.isascii() else found
 
 
 class RewriteRecipientCommand(Act):
