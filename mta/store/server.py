@@ -119,7 +119,7 @@ class StoreServer:
 
         return (
             UserScripts(state, name, tell, settings.recipient_delimiters, settings.trusted),
-            Submission(settings.submit, name, settings.submit_deadline),
+            Submission(settings.submit, name, settings.submit_deadline, settings.trusted),
         )
 
     async def start(self) -> None:

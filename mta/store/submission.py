@@ -10,6 +10,7 @@ import smtplib
 from collections.abc import Sequence
 from contextlib import closing, suppress
 
+from mta.net.limits import Networks
 from mta.store.wishes import NONE, Wishes
 
 TIMEOUT = 10.0
@@ -24,22 +25,31 @@ class NotSent(Exception):
 class Submission:
     """Gives mail to the server at an address of this machine."""
 
-    def __init__(self, address: str, hostname: str, deadline: float = 0.0) -> None:
+    def __init__(
+        self, address: str, hostname: str, deadline: float = 0.0, trusted: Sequence[str] = ()
+    ) -> None:
         """`address` is "host:port", "" when there is no server that takes mail.
 
-        `deadline` is in seconds: so long the server may try to deliver before it answers.
+        `deadline` is in seconds: so long the server may try to deliver before it answers. `trusted` are the
+        networks that it trusts: where the address is not in them, we come from the loopback all the same, not
+        from the address itself.
         """
-        self._address = address
+        host, _, port = address.rpartition(":")
+        self._host, self._port = host.strip("[]"), port
+        self._source: tuple[str, int] | None = None
+        if trusted and not Networks(trusted).contain_text(self._host):
+            self._source = ("::1" if ":" in self._host else "127.0.0.1", 0)
         self._hostname = hostname
         self._timeout = deadline + TIMEOUT
 
     def send(self, sender: str, recipients: Sequence[str], octets: bytes, wishes: Wishes = NONE) -> None:
         """Send one mail to all recipients, or raise NotSent. What the server does not offer is not asked."""
-        if not self._address:
+        if not self._host:
             raise NotSent("no listener takes mail from this machine")
-        host, _, port = self._address.rpartition(":")
         try:
-            with closing(smtplib.SMTP(host.strip("[]"), int(port), self._hostname, self._timeout)) as client:
+            with closing(
+                smtplib.SMTP(self._host, int(self._port), self._hostname, self._timeout, self._source)
+            ) as client:
                 client.ehlo_or_helo_if_needed()
                 mail = [said for keyword, said in wishes.mail if client.has_extn(keyword)]
                 rcpt = [said for keyword, said in wishes.rcpt if client.has_extn(keyword)]

@@ -13,6 +13,7 @@ from typing import Any
 from mta import config, metrics
 from mta.accounts.usersfile import UsersFileError
 from mta.lastgood import KeptFiles
+from mta.net.limits import Networks
 from mta.store.server import StoreServer, mailboxes_of
 from mta.store.settings import StoreSettings
 from mta.supervisor.link import WorkerLink
@@ -80,7 +81,9 @@ def store_settings(configuration: config.Config) -> StoreSettings:
 
 
 def _submit(configuration: config.Config) -> str:
-    """The first address that takes mail from this machine without a login; "" when none does."""
+    """The address that takes mail from this machine without a login, on the loopback if there is one; "" when
+    none does."""
+    found: list[tuple[bool, str]] = []
     for listener in configuration.listener:
         if (
             listener.protocol != "smtp"
@@ -88,10 +91,14 @@ def _submit(configuration: config.Config) -> str:
             or listener.tls not in ("auto", "none", "starttls")
         ):
             continue
+        balancers = Networks(listener.proxy_protocol_from)
         for address in listener.addresses:
-            if isinstance(address, config.Inet) and not listener.proxy_protocol_from:
-                return str(config.Inet(config.near(address.host), address.port))
-    return ""
+            if isinstance(address, config.Inet):
+                host = config.near(address.host)
+                if not any(map(balancers.contain_text, (host, "127.0.0.1", "::1"))):
+                    far = host not in ("127.0.0.1", "::1")
+                    found.append((far, str(config.Inet(host, address.port))))
+    return min(found, key=lambda one: one[0])[1] if found else ""
 
 
 def _delimiters(configuration: config.Config) -> str:

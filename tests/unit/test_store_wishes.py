@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from mta.store.submission import Submission
+from mta import config
+from mta.store.submission import NotSent, Submission
 from mta.store.wishes import BY_MOST, NONE, Wishes, wishes_of
+from mta.supervisor.storehost import store_settings
 from tests.peers.scripted import Script, ScriptedServer
 
 NOW = datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC)
@@ -59,3 +61,44 @@ def test_only_what_is_offered_is_said(offers: tuple[str, ...], wishes: Wishes, m
             assert said == [f"mail FROM:<a@x.test>{mail}", f"rcpt TO:<b@y.test>{rcpt}"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("127.0.0.1:25", None),
+        ("[::1]:25", None),
+        ("203.0.113.5:25", ("127.0.0.1", 0)),
+        ("[2001:db8::5]:25", ("::1", 0)),
+        ("192.0.2.5:25", None),
+    ],
+)
+def test_the_server_trusts_where_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch, address: str, source: tuple[str, int] | None
+) -> None:
+    """A connection to an address of this machine comes from that address, which is in no trusted network."""
+    seen: list[object] = []
+
+    def refuse(host: str, port: int, name: str, timeout: float, source_address: object) -> None:
+        seen.append(source_address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("smtplib.SMTP", refuse)
+    submission = Submission(address, "store.test", trusted=("127.0.0.0/8", "::1/128", "192.0.2.0/24"))
+    with pytest.raises(NotSent):
+        submission.send("a@x.test", ["b@y.test"], b"hi\r\n\r\n")
+    assert seen == [source]
+
+
+@pytest.mark.parametrize(
+    ("listeners", "submit"),
+    [
+        ('addresses = ["203.0.113.5:25", "127.0.0.1:2525"]', "127.0.0.1:2525"),
+        ('addresses = ["203.0.113.5:25"]', "203.0.113.5:25"),
+        ('addresses = ["0.0.0.0:25"]\nproxy_protocol_from = ["10.0.0.0/8"]', "127.0.0.1:25"),
+        ('addresses = ["0.0.0.0:25"]\nproxy_protocol_from = ["127.0.0.0/8"]', ""),
+        ('addresses = ["203.0.113.5:25"]\nproxy_protocol_from = ["127.0.0.1"]', ""),
+    ],
+)
+def test_to_which_listener_scripts_send(listeners: str, submit: str) -> None:
+    assert store_settings(config.parse(f"[[listener]]\n{listeners}\n", "tamis.toml")).submit == submit
