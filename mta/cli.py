@@ -34,7 +34,7 @@ POSTFIX = ("sendmail", "mailq", "postqueue", "newaliases")
 
 
 _UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-EX_FAILED, EX_IOERR, EX_TEMPFAIL = 1, 74, 75
+EX_FAILED, EX_UNAVAILABLE, EX_IOERR, EX_TEMPFAIL = 1, 69, 74, 75
 EX_INTERRUPTED = 130
 """As shells say it, 128 and the number of SIGINT."""
 
@@ -58,6 +58,10 @@ def main() -> None:
                 sys.stdout.flush()
     except KeyboardInterrupt:  # while a command is still being imported
         sys.exit(EX_TEMPFAIL if called in POSTFIX else EX_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has left, as `tamis status --json | head -c 1` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EX_UNAVAILABLE if called in POSTFIX else EX_FAILED)
     except OSError as error:
         if error.filename is not None:  # a folder that is closed to us, a name that is too long, ...
             print(f"tamis: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)

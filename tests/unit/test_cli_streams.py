@@ -105,3 +105,15 @@ def test_an_interrupt_while_a_command_is_imported(name: str, status: int) -> Non
     command = [sys.executable, "-c", interrupted]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (status, b"")
+
+
+@pytest.mark.parametrize("words", [("version",), ("sendmail", "--help"), ("sieve", "extensions", "--json")])
+def test_a_reader_that_has_left(words: tuple[str, ...]) -> None:
+    """What is short waits in a buffer until the end."""
+    line = '("$@"; echo $? >&2) | (exec <&-; sleep 3)'
+    usual = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["bash", "-c", line, "bash", sys.executable, "-m", "mta.cli", *words],
+        cwd=ROOT, capture_output=True, timeout=60, check=False, env=usual,
+    )  # fmt: skip
+    assert done.stderr == b"1\n"
