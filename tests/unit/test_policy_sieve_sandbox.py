@@ -87,6 +87,7 @@ def test_what_they_may_not_require(capability: str) -> None:
         ("/u/%u@%d", parse_address("bob@example.test"), "/u/bob@example.test"),
         ("/u/100%%/%u", parse_address("bob@example.test"), "/u/100%/bob"),
         ("/u/%u", parse_address('"%d"@example.test'), "/u/%d"),
+        ("/u/%d/%u", parse_address("Ju\u0308rgen@Bücher.test"), "/u/xn--bcher-kva.test/j\u00fcrgen"),
         ("/u/%u", parse_address('"../../etc/passwd"@example.test'), None),
         ("/u/%u", parse_address('"..@"@example.test'), None),
         ("/u/%u", parse_address(f"{'x' * 64}@example.test"), f"/u/{'x' * 64}"),

@@ -130,7 +130,7 @@ def _octets_of(path: str) -> bytes | None:
 
 def path_of(pattern: str, address: Address) -> str | None:
     """The path for an address, None for one whose parts are no names of files."""
-    local, domain = address.local.lower(), address.domain.lower()
+    local, domain = address.key.rpartition("@")[0], address.domain.lower()
     for part in (local, domain):
         if not part or part.startswith(".") or "/" in part or "\0" in part or len(part.encode()) > 200:
             return None
