@@ -9,14 +9,18 @@ import asyncio
 import sys
 from pathlib import Path
 
+from mailqueue.store.base import StoreError
 from mta import assembly, config
 from mta.accounts.senderlogin import owns
 from mta.accounts.usersfile import UsersFile, UsersFileError
 from mta.address import Address
 from mta.daemon_authn import build_evaluator
+from mta.daemon_director import Directors, open_states
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_policy, build_tables
 from mta.delivery.fixed import FixedTransport
+from mta.director.shared import read
+from mta.director.state import DirectorState
 from mta.explain.given import (
     Given,
     GivenError,
@@ -30,8 +34,9 @@ from mta.explain.play import Explanation, Play
 from mta.explain.show import as_json, as_text
 from mta.explain.unasked import programs_of, without_counters
 from mta.policy.watched import TableError
-from mta.queue_stores import read_configuration
+from mta.queue_stores import opened_stores, read_configuration
 from mta.session import Session
+from mta.spool.remote import QueueProblem
 from mta.store.readable import harmless
 from sieve_ext.message import Message
 
@@ -121,9 +126,12 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
         for name, backend in settings.backends.items()
     }
     resolver = build_resolver(settings)
-    tables = None
+    tables = directors = None
     try:
         tables = build_tables(settings, resolver, _complain)
+        if settings.director:
+            directors = Directors(settings, transports, tables or {})
+            await _read_states(settings, directors)
         policy = build_policy(
             settings,
             transports,
@@ -134,22 +142,47 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
             trace=explanation.tell,
             tables=tables or {},
             resolver=resolver,
+            directors=directors or {},
         )
         evaluator = build_evaluator(settings, resolver)
         if evaluator is not None:
             session.authentication = evaluator.of(session)
         body = None if given.message is None else Message(given.message)
-        await Play(policy, session, explanation).run(
+        find = None if directors is None else directors.finding()
+        await Play(policy, session, explanation, find).run(
             given.helo or DEFAULT_HELO, name, sender, recipients, body
         )
     finally:
         for transport in transports.values():
             await transport.close()
+        if directors is not None:
+            await directors.close()
         if tables is not None:
             await tables.close()
         if resolver is not None:
             resolver.close()
     return explanation
+
+
+async def _read_states(settings: config.Config, directors: Directors) -> None:
+    """Learn what `tamis director` has changed; who may not read it is told so."""
+    for name, section in settings.director.items():
+        try:
+            if section.changes:
+                states = open_states(section)
+                try:
+                    _, now = await read(states, name)
+                finally:
+                    await states.close()
+            elif settings.queue.enabled:
+                async with opened_stores(settings) as store:
+                    _, now = await read(store, name)
+            else:
+                now = DirectorState()
+        except (QueueProblem, StoreError, ValueError, OSError) as error:
+            _complain(f"director {name}: {error}; what was changed by `tamis director` is not known")
+            now = DirectorState()
+        directors[name].apply(now)
 
 
 def _session(settings: config.Config, client: str, name: str) -> Session:

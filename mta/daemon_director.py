@@ -43,6 +43,14 @@ def configured_weights(director: config.Director) -> dict[str, int]:
     return dict(zip(director.backends, weights, strict=True))
 
 
+def hashing(settings: config.Config) -> dict[str, Director]:
+    """The directors as they are by the configuration alone, for who asks nobody."""
+    found = {name: Director(name, configured_weights(section)) for name, section in settings.director.items()}
+    for director in found.values():
+        director.apply(DirectorState())
+    return found
+
+
 def open_states(section: config.Director) -> RedisStates:
     """Where the changes of a director are, if not in the queue's store. Raises ValueError and OSError."""
     from mta.director.redisstore import RedisStates  # the library is loaded where it is used

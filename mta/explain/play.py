@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mta.address import Address
@@ -17,6 +17,8 @@ from sieve_ext.message import Message
 
 BRANCHES = ("if", "elsif", "else")
 """Commands that say nothing beside their tests."""
+
+Finding = Callable[[Sequence[Recipient]], Awaitable[None]]
 
 Ask = Callable[[], Verdict | Awaitable[Verdict]]
 """Asks the policy at one stage."""
@@ -69,8 +71,14 @@ NOTHING = Orders()
 class Play:
     """Goes through the stages."""
 
-    def __init__(self, policy: Policy, session: Session, explanation: Explanation) -> None:
-        """`policy` is one whose scripts tell `explanation` what they do."""
+    def __init__(
+        self, policy: Policy, session: Session, explanation: Explanation, find: Finding | None = None
+    ) -> None:
+        """`policy` is one whose scripts tell `explanation` what they do.
+
+        `find` learns what has to be known before recipients are routed, None where nothing has to.
+        """
+        self._find = find
         self._policy = policy
         self._session = session
         self._explanation = explanation
@@ -102,7 +110,7 @@ class Play:
         if not envelope.recipients:
             return
         if message is None:
-            self._route(ordered_envelope(envelope, NOTHING))
+            await self._route(ordered_envelope(envelope, NOTHING))
         else:
             await self._message(envelope, message)
 
@@ -139,9 +147,11 @@ class Play:
         if leaving.reply is None:
             if leaving.orders is not None:
                 self._explanation.steps[-1].orders += [str(one) for one in leaving.orders.signing]
-            self._route(envelope)
+            await self._route(envelope)
 
-    def _route(self, envelope: Envelope) -> None:
+    async def _route(self, envelope: Envelope) -> None:
+        if self._find is not None:
+            await self._find(envelope.recipients)
         for recipient in envelope.recipients:
             hop = self._policy.route(self._session, envelope, recipient)
             where = str(hop) if isinstance(hop, Reply) else "/".join(filter(None, (hop.transport, hop.host)))

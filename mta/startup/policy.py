@@ -14,6 +14,7 @@ from mta import config
 from mta.accounts.usersfile import UsersFile, UsersFileError
 from mta.address import NULL, parse_address
 from mta.config.tables import FILES
+from mta.daemon_director import hashing
 from mta.daemon_policy import build_policy
 from mta.delivery.fixed import FixedTransport
 from mta.envelope import Envelope, Recipient
@@ -72,6 +73,7 @@ def offline_policy(
         lambda text: None,
         _silent,
         tables=_tables(settings),
+        directors=hashing(settings),
         own_mail=own_mail,
     )
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from mta.cli_director import make_app as make_director
 from mta.cli_explain import explain
 from mta.explain.given import Given, GivenError, address, completed, read_message, read_transcript
 from mta.explain.play import header_changes
@@ -406,3 +408,64 @@ def test_a_message_does_nothing_to_the_terminal(tmp_path: Path, capsys: Captured
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "  = header - Subject: \u241b]0;owned\u2407\n" in shown
+
+
+DIRECTED = """
+[identity]
+hostname = "mx.example.test"
+[domains."example.test"]
+backend = "stores"
+recipients = "{recipients}"
+[director.stores]
+backends = ["a", "b"]
+{director}
+[backends.a]
+addresses = ["127.0.0.1:1"]
+[backends.b]
+addresses = ["127.0.0.1:1"]
+[process]
+state_directory = "state"
+runtime_directory = "run"
+"""
+
+
+def routes(capsys: Captured, path: Path, *users: str) -> tuple[dict[str, str], str]:
+    given = Given("192.0.2.1", "mail.x.test", "", "a@x.test", tuple(f"{user}@example.test" for user in users))
+    explain(str(path), given, as_machine=True)
+    captured = capsys.readouterr()
+    return {one["recipient"]: one["next_hop"] for one in json.loads(captured.out)["routes"]}, captured.err
+
+
+def test_a_director_says_which_mail_store_gets_it(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "tamis.toml"
+    path.write_text(DIRECTED.format(recipients="all", director=""))
+    users = [f"user{number}" for number in range(12)]
+    found, told = routes(capsys, path, *users)
+    assert {found[f"{user}@example.test"] for user in users} == {"backend:a", "backend:b"}
+    assert "what was changed by `tamis director` is not known" in told  # there is no queue yet
+    (tmp_path / "state").mkdir()
+    other = {"backend:a": "b", "backend:b": "a"}[found["user1@example.test"]]
+    moved = CliRunner().invoke(make_director(lambda: str(path)), ["move", "user1@example.test", other])
+    assert moved.exit_code == 0
+    after, told = routes(capsys, path, *users, "user1+x")
+    assert told == ""
+    assert after.pop("user1+x@example.test") == f"backend:{other}"
+    assert after == {**found, "user1@example.test": f"backend:{other}"}
+
+
+def test_a_table_of_users_is_asked_before_a_route_is_found(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "places").write_text("ann@example.test b\nbob@example.test a\n")
+    path = tmp_path / "tamis.toml"
+    more = 'users = "places"\n[tables.places]\nfile = "places"\n'
+    path.write_text(DIRECTED.format(recipients="all", director=more))
+    found, _ = routes(capsys, path, "ann", "bob")
+    assert found == {"ann@example.test": "backend:b", "bob@example.test": "backend:a"}
+
+
+def test_a_director_finds_who_is_asked_about_a_recipient(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "tamis.toml"
+    path.write_text(DIRECTED.format(recipients="ask", director=""))
+    given = Given("192.0.2.1", "mail.x.test", "", "a@x.test", ("ann@example.test",))
+    assert explain(str(path), given, as_machine=True) == 1
+    (step,) = [one for one in json.loads(capsys.readouterr().out)["stages"] if one["stage"] == "rcpt"]
+    assert step["reply"].startswith("451 4.4.1 ")  # nobody listens there

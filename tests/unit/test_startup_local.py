@@ -404,6 +404,15 @@ def test_table_and_json() -> None:
     }
 
 
+@pytest.mark.parametrize("check", ["policy", "open_relay", "postmaster"])
+def test_users_of_several_mail_stores_are_no_fault_of_a_check(tmp_path: Path, check: str) -> None:
+    text = CONFIGURATION.replace('recipients = "all"', 'recipients = "ask"')
+    text = text.replace('backend = "store"', 'backend = "stores"')
+    where = site(tmp_path, '[director.stores]\nbackends = ["store"]\n', text)
+    results = look(check, where, None)
+    assert [str(one.outcome) for one in results] == ["ok"] * len(results), results
+
+
 def test_what_others_have_written_does_nothing_to_the_terminal() -> None:
     out = io.StringIO()
     mend = 'a.test. 3600 IN TXT "x"\nand \x1b[2J'
