@@ -114,7 +114,7 @@ class VacationAction(MailAction):
 
     def _objections(self, origin: Origin) -> Iterator[str]:
         message, sender = origin.message, origin.envelope.sender
-        if not sender or normal_address(sender) is None:
+        if not sender or (sender.isascii() and normal_address(sender) is None):
             yield "the envelope has no sender to answer"
             return
         if not origin.recipient:

@@ -151,6 +151,22 @@ def test_no_report_goes_to_a_forged_sender(tmp_path: Path, client: str, script: 
     asyncio.run(main())
 
 
+def test_senders_beyond_ascii_are_answered(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ScriptedServer(Script(offers=("SMTPUTF8", "8BITMIME"), lmtp=False)) as server:
+            submit = f"127.0.0.1:{server.port}"
+            script = 'require "vacation"; vacation "away";'
+            with scripted(tmp_path, script, submit=submit) as (_, client, __):
+                text = "To: alice@example.test\r\nSubject: x\r\n\r\nHello.\r\n"
+                reply = await asyncio.to_thread(deliver, client, text, "alice", "jürgen@example.org")
+                assert reply.startswith("250")
+                await asyncio.to_thread(until, lambda: server.messages, "an answer", 5)
+            assert "mail FROM:<> BODY=8BITMIME SMTPUTF8" in server.commands
+            assert "To: <jürgen@example.org>\r\n".encode() in server.messages[0]
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("answer", ["421 4.3.2 shutting down", "close"])
 def test_what_the_server_has_taken_is_not_kept_too(tmp_path: Path, answer: str) -> None:
     """Whatever it says to QUIT."""
