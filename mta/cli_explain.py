@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from mailqueue.store.base import StoreError
@@ -115,6 +116,9 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
         name, session.addresses = user.name, user.addresses
     explanation = Explanation(list(programs_of(settings, session.listener)))
     belongs = assembly.sender_login(settings)
+    if file is not None:
+        of_key = file.of_key
+        belongs = replace(belongs, is_user=lambda key: of_key(key) is not None)
 
     def user_owns(who: Session, sender: Address) -> bool:
         return owns(belongs, who, sender)

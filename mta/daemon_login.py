@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mta import assembly, config, log
@@ -31,6 +31,7 @@ async def build_authenticator(
     """What auth.backend says, None when nobody logs in. Raises what `users_file` raises."""
     auth = settings.auth
     backend: Backend
+    auth_settings, limiter_settings = assembly.auth_settings(settings)
     # Imported here, for a worker needs one of them or none.
     match auth.backend:
         case "none":
@@ -39,7 +40,10 @@ async def build_authenticator(
             from mta.accounts.usersbackend import UsersBackend, host_key
             from mta.accounts.verifier import PasswordVerifier
 
-            backend = UsersBackend(users_file(), PasswordVerifier(), fallback_key=host_key(auth.users_file))
+            users = users_file()
+            backend = UsersBackend(users, PasswordVerifier(), fallback_key=host_key(auth.users_file))
+            belongs = replace(auth_settings.sender_login, is_user=lambda key: users.of_key(key) is not None)
+            auth_settings = replace(auth_settings, sender_login=belongs)
         case "dovecot":
             from mta.accounts.dovecotbackend import DovecotBackend
             from mta.accounts.dovecotclient import DovecotClient
@@ -51,7 +55,6 @@ async def build_authenticator(
             await client.start()
             # Dovecot is told what we hold for safe: by the same rule.
             backend = DovecotBackend(client, is_secured=lambda session: authenticator.is_secured(session))
-    auth_settings, limiter_settings = assembly.auth_settings(settings)
     limiter = FailureLimiter(limiter_settings, NodeFailures(limits))
     authenticator = SessionAuthenticator(backend, limiter, auth_settings)
     return Logins(backend, authenticator)

@@ -9,7 +9,7 @@ session without a login owns nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mta.address import Address, split_subaddress
@@ -26,6 +26,8 @@ class SenderLoginSettings:
     """Characters that separate a subaddress (RFC 5233), "" for none."""
     delimiters_of: Mapping[str, str] = field(default_factory=dict)
     """The same of domains that have their own: what is no subaddress there may be somebody else's address."""
+    is_user: Callable[[str], bool] = lambda key: False
+    """Tells whether a user has exactly this name: then it is no subaddress of another one's."""
     null_sender: bool = True
     """Users may send with `<>`."""
     default_domain: str = ""
@@ -54,5 +56,5 @@ def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bo
     base, detail = split_subaddress(key.rpartition("@")[0], delimiters)
     if detail is None:
         return False
-    key = f"{base}@{domain}"
-    return key == own or key in addresses
+    named, key = key, f"{base}@{domain}"
+    return (key == own or key in addresses) and not settings.is_user(named)

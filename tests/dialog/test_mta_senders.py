@@ -30,7 +30,10 @@ async def log_in(server: Server, user: str) -> Client:
 def test_a_master_sends_as_anybody_and_others_only_as_themselves(tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.touch(0o640)
-    users.write_text("alice@example.test:{PLAIN}secret:\nscanner@example.test:{PLAIN}secret:\n")
+    users.write_text(
+        "alice@example.test:{PLAIN}secret:\nscanner@example.test:{PLAIN}secret:\n"
+        "alice+boss@example.test:{PLAIN}secret:\n"
+    )
     more = MORE.format(folder=tmp_path)
 
     async def main() -> None:
@@ -39,6 +42,7 @@ def test_a_master_sends_as_anybody_and_others_only_as_themselves(tmp_path: Path)
             assert (await alice.say("MAIL FROM:<alice+x@example.test>")).startswith("250 ")
             await alice.say("RSET")
             assert (await alice.say("MAIL FROM:<bob@example.test>")).startswith("553 5.7.1")
+            assert (await alice.say("MAIL FROM:<Alice+Boss@example.test>")).startswith("553 5.7.1")
             scanner = await log_in(server, "SCANNER@example.test")
             assert (await scanner.say("MAIL FROM:<bob@example.test>")).startswith("250 ")
 
