@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mta.delivery.mx import (
     Addresses,
     MxHosts,
+    at_most,
     literal_addresses,
     named_host,
     read_addresses,
@@ -69,7 +70,9 @@ class Lookup:
         found = read_mx(domain, answer)
         if not isinstance(found, Reply):
             found = without_us(found, self._ourselves.is_name)
-        return NoHosts(found, answer.status, answer.reason) if isinstance(found, Reply) else found
+        if isinstance(found, Reply):
+            return NoHosts(found, answer.status, answer.reason)
+        return at_most(found)
 
     async def addresses(
         self, host: str, families: tuple[bool, bool], deadline: float, *, routed: bool

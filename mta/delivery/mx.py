@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from ipaddress import ip_address
 from itertools import groupby, zip_longest
@@ -136,7 +136,7 @@ def read_mx(domain: str, answer: Answer) -> MxHosts | Reply:
     hosts = sorted(((ranks[preference], host) for host, preference in found.items()))
     return MxHosts(
         domain,
-        tuple(MxHost(rank, host) for rank, host in hosts[:MAX_HOSTS]),
+        tuple(MxHost(rank, host) for rank, host in hosts),
         answer.status,
         answer.ttl,
         answer.canonical,
@@ -175,6 +175,11 @@ def without_us(mx: MxHosts, is_us: Callable[[str], bool]) -> MxHosts | Reply:
     if not left:
         return loop(mx.domain, next(host.name for host in mx.hosts if is_us(host.name)))
     return MxHosts(mx.domain, left, mx.status, mx.ttl, mx.canonical, mx.routed)
+
+
+def at_most(mx: MxHosts) -> MxHosts:
+    """The hosts that are looked at: after it is known which of all are ourselves."""
+    return replace(mx, hosts=mx.hosts[:MAX_HOSTS]) if len(mx.hosts) > MAX_HOSTS else mx
 
 
 def loop(domain: str, host: str) -> Reply:

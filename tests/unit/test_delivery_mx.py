@@ -80,6 +80,20 @@ def test_many_hosts_are_cut_at_the_end_of_the_list() -> None:
     assert len(found.names) == 20
 
 
+def test_we_are_found_among_more_hosts_than_are_looked_at() -> None:
+    """Else what is no better than we are would get the mail, and give it back."""
+    dns = FakeResolver()
+    equals = [f"10 h{n}.test" for n in range(30)]
+    dns.add("d.test", "MX", *equals, "10 us.test", "20 z.test")
+    found = hosts_of(dns)
+    assert isinstance(found, NoHosts)
+    assert str(found.reply).startswith("554 5.4.6")
+    dns.add("e.test", "MX", "5 best.test", *equals, "10 us.test")
+    better = hosts_of(dns, "e.test")
+    assert isinstance(better, MxHosts)
+    assert better.names == ("best.test",)
+
+
 def test_the_implicit_mx_needs_proof_that_there_is_none() -> None:
     dns = FakeResolver()
     assert text(hosts_of(dns)) == "550 5.1.2"  # no such name
