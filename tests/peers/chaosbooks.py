@@ -150,6 +150,16 @@ class _Judge:
         others = not all(never(one) for named_one in named for one in self.order.behind(named_one))
         return not others or (self.order.wish == "bcc" and self.ledger.full)
 
+    def _takes(self, named: str) -> bool:
+        """True when a recipient that was named was not refused, or is an alias and only one member was."""
+        if not self.answered.each or self.order.wish == "reject":
+            return self.is_accepted
+        return self.answered.each[named].startswith("2") or len(self.order.behind(named)) > 1
+
+    def _is_heard(self, named: str) -> bool:
+        """True when the client has read a refusal for one of several, so that no report needs to tell."""
+        return self.answered.each.get(named, "").startswith("5")
+
     def _removed(self) -> str:
         """Whom the milter has taken out."""
         left = [one for one in self.order.named if one not in self.answered.refused]
@@ -177,11 +187,16 @@ class _Judge:
             if nobody or refused or never(one):
                 if ledger.has[order.name, one] and one not in self._added():
                     yield f"{one} has a copy that nobody should have"
-            elif self.is_accepted:
+            elif self._takes(named):
                 yield from self._has(one)
             elif not self._may_fail():
                 yield f"{one} was refused"
-        if order.name not in ledger.touched and " BY=" not in order.parameters and not refused:
+        if (
+            order.name not in ledger.touched
+            and not self._is_heard(named)
+            and " BY=" not in order.parameters
+            and not refused
+        ):
             yield from self._told(named, members, notify, silent=nobody)
 
     def _has(self, one: str) -> Iterator[str]:

@@ -87,6 +87,8 @@ class Answered:
     """Recipients that were refused at RCPT, with the reply."""
     tries: list[str] = field(default_factory=list)
     """What came of each try."""
+    each: dict[str, str] = field(default_factory=dict)
+    """With PRDR, the reply for each recipient."""
 
 
 class User:
@@ -108,6 +110,8 @@ class User:
         self._trust = trust
         self._again: list[tuple[float, Order]] = []
         self._tries: dict[str, list[str]] = {}
+        self._refused: dict[str, dict[str, str]] = {}
+        self._each: dict[str, dict[str, str]] = {}
 
     @property
     def open(self) -> list[str]:
@@ -143,6 +147,8 @@ class User:
         parameters = f" ENVID={name}" + chance.choice(("", "", " RET=HDRS", " RET=FULL"))
         if vouched:
             parameters += chance.choice(("",) * 16 + (" BY=60;N", " BY=3;R", " HOLDFOR=2"))
+        if wish != "without" and chance.random() < 0.25:
+            parameters += " PRDR"
         size = chance.choice((300,) * 12 + (0, 5000, 70_000, 300_000, 1_300_000))
         head = (
             f"From: {ALICE}\r\nTo: {named[0]}\r\nSubject: chaos\r\nDate: Sun, 29 Nov 2026 12:00:00 +0000\r\n"
@@ -154,12 +160,13 @@ class User:
         return Order(name, notify, wish, parameters, octets, vouched)
 
     async def _send(self, order: Order) -> None:
-        refused: dict[str, str] = {}
+        refused = self._refused.setdefault(order.name, {})
+        each = self._each.setdefault(order.name, {})
         self._orders[order.name] = order
         self._sent.add(order.name)
         pause = 0.5
         try:
-            reply = await self._attempt(order, refused)
+            reply = await self._attempt(order, refused, each)
         except Lost as problem:
             reply, where = "", f"lost: {problem.where}"
             if problem.where == "answer":
@@ -171,7 +178,7 @@ class User:
         self.results[where[:12]] += 1
         self._tries.setdefault(order.name, []).append(where)
         if reply[:1] in ("2", "5"):
-            self.answers[order.name] = Answered(order, reply, refused, self._tries[order.name])
+            self.answers[order.name] = Answered(order, reply, refused, self._tries[order.name], each)
         else:
             self._again.append((time.monotonic() + pause + self._chance.random(), order))
 
@@ -211,13 +218,15 @@ class User:
             raise
         return session
 
-    async def _attempt(self, order: Order, refused: dict[str, str]) -> str:
+    async def _attempt(self, order: Order, refused: dict[str, str], each: dict[str, str]) -> str:
         """One try: the reply that ends it. Raises Lost."""
+        left = [one for one in order.named if one not in each]
         chance = self._chance
         session = await self._open(order)
         is_read = False
         try:
-            accepted = await self._envelope(session, order, refused)
+            await self._envelope(session, order, left, refused)
+            accepted = [one for one in left if one not in refused]
             if not accepted:
                 return next(iter(refused.values()))
             octets = order.octets
@@ -235,16 +244,26 @@ class User:
             for _ in range(replies):
                 if not (reply := await session.reply("answer")).startswith("250"):
                     return reply
-            return await session.reply("answer")
+            reply = await session.reply("answer")
+            if " PRDR" not in order.parameters:
+                return reply
+            replies_each = [reply] * len(accepted)
+            if reply.startswith("353"):
+                replies_each = [await session.reply("answer") for _ in accepted]
+                reply = await session.reply("answer")
+            each |= {one: said for one, said in zip(accepted, replies_each, strict=True) if said[0] in "25"}
+            return next((said for said in replies_each if said[0] == "4"), reply)
         finally:
             # Who has not read to the end resets; with TLS the kernel does not know of that.
             session.cut(reset=not is_read or chance.random() < 0.3)
 
-    async def _envelope(self, session: Session, order: Order, refused: dict[str, str]) -> bool:
-        """MAIL and RCPTs; False when all were refused for good. Raises Lost."""
+    async def _envelope(
+        self, session: Session, order: Order, left: list[str], refused: dict[str, str]
+    ) -> None:
+        """MAIL and RCPTs for those who are `left`. Raises Lost."""
         words = [f"MAIL FROM:<{order.sender}>{order.parameters}"]
         words += [
-            f"RCPT TO:<{one}>{f' NOTIFY={notify}' if notify else ''}" for one, notify in order.named.items()
+            f"RCPT TO:<{one}>{f' NOTIFY={notify}' if (notify := order.named[one]) else ''}" for one in left
         ]
         session.writer.write("".join(f"{word}\r\n" for word in words).encode())
         replies = [await session.reply("commands") for _ in words]
@@ -254,9 +273,8 @@ class User:
         if not replies[0].startswith("250"):
             raise AssertionError(f"{words[0]}: {replies[0]}")
         refused.update({
-            one: reply for one, reply in zip(order.named, replies[1:], strict=True) if reply[0] == "5"
+            one: reply for one, reply in zip(left, replies[1:], strict=True) if reply[0] == "5"
         })  # fmt: skip
-        return len(refused) < len(order.named)
 
     async def _content(self, session: Session, data: bytes) -> None:
         """Send it in one manner or other. Raises Lost for those that end without an answer."""

@@ -28,7 +28,7 @@ from tests.peers.chaos import SECONDS, SEED
 from tests.peers.chaosusers import LONGEST, Answered, Order, User
 from tests.peers.fickle import Fickle, Ledger
 from tests.peers.load import name_in, run
-from tests.peers.queuesite import QUICK, flush, queue_site, rows, waiting
+from tests.peers.queuesite import QUICK, flush, kill_all, queue_site, rows, waiting
 from tests.peers.running import until
 from tests.peers.site import ALICE, Site
 from tests.peers.smalldisk import fill, mounted
@@ -140,6 +140,13 @@ async def kill(server: Site, disk: Path, chance: random.Random) -> bool:
     return True
 
 
+async def burn(server: Site, disk: Path, chance: random.Random) -> bool:
+    """kill -9 of all, and a new start."""
+    await asyncio.to_thread(kill_all, server)
+    await asyncio.to_thread(server.start)
+    return True
+
+
 async def use_up(server: Site, disk: Path, chance: random.Random) -> bool:
     """The disk of the mailboxes is full for a while."""
     filler = await asyncio.to_thread(fill, disk)
@@ -152,7 +159,7 @@ Trouble = Callable[[Site, Path, random.Random], Awaitable[bool]]
 """True when a process has died."""
 
 
-KINDS: dict[str, Sequence[Trouble]] = {"deaths": [reload, use_up, kill]}
+KINDS: dict[str, Sequence[Trouble]] = {"deaths": [reload, use_up, kill, burn]}
 if "TAMIS_CHAOS_SECONDS" in os.environ:  # `make test` has no time for it
     KINDS["disk"] = [reload, use_up]
 
