@@ -22,7 +22,8 @@ import os
 import re
 import secrets
 import time
-from base64 import b64encode
+import unicodedata
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -215,19 +216,40 @@ def _utf7(text: str) -> str:
     return "".join(found)
 
 
+def _of_utf7(name: str) -> str:
+    """The text that a name in modified UTF-7 stands for; the name itself where it is none."""
+    first, *rest = name.split("&")
+    found = [first]
+    for part in rest:
+        encoded, dash, text = part.partition("-")
+        try:
+            octets = b64decode(encoded.replace(",", "/") + "=" * (-len(encoded) % 4), validate=True)
+            found.append(octets.decode("utf-16-be") if encoded else "&")
+        except ValueError:
+            return name
+        if not dash:
+            return name
+        found.append(text)
+    return "".join(found)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text.lower())
+
+
 def detail_folder(path: Path, detail: str) -> Path | None:
     """The folder `.detail` of the mailbox at `path`, compared without case; None when there is none.
 
     The name comes from the listing of the mailbox, never from `detail`, so no detail can lead elsewhere.
     Only complete folders count and symbolic links do not. Raises OSError.
     """
-    wanted = "." + detail.lower()
+    wanted = "." + _folded(detail)
     if wanted == ".":
         return None
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.lower() == wanted and entry.is_dir(follow_symlinks=False):
+                if _folded(_of_utf7(entry.name)) == wanted and entry.is_dir(follow_symlinks=False):
                     folder = path / entry.name
                     return folder if all((folder / part).is_dir() for part in FOLDERS) else None
     except FileNotFoundError:

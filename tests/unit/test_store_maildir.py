@@ -168,6 +168,25 @@ def test_a_detail_finds_its_folder_without_case(box: Path) -> None:
     assert maildir.detail_folder(box, "lists.PYTHON") == box / ".Lists.python"
 
 
+@pytest.mark.parametrize(
+    ("detail", "name"), [("r&d", "R&D"), ("größe", "Größe"), ("gro\u0308ße", "größe"), ("日本", "日本")]
+)
+def test_a_detail_finds_a_folder_that_a_script_has_made(box: Path, detail: str, name: str) -> None:
+    """Folders are named in modified UTF-7, details in UTF-8."""
+    folder = maildir.named_folder(box, name)
+    assert folder is not None
+    make_folder(folder)
+    assert maildir.detail_folder(box, detail) == folder
+
+
+@pytest.mark.parametrize("name", [".&", ".&x", ".&AAA-", ".&!!-", ".a&2AA-", ".&-&"])
+def test_names_that_are_no_utf7_are_what_they_are(box: Path, name: str) -> None:
+    make_folder(box / name)
+    assert maildir.detail_folder(box, "absent") is None
+    if name == ".&x":
+        assert maildir.detail_folder(box, "&x") == box / name
+
+
 @pytest.mark.parametrize("detail", ["", ".", "/", "../bob", "absent", "incomplete", "link", "\0"])
 def test_a_detail_without_a_folder_of_its_own_finds_none(box: Path, tmp_path: Path, detail: str) -> None:
     make_folder(box)
