@@ -173,7 +173,7 @@ def test_act(desk: Desk) -> None:
     assert desk.tamis("retry", "--all").startswith("retry: ")
     desk.tamis("delete", status=2)
     desk.tamis("delete", "--filter", "recipient=nobody", status=2)
-    desk.tamis("redirect", "--to", "nonsense", large, status=1)
+    desk.tamis("redirect", "--to", "nonsense", large, status=2)
     assert "no address" in desk.error
 
 
