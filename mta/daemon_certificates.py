@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mta import assembly, config
-from mta.net.certificates import Certificate
+from mta.lastgood import KeptFiles
+from mta.net.certificates import Certificate, CertificateError, read_file
 from mta.net.tls import Judge, Reload, ServerTls
 from mta.startup.claims import is_local
 from mta.supervisor.link import WorkerLink
@@ -95,7 +97,7 @@ def build_tls(
     """
     files = assembly.certificates(settings, listener)
     kept = {one.name: found for one in files if (found := _kept(link, listener.name, one.name)) is not None}
-    tls = ServerTls(files, assembly.tls_settings(settings, listener), kept=kept)
+    tls = _server_tls(settings, listener, kept, link, logger)
     served, refused = tls.state()
     refusals.tell(refused)
     _keep(link, listener.name, {name: one for name, one in served.items() if one != kept.get(name)})
@@ -104,6 +106,8 @@ def build_tls(
 
     def changed(reload: Reload) -> None:
         if reload.taken:
+            if "client_ca" in reload.taken:
+                KeptFiles(link).note(listener.client_ca)
             logger.info("certificates renewed", listener=listener.name, names=reload.taken)
             now = tls.state()[0]
             _keep(link, listener.name, {name: now[name] for name in reload.taken if name in now})
@@ -113,6 +117,36 @@ def build_tls(
     if not interval:
         return tls, None
     return tls, tls.watch(interval, changed, build_judge(settings, listener, resolver))
+
+
+def _server_tls(
+    settings: config.Config,
+    listener: config.Listener,
+    kept: Mapping[str, Certificate],
+    link: WorkerLink,
+    logger: Logger,
+) -> ServerTls:
+    """With the authorities for clients that others read before, where their file is wrong by now."""
+    files, good, path = assembly.certificates(settings, listener), KeptFiles(link), listener.client_ca
+    before: dict[str, bytes] = {}
+    make = partial(
+        ServerTls, files, assembly.tls_settings(settings, listener), kept=kept,
+        read=lambda name: before.get(name) or read_file(name),
+    )  # fmt: skip
+    try:
+        tls = make()
+    except CertificateError as error:
+        octets = good.content(path) if path else None
+        if octets is None:
+            raise
+        before[path] = octets
+        tls = make()
+        before.clear()
+        logger.error(REFUSED, name="client_ca", reason=str(error))
+    else:
+        if path:
+            good.note(path)
+    return tls
 
 
 def _key(listener: str, name: str) -> str:

@@ -42,6 +42,34 @@ def test_a_worker_that_replaces_another_serves_the_same_certificate(tmp_path: Pa
         assert not any(b"PRIVATE KEY" in path.read_bytes() for path in kept)
 
 
+def test_a_worker_that_replaces_another_trusts_the_same_clients(tmp_path: Path) -> None:
+    """The file of their authorities is wrong by then, which is told once."""
+    ca = authority(tmp_path)
+    ca.issue("main", "mail.example.org")
+    clients = tmp_path / "clients.pem"
+    right = Path(ca.file).read_bytes()
+    clients.write_bytes(right)
+    with tamis(tmp_path) as server:
+        del server.options["daemon"]
+        rest = f'[certificates.main]\nchain = "{tmp_path}/main.pem"\nkey = "{tmp_path}/main.key"\n'
+        server.configure(workers=1, rest=rest + '[tls]\npoll_interval = "1s"\n[queue]\nenabled = false\n')
+        text = server.path.read_text().replace("[process]", 'client_ca = "clients.pem"\n[process]')
+        server.path.write_text(text)
+        server.start()
+        certificate = served(server.port)
+        for wrong in (b"\xff", b""):
+            clients.write_bytes(wrong)
+            replace_worker(server)
+            assert served(server.port) == certificate
+        assert server.run("reload").returncode == 78
+        clients.unlink()
+        replace_worker(server)
+        assert served(server.port) == certificate
+        clients.write_bytes(right + right)
+        until(lambda: "certificates renewed" in server.log(), "what was mended is taken")
+        assert "worker fault" not in server.log()
+
+
 def replace_worker(server: Tamis) -> None:
     (victim,) = server.workers().values()
     os.kill(victim, signal.SIGKILL)
