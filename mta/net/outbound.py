@@ -83,6 +83,7 @@ class OutboundConnection(asyncio.Protocol):
         "_expires",
         "_loop",
         "_paused",
+        "_rings",
         "_timeouts",
         "_timer",
         "_transport",
@@ -128,7 +129,8 @@ class OutboundConnection(asyncio.Protocol):
         self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None  # in uvloop no TimerHandle when the time has come
+        self._rings = math.inf
         self._deadline = math.inf
         self._expires = math.inf
         self._paused = False
@@ -371,11 +373,10 @@ class OutboundConnection(asyncio.Protocol):
         now = self._loop.time()
         self._expires = expires = min(self._deadline, now + seconds)
         timer = self._timer
-        if timer is None:
-            self._timer = self._loop.call_at(expires, self._on_timer)
-        elif timer.when() > expires:
-            timer.cancel()
-            self._timer = self._loop.call_at(expires, self._on_timer)
+        if timer is None or self._rings > expires:
+            if timer is not None:
+                timer.cancel()
+            self._timer, self._rings = self._loop.call_at(expires, self._on_timer), expires
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -383,7 +384,7 @@ class OutboundConnection(asyncio.Protocol):
             return
         now = self._loop.time()
         if now < self._expires - 0.001:
-            self._timer = self._loop.call_at(self._expires, self._on_timer)
+            self._timer, self._rings = self._loop.call_at(self._expires, self._on_timer), self._expires
             return
         why = "deadline" if self._expires >= self._deadline else "timeout"
         if why == "deadline" and self.session.phase is _FINAL and not self.is_overdue:
