@@ -229,8 +229,8 @@ def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | Non
         with _files():
             names = [_domain(each) for each in domains] if domains else folder.domains()
             found = [one for name in names for one in _tested(folder, name, resolver)]
-        if domains and not found:
-            _refuse("there are no keys")
+        if not found:  # of a folder with another name nothing is wrong either
+            _refuse(f"there are no keys in {folder.path}")
         if as_json:
             typer.echo(json.dumps(found, indent=2))
         else:

@@ -60,6 +60,11 @@ class KeyFolder:
         self._owner = owner if os.geteuid() == 0 else None
         self._states: dict[str, tuple[tuple[int, int, int], tuple[KeyEntry, ...]]] = {}
 
+    @property
+    def path(self) -> Path:
+        """Where it is, or will be."""
+        return self._path
+
     def domains(self) -> list[str]:
         """The domains that have keys, sorted. Raises KeyFileError."""
         try:

@@ -255,7 +255,8 @@ def test_list_and_record(terminal: Terminal) -> None:
         (("rotate", DOMAIN), 1, "has no keys"),
         (("record", DOMAIN), 1, "has no keys"),
         (("record", DOMAIN, "x"), 1, "has no key x"),
-        (("test", DOMAIN), 1, "there are no keys"),
+        (("test", DOMAIN), 1, "there are no keys in /"),
+        (("test",), 1, "there are no keys in /"),
     ],
 )
 def test_mistakes(terminal: Terminal, words: tuple[str, ...], code: int, text: str) -> None:
