@@ -137,7 +137,9 @@ class Keeper:
             kept = await self._enqueue(queue, parcel, vouching, advice)
             if isinstance(kept, Reply):
                 outcomes = [_not_kept(outcome, kept) for outcome in outcomes]
-                if any(one.reply.is_temporary and not one.recipient.is_copy for one in outcomes):
+                # Who reads a reply for each comes again only with those who are not done.
+                left = (one for one in outcomes if one.reply.is_temporary and not one.recipient.is_copy)
+                if any(left) and not parcel.per_recipient:
                     return outcomes, False
             else:
                 self._await_late(kept, outcomes)

@@ -147,3 +147,23 @@ def test_a_report_of_success_waits_for_the_try_that_is_kept(tmp_path: Path) -> N
             await eventually(lambda: "alice@example.test" in [one.recipient for one in store.delivered])
 
     run(main)
+
+
+def test_who_is_done_is_reported_though_another_is_not_kept(tmp_path: Path) -> None:
+    """With PRDR the client comes again only for who was answered 4xx."""
+    store = ScriptedStore(final_reply=lambda one: "451 4.2.0 busy" if one[:3] in ("bob", "dan") else "250 ok")
+
+    async def main() -> None:
+        async with serving(tmp_path, store=store, queue='max_messages = 1\nretry = ["1h"]') as server:
+            client = await server.connect()
+            await client.hello()
+            assert "queued as" in await client.send("dan@example.test")
+            await client.say("MAIL FROM:<alice@example.test> PRDR")
+            await client.say("RCPT TO:<bob@example.test>")
+            await client.say("RCPT TO:<carol@example.test> NOTIFY=SUCCESS")
+            await client.say("DATA")
+            said = await client.say("Subject: hi\r\n\r\nhello\r\n.", 4)
+            assert [line[:3] for line in said.splitlines()] == ["353", "452", "250", "250"]
+            await eventually(lambda: "alice@example.test" in [one.recipient for one in store.delivered])
+
+    run(main)
