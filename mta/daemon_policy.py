@@ -175,7 +175,10 @@ def _srs_services(settings: config.Config, ground: Ground) -> Services:
     from mta.policy.srs import DAY, Srs, SrsSettings
 
     srs = settings.srs
-    secrets = read_secrets(Path(srs.secrets_file).read_bytes())
+    try:
+        secrets = read_secrets(Path(srs.secrets_file).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{srs.secrets_file}{error}") from error
     made = SrsSettings(secrets, srs.domain, srs.separator, int(srs.validity // DAY), srs.hash_length)
     return srs_services(Srs(made), ground, time.time)
 

@@ -7,10 +7,16 @@ LARGEST_SECRET = 4096
 
 
 def read_secret(file: str) -> str:
-    """The password in a file: its first line without the line end. Raises OSError, ValueError if empty."""
+    """The password in a file: its first line without the line end.
+
+    Raises OSError, and ValueError, which names the file, if there is none.
+    """
     with open(file, "rb") as stream:
         octets = stream.read(LARGEST_SECRET)
-    secret = octets.partition(b"\n")[0].rstrip(b"\r").decode("utf-8")
+    try:
+        secret = octets.partition(b"\n")[0].rstrip(b"\r").decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: the first line is no UTF-8") from None
     if not secret:
-        raise ValueError("the first line of the file is empty")
+        raise ValueError(f"{file}: the first line is empty")
     return secret

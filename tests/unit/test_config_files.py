@@ -212,8 +212,11 @@ def test_password_files(tmp_path: Path, check: Check) -> None:
     (tmp_path / "pw").chmod(0o640)
     assert check(text) == []
     assert read_secret(str(tmp_path / "pw")) == "hunter2"
-    (tmp_path / "pw").write_text("\nsecond line\n")
-    assert "has no password" in check(text)[0]
+    for wrong, reason in ((b"\nsecond line\n", "the first line is empty"), (b"\xff\n", "no UTF-8")):
+        (tmp_path / "pw").write_bytes(wrong)
+        assert "has no password" in check(text)[0]
+        with pytest.raises(ValueError, match=f"{tmp_path}/pw: .*{reason}"):
+            read_secret(str(tmp_path / "pw"))
 
 
 def test_the_store_has_its_mailboxes_from_the_users_file(check: Check) -> None:

@@ -3,12 +3,18 @@ secrets."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta import config
 from mta.address import AddressError, parse_address
 from mta.config.rules_forwarding import read_secrets
+from mta.daemon_policy import _srs_services
+from mta.policy.ground import Ground
 from mta.policy.srs import DAY, Srs, SrsError, SrsExpired, SrsSettings
 
 NOW = 1_700_000_000.0
@@ -168,3 +174,12 @@ def test_secrets() -> None:
         "0123456789abcdef",
         "another one here",
     ]
+
+
+def test_a_worker_names_the_file_whose_secrets_it_cannot_read(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_bytes(b"\xff\n")
+    site = '[domains."fwd.example.org"]\n[backends.b]\naddresses = ["127.0.0.1:1"]\n'
+    settings = config.parse(f'{site}[srs]\nsecrets_file = "{file}"\ndomain = "{DOMAIN}"\n')
+    with pytest.raises(ValueError, match=f"^{file}:1: it is not UTF-8"):
+        _srs_services(settings, cast(Ground, None))
