@@ -27,7 +27,7 @@ def show(status: Mapping[str, Any], console: Console | None = None) -> None:
     out = console or Console(highlight=False)
     out.print(
         f"Tamis {status['version']}, {_coloured(status['state'])}"
-        f"{'' if status['serving'] else ', [red]takes no mail[/red]'}, up {duration(status['uptime'])}, "
+        f"{'' if _takes_mail(status) else ', [red]takes no mail[/red]'}, up {duration(status['uptime'])}, "
         f"process {status['pid']}, generation {status['generation']}"
     )
     if status.get("listening"):  # a supervisor that was started with older code does not say
@@ -52,6 +52,13 @@ def show(status: Mapping[str, Any], console: Console | None = None) -> None:
     if pools is not None:
         out.print()
         out.print(pools)
+
+
+def _takes_mail(status: Mapping[str, Any]) -> bool:
+    """Also while the fellows of the first worker still start: it accepts already."""
+    if status["state"] != "starting":
+        return bool(status["serving"])
+    return any(worker["state"] == "ready" and worker["role"] == "worker" for worker in status["workers"])
 
 
 def duration(seconds: float) -> str:

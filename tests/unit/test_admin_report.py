@@ -73,3 +73,24 @@ def test_a_worker_that_is_to_be_started_again(number: int, word: str) -> None:
     show({**STATUS, "metrics": {}, "restarting": [seat]}, Console(file=out, width=200))
     line = f"worker-1.1 has ended and is started again in 7 s, for the {word} time: queue: [no] store"
     assert line in out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("state", "role", "is_ready", "takes"),
+    [
+        ("starting", "worker", True, True),
+        ("starting", "worker", False, False),
+        ("starting", "store", True, False),
+        ("stopping", "worker", True, False),
+    ],
+)
+def test_who_is_ready_while_others_start_takes_mail(
+    state: str, role: str, is_ready: bool, takes: bool
+) -> None:
+    out = io.StringIO()
+    worker = {
+        "name": f"{role}-1.1", "role": role, "pid": 1, "state": "ready" if is_ready else "starting",
+        "uptime": 1.0, "restarts": 0,
+    }  # fmt: skip
+    show({**STATUS, "state": state, "serving": False, "metrics": {}, "workers": [worker]}, Console(file=out))
+    assert ("takes no mail" in out.getvalue()) != takes
