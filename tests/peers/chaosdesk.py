@@ -26,6 +26,8 @@ class Desk:
 
     def __init__(self, server: Site, ledger: WishLedger, chance: random.Random, folder: Path) -> None:
         self.done: Counter[str] = Counter()
+        self.problems: list[str] = []
+        """What commands had to say that should have done their work."""
         self._server = server
         self._ledger = ledger
         self._chance = chance
@@ -53,6 +55,14 @@ class Desk:
                 queue.flush("")
         except (QueueProblem, NotRunning, OSError):
             return
+
+    def look_offline(self) -> None:
+        """Commands while no server runs."""
+        for words in (("list", "--json"), ("hold", "--all"), ("release", "--all"), ("list", "--json")):
+            done = self._server.run("queue", *words)
+            self.done[f"offline {words[0]} {done.returncode}"] += 1
+            if done.returncode:
+                self.problems.append(f"{words}: {done.stdout}{done.stderr}")
 
     def _do(self, act: str) -> None:
         queue = RemoteQueue(str(self._server.control))

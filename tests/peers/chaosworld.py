@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import trustme
@@ -118,7 +119,6 @@ class Whole:
             )  # fmt: skip
 
         leaf = self._authority.issue_cert("127.0.0.1", *HOSTS)
-        self._leaf = leaf
         other = trustme.CA().issue_cert("elsewhere.test")
         opportunistic, demanded = (Tls(_context(leaf), _context(other), demanded=d) for d in (False, True))
         mx = [(name, address) for name, address in HOSTS.items() if name != PINNED]
@@ -130,9 +130,15 @@ class Whole:
         ]
         self.hops = (self.one, self.two, self.other, self.relay, *self.world)
         self.meddlers = Meddlers(folder, self.chance)
-        pem = leaf.cert_chain_pems[0].bytes().decode()
-        key = hashlib.sha256(public_key_info(ssl.PEM_cert_to_DER_cert(pem))).hexdigest()
-        self.dns = FickleDns(self.chance, mail_port=self._port, key=key)
+        self.dns = FickleDns(self.chance, mail_port=self._port, key=_key(leaf))
+
+    def roll(self) -> None:
+        """Give all servers a new certificate, and the one with a TLSA record a new record."""
+        leaf = self._authority.issue_cert("127.0.0.1", *HOSTS)
+        for hop in self.hops:
+            if hop.tls is not None:
+                hop.tls = replace(hop.tls, right=_context(leaf))
+        self.dns.publish(_key(leaf))
 
     def settings(self, queue: str = "", more: str = "") -> dict[str, str]:
         """Those of a site (`Site.set_up`) in the middle of it; `queue` and `more` are added."""
@@ -207,6 +213,12 @@ class Whole:
         kinds += self.dns.faults + self.meddlers.faults
         copies = sum(self.ledger.has.values())
         return f"{time.strftime('%X')} {copies} copies, {dict(results)}, {dict(kinds)}"
+
+
+def _key(leaf: trustme.LeafCert) -> str:
+    """The SHA-256 of its public key."""
+    pem = leaf.cert_chain_pems[0].bytes().decode()
+    return hashlib.sha256(public_key_info(ssl.PEM_cert_to_DER_cert(pem))).hexdigest()
 
 
 def _context(leaf: trustme.LeafCert) -> ssl.SSLContext:

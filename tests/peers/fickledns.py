@@ -38,7 +38,12 @@ class FickleDns(Nameserver):
         self.rate = 0.3
         self.faults: Counter[str] = Counter()
         self._chance = chance
-        self._tlsa = f"_{mail_port}._tcp.{PINNED}. 1 IN TLSA 3 1 1 {key}"
+        self._port = mail_port
+        self.publish(key)
+
+    def publish(self, key: str) -> None:
+        """Another key of the host with the TLSA record."""
+        self._tlsa = f"_{self._port}._tcp.{PINNED}. 1 IN TLSA 3 1 1 {key}"
 
     def calm(self) -> None:
         """No more faults."""

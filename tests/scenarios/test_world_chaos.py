@@ -61,6 +61,24 @@ async def burn(around: Whole, server: Site, desk: Desk) -> None:
     await asyncio.to_thread(server.start)
 
 
+async def offline(around: Whole, server: Site, desk: Desk) -> None:
+    """The server is killed or stopped; the administrator works on what it has left; a new start."""
+    if around.chance.random() < 0.5:
+        await asyncio.to_thread(kill_all, server)
+        around.killed()
+    else:
+        await asyncio.to_thread(server.command, "stop", "--now")
+        await asyncio.to_thread(server.wait)
+        around.killed()
+    await asyncio.to_thread(desk.look_offline)
+    await asyncio.to_thread(server.start)
+
+
+async def roll(around: Whole, server: Site, desk: Desk) -> None:
+    """New certificates, and the DNS says so."""
+    around.roll()
+
+
 async def use_up(around: Whole, server: Site, desk: Desk) -> None:
     """The disk of the queue is full for a while."""
     around.ledger.full = around.ledger.scarce = True
@@ -88,14 +106,15 @@ def site_on_a_disk(folder: Path, around: Whole, queue: str) -> Iterator[Site]:
 
 
 KINDS: dict[str, tuple[Sequence[Trouble], str]] = {
-    "full": ([reload, absent], FULL),
+    "full": ([reload, absent, roll], FULL),
     "deaths": ([reload, work, absent, kill, burn], FULL),
 }
 MORE: dict[str, tuple[Sequence[Trouble], str]] = {
     "filters": ([reload, absent], ""),
     "orders": ([reload, absent, work], ""),
     "disk": ([reload, absent, use_up], ""),
-    "all": ([reload, work, absent, use_up, kill, burn], FULL),
+    "all": ([reload, work, absent, use_up, kill, burn, roll], FULL),
+    "offline": ([reload, work, offline, roll], ""),
 }
 """Troubles, and settings of the queue, by a name."""
 if "TAMIS_CHAOS_SECONDS" in os.environ:
@@ -118,6 +137,7 @@ def test_everybody_gets_what_was_asked_for(tmp_path: Path, kind: str) -> None:
                 await around.settle(server, desk)
                 print(around.summary(), dict(desk.done))
                 around.check()
+                assert not desk.problems, "\n".join(desk.problems)
                 await asyncio.to_thread(server.stop)
 
     run(main, TIME + 240)
