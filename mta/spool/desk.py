@@ -6,7 +6,7 @@ Every question is a dictionary with "op" and what that needs:
 * show: `id`: everything about a message but its octets
 * read: `id`, `offset`: octets of header and body, in base64, at most `READ` of them
 * stats: recipients by next hop, and what the dispatcher knows of each
-* act: `action`, and `ids` or `words`; `to` for redirect: how many messages it was done to
+* act: `action`, and `ids`, or `words`, of which none mean all; `to` for redirect: those it was done to
 * flush: `site` ("" for all): try now what waits
 * trouble: why nothing can be queued now, "" when it can
 * takeover: with `look` what dead processes have left that is nobody's yet; whether we are taking some over
@@ -263,7 +263,9 @@ class QueueDesk:
                 parse_address(to)
             except AddressError as error:
                 raise ValueError(f"{to!r} is no address: {error}") from error
-        if question.get("ids"):
+        if "words" not in question and "ids" not in question:
+            raise ValueError("messages are named by ids or by words; no words mean all of them")
+        if "ids" in question:  # an empty list of a script means none
             here = [str(name) for name in question["ids"] if _is_here(queue, str(name))]
             done = [name for name in here if await acts.act(action, name, to)]
             _log_orders(action, done, to)

@@ -8,6 +8,7 @@ import base64
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import structlog
 
 from mailqueue.model import Status
@@ -237,5 +238,24 @@ def test_the_log_says_what_was_done_by_order() -> None:
             ("ordered", sent, "redirect", "c@back.test"),
         ]  # fmt: skip
         await work.idle()
+
+    played(main)
+
+
+@pytest.mark.parametrize("named", [{"ids": []}, {}])
+def test_an_order_that_names_no_message_is_not_for_all(named: dict[str, Any]) -> None:
+    """A program that has found no message to delete would have deleted the queue."""
+
+    async def main(work: Work) -> None:
+        desk = desk_of(work)
+        name = await work.queue.enqueue(work.message("bob@back.test", due=work.now() + 1e6))
+        question = {"op": "act", "action": "delete", **named}
+        if named:
+            assert await desk.answer(question) == {"done": [], "cursor": ""}
+        else:
+            with pytest.raises(ValueError, match="named by ids or by words"):
+                await desk.answer(question)
+        assert work.states(name) == [Status.QUEUED]
+        await desk.answer({"op": "act", "action": "delete", "words": []})
 
     played(main)
