@@ -21,7 +21,7 @@ from tests.peers.load import Lost, Session
 from tests.peers.meddlers import DENIED, WISHES
 from tests.peers.site import ALICE, PASSWORD
 
-LONGEST = 3.5
+LONGEST = 2.5
 """Seconds that a next hop stalls at most: for longer than our server waits for it."""
 AGAIN = LONGEST + 2.0
 """Seconds until a message whose fate is not known is sent again."""

@@ -59,7 +59,7 @@ failure_delay = "0.2s"
 """
 _REST = """
 [delivery]
-deadline = "2s"
+deadline = "1.5s"
 [domains."other.test"]
 recipients = "all"
 backend = "other"

@@ -35,7 +35,7 @@ from tests.peers.smalldisk import fill, mounted
 
 pytestmark = pytest.mark.scenario
 
-TIME = SECONDS / 2
+TIME = 0.4 * SECONDS
 DISK_SIZE = 48 * 1024 * 1024
 USERS = 8
 SCRIPTS = {

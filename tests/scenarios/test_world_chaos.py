@@ -91,7 +91,7 @@ Trouble = Callable[[Whole, Site, Desk], Awaitable[None]]
 
 
 DISK_SIZE = 96 * 1024 * 1024
-TIME = SECONDS / 2
+TIME = 0.4 * SECONDS
 FULL = "max_messages = 12\n"
 """A queue that often takes nothing more, so that clients are told to come again."""
 
