@@ -217,7 +217,9 @@ class Staff:
         """Pass a record on to all other processes, of every generation."""
         self.memory.remember(topic.topic, topic.data)
         for other in self.children:
-            if other is not child and not other.tell(topic):
+            if other is child or other.has_hung_up:  # who ends needs to know nothing more
+                continue
+            if not other.tell(topic):
                 self._log.warning("record not relayed", worker=other.name, topic=topic.topic)
 
     def left(self, child: Child) -> None:
