@@ -82,7 +82,7 @@ def _complete_streams() -> None:
     """
     with contextlib.suppress(OSError):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-            pass
+            os.set_inheritable(descriptor, True)  # the processes that we start need them as well
         os.close(descriptor)
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)

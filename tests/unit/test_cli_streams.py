@@ -60,6 +60,20 @@ def test_no_file_of_a_server_takes_the_number_of_standard_error(tmp_path: Path) 
     assert done.returncode == 78
 
 
+def test_processes_that_are_started_have_all_streams(tmp_path: Path) -> None:
+    """In a worker the memory that it shares with others had the number of standard output."""
+    script, found = tmp_path / "shown.py", tmp_path / "found"
+    script.write_text(
+        "import subprocess, mta.cli\n"
+        "mta.cli._complete_streams()\n"
+        f"subprocess.run(['sh', '-c', 'exec 9>{found}; ls -l /proc/$$/fd >&9'], check=True)\n"
+    )
+    command = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, str(script)]
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "queue", ROOT / "milter")))}
+    subprocess.run(command, timeout=60, check=True, env=os.environ | paths)
+    assert found.read_text().count(" -> /dev/null\n") == 3
+
+
 def test_characters_that_the_terminal_does_not_have(users: Path) -> None:
     done = shell("", "user", "list", "--file", str(users), PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, b"")
