@@ -213,9 +213,9 @@ def relay(
     if relay.user:
         password = read_secret(relay.password_file) if relay.password_file else ""
         credentials = Credentials(relay.user, password=password, mechanisms=relay.mechanisms)
-        token = partial(read_secret, relay.token_file) if relay.token_file else None
+        token = partial(config.read_secret, relay.token_file) if relay.token_file else None
         if token is not None:
-            token()  # what is wrong with it now is to be known now
+            read_secret(relay.token_file)  # what is wrong with it now is to be known now
         authenticate = _Login(credentials, token)
     return FixedSettings(
         name=name,

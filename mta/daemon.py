@@ -42,7 +42,7 @@ from mta.etrn import Etrn
 from mta.gauges import measure
 from mta.identifiers import Identifiers
 from mta.journal import LogJournal
-from mta.lastgood import KeptFiles
+from mta.lastgood import KeptFiles, secrets_reader
 from mta.metrics import Stats
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Connections, Timeouts
@@ -92,8 +92,8 @@ class Daemon:
         """Prepare; `sockets` are bound already, by listener name."""
         self._config = settings
         self._sockets = sockets
-        self._link = link
-        self._good = KeptFiles(link)
+        self._link, self._good = link, KeptFiles(link)
+        self._secret = secrets_reader(self._good)
         self._log = log.get("mta")
         self._workers = assembly.workers(settings)
         self._usual, self._stressed = assembly.timeouts(settings)
@@ -113,11 +113,11 @@ class Daemon:
         self._tables: Tables | None = None
         self._parts = AsyncExitStack()
         """What is closed at the end: the parts in the order in which they were built, the last one first."""
-        self._ledger = build_ledger(settings)
+        self._ledger = build_ledger(settings, self._secret)
         self._parts.push_async_callback(self._ledger.close)
         self._queue: QueueService | None = None
         self._desk: QueueDesk | None = None
-        self._programs = build_programs(settings, tell, self._stats)
+        self._programs = build_programs(settings, tell, self._stats, self._secret)
         self._parts.callback(self._programs.close)
         self._queue_journal = QueueJournal(log.get("queue"), self._stats)
 
@@ -210,7 +210,7 @@ class Daemon:
         self._resolver = build_resolver(settings)
         if self._resolver is not None:
             parts.callback(self._resolver.close)
-        ways = build_transports(settings, self._workers, self._resolver, parts)
+        ways = build_transports(settings, self._workers, self._resolver, parts, self._secret)
         self._fixed, self._transports, self._world = ways.fixed, ways.every, ways.world
         login = await build_authenticator(settings, self._users_file, self._limits)
         authenticator = None if login is None else login.authenticator

@@ -90,9 +90,15 @@ class Programs:
 
 
 def build_programs(
-    settings: config.Config, complain: Callable[[str, str, str], None], stats: Stats
+    settings: config.Config,
+    complain: Callable[[str, str, str], None],
+    stats: Stats,
+    read_secret: Callable[[str], str],
 ) -> Programs:
-    """All of them. `complain` is told of trouble: what it is, the session, the text. Raises ValueError."""
+    """All of them. `complain` is told of trouble: what it is, the session, the text.
+
+    Raises ValueError, and what `read_secret` raises for a password file.
+    """
     if settings.milters or settings.policy_servers or settings.scanners:
         from mta.policy.external.tally import Tally
     programs = Programs()
@@ -116,7 +122,7 @@ def build_programs(
         from mta.assembly_filters import scanner_settings
         from mta.policy.external.scanners import Scanners
 
-        programs.scanners = Scanners(scanner_settings(settings, config.read_secret), Tally("scanner", stats))
+        programs.scanners = Scanners(scanner_settings(settings, read_secret), Tally("scanner", stats))
     return programs
 
 

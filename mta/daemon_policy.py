@@ -62,7 +62,7 @@ def build_tables(
     return Tables(settings.tables, folder, resolver, complain=complain, good=good)
 
 
-def build_ledger(settings: config.Config) -> Ledger:
+def build_ledger(settings: config.Config, read_secret: Callable[[str], str]) -> Ledger:
     """Where rates and greylists are kept; nothing is opened yet. Raises ValueError, OSError."""
     url = settings.policy.counters
     if not url:
@@ -72,7 +72,7 @@ def build_ledger(settings: config.Config) -> Ledger:
     from mta.policy.ledgerredis import RedisLedger
 
     file = settings.policy.counters_password_file
-    return RedisLedger(url, config.read_secret(file) if file else "", time.time)
+    return RedisLedger(url, read_secret(file) if file else "", time.time)
 
 
 def build_policy(
@@ -121,7 +121,7 @@ def build_policy(
         **Aliases(Lists(tables), ground).services,
     }
     if settings.srs.secrets_file:
-        services |= _srs_services(settings, ground)
+        services |= _srs_services(settings, ground, good)
 
     @cache
     def program(paths: Sequence[str], tracing: bool) -> Program:
@@ -168,7 +168,7 @@ def build_policy(
     return programs.around(settings, policy, base)
 
 
-def _srs_services(settings: config.Config, ground: Ground) -> Services:
+def _srs_services(settings: config.Config, ground: Ground, good: LastGood = NOBODY) -> Services:
     """Raises OSError and ValueError for the file of secrets."""
     from mta.config.rules_forwarding import read_secrets
     from mta.policy.sieve.srs import srs_services
@@ -177,8 +177,14 @@ def _srs_services(settings: config.Config, ground: Ground) -> Services:
     srs = settings.srs
     try:
         secrets = read_secrets(Path(srs.secrets_file).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{srs.secrets_file}{error}") from error
+    except (OSError, ValueError) as error:
+        octets = good.content(srs.secrets_file)
+        if octets is None:
+            told = f": {error.strerror}" if isinstance(error, OSError) else str(error)
+            raise ValueError(f"{srs.secrets_file}{told}") from error
+        secrets = read_secrets(octets)
+    else:
+        good.note(srs.secrets_file)
     made = SrsSettings(secrets, srs.domain, srs.separator, int(srs.validity // DAY), srs.hash_length)
     return srs_services(Srs(made), ground, time.time)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,17 +29,22 @@ class Ways:
 
 
 def build_transports(
-    settings: config.Config, workers: int, resolver: Stub | None, parts: AsyncExitStack
+    settings: config.Config,
+    workers: int,
+    resolver: Stub | None,
+    parts: AsyncExitStack,
+    read_secret: Callable[[str], str],
 ) -> Ways:
-    """Make all transports; nothing is connected yet. They are closed with `parts`."""
+    """Make all transports; nothing is connected yet. They are closed with `parts`.
+
+    What `read_secret` raises for a password file comes out.
+    """
     hostname = settings.identity.hostname
     fixed: dict[str, FixedTransport] = {}
     for name, backend in settings.backends.items():
         fixed[f"backend:{name}"] = FixedTransport(assembly.backend(name, backend, hostname, workers))
     for name, relay in settings.relays.items():
-        fixed[f"relay:{name}"] = FixedTransport(
-            assembly.relay(name, relay, hostname, workers, config.read_secret)
-        )
+        fixed[f"relay:{name}"] = FixedTransport(assembly.relay(name, relay, hostname, workers, read_secret))
     fixed.update(filter_transports(settings, workers))
     for transport in fixed.values():
         parts.push_async_callback(transport.close)
@@ -47,7 +53,7 @@ def build_transports(
         return Ways(fixed, every, None)
     from mta.daemon_world import World  # only where it is needed: it takes time to import
 
-    world = World(settings, workers, resolver, every)
+    world = World(settings, workers, resolver, every, read_secret)
     parts.push_async_callback(world.close)
     every["mx"] = every["smtp"] = world.remote
     parts.push_async_callback(world.remote.close)

@@ -5,7 +5,7 @@ Imported only where [outbound] is enabled: it brings the DNS library, SQLite and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from mta import assembly_world, config
@@ -25,7 +25,12 @@ class World:
     """The transport to the world of a worker, and what protects it."""
 
     def __init__(
-        self, settings: config.Config, workers: int, resolver: Resolver, others: Mapping[str, Transport]
+        self,
+        settings: config.Config,
+        workers: int,
+        resolver: Resolver,
+        others: Mapping[str, Transport],
+        read_secret: Callable[[str], str],
     ) -> None:
         """`others` are the configured transports, for fallbacks; it may grow later.
 
@@ -39,7 +44,7 @@ class World:
         )
         self._service = SecurityService(settings, resolver)
         self.remote = RemoteTransport(
-            assembly_world.remote(settings, workers, config.read_secret),
+            assembly_world.remote(settings, workers, read_secret),
             lookup,
             self._service.security,
             others,

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from mta.config.secret import read_secret
 
 if TYPE_CHECKING:
     from mta.supervisor.link import WorkerLink
@@ -95,3 +97,21 @@ def as_file(octets: bytes) -> Iterator[Path]:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+def secrets_reader(good: LastGood) -> Callable[[str], str]:
+    """What reads password files as `read_secret`, or has what others read where one is wrong by now."""
+
+    def read(file: str) -> str:
+        try:
+            secret = read_secret(file)
+        except (OSError, ValueError):
+            octets = good.content(file)
+            if octets is None:
+                raise
+            with as_file(octets) as kept:
+                return read_secret(str(kept))
+        good.note(file)
+        return secret
+
+    return read

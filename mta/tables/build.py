@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from mta.config.secret import read_secret
 from mta.config.tables import LOCAL, PolicyTable
-from mta.lastgood import NOBODY, LastGood
+from mta.lastgood import NOBODY, LastGood, secrets_reader
 from mta.policy.watched import Watched
 from mta.tables.table import Found, Table, folded
 from mta.tables.wrap import Cached, Chain, Guarded, Ignoring, Searched
@@ -116,7 +115,7 @@ class Tables(Mapping[str, Table]):
                 assert self._resolver is not None
                 return DnsTable(self._resolver, parse(table.query), table.record, table.timeout)
             case _:
-                return _server(table)
+                return _server(table, secrets_reader(self._good))
 
 
 class _Content(Protocol):
@@ -137,7 +136,7 @@ class _Read:
         return
 
 
-def _server(table: PolicyTable) -> Table:
+def _server(table: PolicyTable, read_secret: Callable[[str], str]) -> Table:
     from mta.tables.peer import Peer, connector
     from mta.tables.template import parse
 

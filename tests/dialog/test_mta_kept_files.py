@@ -62,6 +62,45 @@ def test_a_worker_that_replaces_another_has_the_last_content_that_was_right(tmp_
         assert "worker fault" not in server.log()
 
 
+SECRETS = """
+[domains."users.test"]
+recipients = "all"
+[relays.out]
+host = "127.0.0.1"
+port = 9
+tls = "encrypt"
+user = "me"
+password_file = "password"
+[srs]
+domain = "users.test"
+secrets_file = "secrets"
+[backends.b]
+addresses = ["127.0.0.1:1"]
+[queue]
+enabled = false
+"""
+
+
+def test_a_worker_that_replaces_another_has_the_secrets_that_are_in_force(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("password", "secrets")]
+    for path in files:
+        path.write_text("a secret that nobody knows\n")
+        path.chmod(0o600)
+    with tamis(tmp_path) as server:
+        del server.options["daemon"]
+        server.configure(workers=1, rest=SECRETS)
+        server.start()
+        for path in files:
+            path.write_bytes(b"\xff\n")
+        replace_worker(server)
+        for path in files:
+            path.unlink()
+        assert server.run("reload").returncode == 78
+        replace_worker(server)
+        assert taken(server.port)
+        assert "worker fault" not in server.log()
+
+
 def taken(port: int) -> list[str]:
     """Which recipients there are."""
     with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
