@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.peers.chaosusers import ALIASES, AUDIT, COPY, LISTS, LONGEST, Answered, Order
+from tests.peers.chaosusers import ALIASES, ARCHIVE, AUDIT, COPY, LISTS, LONGEST, Answered, Order
 from tests.peers.fickle import Copy, Ledger, refusal
 from tests.peers.fickledns import FAR, GONE
 from tests.peers.load import name_in
@@ -72,6 +72,8 @@ class WishLedger(Ledger):
                 self.wrong.append(f"{name}: a report without ENVID")
             return
         self.has[name, recipient] += 1
+        if recipient == ARCHIVE:
+            return
         self.wrong += [f"{name} for {recipient}: {what}" for what in self._looks(name, head, body)]
 
     def _looks(self, name: str, head: bytes, body: bytes) -> Iterator[str]:
@@ -140,6 +142,7 @@ class _Judge:
                 if of == order.name and to not in LISTS.values():
                     yield f"{to} was told that {about} is {action}"
         expected = {one for named in order.named for one in order.behind(named)} | set(self._added())
+        expected |= {ARCHIVE} if order.wish == "journal" else set()
         for name, one in [copy for copy in self.ledger.has if copy[0] == order.name]:
             if one not in expected and (name, one) not in self.ledger.may_be_instead:
                 yield f"a copy for {one}"
@@ -173,6 +176,8 @@ class _Judge:
                 return (AUDIT,)
             case "add" if self.order.vouched:
                 return (COPY,)
+            case "journal" if not self.ledger.scarce:
+                return (ARCHIVE,)
             case "addteam":
                 return ALIASES["team"]
         return ()
@@ -204,7 +209,9 @@ class _Judge:
         copies = self.ledger.has[name, one]
         if not copies and not self._may_fail() and (name, one) not in self.ledger.gone:
             yield f"missing for {one}"
-        if copies > 1 + self.ledger.spare(name, one):
+        # What is not certain to be in the archive is put there again.
+        again = len(self.answered.tries) - 1 if one == ARCHIVE else 0
+        if copies > 1 + self.ledger.spare(name, one) + again:
             spare = self.ledger.spare(name, one)
             yield f"{TWICE}: {copies} copies for {one}, {spare} beside the first have a reason"
 

@@ -45,10 +45,12 @@ owner-staff: dora
 hollow: nobody-10, never-11@other.test
 nested: team, bob-12@away.test
 """
-POLICY_WISHES = ("bcc", "add", "addteam", "hold")
+POLICY_WISHES = ("bcc", "add", "addteam", "hold", "journal")
 """What the policy does, as `WISHES` are what the milter does."""
 AUDIT, COPY = "audit@other.test", f"copy@{NEAR}"
 """Who gets a copy by the wishes "bcc" and "add"."""
+ARCHIVE = "archive@example.test"
+"""Who gets a report of the message by the wish "journal"."""
 _NOTIFY = ("", "", "", "", "NEVER", "SUCCESS", "FAILURE", "DELAY", "FAILURE,DELAY", "SUCCESS,FAILURE,DELAY")
 _MANNERS = ("whole", "whole", "whole", "pieces", "quit", "vanish", "unread", "half")
 

@@ -23,7 +23,7 @@ from mta.delivery.security.der import public_key_info
 from tests.peers.chaos import NOTED, SEED
 from tests.peers.chaosbooks import WishLedger, faults
 from tests.peers.chaosdesk import Desk
-from tests.peers.chaosusers import ALIAS_FILE, AUDIT, COPY, LONGEST, User
+from tests.peers.chaosusers import ALIAS_FILE, ARCHIVE, AUDIT, COPY, LONGEST, User
 from tests.peers.fickle import Fickle, Tls
 from tests.peers.fickledns import HOSTS, PINNED, SIGNED, FickleDns
 from tests.peers.meddlers import Meddlers
@@ -48,6 +48,7 @@ stage "data" {{
     if header "X-Wish" "bcc" {{ bcc "{AUDIT}"; }}
     if header "X-Wish" "add" {{ add_recipient "{COPY}"; }}
     if header "X-Wish" "addteam" {{ add_recipient "team@example.test"; }}
+    if header "X-Wish" "journal" {{ journal "{ARCHIVE}"; }}
     if header "X-Wish" "hold" {{ hold "as you wish"; }}
 }}
 """
