@@ -134,9 +134,11 @@ def make_app(store_path: Callable[[], Path] | None = None) -> typer.Typer:
 def _configured(config: str) -> Settings:
     # Imported here: reading a configuration costs more than all the rest of `list`.
     from mta import config as configuration
+    from mta.queue_stores import read_configuration
 
     try:
-        settings = configuration.load(config)
+        # Mail can be read while a certificate is wrong, or a key is not for who reads it.
+        settings = read_configuration(config)
     except configuration.ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)

@@ -216,3 +216,16 @@ def test_watch_prints_what_arrives_and_ends_on_ctrl_c(root: Path) -> None:
         finally:
             process.kill()
         assert process.stdout.read() == b""
+
+
+def test_mail_is_read_while_a_file_of_the_configuration_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "tamis.toml"
+    path.write_text(
+        '[domains."example.test"]\nrecipients = "users"\n[store]\nenabled = true\npath = "mail"\n'
+        '[certificates.main]\nchain = "gone.pem"\nkey = "gone.key"\n'
+        '[process]\nstate_directory = "state"\nruntime_directory = "run"\n'
+    )
+    put(tmp_path / "mail", "alice", plain("first"))
+    result = CliRunner().invoke(cli_mailbox.make_app(), ["list", "alice@example.test", "-c", str(path)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "first" in result.stdout
