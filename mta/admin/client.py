@@ -11,8 +11,9 @@ from mta.admin.control import Answer, Request
 CONNECT_TIMEOUT = 5.0
 """Seconds to reach the supervisor, which answers at once when it lives."""
 
-ANSWER_TIMEOUT = 120.0
-"""Seconds for an answer: a reload waits for its processes, 35 s at most, and for the reload before it."""
+ANSWER_TIMEOUT = 240.0
+"""Seconds for an answer: a reload waits for the checks of the set-up, a minute at most, for its processes,
+35 s, and for the reload before it."""
 
 PROMPT_TIMEOUT = 15.0
 """Seconds for an answer that waits for nobody longer than a moment: of the others `status` takes longest, 4 s
@@ -48,10 +49,10 @@ def ask(path: str, request: Request) -> Answer:
             sock.sendall(msgspec.json.encode(request) + b"\n")
             line = _line(sock)
         except TimeoutError as problem:
-            reason = (
-                f"no answer from {path} within {timeout:g} s: the server hangs, or its process is stopped"
-            )
-            raise Unreachable(reason) from problem
+            why = "the server hangs, or its process is stopped"
+            if request.command == "reload":
+                why = f"{why}, or it is still at it: `tamis status` tells how it ends"
+            raise Unreachable(f"no answer from {path} within {timeout:g} s: {why}") from problem
         except OSError as problem:
             raise Unreachable(f"no answer from {path}: {problem.strerror or problem}") from problem
     try:

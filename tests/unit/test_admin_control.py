@@ -10,6 +10,9 @@ import pytest
 
 from mta.admin import client
 from mta.admin.control import Request
+from mta.supervisor.core import SWITCH_LIMIT
+from mta.supervisor.generation import READY_TIMEOUT
+from mta.supervisor.setup import MOST_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,8 @@ def test_a_server_that_hangs_is_not_waited_for_as_for_a_reload(
         for command, seconds in (("status", "0.1"), ("stop", "0.1"), ("reload", "0.5"), ("queue", "0.5")):
             with pytest.raises(client.Unreachable, match=f"within {seconds} s: the server hangs"):
                 client.ask(path, Request(command))
+
+
+def test_a_reload_is_waited_for_as_long_as_it_may_last() -> None:
+    """With the one that is under way: its checks, and the starts of its processes."""
+    assert client.ANSWER_TIMEOUT > 2 * (MOST_SECONDS + READY_TIMEOUT + SWITCH_LIMIT)
