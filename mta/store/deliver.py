@@ -12,8 +12,9 @@ the store's threads and raise nothing for what a disk can do.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from mta.store import maildir
 from mta.store.mailboxes import Destination, address_of
 from mta.store.maildir import Maildir, UniqueNames
 from mta.store.message import StoredMessage, for_delivery
-from mta.store.quota import Ledger, OverQuota
+from mta.store.quota import Ledger, OverQuota, give_back
 from mta.store.settings import OverQuota as OverQuotaChoice
 
 if TYPE_CHECKING:
@@ -117,26 +118,46 @@ class Deliverer:
         if plan.refusal is not None:  # nothing is stored beside it, but notifications are sent
             reply = Reply(550, "5.7.1", clean_line(plan.refusal))
         in_inbox = False
+        done: list[_Stored] = []
         for name, edited in plan.folders:
             inbox = name.upper() == "INBOX"
             stored = message if edited is None else _edited(edited, sender, recipient)
-            said = self._store(target, stored, None, None if inbox else name)[0]
+            said, place = self._store(target, stored, None, None if inbox else name)
             if not said.is_positive and not inbox:
                 self.scripts.tell(user, f"fileinto {name}: {said.cause or said}")
                 if in_inbox:  # nothing is lost, and a client that tried again would put it there again
                     continue
-                said = self._store(target, stored, None)[0]
+                said, place = self._store(target, stored, None)
                 inbox = True
-            if not said.is_positive:
-                return said
+            if place is None:
+                return self._taken_back(target, done, said)
+            done.append(place)
             reply = said
             in_inbox |= inbox
         for mail in plan.mails:
             if not self._sent(user, mail) and not mail.is_answer and not in_inbox:
                 reply, in_inbox = self._store(target, message, None)[0], True
                 if not reply.is_positive:
-                    return reply
+                    return self._taken_back(target, done, reply)
         return reply
+
+    def _taken_back(self, target: Destination, done: Sequence[_Stored], refusal: Reply) -> Reply:
+        """The refusal, and what was stored before it is no more: the client's next try would store it again.
+
+        What a reader has taken already stays, and the message has arrived then.
+        """
+        stays = False
+        for one in done:
+            try:
+                with maildir.opened(one.path, self.root) as folder:
+                    os.unlink(one.name, dir_fd=folder.new)
+            except OSError:
+                stays = True
+                continue
+            if target.mailbox.quota.limited:
+                with suppress(OSError), maildir.opened(target.mailbox.path, self.root) as box:
+                    give_back(box, maildir.size_in_name(one.name) or 0)
+        return Reply(250, "2.0.0", "Stored, though not in all folders") if stays else refusal
 
     def _answer(self, user: str, answers: Sequence[Outgoing]) -> None:
         for mail in answers:

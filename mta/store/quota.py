@@ -348,14 +348,21 @@ def _given_back_on_error(maildir: Maildir, octets: int) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # When even this fails (full disk) the mailbox looks fuller than it is, until it is counted.
-        with suppress(OSError):
-            fd = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=maildir.root)
-            try:
-                os.write(fd, b"%d -1\n" % -octets)
-            finally:
-                os.close(fd)
+        give_back(maildir, octets)
         raise
+
+
+def give_back(maildir: Maildir, octets: int) -> None:
+    """One message of `octets` that `Ledger.reserve` has counted is not there, or not any more.
+
+    When even this fails (full disk) the mailbox looks fuller than it is, until it is counted.
+    """
+    with suppress(OSError):
+        fd = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=maildir.root)
+        try:
+            os.write(fd, b"%d -1\n" % -octets)
+        finally:
+            os.close(fd)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +14,11 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from mta import config
+from mta.reply import Reply
 from mta.scripts.names import active_script, user_folder
 from mta.scripts.store import FolderLimits, ScriptFolder
+from mta.store.deliver import Deliverer
+from mta.store.quota import Quota
 from mta.supervisor.storehost import store_settings
 from tests.peers.ports import free_port
 from tests.peers.running import until
@@ -43,7 +46,9 @@ class Taker:
 
 
 @contextmanager
-def scripted(folder: Path, script: str, **changes: object) -> Iterator[tuple[Running, RawClient, Taker]]:
+def scripted(
+    folder: Path, script: str, *, quota: Quota = NO_QUOTA, **changes: object
+) -> Iterator[tuple[Running, RawClient, Taker]]:
     """A store in which alice has a script."""
     state = folder / "state"
     state.mkdir()
@@ -57,7 +62,7 @@ def scripted(folder: Path, script: str, **changes: object) -> Iterator[tuple[Run
     root = folder / "mail"
     settings: dict[str, Any] = {"state_directory": str(state), "submit": f"127.0.0.1:{controller.port}"}
     try:
-        boxes = mailboxes(root, alice=NO_QUOTA, bob=NO_QUOTA, carol=NO_QUOTA)
+        boxes = mailboxes(root, alice=quota, bob=NO_QUOTA, carol=NO_QUOTA)
         with running(root, boxes, **(settings | changes)) as store, store.connect() as client:
             client.hello()
             yield store, client, taker
@@ -132,6 +137,39 @@ def test_a_folder_that_cannot_be_makes_no_second_copy(tmp_path: Path) -> None:
         assert len(folder(store, ".A")) == 1
 
 
+@pytest.mark.parametrize(
+    ("script", "room"),
+    [
+        ('fileinto "A"; fileinto "B";', 1),
+        ('fileinto "A"; fileinto "B"; redirect "away@example.org";', 2),
+    ],
+)
+def test_what_has_no_room_for_all_its_copies_leaves_none(tmp_path: Path, script: str, room: int) -> None:
+    """The sender is told that it was refused, or sends it again."""
+    script = f'require "fileinto"; {script}'
+    with scripted(tmp_path, script, quota=Quota(messages=room)) as (store, client, taker):
+        taker.answer = "550 no"
+        for _ in range(2):
+            assert send(client) == ["552 5.2.2 Mailbox full"]
+            assert not any(folder(store, path.name) for path in store.box("alice").glob(".*"))
+            assert store.messages("alice") == []
+
+
+def test_what_a_reader_has_taken_has_arrived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to take back: the message is not refused."""
+    script = 'require "fileinto"; fileinto "A"; fileinto "B";'
+    with scripted(tmp_path, script, quota=Quota(messages=1)) as (store, client, _):
+        original = Deliverer._taken_back
+
+        def read_first(self: Deliverer, target: Any, done: Sequence[Any], refusal: Reply) -> Reply:
+            for path in (store.box("alice") / ".A" / "new").iterdir():
+                path.rename(path.parents[1] / "cur" / f"{path.name}:2,S")
+            return original(self, target, done, refusal)
+
+        monkeypatch.setattr(Deliverer, "_taken_back", read_first)
+        assert send(client) == ["250 2.0.0 Stored, though not in all folders"]
+
+
 def test_a_link_leads_no_message_out_of_the_mailbox(tmp_path: Path) -> None:
     with scripted(tmp_path, 'require "fileinto"; fileinto "away";') as (store, client, _):
         (tmp_path / "elsewhere").mkdir()
@@ -173,7 +211,7 @@ if header "subject" "copy" { redirect :copy "x@far.test"; } else { redirect "x@f
 
 @pytest.mark.parametrize("answer", ["550 5.7.1 no", "451 4.3.0 later", ""])
 def test_what_cannot_be_sent_is_kept(tmp_path: Path, answer: str) -> None:
-    changes = {} if answer else {"submit": f"127.0.0.1:{free_port()}"}
+    changes: dict[str, Any] = {} if answer else {"submit": f"127.0.0.1:{free_port()}"}
     with scripted(tmp_path, 'redirect "x@far.test";', **changes) as (store, client, taker):
         taker.answer = answer or taker.answer
         assert send(client)[0].startswith("250 2.0.0 Stored as")

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,7 +144,7 @@ def test_no_report_goes_to_a_forged_sender(tmp_path: Path, client: str, script: 
 
     async def main() -> None:
         async with ScriptedServer(Script(offers=("DSN",), lmtp=False)) as server:
-            changes = {"submit": f"127.0.0.1:{server.port}", "trusted": ("192.0.2.0/24",)}
+            changes: dict[str, Any] = {"submit": f"127.0.0.1:{server.port}", "trusted": ("192.0.2.0/24",)}
             with scripted(tmp_path, f'require "redirect-dsn"; {script}', **changes) as (_, connection, __):
                 assert (await asyncio.to_thread(deliver, connection, text)).startswith("250")
             assert f"rcpt TO:<x@far.test>{said}" in server.commands
