@@ -19,6 +19,7 @@ from mta.cli import default_configuration
 from mta.cli_options import Config, Json, config_before, config_for
 from mta.cli_setup import add_commands
 from mta.configured import (
+    LARGEST_CONFIGURATION,
     configured_domains,
     configured_owner,
     configured_path,
@@ -331,7 +332,7 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
     try:
         return ask(where, request)
     except NotRunning as problem:
-        why = "" if path else _default_unread(configuration)
+        why = "" if path else _place_untold(configuration)
         _fail(f"{problem}; {why}" if why else str(problem))
     except Unreachable as problem:
         if isinstance(problem.__cause__, PermissionError):
@@ -339,8 +340,23 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
         _fail(str(problem))
 
 
+def _place_untold(configuration: str) -> str:
+    """Why the configuration may not have said where the server is; "" if it has."""
+    from mta import config
+
+    try:
+        with open(configuration, "rb") as file:
+            text = file.read(LARGEST_CONFIGURATION).decode("utf-8", "replace")
+        config.parse(text, configuration)
+    except OSError as error:
+        return _unread(configuration, error)
+    except config.ConfigError as error:
+        return f"mistakes may have hidden where its server is, the first: {error.problems[0]}"
+    return ""
+
+
 def _default_unread(configuration: str) -> str:
-    """Why the configuration cannot have said where the server is; "" if it can."""
+    """Why the configuration cannot have said anything; "" if it can."""
     try:
         open(configuration, "rb").close()
     except OSError as error:

@@ -106,6 +106,24 @@ def test_without_a_default_configuration(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"; there is no {gone}, --config names another" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["reload", "status", "stop"])
+def test_a_mistake_may_hide_where_the_server_is(tmp_path: Path, command: str) -> None:
+    place = tmp_path / "tamis.toml"
+    place.write_text(f'[identity]\nhostname = "mx.example.org"\n[proces]\nruntime_directory = "{tmp_path}"\n')
+    result = CliRunner().invoke(commands.app, [command, "-c", str(place)])
+    assert result.exit_code == commands.FAILED
+    assert "no Tamis answers at /run/tamis/control" in result.stderr
+    assert (
+        f"mistakes may have hidden where its server is, the first: {place}:3: proces: unknown section"
+    ) in result.stderr
+    assert "did you mean [process]?" in result.stderr
+    place.write_text(place.read_text().replace("[proces]", "[process]"))
+    result = CliRunner().invoke(commands.app, [command, "-c", str(place)])
+    assert result.stderr == (
+        f"tamis: no Tamis answers at {tmp_path}/control: it does not run, or with another configuration\n"
+    )
+
+
 def test_a_configuration_that_may_not_be_read(tmp_path: Path) -> None:
     folder, closed = tmp_path / "closed", tmp_path / "closed.toml"
     folder.mkdir()
