@@ -179,8 +179,8 @@ class Rendered(Struct, eq=False):
     """A message with header fields put in front of it: what a transport sends.
 
     Before each piece, and before it hands out the only one of a small message, it asks whether the client is
-    still there. When it is not, AbandonedError keeps the
-    transport from ending the message: the client will send it again, and nobody must get it twice.
+    still there. When it is not, AbandonedError keeps the transport from ending the message: the client will
+    send it again, and nobody must get it twice.
     """
 
     _prefix: bytes

@@ -30,7 +30,9 @@ FEW = 3
 """Messages that may come twice without a reason that the books know, of hundreds."""
 NOTED = 3.0
 """Seconds in which the queue has noted who has a message, also on a busy machine."""
-_BACKEND = """backend = "sink"
+MANNERS = ("whole", "whole", "whole", "pieces", "quit", "vanish", "unread", "half")
+"""How clients send their content, the usual way more often."""
+BACKEND = """backend = "sink"
 [backends.sink]
 addresses = ["127.0.0.1:{one}", "127.0.0.1:{two}"]
 connect_timeout = "1s"
@@ -55,6 +57,34 @@ failure_delay = "0.2s"
 """
 
 
+async def send_content(
+    session: Session, data: bytes, manner: str, chance: random.Random, *, unread: float
+) -> None:
+    """Send content in one of `MANNERS`. Raises Lost for those that end without an answer.
+
+    `unread` is the most seconds for which an answer is left unread.
+    """
+    if manner == "half":
+        session.writer.write(data[: chance.randrange(len(data) - 5)])
+        raise Lost("data")
+    if manner in ("vanish", "unread"):
+        # An answer that comes meanwhile stays unread in the kernel, as when a program dies.
+        session.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    try:
+        if manner == "pieces":
+            for start in range(0, len(data), step := len(data) // 5 + 1):
+                session.writer.write(data[start : start + step])
+                await asyncio.sleep(0.01)
+        else:
+            session.writer.write(data + (b"QUIT\r\n" if manner == "quit" else b""))
+        await session.writer.drain()
+    except (OSError, RuntimeError):  # uvloop's word for a connection that ended meanwhile
+        raise Lost("answer") from None
+    if manner in ("vanish", "unread"):
+        await asyncio.sleep(chance.random() ** 2 * (unread if manner == "unread" else 0.05))
+        raise Lost("answer")
+
+
 class World:
     """The next hops of a scenario, its clients, and what they know."""
 
@@ -70,7 +100,7 @@ class World:
     def settings(self, queue: str, more: str) -> dict[str, str]:
         """Those of a site (`Site.set_up`) that sends to these next hops."""
         return {
-            "backend": _BACKEND.format(one=self.one.port, two=self.two.port),
+            "backend": BACKEND.format(one=self.one.port, two=self.two.port),
             "recipients": "all",
             "policy": 'relay = "away"\n',
             "trusted": '["127.0.0.2/32"]',
@@ -205,28 +235,10 @@ class Client:
                 if not reply.startswith("354"):
                     return reply
                 data = octets + b".\r\n"
-            manner = chance.choice(("whole", "whole", "whole", "pieces", "quit", "vanish", "unread", "half"))
+            manner = chance.choice(MANNERS)
             if self.stopping:
                 manner = "whole"
-            if manner == "half":
-                session.writer.write(data[: chance.randrange(len(data) - 5)])
-                raise Lost("data")
-            if manner in ("vanish", "unread"):
-                # An answer that comes meanwhile stays unread in the kernel, as when a program dies.
-                session.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            try:
-                if manner == "pieces":
-                    for start in range(0, len(data), step := len(data) // 5 + 1):
-                        session.writer.write(data[start : start + step])
-                        await asyncio.sleep(0.01)
-                else:
-                    session.writer.write(data + (b"QUIT\r\n" if manner == "quit" else b""))
-                await session.writer.drain()
-            except (OSError, RuntimeError):  # uvloop's word for a connection that ended meanwhile
-                raise Lost("answer") from None
-            if manner in ("vanish", "unread"):
-                await asyncio.sleep(chance.random() ** 2 * (1.5 if manner == "unread" else 0.05))
-                raise Lost("answer")
+            await send_content(session, data, manner, chance, unread=1.5)
             for _ in range(len(parts) if bdat else 0):
                 reply = await session.reply("answer")
                 if not reply.startswith("250"):

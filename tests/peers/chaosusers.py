@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tests.peers.chaos import MANNERS, send_content
 from tests.peers.fickledns import FAR, GONE, NEAR
 from tests.peers.load import Lost, Session
 from tests.peers.meddlers import DENIED, WISHES
@@ -52,7 +53,6 @@ AUDIT, COPY = "audit@other.test", f"copy@{NEAR}"
 ARCHIVE = "archive@example.test"
 """Who gets a report of the message by the wish "journal"."""
 _NOTIFY = ("", "", "", "", "NEVER", "SUCCESS", "FAILURE", "DELAY", "FAILURE,DELAY", "SUCCESS,FAILURE,DELAY")
-_MANNERS = ("whole", "whole", "whole", "pieces", "quit", "vanish", "unread", "half")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,23 +281,5 @@ class User:
     async def _content(self, session: Session, data: bytes) -> None:
         """Send it in one manner or other. Raises Lost for those that end without an answer."""
         chance = self._chance
-        manner = "whole" if self.stopping else chance.choice(_MANNERS)
-        if manner == "half":
-            session.writer.write(data[: chance.randrange(len(data) - 5)])
-            raise Lost("data")
-        if manner in ("vanish", "unread"):
-            # An answer that comes meanwhile stays unread in the kernel, as when a program dies.
-            session.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        try:
-            if manner == "pieces":
-                for start in range(0, len(data), step := len(data) // 5 + 1):
-                    session.writer.write(data[start : start + step])
-                    await asyncio.sleep(0.01)
-            else:
-                session.writer.write(data + (b"QUIT\r\n" if manner == "quit" else b""))
-            await session.writer.drain()
-        except (OSError, RuntimeError):  # uvloop's word for a connection that ended meanwhile
-            raise Lost("answer") from None
-        if manner in ("vanish", "unread"):
-            await asyncio.sleep(chance.random() ** 2 * (1.0 if manner == "unread" else 0.05))
-            raise Lost("answer")
+        manner = "whole" if self.stopping else chance.choice(MANNERS)
+        await send_content(session, data, manner, chance, unread=1.0)

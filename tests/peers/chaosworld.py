@@ -20,7 +20,7 @@ from pathlib import Path
 import trustme
 
 from mta.delivery.security.der import public_key_info
-from tests.peers.chaos import NOTED, SEED
+from tests.peers.chaos import BACKEND, NOTED, SEED
 from tests.peers.chaosbooks import WishLedger, faults
 from tests.peers.chaosdesk import Desk
 from tests.peers.chaosusers import ALIAS_FILE, ARCHIVE, AUDIT, COPY, LONGEST, User
@@ -51,12 +51,6 @@ stage "data" {{
     if header "X-Wish" "journal" {{ journal "{ARCHIVE}"; }}
     if header "X-Wish" "hold" {{ hold "as you wish"; }}
 }}
-"""
-_BACKEND = """backend = "sink"
-[backends.sink]
-addresses = ["127.0.0.1:{one}", "127.0.0.1:{two}"]
-connect_timeout = "1s"
-failure_delay = "0.2s"
 """
 _REST = """
 [delivery]
@@ -148,7 +142,7 @@ class Whole:
         ca = self._folder / "chaos-ca.pem"
         self._authority.cert_pem.write_to_path(ca)
         return {
-            "backend": _BACKEND.format(one=self.one.port, two=self.two.port),
+            "backend": BACKEND.format(one=self.one.port, two=self.two.port),
             "recipients": "all",
             "policy": 'scripts = ["policy.sieve"]\n',
             "trusted": '["127.0.0.2/32"]',
