@@ -107,7 +107,7 @@ def build_tls(
     def changed(reload: Reload) -> None:
         if reload.taken:
             if "client_ca" in reload.taken:
-                KeptFiles(link).note(listener.client_ca)
+                KeptFiles(link).note(listener.client_ca, tls.client_ca.encode())
             logger.info("certificates renewed", listener=listener.name, names=reload.taken)
             now = tls.state()[0]
             _keep(link, listener.name, {name: now[name] for name in reload.taken if name in now})
@@ -145,7 +145,7 @@ def _server_tls(
         logger.error(REFUSED, name="client_ca", reason=str(error))
     else:
         if path:
-            good.note(path)
+            good.note(path, tls.client_ca.encode())
     return tls
 
 

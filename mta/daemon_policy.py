@@ -176,15 +176,16 @@ def _srs_services(settings: config.Config, ground: Ground, good: LastGood = NOBO
 
     srs = settings.srs
     try:
-        secrets = read_secrets(Path(srs.secrets_file).read_bytes())
+        octets = Path(srs.secrets_file).read_bytes()
+        secrets = read_secrets(octets)
     except (OSError, ValueError) as error:
-        octets = good.content(srs.secrets_file)
-        if octets is None:
+        kept = good.content(srs.secrets_file)
+        if kept is None:
             told = f": {error.strerror}" if isinstance(error, OSError) else str(error)
             raise ValueError(f"{srs.secrets_file}{told}") from error
-        secrets = read_secrets(octets)
+        secrets = read_secrets(kept)
     else:
-        good.note(srs.secrets_file)
+        good.note(srs.secrets_file, octets)
     made = SrsSettings(secrets, srs.domain, srs.separator, int(srs.validity // DAY), srs.hash_length)
     return srs_services(Srs(made), ground, time.time)
 

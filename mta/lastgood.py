@@ -8,13 +8,10 @@ read to the supervisor, which keeps it in memory for those that come later.
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from mta.config.secret import read_secret
+from mta.config.secret import secret_in, secret_octets
 
 if TYPE_CHECKING:
     from mta.supervisor.link import WorkerLink
@@ -26,8 +23,11 @@ LARGEST = 512 * 1024
 class LastGood(Protocol):
     """Knows what files held when they were right."""
 
-    def note(self, path: str) -> None:
-        """The file has just been read, and is right."""
+    def note(self, path: str, octets: bytes | None) -> None:
+        """The file has been read, and what was read is right; None where that is too much to be kept.
+
+        It is not read for this: somebody may have begun to edit it since.
+        """
 
     def content(self, path: str) -> bytes | None:
         """What it held when others read it last; None when nobody has, or it is not kept."""
@@ -39,7 +39,7 @@ class LastGood(Protocol):
 class Nobody:
     """There are no others (`LastGood`)."""
 
-    def note(self, path: str) -> None:
+    def note(self, path: str, octets: bytes | None) -> None:
         """Nobody comes later."""
 
     def content(self, path: str) -> bytes | None:
@@ -61,14 +61,9 @@ class KeptFiles:
         """`link` leads to the supervisor."""
         self._link = link
 
-    def note(self, path: str) -> None:
+    def note(self, path: str, octets: bytes | None) -> None:
         """Give it to those that come later; a large file only as one that was right."""
-        try:
-            with open(path, "rb") as file:
-                octets = file.read(LARGEST + 1)
-        except OSError:
-            return
-        facts = {"octets": octets if len(octets) <= LARGEST else None}
+        facts = {"octets": octets if octets is not None and len(octets) <= LARGEST else None}
         if facts != self._link.kept(_key(path)):
             self._link.keep(_key(path), facts)
 
@@ -86,32 +81,19 @@ def _key(path: str) -> str:
     return f"file {path}"
 
 
-@contextlib.contextmanager
-def as_file(octets: bytes) -> Iterator[Path]:
-    """A file in memory that holds `octets`, for who reads files. Raises OSError."""
-    descriptor = os.memfd_create("last good", os.MFD_CLOEXEC)
-    try:
-        view = memoryview(octets)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        yield Path(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
 def secrets_reader(good: LastGood) -> Callable[[str], str]:
     """What reads password files as `read_secret`, or has what others read where one is wrong by now."""
 
     def read(file: str) -> str:
         try:
-            secret = read_secret(file)
+            octets = secret_octets(file)
+            secret = secret_in(octets, file)
         except (OSError, ValueError):
-            octets = good.content(file)
-            if octets is None:
+            kept = good.content(file)
+            if kept is None:
                 raise
-            with as_file(octets) as kept:
-                return read_secret(str(kept))
-        good.note(file)
+            return secret_in(kept, file)
+        good.note(file, octets)
         return secret
 
     return read

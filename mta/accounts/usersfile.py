@@ -113,7 +113,7 @@ def _decoy_key(line: str) -> bytes:
     return hashlib.sha256(line.removeprefix(_DECOY_PREFIX).strip().encode()).digest()
 
 
-def _read(fd: int, path: str) -> str:
+def _read(fd: int, path: str) -> bytes:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise UsersFileError(f"{path}:1: not a regular file")
@@ -126,8 +126,12 @@ def _read(fd: int, path: str) -> str:
     chunks = []
     while chunk := os.read(fd, 1 << 20):
         chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _text(octets: bytes, path: str) -> str:
     try:
-        return b"".join(chunks).decode()
+        return octets.decode()
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsersFileError(f"{path}:{line}: not UTF-8") from None
@@ -136,7 +140,7 @@ def _read(fd: int, path: str) -> str:
 def read_text(path: str) -> str:
     """The text of the file after the check of its permissions. Raises UsersFileError."""
     with _opened(path) as fd:
-        return _read(fd, path)
+        return _text(_read(fd, path), path)
 
 
 @contextlib.contextmanager
@@ -242,10 +246,11 @@ class UsersFile:
     def _load(self) -> None:
         with _opened(self.path) as fd:
             identity = _identity(os.fstat(fd))
-            table = parse_table(_read(fd, self.path), self.path, self._table)
+            octets = _read(fd, self.path)
+        table = parse_table(_text(octets, self.path), self.path, self._table)
         self._table, self._identity, self._complained = table, identity, ()
         self.generation += 1
-        self._good.note(self.path)
+        self._good.note(self.path, octets)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
@@ -269,7 +274,7 @@ def edit(path: Path | str, *, group: int | None = None) -> Iterator[Table]:
         except OSError as error:
             raise UsersFileError(f"{path}: {error.strerror}") from error
         stack.callback(os.close, fd)
-        table = parse_table(_read(fd, path), path)
+        table = parse_table(_text(_read(fd, path), path), path)
         before = table.format()
         if not table.decoy_key:
             line = _DECOY_PREFIX + b64encode(secrets.token_bytes(32)).decode()

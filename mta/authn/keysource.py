@@ -48,11 +48,11 @@ class KeyTable:
         return tuple(keys)
 
 
-def read_key_table(path: Path) -> Entries:
+def read_key_table(path: Path, octets: bytes | None = None) -> Entries:
     """The content of a table. Raises TableError, which names file and line."""
     found: dict[str, list[tuple[str, Path]]] = {}
     mistakes = Mistakes(path)
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, octets), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         words = line.split()

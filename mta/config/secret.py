@@ -11,8 +11,17 @@ def read_secret(file: str) -> str:
 
     Raises OSError, and ValueError, which names the file, if there is none.
     """
+    return secret_in(secret_octets(file), file)
+
+
+def secret_octets(file: str) -> bytes:
+    """What a password file holds, as far as it is read. Raises OSError."""
     with open(file, "rb") as stream:
-        octets = stream.read(LARGEST_SECRET)
+        return stream.read(LARGEST_SECRET)
+
+
+def secret_in(octets: bytes, file: str) -> str:
+    """The password in what was read of a file. Raises ValueError, which names the file, if there is none."""
     try:
         secret = octets.partition(b"\n")[0].rstrip(b"\r").decode("utf-8")
     except UnicodeDecodeError:

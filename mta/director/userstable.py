@@ -8,11 +8,11 @@ from mta.address import AddressError, parse_address
 from mta.policy.tablefile import Mistakes, read_lines
 
 
-def read_users(path: Path) -> dict[str, str]:
+def read_users(path: Path, octets: bytes | None = None) -> dict[str, str]:
     """A table of users and back ends. Raises TableError, which names file and line."""
     found: dict[str, str] = {}
     mistakes = Mistakes(path)
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, octets), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

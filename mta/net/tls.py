@@ -178,9 +178,9 @@ class ServerTls:
         )
 
     @property
-    def asks_for_client_certificate(self) -> bool:
-        """True when clients are asked for a certificate (EXTERNAL can work)."""
-        return bool(self._client_ca)
+    def client_ca(self) -> str:
+        """The authorities for client certificates (PEM); "" when clients are not asked for one."""
+        return self._client_ca
 
     def certificate_for(self, name: str) -> Certificate:
         """The certificate that a client asking for `name` (A-labels; "" for none) is served."""

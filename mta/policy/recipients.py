@@ -102,10 +102,10 @@ class RecipientFile:
         return None if address.key in keys or folded(address.local) in keys else NO_SUCH_USER
 
 
-def read_table(path: Path) -> frozenset[str]:
+def read_table(path: Path, octets: bytes | None = None) -> frozenset[str]:
     """The keys of a recipient table. Raises TableError with file and line."""
     keys, mistakes = set(), Mistakes(path)
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, octets), 1):
         word = line.strip()
         if not word or word.startswith("#"):
             continue

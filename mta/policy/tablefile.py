@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
-from mta.policy.watched import TableError
+from mta.policy.watched import TableError, read_octets
 
 MOST_MISTAKES = 20
 """Lines of a file that are reported at once."""
@@ -42,24 +43,26 @@ class Mistakes:
             raise TableError("\n".join(told))
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a file, as editors count them. Raises TableError when it cannot be read."""
+def read_lines(path: Path, octets: bytes | None = None) -> list[str]:
+    """The lines of a file, as editors count them; `octets` are what it holds where it was read already.
+
+    Raises TableError when it cannot be read.
+    """
+    if octets is None:
+        octets = read_octets(path)
     try:
-        return path.read_text(encoding=ENCODING).split("\n")
-    except OSError as error:
-        raise TableError(f"{path}: {error}") from error
+        return TextIOWrapper(BytesIO(octets), encoding=ENCODING).read().split("\n")
     except UnicodeDecodeError:
-        raise no_utf8(path) from None
+        raise no_utf8(path, BytesIO(octets)) from None
 
 
-def no_utf8(path: Path | str) -> TableError:
-    """What to say of a file that could not be decoded: its first line that is no UTF-8."""
+def no_utf8(path: Path | str, lines: Iterable[bytes]) -> TableError:
+    """What to say of a file that could not be decoded: which of its lines is the first that is no UTF-8."""
     number = 1
     try:
-        with open(path, "rb") as lines:
-            for octets in lines:
-                octets.decode()
-                number += 1
+        for octets in lines:
+            octets.decode()
+            number += 1
     except (OSError, UnicodeDecodeError):  # the second is where we want to get to
         pass
     return TableError(f"{path}:{number}: is no UTF-8")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from mta.lastgood import NOBODY, LastGood, as_file
+from mta.lastgood import NOBODY, LastGood
 
 T = TypeVar("T")
 
@@ -29,6 +29,14 @@ def stamp_of(path: str | Path) -> Stamp:
     except OSError:
         return (0, 0, 0)
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def read_octets(path: Path) -> bytes:
+    """All that a file holds. Raises TableError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TableError(f"{path}: {error}") from error
 
 
 class Looks:
@@ -96,7 +104,7 @@ class Watched(Generic[T]):
     def __init__(
         self,
         path: Path,
-        read: Callable[[Path], T],
+        read: Callable[[Path, bytes], T],
         clock: Callable[[], float],
         *,
         interval: float = INTERVAL,
@@ -105,6 +113,7 @@ class Watched(Generic[T]):
     ) -> None:
         """Read `path`; what `read` raises comes out, unless `good` has what others read there before.
 
+        `read` makes of the octets of the file what it means, and names the file where they are wrong.
         `complain` hears of it then, and later on.
         """
         self._path = path
@@ -112,25 +121,27 @@ class Watched(Generic[T]):
         self._looks = Looks(path, clock, complain, interval)
         self._good = good
         try:
-            self._content = read(path)
+            self._content = self._load()
         except TableError as error:
-            octets = good.content(str(path))
-            if octets is None:
+            kept = good.content(str(path))
+            if kept is None:
                 raise
-            with as_file(octets) as kept:
-                self._content = read(kept)
+            self._content = read(path, kept)
             self._looks.failed(error)
-        else:
-            good.note(str(path))
 
     def content(self) -> T:
         """What the file holds now; looked at once in `interval` seconds at most."""
         if self._looks.is_due():
             try:
-                self._content = self._read(self._path)
+                self._content = self._load()
             except Exception as error:  # noqa: BLE001 - whatever it is, the old content is in force
                 self._looks.failed(error)
             else:
                 self._looks.succeeded()
-                self._good.note(str(self._path))
         return self._content
+
+    def _load(self) -> T:
+        octets = read_octets(self._path)
+        content = self._read(self._path, octets)
+        self._good.note(str(self._path), octets)
+        return content

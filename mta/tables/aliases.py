@@ -22,10 +22,10 @@ from mta.policy.tablefile import Complain, Mistakes, read_lines
 from mta.tables.table import KEY_MOST, folded
 
 
-def read_aliases(path: Path) -> dict[str, str]:
+def read_aliases(path: Path, octets: bytes | None = None) -> dict[str, str]:
     """All entries. Raises TableError with file and line."""
     mistakes = Mistakes(path)
-    found = parse_aliases(read_lines(path), mistakes.add)
+    found = parse_aliases(read_lines(path, octets), mistakes.add)
     mistakes.check()
     return found
 

@@ -86,7 +86,7 @@ class Tables(Mapping[str, Table]):
     def _changed(self, name: str, there: bool, reason: str) -> None:
         self._complain(f"table {name} answers again" if there else f"table {name} does not answer: {reason}")
 
-    def _watched(self, table: PolicyTable, read: Callable[[Path], T]) -> Watched[T]:
+    def _watched(self, table: PolicyTable, read: Callable[[Path, bytes], T]) -> Watched[T]:
         return Watched(Path(table.file), read, self._clock, complain=self._complain, good=self._good)
 
     def _source(self, name: str, table: PolicyTable) -> Table:

@@ -51,10 +51,10 @@ class Networks:
         return None if best is None else best[1]
 
 
-def read_networks(path: Path) -> Networks:
+def read_networks(path: Path, octets: bytes | None = None) -> Networks:
     """The content of a table of networks. Raises TableError with file and line."""
     networks, mistakes = Networks(), Mistakes(path)
-    for number, raw in enumerate(read_lines(path), 1):
+    for number, raw in enumerate(read_lines(path, octets), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue

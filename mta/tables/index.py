@@ -83,7 +83,8 @@ def _write(source: str, temporary: str) -> None:
                     places.append(at)
                     at += _RECORD.size + len(octets) + len(kept)
         except UnicodeDecodeError:
-            raise no_utf8(source) from None
+            with open(source, "rb") as raw:
+                raise no_utf8(source, raw) from None
         mistakes.check()
         file.write(bytes(-at % 8))
         slots = _slots(hashes, places)

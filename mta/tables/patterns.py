@@ -101,12 +101,12 @@ def _reason(error: Exception) -> str:
     return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
 
 
-def read_patterns(path: Path) -> Patterns:
+def read_patterns(path: Path, octets: bytes | None = None) -> Patterns:
     """The content of a table of patterns. Raises TableError with file and line."""
     mistakes = Mistakes(path)
     rules: list[tuple[str, bool, str]] = []
     numbers: list[int] = []
-    for number, raw in enumerate(read_lines(path), 1):
+    for number, raw in enumerate(read_lines(path, octets), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mta.lastgood import NOBODY, LastGood, as_file
+from mta.lastgood import NOBODY, LastGood
 from mta.policy.tablefile import Mistakes, read_lines
-from mta.policy.watched import INTERVAL, Looks, TableError
+from mta.policy.watched import INTERVAL, Looks, TableError, read_octets
 from mta.tables.index import EX_MISTAKES, Index, build, is_current
 from mta.tables.lines import entries
 from mta.tables.table import Found, folded
@@ -29,11 +29,11 @@ PAUSE = 30.0
 """Seconds until an index that could not be made is tried again."""
 
 
-def read_text(path: Path) -> dict[str, str]:
+def read_text(path: Path, octets: bytes | None = None) -> dict[str, str]:
     """All entries of a text table. Raises TableError with file and line."""
     found: dict[str, str] = {}
     mistakes = Mistakes(path)
-    for _, key, value in entries(read_lines(path), mistakes.add):
+    for _, key, value in entries(read_lines(path, octets), mistakes.add):
         found.setdefault(key, value)
     mistakes.check()
     return found
@@ -69,8 +69,6 @@ class TextTable:
         except TableError as error:
             self._content = self._last(error)
             self._looks.failed(error)
-        else:
-            good.note(path)
 
     def get(self, key: str) -> Found:
         """Look up, at once."""
@@ -86,19 +84,27 @@ class TextTable:
 
     def _first(self) -> Mapping[str, str] | Index:
         if not self._is_large():
-            return read_text(Path(self._path))
+            return self._small()
         try:
             build(self._path, self._index)
-            return Index(self._index)
+            index = Index(self._index)
         except OSError as error:
             raise TableError(f"{self._path}: {error}") from error
+        self._good.note(self._path, None)
+        return index
+
+    def _small(self) -> Mapping[str, str]:
+        path = Path(self._path)
+        octets = read_octets(path)
+        content = read_text(path, octets)
+        self._good.note(self._path, octets)
+        return content
 
     def _last(self, error: TableError) -> Mapping[str, str] | Index:
         """What others read before the file was as it is now. Raises `error` when there is nothing."""
         octets = self._good.content(self._path)
         if octets is not None:
-            with as_file(octets) as kept:
-                return read_text(kept)
+            return read_text(Path(self._path), octets)
         if not self._good.was_right(self._path):
             raise error
         try:
@@ -115,12 +121,11 @@ class TextTable:
             self._work.add_done_callback(self._made)
             return
         try:
-            self._content = read_text(Path(self._path))
+            self._content = self._small()
         except TableError as error:
             self._looks.failed(error)
         else:
             self._looks.succeeded()
-            self._good.note(self._path)
 
     def _made(self, work: asyncio.Task[None]) -> None:
         self._work = None
@@ -130,7 +135,7 @@ class TextTable:
             self._looks.failed(error, PAUSE)
         else:
             self._looks.succeeded()
-            self._good.note(self._path)
+            self._good.note(self._path, None)
 
     async def _remake(self) -> None:
         """A new index, made elsewhere. Raises TableError and OSError."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from mta import config
 from mta.accounts.user import User, format_user
 from mta.accounts.usersfile import UsersFile, UsersFileError
-from mta.lastgood import LARGEST, KeptFiles
+from mta.daemon_policy import _srs_services
+from mta.lastgood import LARGEST, KeptFiles, LastGood, secrets_reader
 from mta.policy.recipients import RecipientFile
 from mta.policy.watched import TableError
 from mta.tables.text import TextTable
@@ -92,3 +96,57 @@ def test_users_are_those_of_before(tmp_path: Path) -> None:
     path.unlink()
     assert set(users().users) == {"b@example.test"}
     assert len(told) == 2
+
+
+class Editor(KeptFiles):
+    """Somebody writes something else into each file as soon as it has been read."""
+
+    def note(self, path: str, octets: bytes | None) -> None:
+        """The moment between reading and keeping."""
+        Path(path).write_bytes(b"half edit\xff")
+        super().note(path, octets)
+
+
+def read_recipients(path: Path, good: LastGood) -> None:
+    RecipientFile(path, lambda: 0.0, good=good)
+
+
+def read_text_table(path: Path, good: LastGood) -> None:
+    TextTable(str(path), "", lambda: 0.0, good=good)
+
+
+def read_users(path: Path, good: LastGood) -> None:
+    UsersFile(path, on_error=print, good=good)
+
+
+def read_password(path: Path, good: LastGood) -> None:
+    secrets_reader(good)(str(path))
+
+
+def read_srs(path: Path, good: LastGood) -> None:
+    site = '[domains."fwd.example.org"]\n[backends.b]\naddresses = ["127.0.0.1:1"]\n'
+    settings = config.parse(f'{site}[srs]\nsecrets_file = "{path}"\ndomain = "fwd.example.org"\n')
+    _srs_services(settings, Mock(), good)
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (read_recipients, "a\n"),
+        (read_text_table, "a b\r\n"),
+        (read_users, "a@example.test:{PLAIN}secret:\n"),
+        (read_password, "secret\nmore\n"),
+        (read_srs, "0123456789abcdef\n"),
+    ],
+)
+def test_what_is_kept_is_what_was_read(
+    read: Callable[[Path, LastGood], None], text: str, tmp_path: Path
+) -> None:
+    """Not what the file holds a moment later."""
+    path, link = tmp_path / "file", Link()
+    path.write_bytes(text.encode())
+    path.chmod(0o600)
+    read(path, Editor(link))
+    assert path.read_bytes().startswith(b"half")
+    assert KeptFiles(link).content(str(path)) == text.encode()
+    read(path, KeptFiles(link))

@@ -145,7 +145,7 @@ def test_what_is_known_of_a_session(ca: Authority) -> None:
 def test_client_certificates(ca: Authority, version: ssl.TLSVersion, asked: str | None) -> None:
     certificates = [ca.issue("one", "one.example.org"), ca.issue("two", "two.example.org")]
     server = ServerTls(certificates, TlsSettings(client_ca_file=ca.file))
-    assert server.asks_for_client_certificate
+    assert server.client_ca
     context = client_with_certificate(ca, "alice@example.org", "pc.example.org", common_name="Alice")
     context.minimum_version = context.maximum_version = version
     made = Handshake(server, asked, context=context)
@@ -181,7 +181,7 @@ def test_client_certificates(ca: Authority, version: ssl.TLSVersion, asked: str 
 
 def test_clients_are_not_asked_for_certificates_by_default(ca: Authority) -> None:
     server = ServerTls([ca.issue("one", "one.example.org")])
-    assert not server.asks_for_client_certificate
+    assert not server.client_ca
     made = Handshake(server, context=client_with_certificate(ca, "alice@example.org"))
     assert tls_info(made.server).peer_fingerprint == ""
 

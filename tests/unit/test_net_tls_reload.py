@@ -18,6 +18,7 @@ import trustme
 
 from mta import config
 from mta.daemon_certificates import TOPIC, Refusals, build_judge, build_tls
+from mta.lastgood import KeptFiles
 from mta.net import tls as module
 from mta.net.certificates import CertificateFiles, load_pem
 from mta.net.resolver.base import Status
@@ -318,6 +319,40 @@ def test_a_worker_begins_with_what_the_others_of_its_generation_serve(
         watch.close()
         assert third.certificate_for("mx.good.test") == second.certificate_for("mx.good.test")
         assert len(log.errors) == 1
+
+    asyncio.run(run())
+
+
+def test_later_workers_are_given_the_authorities_that_were_read(
+    ca: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what somebody writes into their file a moment later."""
+    ca.issue("main", "mx.good.test")
+    text = CONFIGURATION.replace("[[listener]]", f'[[listener]]\nclient_ca = "{ca.file}"', 1)
+    settings = config.parse(text + '[tls]\npoll_interval = "5ms"\n', str(ca.folder / "t"))
+    listener, link, log, file = settings.listener[0], Supervisor(), Log(), ca.folder / "ca.pem"
+    right = file.read_bytes()
+
+    class Editor(KeptFiles):
+        def note(self, path: str, octets: bytes | None) -> None:
+            file.write_bytes(b"half edit")
+            super().note(path, octets)
+
+    monkeypatch.setattr("mta.daemon_certificates.KeptFiles", Editor)
+
+    async def run() -> None:
+        _, watch = build_tls(settings, listener, None, log, link, Refusals(link, log, 0.005))
+        assert KeptFiles(link).content(str(file)) == right
+        renewed = authority(ca.folder).ca.cert_pem.bytes()
+        file.write_bytes(renewed)
+        assert watch is not None
+        task = asyncio.create_task(watch)
+        async with asyncio.timeout(60):
+            while file.read_bytes() == renewed:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait([task])
+        assert KeptFiles(link).content(str(file)) == renewed
 
     asyncio.run(run())
 

@@ -260,10 +260,10 @@ def test_a_read_that_failed_is_tried_again(tmp_path: Path) -> None:
     path, now, told = tmp_path / "t", [0.0], list[str]()
     problem: Exception | None = None
 
-    def read(path: Path) -> str:
+    def read(path: Path, octets: bytes) -> str:
         if problem is not None:
             raise problem
-        return path.read_text()
+        return octets.decode()
 
     path.write_text("a")
     watched = Watched(path, read, lambda: now[0], complain=told.append)
