@@ -38,7 +38,7 @@ from mta.policy.watched import TableError
 from mta.queue_stores import opened_stores, read_configuration
 from mta.session import Session
 from mta.spool.remote import QueueProblem
-from mta.store.readable import harmless
+from mta.terminal import harmless
 from sieve_ext.message import Message
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_CONFIG = 1, 2, 78

@@ -2,7 +2,7 @@
 
 `list` shows mailboxes, or the messages of one; `show` prints a message; `watch` prints what arrives until
 Ctrl-C. Nothing is changed: what is shown stays new. Senders decide what is in a message, so everything is
-made harmless before it is printed (`mta.store.readable`); only `show --raw` into a file or a pipe gives the
+made harmless before it is printed (`mta.terminal`); only `show --raw` into a file or a pipe gives the
 octets as they are. Exit statuses: 0, 1 when there is no such mailbox or message or it cannot be read, 2 for
 wrong usage, 78 when the configuration is wrong.
 """
@@ -30,6 +30,7 @@ from mta.cli_options import Config as ConfigOption
 from mta.mailq.listing import size
 from mta.store import readable, reader
 from mta.store.reader import NoMailbox, StoredFile, Summary, Watcher
+from mta.terminal import harmless
 from sieve_ext.message import Message
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def _list_mailboxes(found: list[Summary], as_json: bool) -> None:
         if box.quota.messages:
             limits.append(f"{box.quota.messages} messages")
         table.add_row(
-            Text(readable.harmless(box.address)),
+            Text(harmless(box.address)),
             str(box.messages),
             str(box.new),
             size(box.octets),
@@ -215,7 +216,7 @@ def _list_messages(numbered: list[tuple[int, StoredFile]], as_json: bool) -> Non
             Text(readable.header_text(message, "from")),
             Text(readable.header_text(message, "subject")),
             size(stored.size),
-            *([Text(readable.harmless(stored.folder))] if in_folders else []),
+            *([Text(harmless(stored.folder))] if in_folders else []),
             style="bold" if stored.is_new else "",
         )
     console().print(table)
@@ -223,7 +224,7 @@ def _list_messages(numbered: list[tuple[int, StoredFile]], as_json: bool) -> Non
 
 def _print_message(number: int, count: int, stored: StoredFile, message: Message) -> None:
     console = Console(highlight=False)
-    where = f" in {readable.harmless(stored.folder)}" if stored.folder else ""
+    where = f" in {harmless(stored.folder)}" if stored.folder else ""
     console.print(
         Text(f"Message {number} of {count}{where}, {stored.state}, {size(stored.size)}", style="dim")
     )
@@ -243,7 +244,7 @@ def _print_message(number: int, count: int, stored: StoredFile, message: Message
 def _print_raw(stored: StoredFile) -> None:
     octets = stored.path.read_bytes()
     if _is_terminal():
-        print(readable.harmless(octets.decode("utf-8", "replace"), lines=True), end="")
+        print(harmless(octets.decode("utf-8", "replace"), lines=True), end="")
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(octets)
@@ -265,7 +266,7 @@ def _announce(address: str, stored: StoredFile, as_json: bool) -> None:
     line = Text.assemble(
         (at, "dim"),
         "  ",
-        (readable.harmless(address), "bold"),
+        (harmless(address), "bold"),
         f"  from {readable.header_text(message, 'from') or '(nobody)'}: ",
         (readable.header_text(message, "subject") or "(no subject)", "cyan"),
         (f"  {size(stored.size)}", "dim"),
@@ -303,7 +304,7 @@ def _whole(number: int, stored: StoredFile, message: Message) -> dict[str, Any]:
     text, attachments = readable.body(message)
     return {
         **_facts(number, stored, message),
-        "headers": [[readable.harmless(f.name), readable.harmless(f.text)] for f in message.fields if f.name],
+        "headers": [[harmless(f.name), harmless(f.text)] for f in message.fields if f.name],
         "text": text,
         "attachments": [
             {"name": a.name, "content_type": a.content_type, "octets": a.octets} for a in attachments
@@ -360,5 +361,5 @@ def _failures() -> Iterator[None]:
 
 
 def _fail(reason: str) -> NoReturn:
-    print(f"tamis: {readable.harmless(reason)}", file=sys.stderr)
+    print(f"tamis: {harmless(reason)}", file=sys.stderr)
     raise typer.Exit(EXIT_FAILED)

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from mta.folders import replacing
 from mta.sieve_files import find_mistakes, in_folders, library
-from mta.store.readable import harmless
+from mta.terminal import harmless
 from sieve_ext import (
     Diagnostic,
     Dialect,

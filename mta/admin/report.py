@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mta import metrics
 from mta.mailq.listing import size
-from mta.store.readable import harmless
+from mta.terminal import harmless
 
 _STATES = {
     "ready": "green",

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mta.startup.result import Outcome, Result
 from mta.startup.runner import Findings
-from mta.store.readable import harmless
+from mta.terminal import harmless
 
 STYLES = {Outcome.OK: "green", Outcome.WRONG: "bold red", Outcome.UNKNOWN: "yellow"}
 LEAST_WIDTH = 100

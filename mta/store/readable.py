@@ -1,16 +1,11 @@
-"""A message as text for a terminal: decoded, and harmless whatever its sender put into it.
-
-Text for a terminal goes through `harmless`: escape sequences, other controls and marks that turn the
-direction of text become visible characters, so that a message can neither write to the terminal's title nor
-make one thing look like another.
-"""
+"""A message as text for a terminal: decoded, and made harmless (`mta.terminal`) whatever its sender put into it."""
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
+from mta.terminal import harmless
 from sieve_ext.message import Message
 from sieve_ext.message.mime import Part
 
@@ -18,7 +13,6 @@ HEADERS = ("from", "to", "cc", "date", "subject", "reply-to", "message-id")
 """Fields that are shown, in this order."""
 LONGEST_TEXT = 256 * 1024
 """Octets of a text part that are shown."""
-_TURNS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BLOCKS = frozenset({"p", "div", "br", "tr", "li", "h1", "h2", "h3", "h4", "h5", "h6", "table", "blockquote"})
 _SILENT = frozenset({"script", "style", "head", "title"})
 
@@ -31,19 +25,6 @@ class Attachment:
     content_type: str
     octets: int
     """Size as transferred, before decoding."""
-
-
-def harmless(text: str, *, lines: bool = False) -> str:
-    """Text that can do nothing to a terminal; with `lines`, line ends and tabs stay what they are.
-
-    C0 controls and DEL become their pictures (ESC becomes U+241B), all other controls and marks of
-    direction U+FFFD.
-    """
-    if lines:
-        text = text.replace("\r\n", "\n")
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _visible(c, lines) for c in text)
 
 
 def headers(message: Message) -> list[tuple[str, str]]:
@@ -125,16 +106,3 @@ class _HtmlText(HTMLParser):
         if not self._silent:
             # Line ends in the source are blanks.
             self.pieces.append(data.replace("\r", " ").replace("\n", " "))
-
-
-def _visible(c: str, lines: bool) -> str:
-    if lines and c in "\n\t":
-        return c
-    code = ord(c)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    if c in _TURNS or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp"):
-        return "\ufffd"
-    return c
