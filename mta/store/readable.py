@@ -1,4 +1,4 @@
-"""A message as text for a terminal: decoded, and made harmless (`mta.terminal`) whatever its sender put into it."""
+"""A message as text for a terminal: decoded, and harmless (`mta.terminal`) whatever its sender put in."""
 
 from __future__ import annotations
 
