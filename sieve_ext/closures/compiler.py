@@ -187,13 +187,18 @@ class Compiler:
         match_type = self.dialect.match_types[given.tag if given else ":is"][0]
         return match_type.compile(self, node, self.comparator(node), keys)
 
-    def match(self, node: Node, values: Callable[[Run], Any], keys: str = "keys") -> Step:
+    def match(
+        self, node: Node, values: Callable[[Run], Any], keys: str = "keys", *, needs_value: bool = False
+    ) -> Step:
         """A test whether one of `values` matches one of the strings of the argument `keys`.
 
-        `values` takes the run and returns a list of strings; as a generator function it may ask.
+        `values` takes the run and returns a list of strings; as a generator function it may ask. With
+        `needs_value` an empty list matches nothing, not even by a count of 0.
         """
         templates = self.texts(node.value(keys))
         matcher = self.matcher(node, templates)
+        if needs_value:
+            matcher = _of_something(matcher)
         if self.tracing:
             return self._traced_match(node, values, matcher, templates)
         values_ask, matcher_asks = asks(values), asks(matcher)
@@ -303,3 +308,15 @@ class Compiler:
 
 def _message_fields(run: Run, name: str) -> list[Field]:
     return run.message.all(name)
+
+
+def _of_something(matcher: Match) -> Match:
+    """False where there is no value to compare, whatever `matcher` makes of that."""
+
+    def match(run: Run, values: Sequence[str]) -> Any:
+        return bool(values) and matcher(run, values)
+
+    def match_asking(run: Run, values: Sequence[str]) -> Any:
+        return bool(values) and (yield from matcher(run, values))
+
+    return match_asking if asks(matcher) else match

@@ -184,7 +184,7 @@ class NotifyMethodCapabilityTest(Test):
                 return []
             return ["maybe"]
 
-        return compiler.match(self, values)
+        return compiler.match(self, values, needs_value=True)
 
 
 def encode_url(text: str) -> str:

@@ -47,7 +47,7 @@ class MetadataTest(Test):
             value = yield MailboxMetadata(mailbox.expand(run), name)
             return [] if value is None else [str(value)]
 
-        return compiler.match(self, values)
+        return compiler.match(self, values, needs_value=True)
 
 
 class MetadataExistsTest(Test):

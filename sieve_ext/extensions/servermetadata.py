@@ -40,7 +40,7 @@ class ServerMetadataTest(Test):
             value = yield ServerMetadata(name)
             return [] if value is None else [str(value)]
 
-        return compiler.match(self, values)
+        return compiler.match(self, values, needs_value=True)
 
 
 class ServerMetadataExistsTest(Test):

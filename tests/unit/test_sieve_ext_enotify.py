@@ -80,6 +80,11 @@ TESTS = [
     (False, 'notify_method_capability :contains "mailto:a@b.c" "mood" ""'),
     (False, 'notify_method_capability :contains "foo:a@b.c" "online" ""'),
     (True, 'notify_method_capability :matches "mailto:a@b.c" "online" "m*"'),
+    (True, 'notify_method_capability :count "eq" "mailto:a@b.c" "online" "1"'),
+    # it fails unconditionally where method or capability are not known
+    (False, 'notify_method_capability :count "eq" "xmpp:a@b.c" "online" "0"'),
+    (False, 'notify_method_capability :count "ne" "mailto:a@b.c" "mood" "1"'),
+    (False, 'notify_method_capability :count "lt" "mailto:" "online" "1"'),
 ]
 
 

@@ -42,6 +42,8 @@ TESTS = [
     (False, 'metadata "INBOX" "/private/comment" "important"'),
     (False, 'metadata :contains "INBOX" "/private/comment" ""'),
     (True, 'metadata :count "eq" "Junk" "/private/comment" "1"'),
+    (False, 'metadata :count "eq" "None" "/private/comment" "0"'),
+    (False, 'metadata :count "ne" "Junk" "/private/other" "1"'),
     (True, 'metadataexists "Junk" "/private/comment"'),
     (False, 'metadataexists "Junk" ["/private/comment", "/private/other"]'),
     (False, 'metadataexists "None" "/private/comment"'),
@@ -49,6 +51,7 @@ TESTS = [
     # section 5
     (True, 'servermetadata "/shared/admin" "postmaster"'),
     (False, 'servermetadata "/shared/comment" "postmaster"'),
+    (False, 'servermetadata :count "lt" "/shared/comment" "1"'),
     (True, 'servermetadataexists "/shared/admin"'),
     (False, 'servermetadataexists ["/shared/admin", "/shared/x"]'),
     # RFC 8579 section 3
