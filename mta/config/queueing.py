@@ -53,7 +53,8 @@ class Queue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keep it. Off: what is not delivered now is answered 4xx and stays with the client."""
     accept: Literal["all", "vouched"] = "all"
     """Whose mail is kept: everybody's, or only that of users and trusted networks (`vouched`), so that every
-    failure can be reported to its sender; the others keep their mail themselves (4xx)."""
+    failure can be reported to its sender; the others keep their mail themselves (4xx), but for what the
+    policy orders to wait (`hold`, `delay`)."""
     stores: tuple[Name, ...] = ()
     """Names of the [queue_stores.NAME] to keep it in. The first one that is no folder also decides who owns
     what. Default: the folder `queue` in process.state_directory."""

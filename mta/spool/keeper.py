@@ -224,10 +224,11 @@ class Keeper:
         hop = self._route(Origin().session(), Envelope(NULL), Recipient(sender))
         return not (isinstance(hop, Reply) and hop.is_permanent)
 
-    def _full(self, queue: MailQueue, vouching: Vouching) -> Reply | None:
-        """Why the queue takes no message now; None when it does."""
+    def _full(self, queue: MailQueue, vouching: Vouching, *, ordered: bool = False) -> Reply | None:
+        """Why the queue takes no message now, be it `ordered` by the policy to wait there; None: it does."""
         settings = self._settings
-        if settings.vouched_only and vouching not in (Vouching.LOGIN, Vouching.NETWORK):
+        known = ordered or vouching in (Vouching.LOGIN, Vouching.NETWORK)
+        if settings.vouched_only and not known:
             return Reply(451, "4.7.1", "mail of unknown senders is not queued here", "queue.accept")
         stats = queue.stats()
         if settings.max_messages and stats.messages >= settings.max_messages:
@@ -246,7 +247,10 @@ class Keeper:
         """Keep the message; its queue id, or why not."""
         if queue is None or queue.fenced:
             return NOT_READY
-        full = self._full(queue, vouching)
+        orders = parcel.orders
+        # Of a stranger, too: the client would come again with it for days, and meet the same order each time.
+        ordered = orders is not None and bool(orders.held or orders.postponed)
+        full = self._full(queue, vouching, ordered=ordered)
         if full is not None:
             return full
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from mailqueue.model import Status
 from mta.spool.record import decode_recipient, decode_record
 from tests.dialog.backend import ScriptedStore
@@ -262,13 +264,31 @@ def test_hold_is_refused_when_the_queue_takes_nothing(tmp_path: Path) -> None:
     script = 'stage "data" { hold; }'
 
     async def main() -> None:
-        async with policed(
-            tmp_path, script, queue=QUEUE + '\naccept = "vouched"', policy=STRANGERS
-        ) as server:
+        async with policed(tmp_path, script, queue=f"{QUEUE}\nmax_messages = 1") as server:
             client = await greeted(server)
-            assert (await send(client, "b@example.test")).startswith("451 ")
-            assert list(queue_of(server).live.handles()) == []
+            assert QUEUED.match(await send(client, "b@example.test"))
+            assert (await send(client, "b@example.test")).startswith("452 ")
+            assert len(list(queue_of(server).live.handles())) == 1
             assert server.store.delivered == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("order", ["hold", 'delay "1h"'])
+def test_what_the_policy_has_queued_is_kept_of_strangers_too(order: str, tmp_path: Path) -> None:
+    """A 4xx would never end: each try of the client meets the same order."""
+    script = f'stage "data" {{ if header "subject" "hi" {{ {order}; }} }}'
+    queue, store = f'{QUEUE}\naccept = "vouched"', MailStore(b=BUSY)
+
+    async def main() -> None:
+        async with policed(tmp_path, script, queue=queue, policy=STRANGERS, store=store) as server:
+            client = await greeted(server)
+            assert QUEUED.match(await send(client, "b@example.test"))
+            await client.envelope("b@example.test")
+            await client.say("DATA")
+            reply = await client.say("Subject: other\r\n\r\n.")
+            assert reply.startswith("451 4.2.0 busy; mail of unknown senders is not queued")
+            assert len(list(queue_of(server).live.handles())) == 1
 
     run(main)
 
