@@ -13,6 +13,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
+import uvloop
 from dns.message import Message
 
 from mta.net.resolver import flight
@@ -532,18 +533,25 @@ def test_dead_server_is_asked_last() -> None:
     asyncio.run(run())
 
 
-def test_server_that_comes_back_is_used() -> None:
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_server_that_comes_back_is_used(loop: Callable[..., None], at_once: int) -> None:
+    """A loop of libuv, as workers have it, looks at no socket any more once that had an error."""
+
     async def run() -> None:
         port = free_port()
         stub = Stub([Address("127.0.0.1", port)])
         for n in range(10):
-            assert (await ask(stub, f"n{n}.test")).reason == "connection refused"
+            refused = await asyncio.gather(*(ask(stub, f"n{n}.{m}.test") for m in range(at_once)))
+            assert {answer.reason for answer in refused} == {"connection refused"}
         async with Nameserver(lambda query: records(query, A), port=port):
             for n in range(10):
-                assert (await ask(stub, f"n{n}.test")).usable
+                answers = await asyncio.gather(*(ask(stub, f"n{n}.{m}.test") for m in range(at_once)))
+                assert all(answer.usable for answer in answers)
+        assert stub.in_flight == 0
         stub.close()
 
-    asyncio.run(run())
+    loop(run())
 
 
 def test_ids_and_ports_vary() -> None:

@@ -158,6 +158,9 @@ class Server:
         try:
             port.socket.send(ident + tail)
         except ConnectionRefusedError:  # may be the answer to an earlier query: it is told only once
+            self._discard(port)
+            self._loop.call_soon(self._refused, port)
+            port = self._choose()
             port.socket.send(ident + tail)
         port.sent += 1
         port.waiting[ident] = asking
@@ -230,10 +233,8 @@ class Server:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:  # ECONNREFUSED: an ICMP message said that nobody listens
-                self.failed(SUSPECT)
-                waiting, port.waiting = port.waiting, {}
-                for asking in waiting.values():
-                    asking.refused()
+                self._discard(port)
+                self._refused(port)
                 return
             waits = port.waiting.get(message[:2])
             if waits is not None and waits.received(message):
@@ -241,6 +242,19 @@ class Server:
             if port.retired and not port.waiting:
                 self._close(port)
                 return
+
+    def _discard(self, port: _Port) -> None:
+        """Close a socket that had an error: libuv, and so uvloop, does not look at it any more."""
+        if port in self._ports:
+            self._ports.remove(port)
+        self._close(port)
+
+    def _refused(self, port: _Port) -> None:
+        """Tell those who wait that nobody listens."""
+        self.failed(SUSPECT)
+        waiting, port.waiting = port.waiting, {}
+        for asking in waiting.values():
+            asking.refused()
 
     def _close(self, port: _Port) -> None:
         if port.socket.fileno() >= 0:
