@@ -229,13 +229,11 @@ def make_app(default_folder: Callable[[], Path], owner: Callable[[], Owner | Non
         with _files():
             names = [_domain(each) for each in domains] if domains else folder.domains()
             found = [one for name in names for one in _tested(folder, name, resolver)]
-        if not found:  # of a folder with another name nothing is wrong either
-            _refuse(f"there are no keys in {folder.path}")
-        if as_json:
-            typer.echo(json.dumps(found, indent=2))
-        else:
-            for one in found:
-                typer.echo(_line(one))
+        for line in [json.dumps(found, indent=2)] if as_json else map(_line, found):
+            typer.echo(line)
+        lacking = sorted({*map(_domain, domains or ())} - {one["domain"] for one in found})
+        if lacking or not found:  # of a folder with another name nothing is wrong either
+            _refuse(f"there are no keys {f'for {lacking[0]} ' if lacking else ''}in {folder.path}")
         if any(one["wrong"] for one in found):
             raise typer.Exit(EXIT_REFUSED)
 

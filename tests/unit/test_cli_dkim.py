@@ -255,7 +255,7 @@ def test_list_and_record(terminal: Terminal) -> None:
         (("rotate", DOMAIN), 1, "has no keys"),
         (("record", DOMAIN), 1, "has no keys"),
         (("record", DOMAIN, "x"), 1, "has no key x"),
-        (("test", DOMAIN), 1, "there are no keys in /"),
+        (("test", DOMAIN), 1, f"there are no keys for {DOMAIN} in /"),
         (("test",), 1, "there are no keys in /"),
     ],
 )
@@ -264,6 +264,20 @@ def test_mistakes(terminal: Terminal, words: tuple[str, ...], code: int, text: s
     assert result.exit_code == code
     assert text in result.stderr
     assert result.stdout == ""
+
+
+def test_without_keys_there_is_json_all_the_same(terminal: Terminal) -> None:
+    found = terminal.run("test", "--json")
+    assert (found.exit_code, found.stdout) == (1, "[]\n")
+    assert "there are no keys in /" in found.stderr
+
+
+def test_one_domain_of_several_without_keys(terminal: Terminal, zone: Zone) -> None:
+    """What is found of the others is told, and the status is that of something wrong."""
+    terminal.run("new", DOMAIN)
+    found = terminal.run("test", DOMAIN, "other.example", "--resolver", zone.address, "--json")
+    assert (found.exit_code, len(json.loads(found.stdout))) == (1, 2)
+    assert "there are no keys for other.example in /" in found.stderr
 
 
 @pytest.mark.parametrize(
