@@ -26,6 +26,7 @@ from mta.configured import (
     control_socket,
     is_without_users_file,
 )
+from mta.folders import whole_path
 
 FAILED = 1
 EX_CONFIG = 78
@@ -372,7 +373,7 @@ def _unread(configuration: str, error: OSError) -> str:
 
 def _as_named(problem: str, configuration: str) -> str:
     """A mistake with the file as it was named here: the server knows its whole path."""
-    whole = os.path.abspath(configuration) + ":"
+    whole = whole_path(configuration) + ":"
     return f"{configuration}:{problem.removeprefix(whole)}" if problem.startswith(whole) else problem
 
 

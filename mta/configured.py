@@ -13,6 +13,7 @@ import tomllib
 from typing import Any
 
 from mta.cli import DEFAULT_CONFIGURATION
+from mta.folders import whole_path
 
 LARGEST_CONFIGURATION = 4 * 1024 * 1024
 """Characters: a larger file is refused by those who need all of it."""
@@ -26,7 +27,7 @@ def control_socket(configuration: str) -> str:
     Raises OSError when the file cannot be read and is not the one that servers read by default: the server
     that would be asked then is hardly the one that is meant.
     """
-    if os.path.abspath(configuration) != DEFAULT_CONFIGURATION:
+    if whole_path(configuration) != DEFAULT_CONFIGURATION:
         open(configuration, "rb").close()
     return configured_path(
         configuration,
@@ -42,7 +43,7 @@ def configured_path(configuration: str, *places: tuple[str, str, str], default: 
     Nothing else of the configuration is looked at, and what is unreadable counts as not set: what is wrong in
     one section hides no other. Relative paths, `default` too, begin in the folder of the configuration.
     """
-    folder = os.path.dirname(os.path.abspath(configuration))
+    folder = os.path.dirname(whole_path(configuration))
     text = _text(configuration)
     for section, key, suffix in places:
         value = _section(text, section).get(key)

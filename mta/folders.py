@@ -25,6 +25,14 @@ def in_words(error: Exception) -> str:
     return str(error)
 
 
+def whole_path(path: str) -> str:
+    """A path from the root; as it is where the current folder was removed: nothing lies there then."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
+
+
 def heir(folder: str | os.PathLike[str] | int) -> Owner | None:
     """Who gets what root makes in `folder` (or its descriptor): who owns it, for the server is not root.
 

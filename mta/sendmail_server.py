@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from mta import config
-from mta.folders import replacing
+from mta.folders import replacing, whole_path
 from mta.net.limits import Networks
 
 FILE_NAME = "sendmail.json"
@@ -172,6 +172,6 @@ def _published(path: str, configuration: str, why: str) -> LocalServer:
         raise NotPublished(f"{why}, and no server runs: {path} is not there") from None
     except (OSError, msgspec.MsgspecError) as error:
         raise NotPublished(f"{why}, and {path} cannot be read: {error}") from None
-    if server.configuration != os.path.abspath(configuration):
+    if server.configuration != whole_path(configuration):
         raise NotPublished(f"{why}, and the server that runs has another one: {server.configuration}")
     return server

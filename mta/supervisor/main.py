@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 from mta import log
 from mta.admin.desk import Desk
-from mta.folders import in_words
+from mta.folders import in_words, whole_path
 from mta.log.sink import take_stderr
 from mta.net.descriptors import raise_fd_limit
 from mta.supervisor.core import Supervisor
@@ -35,7 +35,7 @@ EX_CONFIG = 78
 def serve(configuration: str, pid_file: str = "", daemon: str = DAEMON) -> int:
     """Run until stopped; return the exit status."""
     # Relative paths and the next reload mean the same file, wherever we were started.
-    configuration = os.path.abspath(configuration)
+    configuration = whole_path(configuration)
     raise_fd_limit()
     if os.geteuid() == 0:
         take_stderr()

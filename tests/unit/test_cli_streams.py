@@ -37,6 +37,29 @@ def users(tmp_path: Path) -> Path:
     return users
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("serve -c tamis.toml", "tamis.toml: cannot be read: No such file or directory"),
+        ("user list -c tamis.toml", "users: No such file or directory"),
+        ("dkim new example.org -c tamis.toml", "dkim: No such file or directory"),
+        ("reload -c tamis.toml --socket control", "no Tamis answers at control"),
+        ("status -c tamis.toml", "there is no tamis.toml"),
+    ],
+)
+def test_the_current_folder_was_removed(tmp_path: Path, words: str, said: str) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    line = f'cd {folder}; rmdir {folder}; exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", sys.executable, "-m", "mta.cli", *words.split()],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (1, 78)
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed(users: Path, closed: str) -> None:
     done = shell(closed, "user", "list", "--file", str(users))
