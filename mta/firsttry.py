@@ -14,7 +14,7 @@ from mta.content import Content, Rendered
 from mta.delivery.outcome import NextHop, Outcome, Transport
 from mta.delivery.plan import plan
 from mta.envelope import Envelope, Recipient
-from mta.handover import Gate
+from mta.handover import Gate, Permit
 from mta.policy.verdict import Policy
 from mta.reply import Reply
 from mta.session import Session
@@ -115,19 +115,19 @@ class FirstTries:
         client = client_attributes(session) if transport.introduces else None
         envelope = envelope.sent_to(recipients)
         told = None if known is None else lambda some: known.extend(outcome for _, outcome in some)
-        gate = self._gate
-        if gate is not None:
+        permit: Permit | Reply | None = None
+        if self._gate is not None:
             if next_hop.host:
-                await gate.prepare(next_hop, deadline)
-            refusal = gate.enter(next_hop)
-            if refusal is not None:
-                return [Outcome(recipient, refusal, "") for recipient in recipients]
+                await self._gate.prepare(next_hop, deadline)
+            permit = self._gate.enter(next_hop)
+        if isinstance(permit, Reply):
+            return [Outcome(recipient, permit, "") for recipient in recipients]
         outcomes: list[Outcome] = []
         try:
             outcomes = await transport.deliver(envelope, recipients, rendered, deadline, client, told)
         finally:
-            if gate is not None:
-                gate.leave(next_hop, outcomes)
+            if permit is not None:
+                permit.leave(outcomes)
         if known is not None:
             known += outcomes
         return outcomes

@@ -118,8 +118,8 @@ class Gate(Protocol):
     async def prepare(self, next_hop: NextHop, deadline: float) -> None:
         """Know what the limits of a next hop in the world are; `deadline` is loop time."""
 
-    def enter(self, next_hop: NextHop) -> Reply | None:
-        """Begin a try now, or say why not."""
+    def enter(self, next_hop: NextHop) -> Permit | Reply | None:
+        """Begin a try now, or say why not. None lets it begin, too: it is not counted."""
 
     def any_dead(self) -> bool:
         """False when all next hops answer, as far as is known."""
@@ -127,7 +127,11 @@ class Gate(Protocol):
     def is_dead(self, next_hop: NextHop) -> bool:
         """True when a next hop is known not to answer."""
 
-    def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
+
+class Permit(Protocol):
+    """The right to one try of a next hop."""
+
+    def leave(self, outcomes: Sequence[Outcome]) -> None:
         """The try is over; no outcomes when it was given up."""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from msgspec import Struct
+
 from mailqueue.schedule import Busy, Dead, Dispatcher, Token
 from mta.delivery.outcome import NextHop, Outcome
 from mta.reply import Reply
@@ -31,20 +33,18 @@ class Gate:
         self._dispatcher = dispatcher
         self._now = now
         self._learnt = learnt
-        self._tokens: dict[NextHop, list[Token]] = {}
 
     async def prepare(self, next_hop: NextHop, deadline: float) -> None:
         """Know what the limits of a next hop are; `deadline` is loop time."""
         await self._naming.prepare(next_hop, deadline)
 
-    def enter(self, next_hop: NextHop) -> Reply | None:
+    def enter(self, next_hop: NextHop) -> Permit | Reply | None:
         """Begin a try now, or say why not."""
         naming = self._naming
         hop = site_of(next_hop)
         answer = self._dispatcher.try_acquire(naming.name(hop), self._now(), naming.source(hop))
         if isinstance(answer, Token):
-            self._tokens.setdefault(next_hop, []).append(answer)
-            return None
+            return Permit(self, answer)
         if isinstance(answer, Dead):
             return Reply(451, "4.4.1", "The next server cannot be reached at the moment", answer.reason)
         assert isinstance(answer, Busy)
@@ -62,14 +62,21 @@ class Gate:
         """True when a next hop is known not to answer."""
         return self._dispatcher.dead(self._naming.site(next_hop), self._now()) is not None
 
-    def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
+    def leave(self, token: Token, outcomes: Sequence[Outcome]) -> None:
+        """A try is over."""
+        result, reason = learned(outcomes, token.site)
+        dispatcher = self._dispatcher
+        dispatcher.release(token, result, self._now(), reason)
+        if dispatcher.has_work:  # mail that waits may go now, or not any more
+            self._learnt()
+
+
+class Permit(Struct, eq=False):
+    """`mta.handover.Permit`: a session that counts among those to its site until it is given back."""
+
+    gate: Gate
+    token: Token
+
+    def leave(self, outcomes: Sequence[Outcome]) -> None:
         """The try is over."""
-        tokens = self._tokens.get(next_hop)
-        if tokens:  # those of one site are alike: it does not matter which one comes back
-            token = tokens.pop()
-            if not tokens:  # next hops are as many as domains
-                del self._tokens[next_hop]
-            result, reason = learned(outcomes, token.site)
-            self._dispatcher.release(token, result, self._now(), reason)
-            if self._dispatcher.has_work:  # mail that waits may go now, or not any more
-                self._learnt()
+        self.gate.leave(self.token, outcomes)

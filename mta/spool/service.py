@@ -31,7 +31,7 @@ from mta.spool.addressing import Addressing, Find
 from mta.spool.advice import Advisor
 from mta.spool.alarm import EVERY, Alarm
 from mta.spool.attempt import Attempts, AttemptSettings, Journal
-from mta.spool.gate import Gate
+from mta.spool.gate import Gate, Permit
 from mta.spool.hops import PLAIN, Naming, SiteLimits
 from mta.spool.late import hear
 from mta.spool.reports import Reports, Route
@@ -179,7 +179,7 @@ class QueueService:
         """Know the limits of a next hop (`mta.handover.Gate`)."""
         await self._naming.prepare(next_hop, deadline)
 
-    def enter(self, next_hop: NextHop) -> Reply | None:
+    def enter(self, next_hop: NextHop) -> Permit | Reply | None:
         """Begin a first try (`mta.handover.Gate`)."""
         running = self._running
         return running.gate.enter(next_hop) if running is not None else None
@@ -193,12 +193,6 @@ class QueueService:
         """True when a next hop is known not to answer (`mta.handover.Gate`)."""
         running = self._running
         return running is not None and running.gate.is_dead(next_hop)
-
-    def leave(self, next_hop: NextHop, outcomes: Sequence[Outcome]) -> None:
-        """A first try is over (`mta.handover.Gate`)."""
-        running = self._running
-        if running is not None:
-            running.gate.leave(next_hop, outcomes)
 
     # --- life ----------------------------------------------------------------------------------------
 

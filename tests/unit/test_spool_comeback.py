@@ -14,6 +14,7 @@ from mta.delivery.outcome import NextHop, Outcome
 from mta.envelope import Envelope, Recipient
 from mta.reply import Reply
 from mta.spool.comeback import EXTRA
+from mta.spool.gate import Permit
 from tests.simulation.loop import run
 from tests.unit.spool_kit import DOWN, LATER, OK, Work, played, received
 
@@ -25,10 +26,11 @@ RECALLED = {"backend:back": Limits(dead_first=5.0, dead_most=60.0, recalled=True
 async def first_try(work: Work, reply: Reply = OK) -> bool:
     """New mail comes in and is delivered, or meets another reply; False when it is not let through."""
     hop = NextHop("backend:back")
-    if work.gate.enter(hop) is not None:
+    permit = work.gate.enter(hop)
+    if not isinstance(permit, Permit):
         return False
     await asyncio.sleep(0.05)
-    work.gate.leave(hop, [Outcome(Recipient(parse_address("new@back.test")), reply, "hop:25")])
+    permit.leave([Outcome(Recipient(parse_address("new@back.test")), reply, "hop:25")])
     return True
 
 

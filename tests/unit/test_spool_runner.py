@@ -22,6 +22,7 @@ from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool import underway
+from mta.spool.gate import Permit
 from mta.spool.hops import Naming
 from tests.simulation.loop import run
 from tests.unit import spool_kit
@@ -452,16 +453,17 @@ def test_first_tries_and_the_queue_share_what_they_know() -> None:
         hop = NextHop("backend:back")
         person = Recipient(parse_address("bob@back.test"))
         for _ in range(5):
-            if (refusal := work.gate.enter(hop)) is not None:
+            refusal = work.gate.enter(hop)
+            if not isinstance(refusal, Permit):
                 break
-            work.gate.leave(hop, [Outcome(person, DOWN, "")])
-        assert refusal is not None
+            refusal.leave([Outcome(person, DOWN, "")])
+        assert isinstance(refusal, Reply)
         assert (refusal.code, refusal.enhanced) == (451, "4.4.1")
         await work.add("bob@back.test")
         await asyncio.sleep(50)
         assert work.hops["back"].seen == [], "the queue leaves it alone too"
         await work.idle(100)
-        assert work.gate.enter(hop) is None
+        assert isinstance(work.gate.enter(hop), Permit)
 
     played(main, Work(limits={"backend:back": Limits(dead_first=60.0)}))
 
