@@ -36,7 +36,7 @@ def type_filter(wanted: str) -> Callable[[str], bool]:
 
 def around(part: Part) -> Iterator[str]:
     """The prologue of a multipart, which may be empty, and the epilogue where there is one."""
-    line = b"--" + part.parameters.get("boundary", "").rstrip(" ").encode("utf-8", "replace")
+    line = b"--" + (part.boundary or b"")
     head = part.octets(part.start, part.parts[0].start)
     found = 0 if head.startswith(line) else head.find(b"\n" + line)
     yield head[: max(found, 0)].removesuffix(b"\r").decode("utf-8", "replace")

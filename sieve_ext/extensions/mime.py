@@ -23,7 +23,7 @@ from sieve_ext.extend import (
     Run,
     Tag,
 )
-from sieve_ext.message import parse_parameters
+from sieve_ext.message import all_parameters, parse_parameters
 from sieve_ext.runtime.parts import header_of, part_at_hand
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class ValuePart(NeedsMime):
             names = compiler.texts(given.value)
 
             def parameters(run: Run, field: Field) -> list[str]:
-                there = parse_parameters(field.unfolded).parameters
+                there = all_parameters(field.unfolded)
                 wanted = {name.lower() for name in names.expand(run)}
-                return [value for name, value in there.items() if name in wanted] or [""]
+                return [value for name, value in there if name in wanted] or [""]
 
             return parameters
         place = given.tag

@@ -6,7 +6,7 @@ from sieve_ext.message.html import html_text
 from sieve_ext.message.index import HeaderIndex
 from sieve_ext.message.message import Message
 from sieve_ext.message.mime import Part, Structure
-from sieve_ext.message.parameters import parse_parameters
+from sieve_ext.message.parameters import all_parameters, parse_parameters
 
 __all__ = [
     "Field",
@@ -16,6 +16,7 @@ __all__ = [
     "Message",
     "Part",
     "Structure",
+    "all_parameters",
     "html_text",
     "is_field_name",
     "make_field",

@@ -3,6 +3,11 @@
 `BodyScanner` holds a window of the body and slides it forward. It searches with `bytes.find` for each open
 boundary, remembers what it found of the outer ones, and searches for an inner one no further than where an
 outer one lies, so every octet is looked at once a level at most.
+
+A line that goes on behind the boundary is a delimiter for some readers (that it begins with the boundary is
+enough, RFC 2046 says) and text for most mail programs. So that nobody sees a part that is not found here, it
+begins a part where it stands and ends none of the multiparts around. Of two equal boundaries the inner one
+counts, which leaves the outer one open.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _empty_line = re.compile(rb"\n\r?\n").search
+_NO_BOUNDARY = b"\n--"
 
 
 class Delimiter(NamedTuple):
@@ -26,10 +32,11 @@ class Delimiter(NamedTuple):
 
 
 class _Boundary:
-    __slots__ = ("found", "line", "searched")
+    __slots__ = ("found", "is_cut", "line", "searched")
 
-    def __init__(self, line: bytes, searched: int) -> None:
+    def __init__(self, line: bytes, searched: int, is_cut: bool) -> None:
         self.line = line  # with the line feed before it
+        self.is_cut = is_cut  # there is more to the boundary
         self.found = -2  # where it occurs next; before every position when that is not known
         self.searched = searched  # it does not begin before this, but for `found`
 
@@ -48,9 +55,12 @@ class BodyScanner:
         self.position = 0
         """Where the next search begins: the start of a line."""
 
-    def open(self, boundary: bytes) -> None:
-        """Look for `boundary` too, from the position on, inside all that are open."""
-        self._boundaries.append(_Boundary(b"\n--" + boundary, self.position - 1))
+    def open(self, boundary: bytes, *, is_cut: bool = False) -> None:
+        """Look for `boundary` too, from the position on, inside all that are open.
+
+        `is_cut` says that this is only the beginning of it.
+        """
+        self._boundaries.append(_Boundary(b"\n--" + boundary, self.position - 1, is_cut))
 
     def next_delimiter(self) -> Delimiter | None:
         """Go behind the next line of an open boundary, closing those inside of it; None at the end."""
@@ -63,11 +73,16 @@ class BodyScanner:
             longest = max(len(boundary.line) for boundary in self._boundaries)
             if found + longest + 2 > self._base + len(self._window) and self._slide(found):
                 continue  # a longer boundary may begin here, or "--" follow
-            behind = found + len(self._boundaries[place].line)
+            boundary = self._boundaries[place]
+            behind = found + len(boundary.line)
             start = found - self._base
             is_closing = self._window.startswith(b"--", behind - self._base)
             has_cr = start > 0 and self._window[start - 1] == 13
-            self._skip_line(behind)
+            if not self._skip_line(behind + 2 * is_closing) or boundary.is_cut:
+                if boundary.line == _NO_BOUNDARY:
+                    continue  # any line with two dashes
+                is_closing = False
+                place = len(self._boundaries) - 1
             del self._boundaries[place + (not is_closing) :]
             return Delimiter(place, is_closing, found - has_cr)
         return None
@@ -116,23 +131,30 @@ class BodyScanner:
             if (
                 best_place < 0
                 or boundary.found < best
-                or (len(boundary.line) > len(self._boundaries[best_place].line) and boundary.found == best)
+                or (len(boundary.line) >= len(self._boundaries[best_place].line) and boundary.found == best)
             ):
                 best, best_place = boundary.found, place
                 limit = best
         return best, best_place
 
-    def _skip_line(self, start: int) -> None:
-        """Put the position behind the line end at or behind `start`, or to the end."""
+    def _skip_line(self, start: int) -> bool:
+        """Put the position behind the line end at or behind `start`, or to the end.
+
+        True when there are only blanks before it.
+        """
+        is_blank = True
         while True:
-            at = self._window.find(b"\n", start - self._base)
+            offset = start - self._base
+            at = self._window.find(b"\n", offset)
+            end = len(self._window) if at < 0 else at
+            is_blank = is_blank and not self._window[offset:end].strip(b" \t\r")
             if at >= 0:
                 self.position = self._base + at + 1
-                return
+                return is_blank
             start = self._base + len(self._window)
             if not self._slide(start):
                 self.position = start
-                return
+                return is_blank
 
     def _slide(self, needed: int) -> bool:
         """Read on; keep the window from a little before `needed`. False when nothing is left."""

@@ -36,7 +36,7 @@ PART_HEADER_OCTETS = 64 * 1024
 """Header section of one body part; what comes after belongs to its body."""
 
 BOUNDARY_OCTETS = 200
-"""Longest boundary that is searched for. RFC 2046 section 5.1.1 allows 70; a few programs write more."""
+"""Octets of a boundary that are searched for. RFC 2046 section 5.1.1 allows 70; a few programs write more."""
 
 PART_TEXT_OCTETS = 1024 * 1024
 """Decoded octets of a part that `Part.text` gives when its caller names no other limit."""

@@ -14,6 +14,7 @@ linear in the size of the body (times the depth of nesting at worst); nothing ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import islice
@@ -23,9 +24,11 @@ from sieve_ext.message.boundary import BodyScanner
 from sieve_ext.message.charset import decode_charset, decode_unlabelled
 from sieve_ext.message.header import Header
 from sieve_ext.message.index import HeaderIndex
-from sieve_ext.message.parameters import Parameterised, media_type, parse_parameters
+from sieve_ext.message.parameters import Parameterised, boundary_of, media_type, parse_parameters
 from sieve_ext.message.transfer import decode_transfer
 from sieve_ext.message.words import decode_words
+
+_folded_lines = re.compile(rb"(?:[ \t][^\n]*+(?:\n|\Z))*+").match
 
 ReadRange = Callable[[int, int], Iterator[bytes]]
 """The octets of a message's body from one offset to before another, in order."""
@@ -73,6 +76,12 @@ class Part:
     def parameters(self) -> dict[str, str]:
         """The parameters of Content-Type by lower-case name."""
         return self._media.parameters
+
+    @cached_property
+    def boundary(self) -> bytes | None:
+        """The boundary parameter as it stands in lines of the body, None if there is none."""
+        field = self.header.get("content-type")
+        return boundary_of(field.unfolded) if field else None
 
     @property
     def charset(self) -> str:
@@ -224,6 +233,9 @@ class _Walk:
         header_start = self._scanner.position
         block, is_cut = self._scanner.read_header(limits.PART_HEADER_OCTETS)
         self._structure.is_truncated |= is_cut
+        if block.startswith((b" ", b"\t")):
+            # They continue no field, and other readers go on to the fields behind them.
+            block = block[_folded_lines(block).end() :]  # type: ignore[union-attr]
         part = Part(
             Header(HeaderIndex(block)), self._scanner.position, parent.depth + 1, default_type, self._read
         )
@@ -235,12 +247,14 @@ class _Walk:
     def _enter(self, part: Part) -> None:
         self._open.append(part)
         if part.is_multipart:
-            boundary = part.parameters.get("boundary", "").rstrip(" ").encode("utf-8", "replace")
-            if boundary and part.depth < limits.MIME_DEPTH and len(boundary) <= limits.BOUNDARY_OCTETS:
-                self._scanner.open(boundary)
+            boundary = part.boundary
+            if boundary is None:
+                return
+            is_cut = len(boundary) > limits.BOUNDARY_OCTETS
+            self._structure.is_truncated |= is_cut or part.depth >= limits.MIME_DEPTH
+            if part.depth < limits.MIME_DEPTH:
+                self._scanner.open(boundary[: limits.BOUNDARY_OCTETS], is_cut=is_cut)
                 self._levels.append(len(self._open) - 1)
-            elif boundary:
-                self._structure.is_truncated = True
         elif _is_message(part):
             if part.depth < limits.MIME_DEPTH and self._structure.part_count < limits.MIME_PARTS:
                 self._begin(part, "text/plain")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sieve_ext.message import Message, Part, limits
-from sieve_ext.message.parameters import parse_parameters
+from sieve_ext.message.parameters import all_parameters, parse_parameters
 from sieve_ext.message.transfer import decode_base64, decode_transfer
 
 
@@ -83,11 +83,21 @@ STRUCTURES = [
         "--b\n\na\n--bb\n\nc\n--bb--\n",
         "multipart/mixed(multipart/mixed(text/plain='a') text/plain='c')",
     ),
-    # The same boundary within: the outer one has it.
+    # The same boundary within: the inner one has it until it is closed (as Dovecot and GMime see it).
     (
         "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=b\n\n"
-        "--b\n\na\n--b--\n",
-        "multipart/mixed(multipart/mixed='' text/plain='a')",
+        "--b\n\na\n--b--\n--b\n\nc\n--b--\n",
+        "multipart/mixed(multipart/mixed(text/plain='a') text/plain='c')",
+    ),
+    # What goes on behind the boundary begins a part for some, and is text for others: it closes nothing.
+    (
+        "Content-Type: multipart/mixed; boundary=b\n\n--b\n\na\n--b--x\n--b\n\nc\n--b--\n--b\n\nd",
+        "multipart/mixed(text/plain='a' text/plain='' text/plain='c')",
+    ),
+    (
+        "Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/mixed;boundary=i\n\n"
+        "--i\n\na\n--ox\nContent-Type: text/html\n\nb\n--i\n\nc\n--i--\n--o\n\nd\n--o--\n",
+        "multipart/mixed(multipart/mixed(text/plain='a' text/html='b' text/plain='c') text/plain='d')",
     ),
     # Boundaries that are none: in the middle of a line, too short, after the close.
     (
@@ -97,7 +107,11 @@ STRUCTURES = [
     ),
     # No boundary, an empty one, one that never comes.
     ("Content-Type: multipart/mixed\n\n--\n\na", "multipart/mixed='--\\r\\n\\r\\na'"),
-    ('Content-Type: multipart/mixed; boundary=""\n\n--\n\na', "multipart/mixed='--\\r\\n\\r\\na'"),
+    # Mail programs take an empty boundary at its word.
+    (
+        'Content-Type: multipart/mixed; boundary=""\n\n--\n\na\n--x\nb\n--\n\nc\n----\n--\nd',
+        "multipart/mixed(text/plain='a\\r\\n--x\\r\\nb' text/plain='c')",
+    ),
     ("Content-Type: multipart/mixed; boundary=x\n\na", "multipart/mixed='a'"),
     # Messages within.
     (
@@ -211,6 +225,7 @@ def test_what_a_part_says() -> None:
         (b"Content-Type: text/plain; charset=utf-16\r\n", "hä".encode("utf-16"), "hä"),
         (b"Content-Transfer-Encoding: x-uuencode\r\n", b"begin", "begin"),
         (b"Content-Transfer-Encoding: 8bit\r\n", b"=41", "=41"),
+        (b"Content-Transfer-Encoding: (c) quoted-printable\r\n", b"=41", "A"),
         (b"Content-Transfer-Encoding:\r\n", b"=41", "=41"),
         (b'Content-Transfer-Encoding: "base64"\r\n', b"YQ==", "YQ=="),
     ],
@@ -246,6 +261,12 @@ PARAMETERS = [
     (b'a; b="c\\"d\\\\"', "a", {"b": 'c"d\\'}),
     (b"a; b=c d.txt; e=f", "a", {"b": "c d.txt", "e": "f"}),
     (b"a; b=us-ascii (comment); c=d", "a", {"b": "us-ascii", "c": "d"}),
+    (b"a; b=us-ascii (e;f=g (h)); c=d", "a", {"b": "us-ascii", "c": "d"}),
+    (b"(x) a (y) ; (z) b (z) = (z) c", "a", {"b": "c"}),
+    (b"a / b; c=d", "a/b", {"c": "d"}),
+    (b"a/ b; c=d", "a/b", {"c": "d"}),
+    (b"a/ b=c", "a/", {"b": "c"}),
+    (b'a; b="(c)"; d="e (f"; g="h)"', "a", {"b": "(c)", "d": "e (f", "g": "h)"}),
     (b"a; b=report (1).pdf; c=report(1).pdf", "a", {"b": "report (1).pdf", "c": "report(1).pdf"}),
     (b"a (comment); b=c", "a", {"b": "c"}),
     (b'a; b="unclosed', "a", {"b": "unclosed"}),
@@ -257,6 +278,7 @@ PARAMETERS = [
     (b"a; b=", "a", {"b": ""}),
     (b"a b=c", "a", {"b": "c"}),
     # RFC 2231.
+    (b"a; t=b; t*0=c; t*1=d; t*=us-ascii''e", "a", {"t": "b"}),
     (b'a; t*0="ftp://"; t*1="x/y"', "a", {"t": "ftp://x/y"}),
     (b"a; t*1=b; t*0=a", "a", {"t": "ab"}),
     (b"a; t*=us-ascii'en-us'This%20is%20%2A%2A%2Afun%2A%2A%2A", "a", {"t": "This is ***fun***"}),
@@ -281,9 +303,16 @@ def test_parameters(value: bytes, main: str, parameters: dict[str, str]) -> None
     assert parse_parameters(value) == (main, parameters)
 
 
-@pytest.mark.parametrize(
-    "piece", [b";", b"a=b;", b'"', b"(", b"a ", b"=", b"a=", b'a="\\', b"*0", b"a*0=b;", b"%"]
-)
+def test_all_parameters() -> None:
+    value = b"a; t=b; u=c; t*0=d; t*=us-ascii''%66; t*1=e; t=g"
+    assert all_parameters(value) == [("t", "b"), ("u", "c"), ("t", "de"), ("t", "f"), ("t", "g")]
+
+
+PIECES = [b";", b"a=b;", b'"', b"(", b"a ", b"=", b"a=", b'a="\\', b"*0", b"a*0=b;", b"%", b"/ "]
+COMMENTS = [b"()", b"=(", b"a=x(;", b"(a)="]
+
+
+@pytest.mark.parametrize("piece", PIECES + COMMENTS)
 def test_parameters_take_linear_time(piece: bytes) -> None:
     start = time.process_time()
     parse_parameters(b"a; " + piece * (500_000 // len(piece)))
@@ -396,12 +425,54 @@ def test_header_of_a_part_is_bounded() -> None:
     assert second.content() == b"b"
 
 
-def test_a_boundary_too_long_is_not_searched() -> None:
-    message = Message(
-        b"Content-Type: multipart/mixed; boundary=" + b"x" * 300 + b"\r\n\r\n--" + b"x" * 300 + b"\r\n\r\na"
-    )
+def test_of_a_boundary_too_long_the_beginning_is_searched() -> None:
+    boundary = b"x" * (limits.BOUNDARY_OCTETS + 100)
+    body = b"--%b\r\n\r\na\r\n--%b\r\n\r\nb" % (boundary, boundary)
+    message = Message(b"Content-Type: multipart/mixed; boundary=" + boundary + b"\r\n\r\n" + body)
     assert message.structure.is_truncated
-    assert message.structure.root.parts == []
+    assert show(message.structure.root) == "multipart/mixed(text/plain='a' text/plain='b')"
+
+
+CONTENT_TYPES = [
+    # Comments and blanks wherever RFC 2045 section 5.1 lets them stand.
+    ("(c) multipart/mixed; boundary=A", "A"),
+    ("multipart / mixed; boundary=A", "A"),
+    ("multipart(x)/(y) mixed (z); boundary=A", "A"),
+    ("multipart/mixed; boundary=A(c)", "A"),
+    ("multipart/mixed; boundary=(c)A (d)", "A"),
+    ("multipart/mixed; (a (b) boundary=fake) boundary=A", "A"),
+    ("multipart/mixed (a\\) ; boundary=fake); boundary=A", "A"),
+    ("multipart/mixed; x=y (; boundary=fake); boundary=A", "A"),
+    ('multipart/mixed (a"); boundary="A"', "A"),
+    ("multipart/mixed (never closed; boundary=A", "A"),
+    # A boundary is octets, whatever they could mean elsewhere; blanks at its end are none of it.
+    ('multipart/mixed; boundary="=?us-ascii?q?A?="', "=?us-ascii?q?A?="),
+    ('multipart/mixed; boundary="\xe9A"', "\xe9A"),
+    ('multipart/mixed; boundary="A(c)"', "A(c)"),
+    ("multipart/mixed; boundary=A B", "A"),
+    ("multipart/mixed; boundary=A B", "A B"),
+    ('multipart/mixed; boundary="A\t"', "A"),
+    ("multipart/mixed; boundary*=us-ascii''fake; boundary=A", "A"),
+    # No media type, but everybody shows the parts.
+    ("multipart/mi@xed; boundary=A", "A"),
+    ("multipart/; boundary=A", "A"),
+]
+
+
+@pytest.mark.parametrize(("value", "boundary"), CONTENT_TYPES)
+def test_parts_are_found_where_mail_programs_find_them(value: str, boundary: str) -> None:
+    text = f"Content-Type: {value}\r\n\r\n--{boundary}\r\n\r\na\r\n--{boundary}\r\n\r\nb\r\n"
+    root = Message(text.encode("latin-1")).structure.root
+    assert [part.content() for part in root.parts] == [b"a", b"b\r\n"]
+
+
+@pytest.mark.parametrize("first", ["\t\r\n", " continues nothing\r\n", " a\r\n b: c\r\n"])
+def test_a_part_that_begins_with_a_folded_line_has_a_header(first: str) -> None:
+    text = f"Content-Type: multipart/mixed; boundary=A\r\n\r\n--A\r\n{first}Content-Type: a/b\r\n\r\nbody"
+    (part,) = Message(text.encode()).structure.root.parts
+    assert part.content_type == "a/b"
+    assert part.header.keys() == ["content-type"]
+    assert part.content() == b"body"
 
 
 class _Body:

@@ -169,3 +169,25 @@ def test_the_message_given_is_not_changed() -> None:
     before = b"".join(message.chunks())
     execute(compile('require "replace"; replace "new";', standard_dialect()), message)
     assert b"".join(message.chunks()) == before
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "filename=a.txt; filename=b.exe",
+        "filename=a.txt; filename*=us-ascii''b%2eexe",
+        "filename*=us-ascii''b%2eexe; filename=a.txt",
+        "filename=a.txt; filename*0=b.; filename*1=exe",
+        "filename (; filename=a.txt) = (c) b.exe",
+    ],
+)
+def test_no_value_of_a_parameter_hides_behind_another(parameters: str) -> None:
+    script = compile(
+        """require ["mime", "reject"];
+        if header :mime :anychild :param "filename" :matches "content-disposition" "*.exe" { reject "no"; }
+        """,
+        standard_dialect(),
+    )
+    text = f"Content-Type: a/b\r\nContent-Disposition: (c) attachment; {parameters}\r\n\r\n"
+    result = execute(script, Message(text.encode()), Envelope(recipient="me@example.org"))
+    assert result.cancels_keep
