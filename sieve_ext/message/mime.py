@@ -5,11 +5,12 @@ header sections of parts; it keeps offsets and those headers, never content. A `
 asked to, chunk by chunk.
 
 Boundaries are compared as RFC 2046 section 5.1.1 says: a line that begins with "--" and the boundary, of
-several open ones the longest. A boundary of an outer part ends all parts within. Broken structure gives the
-parts that are there: without a closing line the last part goes to the end, a multipart without boundary is
-a leaf, a part's header that is cut by a boundary ends there. Depth, number of parts and the header of a part
-are bounded (`sieve_ext.message.limits`); `Structure.is_truncated` says that a bound was met. The time is
-linear in the size of the body (times the depth of nesting at worst); nothing raises but what the reader does.
+several open ones the longest; alone on its line, that of an outer part ends all parts within. Broken
+structure gives the parts that are there: without a closing line the last part goes to the end, a multipart
+without boundary is a leaf, a part's header that is cut by a boundary ends there. Depth, number of parts and
+the header of a part are bounded (`sieve_ext.message.limits`); `Structure.is_truncated` says that a bound was
+met. The time is linear in the size of the body (times the depth of nesting at worst); nothing raises but
+what the reader does.
 """
 
 from __future__ import annotations
