@@ -9,7 +9,7 @@ from mta.config.schema import Config
 
 
 def check_world(config: Config, findings: Findings) -> None:
-    """Note what is wrong with [outbound], [sources.NAME] and [authentication]."""
+    """Note what is wrong with [outbound], [sources.NAME], [authentication] and [reports]."""
     outbound = config.outbound
     if outbound.enabled and not config.dns.resolvers and findings.is_sound(("dns", "resolvers")):
         findings.add(
@@ -29,6 +29,7 @@ def check_world(config: Config, findings: Findings) -> None:
             path, f'found "dmarc" without {missing}', f"{missing}, too",
             reason="what they have not let pass fails DMARC",
         )  # fmt: skip
+    _contact(config, findings)
     for name, source in config.sources.items():
         _source(("sources", name), source.socks5_user, source.socks5_password_file, findings)
         own: KeyPath = ("sources", name, "addresses")
@@ -43,6 +44,20 @@ def check_world(config: Config, findings: Findings) -> None:
             )  # fmt: skip
         if source.socks5 is None and source.socks5_user and findings.is_sound(proxy):
             findings.add(proxy, "missing", "it, for socks5_user is set")
+
+
+def _contact(config: Config, findings: Findings) -> None:
+    """Reports go to whoever asks for them, without SMTPUTF8, from an address that must be theirs to write."""
+    reports, path = config.reports, ("reports", "contact")
+    sent = (reports.tls and config.outbound.enabled) or (
+        reports.dmarc and "dmarc" in config.authentication.checks
+    )
+    reason = "servers without SMTPUTF8 ask for reports, too"
+    if not reports.contact.isascii():
+        findings.add(path, f'found "{reports.contact}"', "an address in ASCII", reason=reason)
+    elif sent and findings.is_sound(path) and not (reports.contact or config.identity.postmaster.isascii()):
+        what = f'missing, and identity.postmaster is "{config.identity.postmaster}"'
+        findings.add(path, what, "an address in ASCII", reason=reason)
 
 
 def _source(path: KeyPath, user: str, password_file: str, findings: Findings) -> None:

@@ -63,4 +63,4 @@ class Reports(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     organization: str = ""
     """Who reports. Default: identity.hostname."""
     contact: MailAddress = ""
-    """Address for questions, and the sender of reports. Default: identity.postmaster."""
+    """Address for questions, and the sender of reports, in ASCII. Default: identity.postmaster."""
