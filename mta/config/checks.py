@@ -93,6 +93,8 @@ class Checks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Somebody gets the mail for identity.postmaster."""
     milters: Action = "refuse"
     """Milters and policy servers answer."""
+    tables: Action = "refuse"
+    """Databases and other servers answer for tables."""
     policy: Action = "refuse"
     """The policy loads."""
     open_relay: Action = "refuse"

@@ -1,7 +1,8 @@
 """The policy loads, and refuses strangers who send to other domains: we are no open relay.
 
-The policy of the configuration is asked as a session would ask it. Nothing is sent: back ends, relays and the
-remote services of scripts are absent, and a script that cannot decide without them leaves the answer unknown.
+The policy of the configuration is asked as a session would ask it, tables on servers too. Nothing is sent:
+back ends, relays and services of scripts that count or remember are absent, and a script that cannot decide
+without them leaves the answer unknown.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mta.session import Session
 from mta.spool.addressing import Find
 from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
+from mta.startup.tables import open_tables
 from mta.startup.world import World
 from mta.tables.table import Table, TableUnavailable
 
@@ -57,11 +59,15 @@ class _Verifier:
 
 
 def offline_policy(
-    settings: config.Config, own_mail: Callable[[Find], None] | None = None, asked: Reply = NOT_ASKED
+    settings: config.Config,
+    own_mail: Callable[[Find], None] | None = None,
+    asked: Reply = NOT_ASKED,
+    tables: Mapping[str, Table] | None = None,
 ) -> Policy:
     """The policy without anybody behind it. Raises ValueError, OSError, TableError, UsersFileError.
 
-    `own_mail` is that of `build_policy`; `asked` is what back ends say of recipients.
+    `own_mail` is that of `build_policy`; `asked` is what back ends say of recipients. Without `tables` those
+    of files are looked up in, and no others.
     """
     names = [f"backend:{name}" for name in settings.backends]
     transports = {name: cast(FixedTransport, _Verifier(asked)) for name in names}
@@ -72,19 +78,19 @@ def offline_policy(
         None,
         lambda text: None,
         _silent,
-        tables=_tables(settings),
+        tables=_files(settings) if tables is None else tables,
         directors=hashing(settings),
         own_mail=own_mail,
     )
 
 
-def offline_own_mail(settings: config.Config) -> Find:
-    """Who gets mail that the server writes itself, as far as that is known without asking others.
+def offline_own_mail(settings: config.Config, tables: Mapping[str, Table]) -> Find:
+    """Who gets mail that the server writes itself, as far as policy and tables know it.
 
     Recipients that only a back end knows are taken to exist. Raises what `offline_policy` does.
     """
     found: list[Find] = []
-    offline_policy(settings, found.append, TAKEN_TO_EXIST)
+    offline_policy(settings, found.append, TAKEN_TO_EXIST, tables)
     return found[0]
 
 
@@ -99,7 +105,7 @@ class _Away:
         """Nothing is open."""
 
 
-def _tables(settings: config.Config) -> Mapping[str, Table]:
+def _files(settings: config.Config) -> Mapping[str, Table]:
     """The tables of files as they are; of others nothing is known."""
     if not settings.tables:
         return {}
@@ -138,9 +144,13 @@ async def policy(site: Site, world: World) -> list[Result]:
 async def open_relay(site: Site, world: World) -> list[Result]:
     """Each listener for mail, asked by strangers of both families, as nobody and as one of us."""
     try:
-        asking = offline_policy(site.settings)
+        async with open_tables(site.settings, site.settings.tables, world) as tables:
+            return await _strangers(offline_policy(site.settings, tables=tables), site, world)
     except (OSError, ValueError, TableError, UsersFileError) as error:
         return [unknown("policy", "the policy", str(error), settled=True)]
+
+
+async def _strangers(asking: Policy, site: Site, world: World) -> list[Result]:
     senders = ["", f"postmaster@{site.domains[0]}" if site.domains else "stranger@elsewhere.example"]
     results = []
     for listener in site.settings.listener:

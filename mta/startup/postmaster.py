@@ -21,6 +21,7 @@ from mta.reply import Reply
 from mta.startup.claims import Site
 from mta.startup.policy import offline_own_mail
 from mta.startup.result import Result, ok, unknown, wrong
+from mta.startup.tables import open_tables
 from mta.startup.world import World
 
 MEND = "make a mailbox or an alias for it, or set [identity] postmaster"
@@ -32,9 +33,10 @@ async def postmaster(site: Site, world: World) -> list[Result]:
     recipient = Recipient(parse_address(subject))
     asked = "who gets its mail"
     try:
-        async with asyncio.timeout(world.seconds):
-            find = offline_own_mail(site.settings)
-            found = await find("check", Envelope(NULL), recipient)
+        async with open_tables(site.settings, site.settings.tables, world) as tables:
+            find = offline_own_mail(site.settings, tables)
+            async with asyncio.timeout(world.seconds):
+                found = await find("check", Envelope(NULL), recipient)
     except TimeoutError:
         return [unknown(subject, asked, f"no decision within {world.seconds:g} s")]
     except (OSError, ValueError, TableError, UsersFileError) as error:
@@ -42,7 +44,7 @@ async def postmaster(site: Site, world: World) -> list[Result]:
     if isinstance(found, Reply):
         if found.is_permanent:
             return [wrong(subject, asked, f"its alias leads to nobody: {found}", MEND)]
-        return [unknown(subject, asked, f"a check does not ask tables on servers: {found}", settled=True)]
+        return [unknown(subject, asked, str(found))]
     behind: Sequence[Recipient] = found or (recipient,)
     return list(await asyncio.gather(*(_look(subject, one.address, site, world) for one in behind)))
 

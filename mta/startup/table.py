@@ -24,6 +24,7 @@ from mta.startup import (
     srv,
     starttls,
     store,
+    tables,
     tlsa,
     tlsrpt,
 )
@@ -52,6 +53,7 @@ CHECKS = (
     Check("backends", backends.backends, published=False),
     Check("postmaster", postmaster.postmaster, published=False),
     Check("milters", milters.milters, published=False),
+    Check("tables", tables.tables, published=False),
     Check("identity", identity.identity),
     Check("forward", identity.forward),
     Check("reverse", identity.reverse),

@@ -73,11 +73,15 @@ class MysqlTable:
             autocommit=True, connect_timeout=self._timeout, ssl=None if server.socket else self._context,
             init_command=_limit(self._timeout + GRACE),
         )  # fmt: skip
+        connected = False
         try:
             await connection.connect()
+            connected = True
             return _Held(connection, await connection.prepare(self._statement))
         except (MySQLError, OSError, TimeoutError, EOFError) as error:
             connection.close()
+            if connected and isinstance(error, MySQLError) and not _is_end(error):
+                raise Refused(f"MySQL: {_text(error)}") from error
             raise Broken(_text(error)) from error
         except _NONSENSE as error:
             connection.close()
@@ -99,8 +103,7 @@ async def _ask(held: _Held, values: tuple[str, ...]) -> Found:
     try:
         result = await held.statement.execute(values)
     except MySQLError as error:
-        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-        if number == 0 or 2000 <= number < 3000 or number in _GONE:
+        if _is_end(error):
             raise Broken(_text(error)) from error
         raise Refused(f"MySQL: {_text(error)}") from error
     except (OSError, EOFError) as error:
@@ -108,6 +111,12 @@ async def _ask(held: _Held, values: tuple[str, ...]) -> Found:
     except _NONSENSE as error:
         raise TableUnavailable(f"the answer makes no sense: {_text(error)}") from error
     return joined(_texts(row) for row in (result.rows or ())[:ROWS_MOST])
+
+
+def _is_end(error: MySQLError) -> bool:
+    """Whether the connection is over; else the server has said what is wrong with the statement."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    return number == 0 or 2000 <= number < 3000 or number in _GONE
 
 
 def _texts(row: tuple[object, ...]) -> tuple[object, ...]:

@@ -32,7 +32,8 @@ class Pool(Generic[C]):
     """Connections to one server."""
 
     def __init__(self, open: Callable[[], Awaitable[C]], shut: Callable[[C], None], most: int = 4) -> None:
-        """`open` connects, and raises `Broken` when it cannot; `shut` ends a connection at once."""
+        """`open` connects, and raises `Broken` when it cannot, `Refused` when the server takes no question of
+        ours; `shut` ends a connection at once."""
         self._open = open
         self._shut = shut
         self._free = asyncio.Semaphore(most)
@@ -49,6 +50,8 @@ class Pool(Generic[C]):
                     one = self._idle.pop() if kept else await self._open()
                 except Broken as error:
                     raise TableUnavailable(f"no connection: {error}") from error
+                except Refused as error:
+                    raise TableUnavailable(str(error)) from error
                 try:
                     answer = await ask(one)
                     sound = True

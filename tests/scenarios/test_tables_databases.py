@@ -171,8 +171,8 @@ def test_dead_and_started_again(tmp_path: Path, database: tuple[str, Server]) ->
     ("settings", "said"),
     [
         ({"password": "wrong"}, r"no connection: .*(password authentication failed|Access denied)"),
-        ({"query": "SELECT nothing FROM aliases WHERE address = {key}"}, "nothing"),
-        ({"query": "SELEKT {key}"}, "SELEKT"),
+        ({"query": "SELECT nothing FROM aliases WHERE address = {key}"}, r"(MySQL|PostgreSQL): .*nothing"),
+        ({"query": "SELEKT {key}"}, r"(MySQL|PostgreSQL): .*SELEKT"),
         ({"query": "SELECT REPEAT(CAST({key} AS CHAR(1)), 100000)"}, "a value of"),
         ({"where": "//tamis@localhost:{port}/elsewhere"}, "no connection: .*elsewhere"),
     ],
@@ -186,7 +186,7 @@ def test_errors_of_the_server(
     async def main() -> None:
         async with table(tmp_path, kind, server, **settings) as here:
             for _ in range(2):
-                with pytest.raises(TableUnavailable, match=f"table t: .*{said}"):
+                with pytest.raises(TableUnavailable, match=f"table t: {said}"):
                     await ask(here, "x")
 
     run(main)

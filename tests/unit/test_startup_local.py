@@ -425,4 +425,4 @@ def test_what_others_have_written_does_nothing_to_the_terminal() -> None:
 
 
 def test_all_checks_are_in_the_table_once() -> None:
-    assert len(set(NAMES)) == len(CHECKS) == 24
+    assert len(set(NAMES)) == len(CHECKS) == 25
