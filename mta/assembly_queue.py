@@ -77,6 +77,7 @@ def service_settings(
         takeover=queue.takeover,
         deliver_for=queue.takeover * 0.6,
         spill_dir=settings.process.spill_directory or None,
+        slow=queue.max_latency,
     )
     return ServiceSettings(
         replace(stream, spacing=LOCAL_SPACING, clients=clients, in_flight=2) if local else stream,

@@ -91,6 +91,7 @@ class Heartbeat:
             except Fenced:
                 return
             self.failing = ""
+            self._log.measure()
             await asyncio.sleep(max(every - (self._clock.boottime() - began), every / 4))
 
     async def _come_back(self) -> None:

@@ -175,6 +175,15 @@ class Log:
             self._waiting.append(Batch(self._loop.time()))
         await self.barrier()
 
+    def measure(self) -> None:
+        """Write an empty entry when the last ones took long and nothing is on its way. While the store is
+        taken for slow it gets no mail, and without an entry nobody would see that it is not any more."""
+        if self.latency > self._settings.slow and not (self._flying or self._waiting or self.fenced):
+            batch = Batch(self._loop.time())
+            batch.haste = _NOW
+            self._waiting.append(batch)
+            self._kick()
+
     def heard(self) -> bool:
         """The store has answered, or is about to be asked. False, and fenced, when that did not happen for so
         long that a taker's seal may have been forgotten already."""

@@ -55,6 +55,9 @@ class QueueSettings:
     """Entries being written at the same time. Commit is in order whatever the order of the answers."""
     defer_flush: float = 5.0
     """Seconds that a deferral may wait for other records: losing one only means an earlier retry."""
+    slow: float = 5.0
+    """Seconds that an entry takes above which the store is measured between messages too, for then its owner
+    may give it none."""
     pending_max: int = 64 * MIB
     """Octets that wait for the store above which `enqueue` refuses at once."""
 

@@ -70,6 +70,38 @@ def test_a_store_that_takes_no_heartbeat_is_trouble_until_it_does(fault: Fault, 
     run(work())
 
 
+class Stuck:
+    """No entry of the log is written before a time of the loop."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    def next(self, call: str, key: str) -> Fault:
+        left = self.until - asyncio.get_running_loop().time()
+        return Fault(before=left) if key.startswith("log/") and left > 0 else NO_FAULT
+
+
+@pytest.mark.parametrize("slow", [0.1, 5.0])
+def test_a_store_that_was_slow_is_not_taken_for_it_for_ever(slow: float) -> None:
+    """Nothing is queued while it counts as slow: nothing else would show that it is not."""
+
+    async def work() -> None:
+        store = FaultStore(MemoryStore())
+        queue = await open_queue(store, slow=slow)
+        store.faults = Stuck(asyncio.get_running_loop().time() + 60)
+        with pytest.raises(QueueUnavailable):
+            await queue.enqueue(message())
+        await asyncio.sleep(60)
+        assert queue.stats().latency > slow
+        await until(lambda: queue.stats().latency <= slow, 60)
+        entries = queue.stats().entries
+        await asyncio.sleep(60)
+        assert queue.stats().entries == entries  # a store that is quick enough is left in peace
+        await queue.close()
+
+    run(work())
+
+
 def test_a_message_comes_out_as_it_went_in() -> None:
     async def work() -> None:
         queue = await open_queue(MemoryStore())
