@@ -172,6 +172,7 @@ def sender_login(settings: config.Config) -> SenderLoginSettings:
         delimiters_of={
             domain_key(name): domain.subaddress_delimiter for name, domain in settings.domains.items()
         },
+        default_domain=settings.auth.default_domain,
     )
 
 

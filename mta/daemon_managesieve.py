@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from mta import config, log
+from mta.accounts.senderlogin import address_of
 from mta.admin import client, control
 from mta.journal import LogJournal
 from mta.managesieve.desk import Judgement, NotApplied, Owner
@@ -112,7 +113,7 @@ class ManageSieve:
     def _owner(self, user: str) -> Owner:
         state = self._settings.process.state_directory
         if not self._is_administrator(user):
-            path = user_folder(state, user)
+            path = user_folder(state, address_of(user, self._settings.auth.default_domain))
             return Owner(ScriptFolder(path, self._limits), partial(judge_user, path))
         folder = ScriptFolder(site_folder(state), self._limits)
         return Owner(folder, partial(judge_site, self._settings, folder.path), self._reload)

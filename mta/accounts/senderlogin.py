@@ -38,6 +38,11 @@ DEFAULTS = SenderLoginSettings()
 """Own addresses, subaddresses by "+", the null sender."""
 
 
+def address_of(user: str, default_domain: str) -> str:
+    """The address that a login name is: itself, or with the default domain; itself when there is none."""
+    return user if "@" in user or not default_domain else f"{user}@{default_domain}"
+
+
 def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bool:
     """True when the logged-in user of the session may send as `sender`; a microsecond."""
     user = session.user
@@ -47,7 +52,7 @@ def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bo
         return True
     if sender.is_null:
         return settings.null_sender
-    own = user if "@" in user else f"{user}@{settings.default_domain}"
+    own = address_of(user, settings.default_domain)
     key, domain = sender.key, sender.domain
     addresses = session.addresses
     if key == own or key in addresses or f"@{domain}" in addresses:
@@ -57,4 +62,7 @@ def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bo
     if detail is None:
         return False
     named, key = key, f"{base}@{domain}"
-    return (key == own or key in addresses) and not settings.is_user(named)
+    if key != own and key not in addresses:
+        return False
+    names = (named, named.rpartition("@")[0]) if domain == settings.default_domain else (named,)
+    return not any(map(settings.is_user, names))

@@ -240,6 +240,9 @@ class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sender_login: bool = True
     """A user may send only as addresses of its own: its login name and what the back end lists
     (553 5.7.1)."""
+    default_domain: Fqdn = ""
+    """Domain of login names without one, as users of the system have them: `ann` sends as ann@ this domain,
+    and its scripts are that address's. Default: such a name is no address."""
     master_users: tuple[Login, ...] = ()
     """Users that may send as anybody in spite of sender_login: the web mail server, a scanner, mailing
     lists. The password of such a user forges any sender, so none by default. On a managesieve listener they

@@ -74,6 +74,12 @@ def test_a_user_keeps_scripts(site: Site) -> None:
         assert client.say("LISTSCRIPTS") == "OK\r\n"
 
 
+def test_a_user_without_a_domain_keeps_those_of_its_address(site: Site) -> None:
+    with site.editor("ann") as client:
+        assert client.put("one", KEEP) == "OK\r\n"
+    assert Path(f"{site.directory}/state/sieve/ann@example.test/one.sieve").exists()
+
+
 def test_quotas(site: Site) -> None:
     with site.editor(ALICE) as client:
         assert client.say('HAVESPACE "a" 2049').startswith("NO (QUOTA/MAXSIZE)")

@@ -408,6 +408,29 @@ def test_a_user_sends_as_itself(tmp_path: Path, site: tuple[Path, Authority]) ->
     run(main)
 
 
+def test_a_user_without_a_domain_sends_from_the_default_one(
+    tmp_path: Path, site: tuple[Path, Authority]
+) -> None:
+    """But not from what another one's name is."""
+    with edit(tmp_path / "users") as table:
+        for name in ("ann", "ann+other"):
+            table.put(User(name).with_password(PASSWORD))
+    auth = f'users_file = "{tmp_path}/users"\ndefault_domain = "example.test"'
+
+    async def main() -> None:
+        async with accounts(tmp_path, site, auth=auth) as server:
+            user = await secure(server, site)
+            reply = await user.log_in(Credentials("ann", PASSWORD, mechanisms=("PLAIN",)))
+            assert reply.startswith("235 ")
+            for own in ("ann@example.test", "Ann+shop@EXAMPLE.test", ""):
+                assert (await user.client.say(f"MAIL FROM:<{own}>")).startswith("250 2.1.0"), own
+                await user.client.say("RSET")
+            for foreign in ("ann@example.org", "ann+other@example.test", "bob@example.test"):
+                assert (await user.client.say(f"MAIL FROM:<{foreign}>")).startswith("553 5.7.1"), foreign
+
+    run(main)
+
+
 def test_sender_login_may_be_switched_off(tmp_path: Path, site: tuple[Path, Authority]) -> None:
     async def main() -> None:
         async with accounts(tmp_path, site, auth="sender_login = false") as server:

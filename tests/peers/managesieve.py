@@ -38,6 +38,7 @@ key = "{folder}/main.key"
 backend = "users"
 users_file = "{folder}/users"
 master_users = ["admin@example.test"]
+default_domain = "example.test"
 failure_delay = "0.05s"
 """
 
@@ -47,7 +48,7 @@ def make_accounts(folder: Path) -> Authority:
     ca = authority(folder)
     ca.issue("main", "localhost", "127.0.0.1", "mx.test")
     with edit(folder / "users") as table:
-        for name in (ALICE, ADMIN, NO_FOLDER):
+        for name in (ALICE, ADMIN, NO_FOLDER, "ann"):
             table.put(User(name).with_password(PASSWORD))
     return ca
 
