@@ -12,10 +12,19 @@ import re
 from msgspec import Struct
 
 from sieve_ext.message.addresses import Mailboxes, parse_addresses
-from sieve_ext.message.words import decode_words, encode_words
+from sieve_ext.message.words import decode_words, encode_names, encode_words
 
 FOLD_COLUMNS = 78
 """Columns that a written line should keep to, without CRLF (RFC 5322 section 2.1.1)."""
+
+ADDRESS_FIELDS = frozenset(
+    (
+        *("from", "sender", "reply-to", "to", "cc", "bcc"),
+        *("resent-from", "resent-sender", "resent-reply-to", "resent-to", "resent-cc", "resent-bcc"),
+        *("disposition-notification-to", "return-receipt-to", "mail-followup-to", "mail-reply-to"),
+    )
+)
+"""Fields that are lists of addresses, in lower case."""
 
 _is_name = re.compile(r"[!-9;-~]+").fullmatch
 _folding = re.compile(r"\r?\n[ \t]?").sub
@@ -118,6 +127,8 @@ def raw_field(name: str, value: bytes, separator: bytes = b" ") -> Field:
 def make_field(name: str, text: str, *, utf8: bool = False) -> Field:
     """A new field from text: encoded (RFC 2047, or UTF-8 when `utf8`, RFC 6532) and folded.
 
+    In fields of addresses the names are encoded, and not the addresses behind them.
+
     Control characters become blanks. Lines keep to `FOLD_COLUMNS` where there is a blank to fold at.
     Raises ValueError for a name that is none.
     """
@@ -127,7 +138,7 @@ def make_field(name: str, text: str, *, utf8: bool = False) -> Field:
         text = "".join(c if c >= " " and c != "\x7f" else " " for c in text)
     text = text.strip()
     if not utf8:
-        text = encode_words(text)
+        text = encode_names(text) if name.lower() in ADDRESS_FIELDS else encode_words(text)
     line = f"{name}:"
     lines: list[str] = []
     for word in text.split(" "):

@@ -23,6 +23,9 @@ _word = re.compile(rb"=\?([^?\s]+)\?([BbQq])\?([^?]*)\?=")
 _Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 """Octets that stand for themselves in a Q word anywhere, in a phrase too (RFC 2047 section 5 rule 3)."""
 
+_token = re.compile(r'"(?:[^"\\]|\\.)*"|<[^<>]*>|[ \t]+|[^ \t"<>(),:;]+|.', re.DOTALL)
+"""What a list of addresses is made of: quoted strings, addresses, blanks, atoms, specials."""
+
 WORD_OCTETS = 75
 """Longest encoded word (RFC 2047 section 2)."""
 
@@ -108,6 +111,53 @@ def encode_words(text: str) -> str:
         chunk += piece
     words.append(_encoded_word(chunk, use_q))
     return " ".join(words)
+
+
+def encode_names(text: str) -> str:
+    """A list of addresses for a header field in ASCII: display names and comments encoded, no address.
+
+    An encoded word inside an address would make it one of nobody (RFC 2047 section 5). What is beyond ASCII
+    in an address itself stays as it is (RFC 6532): there is no other way to write it.
+    """
+    if text.isascii() and "=?" not in text:
+        return text
+    out: list[str] = []
+    name: list[str] = []  # words to encode, which are next to each other, and the blanks behind them
+    for token in _token.findall(text):
+        plain = _unquoted(token)
+        if (
+            not (plain.isascii() and "=?" not in plain)
+            and token[0] != "<"
+            and (plain != token or "@" not in token)
+        ):
+            name.append(plain)
+        elif name and token.isspace():
+            name.append(token)
+        else:
+            _write_name(out, name)
+            if name and not name[-1].isspace():
+                out.append(" ")
+            name = []
+            out.append(token)
+    _write_name(out, name)
+    return "".join(out)
+
+
+def _write_name(out: list[str], name: list[str]) -> None:
+    """Encoded words, with a blank before them and the one behind them that was there."""
+    if not name:
+        return
+    if out and not out[-1].isspace():
+        out.append(" ")
+    out.append(encode_words("".join(name).rstrip(" \t")))
+    if name[-1].isspace():
+        out.append(" ")
+
+
+def _unquoted(token: str) -> str:
+    return (
+        re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL) if token[0] == '"' and len(token) > 1 else token
+    )
 
 
 def _encoded_word(octets: bytes, use_q: bool) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sieve_ext.message import Message, make_field
 from sieve_ext.message.charset import codec_name, decode_charset
 from sieve_ext.message.field import FOLD_COLUMNS
-from sieve_ext.message.words import WORD_OCTETS, decode_words, encode_words
+from sieve_ext.message.words import WORD_OCTETS, decode_words, encode_names, encode_words
 
 
 @pytest.mark.parametrize(
@@ -278,3 +278,40 @@ def test_half_of_a_surrogate_pair_is_no_character() -> None:
     assert decode_words(b"=?utf-7?Q?+2AA-x?=") == "\ufffdx"
     assert decode_charset(b"+2ADcAA-", "utf-7") == "\U00010000"
     assert decode_charset(b"+AOQ-", "UTF-7") == "\u00e4"
+
+
+QUOTED = 'Größe, Zoë "Z"'
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("Ann Smith <ann@example.org>", "Ann Smith <ann@example.org>"),
+        ("Zoë <zoe@example.org>", f"{encode_words('Zoë')} <zoe@example.org>"),
+        ("Zoë Größe Otto <a@b.c>", f"{encode_words('Zoë Größe')} Otto <a@b.c>"),
+        ('"Größe, Zoë \\"Z\\"" <a@b.c>', f"{encode_words(QUOTED)} <a@b.c>"),
+        ('"Smith, Ann" <a@b.c>, Zoë<z@b.c>', f'"Smith, Ann" <a@b.c>, {encode_words("Zoë")} <z@b.c>'),
+        ("Büro: Zoë <z@b.c>, a@b.c;", f"{encode_words('Büro')} : {encode_words('Zoë')} <z@b.c>, a@b.c;"),
+        ("a@b.c (Zoë (Z))", f"a@b.c ( {encode_words('Zoë')} (Z))"),
+        ("zoë@example.org", "zoë@example.org"),
+        ("Zoë <zoë@example.org>", f"{encode_words('Zoë')} <zoë@example.org>"),
+        ('"=?utf-8?q?x?=" <a@b.c>', f"{encode_words('=?utf-8?q?x?=')} <a@b.c>"),
+        ('"Zoë <a@b.c>', f'" {encode_words("Zoë")} <a@b.c>'),
+        ("(Zoë <a@b.c>", f"( {encode_words('Zoë')} <a@b.c>"),
+        ("", ""),
+    ],
+)
+def test_only_names_are_encoded_in_fields_of_addresses(text: str, written: str) -> None:
+    assert encode_names(text) == written
+
+
+@given(st.text())
+def test_addresses_are_never_encoded(name: str) -> None:
+    written = encode_names(f"{name} Zoë <zoe@example.org>")
+    assert written.endswith(" <zoe@example.org>") or set(name) & set('"<>(),:;\\@')
+
+
+def test_a_field_of_addresses_is_written_with_encoded_names() -> None:
+    field = make_field("reply-TO", "Zoë <zoe@example.org>")
+    assert field.raw == f"reply-TO: {encode_words('Zoë')} <zoe@example.org>\r\n".encode()
+    assert make_field("Subject", "Zoë <x>").raw == f"Subject: {encode_words('Zoë <x>')}\r\n".encode()
