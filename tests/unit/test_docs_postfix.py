@@ -25,7 +25,7 @@ STRANGER = "198.51.100.7"
 FILES = {
     "main.sieve": USUAL,
     "client_access": "192.0.2.0/24  your network is blocked\n",
-    "sender_access": "spam@example.net  we do not want you\n",
+    "sender_access": "spam@example.net  we do not want you\nbulk.example  nor your domain\n",
     "sender_login": "ann@example.org  ann\nsales@example.org  bob, ann\nold@example.org  x.n\n"
     "a@shop.example ann\n",
     "sender_canonical": "sales@example.org  ann@example.org\n",
@@ -129,6 +129,7 @@ REFUSED = [
     (Given("192.0.2.9"), ("connect", "554 5.7.1 your network is blocked")),
     (Given(STRANGER, "vm"), ("helo", "550 5.7.1 say your full name in EHLO")),
     (Given(STRANGER, "a.example", "", "spam@example.net"), ("mail", "550 5.7.1 we do not want you")),
+    (Given(STRANGER, "a.example", "", "any@bulk.example"), ("mail", "550 5.7.1 nor your domain")),
     (
         Given(STRANGER, "vm", "ann", "bob@example.org"),
         ("mail", "553 5.7.1 bob@example.org does not belong to you"),
@@ -185,7 +186,7 @@ def test_what_becomes_of_a_message(site: Path, capsys: pytest.CaptureFixture[str
         "<archive@example.org> is added",
         "<bob@example.org> is added",
         "header - From: Sales <sales@example.org>",
-        "header + From: ann@example.org",
+        "header + From: Sales <ann@example.org>",
         "header - X-Internal-Route: 1",
     ):
         assert order in data["orders"]
@@ -193,6 +194,24 @@ def test_what_becomes_of_a_message(site: Path, capsys: pytest.CaptureFixture[str
     assert last(refused) == ("data", "550 5.7.1 we have a watch")
     dropped = told(site, capsys, sales, b"From: a@example.net\r\n\r\nClick here to win!\r\n")
     assert any(order.startswith("discarded: ") for order in dropped["stages"][-1]["orders"])
+
+
+@pytest.mark.parametrize(
+    ("written", "becomes"),
+    [
+        ("sales@example.org", "<ann@example.org>"),
+        ('"Sales, Inc." <sales@example.org>', '"Sales, Inc." <ann@example.org>'),
+        ("=?utf-8?q?Z=C3=B6e?= <sales@example.org>", "=?utf-8?b?WsO2ZQ==?= <ann@example.org>"),
+        ("=?utf-8?q?Sales=2C_Inc=2E?= <sales@example.org>", "<ann@example.org>"),  # would be two addresses
+    ],
+)
+def test_the_name_before_a_rewritten_address_stays(
+    site: Path, capsys: pytest.CaptureFixture[str], written: str, becomes: str
+) -> None:
+    sales = Given(STRANGER, "vm", "ann", "sales@example.org", ("x@example.com",))
+    found = told(site, capsys, sales, f"From: {written}\r\n\r\nx\r\n".encode())
+    data = next(one for one in found["stages"] if one["stage"] == "data")
+    assert [one for one in data["orders"] if one.startswith("header + From")] == [f"header + From: {becomes}"]
 
 
 def test_the_rules_that_ask_the_dns_load(tmp_path: Path) -> None:
