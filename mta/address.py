@@ -78,11 +78,6 @@ class Address(Struct, frozen=True):
         return not self.text.isascii()
 
     @property
-    def is_literal(self) -> bool:
-        """True when the domain is an address literal."""
-        return self.domain.startswith("[")
-
-    @property
     def key(self) -> str:
         """The address for local tables: local part in lower case and NFC, "@", domain.
 

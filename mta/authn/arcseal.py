@@ -24,9 +24,8 @@ from mta.authn.dkimhash import HeaderForms, body_digests
 from mta.authn.dkimkeys import SigningKey
 from mta.authn.dkimsign import COLUMNS, folded_names, signed_names
 from mta.authn.results import Result
-from sieve_ext.message import Field, Message
+from sieve_ext.message import Message
 
-_authserv_id = re.compile(r"[ \t]*([^ \t;]+)(?:[ \t]+[0-9]+)?[ \t]*(?:;|$)").match
 _folding = re.compile(r"[ \t]*\r?\n[ \t]*").sub
 
 
@@ -85,22 +84,6 @@ def seal(
     digest.update(relaxed_text(results).encode("latin-1"))
     digest.update(relaxed_text(signature).encode("latin-1"))
     return (_signed("ARC-Seal", tags, key, digest) + signature + results).encode("latin-1")
-
-
-def merged_results(fields: Iterable[Field], authserv_id: str) -> str:
-    """The payload of all Authentication-Results `fields` that are ours, or the empty text if none is.
-
-    Their results follow each other as they are written, comments too (RFC 8617 section 4.1.1).
-    """
-    parts = []
-    for field in fields:
-        text = one_line(field.unfolded.decode("utf-8", "surrogateescape"))
-        found = _authserv_id(text)
-        if found is not None and found[1].lower() == authserv_id.lower():
-            rest = text[found.end() :].strip(" \t;")
-            if rest:
-                parts.append(rest)
-    return "; ".join((authserv_id, *parts)) if parts else ""
 
 
 def one_line(text: str) -> str:

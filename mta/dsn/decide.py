@@ -66,8 +66,6 @@ class Why(StrEnum):
     NULL_SENDER = "null_sender"
     UNVOUCHED = "unvouched"
     """Nobody vouches for the sender: a report would be backscatter."""
-    WARNED = "warned"
-    """The sender has been told of the delay before."""
     DROPPED = "dropped"
     """A report, or a notice about one, could not be delivered and nobody wants to know."""
 
@@ -183,9 +181,7 @@ def _not_wanted(envelope: Envelope, event: Event, action: Action, options: Optio
     if action is Action.DELAYED:
         # Who sets a time by DELIVERBY has asked to hear of it (RFC 2852 section 4).
         unasked = options.warn_of_delay or event.result is Result.LATE
-        if not (unasked if notify is None else "DELAY" in notify):
-            return Why.NOT_ASKED
-        return Why.WARNED if event.warned and event.result is Result.DELAYED else None
+        return None if (unasked if notify is None else "DELAY" in notify) else Why.NOT_ASKED
     if action is Action.RELAYED:
         if _deliver_by_ends_here(envelope, event):
             return None

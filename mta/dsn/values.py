@@ -55,8 +55,6 @@ class Event:
     last_attempt: float | None = None
     retry_until: float | None = None
     """When trying ends; for DELAYED and LATE."""
-    warned: bool = False
-    """The sender has been told of the delay before."""
     next_hop_dsn: bool = False
     """RELAYED: the next hop offered DSN."""
     next_hop_deliver_by: bool = False

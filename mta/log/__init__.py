@@ -133,12 +133,6 @@ def set_level(level: str) -> None:
     _threshold = LEVELS[level]
 
 
-def reopen() -> None:
-    """Open a log file anew after it was rotated away. Raises OSError (and goes on with the old one)."""
-    if _sink.target.path:
-        _sink.change_target(open_target(_sink.target.path))
-
-
 def flush() -> None:
     """Write everything that waits; takes up to a second when the target takes nothing."""
     _sink.flush()

@@ -180,7 +180,7 @@ class Stats:
         Counts,
         counter(
             "Events that a report could be about, by what was decided: owed, never, not_asked, next_hop, "
-            "null_sender, unvouched, double_bounce, warned, dropped.",
+            "null_sender, unvouched, double_bounce, dropped.",
             "decision",
         ),
     ]

@@ -125,11 +125,6 @@ class Srs:
             raise SrsExpired("its time is over")
 
 
-def is_srs(address: Address) -> bool:
-    """Whether an address has the form."""
-    return _is(address.local, "SRS0") or _is(address.local, "SRS1")
-
-
 def _is(local: str, tag: str) -> bool:
     return local[:4].upper() == tag and local[4:5] in tuple(SEPARATORS)
 

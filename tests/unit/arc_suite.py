@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from mta.authn.arcseal import one_line
+from sieve_ext.message import Field
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "suites" / "arc"
 """Where the suite is; not a part of the project."""
 
+_authserv_id = re.compile(r"[ \t]*([^ \t;]+)(?:[ \t]+[0-9]+)?[ \t]*(?:;|$)").match
 _key = re.compile(r"( *)([^\s:#][^:]*):(?:\s+(.*))?$").match
 
 
@@ -43,6 +48,22 @@ def records(document: dict[str, Any]) -> dict[str, str]:
 def octets(text: str) -> bytes:
     """A message with CRLF line ends."""
     return text.encode().replace(b"\n", b"\r\n")
+
+
+def merged_results(fields: Iterable[Field], authserv_id: str) -> str:
+    """The payload of the `fields` of one server that the suite seals; the empty text if none is.
+
+    They follow each other as they are written, comments too (RFC 8617 section 4.1.1).
+    """
+    parts = []
+    for field in fields:
+        text = one_line(field.unfolded.decode("utf-8", "surrogateescape"))
+        found = _authserv_id(text)
+        if found is not None and found[1].lower() == authserv_id.lower():
+            rest = text[found.end() :].strip(" \t;")
+            if rest:
+                parts.append(rest)
+    return "; ".join((authserv_id, *parts)) if parts else ""
 
 
 def _mapping(lines: list[str], indent: int) -> tuple[dict[str, Any], list[str]]:

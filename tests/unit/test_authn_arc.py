@@ -10,7 +10,7 @@ import dkim  # type: ignore[import-untyped]
 import pytest
 
 from mta.authn.arc import Chain, validate
-from mta.authn.arcseal import merged_results, seal, seal_message
+from mta.authn.arcseal import seal, seal_message
 from mta.authn.arcset import MAX_INSTANCE
 from mta.authn.dkimkeys import SigningKey
 from mta.authn.dkimsign import SigningError, sign
@@ -238,22 +238,3 @@ def test_line_ends_in_a_payload_make_no_field() -> None:
         "arc-seal", "arc-message-signature", "arc-authentication-results",
     ]  # fmt: skip
     assert message.fields[2].unfolded.decode().endswith("spf=pass Evil: x y z \u00fc")
-
-
-@pytest.mark.parametrize(
-    ("values", "merged"),
-    [
-        ([], ""),
-        (["other; spf=pass"], ""),
-        (["mx; spf=pass"], "mx; spf=pass"),
-        (
-            ["MX 1; spf=pass", "other; dkim=pass", "mx;\r\n dkim=fail (a; b);"],
-            "mx; spf=pass; dkim=fail (a; b)",
-        ),
-        (["mx"], ""),
-        (["mx.evil; spf=pass", "mxx; spf=pass"], ""),
-    ],
-)
-def test_merged_results(values: list[str], merged: str) -> None:
-    message = Message("".join(f"Authentication-Results: {value}\r\n" for value in values).encode() + b"\r\n")
-    assert merged_results(message.all("authentication-results"), "mx") == merged

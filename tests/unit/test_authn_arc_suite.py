@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from mta.authn.arc import Chain, validate
-from mta.authn.arcseal import merged_results, seal
+from mta.authn.arcseal import seal
 from mta.authn.dkimkeys import SigningKey, parse_key
 from mta.authn.results import Result
 from mta.net.resolver.fake import FakeResolver
 from sieve_ext.message import Message
-from tests.unit.arc_suite import FOLDER, cases, octets, records
+from tests.unit.arc_suite import FOLDER, cases, merged_results, octets, records
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the public suite of ARC is not here")
 

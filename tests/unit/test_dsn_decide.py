@@ -35,7 +35,6 @@ def ask(
     notify: Collection[str] | None = None,
     *,
     by: DeliverBy | None = None,
-    warned: bool = False,
     dsn: bool = False,
     deliver_by: bool = False,
     vouching: Vouching = Vouching.LOGIN,
@@ -49,7 +48,6 @@ def ask(
         recipient,
         result,
         REPLIES[result],
-        warned=warned,
         next_hop_dsn=dsn,
         next_hop_deliver_by=deliver_by,
     )
@@ -145,13 +143,6 @@ def test_rules_of_rfc_2852(
     assert (decision.action, decision.status) == expected
 
 
-def test_delays_are_told_once() -> None:
-    assert ask(Result.DELAYED, warned=True) == Decision(Why.WARNED)
-    assert ask(Result.DELAYED, {"DELAY"}, warned=True) == Decision(Why.WARNED)
-    by = DeliverBy(60, "N", False)
-    assert ask(Result.LATE, warned=True, by=by).action is Action.DELAYED
-
-
 def test_delays_are_told_to_who_did_not_ask_by_option() -> None:
     quiet = Options(warn_of_delay=False)
     assert ask(Result.DELAYED, options=quiet) == Decision(Why.NOT_ASKED)
@@ -205,7 +196,6 @@ events = st.builds(
     ),
     st.sampled_from(Result),
     st.sampled_from([NO, LATER, OK, None]),
-    warned=st.booleans(),
     next_hop_dsn=st.booleans(),
     next_hop_deliver_by=st.booleans(),
 )

@@ -526,19 +526,6 @@ def test_lines_of_several_writers_do_not_run_into_each_other() -> None:
 # --- targets
 
 
-def test_a_file_that_was_rotated_away_is_let_go(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "LOOK", 600.0)
-    logger = log.get("x")
-    logger.warning("one")
-    file.rename(file.with_suffix(".1"))
-    logger.warning("two")
-    log.reopen()
-    logger.warning("three")
-    assert [line["event"] for line in lines(file.with_suffix(".1"))] == ["one", "two"]
-    assert [line["event"] for line in lines(file)] == ["three"]
-    assert file.stat().st_mode & 0o777 == 0o640
-
-
 def test_a_file_that_was_renamed_or_removed_is_let_go_without_being_told(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
