@@ -108,6 +108,11 @@ class ManageSieveSession:
         return self._reader if self._reader.in_literal else None
 
     @property
+    def takes_leave(self) -> bool:
+        """False: nobody is known to send LOGOUT ahead and to close its side."""
+        return False
+
+    @property
     def is_waiting(self) -> bool:
         """True while an event waits for its answer."""
         return self._pending is not None

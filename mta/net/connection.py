@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mta.net.dialogue import Dialogue, Receiver, Work
-from mta.net.inflight import has_unread, talks_already
+from mta.net.inflight import failure, has_unread, talks_already
 from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp.state import BDAT, CHUNKS, CLOSED, DATA, READY, START
@@ -117,6 +117,7 @@ class Connection(asyncio.Protocol):
         "_connections",
         "_create",
         "_ending",
+        "_leaving",
         "_lost",
         "_message_since",
         "_paused_reading",
@@ -152,6 +153,8 @@ class Connection(asyncio.Protocol):
         self._since = connections.now
         self._message_since = connections.now
         self._ending = False
+        self._leaving = False
+        """The client has closed its side, and waits for the rest of our answers."""
         self._lost = False
         self._paused_reading = False
         self._paused_writing = False
@@ -187,7 +190,10 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client will say no more: it cannot be waiting for a reply that it has a use for."""
+        """The client will say no more: unless it has said QUIT, as Exim does, it reads no reply either."""
+        if self._task and self._smtp.takes_leave and not self._transport.get_extra_info("sslcontext"):
+            self._leaving = True  # TLS knows no half of a connection
+            return True
         if not self._ending or self._ahead:
             self._unread = has_unread(self._transport)
         self.alive = False  # an answer that is made before the transport has closed does not arrive
@@ -293,6 +299,8 @@ class Connection(asyncio.Protocol):
         self._ahead = True
         self._pump()
         self._ahead = self._ending
+        if self._leaving and self._task is None and not self._paused_writing and not self._ending:
+            self._transport.close()  # it has begun what it cannot end any more
 
     def _begin_tls(self) -> None:
         """Answer 220 and take no more octets in clear: the next ones are the handshake's."""
@@ -340,7 +348,7 @@ class Connection(asyncio.Protocol):
         self._receiver.tick(now)
         waited = now - self._since
         if self._ending:
-            if waited > LINGER:
+            if waited > LINGER or (self._leaving and self._has_left()):
                 self.abort()
             return
         if self._paused_writing:
@@ -359,6 +367,14 @@ class Connection(asyncio.Protocol):
             self.end(TIMEOUT)
         elif draining and waited > DRAIN_IDLE and (state is READY or state is START):
             self.end(SHUTTING_DOWN)
+
+    def _has_left(self) -> bool:
+        """True once a client that had closed its side has our answer, or has refused it."""
+        if error := failure(self._transport):
+            self.connection_lost(error)
+            return True
+        self._unread = has_unread(self._transport)
+        return not self._unread
 
     def end(self, reply: Reply) -> None:
         """End the session with `reply`, if no task runs that will answer."""

@@ -30,6 +30,10 @@ class Dialogue(Protocol):
         """Not None while octets count even if they end no line."""
 
     @property
+    def takes_leave(self) -> bool:
+        """True when the last that waits to be read ends the session."""
+
+    @property
     def is_waiting(self) -> bool:
         """True while an event waits for its answer."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
+import socket
 import termios
 
 
@@ -22,6 +24,12 @@ def has_unread(transport: asyncio.Transport) -> bool:
     only the octets that are still on their way tell the difference.
     """
     return _octets(transport, termios.TIOCOUTQ)
+
+
+def failure(transport: asyncio.Transport) -> OSError | None:
+    """What has ended the connection, for one that nothing is read from any more; it is told once."""
+    code = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return OSError(code, os.strerror(code)) if code else None
 
 
 def _octets(transport: asyncio.Transport, which: int) -> bool:

@@ -19,7 +19,7 @@ from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp import server_replies as replies
 from mta.smtp.answers import ANSWERS
-from mta.smtp.inbound_message import SMALL_CHUNK, BdatReader, MessageReader
+from mta.smtp.inbound_message import SMALL_CHUNK, MessageReader
 from mta.smtp.server_settings import ServerSettings
 from mta.smtp.state import (
     AUTH,
@@ -123,6 +123,11 @@ class ServerSession:
     def buffered(self) -> int:
         """Octets received and not yet used: the driver stops reading when they grow."""
         return len(self._buffer) - self._position
+
+    @property
+    def takes_leave(self) -> bool:
+        """True when the last that waits to be read is QUIT."""
+        return self._buffer[self._position :][-7:].upper() in (b"QUIT\r\n", b"\nQUIT\r\n")
 
     @property
     def is_waiting(self) -> bool:
@@ -277,11 +282,6 @@ class ServerSession:
         self.state = MAIL
         self.transactions += 1
         self._idle = 0
-
-    def swallow(self, size: int, reply: Reply) -> None:
-        """Read a chunk that has no place, then say why."""
-        self.message = BdatReader.swallow(size, reply, self.state)
-        self.state = BDAT
 
     def reset(self) -> ev.Event | None:
         """Give up the transaction, if there is one."""

@@ -94,12 +94,18 @@ def _data(session: ServerSession, argument: bytes) -> ev.Event:
     return ev.DataStart(envelope)
 
 
+def _swallow(session: ServerSession, size: int, reply: Reply) -> None:
+    """Read a chunk that has no place, then say why."""
+    session.message = BdatReader.swallow(size, reply, session.state)
+    session.state = BDAT
+
+
 def _bdat(session: ServerSession, argument: bytes) -> ev.Event | None:
     envelope = session.envelope
     assert envelope is not None
     size, last = parse_bdat_argument(argument)
     if "CHUNKING" not in session.keywords:
-        session.swallow(size, replies.NOT_IMPLEMENTED)
+        _swallow(session, size, replies.NOT_IMPLEMENTED)
         return None
     if session.message is None:
         session.message = BdatReader(session.settings, binary=envelope.body == "BINARYMIME")
@@ -215,7 +221,7 @@ def misplaced(session: ServerSession, verb: str, argument: bytes) -> ev.Event | 
             size, _ = parse_bdat_argument(argument)
         except SyntaxProblem as problem:
             return session.refuse(problem.reply, verb)
-        session.swallow(size, reply)
+        _swallow(session, size, reply)
         return None
     if session.group_failed and verb in ("RCPT", "DATA"):
         return session.excuse(reply, verb)  # the rest of a pipelined group: no fault of its own
