@@ -207,6 +207,8 @@ def _syntax_problem(message: str, text: str, path: str) -> Problem:
     if twice:
         keys = tuple(match[1] or match[2] for match in re.finditer(r"'([^']*)'|\"([^\"]*)\"", twice[1]))
         found, expected = f"the section [{format_path(keys)}] is there a second time", "each section once"
+        if keys == ("listener",):
+            expected = "[[listener]], one for each"
     else:
         found, expected = _SYNTAX.get(what, ("", ""))
     reason = "" if found else what

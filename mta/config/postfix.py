@@ -210,3 +210,31 @@ POSTFIX_VALUES = {
     "texthash": "file",
 }
 """What is meant by types of maps and services of Postfix, which may look like something else of ours."""
+_DATABASE = 'url = "mysql://user@host/database"'
+_DIRECTORY = 'url = "ldap://host/base?attribute?sub"'
+POSTFIX_TABLES = {
+    "additional_conditions": "query",
+    "bind": "bind_dn",
+    "bind_pw": "password_file",
+    "dbname": _DATABASE,
+    "dbpath": "file",
+    "domain": "a query that asks for {domain}",
+    "hosts": _DATABASE,
+    "leaf_result_attribute": _DIRECTORY,
+    "password": "password_file",
+    "query_filter": "query",
+    "result_attribute": _DIRECTORY,
+    "result_format": "a query whose answer is the value",
+    "scope": _DIRECTORY,
+    "search_base": _DIRECTORY,
+    "select_field": "query",
+    "server_host": _DIRECTORY,
+    "server_port": _DIRECTORY,
+    "start_tls": "tls",
+    "table": "query",
+    "tls_CAfile": "tls_ca",
+    "tls_ca_cert_file": "tls_ca",
+    "user": _DATABASE,
+    "where_field": "query",
+}
+"""What stands in the files that its maps of databases and directories name: mysql_table(5), ldap_table(5)."""

@@ -8,6 +8,7 @@ what is allowed; the reader knows no name of a section or key.
 
 from __future__ import annotations
 
+import re
 import types
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -17,7 +18,7 @@ import msgspec
 from mta.config import suggest
 from mta.config.locate import KeyPath, format_path
 from mta.config.notation import Notation
-from mta.config.postfix import POSTFIX, POSTFIX_PREFIXES, POSTFIX_VALUES
+from mta.config.postfix import POSTFIX, POSTFIX_PREFIXES, POSTFIX_TABLES, POSTFIX_VALUES
 from mta.config.problems import Findings, closest, is_integer, listing, show
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -158,7 +159,7 @@ class _Reader:
                 expected = f"[[{name}]], one for each" if sections else "a list"
                 self.findings.add(path, f"found the section [{name}]", expected)
             else:
-                guess = f"[{show(raw)}]" if isinstance(raw, str) else ""
+                guess = f"[{', '.join(map(show, _networks(raw)))}]" if isinstance(raw, str) else ""
                 self.findings.add(path, f"found {show(raw)}", "a list", suggestion=guess)
             return _BAD
         values = [self.value(item, element, (*path, index)) for index, element in enumerate(raw)]
@@ -207,7 +208,17 @@ class _Reader:
         postfix = POSTFIX.get(key)
         near = closest(key, known)
         elsewhere = [place for place, names in sections_of(self.root).items() if key in names]
-        if path[:1] == ("domains",) and len(path) == 2 and isinstance(raw, dict):
+        misplaced = bool(path) and key in fields_of(self.root)
+        if path[:1] == ("tables",) and key in POSTFIX_TABLES:
+            self.findings.add(
+                (*path, key), f"unknown {kind}", reason="a name of Postfix", suggestion=POSTFIX_TABLES[key]
+            )
+        elif (
+            path[:1] == ("domains",)
+            and len(path) == 2
+            and isinstance(raw, dict)
+            and not (misplaced and "." in str(path[1]))
+        ):
             self.findings.add((*path, key), f"unknown {kind}", suggestion=_quoted_domain(path[1], key, raw))
         elif postfix is not None:
             # Before what the name only looks like: relayhost is no slip of relays.
@@ -220,7 +231,7 @@ class _Reader:
             self.findings.add(
                 (*path, key), f"unknown {kind}", reason="a name of Postfix, see docs/postfix.md"
             )
-        elif path and key in fields_of(self.root):
+        elif misplaced:
             self.findings.add(
                 (*path, key), f"unknown {kind} here", f"it in front of [{format_path(path[:1])}]",
                 reason="what stands behind a section belongs to it",
@@ -242,6 +253,14 @@ class _Reader:
         )
 
 
+def _networks(text: str) -> list[str]:
+    """The elements of a list that was written as one text, if they are networks; else the text alone."""
+    parts = text.replace(",", " ").split()
+    if len(parts) > 1 and all(_is_network(part) for part in parts):
+        return [part.replace("[", "").replace("]", "") for part in parts]  # Postfix has IPv6 in brackets
+    return [text]
+
+
 def _quoted_domain(first: str | int, second: str, raw: dict[str, Any]) -> str:
     """The header of a domain whose dots TOML took for levels, as in [domains.example.org]."""
     labels = [str(first), second]
@@ -258,6 +277,9 @@ def _header(section: str, annotation: Any) -> str:
         case origin if origin is tuple:
             return f"[[{section}]]"
     return f"[{section}]"
+
+
+_is_network = re.compile(r"\[?[0-9A-Fa-f.:]+\]?(?:/[0-9]+)?").fullmatch
 
 
 @cache
