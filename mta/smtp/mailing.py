@@ -54,9 +54,11 @@ def _for_another_transaction(reply: Reply) -> Reply:
     """The reply to RCPT where others were accepted before it.
 
     "Too many recipients" (5.5.3, RFC 3463) is about their number alone: the rest goes in a transaction of its
-    own, also where the server says it with a code for good, as old ones do (RFC 5321 section 4.5.3.1.10).
+    own, also where the server says it with a code for good, as old ones do (RFC 5321 section 4.5.3.1.10), or
+    with the bare code alone, as Exim does. A mailbox that is full is refused again there.
     """
-    if not reply.is_permanent or reply.enhanced != "5.5.3":
+    bare = not reply.enhanced and reply.code in (452, 552)
+    if not bare and (not reply.is_permanent or reply.enhanced != "5.5.3"):
         return reply
     return Reply(452, "4.5.3", reply.text, f"the next hop said {reply}")
 

@@ -486,6 +486,24 @@ def test_too_many_recipients_is_never_for_good() -> None:
     assert [str(reply) for reply in message.replies] == said
 
 
+@pytest.mark.parametrize("code", [452, 552])
+def test_too_many_recipients_without_an_enhanced_code(code: int) -> None:
+    """Exim says no more than the code that RFC 5321 has for it."""
+    session = opened(SMTP, "PIPELINING")
+    message = mailing(["a@x.test", "b@x.test", "c@x.test"])
+    session.begin_mailing(message)
+    session.bytes_to_send()
+    session.receive_data(
+        b"250 ok\r\n%d first\r\n250 ok\r\n%d too many recipients\r\n354 go\r\n" % (code, code)
+    )
+    session.receive_data(b"250 in\r\n")
+    assert [str(reply) for reply in message.replies] == [
+        f"{code} first",
+        "250 in",
+        "452 4.5.3 too many recipients",
+    ]
+
+
 @pytest.mark.parametrize("step", [0, 1])
 @pytest.mark.parametrize(
     ("settings", "recipients", "answer", "replies", "phase"),
