@@ -9,6 +9,7 @@ that is alive are that node's: they are named, not touched.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -20,12 +21,14 @@ from mailqueue.model import CorruptMessage, QueueError, Row, UnknownMessage
 from mailqueue.opening import read_announcement
 from mailqueue.queue import MailQueue
 from mailqueue.store.base import Store
-from mta import config
+from mta import config, log
 from mta.address import AddressError, parse_address
+from mta.folders import in_words
 from mta.mailq.filters import parse_filter
 from mta.mailq.rows import QueueRow
 from mta.queue_stores import become_server_user, opened_stores, require_queue
 from mta.queue_stream import Stream, opened_stream
+from mta.spool.acts import log_orders
 from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.remote import QueueProblem
 
@@ -98,6 +101,7 @@ class OfflineQueue:
             except AddressError as error:
                 raise QueueProblem(f"{to!r} is no address: {error}") from error
         wanted = parse_filter(list(words))
+        logged = self._log_as_the_server()
 
         async def act(stream: Stream) -> list[str]:
             await self._require_ours(stream, ids)
@@ -111,7 +115,11 @@ class OfflineQueue:
                 some = names[start : start + BATCH]
                 # Together they share the writes of the log.
                 worked = await asyncio.gather(*(stream.acts.act(action, name, to) for name in some))
-                done += [name for name, did in zip(some, worked, strict=True) if did]
+                now = [name for name, did in zip(some, worked, strict=True) if did]
+                if logged:
+                    log_orders(action, now, to)
+                done += now
+            log.flush()
             return done
 
         yield from self._change(act)
@@ -134,6 +142,18 @@ class OfflineQueue:
         return self._change(flush)
 
     # --- inside ------------------------------------------------------------------------------------
+
+    def _log_as_the_server(self) -> bool:
+        """Write into the log of the server, if that is a file: who looks for a message later looks there."""
+        settings = self._settings.log
+        if settings.target == "stderr":  # of the server that was; ours is a terminal
+            return False
+        try:
+            log.configure(settings)
+        except OSError as error:
+            print(f"tamis: it will not be in the log: {in_words(error)}", file=sys.stderr)
+            return False
+        return True
 
     def _read(self, work: Callable[[_Look], Awaitable[T]]) -> T:
         async def run() -> T:

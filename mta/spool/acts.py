@@ -6,10 +6,11 @@ recipients may still get it, so nothing is done to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mailqueue.model import Change, NewMessage, QueuedRecipient, Status, UnknownMessage
 from mailqueue.queue import MailQueue
+from mta import log
 from mta.address import parse_address
 from mta.envelope import OriginalRecipient, Recipient, joint_notify
 from mta.reply import Reply
@@ -24,6 +25,9 @@ ACTIONS = ("retry", "hold", "release", "delete", "bounce", "redirect")
 
 BOUNCED = Reply(554, "5.0.0", "returned by an administrator")
 """What the sender reads of a message that was bounced by hand."""
+
+
+_LOG = log.get("queue")
 
 
 class Acts:
@@ -167,3 +171,11 @@ def _stand_in(to: str, before: Sequence[Recipient]) -> Recipient:
     if all((one.sender, one.owners) == (first.sender, first.owners) for one in before):
         recipient.sender, recipient.owners = first.sender, first.owners
     return recipient
+
+
+def log_orders(action: str, names: Iterable[str], to: str) -> None:
+    """Say what was done to messages by order: who looks for one in the log finds its end there."""
+    if action != "retry":  # its tries have lines of their own
+        more = {"to": to} if action == "redirect" else {}
+        for name in names:
+            _LOG.info("ordered", queue=name, order=action, **more)

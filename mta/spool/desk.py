@@ -33,18 +33,15 @@ from mailqueue.queue import MailQueue
 from mailqueue.schedule.values import AGE_EDGES, age_class
 from mailqueue.store.base import Blob
 from mailqueue.takeover import LeftBehind
-from mta import log
 from mta.address import AddressError, parse_address
 from mta.mailq.filters import Filter, parse_filter
 from mta.mailq.rows import NO_SUCH_MESSAGE, QueueRow
-from mta.spool.acts import ACTIONS
+from mta.spool.acts import ACTIONS, log_orders
 from mta.spool.facts import message_facts, message_row, unreadable_row
 from mta.spool.history import History
 from mta.spool.service import QueueService
 from mta.spool.walk import walk
 from mta.supervisor.messages import ENDED, Refused
-
-_LOG = log.get("queue")
 
 READ = 256 * 1024
 """Octets of a message in one answer."""
@@ -268,7 +265,7 @@ class QueueDesk:
         if "ids" in question:  # an empty list of a script means none
             here = [str(name) for name in question["ids"] if _is_here(queue, str(name))]
             done = [name for name in here if await acts.act(action, name, to)]
-            _log_orders(action, done, to)
+            log_orders(action, done, to)
             return {"done": done, "cursor": ""}
         cursor = str(question.get("cursor") or "")
         handles = self._handles(queue, cursor)
@@ -282,7 +279,7 @@ class QueueDesk:
             # Together they share the writes of the log.
             worked = await asyncio.gather(*(acts.act(action, name, to) for name in meant))
             done = [name for name, did in zip(meant, worked, strict=True) if did]
-            _log_orders(action, done, to)
+            log_orders(action, done, to)
             names += done
         return {"done": names, "cursor": self._keep(cursor, handles[looked:])}
 
@@ -311,14 +308,6 @@ class QueueDesk:
             "messages": sum(one.messages for one in left),
             "problem": problem,
         }
-
-
-def _log_orders(action: str, names: Iterable[str], to: str) -> None:
-    """Say what was done to messages by order: who looks for one in the log finds its end there."""
-    if action != "retry":  # its tries have lines of their own
-        more = {"to": to} if action == "redirect" else {}
-        for name in names:
-            _LOG.info("ordered", queue=name, order=action, **more)
 
 
 def _filter(question: dict[str, Any]) -> Filter:

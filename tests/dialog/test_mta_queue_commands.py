@@ -247,7 +247,7 @@ def test_damage_is_found(desk: Desk) -> None:
     body.write_bytes(octets)
     found = desk.tamis("fsck", status=4)
     assert f"body/{body.parent.name}/{body.name}" in found
-    assert "(a message is lost)" in found
+    assert "(mail is lost, or may be)" in found
     report = json.loads(desk.tamis("fsck", "--json", status=4))
     assert [finding["lost"] for finding in report["findings"]] == [True]
     desk.server.start()
@@ -367,6 +367,32 @@ def test_a_server_that_starts_has_what_was_changed(tmp_path: Path) -> None:
         assert time.monotonic() - began < TAKEOVER
         assert desk.ids("status=held") == [kept]
         server.stop()
+
+
+def test_orders_to_a_stopped_server_are_in_its_log(tmp_path: Path) -> None:
+    """Where that is a file: who looks for a message finds its end there."""
+    with site(tmp_path, backend=DEAD, recipients="all") as server:
+        desk, log = Desk(server, True), tmp_path / "orders"
+        first, second = send(server, "one"), send(server, "two")
+        server.stop()
+        with server.path.open("a") as file:
+            file.write(f'[log]\ntarget = "{log}"\nformat = "json"\n')
+
+        def tamis(*words: str) -> str:
+            command = [sys.executable, "-m", "mta.cli", "queue", words[0], "-c", str(server.path), *words[1:]]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            return done.stderr
+
+        assert tamis("delete", first) == ""
+        assert tamis("retry", "--all") == ""
+        assert tamis("redirect", "--all", "--to", BOB) == ""
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        found = [(line["event"], line["queue"], line["order"], line.get("to")) for line in lines]
+        assert found == [("ordered", first, "delete", None), ("ordered", second, "redirect", BOB)]
+        log.unlink()
+        log.mkdir()
+        assert f"it will not be in the log: {log}: Is a directory" in tamis("hold", "--all")
+        assert len(desk.ids("status=held")) == 1
 
 
 def test_a_killed_server_is_worked_on_at_once(tmp_path: Path) -> None:
