@@ -59,6 +59,8 @@ def zone(record: str | bytes = "") -> FakeResolver:
     dns.add("1.2.0.192.in-addr.arpa", "PTR", "host.d.test.", "down.test.", "liar.test.")
     dns.add("host.d.test", "A", CLIENT)
     dns.add("liar.test", "A", "203.0.113.9")
+    dns.add("1.2.0.192.test", "A", "127.0.0.2")
+    dns.add("host.with.dash.d.test", "A", "127.0.0.2")
     return dns
 
 
@@ -98,7 +100,21 @@ TABLE = [
     ("v=spf1 include:syntax.test +all", Result.PERMERROR),
     ("v=spf1 include:down.test -all", Result.TEMPERROR),
     ("v=spf1 include:d.test -all", Result.PERMERROR),
+    ("v=spf1 ip4:192.0.2.1 include:d.test -all", Result.PASS),
+    ("v=spf1 include -all", Result.PERMERROR),
     ("v=spf1 redirect=good.test", Result.PASS),
+    # Names are in any case (RFC 7208 section 4.6.1), exp= and redirect= occur once, others as they like (6).
+    ("v=spf1 REDIRECT=good.test", Result.PASS),
+    ("v=spf1 redirect=good.test Redirect=good.test", Result.PERMERROR),
+    ("v=spf1 exp=why.test EXP=why.test", Result.PERMERROR),
+    ("v=spf1 exp= -all", Result.PERMERROR),
+    ("v=spf1 foo=1 foo=2 op=3 op=3 ip4:192.0.2.1 -all", Result.PASS),
+    ("v=spf1 foo=%{z} ip4:192.0.2.1 -all", Result.PERMERROR),
+    # The lookup of redirect= counts when it is made.
+    ("v=spf1 redirect=bad.test " + "a:mx1.d.test " * 9 + "a:mx2.d.test", Result.PASS),
+    ("v=spf1 redirect=bad.test " + "a:mx1.d.test " * 10 + "-all", Result.FAIL),
+    ("v=spf1 redirect=good.test " + "a:mx1.d.test " * 9, Result.PASS),
+    ("v=spf1 redirect=good.test " + "a:mx1.d.test " * 10, Result.PERMERROR),
     ("v=spf1 redirect=bad.test", Result.FAIL),
     ("v=spf1 redirect=nowhere.test", Result.PERMERROR),
     ("v=spf1 redirect=d.test", Result.PERMERROR),
@@ -107,6 +123,15 @@ TABLE = [
     ("v=spf1 exists:%{l}.d.test -all", Result.FAIL),
     ("v=spf1 exists:mx1.%{d} -all", Result.PASS),
     ("v=spf1 exists:%{x}.d.test -all", Result.PERMERROR),
+    # Macros (section 7): what is none is an error; "r" in any case; parts are joined with dots.
+    ("v=spf1 exists:%{d0}.test -all", Result.PERMERROR),
+    ("v=spf1 exists:%{d#}.test -all", Result.PERMERROR),
+    ("v=spf1 exists:%{d.test -all", Result.PERMERROR),
+    ("v=spf1 exists:%{}.test -all", Result.PERMERROR),
+    ("v=spf1 exists:%{iR}.test -all", Result.PASS),
+    ("v=spf1 exists:%{i2R}.test -all", Result.FAIL),
+    ("v=spf1 exists:%{h-}.d.test -all", Result.PASS),
+    ("v=spf1 exists:%{h1r-+}.d.test -all", Result.PASS),
     ("v=spf1 exists:%{d" + "9" * 300 + "}.test -all", Result.FAIL),
     ("v=spf1 exists:" + "a" * 600 + ".test -all", Result.PERMERROR),
     ("v=spf1 ptr:d.test -all", Result.PASS),
@@ -127,7 +152,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("record", "result"), TABLE)
 def test_result_of_a_record(record: str | bytes, result: Result) -> None:
-    found = check(zone(record))
+    found = check(zone(record), helo="host-with-dash" if "%{h" in str(record) else "helo.test")
     assert found.result.result is result, found.result.reason
     assert found.result.method == "spf"
     assert found.result.properties == {"smtp.mailfrom": "user@d.test"}
@@ -159,6 +184,13 @@ def test_hosts_of_one_mx_without_ipv6_are_one_void_lookup() -> None:
     for n in range(5):
         dns.add(f"h{n}.four.test", "A", CLIENT)
     assert check(dns, CLIENT6).passed
+
+
+@pytest.mark.parametrize(("broken", "result"), [(5, Result.TEMPERROR), (30, Result.PASS)])
+def test_hosts_of_an_mx_are_looked_at_in_order(broken: int, result: Result) -> None:
+    dns = zone("v=spf1 mx -all")
+    dns.add("d.test", "MX", f"{broken} down.test.")
+    assert check(dns).result.result is result
 
 
 def test_reverse_dns_that_fails_does_not_match() -> None:
