@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiosmtpd.controller
 import pytest
+from aiosmtpd.smtp import Envelope
 
 from mta.demo import self_signed
 from tests.peers import dovecot_version as version
@@ -100,6 +102,8 @@ def test_doveconf_would_refuse_a_mistake(tmp_path: Path) -> None:
 class Dovecot:
     folder: Path
     port: int
+    submission: int
+    """Where `submission_host` leads."""
 
     @property
     def socket(self) -> str:
@@ -116,6 +120,17 @@ class Dovecot:
             return "DATA", *client.data(b"Subject: x\r\n\r\n" + b"x" * size + b"\r\n")
 
 
+class Came:
+    """Who sent what to whom."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[tuple[str, str]] = []
+
+    async def handle_DATA(self, server: object, session: object, envelope: Envelope) -> str:
+        self.envelopes.append((str(envelope.mail_from or "").strip("<>"), envelope.rcpt_tos[0]))
+        return "250 ok"
+
+
 @pytest.fixture(scope="module")
 def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
     needs("dovecot-core", "dovecot-lmtpd", "dovecot-sieve", root=True)
@@ -123,7 +138,7 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
     # Dovecot's processes run as users of their own; pytest's folders are for root alone.
     for part in (folder, *folder.parents[:2]):
         part.chmod(0o755)
-    ports = free_port(), free_port()
+    ports = free_port(), free_port(), free_port()
     certificate, key = self_signed(datetime.datetime.now(datetime.UTC))
     (folder / "certificate.pem").write_bytes(certificate)
     (folder / "key.pem").write_bytes(key)
@@ -139,6 +154,7 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
     text = text.replace("port = 24\n", f"port = {ports[0]}\n").replace(
         "port = 12345\n", f"port = {ports[1]}\n"
     )
+    text = text.replace("submission_host = 127.0.0.1:25\n", f"submission_host = 127.0.0.1:{ports[2]}\n")
     configuration = folder / "dovecot.conf"
     configuration.write_text(version.head() + base(folder) + text)
     with subprocess.Popen([program("dovecot"), "-F", "-c", str(configuration)]) as process:
@@ -148,7 +164,7 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            yield Dovecot(folder, ports[0])
+            yield Dovecot(folder, ports[0], ports[2])
         finally:
             process.terminate()
             process.wait(START_TIMEOUT)
@@ -182,6 +198,25 @@ def test_a_detail_goes_to_its_folder_and_else_to_the_inbox(dovecot: Dovecot) -> 
     assert len(list((home / ".lists" / "new").iterdir())) == 1
     assert dovecot.deliver("alice+other@example.test")[1] == 250
     assert len(list((home / "new").iterdir())) == inbox + 1
+
+
+def test_what_scripts_of_users_send_comes_back_to_us(dovecot: Dovecot) -> None:
+    home = dovecot.folder / "mail" / "alice"
+    home.mkdir(exist_ok=True)
+    script = home / ".dovecot.sieve"
+    script.write_text('require "vacation"; vacation "I am away"; redirect "else@example.net";')
+    for part in (home, script):
+        os.chown(part, UID, UID)
+    came = Came()
+    server = aiosmtpd.controller.Controller(came, hostname="127.0.0.1", port=dovecot.submission)
+    server.start()
+    try:
+        with smtplib.LMTP(dovecot.socket, 0) as client:
+            client.sendmail("bob@example.org", "alice@example.test", "To: alice@example.test\r\n\r\nx\r\n")
+    finally:
+        server.stop()
+        script.unlink()
+    assert sorted(came.envelopes) == [("", "bob@example.org"), ("bob@example.org", "else@example.net")]
 
 
 def test_the_sockets_are_for_one_user(dovecot: Dovecot) -> None:
