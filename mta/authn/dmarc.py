@@ -6,8 +6,9 @@
 
 SPF counts with the identity of MAIL FROM only, DKIM with the "d" of each good signature. No pass while SPF or
 DKIM of an aligned domain is a temperror is no fail: it is TEMPERROR, as it is when the DNS keeps the policy
-back. From that several readers would read in several ways is PERMERROR (`mta.authn.dmarcauthor`); several
-author domains are checked one by one, and the worst counts (RFC 9989 section 11.5).
+back. Several author domains are checked one by one, and the worst counts (RFC 9989 section 11.5). From that
+several readers would read in several ways (`mta.authn.dmarcauthor`) never passes: it is PERMERROR, or FAIL
+where a domain that one of them could see says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mta.address import AddressError, domain_key
-from mta.authn.dmarcauthor import Author, find_author
+from mta.authn.dmarcauthor import Author, find_author, suspected_domains
 from mta.authn.dmarcrecord import DmarcRecord, Policy
 from mta.authn.dmarcwalk import Walk, lookup, organizational_by_list, walk
 from mta.authn.results import MethodResult, Result
@@ -26,7 +27,7 @@ from mta.net.resolver.base import Resolver
 from sieve_ext.message.header import Header
 
 MAX_AUTHORS = 4
-"""Author domains of one message that are checked; more are not, and the result is PERMERROR."""
+"""Author domains of one message that are checked; with more it is PERMERROR at best."""
 MAX_IDENTIFIERS = 10
 """Signing domains that are compared; further ones do not count."""
 
@@ -96,14 +97,16 @@ async def check(
     """
     author = find_author(header)
     domains = author.domains if not author.domain else (author.domain,)
-    if not domains or len(domains) > MAX_AUTHORS:
-        return DmarcResult(MethodResult("dmarc", Result.PERMERROR, author.reason), author)
+    is_sure = 0 < len(domains) <= MAX_AUTHORS
+    domains = (domains or suspected_domains(header))[:MAX_AUTHORS]
     evaluation = _Evaluation(resolver, _identifiers(spf, dkim), deadline, settings or DmarcSettings(), draw)
     # It was we who could not look at the signatures: whose they are is not known.
     evaluation.unread = any(
         one.result is Result.TEMPERROR and "header.d" not in one.properties for one in dkim
     )
     found = [await evaluation.check(author, domain) for domain in domains]
+    if not is_sure:
+        found.append(DmarcResult(MethodResult("dmarc", Result.PERMERROR, author.reason), author))
     return max(found, key=_badness)
 
 

@@ -7,12 +7,16 @@ what RFC 2047 forbids (encoded words inside an address) is refused here: nobody 
 two ways. Sender, Reply-To and display names have no say; domains that a display name puts before the reader's
 eyes are told apart in `Author.shown`, for a policy to judge.
 
+What is refused is shown to somebody all the same. `suspected_domains` finds every domain that a reader could
+take for the author's, so that no protected domain is forged by writing From in an odd way.
+
 Linear in the length of the header; nothing raises.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mta.address import AddressError, domain_key
@@ -36,6 +40,8 @@ _name_domain = re.compile(r"@((?:[a-z0-9_-]{1,63}\.)+[a-z0-9-]{2,63})", re.IGNOR
 # repetitions, so none is taken back; possessive groups are left alone, Python had them wrong until 3.11.5.
 _ATOM = rb'[^\x00-\x20()<>\[\]:;@\\,".\x7f]++'
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
+_any_domain = re.compile(r"@([^\x00-\x20\x7f()<>\[\]:;@\\,\"]+)").finditer
+_filling = re.compile(rb"[\s\"\\\x00-\x1f\x7f]+").sub
 _blanks = re.compile(rb"[ \t]*").match
 _phrase = re.compile(
     rb"(?:%(atom)s|%(quoted)s)(?:[ \t]*+(?:%(atom)s|%(quoted)s|\.))*" % {b"atom": _ATOM, b"quoted": _QUOTED},
@@ -76,6 +82,38 @@ def find_author(header: Header) -> Author:
     if any("\r" in field.line and _bare_cr_from(field.line) for field in header.fields):
         return Author(reason="a second From behind a bare CR")
     return read_author(fields[0])
+
+
+def suspected_domains(header: Header) -> tuple[str, ...]:
+    """The first `MAX_DOMAINS` domains behind an "@" in From and in what looks like it, in A-labels.
+
+    Encoded words, comments, blanks and quotation marks inside an address are read in all ways.
+    """
+    found: dict[str, None] = {}
+    for text in _claims(header):
+        for match in _any_domain(text):
+            try:
+                key = domain_key(match[1].rstrip("."))
+            except AddressError:
+                continue
+            if "." in key:
+                found[key] = None
+            if len(found) >= MAX_DOMAINS:
+                return tuple(found)
+    return tuple(found)
+
+
+def _claims(header: Header) -> Iterator[str]:
+    """What readers could take for the value of From."""
+    for field in header.fields:
+        key = field.key
+        if len(key) < 64 and _not_visible("", key) == "from":
+            value = field.unfolded
+            yield value.decode("utf-8", "replace")
+            yield field.text
+            yield _filling(b"", _without_comments(value) or value).decode("utf-8", "replace")
+        elif "\r" in field.line and (hidden := _bare_cr_from(field.line)):
+            yield field.line[hidden.end() :].encode("latin-1").decode("utf-8", "replace")
 
 
 def read_author(field: Field) -> Author:

@@ -389,3 +389,57 @@ def test_iprev_asks_for_ten_names() -> None:
 
     assert asyncio.run(run()).result.result is FAIL
     assert len(dns.asked) == 11
+
+
+SPOOFS = [
+    # Each mail program shows one of the addresses, or the first.
+    "ceo@bank.test,",
+    "ceo@bank.test, root",
+    "<ceo@bank.test> <a@d.test>",
+    "ceo@bank.test <a@d.test>",
+    "a@d.test\r\nFrom: ceo@bank.test",
+    "a@d.test\r\nFrom : ceo@bank.test",
+    "a@d.test\r\nFrom\x0b: ceo@bank.test",
+    "a@d.test\r\nSubject: x\rFrom: ceo@bank.test",
+    "ceo@bank.test\r\nFrom:",
+    "<@x.test:ceo@bank.test>",
+    "<ceo@bank.test",
+    "ceo@(c)bank.test",
+    "ceo@bank(a (b) c).test (d)",
+    "ceo@bank .\r\n test",
+    "=?utf-8?q?ceo=40bank=2Etest?=@d.test",
+    "ceo@=?utf-8?q?bank?=.test",
+    '"ceo@bank.test"@d.test',
+    "ceo@bank.test.",
+    "ceo@BANK.test\0",
+    "ceo@bank.test, " + ", ".join(f"a@d{n}.test" for n in range(5)),
+]
+
+
+@pytest.mark.parametrize("sender", SPOOFS)
+def test_from_in_an_odd_form_does_not_evade_the_policy(sender: str) -> None:
+    found = evaluate(zone(bank_test="p=reject"), sender, spf("d.test"), dkim("d.test"))
+    assert (found.result.result, found.domain, str(found.disposition)) == (FAIL, "bank.test", "reject")
+
+
+@pytest.mark.parametrize("sender", SPOOFS)
+@pytest.mark.parametrize("records", [{}, {"bank_test": "p=reject"}])
+def test_from_in_an_odd_form_never_passes(sender: str, records: dict[str, str]) -> None:
+    found = evaluate(zone(**records), sender, spf("bank.test"), dkim("bank.test", "d.test"))
+    assert (found.result.result, found.result.reason) == (PERM, found.author.reason)
+
+
+def test_no_more_than_a_few_suspected_domains_are_asked_for() -> None:
+    dns = zone()
+    found = evaluate(dns, ", ".join(f"a@d{n}.test" for n in range(100)) + ",")
+    assert found.result.result is PERM
+    assert len({name for name, _ in dns.asked}) <= 5
+
+
+@pytest.mark.parametrize(
+    "sender", ["root", "", "<>", "a@localhost", "a@[192.0.2.1]", "nobody:;", "a@-!.test"]
+)
+def test_from_without_a_domain_is_permerror(sender: str) -> None:
+    dns = zone()
+    assert evaluate(dns, sender).result.result is PERM
+    assert dns.asked == []
