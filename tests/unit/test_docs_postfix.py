@@ -19,8 +19,8 @@ from mta.policy.sieve.loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "postfix.md").read_text(encoding="utf-8")
-RELAY, SITE = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-USUAL, DNS = re.findall(r"^```sieve\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+RELAY, BACKUP, SITE = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+USUAL, DNS, LIMITS = re.findall(r"^```sieve\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 STRANGER = "198.51.100.7"
 FILES = {
     "main.sieve": USUAL,
@@ -41,7 +41,7 @@ FILES = {
 
 def names() -> set[str]:
     """Settings of Postfix in the first column of the tables."""
-    rows = re.findall(r"^\| (.*?) \|", PAGE.partition("## master.cf")[0], re.MULTILINE)
+    rows = re.findall(r"^\| (.*?) \|", PAGE.partition("## Maps")[0], re.MULTILINE)
     found = {name for row in rows for name in re.findall(r"`([a-z][a-z0-9_A-Z]+)`", row)}
     return {name for name in found if not re.match(r"(reject|check|permit)_", name)}
 
@@ -89,6 +89,13 @@ def test_names_by_their_beginning() -> None:
 def test_the_relay() -> None:
     settings = config.parse(RELAY, "/etc/tamis/tamis.toml")
     assert settings.policy.relay == "provider"
+
+
+def test_the_backup(tmp_path: Path) -> None:
+    (tmp_path / "backup").write_text("ann@example.net\n")
+    settings = config.parse(BACKUP, str(tmp_path / "tamis.toml"))
+    assert settings.domains["example.net"].backend == "primary"
+    assert settings.backends["primary"].protocol == "smtp"
 
 
 @pytest.fixture
@@ -220,3 +227,11 @@ def test_the_rules_that_ask_the_dns_load(tmp_path: Path) -> None:
     program = load_policy(settings, [str(tmp_path / "dns.sieve")])
     assert program.has("connect")
     assert program.has("mail")
+
+
+def test_the_limit_for_users_asks_about_users_alone(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (site / "main.sieve").write_text(LIMITS)
+    for user, asked in (("ann", True), ("", False)):  # `explain` counts nothing, and says so
+        given = Given(STRANGER, "a.example", user, ANN if user else "", (ANN,))
+        (stage,) = [one for one in told(site, capsys, given)["stages"] if one["stage"] == "rcpt"]
+        assert any("test rate" in line for _, line in stage["lines"]) is asked
