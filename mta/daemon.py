@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from mta import assembly, config, log
 from mta.accounts.authenticator import SessionAuthenticator
 from mta.daemon_authn import build_evaluator, build_signer, build_stamper, sign_report, wants_dmarc_reports
+from mta.daemon_authorities import with_authorities
 from mta.daemon_certificates import Refusals, build_tls
 from mta.daemon_director import Directors
 from mta.daemon_dns import build_resolver
@@ -90,9 +91,8 @@ class Daemon:
         self, settings: config.Config, sockets: dict[str, list[socket.socket]], link: WorkerLink
     ) -> None:
         """Prepare; `sockets` are bound already, by listener name."""
-        self._config = settings
-        self._sockets = sockets
-        self._link, self._good = link, KeptFiles(link)
+        self._sockets, self._link, self._good = sockets, link, KeptFiles(link)
+        settings = self._config = with_authorities(settings, self._good)
         self._secret = secrets_reader(self._good)
         self._log = log.get("mta")
         self._workers = assembly.workers(settings)
@@ -233,7 +233,7 @@ class Daemon:
             ttl=settings.delivery.unacknowledged_ttl,
             entries=settings.delivery.unacknowledged_entries,
         )
-        signer = build_signer(settings)
+        signer = build_signer(settings, self._good)
         self._sign_report = sign_report(settings, signer)
         keeper = etrn = None
         if settings.queue.enabled:

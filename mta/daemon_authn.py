@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mta import config, log
 from mta.authn.stamp import Stamper, StampSettings
 from mta.daemon_policy import networks
+from mta.lastgood import NOBODY, LastGood
 from mta.session import Session
 from sieve_ext.message import Message
 
@@ -64,8 +65,8 @@ def wants_dmarc_reports(settings: config.Config) -> bool:
     return settings.reports.dmarc and "dmarc" in settings.authentication.checks
 
 
-def build_signer(settings: config.Config) -> Signer | None:
-    """What signs, None without keys. Raises TableError."""
+def build_signer(settings: config.Config, good: LastGood = NOBODY) -> Signer | None:
+    """What signs, None without keys; `good` has what others read of the table of keys. Raises TableError."""
     signing = settings.signing
     if not signing.keys and not signing.key_table:
         return None
@@ -78,8 +79,9 @@ def build_signer(settings: config.Config) -> Signer | None:
         source = KeyFolder(signing.keys)
     else:
         source = KeyTable(
-            Path(signing.key_table), time.monotonic, lambda text: log.get("mta").error("keys", reason=text)
-        )
+            Path(signing.key_table), time.monotonic, lambda text: log.get("mta").error("keys", reason=text),
+            good,
+        )  # fmt: skip
     return Signer(
         SignerSettings(
             settings.authentication.authserv_id,

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from mta.address import AddressError, domain_key
 from mta.authn.dkimkeys import SigningKey, check_selector, load_key
+from mta.lastgood import NOBODY, LastGood
 from mta.policy.tablefile import Mistakes, read_lines
 from mta.policy.watched import Watched
 
@@ -36,9 +37,15 @@ class KeySource(Protocol):
 class KeyTable:
     """A table of key files."""
 
-    def __init__(self, path: Path, clock: Callable[[], float], complain: Callable[[str], None]) -> None:
-        """Read the table. Raises TableError; later on it goes to `complain`."""
-        self._entries = Watched(path, read_key_table, clock, complain=complain)
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float],
+        complain: Callable[[str], None],
+        good: LastGood = NOBODY,
+    ) -> None:
+        """Read the table. Raises TableError; later on it goes to `complain`. `good` has what others read."""
+        self._entries = Watched(path, read_key_table, clock, complain=complain, good=good)
 
     def signing_keys(self, domain: str) -> tuple[SigningKey, ...]:
         """See `KeySource`."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import smtplib
 from pathlib import Path
 
 from mta.accounts.user import User
 from mta.accounts.usersfile import edit
+from mta.authn.dkimkeys import make_key, write_key
 from tests.dialog.test_mta_kept_certificates import replace_worker
+from tests.peers.certificates import authority
 from tests.peers.running import tamis, until
 
 SITE = """
@@ -99,6 +102,62 @@ def test_a_worker_that_replaces_another_has_the_secrets_that_are_in_force(tmp_pa
         replace_worker(server)
         assert taken(server.port)
         assert "worker fault" not in server.log()
+
+
+VERIFIED = """
+[domains."users.test"]
+backend = "b"
+[backends.b]
+addresses = ["127.0.0.1:1"]
+tls = "verify"
+tls_name = "b.test"
+tls_ca = "ca.pem"
+[relays.r]
+host = "127.0.0.1"
+tls = "verify"
+tls_name = "r.test"
+tls_ca = "ca.pem"
+[tables.people]
+type = "ldap"
+url = "ldap://127.0.0.1:1/dc=test?mail"
+query = "(mail={key})"
+tls = "verify"
+tls_ca = "ca.pem"
+[outbound]
+enabled = true
+[dns]
+resolvers = ["127.0.0.1:1"]
+[security]
+ca_file = "ca.pem"
+[signing]
+key_table = "keys"
+[queue]
+enabled = false
+"""
+
+
+def test_a_worker_that_replaces_another_trusts_whom_the_others_trust(tmp_path: Path) -> None:
+    """And signs with their keys, though the files are half edited."""
+    certificates, keys = Path(authority(tmp_path).file), tmp_path / "keys"
+    right = certificates.read_bytes()
+    keys.write_text("users.test mail key.pem\n")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    write_key(descriptor, tmp_path / "key.pem", make_key("ed25519"))
+    os.close(descriptor)
+    with tamis(tmp_path) as server:
+        del server.options["daemon"]
+        server.configure(workers=1, rest=VERIFIED)
+        server.start()
+        certificates.write_bytes(right[: len(right) // 2])
+        keys.write_text("users.test\n")
+        replace_worker(server)
+        certificates.unlink()
+        keys.unlink()
+        replace_worker(server)
+        assert "worker fault" not in server.log()
+        assert server.run("reload").returncode == 78
+        with smtplib.SMTP("127.0.0.1", server.port, timeout=60) as client:
+            assert client.ehlo()[0] == 250
 
 
 def taken(port: int) -> list[str]:
