@@ -19,6 +19,19 @@ _CODECS = frozenset(
             f"cp{page}"
             for page in (437, 737, 775, 850, 852, 855, 857, 858, 860, 861, 862, 863, 865, 866, 869)
         ),
+        # EBCDIC: nobody writes it, but iconv reads it, and with that many mail programs do.
+        *("cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140"),
+        *(
+            "cp720",
+            "cp856",
+            "cp864",
+            "cp1006",
+            "cp1125",
+            "mac_arabic",
+            "mac_croatian",
+            "mac_farsi",
+            "mac_romanian",
+        ),
         *("cp874", "cp932", "cp949", "cp950", "koi8_r", "koi8_t", "koi8_u", "kz1048", "ptcp154", "tis_620"),
         *("mac_roman", "mac_cyrillic", "mac_greek", "mac_latin2", "mac_iceland", "mac_turkish", "hp_roman8"),
         *("big5", "big5hkscs", "gb2312", "gbk", "gb18030", "hz", "johab"),
