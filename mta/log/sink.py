@@ -49,6 +49,8 @@ LOOK = 1.0
 LAST_WAIT = 1.0
 """Seconds that the last flush waits for a target that takes nothing."""
 
+STAYS = "log lines go on in the file that had this name"
+
 _WAITING = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS})
 
 
@@ -124,7 +126,7 @@ class Sink:
 
     __slots__ = (
         "_begun", "_blocks", "_busy", "_collected", "_dropped_line", "_look_at", "_loop", "_reported",
-        "_retry_at", "_size", "_target", "_torn", "_waiting", "_writing", "dropped",
+        "_retry_at", "_size", "_stays", "_target", "_torn", "_waiting", "_writing", "dropped",
     )  # fmt: skip
 
     def __init__(self, target: Target, dropped_line: Callable[[int], bytes]) -> None:
@@ -142,6 +144,7 @@ class Sink:
         self._torn = False  # the last line in the target has no end
         self._retry_at = 0.0
         self._look_at = 0.0
+        self._stays = False  # the file was rotated away, and the one with its name is closed to us
         self._reported = 0
         self.dropped = 0
         """Lines that were lost since the start of the process."""
@@ -264,11 +267,15 @@ class Sink:
             return
         try:
             target = open_target(self._target.path)
-        except OSError:
-            return  # the old one is better than none
+        except OSError as error:
+            # The old one is better than none. Whoever rotates will look for the lines in the new one.
+            if not self._stays:
+                self._stays = True
+                _tell(f"tamis: {self._target.path}: {error.strerror}: {STAYS}\n")
+            return
         self._target.close()
         self._target = target
-        self._torn = False
+        self._torn = self._stays = False
 
     def _drain(self, now: float) -> None:
         """Write blocks until there are none or the target takes no more."""
@@ -303,6 +310,12 @@ class Sink:
         self._blocks.clear()
         self._waiting = 0
         self._torn, self._begun = self._torn or self._begun, False
+
+
+def _tell(text: str) -> None:
+    """On standard error, as far as somebody reads it."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def _blocks(lines: list[bytes], room: int) -> Iterator[bytes]:

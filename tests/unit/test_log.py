@@ -567,6 +567,30 @@ def test_a_file_whose_place_takes_no_other_goes_on_to_be_used(
     assert [line["event"] for line in lines(folder / "log")] == ["three"]
 
 
+def test_who_rotates_for_another_user_is_told_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sinks, "LOOK", 0.0)
+    logger = log.get("x")
+    rotated = file.with_suffix(".1")
+    for event in ("one", "two"):
+        logger.warning(event)
+        if event == "one":
+            file.rename(rotated)
+            file.mkdir()  # to be opened by nobody, root neither
+    logger.warning("three")
+    assert [line["event"] for line in lines(rotated)] == ["one", "two", "three"]
+    told = f"tamis: {file}: Is a directory: log lines go on in the file that had this name\n"
+    assert capfd.readouterr().err == told
+    file.rmdir()
+    logger.warning("four")
+    assert [line["event"] for line in lines(file)] == ["four"]
+    file.rename(rotated)
+    file.mkdir()
+    logger.warning("five")
+    assert capfd.readouterr().err == told  # it is another time
+
+
 def test_a_target_that_cannot_be_opened_changes_nothing(file: Path) -> None:
     with pytest.raises(OSError, match="Not a directory"):
         log.configure(Settings(level="error", target=str(file / "x" / "y")))
