@@ -103,6 +103,8 @@ async def transact(line: Line, job: Job) -> None:
         finally:
             connection.on_part = None
             if not connection.is_overdue:
+                if not mailing.accepted and any(map(_takes_no_mail, mailing.replies)):
+                    connection.quit()
                 line.release(connection)
         if connection.is_overdue:
             late: dict[int, Late] = {}
@@ -121,6 +123,14 @@ async def transact(line: Line, job: Job) -> None:
             continue
         line.failed(connection, connection.session.failure or NO_SERVER)
         return
+
+
+def _takes_no_mail(reply: Reply | None) -> bool:
+    """True when it is the host that takes none now (RFC 3463, X.3.2): another session may find it otherwise.
+
+    Postfix' postscreen lets a client in once the session ends in which it has looked at it.
+    """
+    return reply is not None and reply.enhanced == "4.3.2"
 
 
 def _hear(line: Line, connection: OutboundConnection, mailing: Mailing, late: dict[int, Late]) -> None:

@@ -509,6 +509,24 @@ def test_a_message_that_nobody_waits_for_is_not_ended() -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("answer", "connections"),
+    [("450 4.3.2 Service currently unavailable", 2), ("450 4.2.0 Greylisted", 1)],
+)
+def test_a_host_that_takes_no_mail_in_this_session_is_asked_in_another(answer: str, connections: int) -> None:
+    """Postfix' postscreen lets a client in once the session ends in which it looked at it."""
+
+    async def main() -> None:
+        async with ScriptedServer(Script({"RCPT": answer})) as server:
+            to = transport(server.port)
+            for name in "ab":
+                assert short(await deliver(to, [f"{name}@x.test"])) == [answer[:9]]
+            assert server.connections == connections
+            await to.close()
+
+    run(main())
+
+
 def test_rcptmax_and_452_split_the_recipients() -> None:
     names = [f"r{n}@x.test" for n in range(5)]
 
