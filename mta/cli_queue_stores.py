@@ -1,7 +1,8 @@
 """`tamis queue export|import|streams|probe|fsck`: messages as files, and the stores themselves.
 
 All but `export` open the stores, whether a server runs or not. Exit statuses of `fsck`: 0 nothing is wrong,
-1 it could not look, 3 something is damaged but no message is lost, 4 messages cannot be read any more.
+1 it could not look, 3 something is damaged but no message is lost, 4 messages cannot be read any more, or it
+cannot be told which there were.
 """
 
 from __future__ import annotations
@@ -317,7 +318,7 @@ def _report_check(report: Report, as_json: bool) -> None:
         print(json.dumps({**counts, "findings": findings}))
         return
     for finding in report.findings:
-        lost = " (a message is lost)" if finding.lost else ""
+        lost = " (mail is lost, or may be)" if finding.lost else ""
         print(printable(f"{finding.key}: {finding.problem}{lost}"))
     seen = ", ".join(f"{number} {what}" for what, number in counts.items())
     print(f"{seen}: {'ok' if report.is_sound else f'{len(report.findings)} problems'}")

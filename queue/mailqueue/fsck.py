@@ -8,7 +8,7 @@ in their place, for the records in them that are whole still count.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mailqueue.bodies import fetch_body
 from mailqueue.entry import CorruptEntry, Entry, FormatError, parse
@@ -20,10 +20,12 @@ from mailqueue.keys import (
     SNAPSHOTS,
     body_key,
     corrupt_key,
+    log_key,
     number_of,
 )
 from mailqueue.model import CorruptMessage, QueueError, UnknownMessage
 from mailqueue.payload import unpack
+from mailqueue.reader import GONE
 from mailqueue.records import Enq
 from mailqueue.rows import count_rows, split_blocks
 from mailqueue.seal import decode_seal
@@ -40,7 +42,7 @@ class Finding:
     problem: str
     """What it is, in words."""
     lost: bool
-    """A message, or part of one, cannot be read any more."""
+    """A message, or part of one, cannot be read any more, or nobody can tell which messages there were."""
 
 
 @dataclass(slots=True)
@@ -146,7 +148,12 @@ async def _check_messages(store: Store, report: Report) -> None:
         report.findings.append(Finding(FORMAT, str(error), False))
         return
     checked: set[tuple[str, bytes]] = set()
+    # The records of damaged entries behind the snapshot are nowhere else: there may have been messages.
+    damaged = set().union(*(reader.damaged for reader in inspection.readers()))
+    report.findings = [replace(one, lost=one.lost or one.key in damaged) for one in report.findings]
     for reader in inspection.readers():
+        gone = [log_key(reader.name, number) for number in reader.missing]
+        report.findings.extend(Finding(key, GONE, True) for key in gone)
         index = reader.replay.index
         loader = inspection.loader(reader)
         for slot in list(index.slots()):

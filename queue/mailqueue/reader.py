@@ -1,4 +1,4 @@
-"""Reads a stream: the newest snapshot that is whole, then the log behind it, as far as its numbers are dense.
+"""Reads a stream: the newest snapshot that is whole, then the log behind it, as far as it was committed.
 
 Used by whoever takes a stream over, and by those who only look. Nothing here writes, but for copies of
 damaged entries when asked for. Damage is told in `problems` and never stops the reading: the rest flows.
@@ -7,20 +7,39 @@ damaged entries when asked for. Damage is told in `problems` and never stops the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from mailqueue.entry import FIRST_READ, CorruptEntry, Entry, NeedMore, parse
-from mailqueue.ids import id_octets
-from mailqueue.keys import corrupt_key, end_key, log_key, log_prefix, number_of, snapshot_prefix
+from mailqueue.heartbeat import read_beat
+from mailqueue.ids import PARTS, id_octets
+from mailqueue.keys import (
+    collected_key,
+    corrupt_key,
+    end_key,
+    log_key,
+    log_prefix,
+    number_of,
+    retired_prefix,
+    snapshot_key,
+    snapshot_prefix,
+)
 from mailqueue.replay import Replay
 from mailqueue.rows import BLOCK_ROWS, encode_rows, enter_rows
 from mailqueue.seal import Seal, decode_seal
 from mailqueue.snapshot import CorruptSnapshot, read_snapshot
 from mailqueue.store.base import MissingKey, Store, StoreRefused, is_seal
 
+GONE = "it was there, and is missing"
+"""What is wrong with an entry that cannot be read."""
 _PAGE = 10000
 """Keys of one listing."""
 _AT_ONCE = 16
 """Entries fetched at the same time."""
+_UNDER_WAY = 4
+"""Entries that an owner writes at the same time, at most (`QueueSettings.in_flight`): what is that far behind
+another one is committed."""
+_BEYOND = 1000
+"""Entries behind the last one that a heartbeat is believed to have seen: it has no check sum."""
 
 
 class StreamReader:
@@ -43,12 +62,21 @@ class StreamReader:
         """Number of the newest snapshot that was there, whole or not."""
         self.problems: list[str] = []
         """Damage, each with its key."""
+        self.missing: list[int] = []
+        """Entries that were committed and are not there."""
+        self.damaged: set[str] = set()
+        """Keys of entries that are damaged: which messages they had may be told nowhere else."""
+        self._committed = -1
+        """The last entry that is known to have been committed, by the heartbeat and by snapshots."""
 
     async def load(self) -> None:
         """Read snapshot and log. Raises StoreError, MissingKey when the owner or a collector deletes
         meanwhile, and FormatError when a newer version wrote it."""
+        # Before all else: who says so now has written it before.
+        _, beat = await read_beat(self._store, self.name)
         keys = await self._store.list_after(snapshot_prefix(self.name))
         self.newest = number_of(keys[-1]) if keys else -1
+        self._committed = max(self.newest, -1 if beat is None else beat.committed)
         newest: Replay | None = None
         for key in reversed(keys):
             replay, whole = await self._snapshot(key)
@@ -67,21 +95,52 @@ class StreamReader:
         while not self.sealed:
             after = log_key(self.name, self.next - 1) if self.next else ""
             keys = await self._store.list_after(log_prefix(self.name), after, _PAGE)
-            wanted: list[int] = []
-            for key in keys:
-                if number_of(key) != self.next + len(wanted) or number_of(key) == self._end:
-                    break
-                wanted.append(self.next + len(wanted))
+            there = [number_of(key) for key in keys]
+            wanted = range(self.next, self._stop(there))
+            gaps = set(wanted).difference(there)
+            if gaps:
+                await self._expect_no_deletion()
             for first in range(0, len(wanted), _AT_ONCE):
                 chunk = wanted[first : first + _AT_ONCE]
-                for entry in await asyncio.gather(*(self._entry(number) for number in chunk)):
+                found = await asyncio.gather(*(self._entry_if_any(n, n in gaps) for n in chunk))
+                for number, entry in zip(chunk, found, strict=True):
                     if entry is None:
                         self.sealed = True
                         return
                     self.replay.entry(entry)
-                    self.next = entry.number + 1
-            if len(wanted) < _PAGE:
+                    self.next = number + 1
+            if len(keys) < _PAGE or not wanted:
                 return
+
+    def _stop(self, there: Sequence[int]) -> int:
+        """The first number from `next` on that is not to be read, of those that a listing shows."""
+        last = max(there, default=self.next - 1)
+        certain = max(min(self._committed, last + _BEYOND), last - _UNDER_WAY)
+        if len(there) == _PAGE:
+            certain = min(certain, last)  # the next page shows the rest
+        stop, present = max(self.next, certain + 1), set(there)
+        while stop in present:
+            stop += 1
+        return stop if self._end is None else max(self.next, min(stop, self._end))
+
+    async def _expect_no_deletion(self) -> None:
+        """Raises MissingKey when entries may be missing because nobody needs them any more."""
+        known = snapshot_key(self.name, self.newest) if self.newest >= 0 else ""
+        newer = await self._store.list_after(snapshot_prefix(self.name), known, 1)
+        retired = await self._store.list_after(retired_prefix(self.name))
+        if newer or len(retired) >= PARTS or collected_key(self.name) in retired:
+            raise MissingKey(self._store.name, f"{log_prefix(self.name)}: entries are being deleted")
+
+    async def _entry_if_any(self, number: int, may_be_missing: bool) -> Entry | None:
+        """An entry, None for a seal; an empty one for what has got lost."""
+        try:
+            return await self._entry(number)
+        except MissingKey:
+            if not may_be_missing:
+                raise
+        self.missing.append(number)
+        self.problems.append(f"{log_key(self.name, number)}: {GONE}")
+        return Entry(self.stream, number, b"", 0, 0)
 
     async def _snapshot(self, key: str) -> tuple[Replay, bool]:
         # What can be read of a snapshot, and whether that is all.
@@ -127,6 +186,7 @@ class StreamReader:
             entry = Entry(self.stream, number, b"", 0, len(data), problems=[str(error)])
         if entry.problems:
             self.problems.extend(f"{key}: {problem}" for problem in entry.problems)
+            self.damaged.add(key)
             if self._keep_corrupt:
                 await self._store.put_new(corrupt_key(self.name, number), await self._store.get(key))
         return entry

@@ -191,8 +191,8 @@ def test_a_seal_in_a_hole_ends_nothing() -> None:
     run(work())
 
 
-def test_a_hole_that_is_damage_is_the_end() -> None:
-    """The newest snapshot is damaged, an entry before it lost: what is before the hole is taken over."""
+def test_a_hole_behind_which_there_was_a_snapshot_is_damage() -> None:
+    """The newest snapshot is damaged, an entry before it lost: all else is taken over."""
 
     async def work() -> None:
         store = MemoryStore()
@@ -205,14 +205,16 @@ def test_a_hole_that_is_damage_is_the_end() -> None:
             ids.append(await owner.enqueue(message()))
             await asyncio.sleep(3)
             snapshots = await store.list_after(snapshot_prefix(owner.stream))
-        crash(owner)
         older, newest = map(number_of, snapshots[-2:])
         assert newest > older
+        ids.append(await owner.enqueue(message()))
+        crash(owner)
         store._objects[snapshots[-1]] = b"damaged"
         await store.delete([log_key(owner.stream, older + 1)])
         taker = await open_queue(store)
-        await until(lambda: ids[0] in live_ids(taker))
-        assert await read_end(store, owner.stream) == older + 1
+        await until(lambda: {ids[0], ids[-1]} <= live_ids(taker))
+        assert len(live_ids(taker)) == len(ids) - 1
+        assert await read_end(store, owner.stream) == newest + 2
         crash(taker)
 
     run(work())
