@@ -22,6 +22,11 @@ UNREACHED = "4.4."
 PARTING = 1.0
 """Seconds for the answer to QUIT."""
 _DONE = Reply(451, "4.4.2", "closed", "the check is done")
+_KEYS = {
+    "backends": "protocol, tls, implicit_tls, tls_name, tls_ca",
+    "relays": "tls, implicit_tls, tls_name, tls_ca, user, password_file",
+}
+"""What to look at when a server is there and will not do."""
 _not_now = re.compile(r"(?::|said) 4\d\d").search
 """Whether the cause quotes a temporary refusal of the server."""
 
@@ -104,4 +109,4 @@ def judge_backend(subject: str, endpoint: str, protocol: str, refusal: Reply | N
     found = (refusal.cause or str(refusal)).removeprefix(f"{endpoint}: ")
     if refusal.enhanced.startswith(UNREACHED) or _not_now(found):
         return unknown(subject, asked, found, f"start it, or mend the addresses in [{subject}]")
-    return wrong(subject, asked, found, f"[{subject}]: protocol, tls, tls_name, tls_ca, user")
+    return wrong(subject, asked, found, f"[{subject}]: {_KEYS[subject.partition('.')[0]]}")

@@ -15,6 +15,8 @@ from rich.console import Console
 
 from mailqueue.store.base import Blob
 from mta.config.checks import Checks
+from mta.config.read import sections_of
+from mta.config.schema import Config
 from mta.reply import Reply
 from mta.startup import runner
 from mta.startup.backends import judge_backend
@@ -153,7 +155,7 @@ def test_back_end_without_the_tls_that_is_required() -> None:
     refusal = Reply(451, "4.7.4", "not secure", "STARTTLS is not offered")
     result = judge_backend("backends.store", "[::1]:24", "LMTP", refusal)
     assert (result.outcome, result.found) == (Outcome.WRONG, "STARTTLS is not offered")
-    assert result.mend == "[backends.store]: protocol, tls, tls_name, tls_ca, user"
+    assert result.mend == "[backends.store]: protocol, tls, implicit_tls, tls_name, tls_ca"
 
 
 MILTER = '[milters.m]\naddress = "inet:127.0.0.1:{port}"\n'
@@ -267,6 +269,16 @@ def test_each_check_has_its_key() -> None:
     actions = [field for field in Checks.__struct_fields__ if getattr(Checks(), field) == "refuse"]
     assert sorted([*actions, "postmaster"]) == sorted(NAMES)
     assert Checks().postmaster == "warn"
+
+
+@pytest.mark.parametrize("subject", ["backends.store", "relays.out"])
+def test_keys_that_are_named_exist(subject: str) -> None:
+    result = judge_backend(subject, "192.0.2.1:24", "SMTP", Reply(535, "5.7.8", "no", "AUTH PLAIN: 535 no"))
+    section, _, names = result.mend.partition(": ")
+    known = sections_of(Config)[f"{subject.partition('.')[0]}.NAME"]
+    assert section == f"[{subject}]"
+    assert set(names.split(", ")) - known == set()
+    assert ("password_file" in names) is (subject == "relays.out")
 
 
 @pytest.mark.parametrize(
