@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mta.config.locate import format_path, locate
+from mta.config.locate import format_path
 from mta.config.notation import parse_fqdn
 from mta.config.problems import ConfigError, Findings, Problem, unreadable
 from mta.config.read import read_struct
@@ -138,7 +138,7 @@ def _examine(
 ) -> Report:
     try:
         document = tomllib.loads(text)
-        findings = Findings(path, locate(text))
+        findings = Findings(path, text)
     except tomllib.TOMLDecodeError as error:
         return Report(None, (_syntax_problem(str(error), text, path),))
     except RecursionError:

@@ -11,8 +11,10 @@ in it is undefined (or TOMLDecodeError is raised for a key), though the scan sti
 
 from __future__ import annotations
 
+import re
 import tomllib
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -64,6 +66,26 @@ def _quoted(key: str) -> str:
     """A key in quotes, on one line and without what a terminal would obey."""
     shown = key.replace("\\", r"\\").replace('"', r"\"")
     return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04X}" for c in shown) + '"'
+
+
+def _unquoted(key: str) -> str:
+    """A key that stands in quotes, as it is meant."""
+    if "\\" not in key:
+        return key[1:-1]
+    meant: str = tomllib.loads(f"k = {key}")["k"]
+    return meant
+
+
+def _matcher(pattern: str) -> Callable[[str, int], re.Match[str]]:
+    """What matches at a place; `pattern` matches everywhere, be it nothing."""
+    return re.compile(pattern).match  # type: ignore[return-value]
+
+
+_bare = _matcher(r"[A-Za-z0-9_-]*")
+_blanks = _matcher(r"[ \t]*")
+_between = _matcher(r"(?:[ \t\n]+|#[^\n]*)*")
+_plain = _matcher(r"""[^"'\\]*""")
+"""Of a string: what neither ends it nor means something else."""
 
 
 class _Scanner:
@@ -125,10 +147,9 @@ class _Scanner:
             start = self.at
             if self.text[start : start + 1] in ('"', "'"):
                 self._string()
-                keys.append((tomllib.loads(f"k = {self.text[start : self.at]}")["k"], start))
+                keys.append((_unquoted(self.text[start : self.at]), start))
             else:
-                while self.at < len(self.text) and self.text[self.at] in _BARE:
-                    self.at += 1
+                self.at = _bare(self.text, start).end()
                 keys.append((self.text[start : self.at], start))
             self._skip_blanks()
             if self.text[self.at : self.at + 1] != ".":
@@ -173,7 +194,10 @@ class _Scanner:
         end = quote * 3 if long else quote
         self.at += len(end)
         while self.at < len(self.text) and not self.text.startswith(end, self.at):
-            self.at += 2 if quote == '"' and self.text[self.at] == "\\" else 1
+            if quote == '"' and self.text[self.at] == "\\":
+                self.at += 2
+            else:
+                self.at = max(self.at + 1, _plain(self.text, self.at).end())
         self.at += len(end)
         if long:  # one or two quotes may stand before the closing three: """a"""""
             for _ in range(2):
@@ -181,21 +205,12 @@ class _Scanner:
                     self.at += 1
 
     def _skip_blanks(self) -> None:
-        while self.at < len(self.text) and self.text[self.at] in " \t":
-            self.at += 1
+        self.at = _blanks(self.text, self.at).end()
 
     def _skip_to_token(self) -> bool:
         """Skip blanks, line ends and comments; False at the end of the document."""
-        while self.at < len(self.text):
-            c = self.text[self.at]
-            if c == "#":
-                end = self.text.find("\n", self.at)
-                self.at = len(self.text) if end < 0 else end
-            elif c in " \t\n":
-                self.at += 1
-            else:
-                return True
-        return False
+        self.at = _between(self.text, self.at).end()
+        return self.at < len(self.text)
 
     def _position(self, offset: int) -> Position:
         line = bisect_right(self._lines, offset)

@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mta.config.locate import KeyPath, Position, format_path, nearest
+from mta.config.locate import KeyPath, Position, format_path, locate, nearest
 
 SHOWN = 60
 """Characters of a value that are shown; the rest is cut, for the line must stay readable."""
@@ -65,9 +65,12 @@ class Findings:
     """Collects problems, each with its place in one document, and remembers which keys are bad."""
 
     file: str
-    positions: dict[KeyPath, Position] = field(default_factory=dict)
+    text: str = ""
+    """The document, which is searched for places when the first one is wanted: most are right."""
     problems: list[Problem] = field(default_factory=list)
     bad: set[KeyPath] = field(default_factory=set)
+    _renamed: dict[KeyPath, KeyPath] = field(default_factory=dict)
+    _found: dict[KeyPath, Position] | None = None
 
     def add(
         self,
@@ -80,7 +83,7 @@ class Findings:
         warning: bool = False,
     ) -> None:
         """Record a problem of the value at `path`; texts as in `Problem`."""
-        line = nearest(self.positions, path).line
+        line = nearest(self._positions(), self._as_written(path)).line
         self.problems.append(
             Problem(self.file, line, format_path(path), found, expected, reason, suggestion, warning)
         )
@@ -89,10 +92,27 @@ class Findings:
 
     def rename(self, old: KeyPath, new: KeyPath) -> None:
         """Let `new`, the normal form of a name, and what is under it have the positions of `old`."""
-        renamed = {
-            (*new, *path[len(old) :]): p for path, p in self.positions.items() if path[: len(old)] == old
-        }
-        self.positions.update(renamed)
+        self._renamed[new] = old
+
+    def position(self, path: KeyPath) -> Position | None:
+        """Where something stands in the document, None for what does not."""
+        return self._positions().get(self._as_written(path))
+
+    def _positions(self) -> dict[KeyPath, Position]:
+        if self._found is None:
+            try:
+                self._found = locate(self.text)
+            except RecursionError:  # lists in lists by the hundred, which are a mistake wherever they stand
+                self._found = {}
+        return self._found
+
+    def _as_written(self, path: KeyPath) -> KeyPath:
+        """A path with names as they stand in the document."""
+        for end in range(len(path), 0, -1):
+            old = self._renamed.get(path[:end])
+            if old is not None:
+                return (*self._as_written(old[:-1]), old[-1], *path[end:])
+        return path
 
     def is_sound(self, *paths: KeyPath) -> bool:
         """True when no problem was found at these paths or around them: only then are they checked further,

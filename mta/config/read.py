@@ -43,6 +43,12 @@ def fields_of(cls: type[msgspec.Struct]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in msgspec.structs.fields(cls)}
 
 
+@cache
+def required_of(cls: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Names of the fields of a struct that have no default."""
+    return tuple(field.name for field in msgspec.structs.fields(cls) if field.required)
+
+
 def unwrap(annotation: Any) -> tuple[Any, Notation | None, list[msgspec.Meta]]:
     """The bare type of an annotation, its notation and its ranges."""
     notation = None
@@ -76,12 +82,11 @@ class _Reader:
             value = self.value(known[key], raw, (*path, key))
             if value is not _BAD:
                 values[key] = value
-        for field in msgspec.structs.fields(cls):
-            if field.required and field.name not in values:
-                if field.name not in table:
-                    expected = self._expected(known[field.name])
-                    self.findings.add((*path, field.name), "missing", expected)
-                values[field.name] = _placeholder(known[field.name])
+        for name in required_of(cls):
+            if name not in values:
+                if name not in table:
+                    self.findings.add((*path, name), "missing", self._expected(known[name]))
+                values[name] = _placeholder(known[name])
         return cls(**values)
 
     def value(self, annotation: Any, raw: Any, path: KeyPath) -> Any:

@@ -80,7 +80,7 @@ def _listeners(config: Config, findings: Findings) -> None:
             continue
         named = findings.is_sound(*((*path, key) for key in ("name", "protocol", "tls")))
         if listener.name in names and named:
-            first = findings.positions.get(("listener", names[listener.name]))
+            first = findings.position(("listener", names[listener.name]))
             where = f"another listener, on line {first.line}, has it" if first else "another listener has it"
             findings.add((*path, "name"), f'found "{listener.name}" again', "a name of its own", reason=where)
         if named:
@@ -154,7 +154,7 @@ def _addresses(config: Config, findings: Findings) -> None:
             seen[address] = path
         elif findings.is_sound(path):
             other, other_path = clash
-            position = findings.positions.get(other_path)
+            position = findings.position(other_path)
             line = f" on line {position.line}" if position else f" as {format_path(other_path)}"
             findings.add(
                 path, f'found "{address}"', "an address of its own", reason=f"{other} is in use{line}"
@@ -227,7 +227,7 @@ def _domains(config: Config, findings: Findings) -> None:
 def _backends(config: Config, findings: Findings) -> None:
     for name, backend in config.backends.items():
         path: KeyPath = ("backends", name)
-        if name == STORE and config.store.enabled and path in findings.positions:
+        if name == STORE and config.store.enabled and findings.position(path) is not None:
             findings.add(path, 'found "store"', "another name", reason="the embedded store is called so")
             continue
         if not backend.addresses and findings.is_sound((*path, "addresses")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 import tomllib
 from pathlib import Path
 
@@ -164,6 +165,18 @@ def uncommented(text: str) -> str:
         option = line.startswith("#") and len(line) > 1 and line[1] not in " #"
         lines.append(line[1:] if option else line)
     return "\n".join(lines)
+
+
+def test_thousands_of_names_in_capitals() -> None:
+    """Each is found under its normal form; the supervisor serves nobody while it reads."""
+    text = "".join(f'[domains."D{number}.Example"]\nbackend = "b"\n' for number in range(8000))
+    text = f'[backends.b]\naddresses = ["127.0.0.1:24"]\n{text}recipients = "nobody"\n'
+    began = time.process_time()
+    with pytest.raises(ConfigError) as caught:
+        parse(text, FILE)
+    assert time.process_time() - began < 10
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.key) == (16003, 'domains."d7999.example".recipients')
 
 
 def test_the_annotated_file_is_what_the_schema_says() -> None:
