@@ -12,6 +12,7 @@ begun: the run fails.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -47,7 +48,17 @@ CACHED = 64
 """Expressions that are kept beside those of compiled scripts."""
 
 SIZE = 1_000_000
-"""Instructions of all constant expressions of a script with what it includes: half a second to compile."""
+"""Instructions of all constant expressions of a script with what it includes: half a second to compile,
+as a rule, two at worst."""
+
+CLASS = 700
+"""Instructions that are counted for a class like "\\p{L}": RE2 takes as long to read it."""
+
+OPTIONAL = 2000
+"""What may be there or not, one after the other, in an expression of any size: RE2 takes the square of it."""
+
+OPTIONAL_MEMORY = 256 * 1024
+"""Octets that an expression with more of it may take when it is compiled: a sixth of a second."""
 
 TOO_LARGE = 100_000
 """Instructions that are counted for an expression that is refused as too large: RE2 takes as long for it."""
@@ -64,8 +75,31 @@ _LONG = 1000
 _QUICK = 100_000
 """Instructions times characters that take less than a millisecond."""
 
+_count = re.compile(r"\{(\d{1,4}),(\d{1,4})\}").finditer
+
 SPECIAL = "\\.[]{}()*+?^$|"
 """What :quoteregex puts a backslash before."""
+
+
+def optional(pattern: str) -> int:
+    """How many things that may be there or not stand one after the other, at most."""
+    return (
+        pattern.count("?")
+        - pattern.count("(?")
+        + sum(max(0, int(found[2]) - int(found[1])) for found in _count(pattern))
+    )
+
+
+def classes(pattern: str) -> int:
+    """Instructions that are counted for the classes of Unicode in an expression."""
+    return CLASS * (pattern.count("\\p") + pattern.count("\\P"))
+
+
+def weight(pattern: str, program: Any) -> int:
+    """Instructions that are counted for a compiled expression: the time that RE2 took for it."""
+    size: int = program.programsize
+    slow = size * size // 1500 if optional(pattern) > OPTIONAL else 0
+    return size + len(pattern) + classes(pattern) + slow
 
 
 @lru_cache(maxsize=CACHED)
@@ -75,8 +109,13 @@ def compiled(pattern: str, has_case: bool) -> Any:
     options.log_errors = False
     options.case_sensitive = has_case
     options.dot_nl = True
-    options.max_mem = MEMORY
     try:
+        if classes(pattern) > SIZE:
+            raise re2.error("pattern too large - classes of letters")
+        if optional(pattern) > OPTIONAL:
+            options.max_mem = OPTIONAL_MEMORY
+            re2.compile(pattern, options)
+        options.max_mem = MEMORY
         return re2.compile(pattern, options)
     except re2.error as error:
         why = error.args[0] if error.args else ""
@@ -102,7 +141,7 @@ def check_regex(node: Node, given: GivenTag, comparator: Comparator, checker: Ch
         if size > SIZE:
             return  # it has been reported
         try:
-            size += compiled(pattern, comparator.name == "i;octet").programsize
+            size += weight(pattern, compiled(pattern, comparator.name == "i;octet"))
         except ValueError as error:
             checker.error(text, "bad-regex", str(error))
             checker.unit.state[STATE] = size + TOO_LARGE * ("too large" in str(error))

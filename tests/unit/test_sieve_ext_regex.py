@@ -107,6 +107,32 @@ def test_expressions_that_are_refused_count_too() -> None:
     assert time.process_time() - begun < 10
 
 
+@pytest.mark.parametrize(
+    "expression", ["a{1,99}" * 800, "a?" * 60_000, "(?:a" * 40_000 + ")?" * 40_000, "\\\\p{L}|" * 40_000]
+)
+def test_what_takes_more_than_linear_time_to_compile_may_not_be_large(expression: str) -> None:
+    """RE2 takes four to eight seconds for each, in which no other thread runs."""
+    begun = time.process_time()
+    with pytest.raises(InvalidScript) as caught:
+        compile(f'require "regex"; if header :regex "x" "{expression}" {{ stop; }}', standard_dialect())
+    assert [one.code for one in caught.value.errors][:-1] == ["bad-regex"]
+    assert "pattern too large" in caught.value.errors[0].text
+    assert time.process_time() - begun < 2
+
+
+def test_what_takes_more_than_linear_time_to_compile_counts_more() -> None:
+    text = "".join(f'if header :regex "x" "{"a{1,99}" * 100}{number}" {{ stop; }}\n' for number in range(100))
+    begun = time.process_time()
+    with pytest.raises(InvalidScript) as caught:
+        compile(f'require "regex"; {text}', standard_dialect())
+    assert [one.code for one in caught.value.errors][:-1] == ["large-regex"]
+    assert time.process_time() - begun < 4
+
+
+def test_one_that_is_not_large_is_taken() -> None:
+    assert matched(f'header :regex "subject" "^{"a{1,99}" * 25}$"', b"Subject: " + b"a" * 900 + b"\r\n\r\n")
+
+
 def test_a_search_that_may_take_too_long_is_not_begun() -> None:
     body = bytes(random.Random(1).choices(b"ab", k=400_000))
     begun = time.process_time()
