@@ -87,6 +87,10 @@ class StoredBodies:
         self._store = store
         self._known: OrderedDict[BodyRef, None] = OrderedDict()
 
+    def forget(self) -> None:
+        """What was stored may be gone."""
+        self._known.clear()
+
     async def put(self, body: bytes | Blob, day: str) -> BodyRef:
         """Have a body in the bucket of `day`, durably. Raises StoreError, and CorruptMessage when something
         else is stored under its name."""

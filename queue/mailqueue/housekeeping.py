@@ -4,12 +4,16 @@ An entry is deleted when it is behind the older of the two snapshots that are ke
 payload there - and then only after everything that was appended before has been committed: had we been taken
 over meanwhile, the taker might still count as live what we know to be done. `exclusive` keeps snapshots and
 the release of other logs apart from adoptions, which write in several steps.
+
+When the store does not know our stream any more, as a bucket that was deleted and made again under us,
+nobody would ever look for what we write. So it is told of us anew, with a snapshot of all that we have in
+front: what is gone cannot be read then, and is told so, and what comes from now on is safe.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from mailqueue.bodies import day_of, delete_buckets
@@ -20,13 +24,14 @@ from mailqueue.completion import Completion
 from mailqueue.heartbeat import read_beat
 from mailqueue.ids import id_text
 from mailqueue.index import Index
-from mailqueue.keys import body_key, log_key, snapshot_key, uses_key
+from mailqueue.keys import body_key, log_key, snapshot_key, stream_key, uses_key
 from mailqueue.log import Log
 from mailqueue.model import Fenced
+from mailqueue.opening import announce, check_format
 from mailqueue.seal import SEAL_VERSION, Seal, encode_seal
 from mailqueue.settings import QueueSettings
 from mailqueue.snapshot import encode_snapshot
-from mailqueue.store.base import Store, StoreError, room_of
+from mailqueue.store.base import MissingKey, Store, StoreError, room_of
 
 _SHARE = 16
 """A snapshot is written again only when the log has grown by this share of it, or after `_LONGEST`."""
@@ -43,8 +48,18 @@ _BODIES_EVERY = 3600.0
 class Housekeeping:
     """Looks after one stream."""
 
-    def __init__(self, store: Store, index: Index, log: Log, settings: QueueSettings, clock: Clock) -> None:
-        """Nothing was written yet."""
+    def __init__(
+        self,
+        store: Store,
+        index: Index,
+        log: Log,
+        settings: QueueSettings,
+        clock: Clock,
+        forget_bodies: Callable[[], None],
+        random: Callable[[int], bytes],
+    ) -> None:
+        """Nothing was written yet. `forget_bodies`: those that the store had may be gone."""
+        self._forget_bodies, self._random = forget_bodies, random
         self._store, self._index, self._log = store, index, log
         self._settings, self._clock = settings, clock
         self._name = id_text(index.own)
@@ -57,6 +72,8 @@ class Housekeeping:
         """Streams that we have declared to use."""
         self.nothing_to_adopt = False
         """Set by the watcher: no dead stream waits for anybody."""
+        self._unlisted = False
+        """The store did not name our stream when it was asked last."""
         self.others: list[str] = []
         """Set by the watcher: the other streams that are not adopted whole."""
         self._completion = Completion(store, index, clock)
@@ -88,6 +105,8 @@ class Housekeeping:
                 # A snapshot that fails is not tried again and again.
                 await asyncio.sleep(_STEP)
             try:
+                if self._unlisted:
+                    await self._announce_again()
                 if self._is_snapshot_due():
                     await self.snapshot()
                 if self._is_tight():
@@ -99,6 +118,32 @@ class Housekeeping:
                 self._settings.report("housekeeping", {"error": str(error)})
             except Fenced:
                 return
+
+    def listed(self, *, ours: bool) -> None:
+        """Told by the watcher whether our stream is among those of the store."""
+        if not ours:
+            self._unlisted = True
+            self._log.grown.set()
+
+    async def _announce_again(self) -> None:
+        self._unlisted = False
+        if not self._log.heard():
+            return
+        try:
+            await self._store.get(stream_key(self._name))
+            return  # only the listing was late
+        except MissingKey:
+            pass
+        self._settings.report(
+            "the store was emptied", {"stream": self._name, "messages": self._index.messages}
+        )
+        self._forget_bodies()
+        await check_format(self._store, self._random)
+        for stream in sorted(self.uses):
+            await self._store.put_new(uses_key(id_text(stream), self._name), self._name.encode())
+        self._snapshots.clear()
+        await self.snapshot()
+        await announce(self._store, self._name, self._settings, self._clock)
 
     async def look(self) -> None:
         """Move, release and delete what is due. Raises StoreError, Fenced, and OSError of temporary files."""

@@ -97,7 +97,9 @@ class MailQueue:
         self._log = Log(store, stream, settings, clock, self._taken_over, random)
         self._intake = Intake(self._log, self._index, self._cache, settings.commit_timeout)
         self._heartbeat = Heartbeat(store, self._index, self._log, settings, clock)
-        self._keeper = Housekeeping(store, self._index, self._log, settings, clock)
+        self._keeper = Housekeeping(
+            store, self._index, self._log, settings, clock, self._bodies.forget, random
+        )
         self._watcher = Watcher(
             store, self._index, self._log, self._keeper, settings, clock, on_adopted, random
         )

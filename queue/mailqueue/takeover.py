@@ -172,9 +172,11 @@ class Watcher:
 
     async def _list_open(self) -> tuple[dict[str, set[str]], list[str]]:
         """The parts that are taken over by stream, and the other streams of which not all are."""
-        streams = set(stream_names(await self._store.list_after(STREAMS))) - {self._name}
+        streams = set(stream_names(await self._store.list_after(STREAMS)))
         retired = by_stream(await self._store.list_after(RETIRED))
-        return retired, sorted(one for one in streams if not is_whole(retired.get(one, set())))
+        self._keeper.listed(ours=self._name in streams or self._name in retired)
+        others = sorted(streams - {self._name})
+        return retired, [one for one in others if not is_whole(retired.get(one, set()))]
 
     async def _list(self) -> None:
         began = self._clock.boottime()

@@ -9,6 +9,7 @@ import pytest
 
 from mailqueue.fsck import fsck
 from mailqueue.keys import LOGS, log_key, number_of, snapshot_prefix
+from mailqueue.model import CorruptMessage
 from mailqueue.queue import MailQueue
 from mailqueue.reader import StreamReader, read_end
 from mailqueue.store.base import MissingKey
@@ -131,6 +132,54 @@ def test_fsck_says_that_a_damaged_entry_may_have_had_messages(damage: bytes | No
         assert any(found.lost for found in report.findings)
 
     run(work())
+
+
+def test_mail_that_comes_after_the_store_was_emptied_is_not_lost() -> None:
+    """A bucket is deleted and made again, or somebody has emptied it, while its server runs."""
+
+    async def work() -> None:
+        store = MemoryStore()
+        told: list[str] = []
+        large = b"x" * 300_000
+        owner = await open_queue(store, report=lambda event, fields: told.append(event))
+        first = await owner.enqueue(message(large))
+        await asyncio.sleep(70)  # with a snapshot
+        await store.delete(list(store._objects))
+        second = await owner.enqueue(message())
+        await until(lambda: "the store was emptied" in told, 30)
+        await asyncio.sleep(2)
+        third = await owner.enqueue(message(large))
+        crash(owner)
+        taker = await open_queue(store)
+        await until(lambda: live_ids(taker) == {first, second, third})
+        assert (await taker.load(second)).sender == "a@sender.test"
+        assert (await (await taker.load(third)).body.fetch()).size == len(large)
+        with pytest.raises(CorruptMessage):
+            await taker.load(first)
+        assert told.count("the store was emptied") == 1
+        crash(taker)
+
+    run(work())
+
+
+def test_a_listing_that_comes_late_is_no_loss() -> None:
+    async def work() -> None:
+        store = Forgetful()
+        told: list[str] = []
+        owner = await open_queue(store, report=lambda event, fields: told.append(event))
+        await owner.enqueue(message())
+        await asyncio.sleep(120)
+        assert told == []
+        crash(owner)
+
+    run(work())
+
+
+class Forgetful(MemoryStore):
+    """Lists no stream."""
+
+    async def list_after(self, prefix: str, after: str = "", limit: int | None = None) -> list[str]:
+        return [] if prefix == "stream/" else await super().list_after(prefix, after, limit)
 
 
 class Late(MemoryStore):
