@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ class Lookup:
 
     def __init__(self, resolver: Resolver, ourselves: Ourselves, *, timeout: float, six: bool = True) -> None:
         """`timeout` is in seconds, for each answer; `six` says that there is IPv6 here."""
+        self._rng = random.Random()
         self._resolver = resolver
         self._ourselves = ourselves
         self._timeout = timeout
@@ -72,7 +74,7 @@ class Lookup:
             found = without_us(found, self._ourselves.is_name)
         if isinstance(found, Reply):
             return NoHosts(found, answer.status, answer.reason)
-        return at_most(found)
+        return at_most(found, self._rng)
 
     async def addresses(
         self, host: str, families: tuple[bool, bool], deadline: float, *, routed: bool

@@ -32,7 +32,7 @@ from mta.net.resolver.base import Answer, Status
 from mta.reply import Reply
 
 MAX_HOSTS = 20
-"""Hosts of one domain that are looked at, the preferred ones first. Large sites have five."""
+"""Hosts of one domain that are looked at, the preferred ones first, of equals any. Large sites have five."""
 MAX_ADDRESSES = 16
 """Addresses of one host that are looked at."""
 LONGEST_SITE = 120
@@ -71,6 +71,8 @@ class MxHosts:
     """Where CNAMEs of the domain led."""
     routed: bool = False
     """The host was named by our own configuration: no MX was asked."""
+    whole_site: str = ""
+    """The name of the site where only some of its hosts are here."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ class MxHosts:
     @property
     def site(self) -> str:
         """The name of the site: the same for all domains that share hosts and their order."""
-        return site_name(self.hosts)
+        return self.whole_site or site_name(self.hosts)
 
 
 def site_name(hosts: Sequence[MxHost]) -> str:
@@ -177,9 +179,13 @@ def without_us(mx: MxHosts, is_us: Callable[[str], bool]) -> MxHosts | Reply:
     return MxHosts(mx.domain, left, mx.status, mx.ttl, mx.canonical, mx.routed)
 
 
-def at_most(mx: MxHosts) -> MxHosts:
-    """The hosts that are looked at: after it is known which of all are ourselves."""
-    return replace(mx, hosts=mx.hosts[:MAX_HOSTS]) if len(mx.hosts) > MAX_HOSTS else mx
+def at_most(mx: MxHosts, rng: random.Random) -> MxHosts:
+    """The hosts that are looked at, others of too many equals each time: after it is known which of all are
+    ourselves."""
+    if len(mx.hosts) <= MAX_HOSTS:
+        return mx
+    some = sorted(mx.hosts, key=lambda host: (host.rank, rng.random()))[:MAX_HOSTS]
+    return replace(mx, hosts=tuple(some), whole_site=mx.site)
 
 
 def loop(domain: str, host: str) -> Reply:

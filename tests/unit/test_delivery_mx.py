@@ -80,6 +80,23 @@ def test_many_hosts_are_cut_at_the_end_of_the_list() -> None:
     assert len(found.names) == 20
 
 
+def test_of_too_many_equals_any_are_looked_at() -> None:
+    """Not always the same (RFC 5321 section 5.1); the site is the same whichever they are."""
+    dns = FakeResolver()
+    equals = [f"10 h{n}.test" for n in range(30)]
+    dns.add("d.test", "MX", "5 best.test", *equals, "20 z.test")
+    seen, sites = set[str](), set[str]()
+    for _ in range(200):
+        found = hosts_of(dns)
+        assert isinstance(found, MxHosts)
+        assert (len(found.names), found.names[0]) == (20, "best.test")
+        assert [host.rank for host in found.hosts] == [0] + 19 * [1]
+        seen.update(found.names)
+        sites.add(found.site)
+    assert seen == {"best.test", *(f"h{n}.test" for n in range(30))}
+    assert len(sites) == 1
+
+
 def test_we_are_found_among_more_hosts_than_are_looked_at() -> None:
     """Else what is no better than we are would get the mail, and give it back."""
     dns = FakeResolver()
