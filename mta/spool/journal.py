@@ -16,6 +16,10 @@ from mta.reply import Reply
 from mta.spool.history import History, Tried
 from mta.spool.record import Record
 
+SILENCE = 600.0
+"""Seconds for which the same trouble of a store is not told again: the queue meets it every two seconds."""
+REMEMBERED = 1000
+"""Troubles of which is known when they were told last."""
 _CLASSES = {2: "delivered", 4: "temporary", 5: "permanent"}
 
 
@@ -26,6 +30,8 @@ class QueueJournal:
         """Write to `log` and count in `stats`."""
         self._log = log
         self._stats = stats
+        self._told: dict[str, float] = {}
+        """When what the queue itself reports was told last."""
         self.history = History()
         """The tries of messages that wait still."""
 
@@ -115,6 +121,13 @@ class QueueJournal:
         """Something that the queue itself reports, such as a stream that was adopted."""
         # At each reload and restart the processes before leave nothing: that is no news.
         harmless = event == "stream adopted" and not fields["messages"]
+        if "error" in fields:
+            what, now = f"{event} {fields}", time.monotonic()
+            if now < self._told.get(what, -SILENCE) + SILENCE:
+                return
+            if len(self._told) >= REMEMBERED:
+                self._told.clear()
+            self._told[what] = now
         (self._log.info if harmless else self._log.warning)(event, **fields)
 
     def measure(self, queue: MailQueue | None) -> None:

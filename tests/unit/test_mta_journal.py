@@ -167,6 +167,29 @@ def test_an_empty_stream_that_is_adopted_is_no_warning(
     assert [line["level"] for line in lines.lines] == [level]
 
 
+def test_the_same_trouble_of_a_store_is_not_told_every_two_seconds(
+    lines: Lines, stats: metrics.Stats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 5000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    journal = QueueJournal(cast(Logger, lines), stats)
+    away: dict[str, object] = {"error": "s3://b: no connection"}
+    for _ in range(3):
+        journal.store("watching other streams", away)
+    journal.store("watching other streams", {"error": "s3://b: it answered 403"})
+    journal.store("housekeeping", away)
+    for _ in range(2):
+        journal.store("stream adopted", {"stream": "01", "messages": 3})
+    told = ["watching other streams"] * 2 + ["housekeeping"] + ["stream adopted"] * 2
+    assert [line["event"] for line in lines.lines] == told
+    now += 601
+    journal.store("watching other streams", away)
+    assert len(lines.lines) == 6
+    for number in range(3000):
+        journal.store("takeover", {"error": str(number)})
+    assert len(journal._told) <= 1000
+
+
 def test_what_a_next_hop_is_known_for_is_said_once() -> None:
     """One that does not answer is known by its reply with the cause: that is the cause as it stands."""
     known = "451 4.4.1 Not reached (127.0.0.1:9: Connection refused)"
