@@ -2,8 +2,8 @@
 
 :raw is the whole body as it was transferred; an empty one has no value. :content looks at each MIME part of a
 wanted type, decoded and in Unicode: of a multipart at its prologue and its epilogue, of a message within the
-message at its header (section 5.2). :text, the default, looks at the parts of type text, markup taken out of
-HTML. A part of an unknown transfer encoding is empty. A match sets no match values (section 6).
+message at its header (section 5.2). :text, the default, looks at the parts of type text and XHTML, markup
+taken out. A part of an unknown transfer encoding is empty. A match sets no match values (section 6).
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from sieve_ext.message import Part, Structure, html_text
 
 KEY = "body"
 """Where decoded texts are kept in `Run.state`."""
+
+XHTML = "application/xhtml+xml"
+
+READABLE = ("text", XHTML)
+"""The types of parts that :text looks at."""
 
 _LONG = 1000
 """Octets that are decoded in the time of one operation."""
@@ -75,7 +80,7 @@ class _Texts:
         if known is None:
             run.spend(part.size // _LONG + 1)
             known = part_values(part)
-            if readable and part.content_type in ("text/html", "application/xhtml+xml"):
+            if readable and part.content_type in ("text/html", XHTML):
                 known = [html_text(text) for text in known]
             self.found[key] = known
         return known
@@ -136,7 +141,7 @@ class BodyTest(Test):
         if given is not None and given.tag == ":raw":
             return _raw
         is_content = given is not None and given.tag == ":content"
-        wanted = compiler.texts(given.value if given is not None and is_content else None, ("text",))
+        wanted = compiler.texts(given.value if given is not None and is_content else None, READABLE)
 
         def values(run: Run) -> list[str]:
             filters = [type_filter(name) for name in wanted.expand(run)]
