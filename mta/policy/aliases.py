@@ -90,16 +90,21 @@ class Member:
 
 def read_targets(value: str) -> list[Target]:
     """The addresses of a value, in order. Raises AliasError with what is wrong."""
-    found = [_read_target(item) for item in _items(value)]
+    found: list[Target] = []
+    for item, follows in _items(value):
+        # Else Ann and Smith would get the mail in "Ann Smith <ann@example.org>".
+        if follows and item.startswith("<") and not _has_domain(found[-1].text):
+            raise AliasError(f"{_shown(item)} has a name before it: write the address alone")
+        found.append(_read_target(item))
     if not found:
         raise AliasError("there is no address behind it")
     return found
 
 
-def _items(value: str) -> Iterator[str]:
-    """Cut at commas and blanks, but not within quotes."""
+def _items(value: str) -> Iterator[tuple[str, bool]]:
+    """Cut at commas and blanks, but not within quotes; with each whether no comma stands before it."""
     item: list[str] = []
-    quoted = escaped = False
+    quoted = escaped = follows = False
     for character in value:
         if escaped:
             escaped = False
@@ -110,14 +115,17 @@ def _items(value: str) -> Iterator[str]:
             quoted = True
         elif character in ", \t\r\n":
             if item:
-                yield "".join(item)
+                yield "".join(item), follows
+                follows = True
+            if character == ",":
+                follows = False
             item = []
             continue
         item.append(character)
     if quoted:
         raise AliasError("a quote is not closed")
     if item:
-        yield "".join(item)
+        yield "".join(item), follows
 
 
 def _read_target(item: str) -> Target:

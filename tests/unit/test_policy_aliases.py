@@ -232,12 +232,19 @@ def test_the_client_does_not_choose_who_gets_it() -> None:
         ("a@b@c", "is no address"),
         ("@", "is no address"),
         ('"open', "not closed"),
+        ("Ann Smith <ann@a.test>", "'<ann@a.test>' has a name before it"),
+        ('bob, "Ann Smith" <ann@a.test>', "has a name before it"),
         ("b\u00fc@a.test", "is no address"),
     ],
 )
 def test_bad_values(value: str, wrong: str) -> None:
     with pytest.raises(AliasError, match=wrong):
         read_targets(value)
+
+
+def test_addresses_in_angle_brackets() -> None:
+    found = read_targets("<ann@a.test>, bob, <carl@a.test> dan@a.test <eve@a.test>")
+    assert [one.text for one in found] == ["ann@a.test", "bob", "carl@a.test", "dan@a.test", "eve@a.test"]
 
 
 def test_file() -> None:
