@@ -10,8 +10,9 @@ A value has one or more addresses:
     @example.net        the same local part in another domain
 
 Each is looked for in turn. An address that leads to itself is the mailbox of that name. One that leads back
-to an address before it is a loop. Limits: `DEPTH_MOST`, `ADDRESSES_MOST`. Pipes, files and lists of files,
-which /etc/aliases may have elsewhere, are refused with their name.
+to an address before it is a loop, unless that is such a mailbox: two may give each other copies. Limits:
+`DEPTH_MOST`, `ADDRESSES_MOST`. Pipes, files and lists of files, which /etc/aliases may have elsewhere, are
+refused with their name.
 
 An alias of ours has an owner where the tables know owner-NAME beside NAME: whoever is behind the alias is
 sent its mail from that address, as sendmail and Postfix do it (aliases(5)), so that reports go there. Of
@@ -212,6 +213,7 @@ def expand(
     """
     found: dict[tuple[str, str], Member] = {}
     seen = {start.key}
+    mailboxes: set[str] = set()
     waiting = [_Step(start)]
     is_alias = False
     while waiting:
@@ -239,8 +241,9 @@ def expand(
             led = _address(target, address, extension if keep_extension else "", delimiters_of, key)
             if led.key in (address.key, key):  # it leads to itself
                 found.setdefault((led.local, led.domain), Member(led, owner))
+                mailboxes |= {led.key, address.key}
                 continue
-            if step.leads_back(led.key) and not target.is_final:
+            if led.key not in mailboxes and step.leads_back(led.key) and not target.is_final:
                 raise AliasLoop(f"aliases lead in a circle: {step.way()} -> {led}")
             if led.key in seen and not target.is_final:
                 continue

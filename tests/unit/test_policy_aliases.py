@@ -199,6 +199,20 @@ def test_loops(entries: dict[str, str]) -> None:
         expanded("x@a.test", entries)
 
 
+@pytest.mark.parametrize(
+    ("entries", "people"),
+    [
+        ({"x": r"\x, y", "y": r"\y, x"}, "xy"),
+        ({"x": "x, y", "y": "x, y"}, "xy"),
+        ({"x": "y, x@a.test", "y": r"z, \y", "z": "x, z"}, "xyz"),
+        ({"x": r"\x, y", "y": "x"}, "x"),
+    ],
+)
+def test_copies_for_each_other(entries: dict[str, str], people: str) -> None:
+    """Who has a mailbox of that name gets the mail, whatever leads back there."""
+    assert sorted(expanded("x@a.test", entries) or ()) == [f"{name}@a.test" for name in people]
+
+
 def test_limits() -> None:
     chain = {f"x{n}": f"x{n + 1}" for n in range(DEPTH_MOST + 1)}
     assert expanded("x1@a.test", chain) == [f"x{DEPTH_MOST + 1}@a.test"]
