@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import time
@@ -35,13 +36,17 @@ ROOT = HERE.parent.parent
 FILE = "/etc/tamis/tamis.toml"
 BAD = sorted((HERE / "bad_config").glob("*.toml"))
 
+MAPPED = "::ffff:0:0/96"
+
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
 def test_bad_configurations_say_what_is_wrong(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(path.read_text(encoding="utf-8"), FILE)
     messages = str(caught.value).replace(f"{FILE}:", "tamis.toml:")
-    assert messages + "\n" == path.with_suffix(".expected").read_text(encoding="utf-8")
+    expected = path.with_suffix(".expected").read_text(encoding="utf-8")
+    # Python 3.13 writes mapped addresses another way.
+    assert messages + "\n" == expected.replace(MAPPED, str(ipaddress.ip_network(MAPPED)))
 
 
 def test_there_are_bad_configurations_and_each_has_its_message() -> None:

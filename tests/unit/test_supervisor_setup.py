@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
@@ -54,15 +53,15 @@ def test_checks_that_cannot_run_prove_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_checks_for_which_there_is_no_thread_do_not_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """asyncio waits for a process in a thread, which the limit of processes may not leave room for."""
+    """Python 3.11 waits for a process in a thread, which the limit of processes may not leave room for."""
 
-    def refuse(thread: threading.Thread) -> None:
+    async def refuse(*command: str, **options: object) -> None:
         raise RuntimeError("can't start new thread")
 
     made = plan(config.parse(CHECKED))
 
     async def main() -> None:
-        monkeypatch.setattr(threading.Thread, "start", refuse)
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
         report = await check_setup(made, {}, 0.0)
         assert report.warnings == ("the set-up could not be checked: can't start new thread",)
 
