@@ -3,7 +3,8 @@
 Nothing here raises: the index takes any octets in time linear in their number, stops going deeper or
 wider where a limit says so, and reports through properties that it did (`Message.has_long_header`,
 `Message.has_many_fields`, `Message.has_long_line`, `Structure.is_truncated`). The caller decides what a
-limit means: the transaction refuses, the Sieve engine carries on with what there is.
+limit means: the transaction refuses long headers, the Sieve engine carries on with what there is, and a
+policy may ask whether that is all.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class Structure:
         self.part_count = 1
         """Parts that were found, the message included."""
         self.is_truncated = False
-        """True when a limit left something out: depth, number of parts, a part's header, a boundary."""
+        """True when a limit left something out: depth, parts, a part's header, a boundary, parameters."""
 
     def leaves(self, limit: int = limits.MIME_PARTS) -> list[Part]:
         """Parts without parts, in order."""
@@ -188,7 +188,14 @@ def read_structure(header: Header, size: int, read: ReadRange) -> Structure:
     root.end = size
     if root.is_multipart or _is_message(root):
         _Walk(structure, BodyScanner(read(0, size)), size, read).run()
+    else:
+        structure.is_truncated = _has_many_parameters(header)
     return structure
+
+
+def _has_many_parameters(header: Header) -> bool:
+    fields = (header.get("content-type"), header.get("content-disposition"))
+    return any(field is not None and field.line.count(";") > limits.PARAMETERS for field in fields)
 
 
 def _is_message(part: Part) -> bool:
@@ -247,6 +254,7 @@ class _Walk:
 
     def _enter(self, part: Part) -> None:
         self._open.append(part)
+        self._structure.is_truncated |= _has_many_parameters(part.header)
         if part.is_multipart:
             boundary = part.boundary
             if boundary is None:

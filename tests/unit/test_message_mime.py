@@ -425,6 +425,15 @@ def test_header_of_a_part_is_bounded() -> None:
     assert second.content() == b"b"
 
 
+@pytest.mark.parametrize("name", ["Content-Type: a/b", "Content-Disposition: attachment"])
+def test_parameters_that_are_not_seen_are_told(name: str) -> None:
+    field = (name + "; a=b" * limits.PARAMETERS).encode()
+    part = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n%b\r\n\r\n"
+    for whole in (b"%b\r\n\r\n", part):
+        assert not Message(whole % field).structure.is_truncated
+        assert Message(whole % (field + b"; filename=x")).structure.is_truncated
+
+
 def test_of_a_boundary_too_long_the_beginning_is_searched() -> None:
     boundary = b"x" * (limits.BOUNDARY_OCTETS + 100)
     body = b"--%b\r\n\r\na\r\n--%b\r\n\r\nb" % (boundary, boundary)

@@ -191,6 +191,7 @@ TRUE = [
     ("data", 'envelope :count "eq" :comparator "i;ascii-numeric" "to" "2"'),
     ("data", 'environment :value "gt" :comparator "i;ascii-numeric" "vnd.tamis.size" "60"'),
     ("data", 'environment "vnd.tamis.8bit" "no"'),
+    ("data", 'environment "vnd.tamis.mime-whole" "yes"'),
     ("data", 'environment "vnd.tamis.recipients" "2"'),
     ("data", 'address :localpart "from" "a"'),
     ("data", 'body :contains "friep"'),

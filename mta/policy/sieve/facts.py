@@ -249,6 +249,11 @@ ITEMS: dict[str, Item] = {
     "vnd.tamis.size": Item(
         FROM_DATA, _message(lambda message: str(message.original_size)), "octets of the message as received"
     ),
+    "vnd.tamis.mime-whole": Item(
+        FROM_DATA,
+        _message(lambda message: _answer(not message.structure.is_truncated)),
+        "`no` if it has more parts, levels, header of a part or parameters than tests look at",
+    ),
     "vnd.tamis.8bit": Item(
         FROM_DATA, _message(lambda message: _answer(message.has_8bit)), "`yes` if it has octets over 127"
     ),
