@@ -155,6 +155,8 @@ class ClientSession:
 
     def receive_end(self, cause: str) -> None:
         """The connection is closed, by the server or by a failure that `cause` tells to the log."""
+        if self.peer.refused and (not self.messages or (self.messages == 1 and not self.replied)):
+            cause = f"{cause} after {self.peer.refused}"
         self._close(Reply(451, "4.4.2", "The connection to the next server was lost", cause))
 
     def fail(self, reply: Reply) -> None:

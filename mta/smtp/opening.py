@@ -99,6 +99,8 @@ class Peer:
     """The certificate was verified: what REQUIRETLS needs."""
     channel_bindings: Mapping[str, bytes] = field(default_factory=dict)
     greeting: str = ""
+    refused: str = ""
+    """A refusal that we went on after: why the server closes, if it does now."""
     offered: dict[str, str] = field(default_factory=dict)
     """Keywords of EHLO or LHLO."""
     limits: Limits = NO_LIMITS
@@ -175,8 +177,10 @@ def _hello(settings: ClientSettings, peer: Peer) -> Dialog:
         return
     if reply.is_permanent and not settings.lmtp:
         # RFC 5321 section 3.2: a server that does not know EHLO still has to be talked to.
+        peer.refused = f"{verb}: {reply}"
         reply = yield f"HELO {settings.helo_name}\r\n".encode("ascii")
         if reply.code == 250:
+            peer.refused = ""
             peer.offered = {}
             peer.limits = NO_LIMITS
             return
@@ -194,6 +198,7 @@ def _starttls(settings: ClientSettings, peer: Peer) -> Dialog:
     if reply.code != 220:
         if required or reply.code == 421:
             raise _not_now(reply, "STARTTLS", NO_STARTTLS)
+        peer.refused = f"STARTTLS: {reply}"
         return
     yield START_TLS
     yield from _hello(settings, peer)

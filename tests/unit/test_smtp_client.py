@@ -256,6 +256,28 @@ def test_quit() -> None:
     assert busy.bytes_to_send() == b""
 
 
+@pytest.mark.parametrize(
+    ("settings", "said", "cause"),
+    [
+        (SMTP, GREET + b"550 go away\r\n", "closed after EHLO: 550 go away"),
+        (MAY, GREET + OFFERS_TLS + b"550 no\r\n", "closed after STARTTLS: 550 no"),
+        (SMTP, GREET + b"550 go away\r\n250 well\r\n", "closed"),
+        (MAY, GREET + OFFERS_TLS + b"550 no\r\n250 ok\r\n", "closed"),
+        (SMTP, GREET, "closed"),
+    ],
+)
+def test_a_refusal_before_the_close_is_told(settings: ClientSettings, said: bytes, cause: str) -> None:
+    """Exim's `drop` refuses and closes: that we went on with HELO, or in clear, does not make it unsaid."""
+    session = ClientSession(settings)
+    for reply in said.splitlines(keepends=True):
+        session.receive_data(reply)
+        if session.phase is Phase.READY and session.messages == 0:
+            session.begin_mailing(mailing(["a@x.test"]))
+    session.receive_end("closed")
+    assert session.failure is not None
+    assert session.failure.cause == cause
+
+
 def test_connection_lost_keeps_answers_and_leaves_the_rest_open() -> None:
     session = opened(LMTP, "PIPELINING")
     message = mailing(["a@x.test", "b@x.test"])
