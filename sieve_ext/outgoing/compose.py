@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from datetime import datetime
 from email.utils import format_datetime
@@ -13,6 +14,9 @@ from sieve_ext.validate.values import read_address
 
 SUBJECT = 256
 """Longest subject of a mail that a script makes, in characters."""
+
+_message_id = re.compile(rb"<[!-;=?-~]{1,960}>").findall
+"""In a line of its own it has room (RFC 5322 section 2.1.1)."""
 
 
 def new_message_id(origin: Origin) -> str:
@@ -103,9 +107,9 @@ def original_header(origin: Origin) -> bytes:
 
 
 def identifiers(origin: Origin, name: str) -> str:
-    """A field of Message-IDs as it stands in the message, unfolded; "" if there is none."""
+    """The Message-IDs in a field of the message, without what else senders write there; "" if there is none."""
     field = origin.message.get(name)
-    return "" if field is None else field.unfolded.decode("utf-8", "replace")
+    return "" if field is None else b" ".join(_message_id(field.unfolded)).decode("ascii")
 
 
 def cut_subject(text: str) -> str:

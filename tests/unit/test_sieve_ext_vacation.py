@@ -223,6 +223,12 @@ FIELDS = [
     ("", header(TO), "in-reply-to", None),
     ("", header(TO), "references", None),
     ("", header(TO, "References: <1@x>"), "references", "<1@x>"),
+    # of the other's fields only what is a Message-ID (RFC 5322 section 3.6.4), and never a line too long
+    ("", header(TO, "Message-ID: <1@x> (c) y <2@x>"), "in-reply-to", "<1@x> <2@x>"),
+    ("", header(TO, "Message-ID: 1@x"), "in-reply-to", None),
+    ("", header(TO, "Message-ID: \u00e9 <1@x> <\u00e9@x>"), "in-reply-to", "<1@x>"),
+    ("", header(TO, f"Message-ID: <{'1' * 1000}@x>"), "in-reply-to", None),
+    ("", header(TO, f"References: <{'1' * 1000}@x> <1@x>", "Message-ID: junk"), "references", "<1@x>"),
     ("", header(TO, "Subject: =?utf-8?q?caf=C3=A9?="), "subject", "Auto: caf\u00e9"),
     ("", header(TO, "From: A <sirius@example.org>"), "to", "A <sirius@example.org>"),
     ("", header(TO, "From: =?utf-8?q?=C3=A9?= <sirius@example.org>"), "to", "\u00e9 <sirius@example.org>"),
