@@ -1,9 +1,9 @@
 """DMARC policy records: read with tolerance, and what is wrong is told (RFC 9989 sections 4.7 and 4.8).
 
-A record counts when it begins with `v=DMARC1`; everything behind that is read tag by tag, and what cannot be
-understood falls back to its default and is reported in `problems`. One rule is harder: where "p" is missing
-or wrong, or "sp" or "np" is wrong, the record asks for nothing but reports, and without a place for reports
-for nothing at all (section 4.10.1). Linear in the length of the record; nothing raises.
+A record counts when it begins with `v=DMARC1`, the "v" in any case; everything behind that is read tag by tag,
+and what cannot be understood falls back to its default and is reported in `problems`. One rule is harder:
+where "p" is missing or wrong, or "sp" or "np" is wrong, the record asks for nothing but reports, and without
+a place for reports for nothing at all (section 4.10.1). Linear in the length of the record; nothing raises.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_URIS = 20
 MAX_PROBLEMS = 20
 """Problems that are kept."""
 
-_version = re.compile(rb"[ \t]*v[ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)").match
+_version = re.compile(rb"[ \t]*[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)").match
 _tag_name = re.compile(r"[a-z][a-z0-9_]*").fullmatch
 _uri = re.compile(r"[a-z][a-z0-9+.-]*:[!-~]+", re.IGNORECASE).fullmatch
 _size = re.compile(r"![0-9]+[kmgt]?", re.IGNORECASE)
