@@ -1,6 +1,6 @@
 """DMARC policy records: read with tolerance, and what is wrong is told (RFC 9989 sections 4.7 and 4.8).
 
-A record counts when it begins with `v=DMARC1`, the "v" in any case; everything behind that is read tag by tag,
+A record counts when it begins with `v=DMARC1`, the "v" in any case; all behind that is read tag by tag,
 and what cannot be understood falls back to its default and is reported in `problems`. One rule is harder:
 where "p" is missing or wrong, or "sp" or "np" is wrong, the record asks for nothing but reports, and without
 a place for reports for nothing at all (section 4.10.1). Linear in the length of the record; nothing raises.
