@@ -1,4 +1,4 @@
-"""The commands `tamis check`, `tamis explain` and `tamis dns`: what this server is, and what it would do."""
+"""The commands about what this server is and what it would do: check, explain, lookup, dns."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add them to the app."""
     app.command()(check)
     app.command()(explain)
+    app.command()(lookup)
     app.command()(dns)
 
 
@@ -71,6 +72,21 @@ def explain(
             quiet=quiet,
         )
     )  # fmt: skip
+
+
+def lookup(
+    config: Config,
+    table: Annotated[str, typer.Argument(help="Name of a [tables.NAME].")],
+    key: Annotated[str, typer.Argument(help="What is looked up.")],
+) -> None:
+    """Print what a table says of a key, as the server would hear it.
+
+    Exit statuses: 0 it is there, 1 it is not, 2 there is no such table, 75 the table cannot say, 78 the
+    configuration is wrong.
+    """
+    from mta.cli_lookup import lookup as run_lookup
+
+    raise typer.Exit(run_lookup(config, table, key))
 
 
 def dns(
