@@ -1,8 +1,9 @@
 """How hard pressed this worker is: normal, stressed or overloaded.
 
 Three things are measured twice a second: open sessions of the node against their limit, how late the event
-loop runs (smoothed, so that one long garbage collection is no emergency), and how much of the memory that we
-may use is in use (the control group's, if it has a limit, and the machine's). The worst of them decides.
+loop runs (smoothed, so that one long garbage collection, or a pause of the machine, is no emergency), and how
+much of the memory that we may use is in use (the control group's, if it has a limit, and the machine's). The
+worst of them decides.
 
 `STRESSED`: shorter timeouts, idle clients make room. `OVERLOADED`: new sessions are answered 421 4.3.2 and
 nothing else changes, so the sessions that are open get their work done. A level is entered at once and left
@@ -22,6 +23,9 @@ TICK = 0.5
 """Seconds between measurements of the loop; ten costs of 20 microseconds a second are nothing."""
 MEMORY_TICKS = 4
 """Ticks between looks at the memory, which changes more slowly and costs more to read."""
+ONE_TURN = 1.9
+"""Times `OverloadSettings.lag` that a single late turn counts at most: not quite enough by itself, for after
+it the loop may be as fast as ever. When the machine was frozen for a minute the clock has gone on."""
 RECOVERY = 0.9
 """Share of a threshold below which the pressure must stay before the level is left."""
 
@@ -84,14 +88,14 @@ class Overload:
         self._tick = 0
         self.level = Level.NORMAL
         self.lag = 0.0
-        """Seconds that the loop runs late, smoothed."""
+        """Seconds that the loop runs late, smoothed; of one turn not more than matters."""
         self.memory = 0.0
         """Share of the memory in use."""
 
     def sample(self, sessions: int, lag: float, memory: float) -> Level:
         """Take one measurement and return the level from now on."""
         settings = self._settings
-        self.lag = lag = (self.lag + lag) / 2
+        self.lag = lag = (self.lag + min(lag, settings.lag * ONE_TURN)) / 2
         self.memory = memory
         now = self._clock()
         raw = self._level(sessions, lag, memory, 1.0)
