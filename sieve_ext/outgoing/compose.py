@@ -107,7 +107,7 @@ def original_header(origin: Origin) -> bytes:
 
 
 def identifiers(origin: Origin, name: str) -> str:
-    """The Message-IDs in a field of the message, without what else senders write there; "" if there is none."""
+    """The Message-IDs in a field of the message, nothing else of it; "" if there is none."""
     field = origin.message.get(name)
     return "" if field is None else b" ".join(_message_id(field.unfolded)).decode("ascii")
 
