@@ -430,7 +430,7 @@ redirect :notify "NEVER" :ret "HDRS" :bytimerelative 60 :bymode "return" "x@far.
             submit = f"127.0.0.1:{server.port}"
             with scripted(tmp_path, script, submit=submit) as (_, client, __):
                 assert (await asyncio.to_thread(send, client))[0].startswith("250")
-            assert "mail FROM:<s@example.org> RET=HDRS BY=60;R" in server.commands
-            assert "rcpt TO:<x@far.test> NOTIFY=NEVER" in server.commands
+            assert "MAIL FROM:<s@example.org> RET=HDRS BY=60;R" in server.said
+            assert "RCPT TO:<x@far.test> NOTIFY=NEVER" in server.said
 
     asyncio.run(main())

@@ -119,8 +119,8 @@ def test_addresses_beyond_ascii(tmp_path: Path, offers: tuple[str, ...]) -> None
                 assert reply.startswith("250")
                 assert len(store.messages("alice")) == (not offers)
             if offers:
-                said = "mail FROM:<jürgen@example.org> BODY=8BITMIME SMTPUTF8"
-                assert said.encode().decode("latin-1") in server.commands
+                said = "MAIL FROM:<jürgen@example.org> BODY=8BITMIME SMTPUTF8"
+                assert said.encode().decode("latin-1") in server.said
                 assert "Grüße".encode() in server.messages[0]
 
     asyncio.run(main())
@@ -147,7 +147,7 @@ def test_no_report_goes_to_a_forged_sender(tmp_path: Path, client: str, script: 
             changes: dict[str, Any] = {"submit": f"127.0.0.1:{server.port}", "trusted": ("192.0.2.0/24",)}
             with scripted(tmp_path, f'require "redirect-dsn"; {script}', **changes) as (_, connection, __):
                 assert (await asyncio.to_thread(deliver, connection, text)).startswith("250")
-            assert f"rcpt TO:<x@far.test>{said}" in server.commands
+            assert f"RCPT TO:<x@far.test>{said}" in server.said
 
     asyncio.run(main())
 
@@ -162,7 +162,7 @@ def test_senders_beyond_ascii_are_answered(tmp_path: Path) -> None:
                 reply = await asyncio.to_thread(deliver, client, text, "alice", "jürgen@example.org")
                 assert reply.startswith("250")
                 await asyncio.to_thread(until, lambda: server.messages, "an answer", 5)
-            assert "mail FROM:<> BODY=8BITMIME SMTPUTF8" in server.commands
+            assert "MAIL FROM:<> BODY=8BITMIME SMTPUTF8" in server.said
             assert "To: <jürgen@example.org>\r\n".encode() in server.messages[0]
 
     asyncio.run(main())

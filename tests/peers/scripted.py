@@ -7,6 +7,7 @@ and so on, the last one to all that follow. It records commands, messages and co
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class ScriptedServer:
         self.octets = 0
         """Octets of content read."""
 
+    @property
+    def said(self) -> list[str]:
+        """The commands with the verbs of smtplib in one case, whichever its version writes them in."""
+        return [re.sub("^(mail from|rcpt to):", _upper, one, flags=re.IGNORECASE) for one in self.commands]
+
     async def __aenter__(self) -> ScriptedServer:
         if self._path:
             self._server = await asyncio.start_unix_server(self._serve, self._path, ssl=self._implicit)
@@ -106,6 +112,10 @@ class ScriptedServer:
             self._tasks.discard(task)
             self.writers.discard(writer)
             writer.transport.close()
+
+
+def _upper(found: re.Match[str]) -> str:
+    return found[0].upper()
 
 
 class _Done(Exception):
