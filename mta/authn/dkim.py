@@ -147,7 +147,7 @@ def key_of(signature: Signature, answer: Answer) -> KeyRecord:
     key = choose_record(answer)
     if key.type != signature.key_type:
         raise Malformed(f"the key is for {key.type}, the signature is {signature.algorithm}")
-    if key.exact and signature.identity.rpartition("@")[2].lower() != signature.domain:
+    if key.exact and signature.is_below:
         raise Malformed("the key does not allow subdomains in i=")
     return key
 

@@ -55,6 +55,8 @@ class Signature:
     """`x=`: until when it is valid."""
     chain: str = ""
     """`cv=` of an ARC-Seal."""
+    is_below: bool = False
+    """The domain of `i=` is a subdomain of `d=`."""
 
     @property
     def key_name(self) -> str:
@@ -70,7 +72,8 @@ class Signature:
 def read_signature(field: Field) -> Signature:
     """A DKIM-Signature. Raises Malformed."""
     tags = tag_list(field.unfolded)
-    check_signature(tags, SIGNATURE_TAGS, arc=False)
+    # i= is compared with d= in A-labels (RFC 8616 section 5), which dkimpy does not know of.
+    check_signature({name: tags[name] for name in tags if name != b"i"}, SIGNATURE_TAGS, arc=False)
     methods = tags.get(b"q", b"dns/txt").lower().split(b":")
     if b"dns/txt" not in [method.strip(b" \t") for method in methods]:
         raise Malformed("its key is not in the DNS")
@@ -126,6 +129,9 @@ def _signature(field: Field, tags: Mapping[bytes, bytes], canonicalisation: byte
     domain = _domain(tags[b"d"])
     selector = _domain(tags[b"s"], "s=")
     identity = tags.get(b"i", b"@" + tags[b"d"]) if b"v" in tags else b"@" + tags[b"d"]
+    below = _identity_domain(identity)
+    if b"@" not in identity or (below != domain and not below.endswith(f".{domain}")):
+        raise Malformed("i= domain is not a subdomain of d=")
     return Signature(
         field=field,
         algorithm=tags[b"a"].decode("ascii"),
@@ -141,7 +147,17 @@ def _signature(field: Field, tags: Mapping[bytes, bytes], canonicalisation: byte
         time=_number(tags, b"t"),
         expires=_number(tags, b"x"),
         chain=tags.get(b"cv", b"").decode("latin-1"),
+        is_below=below != domain,
     )
+
+
+def _identity_domain(identity: bytes) -> str:
+    """The domain of `i=` in the form of `d=`; in lower case only when it is none that could be asked for."""
+    text = identity.rpartition(b"@")[2].decode("utf-8", "replace")
+    try:
+        return domain_key(text)
+    except AddressError:
+        return text.lower()
 
 
 def _domain(value: bytes, tag: str = "d=") -> str:

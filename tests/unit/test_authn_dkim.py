@@ -118,6 +118,7 @@ SIGNATURES: list[tuple[str, dict[str, str | None], Result, str]] = [
     ("i= outside d=", {"i": "bob@example.net"}, Result.PERMERROR, "i="),
     ("i= like d=", {"i": "@badexample.org"}, Result.PERMERROR, "i="),
     ("i= is only the domain", {"i": "example.org"}, Result.PERMERROR, ""),
+    ("i= below d=, but no host name", {"i": "@*.Example.org"}, Result.PASS, ""),
     ("d= with brackets", {"d": "[192.0.2.1]"}, Result.PERMERROR, "d="),
     ("s= with blanks", {"s": "a b"}, Result.PERMERROR, "s="),
     ("q= unknown", {"q": "dns/none"}, Result.PERMERROR, "not in the DNS"),
@@ -233,6 +234,21 @@ def test_exponents_that_cost_too_much_are_refused(bits: int, refused: bool) -> N
 def test_exact_keys_allow_no_subdomain() -> None:
     (one,) = results(forge(MESSAGE, i="@sub.example.org"), dns_with(RSA, rsa="t=y:s; "))
     assert (one.result, one.reason) == (Result.PERMERROR, "the key does not allow subdomains in i=")
+
+
+IDN = SigningKey("xn--bcher-kva.example", "rsa", RSA.key)
+
+
+@pytest.mark.parametrize("domain", ["bücher.example", "xn--bcher-kva.example", "BÜCHER.example"])
+@pytest.mark.parametrize("identity", [None, "@bücher.example", "u@xn--bcher-kva.example"])
+@pytest.mark.parametrize("below", ["", "sub."])
+def test_identities_are_compared_in_a_labels(domain: str, identity: str | None, below: str) -> None:
+    """Also by a key for the domain alone (RFC 8616 section 5)."""
+    identity = identity and identity.replace("@", f"@{below}")
+    message = forge(MESSAGE, IDN, d=domain, i=identity)
+    assert results(message, dns_with(IDN))[0].passed
+    (exact,) = results(message, dns_with(IDN, rsa="t=s; "))
+    assert exact.passed is not bool(below and identity)
 
 
 def test_a_bad_signature_of_a_domain_that_tests_is_like_none() -> None:
