@@ -31,6 +31,8 @@ from sieve_ext.message.words import decode_words
 
 _folded_lines = re.compile(rb"(?:[ \t][^\n]*+(?:\n|\Z))*+").match
 
+_DESCRIBING = ("content-type", "content-disposition")
+
 ReadRange = Callable[[int, int], Iterator[bytes]]
 """The octets of a message's body from one offset to before another, in order."""
 
@@ -166,7 +168,7 @@ class Part:
 class Structure:
     """The parts of a message."""
 
-    __slots__ = ("is_truncated", "part_count", "root")
+    __slots__ = ("is_doubtful", "is_truncated", "part_count", "root")
 
     def __init__(self, root: Part) -> None:
         """`root` is the message as a part."""
@@ -175,6 +177,8 @@ class Structure:
         """Parts that were found, the message included."""
         self.is_truncated = False
         """True when a limit left something out: depth, parts, a part's header, a boundary, parameters."""
+        self.is_doubtful = False
+        """True when a part says twice what it is (type, encoding, disposition, boundary): readers differ."""
 
     def leaves(self, limit: int = limits.MIME_PARTS) -> list[Part]:
         """Parts without parts, in order."""
@@ -189,13 +193,18 @@ def read_structure(header: Header, size: int, read: ReadRange) -> Structure:
     if root.is_multipart or _is_message(root):
         _Walk(structure, BodyScanner(read(0, size)), size, read).run()
     else:
-        structure.is_truncated = _has_many_parameters(header)
+        _look_at(header, structure)
     return structure
 
 
-def _has_many_parameters(header: Header) -> bool:
-    fields = (header.get("content-type"), header.get("content-disposition"))
-    return any(field is not None and field.line.count(";") > limits.PARAMETERS for field in fields)
+def _look_at(header: Header, structure: Structure) -> None:
+    """Find out whether the header of a part says more of it than is looked at, or says it twice."""
+    for name in _DESCRIBING:
+        field = header.get(name)
+        if field is not None:
+            structure.is_truncated |= field.line.count(";") > limits.PARAMETERS
+            structure.is_doubtful |= header.count(name) > 1 or field.line.lower().count("boundary") > 1
+    structure.is_doubtful |= header.count("content-transfer-encoding") > 1
 
 
 def _is_message(part: Part) -> bool:
@@ -254,7 +263,7 @@ class _Walk:
 
     def _enter(self, part: Part) -> None:
         self._open.append(part)
-        self._structure.is_truncated |= _has_many_parameters(part.header)
+        _look_at(part.header, self._structure)
         if part.is_multipart:
             boundary = part.boundary
             if boundary is None:

@@ -434,6 +434,23 @@ def test_parameters_that_are_not_seen_are_told(name: str) -> None:
         assert Message(whole % (field + b"; filename=x")).structure.is_truncated
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Type: text/plain\r\nContent-Type: multipart/mixed; boundary=y",
+        "Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64",
+        "Content-Disposition: inline\r\ncontent-disposition : attachment",
+        "Content-Type: multipart/mixed; boundary=y; Boundary=z",
+    ],
+)
+def test_what_a_part_says_twice_is_told(fields: str) -> None:
+    """Dovecot takes the first of two fields, GMime the last; of two boundaries MIME-tools takes the last."""
+    whole = f"{fields}\r\n\r\n"
+    for message in (whole, f"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n{whole}"):
+        assert Message(message.encode()).structure.is_doubtful
+    assert not Message(crlf(MIXED)).structure.is_doubtful
+
+
 def test_of_a_boundary_too_long_the_beginning_is_searched() -> None:
     boundary = b"x" * (limits.BOUNDARY_OCTETS + 100)
     body = b"--%b\r\n\r\na\r\n--%b\r\n\r\nb" % (boundary, boundary)

@@ -121,6 +121,11 @@ def _message(make: Callable[[Message], str]) -> Callable[[Facts], str]:
     return lambda facts: "" if facts.message is None else make(facts.message)
 
 
+def _is_whole(message: Message) -> str:
+    structure = message.structure
+    return _answer(not structure.is_truncated and not structure.is_doubtful)
+
+
 def _tried(make: Callable[[Tried], str]) -> Callable[[Facts], str]:
     return lambda facts: "" if facts.tried is None else make(facts.tried)
 
@@ -251,8 +256,8 @@ ITEMS: dict[str, Item] = {
     ),
     "vnd.tamis.mime-whole": Item(
         FROM_DATA,
-        _message(lambda message: _answer(not message.structure.is_truncated)),
-        "`no` if it has more parts, levels, header of a part or parameters than tests look at",
+        _message(_is_whole),
+        "`no` if tests see less than mail programs may: too many parts or levels, a type that is given twice",
     ),
     "vnd.tamis.8bit": Item(
         FROM_DATA, _message(lambda message: _answer(message.has_8bit)), "`yes` if it has octets over 127"
