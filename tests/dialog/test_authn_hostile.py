@@ -76,3 +76,24 @@ def test_a_record_that_asks_for_more_and_more_ends(tmp_path: Path) -> None:
             assert server.daemon._resolver.counters["sent"] < 40
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        b"ceo@good.test,",
+        b"ceo@good.test <a@other.test>",
+        b"a@other.test\r\nFrom: ceo@good.test",
+        b"ceo@(c)good.test",
+        b"a@other.test\r\nFrom : ceo@good.test",
+    ],
+)
+def test_an_odd_from_does_not_evade_the_base_policy(tmp_path: Path, author: bytes) -> None:
+    async def main() -> None:
+        async with authenticating(tmp_path, Zone()) as server:
+            client = await stranger(server, "198.51.100.7")
+            message = b"From: " + author + b"\r\nDate: Mon, 30 Nov 2026 01:00:00 +0000\r\n\r\nx\r\n"
+            answer = await deliver(client, message, sender="a@other.test")
+            assert answer.startswith("550 5.7.1 the DMARC policy of good.test refuses this message")
+
+    run(main)
