@@ -146,7 +146,7 @@ POSTFIX = {
     "smtpd_recipient_restrictions": "policy.scripts",
     "smtpd_relay_restrictions": "policy.scripts",
     "smtpd_sasl_auth_enable": "auth.backend",
-    "smtpd_sasl_local_domain": "",
+    "smtpd_sasl_local_domain": "auth.default_domain",
     "smtpd_sasl_path": "auth.dovecot_socket",
     "smtpd_sasl_security_options": "",
     "smtpd_sasl_type": "auth.backend",
