@@ -176,6 +176,9 @@ class _Silent:
     def unreadable(self, name: str, problem: Exception) -> None:
         """A message cannot be read and is on hold: it counts as not done."""
 
+    def not_tried(self, name: str, problem: Exception) -> None:
+        """The command says why it could not be done."""
+
     def failed(self, name: str, error: Exception) -> None:
         """Faults come out of the command."""
 

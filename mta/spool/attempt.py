@@ -91,6 +91,9 @@ class Attempts:
         except (CorruptMessage, RecordError) as problem:
             await self._hold(name, problem)
             return None
+        except QueueUnavailable as problem:
+            self._journal.not_tried(name, problem)
+            raise
         content = Stored(
             message.header,
             body,

@@ -66,6 +66,9 @@ class Journal(Protocol):
     def unreadable(self, name: str, problem: Exception) -> None:
         """A message cannot be read and is on hold."""
 
+    def not_tried(self, name: str, problem: Exception) -> None:
+        """A message cannot be had at the moment: its try is made later."""
+
     def failed(self, name: str, error: Exception) -> None:
         """We have a bug."""
 

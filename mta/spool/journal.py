@@ -112,6 +112,11 @@ class QueueJournal:
         self._stats.queue_unreadable += 1
         self._log.error("unreadable, on hold", queue=name, reason=str(problem))
 
+    def not_tried(self, name: str, problem: Exception) -> None:
+        """A message cannot be had at the moment; of several with the same reason one is named."""
+        if self._is_news(str(problem)):
+            self._log.warning("cannot be tried now", queue=name, reason=str(problem))
+
     def failed(self, name: str, error: Exception) -> None:
         """We have a bug."""
         self._stats.internal_errors += 1
@@ -121,14 +126,18 @@ class QueueJournal:
         """Something that the queue itself reports, such as a stream that was adopted."""
         # At each reload and restart the processes before leave nothing: that is no news.
         harmless = event == "stream adopted" and not fields["messages"]
-        if "error" in fields:
-            what, now = f"{event} {fields}", time.monotonic()
-            if now < self._told.get(what, -SILENCE) + SILENCE:
-                return
-            if len(self._told) >= REMEMBERED:
-                self._told.clear()
-            self._told[what] = now
+        if "error" in fields and not self._is_news(f"{event} {fields}"):
+            return
         (self._log.info if harmless else self._log.warning)(event, **fields)
+
+    def _is_news(self, trouble: str) -> bool:
+        now = time.monotonic()
+        if now < self._told.get(trouble, -SILENCE) + SILENCE:
+            return False
+        if len(self._told) >= REMEMBERED:
+            self._told.clear()
+        self._told[trouble] = now
+        return True
 
     def measure(self, queue: MailQueue | None) -> None:
         """Set the gauges."""

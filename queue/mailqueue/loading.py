@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Awaitable, Callable
 
 from mailqueue.bodies import fetch_body
@@ -97,8 +98,12 @@ class Loader:
                 return BytesBlob(inline)
             try:
                 return await fetch_body(self._store, ref, self._spill_dir)
-            except (StoreError, OSError) as error:
+            except StoreError as error:
                 raise QueueUnavailable(str(error)) from error
+            except OSError as error:  # its path has a random name, and the reason is to be told once
+                folder = self._spill_dir or tempfile.gettempdir()
+                problem = f"temporary file in {folder}: {error.strerror or error}"
+                raise QueueUnavailable(problem) from error
 
         return fetch
 

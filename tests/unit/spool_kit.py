@@ -164,6 +164,7 @@ class Journal:
         self.unaddressables: list[tuple[str, str]] = []
         self.untolds: list[tuple[str, str]] = []
         self.recalls: list[tuple[str, int]] = []
+        self.not_tries: list[tuple[str, str]] = []
         self.failures: list[Exception] = []
 
     def tried(
@@ -196,6 +197,9 @@ class Journal:
 
     def unreadable(self, name: str, problem: Exception) -> None:
         self.unreadables.append(name)
+
+    def not_tried(self, name: str, problem: Exception) -> None:
+        self.not_tries.append((name, str(problem)))
 
     def failed(self, name: str, error: Exception) -> None:
         self.failures.append(error)

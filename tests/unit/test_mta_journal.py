@@ -185,6 +185,9 @@ def test_the_same_trouble_of_a_store_is_not_told_every_two_seconds(
     now += 601
     journal.store("watching other streams", away)
     assert len(lines.lines) == 6
+    for name in ("01A", "01B"):
+        journal.not_tried(name, OSError("no room"))
+    assert [line["queue"] for line in lines.lines if line["event"] == "cannot be tried now"] == ["01A"]
     for number in range(3000):
         journal.store("takeover", {"error": str(number)})
     assert len(journal._told) <= 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -78,11 +79,34 @@ def test_a_store_that_does_not_answer_during_a_try() -> None:
         assert work.hops["back"].seen == []
         assert work.states(name) == [Status.QUEUED]
         assert work.queue.live.recipients(work.queue.live.handle_of(name))[0].attempts == 0
+        assert len(work.journal.not_tries) > 5
+        assert {told for told, _ in work.journal.not_tries} == {name}
         under.faults = None
         await work.idle(10)
         assert received(work.hops["back"]) == ["bob@back.test"]
 
     played(main, Work(under, cache_max=0))
+
+
+def test_a_message_that_finds_no_room_for_its_temporary_file_is_spoken_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at every few seconds, and nothing else tells why it is not tried."""
+    folder = tmp_path / "spill"
+
+    async def main(work: Work) -> None:
+        name = await work.queue.enqueue(work.message("bob@back.test", body=b"x" * 300_000))
+        work.runner.added(name)
+        await asyncio.sleep(30)
+        assert work.hops["back"].seen == []
+        assert set(work.journal.not_tries) == {
+            (name, f"temporary file in {folder}: No such file or directory")
+        }
+        folder.mkdir()
+        await work.idle(10)
+        assert received(work.hops["back"]) == ["bob@back.test"]
+
+    played(main, Work(spill_dir=str(folder)))
 
 
 class NoRoomForNotes:
