@@ -40,7 +40,7 @@ _name_domain = re.compile(r"@((?:[a-z0-9_-]{1,63}\.)+[a-z0-9-]{2,63})", re.IGNOR
 # repetitions, so none is taken back; possessive groups are left alone, Python had them wrong until 3.11.5.
 _ATOM = rb'[^\x00-\x20()<>\[\]:;@\\,".\x7f]++'
 _QUOTED = rb'"(?:[^"\\]|\\.)*"'
-_any_domain = re.compile(r"@([^\x00-\x20\x7f()<>\[\]:;@\\,\"]+)").finditer
+_any_domain = re.compile(r"@([^\x00-\x20\x7f()<>\[\]:;@\\,\"]+)").findall
 _filling = re.compile(rb"[\s\"\\\x00-\x1f\x7f]+").sub
 _blanks = re.compile(rb"[ \t]*").match
 _phrase = re.compile(
@@ -85,22 +85,16 @@ def find_author(header: Header) -> Author:
 
 
 def suspected_domains(header: Header) -> tuple[str, ...]:
-    """The first `MAX_DOMAINS` domains behind an "@" in From and in what looks like it, in A-labels.
+    """Domains behind an "@" in From and in what looks like it, in A-labels, `MAX_DOMAINS` of them.
 
-    Encoded words, comments, blanks and quotation marks inside an address are read in all ways.
+    Encoded words, comments, blanks and quotation marks inside an address are read in all ways. In front is
+    what programs show: of several fields the first one or the last, of a field its first address or its last.
     """
-    found: dict[str, None] = {}
-    for text in _claims(header):
-        for match in _any_domain(text):
-            try:
-                key = domain_key(match[1].rstrip("."))
-            except AddressError:
-                continue
-            if "." in key:
-                found[key] = None
-            if len(found) >= MAX_DOMAINS:
-                return tuple(found)
-    return tuple(found)
+    claims = [found for text in _claims(header) if (found := _domains(text))]
+    claims[1:] = claims[:0:-1]
+    ends = [domain for found in claims for domain in (found[0], found[-1])]
+    others = [domain for found in claims for domain in found]
+    return tuple(dict.fromkeys(ends + others))[:MAX_DOMAINS]
 
 
 def _claims(header: Header) -> Iterator[str]:
@@ -114,6 +108,21 @@ def _claims(header: Header) -> Iterator[str]:
             yield _filling(b"", _without_comments(value) or value).decode("utf-8", "replace")
         elif "\r" in field.line and (hidden := _bare_cr_from(field.line)):
             yield field.line[hidden.end() :].encode("latin-1").decode("utf-8", "replace")
+
+
+def _domains(text: str) -> list[str]:
+    """The first domains behind an "@" in a text, and the last ones."""
+    written = _any_domain(text)
+    some = MAX_DOMAINS // 2
+    found: list[str] = []
+    for name in (*written[:some], *written[some:][-some:]):
+        try:
+            key = domain_key(name.rstrip("."))
+        except AddressError:
+            continue
+        if "." in key:
+            found.append(key)
+    return found
 
 
 def read_author(field: Field) -> Author:
