@@ -98,7 +98,7 @@ async def check(
     author = find_author(header)
     domains = author.domains if not author.domain else (author.domain,)
     is_sure = 0 < len(domains) <= MAX_AUTHORS
-    domains = (domains or suspected_domains(header))[:MAX_AUTHORS]
+    domains = domains if is_sure else suspected_domains(header)[:MAX_AUTHORS]
     evaluation = _Evaluation(resolver, _identifiers(spf, dkim), deadline, settings or DmarcSettings(), draw)
     # It was we who could not look at the signatures: whose they are is not known.
     evaluation.unread = any(

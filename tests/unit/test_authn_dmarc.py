@@ -413,6 +413,7 @@ SPOOFS = [
     "ceo@bank.test.",
     "ceo@BANK.test\0",
     "ceo@bank.test, " + ", ".join(f"a@d{n}.test" for n in range(5)),
+    ", ".join(f"a@d{n}.test" for n in range(9)) + ", ceo@bank.test",
     " ".join(f"a@d{n}.test" for n in range(9)) + " <ceo@bank.test>",
     ", ".join(f"a@d{n}.test" for n in range(9)) + "\r\nFrom: ceo@bank.test, a@e.test",
     ", ".join(f"a@d{n}.test" for n in range(9)) + "\r\nFrom: a@e.test\r\nFrom: a@f.test <ceo@bank.test>",
