@@ -50,6 +50,7 @@ class ExtracttextCommand(Control):
             part = part_at_hand(run)
             run.spend(min(part.size, TEXT_OCTETS) // 1000 + 1)
             text = part_text(part)
+            run.check_time()
             write(run, run.limit_value(modify(text if first is None else text[:first])))
 
         return extract

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sieve_ext import Envelope, Message, Result, compile, execute, standard_dialect
+from sieve_ext import Envelope, Message, Result, Settings, compile, execute, standard_dialect
 from sieve_ext.extensions.body import type_filter
 from sieve_ext.message import html_text
 
@@ -210,3 +210,15 @@ def test_no_value_of_a_parameter_hides_behind_another(parameters: str) -> None:
     text = f"Content-Type: a/b\r\nContent-Disposition: (c) attachment; {parameters}\r\n\r\n"
     result = execute(script, Message(text.encode()), Envelope(recipient="me@example.org"))
     assert result.cancels_keep
+
+
+def test_extracting_text_is_timed() -> None:
+    """HTML of a megabyte takes half a second to read; a script may ask for it again and again."""
+    message = b"Content-Type: text/html\r\n\r\n" + b"<b>" * 350_000
+    commands = 'extracttext "a";' * 30
+    text = f'require ["foreverypart", "extracttext", "variables"]; foreverypart {{ {commands} }}'
+    limits = Settings({"sieve_max_cpu_time": "100ms"})
+    begun = time.process_time()
+    result = execute(compile(text, standard_dialect()), message, settings=limits)
+    assert "CPU time" in result.errors[0].text
+    assert time.process_time() - begun < 2.5
