@@ -2,8 +2,9 @@
 
 A successor on the same machine need not wait for a heartbeat to stand still when the kernel says that the
 writer does not exist any more. That is proved only when both speak of the same process table: the same boot
-and the same PID namespace, and no process of that number, or one that started at another time; or the same
-machine after a restart. Everything else counts as "may live", and is left to the heartbeat.
+and the same PID namespace, and no process of that number, or one that started at another time. What ran
+before a restart of the machine shows no sign of life, so it need not be waited for as long as for others.
+Everything else counts as "may live", and is left to the heartbeat.
 
 Safety never rests on this: a process wrongly called gone is fenced by the seal like any other.
 """
@@ -48,9 +49,14 @@ class ProcessIdentity(NamedTuple):
             if self.namespace != observer.namespace or not self.namespace or not self.ticks:
                 return False
             return start_ticks(self.pid) != self.ticks
-        # Another boot of the same machine. A machine id alone does not tell a cloned disk from a restart, so
-        # the caller compares node names too.
-        return bool(self.machine and self.boot and observer.boot and self.machine == observer.machine)
+        return False
+
+    def is_of_another_boot(self, observer: ProcessIdentity) -> bool:
+        """True when this one ran on `observer`'s machine before a restart, or runs on another machine from
+        the same image: neither the machine id tells these apart nor, as images have the configuration in
+        them, the name of the node."""
+        same = self.machine and self.machine == observer.machine
+        return bool(same and self.boot and observer.boot and self.boot != observer.boot)
 
 
 def start_ticks(pid: int) -> int | None:

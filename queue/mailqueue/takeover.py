@@ -204,17 +204,18 @@ class Watcher:
             known = self._seen[stream] = data, self._clock.boottime()
         if beat is not None and beat.closed:
             return True
-        return began - known[1] >= self._settings.takeover or await self._is_gone(stream)
+        still = began - known[1]
+        return still >= self._settings.takeover or await self._is_gone(stream, still)
 
-    async def _is_gone(self, stream: str) -> bool:
+    async def _is_gone(self, stream: str, still: float) -> bool:
         if stream not in self._announced:
             self._announced[stream] = await read_announcement(self._store, stream)
         announced = self._announced[stream]
-        return (
-            announced is not None
-            and announced.node == self._settings.node
-            and announced.identity.is_gone(self._settings.identity)
-        )
+        if announced is None or announced.node != self._settings.node:
+            return False
+        process, ours = announced.identity, self._settings.identity
+        restarted = still >= self._settings.deliver_for and process.is_of_another_boot(ours)
+        return restarted or process.is_gone(ours)
 
     async def _assert_dead(self, stream: str) -> None:
         if not await self._is_dead(stream):

@@ -303,6 +303,26 @@ def test_only_a_process_that_is_provably_gone_needs_no_waiting(change: dict[str,
     run(work())
 
 
+def test_two_machines_from_one_image_do_not_take_each_other_for_dead() -> None:
+    """They have one machine id and, with the same configuration, one name."""
+
+    async def work() -> None:
+        store = MemoryStore()
+        me = ProcessIdentity.current()._replace(machine="m")
+        queues = [
+            await open_queue(store, identity=me._replace(boot=boot), node="n", takeover=10.0, deliver_for=6.0)
+            for boot in ("one", "other")
+        ]
+        ids = [await queue.enqueue(message()) for queue in queues]
+        await asyncio.sleep(300)
+        assert [live_ids(queue) for queue in queues] == [[id] for id in ids]
+        assert not any(queue.fenced for queue in queues)
+        for queue in queues:
+            await queue.close()
+
+    run(work())
+
+
 def test_this_process_lives() -> None:
     me = ProcessIdentity.current()
     assert me.ticks > 0
