@@ -26,7 +26,7 @@ from sieve_ext.message.charset import decode_charset, decode_unlabelled
 from sieve_ext.message.header import Header
 from sieve_ext.message.index import HeaderIndex
 from sieve_ext.message.parameters import Parameterised, boundary_of, media_type, parse_parameters
-from sieve_ext.message.transfer import decode_transfer
+from sieve_ext.message.transfer import KNOWN, decode_transfer
 from sieve_ext.message.words import decode_words
 
 _folded_lines = re.compile(rb"(?:[ \t][^\n]*+(?:\n|\Z))*+").match
@@ -106,7 +106,7 @@ class Part:
     def is_decodable(self) -> bool:
         """False for a transfer encoding that is not known: what is inside cannot be read as its type says
         (RFC 2045 section 6.4)."""
-        return self.transfer_encoding in ("", "7bit", "8bit", "binary", "quoted-printable", "base64")
+        return not self.transfer_encoding or self.transfer_encoding in KNOWN
 
     @property
     def description(self) -> str:

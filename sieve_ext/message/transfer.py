@@ -1,4 +1,4 @@
-"""Content-Transfer-Encoding, decoded as it streams (RFC 2045 section 6).
+"""Content-Transfer-Encoding, decoded as it streams (RFC 2045 section 6), and uuencode, which came before.
 
 Broken input is read as far as it makes sense: octets outside the base64 alphabet are skipped, missing or
 early padding ends a group, a lone "=" in quoted-printable stands for itself. An unknown encoding is taken
@@ -15,6 +15,10 @@ _NOT_BASE64 = bytes(octet for octet in range(256) if octet not in _ALPHABET and 
 _LINE_TAIL = 4096
 """Octets of an unfinished quoted-printable line kept for the next chunk: RFC 2045 allows lines of 76,
 and a line without end must not collect in memory."""
+KNOWN = frozenset(
+    ("7bit", "8bit", "binary", "quoted-printable", "base64", "x-uuencode", "uuencode", "x-uue", "uue")
+)
+"""Encodings that can be undone; those by uuencode are no standard, but all mail programs know them."""
 
 
 def decode_base64(octets: bytes) -> bytes:
@@ -35,12 +39,14 @@ def _base64_run(data: bytes) -> bytes:
 
 
 def decode_transfer(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """The octets behind `encoding` (lower case: "base64", "quoted-printable", other: as they are)."""
+    """The octets behind `encoding` (lower case, one of `KNOWN`; others: as they are)."""
     match encoding:
         case "base64":
             return _base64(chunks)
         case "quoted-printable":
             return _quoted_printable(chunks)
+        case "x-uuencode" | "uuencode" | "x-uue" | "uue":
+            return _uuencoded(chunks)
         case _:
             return chunks
 
@@ -88,3 +94,41 @@ def _without_trailing_blanks(data: bytes) -> bytes:
             for line in data.split(b"\n")
         )
     return data
+
+
+def _uuencoded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    is_inside = False
+    for chunk in chunks:
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
+        if len(rest) > _LINE_TAIL:
+            lines.append(rest)
+            rest = b""
+        out: list[bytes] = []
+        for line in lines:
+            is_inside = _uuencoded_line(line + b"\n", is_inside, out)
+        if out:
+            yield b"".join(out)
+    if rest:
+        last: list[bytes] = []
+        _uuencoded_line(rest, is_inside, last)
+        yield from last
+
+
+def _uuencoded_line(line: bytes, is_inside: bool, out: list[bytes]) -> bool:
+    """Decode one line into `out`; what is not between "begin" and "end" stands for itself."""
+    if not is_inside:
+        if line.startswith(b"begin "):
+            return True
+        out.append(line)
+        return False
+    text = line.rstrip()
+    if text == b"end":
+        return False
+    if text and 32 <= text[0] <= 96:
+        # So many characters as the first one says, whatever the encoder has put behind them.
+        wanted = 1 + ((text[0] - 32 & 63) * 4 + 2) // 3
+        data = bytes(octet if 32 <= octet <= 96 else 32 for octet in text[:wanted].ljust(wanted))
+        out.append(binascii.a2b_uu(data))
+    return True

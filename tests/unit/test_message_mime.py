@@ -1,5 +1,6 @@
 """The MIME structure: which parts, where, and what they say."""
 
+import binascii
 import time
 from collections.abc import Iterator
 
@@ -338,6 +339,12 @@ TRANSFER = [
     ("quoted-printable", b"100% = x =ZZ =4", b"100% = x =ZZ =4"),
     ("quoted-printable", b"=c3=a4_", b"\xc3\xa4_"),
     ("quoted-printable", b"=E4\r\n=", b"\xe4\r\n"),
+    ("x-uuencode", b"", b""),
+    ("x-uuencode", b"begin 644 a\r\n%:&5L;&\\\r\n`\r\nend\r\n", b"hello"),
+    ("uuencode", b"see\r\nbegin 644 a\n%:&5L;&\\  x\nend\nmore\r\n", b"see\r\nhellomore\r\n"),
+    ("x-uue", b"begin 644 a\n%:&5L;&\\\n%:&5L;&\\", b"hellohello"),
+    ("uue", b"begin 644 a\n%:&5L;\n\n \nz\xffabc\n#\nend", b"hell\0\0\0\0"),
+    ("uue", b"beginning\r\nx", b"beginning\r\nx"),
     ("binary", b"\0\xff", b"\0\xff"),
     ("x-other", b"abc", b"abc"),
 ]
@@ -351,7 +358,7 @@ def test_transfer(encoding: str, octets: bytes, expected: bytes, size: int) -> N
 
 
 @settings(deadline=None)
-@given(st.lists(st.binary(max_size=12), max_size=8), st.sampled_from(["base64", "quoted-printable"]))
+@given(st.lists(st.binary(max_size=12), max_size=8), st.sampled_from(["base64", "quoted-printable", "uue"]))
 def test_transfer_does_not_depend_on_the_chunks(chunks: list[bytes], encoding: str) -> None:
     whole = b"".join(chunks)
     assert b"".join(decode_transfer(iter(chunks), encoding)) == b"".join(
@@ -359,6 +366,21 @@ def test_transfer_does_not_depend_on_the_chunks(chunks: list[bytes], encoding: s
     )
     if encoding == "base64":
         assert decode_base64(whole) == b"".join(decode_transfer(iter(chunks), encoding))
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=50)), st.integers(1, 60))
+def test_uuencode_is_decoded_whatever_it_holds(lines: list[bytes], size: int) -> None:
+    octets = b"begin 644 x\n" + b"\n".join(lines)
+    pieces = (octets[at : at + size] for at in range(0, len(octets), size))
+    assert b"".join(decode_transfer(pieces, "uue")) == b"".join(decode_transfer(iter([octets]), "uue"))
+
+
+@given(st.binary(max_size=300))
+def test_uuencode_comes_back(data: bytes) -> None:
+    lines = [binascii.b2a_uu(data[at : at + 45]) for at in range(0, len(data), 45)]
+    octets = b"begin 644 x\n" + b"".join(lines) + b"`\nend\n"
+    assert b"".join(decode_transfer(iter([octets]), "x-uuencode")) == data
 
 
 def test_a_quoted_printable_line_without_end_is_not_collected() -> None:
