@@ -31,6 +31,8 @@ from sieve_ext.message.words import decode_words
 
 _folded_lines = re.compile(rb"(?:[ \t][^\n]*+(?:\n|\Z))*+").match
 
+_MESSAGES = ("message/rfc822", "message/global")
+_ENCODED = ("base64", "quoted-printable")
 _DESCRIBING = ("content-type", "content-disposition")
 
 ReadRange = Callable[[int, int], Iterator[bytes]]
@@ -178,7 +180,8 @@ class Structure:
         self.is_truncated = False
         """True when a limit left something out: depth, parts, a part's header, a boundary, parameters."""
         self.is_doubtful = False
-        """True when a part says twice what it is (type, encoding, disposition, boundary): readers differ."""
+        """True when a part says twice what it is (type, encoding, disposition, boundary), or has its parts
+        encoded, against RFC 2045 section 6.4: readers differ."""
 
     def leaves(self, limit: int = limits.MIME_PARTS) -> list[Part]:
         """Parts without parts, in order."""
@@ -190,7 +193,7 @@ def read_structure(header: Header, size: int, read: ReadRange) -> Structure:
     root = Part(header, 0, 0, "text/plain", read)
     structure = Structure(root)
     root.end = size
-    if root.is_multipart or _is_message(root):
+    if root.is_multipart or root.content_type in _MESSAGES:
         _Walk(structure, BodyScanner(read(0, size)), size, read).run()
     else:
         _look_at(header, structure)
@@ -209,10 +212,7 @@ def _look_at(header: Header, structure: Structure) -> None:
 
 def _is_message(part: Part) -> bool:
     # RFC 2046 section 5.2.1: only identity encodings; an encoded one is opaque.
-    return part.content_type in ("message/rfc822", "message/global") and part.transfer_encoding not in (
-        "base64",
-        "quoted-printable",
-    )
+    return part.content_type in _MESSAGES and part.transfer_encoding not in _ENCODED
 
 
 class _Walk:
@@ -278,9 +278,13 @@ class _Walk:
                 self._begin(part, "text/plain")
             else:
                 self._structure.is_truncated = True
+        elif part.content_type in _MESSAGES:
+            self._structure.is_doubtful = True
 
     def _close(self, level: int, end: int) -> None:
         while len(self._open) > level:
             part = self._open.pop()
+            if part.is_multipart and not part.parts and part.transfer_encoding in _ENCODED:
+                self._structure.is_doubtful = True
             # The empty line of a header may be the line break of a boundary, too.
             end = part.end = max(part.start, end)

@@ -473,6 +473,24 @@ def test_what_a_part_says_twice_is_told(fields: str) -> None:
     assert not Message(crlf(MIXED)).structure.is_doubtful
 
 
+@pytest.mark.parametrize("outer", ["", "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n"])
+@pytest.mark.parametrize(
+    ("kind", "body", "doubtful"),
+    [
+        ("message/rfc822", "U3ViamVjdDogYQ0KDQo=", True),
+        ("message/global", "U3ViamVjdDogYQ0KDQo=", True),
+        ("multipart/mixed; boundary=y", "LS15DQoNCmENCg==", True),
+        # Said of what is not encoded, as some programs do.
+        ("multipart/mixed; boundary=y", "--y\r\n\r\na\r\n--y--", False),
+        ("text/plain", "YQ==", False),
+    ],
+)
+def test_encoded_parts_with_parts_are_told(outer: str, kind: str, body: str, doubtful: bool) -> None:
+    """Some mail programs look into them."""
+    part = f"Content-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n{body}\r\n"
+    assert Message((outer + part).encode()).structure.is_doubtful is doubtful
+
+
 def test_of_a_boundary_too_long_the_beginning_is_searched() -> None:
     boundary = b"x" * (limits.BOUNDARY_OCTETS + 100)
     body = b"--%b\r\n\r\na\r\n--%b\r\n\r\nb" % (boundary, boundary)
