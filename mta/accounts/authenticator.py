@@ -78,8 +78,6 @@ class AuthSettings:
     """Names in the order in which they are offered; () for all that the back end can do, in `ORDER`."""
     require_tls: bool = True
     """Offer AUTH inside TLS only (RFC 4954 section 4)."""
-    insecure_listeners: frozenset[str] = frozenset()
-    """Names of listeners that offer AUTH without TLS all the same: loopback, or a tunnel of its own."""
     sender_login: SenderLoginSettings = senderlogin.DEFAULTS
 
 
@@ -116,12 +114,7 @@ class SessionAuthenticator:
 
     def is_secured(self, session: Session) -> bool:
         """True when a password may travel on this session."""
-        return (
-            session.tls is not None
-            or not self._settings.require_tls
-            or session.client_address == "unix"
-            or session.listener in self._settings.insecure_listeners
-        )
+        return session.tls is not None or not self._settings.require_tls or session.client_address == "unix"
 
     def mechanisms(self, session: Session, channel_binding_types: frozenset[str]) -> tuple[str, ...]:
         """Names for EHLO; () where AUTH is not offered."""

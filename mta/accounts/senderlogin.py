@@ -28,8 +28,6 @@ class SenderLoginSettings:
     """The same of domains that have their own: what is no subaddress there may be somebody else's address."""
     is_user: Callable[[str], bool] = lambda key: False
     """Tells whether a user has exactly this name: then it is no subaddress of another one's."""
-    null_sender: bool = True
-    """Users may send with `<>`."""
     default_domain: str = ""
     """Domain of login names without one, "" if such a name is nobody's address."""
 
@@ -48,10 +46,8 @@ def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bo
     user = session.user
     if not user:
         return False
-    if user in settings.masters:
+    if user in settings.masters or sender.is_null:
         return True
-    if sender.is_null:
-        return settings.null_sender
     own = address_of(user, settings.default_domain)
     key, domain = sender.key, sender.domain
     addresses = session.addresses
