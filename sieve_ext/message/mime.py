@@ -202,12 +202,16 @@ def read_structure(header: Header, size: int, read: ReadRange) -> Structure:
 
 def _look_at(header: Header, structure: Structure) -> None:
     """Find out whether the header of a part says more of it than is looked at, or says it twice."""
+    if header.count("content-transfer-encoding") > 1:
+        structure.is_doubtful = True
     for name in _DESCRIBING:
         field = header.get(name)
-        if field is not None:
-            structure.is_truncated |= field.line.count(";") > limits.PARAMETERS
-            structure.is_doubtful |= header.count(name) > 1 or field.line.lower().count("boundary") > 1
-    structure.is_doubtful |= header.count("content-transfer-encoding") > 1
+        if field is None:
+            continue
+        if header.count(name) > 1 or "boundary" in field.line.lower().partition("boundary")[2]:
+            structure.is_doubtful = True
+        if field.line.count(";") > limits.PARAMETERS:
+            structure.is_truncated = True
 
 
 def _is_message(part: Part) -> bool:

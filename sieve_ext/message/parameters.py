@@ -189,10 +189,11 @@ def _comment_ends(value: bytes) -> dict[int, int]:
 
 
 def _assembled(sections: _Sections) -> str:
-    pieces = [piece for _, piece in sorted(sections.items())]
-    if len(pieces) == 1 and not pieces[0].percent:
-        return decode_words(pieces[0].octets)
-    octets, charset = _octets(pieces)
+    if len(sections) == 1:
+        (piece,) = sections.values()
+        if not piece.percent:
+            return decode_words(piece.octets)
+    octets, charset = _octets([piece for _, piece in sorted(sections.items())])
     text = decode_charset(octets, charset) if charset else None
     return decode_unlabelled(octets) if text is None else text
 
