@@ -233,6 +233,24 @@ def test_login(asking: Site, trusting: Site, dovecot: Dovecot) -> None:
         assert b" with ESMTPSA id " in stored
 
 
+def test_login_without_a_domain(tmp_path: Path, dovecot: Dovecot) -> None:
+    """As users of the system have it; the mailbox is that of the address."""
+    with (dovecot.folder / "users").open("a") as users:
+        users.write(f"ann:{{PLAIN}}{PASSWORD}::::::\n")
+    auth = f'{login_at(dovecot, unix=True)}default_domain = "{DOMAIN}"\n'
+    with site(tmp_path, queue=NO_QUEUE, backend=back_end(dovecot), auth=auth) as server:
+        mail = Mail()
+        with smtplib.SMTP("localhost", server.submission, timeout=30) as client:
+            client.starttls(context=server.trust())
+            client.login("ann", PASSWORD)
+            with pytest.raises(smtplib.SMTPSenderRefused) as refused:
+                client.sendmail(f"alice@{DOMAIN}", at("bob"), mail.octets)
+            assert refused.value.smtp_code == 553
+            client.sendmail(f"ann@{DOMAIN}", at("bob"), mail.octets)
+        assert len(mail.copies(dovecot, "bob")) == 1
+        server.stop()
+
+
 # --- Dovecot dies ---------------------------------------------------------------------------------------
 
 
