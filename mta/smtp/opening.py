@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Collection, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal, TypeAlias
 
@@ -155,11 +155,20 @@ def _not_now(reply: Reply, stage: str, enhanced: str = "4.3.2") -> PeerFailure:
     return PeerFailure(Reply(451, enhanced, text, f"{stage}: {reply}"))
 
 
+def _takes_nothing(reply: Reply, stage: str) -> PeerFailure:
+    """The server refuses us before it has heard of a message; why it does is for the sender, too."""
+    failure = _not_now(reply, stage)
+    if reply.code >= 400 and reply.text:
+        words = reply.text.replace("\n", " / ")
+        failure.reply = replace(failure.reply, text=f"{failure.reply.text}: {words}")
+    return failure
+
+
 def opening(settings: ClientSettings, peer: Peer) -> Dialog:
     """From connect to a session that takes mail. Raises PeerFailure."""
     reply = yield b""
     if reply.code != 220:
-        raise _not_now(reply, "greeting")
+        raise _takes_nothing(reply, "greeting")
     peer.greeting = reply.text
     yield from _hello(settings, peer)
     if settings.starttls is not StartTls.NEVER and not peer.encrypted:
@@ -184,7 +193,7 @@ def _hello(settings: ClientSettings, peer: Peer) -> Dialog:
             peer.offered = {}
             peer.limits = NO_LIMITS
             return
-    raise _not_now(reply, verb)
+    raise _takes_nothing(reply, verb)
 
 
 def _starttls(settings: ClientSettings, peer: Peer) -> Dialog:

@@ -257,6 +257,24 @@ def test_quit() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (b"554-5.7.1 blocked\r\n554 5.7.1 see https://list.test\r\n", ": blocked / see https://list.test"),
+        (GREET + b"450 not you\r\n", ": not you"),
+        (GREET + b"500 what\r\n550 HELO is wrong\r\n", ": HELO is wrong"),
+        (b"554 \r\n", ""),
+        (b"250 odd\r\n", ""),
+    ],
+)
+def test_why_a_server_takes_nothing_from_us_is_passed_on(said: bytes, text: str) -> None:
+    """Senders read it in the report: that our address is on a list, and where."""
+    session = ClientSession(SMTP)
+    session.receive_data(said)
+    assert session.failure is not None
+    assert session.failure.text == f"The next server does not accept mail at the moment{text}"
+
+
+@pytest.mark.parametrize(
     ("settings", "said", "cause"),
     [
         (SMTP, GREET + b"550 go away\r\n", "closed after EHLO: 550 go away"),
