@@ -19,7 +19,7 @@ from mta.policy.sieve.loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "postfix.md").read_text(encoding="utf-8")
-RELAY, BACKUP, SITE = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+RELAY, BACKUP, SITE, MAILMAN = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 USUAL, DNS, LIMITS = re.findall(r"^```sieve\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 STRANGER = "198.51.100.7"
 FILES = {
@@ -96,6 +96,16 @@ def test_the_backup(tmp_path: Path) -> None:
     settings = config.parse(BACKUP, str(tmp_path / "tamis.toml"))
     assert settings.domains["example.net"].backend == "primary"
     assert settings.backends["primary"].protocol == "smtp"
+
+
+def test_mailman(tmp_path: Path) -> None:
+    lists = tmp_path / "postfix_lmtp"
+    lists.write_text("# Aliases\ntest@lists.example.org        lmtp:[127.0.0.1]:8024\n")
+    text = MAILMAN.replace("/var/lib/mailman3/data/postfix_lmtp", str(lists))
+    (tmp_path / "tamis.toml").write_text(text)
+    for recipient, there in (("test", True), ("test+token", True), ("other", False)):
+        given = Given("127.0.0.1", "vm", "", "a@example.net", (f"{recipient}@lists.example.org",))
+        assert (explain(str(tmp_path / "tamis.toml"), given) == 0) is there
 
 
 @pytest.fixture
