@@ -7,14 +7,16 @@ messages on to others, who said so before. So an empty `uses/` of a retired stre
 
 Who adopted what stays for another hour, for takers that are slow; then one mark is enough to say that nothing
 is left. The seal stays for `retired_keep`, so that an owner that slept meets it when it wakes. As wall clocks
-may be wrong, that of the node that is most behind counts, and nothing is forgotten that this process has not
-known as collected for an hour.
+may be wrong, that of the node that is most behind counts, and nothing is forgotten that was not collected for
+an hour by the boot time of this machine: since this process knows it, or, as processes may not live so long,
+since one of the same run of this machine wrote the mark, which has that time with it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from mailqueue.clock import Clock
 from mailqueue.ids import PARTS, is_id
@@ -36,12 +38,22 @@ from mailqueue.keys import (
     uses_key,
     uses_prefix,
 )
+from mailqueue.process import time_namespace
 from mailqueue.reader import read_end
 from mailqueue.settings import QueueSettings
-from mailqueue.store.base import Store
+from mailqueue.store.base import MissingKey, Store
 
 _LEASE = re.compile(rf"{LEASES}(\w+)/(\d{{2}})/(\d{{8}})", re.ASCII)
 _HOUR = 3600.0
+
+
+class _Mark(NamedTuple):
+    """What is known of a collected stream."""
+
+    since: float
+    """Boot time from which on it was collected for certain."""
+    wall: int | None
+    """When that was by the clock of who did it; None where it cannot be read."""
 
 
 class Collector:
@@ -57,13 +69,16 @@ class Collector:
         """Nothing was looked at yet. `slowest_wall` tells the time of the clock that is most behind."""
         self._slowest_wall = slowest_wall
         self._store, self._settings, self._clock = store, settings, clock
-        self._known: dict[str, float] = {}
-        """Since when we have known a stream as collected, in boot time."""
+        self._known: dict[str, _Mark] = {}
+        """Marks of collected streams. They are written once, and so read once."""
+        boot = settings.identity.boot
+        self._boot = f"{boot}/{time_namespace()}" if boot else ""
+        """Of the machine; boot times of another one mean nothing."""
 
     async def run(self) -> None:
         """Delete what can be deleted. Raises StoreError."""
         retired = by_stream(await self._store.list_after(RETIRED))
-        self._known = {stream: since for stream, since in self._known.items() if stream in retired}
+        self._known = {stream: mark for stream, mark in self._known.items() if stream in retired}
         whole = {stream for stream, names in retired.items() if is_whole(names)}
         for stream in sorted(whole):
             if COLLECTED in retired[stream]:
@@ -87,22 +102,37 @@ class Collector:
         entries = await store.list_after(log_prefix(stream))
         await store.delete([key for key in entries if number_of(key) < end])
         await store.delete(await store.list_after(snapshot_prefix(stream)))
-        await store.put_new(collected_key(stream), str(int(self._clock.wall())).encode())
+        mark = str(int(self._clock.wall()))
+        if self._boot:
+            mark += f" {self._boot} {self._clock.boottime():.0f}"
+        await store.put_new(collected_key(stream), mark.encode())
+
+    async def _mark(self, stream: str) -> _Mark:
+        since = now = self._clock.boottime()
+        try:
+            octets = await self._store.get(collected_key(stream))
+        except MissingKey:  # another node has forgotten it in this moment
+            return _Mark(now, None)
+        wall, *more = octets.decode("ascii", "replace").split(" ")
+        if self._boot and len(more) == 2 and more[0] == self._boot and more[1].isdecimal():
+            since = min(now, float(more[1]))
+        return _Mark(since, int(wall) if wall.isdecimal() else None)
 
     async def _forget(self, stream: str, names: set[str]) -> None:
-        store, now = self._store, self._clock.boottime()
-        if now - self._known.setdefault(stream, now) < _HOUR:
+        store, mark = self._store, self._known.get(stream)
+        if mark is None:
+            mark = self._known[stream] = await self._mark(stream)
+        if self._clock.boottime() - mark.since < _HOUR:
             return
         if len(names) > 1:
             await store.delete(await store.list_after(lease_prefix(stream)))
             await store.delete([heartbeat_key(stream), stream_key(stream), end_key(stream)])
             marks = await store.list_after(retired_prefix(stream))
             await store.delete([key for key in marks if last_segment(key) != COLLECTED])
-        at = await store.get(collected_key(stream))
         keep = self._settings.retired_keep
-        if not at.isdigit() or self._clock.wall() - int(at) < keep:
+        if mark.wall is None or self._clock.wall() - mark.wall < keep:
             return
-        if await self._slowest_wall() - int(at) >= keep:
+        if await self._slowest_wall() - mark.wall >= keep:
             await store.delete(await store.list_after(log_prefix(stream)))
             await store.delete([collected_key(stream)])
 

@@ -37,7 +37,7 @@ class ProcessIdentity(NamedTuple):
         return cls(
             hashlib.sha256(b"mailqueue:" + machine.encode()).hexdigest()[:16] if machine else "",
             _read("/proc/sys/kernel/random/boot_id"),
-            _namespace(),
+            _namespace("pid"),
             pid,
             start_ticks(pid) or 0,
         )
@@ -69,9 +69,14 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19])
 
 
-def _namespace() -> str:
+def time_namespace() -> str:
+    """That in which boot times count, empty where the kernel knows of none."""
+    return _namespace("time")
+
+
+def _namespace(kind: str) -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return os.readlink(f"/proc/self/ns/{kind}")
     except OSError:
         return ""
 

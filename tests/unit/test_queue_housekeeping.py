@@ -14,6 +14,7 @@ from mailqueue.fsck import fsck
 from mailqueue.inspect import Inspection, list_streams
 from mailqueue.keys import log_key, log_prefix, snapshot_prefix
 from mailqueue.model import Change, CorruptMessage, Status
+from mailqueue.process import ProcessIdentity
 from mailqueue.queue import MailQueue
 from mailqueue.store.base import Blob, StoreUnavailable
 from mailqueue.store.memory import MemoryStore
@@ -119,6 +120,27 @@ def test_a_retired_stream_is_collected_when_nobody_needs_it_any_more() -> None:
         await second.close()
 
     run(work())
+
+
+@pytest.mark.parametrize("boot", ["b", ""])
+def test_streams_are_forgotten_by_processes_that_do_not_live_for_an_hour(boot: str) -> None:
+    """Each reload begins a stream; where the machine has no boot id its files stay until one lives longer."""
+
+    async def work() -> None:
+        store = MemoryStore()
+        kept: set[str] = set()
+        for life in range(9):
+            identity = ProcessIdentity("", boot, "", 0, 0)
+            queue = await open_queue(store, **QUICK, retired_keep=7200.0, identity=identity)
+            await asyncio.sleep(1800)
+            await queue.close()
+            if life == 3:
+                kept = {key.split("/")[1] for key in await store.list_after("log/")}
+        left = {key.split("/")[1] for key in await store.list_after("") if key.count("/") > 0}
+        assert len(kept) == 4
+        assert bool(kept & left) is not bool(boot)
+
+    run(work(), limit=2e5)
 
 
 def test_bodies_go_with_their_day_unless_somebody_still_has_them() -> None:
