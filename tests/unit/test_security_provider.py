@@ -901,6 +901,25 @@ def test_resolver(signed: Status, broken: Status, honesty: Honesty) -> None:
     play(case, signed_names=("signed.example",), broken_names=("broken.example",))
 
 
+def test_an_honest_resolver_is_nothing_to_warn_of() -> None:
+    """That it is one again is told, after something else."""
+
+    async def case(world: World) -> None:
+        world.dns.add("signed.example", "SOA", "a. b. 1 1 1 1 1")
+        world.dns.status("signed.example", Status.SECURE)
+        world.dns.fail("broken.example", "SOA")
+        loop = asyncio.get_running_loop()
+        assert (await world.security.probe(loop.time() + 5)).validates
+        assert not world.log.lines
+        for status in (Status.INSECURE, Status.SECURE):
+            world.dns.status("signed.example", status)
+            world.security._probed = float("-inf")
+            await world.security.probe(loop.time() + 5)
+        assert [fields["state"] for _, fields in world.log.lines] == [Honesty.DEAF.value, Honesty.HONEST.value]
+
+    play(case, signed_names=("signed.example",), broken_names=("broken.example",))
+
+
 # --- capability records --------------------------------------------------------------------------------
 
 SVCB = "_25._smtp." + H

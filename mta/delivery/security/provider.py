@@ -44,6 +44,8 @@ PROBE_TIME = 10.0
 """Seconds for a probe."""
 PROBE_AGAIN = 60.0
 """Seconds after which a missing proof makes us probe anew."""
+NOT_ASKED = Verdict(Honesty.UNKNOWN, "not asked yet")
+"""What is known of the resolver before the first probe."""
 
 Row = Mapping[str, Any]
 Record = Callable[[str, Row], None]
@@ -110,7 +112,7 @@ class OutboundSecurity:
         self.contexts = ClientContexts(settings.ca_file)
         self._sts = StsPolicies(memory, self.pins, self.resolver, fetch or self._fetch, log, now=now)
         self._real_fetch: Fetch | None = None
-        self._verdict = Verdict(Honesty.UNKNOWN, "not asked yet")
+        self._verdict = NOT_ASKED
         self._probed = float("-inf")
         self._probing: asyncio.Task[None] | None = None
 
@@ -191,10 +193,10 @@ class OutboundSecurity:
         before, self._verdict = self._verdict, verdict
         self._count(f"resolver:{verdict.honesty.name.lower()}")
         if verdict.honesty is not before.honesty:
-            if verdict.validates:
-                self._log.warning("resolver", state=verdict.honesty.value, reason=verdict.text)
-            else:
+            if not verdict.validates:
                 self._log.error("resolver", state=verdict.honesty.value, reason=verdict.text)
+            elif before is not NOT_ASKED:  # it is as it should be again
+                self._log.warning("resolver", state=verdict.honesty.value, reason=verdict.text)
 
     async def close(self) -> None:
         """Give up what runs and finish writing."""
