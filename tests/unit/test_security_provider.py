@@ -915,7 +915,10 @@ def test_an_honest_resolver_is_nothing_to_warn_of() -> None:
             world.dns.status("signed.example", status)
             world.security._probed = float("-inf")
             await world.security.probe(loop.time() + 5)
-        assert [fields["state"] for _, fields in world.log.lines] == [Honesty.DEAF.value, Honesty.HONEST.value]
+        assert [fields["state"] for _, fields in world.log.lines] == [
+            Honesty.DEAF.value,
+            Honesty.HONEST.value,
+        ]
 
     play(case, signed_names=("signed.example",), broken_names=("broken.example",))
 
