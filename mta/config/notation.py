@@ -168,6 +168,8 @@ def parse_host(text: str, folder: str) -> str:
     try:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:
+        if text.rpartition(":")[2].isdigit():
+            raise ValueError("the port has a key of its own") from None
         return parse_hostname(text, folder)
 
 
@@ -308,7 +310,7 @@ Fqdn = Annotated[
 Hostname = Annotated[str, Notation("host name", "a host name", parse_hostname)]
 """A host name in lower-case A-labels."""
 
-Host = Annotated[str, Notation("host", "a host name or an IP address", parse_host)]
+Host = Annotated[str, Notation("host", "a host name or an IP address", parse_host, suggest=suggest.host)]
 """A host name in lower-case A-labels, or an IP address in canonical form."""
 
 MailAddress = Annotated[

@@ -73,6 +73,13 @@ def connect(found: object) -> str:
     return f"[{host}]:{port}"
 
 
+def host(found: object) -> str:
+    """The host of a relayhost of Postfix, "[mail.example]:587"."""
+    text, colon, port = str(found).rpartition(":")
+    text = text if colon and port.isdigit() else str(found)
+    return text.removeprefix("[").removesuffix("]")
+
+
 def network(found: object) -> str:
     """The network of an address with host bits set."""
     try:
