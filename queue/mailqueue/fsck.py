@@ -11,17 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mailqueue.bodies import fetch_body
+from mailqueue.collector import by_stream, stream_names
 from mailqueue.entry import CorruptEntry, Entry, FormatError, parse
 from mailqueue.ids import id_octets, id_text
 from mailqueue.inspect import Inspection
 from mailqueue.keys import (
     FORMAT,
     LOGS,
+    RETIRED,
     SNAPSHOTS,
+    STREAMS,
     body_key,
     corrupt_key,
     log_key,
+    log_prefix,
     number_of,
+    stream_key,
 )
 from mailqueue.model import CorruptMessage, QueueError, UnknownMessage
 from mailqueue.payload import unpack
@@ -31,6 +36,8 @@ from mailqueue.rows import count_rows, split_blocks
 from mailqueue.seal import decode_seal
 from mailqueue.snapshot import HEAD_SIZE, CorruptSnapshot, decode_head
 from mailqueue.store.base import MissingKey, Store, is_seal
+
+UNKNOWN = "it is missing, and its log is there: nobody takes it over until an empty object is put here"
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,8 +99,18 @@ async def fsck(
         report.entries += is_log
         report.snapshots += not is_log
         progress(done, len(keys))
+    await _check_streams(store, report, logs)
     await _check_messages(store, report)
     return report
+
+
+async def _check_streams(store: Store, report: Report, logs: list[str]) -> None:
+    """Logs of which nobody knows."""
+    known = set(stream_names(await store.list_after(STREAMS)))
+    known.update(by_stream(await store.list_after(RETIRED)))
+    for name in sorted(by_stream(logs).keys() - known):
+        if await store.list_after(log_prefix(name), limit=1):  # not deleted meanwhile
+            report.findings.append(Finding(stream_key(name), UNKNOWN, True))
 
 
 def check_entry(key: str, data: bytes) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mailqueue.fsck import fsck
-from mailqueue.keys import LOGS, log_key, number_of, snapshot_prefix
+from mailqueue.keys import LOGS, collected_key, log_key, number_of, snapshot_prefix, stream_key
 from mailqueue.model import CorruptMessage
 from mailqueue.queue import MailQueue
 from mailqueue.reader import StreamReader, read_end
@@ -114,6 +114,34 @@ def test_fsck_says_that_messages_are_lost() -> None:
         assert [(found.key, found.lost) for found in report.findings] == [(key, True)]
         assert "is missing" in report.findings[0].problem
         assert report.messages == len(ids) - 1
+
+    run(work())
+
+
+def test_fsck_finds_a_log_that_nobody_will_look_for() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        stream, ids = await abandoned(store)
+        await store.delete([stream_key(stream)])
+        report = await fsck(store)
+        assert [(found.key, found.lost) for found in report.findings] == [(stream_key(stream), True)]
+        await store.put_new(stream_key(stream), b"")  # as the documentation says
+        report = await fsck(store)
+        assert (report.findings, report.messages) == ([], len(ids))
+
+    run(work())
+
+
+def test_fsck_is_silent_about_a_seal_that_is_kept() -> None:
+    async def work() -> None:
+        store = MemoryStore()
+        stream, ids = await abandoned(store)
+        taker = await open_queue(store)
+        await until(lambda: len(live_ids(taker)) == len(ids))
+        await taker.close()
+        await store.put_new(collected_key(stream), b"1")
+        await store.delete([stream_key(stream)])
+        assert (await fsck(store)).is_sound
 
     run(work())
 
