@@ -223,8 +223,30 @@ def _succeed(what: str, result: wire.Result) -> None:
         raise Broken(f"{what}: {_text(result)}")
 
 
+_RESULTS = {
+    1: "operationsError",
+    2: "protocolError",
+    3: "timeLimitExceeded",
+    4: "sizeLimitExceeded",
+    8: "strongerAuthRequired: tls",
+    11: "adminLimitExceeded",
+    13: "confidentialityRequired: tls",
+    32: "noSuchObject: the beginning in the URL",
+    34: "invalidDNSyntax",
+    48: "inappropriateAuthentication",
+    49: "invalidCredentials: bind_dn or password",
+    50: "insufficientAccessRights",
+    51: "busy",
+    52: "unavailable",
+    53: "unwillingToPerform",
+    80: "other",
+}
+"""Names of RFC 4511 section 4.1.9, and what to look at."""
+
+
 def _text(result: wire.Result) -> str:
-    return f"result {result.code}{' ' if result.text else ''}{result.text[:200]}"
+    known = f" ({_RESULTS[result.code]})" if result.code in _RESULTS else ""
+    return f"result {result.code}{known}{' ' if result.text else ''}{result.text[:200]}"
 
 
 def _shut(connection: _Connection) -> None:

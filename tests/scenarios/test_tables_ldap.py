@@ -104,7 +104,9 @@ def test_where_a_search_begins(tmp_path: Path, slapd: Server) -> None:
             for key in ("ann@y.test", "ann", "ann@", "ann@x.test,dc=test", "a@ x", "a@#x", 'a@"<>;=+\\ '):
                 assert await ask(here, key) is None, key
         async with table(tmp_path, slapd, base="dc=nowhere") as here:
-            with pytest.raises(TableUnavailable, match="LDAP: result 32"):
+            with pytest.raises(
+                TableUnavailable, match=r"LDAP: result 32 \(noSuchObject: the beginning in the URL\)"
+            ):
                 await ask(here, "ann@x.test")
 
     run(main)
@@ -117,7 +119,10 @@ def test_who_asks(tmp_path: Path, slapd: Server) -> None:
         async with table(tmp_path, slapd, what="?pager", password="secret") as here:
             assert await ask(here, "ann@x.test") == "555"
         async with table(tmp_path, slapd, what="?pager", password="wrong") as here:
-            with pytest.raises(TableUnavailable, match="table t: no connection: bind: result 49"):
+            with pytest.raises(
+                TableUnavailable,
+                match=r"table t: no connection: bind: result 49 \(invalidCredentials: bind_dn or password\)",
+            ):
                 await ask(here, "ann@x.test")
         async with table(tmp_path, slapd, what="?jpegPhoto") as here:
             with pytest.raises(TableUnavailable, match="jpegPhoto is no text"):
