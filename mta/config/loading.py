@@ -215,4 +215,7 @@ def _syntax_problem(message: str, text: str, path: str) -> Problem:
     if len(numbers) == 2:
         found = f"column {numbers[1]}: {found or 'this is no TOML'}"
         return Problem(path, numbers[0], "", found, expected, reason=reason)
-    return Problem(path, text.count("\n") + 1, "", "end of the file: this is no TOML", reason=what)
+    line = text.count("\n") + 1
+    if found:  # in the last line, which has no end
+        return Problem(path, line, "", found, expected)
+    return Problem(path, line, "", "end of the file: this is no TOML", reason=what)
