@@ -63,8 +63,10 @@ class Binder:
             node.is_sound = False
         elif node.skips(self._checker):
             node.is_skipped = True
-            if not node.takes and (call.tests or call.is_list):
-                self._tests(node, call)  # reports "else if"
+            if call.arguments:
+                self._arguments(node, call.arguments)
+            self._tests_fit(node, call)
+            self._block_fits(node, call)
             return node
         if node.only_top and self._checker.depth:
             self._checker.error(
@@ -72,10 +74,7 @@ class Binder:
             )
         sound = self._bind(node, call)
         if call.block is None:
-            if node.accept_children and (call.tests or not node.takes):
-                self._checker.error(
-                    node, "no-block", f"the {node.name} command requires a command block, but it is missing"
-                )
+            self._block_fits(node, call)
         elif not node.accept_children:
             if sound:
                 self._checker.error(
@@ -87,6 +86,12 @@ class Binder:
         else:
             node.is_dead = True
         return node
+
+    def _block_fits(self, node: Node, call: Call) -> None:
+        if call.block is None and node.accept_children and (call.tests or not node.takes):
+            self._checker.error(
+                node, "no-block", f"the {node.name} command requires a command block, but it is missing"
+            )
 
     def _inner(self, call: Call, node: Node | None) -> list[Node]:
         self._checker.depth += 1
@@ -117,11 +122,14 @@ class Binder:
         node.is_sound = self._bind(node, call)
         return node
 
-    def _tests(self, node: Node, call: Call) -> bool:
+    def _tests_fit(self, node: Node, call: Call) -> bool:
+        """As many tests as there must be, whatever they are."""
         takes = node.takes
         checker = self._checker
         kind = node.kind
         if not takes:
+            if not call.is_list and not call.tests:
+                return True
             if not call.is_list:
                 checker.error(
                     Text(node.name, node.call.start, call.tests[0].start), "tests",
@@ -156,6 +164,12 @@ class Binder:
                 f"write {node.name} (TEST, TEST ...)",
             )  # fmt: skip
             return False
+        return True
+
+    def _tests(self, node: Node, call: Call) -> bool:
+        if not self._tests_fit(node, call):
+            return False
+        checker = self._checker
         sound = True
         for sub in call.tests:
             test = self.test(sub, node)

@@ -264,6 +264,8 @@ def test_tests_have_the_same_results(pigeonhole: Pigeonhole, seed: int) -> None:
 
 WRONG = """
 if true { keep; }}
+if true { keep; } else;
+if true { keep; } elsif { }
 if true { keep;
 if true keep;
 else { keep; }
