@@ -6,6 +6,7 @@ Pure, but for one look whether a library is installed.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from urllib.parse import urlsplit
 
 import msgspec
@@ -99,7 +100,7 @@ def _extra(path: KeyPath, table: PolicyTable, findings: Findings, key: str = "ty
         if importlib.util.find_spec(module) is None:
             findings.add(
                 (*path, key), f'"{table.type}" needs the Python package {module}, which is not installed',
-                f"pip install 'tamis[{extra}]'",
+                f"{sys.executable} -m pip install 'tamis[{extra}]'",
             )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ssl
+import sys
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_missing_package_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(config.ConfigError) as caught:
         config.parse(f'[tables.t]\ntype = "{kind}"\nurl = "{url}"\nquery = "{{key}}"\n')
     assert f'"{kind}" needs the Python package {module}, which is not installed' in str(caught.value)
-    assert f"pip install 'tamis[{extra}]'" in str(caught.value)
+    assert f"{sys.executable} -m pip install 'tamis[{extra}]'" in str(caught.value)
 
 
 def test_a_pool_uses_again_replaces_and_bounds() -> None:
