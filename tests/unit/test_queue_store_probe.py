@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mailqueue.store.base import Blob, MissingKey, Store, StoreRefused, StoreUnavailable
+from mailqueue.store.base import Blob, MissingKey, Store, StoreFull, StoreRefused, StoreUnavailable
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.probe import CHECKS, probe
-from tests.peers.faultstore import FaultStore, Kind, ScriptedFaults
+from tests.peers.faultstore import Fault, FaultStore, Kind, ScriptedFaults
 
 
 class Overwriter(MemoryStore):
@@ -200,3 +200,22 @@ def test_a_store_that_cannot_be_reached_is_not_called_a_liar() -> None:
         assert await inner.list_after("") == []
 
     asyncio.run(main())
+
+
+def test_the_same_trouble_is_told_in_the_same_words() -> None:
+    """Who tries again every few seconds tells of it when it changes."""
+
+    class Full:
+        def next(self, call: str, key: str) -> Fault:
+            return Fault(Kind.FULL if call == "put_new" else Kind.NONE)
+
+    async def work() -> None:
+        store = FaultStore(MemoryStore(), Full())
+        told = set()
+        for _ in range(2):
+            with pytest.raises(StoreFull, match="probe/create") as found:
+                await probe(store)
+            told.add(str(found.value))
+        assert len(told) == 1
+
+    asyncio.run(work())

@@ -42,10 +42,11 @@ async def _probe_one(store: Store, report: Callable[[str], None]) -> None:
         for name, check in CHECKS.items():
             await check(endpoints, prefix)
             report(f"{store.name}: {name}")
-    except StoreError:
+    except StoreError as error:
         with suppress(StoreError):  # what was found wrong is what matters
             await _clean(store, prefix)
-        raise
+        # Without the random name: the same trouble has the same words, however often it is met.
+        raise type(error)(error.store, error.text.replace(prefix, PREFIX)) from error
     await _clean(store, prefix)
 
 
