@@ -30,6 +30,8 @@ from sieve_ext.message.transfer import KNOWN, decode_transfer
 from sieve_ext.message.words import decode_words
 
 _folded_lines = re.compile(rb"(?:[ \t][^\n]*+(?:\n|\Z))*+").match
+_boundaries = re.compile(r"boundary[*0-9]*+\s*+[=(]", re.IGNORECASE).findall
+"""What could be read as a parameter of that name, within a comment or another value too."""
 
 _MESSAGES = ("message/rfc822", "message/global")
 _ENCODED = ("base64", "quoted-printable")
@@ -208,7 +210,7 @@ def _look_at(header: Header, structure: Structure) -> None:
         field = header.get(name)
         if field is None:
             continue
-        if header.count(name) > 1 or "boundary" in field.line.lower().partition("boundary")[2]:
+        if header.count(name) > 1 or len(_boundaries(field.line)) > 1:
             structure.is_doubtful = True
         if field.line.count(";") > limits.PARAMETERS:
             structure.is_truncated = True

@@ -463,6 +463,9 @@ def test_parameters_that_are_not_seen_are_told(name: str) -> None:
         "Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64",
         "Content-Disposition: inline\r\ncontent-disposition : attachment",
         "Content-Type: multipart/mixed; boundary=y; Boundary=z",
+        "Content-Type: multipart/mixed; boundary*0=y; boundary*1=z",
+        "Content-Type: multipart/mixed; boundary=y;\r\n boundary (a comment) =z",
+        'Content-Type: multipart/mixed; name="; boundary=z"; boundary=y',
     ],
 )
 def test_what_a_part_says_twice_is_told(fields: str) -> None:
@@ -471,6 +474,13 @@ def test_what_a_part_says_twice_is_told(fields: str) -> None:
     for message in (whole, f"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n{whole}"):
         assert Message(message.encode()).structure.is_doubtful
     assert not Message(crlf(MIXED)).structure.is_doubtful
+
+
+@pytest.mark.parametrize("boundary", ["--boundary_0_c2b3a8d7-8f1e", '"boundary"', '"=_boundary_=1"'])
+def test_a_boundary_that_is_called_so_is_no_second_one(boundary: str) -> None:
+    """System.Net.Mail of .NET writes the first one in all its messages."""
+    field = f"Content-Type: multipart/mixed; boundary={boundary}\r\n\r\n"
+    assert not Message(field.encode()).structure.is_doubtful
 
 
 @pytest.mark.parametrize("outer", ["", "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n"])
