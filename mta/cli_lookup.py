@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from mta import config
 from mta.config.problems import closest
 from mta.daemon_dns import build_resolver
+from mta.folders import in_words
 from mta.policy.watched import TableError
 from mta.queue_stores import become_server_user, read_configuration
 from mta.spool.remote import QueueProblem
@@ -40,12 +41,12 @@ def lookup(path: str, name: str, key: str) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EX_CONFIG
-    except (QueueProblem, TableError) as error:
-        print(f"tamis: {error}", file=sys.stderr)
-        return EX_CONFIG
     except TableUnavailable as error:
         print(f"tamis: {error}", file=sys.stderr)
         return EX_TEMPFAIL
+    except (QueueProblem, TableError, OSError, ValueError) as error:  # the last two: of a password file
+        print(f"tamis: {in_words(error)}", file=sys.stderr)
+        return EX_CONFIG
     if found is None:
         return EX_ABSENT
     print(found)

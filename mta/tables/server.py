@@ -13,6 +13,8 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from mta.policy.watched import TableError
+
 GRACE = 1.0
 """Seconds that a database goes on with a statement when nobody waits for it any more."""
 PORTS = {"postgresql": 5432, "mysql": 3306}
@@ -69,11 +71,14 @@ def parse_server(text: str, scheme: str) -> Server:
 def tls_context(level: str, authorities: str) -> ssl.SSLContext | None:
     """The context for `tls` ("none", "encrypt", "verify") with a file of authorities, "" for the system's.
 
-    Raises OSError and ssl.SSLError for a file that cannot be used.
+    Raises TableError for a file that cannot be used.
     """
     if level == "none":
         return None
-    context = ssl.create_default_context(cafile=authorities or None)
+    try:
+        context = ssl.create_default_context(cafile=authorities or None)
+    except OSError as error:  # the library's own error is one, too; neither names the file
+        raise TableError(f"{authorities}: {error.strerror}") from error
     if level == "encrypt":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

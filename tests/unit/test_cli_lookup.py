@@ -81,6 +81,16 @@ def test_a_configuration_that_is_wrong(path: Path, capsys: pytest.CaptureFixture
     assert (out, "tables.x.file: missing" in err) == ("", True)
 
 
+@pytest.mark.parametrize(
+    "lines", ['bind_dn = "cn=a"\npassword_file = "gone"', 'tls = "verify"\ntls_ca = "gone"']
+)
+def test_a_file_that_cannot_be_read(path: Path, capsys: pytest.CaptureFixture[str], lines: str) -> None:
+    section = '[tables.d]\ntype = "ldap"\nurl = "ldap://127.0.0.1/dc=x?mail"\nquery = "(mail={key})"\n'
+    path.write_text(f"{TABLES}{section}{lines}\n")
+    assert lookup(str(path), "d", "x") == 78
+    assert capsys.readouterr() == ("", f"tamis: {path.parent}/gone: No such file or directory\n")
+
+
 def test_the_command(path: Path) -> None:
     command = [sys.executable, "-m", "mta.cli", "lookup", "-c", str(path), "virtual", "sales@example.org"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

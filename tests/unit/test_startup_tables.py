@@ -59,6 +59,26 @@ def test_a_server_that_is_not_there_or_answers_nonsense(tmp_path: Path) -> None:
     assert result.outcome is Outcome.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ('bind_dn = "cn=a"\npassword_file = "gone"\n', "gone: No such file or directory"),
+        ('tls = "verify"\ntls_ca = "gone"\n', "gone: No such file or directory"),
+        ('tls = "verify"\ntls_ca = "users"\n', "users: [X509: NO_CERTIFICATE_OR_CRL_FOUND] "),
+    ],
+)
+def test_a_file_that_a_table_needs_is_named_and_hides_no_other_table(
+    tmp_path: Path, lines: str, found: str
+) -> None:
+    directory = '[tables.d]\ntype = "ldap"\nurl = "ldap://127.0.0.1/dc=x?mail"\nquery = "(mail={key})"\n'
+    results = look("tables", with_database(tmp_path, more=directory + lines), None)
+    assert [(one.subject, one.outcome) for one in results] == [
+        ("tables.aliases", Outcome.OK),
+        ("tables.d", Outcome.WRONG),
+    ]
+    assert results[1].found.startswith(f"{tmp_path}/{found}")
+
+
 def test_tables_of_files_are_the_business_of_check_config(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("a b\n")
     (result,) = look("tables", site(tmp_path, '[tables.t]\nfile = "list"\n'), None)
