@@ -52,9 +52,6 @@ class StringTest(Test):
 
     word = "string"
     args_definition = (*MATCHING, strings("source"), strings("keys"))
-    default_comparator = (
-        "i;octet"  # not that of RFC 5228: as Pigeonhole, whose scripts are to mean the same here
-    )
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare; of empty strings none is counted (section 5)."""

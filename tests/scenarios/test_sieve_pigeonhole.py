@@ -136,6 +136,8 @@ class Script:
 
     def string(self) -> str:
         how, keys = self.matching()
+        if "comparator" not in how:
+            how += ' :comparator "i;ascii-casemap"'  # the default of RFC 5228, not that of Dovecot 2.3
         return f"string {how} {self.of(WORDS)} {keys}"
 
     def body(self) -> str:
