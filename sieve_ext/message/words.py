@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
 
 from sieve_ext.message.charset import decode_charset
 from sieve_ext.message.transfer import decode_base64
@@ -23,8 +24,11 @@ _word = re.compile(rb"=\?([^?\s]+)\?([BbQq])\?([^?]*)\?=")
 _Q_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 """Octets that stand for themselves in a Q word anywhere, in a phrase too (RFC 2047 section 5 rule 3)."""
 
-_token = re.compile(r'"(?:[^"\\]|\\.)*"|<[^<>]*>|[ \t]+|[^ \t"<>(),:;]+|.', re.DOTALL)
+_TOKEN = r'<[^<>]*>|[ \t]+|[^ \t"<>(),:;]+|.'
+_token = re.compile(rf'"(?:[^"\\]|\\.?)*(?P<end>"?)|{_TOKEN}', re.DOTALL)
 """What a list of addresses is made of: quoted strings, addresses, blanks, atoms, specials."""
+_unquoted_token = re.compile(_TOKEN, re.DOTALL)
+"""The same behind a quotation mark that is never closed: no other one is, either."""
 
 WORD_OCTETS = 75
 """Longest encoded word (RFC 2047 section 2)."""
@@ -123,7 +127,7 @@ def encode_names(text: str) -> str:
         return text
     out: list[str] = []
     name: list[str] = []  # words to encode, which are next to each other, and the blanks behind them
-    for token in _token.findall(text):
+    for token in _tokens(text):
         plain = _unquoted(token)
         if (
             not (plain.isascii() and "=?" not in plain)
@@ -141,6 +145,14 @@ def encode_names(text: str) -> str:
             out.append(token)
     _write_name(out, name)
     return "".join(out)
+
+
+def _tokens(text: str) -> Iterator[str]:
+    for match in _token.finditer(text):
+        if match["end"] == "":
+            yield from _unquoted_token.findall(match.group())
+        else:
+            yield match.group()
 
 
 def _write_name(out: list[str], name: list[str]) -> None:

@@ -307,6 +307,13 @@ def test_only_names_are_encoded_in_fields_of_addresses(text: str, written: str) 
     assert encode_names(text) == written
 
 
+@pytest.mark.parametrize("text", ['\\"', '"\\', "<", '"', "(Zoë"])
+def test_names_are_encoded_in_linear_time(text: str) -> None:
+    began = time.process_time()
+    encode_names("Zoë " + text * 30_000)
+    assert time.process_time() - began < 2.0
+
+
 @given(st.text())
 def test_addresses_are_never_encoded(name: str) -> None:
     written = encode_names(f"{name} Zoë <zoe@example.org>")
