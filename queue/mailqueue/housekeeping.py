@@ -74,6 +74,8 @@ class Housekeeping:
         """Set by the watcher: no dead stream waits for anybody."""
         self._unlisted = False
         """The store did not name our stream when it was asked last."""
+        self._told = False
+        """It was told that the store was emptied, and our stream is not there again yet."""
         self.others: list[str] = []
         """Set by the watcher: the other streams that are not adopted whole."""
         self._completion = Completion(store, index, clock)
@@ -131,12 +133,15 @@ class Housekeeping:
             return
         try:
             await self._store.get(stream_key(self._name))
-            return  # only the listing was late
+            self._told = False
+            return  # only the listing was late, or what was there was put back
         except MissingKey:
             pass
-        self._settings.report(
-            "the store was emptied", {"stream": self._name, "messages": self._index.messages}
-        )
+        if not self._told:
+            self._told = True
+            self._settings.report(
+                "the store was emptied", {"stream": self._name, "messages": self._index.messages}
+            )
         self._forget_bodies()
         await check_format(self._store, self._random)
         for stream in sorted(self.uses):
@@ -144,6 +149,7 @@ class Housekeeping:
         self._snapshots.clear()
         await self.snapshot()
         await announce(self._store, self._name, self._settings, self._clock)
+        self._told = False
 
     async def look(self) -> None:
         """Move, release and delete what is due. Raises StoreError, Fenced, and OSError of temporary files."""

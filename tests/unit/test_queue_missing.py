@@ -12,7 +12,7 @@ from mailqueue.keys import LOGS, collected_key, log_key, number_of, snapshot_pre
 from mailqueue.model import CorruptMessage
 from mailqueue.queue import MailQueue
 from mailqueue.reader import StreamReader, read_end
-from mailqueue.store.base import MissingKey
+from mailqueue.store.base import Blob, MissingKey, StoreUnavailable
 from mailqueue.store.memory import MemoryStore
 from tests.simulation.loop import run
 from tests.simulation.queues import crash, message, open_queue, until
@@ -188,6 +188,40 @@ def test_mail_that_comes_after_the_store_was_emptied_is_not_lost() -> None:
         crash(taker)
 
     run(work())
+
+
+def test_a_store_that_was_emptied_and_takes_nothing_is_told_once() -> None:
+    """A folder whose folders were removed; after it takes mail again another time is news."""
+
+    async def work() -> None:
+        store = Stubborn()
+        told: list[str] = []
+        owner = await open_queue(store, report=lambda event, fields: told.append(event))
+        await owner.enqueue(message())
+        for times in (1, 2):
+            store.is_closed = True
+            await store.delete(list(store._objects))
+            await asyncio.sleep(120)
+            assert told.count("the store was emptied") == times
+            assert "housekeeping" in told
+            store.is_closed = False
+            await asyncio.sleep(60)
+            assert stream_key(owner.stream) in store._objects
+        assert told.count("the store was emptied") == 2
+        crash(owner)
+
+    run(work())
+
+
+class Stubborn(MemoryStore):
+    """Takes no new objects while it is closed."""
+
+    is_closed = False
+
+    async def put_new(self, key: str, data: bytes | Blob) -> bool:
+        if self.is_closed:
+            raise StoreUnavailable(self.name, f"writing {key}: No such file or directory")
+        return await super().put_new(key, data)
 
 
 def test_a_listing_that_comes_late_is_no_loss() -> None:
