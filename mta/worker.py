@@ -30,6 +30,7 @@ import uvloop
 
 import mta
 from mta import config, log
+from mta.largepages import collapse
 from mta.supervisor.channel import Channel
 from mta.supervisor.link import Link, WorkerLink
 from mta.supervisor.messages import (
@@ -117,6 +118,7 @@ class Worker:
             await self._fail(f"internal error: {problem!r}")
             raise
         assert self._daemon is not None
+        collapse()
         self._channel.send(Ready())
         # What lives now lives as long as the process: the collector need not look at it any more.
         gc.collect()

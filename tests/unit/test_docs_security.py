@@ -49,6 +49,7 @@ NO_LIMITS = {
     "mta.cli_*.FAILED": "an exit status",
     "mta.startup.answers.TTL": "of records that are proposed",
     "mta.startup.clock.*": "numbers of the kernel, and what is wrong with a clock",
+    "mta.largepages._*": "numbers of the kernel",
     "mta.startup.probe.ROUNDS": "a handshake in memory, with ourselves",
     "mta.startup.render.*": "layout",
     "mta.cli_console.*": "layout",
