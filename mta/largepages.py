@@ -1,4 +1,4 @@
-"""Large pages for what a worker has in memory when its start is done.
+"""Large pages for what a worker has in memory once it has started and served its first clients.
 
 A message passes through code, types and tables that lie on thousands of small pages, of which the processor
 remembers the places of few; of large ones (2 MiB on most machines) it remembers all. Linux puts small pages

@@ -24,6 +24,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from typing import Any, Protocol
 
 import uvloop
@@ -53,6 +54,8 @@ from mta.supervisor.messages import (
 GC_ALLOCATIONS = 20_000
 """Containers made and not freed between two runs of the collector. A session leaves no cycles behind, so
 that it hardly ever finds anything; the default of 700 would let it look every few messages."""
+SETTLED = 5.0
+"""Seconds from the start until memory is put together in large pages: by then it holds what clients need."""
 LAST_WORDS = 2.0
 """Seconds to write the last counters into a channel whose other end may hang."""
 
@@ -118,13 +121,13 @@ class Worker:
             await self._fail(f"internal error: {problem!r}")
             raise
         assert self._daemon is not None
-        collapse()
         self._channel.send(Ready())
         # What lives now lives as long as the process: the collector need not look at it any more.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS)
         gc.enable()
+        loop.call_later(SETTLED, _collapse)
         seconds = await self._leave
         drain = loop.create_task(self._daemon.drain(seconds))
         await asyncio.sleep(0)
@@ -217,6 +220,12 @@ class Worker:
 
     def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._log.error("unhandled exception", what=context.get("message"), exc_info=context.get("exception"))
+
+
+def _collapse() -> None:
+    """Put memory together in a thread, for it takes some milliseconds."""
+    with contextlib.suppress(RuntimeError):  # no room for a thread: then not
+        threading.Thread(target=collapse, daemon=True).start()
 
 
 def _listening(descriptor: int) -> socket.socket:
