@@ -38,8 +38,7 @@ def check(path: str, only: Collection[str], *, as_machine: bool, patience: float
         settings = read_configuration(path)
         become_server_user(settings)
     except config.ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        print(error, file=sys.stderr)
         return EX_CONFIG
     except QueueProblem as error:
         print(f"tamis: {error}", file=sys.stderr)

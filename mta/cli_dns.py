@@ -45,8 +45,7 @@ def show(
         site = site_of(settings)
         found, answers = asyncio.run(_gather(site, following, ask=comparing or bool(server)))
     except config.ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        print(error, file=sys.stderr)
         return EX_CONFIG
     except (QueueProblem, KeyFileError, CertificateError, OSError, ValueError) as error:
         print(f"tamis: {in_words(error)}", file=sys.stderr)

@@ -61,8 +61,7 @@ def explain(
     try:
         settings = read_configuration(path)
     except config.ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        print(error, file=sys.stderr)
         return EXIT_CONFIG
     try:
         given = _gathered(given, message, transcript)

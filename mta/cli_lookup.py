@@ -38,8 +38,7 @@ def lookup(path: str, name: str, key: str) -> int:
         become_server_user(settings)
         found = asyncio.run(_ask(settings, name, key))
     except config.ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        print(error, file=sys.stderr)
         return EX_CONFIG
     except TableUnavailable as error:
         print(f"tamis: {error}", file=sys.stderr)

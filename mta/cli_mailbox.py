@@ -141,8 +141,7 @@ def _configured(config: str) -> Settings:
         # Mail can be read while a certificate is wrong, or a key is not for who reads it.
         settings = read_configuration(config)
     except configuration.ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        print(error, file=sys.stderr)
         raise typer.Exit(EXIT_CONFIG) from None
     if not settings.store.enabled:
         print(f"tamis: {config} has no embedded store: store.enabled is off", file=sys.stderr)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 _SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
@@ -39,7 +39,7 @@ def collapse() -> int:
     return done
 
 
-def whole_pages(maps: Iterator[str] | Sequence[str], size: int) -> Iterator[int]:
+def whole_pages(maps: Iterable[str], size: int) -> Iterator[int]:
     """Where large pages of `size` octets find room in memory of our own: lines of /proc/self/maps (proc(5)).
 
     >>> [hex(start) for start in whole_pages(["1ff000-600000 rw-p 00000000 00:00 0  [heap]"], 0x200000)]
