@@ -18,7 +18,7 @@ from functools import partial
 
 from mta.address import Address
 from mta.content import Content
-from mta.delivery.health import Choice, Health, candidates
+from mta.delivery.health import Health, candidates
 from mta.delivery.job import NO_SERVER, Job, passed_on
 from mta.delivery.outcome import Outcome, Told
 from mta.delivery.transact import transact
@@ -42,7 +42,6 @@ class FixedSettings:
     endpoints: tuple[Endpoint, ...]
     client: ClientSettings
     tls: ClientTls | None = None
-    choice: Choice = "ordered"
     timeouts: Timeouts = field(default_factory=Timeouts)
     pool: PoolLimits = field(default_factory=PoolLimits)
     """For each endpoint."""
@@ -61,7 +60,7 @@ class _Server:
         dial = partial(connect, endpoint, settings.client, settings.tls, settings.timeouts)
         self.name = str(endpoint)
         self.pool = Pool(dial, settings.pool)
-        self.health = Health(weight=endpoint.weight)
+        self.health = Health()
         self.recipient_limit = settings.recipient_limit
         self.take = self.pool.take
         self._failure_delay = settings.failure_delay
@@ -146,7 +145,7 @@ class FixedTransport:
         job = Job(envelope, recipients, content, deadline, client, loop, told)
         if not job.read():
             return job.result()
-        for index in candidates(self._health, self._settings.choice, loop.time()):
+        for index in candidates(self._health, loop.time()):
             await transact(self._servers[index], job)
             if not job.pending or job.is_late:
                 break
@@ -166,7 +165,7 @@ class FixedTransport:
         if deadline is not None:
             limit = min(limit, deadline)
         failure = NO_SERVER
-        for index in candidates(self._health, self._settings.choice, loop.time()):
+        for index in candidates(self._health, loop.time()):
             server = self._servers[index]
             fresh = False
             while True:
@@ -205,7 +204,7 @@ class FixedTransport:
         """
         loop = self._running_loop()
         failure: Reply | None = NO_SERVER
-        for index in candidates(self._health, self._settings.choice, loop.time()):
+        for index in candidates(self._health, loop.time()):
             server = self._servers[index]
             try:
                 server.release(await server.acquire(deadline, fresh=True))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from mta.reply import Reply
 
@@ -20,14 +19,11 @@ SUSPECT = 3
 MAX_DELAY_FACTOR = 8
 """The delay doubles with each failure up to this multiple of the first one."""
 
-Choice = Literal["ordered", "weighted"]
-
 
 @dataclass(slots=True)
 class Health:
     """The state of one server."""
 
-    weight: int = 1
     failures: int = 0
     """In a row."""
     retry_at: float = 0.0
@@ -35,8 +31,6 @@ class Health:
     """A delivery is trying a server under suspicion."""
     last: Reply | None = None
     """The failure that deliveries are told that may not try."""
-    credit: int = 0
-    """Of the weighted choice."""
 
     def failed(self, now: float, reply: Reply, delay: float) -> None:
         """Count a failure; `delay` is the seconds of the first back-off."""
@@ -55,7 +49,7 @@ class Health:
         self.probing = False
 
 
-def candidates(servers: Sequence[Health], choice: Choice, now: float) -> Iterator[int]:
+def candidates(servers: Sequence[Health], now: float) -> Iterator[int]:
     """Indices of the servers to try, best first, each one once.
 
     The state is looked at when the next one is asked for, so what failed meanwhile is known.
@@ -65,10 +59,6 @@ def candidates(servers: Sequence[Health], choice: Choice, now: float) -> Iterato
             yield 0
         return
     left = list(range(len(servers)))
-    if choice == "weighted":
-        first = _weighted(servers, now)
-        left.remove(first)
-        left.insert(0, first)
     while left:
         well = [index for index in left if servers[index].failures == 0]
         due = [
@@ -85,16 +75,3 @@ def candidates(servers: Sequence[Health], choice: Choice, now: float) -> Iterato
             return
         left.remove(best)
         yield best
-
-
-def _weighted(servers: Sequence[Health], now: float) -> int:
-    """Smooth weighted round robin: over any stretch each gets its share, and never in bursts."""
-    fit = [i for i, s in enumerate(servers) if not s.failures or (s.retry_at <= now and not s.probing)]
-    chosen = fit or list(range(len(servers)))
-    total = 0
-    for index in chosen:
-        servers[index].credit += servers[index].weight
-        total += servers[index].weight
-    best = max(chosen, key=lambda index: servers[index].credit)
-    servers[best].credit -= total
-    return best

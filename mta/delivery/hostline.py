@@ -159,7 +159,7 @@ class HostLine:
         """The hosts, best first; what happens meanwhile counts."""
         healths = [self._health(name) for name in self._names]
         now = asyncio.get_running_loop().time()
-        for index in candidates(healths, "ordered", now):
+        for index in candidates(healths, now):
             yield self._names[index]
 
     def _nobody(self) -> Reply:

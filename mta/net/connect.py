@@ -41,8 +41,6 @@ class Endpoint:
     host: str = ""
     port: int = 0
     path: str = ""
-    weight: int = 1
-    """Share of the messages, for a weighted choice."""
 
     def __str__(self) -> str:
         if self.path:

@@ -22,6 +22,7 @@ import base64
 import secrets
 import time
 from array import array
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -30,7 +31,6 @@ import msgspec
 
 from mailqueue.model import CorruptMessage, QueuedMessage, QueueError, UnknownMessage
 from mailqueue.queue import MailQueue
-from mailqueue.schedule.values import AGE_EDGES, age_class
 from mailqueue.store.base import Blob
 from mailqueue.takeover import LeftBehind
 from mta.address import AddressError, parse_address
@@ -57,6 +57,9 @@ NOTED_TOGETHER = 512
 """Messages to which these are done at the same time: they wait for the same write."""
 BUDGET = 2.0
 """Seconds of looking for rows in one question."""
+AGE_EDGES = tuple(60.0 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 640, 1280))
+"""Upper edges, in seconds, of the classes of age; an edge belongs to the class below it, one more class takes
+what is older."""
 LISTINGS = 8
 """Lists that are being read at the same time; the oldest is dropped."""
 
@@ -227,7 +230,7 @@ class QueueDesk:
                 for state in live.recipients(handle):
                     if state.status.is_live:
                         sites[state.site].add(now - row.created, 1)
-        known = {} if dispatcher is None else {site.site: site for site in dispatcher.stats(now)}
+        known = {} if dispatcher is None else {site.site: site for site in dispatcher.stats()}
         return {
             "stream": queue.stream,
             "messages": stats.messages,
@@ -332,7 +335,7 @@ class _Ages:
         self._messages = self._recipients = 0
 
     def add(self, age: float, recipients: int) -> None:
-        self._classes[age_class(age)] += 1
+        self._classes[bisect_left(AGE_EDGES, age)] += 1
         self._messages += 1
         self._recipients += recipients
 

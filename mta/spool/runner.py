@@ -260,7 +260,7 @@ class Runner:
             if taken and dispatcher.busy(handle, site):
                 continue
             source = self._naming.source(hops[site])
-            job = Job(handle, site, positions, min(due, now), priority, source, created)
+            job = Job(handle, site, positions, min(due, now), priority, source)
             later = dispatcher.offer(job, now)
             if later is None:
                 continue

@@ -53,8 +53,6 @@ class Scope:
         self._enabled = enabled
         self._slots: dict[str, int] = {}
         self._declared: dict[str, Reference] = {}
-        self.uses_match_values = False
-        """A string refers to a match value: tests have to keep them."""
 
     @property
     def size(self) -> int:
@@ -76,7 +74,6 @@ class Scope:
             index = int(name) if len(name) < 9 else MATCH_VALUES + 1
             if index > MATCH_VALUES:
                 return f"match value index {name[:20]} out of range (max: {MATCH_VALUES})"
-            self.uses_match_values = True
             return Reference(_match_value(index))
         name = name.lower()
         space, dot, rest = name.partition(".")

@@ -113,7 +113,7 @@ def test_a_dead_domain_waits_in_the_queue_and_a_forged_one_says_why(
                     await asyncio.sleep(0.05)
                 assert len(far.messages) == 2
             assert service.dispatcher is not None
-            assert [site.site for site in service.dispatcher.stats(0)] == ["mx/(mx.far.test)"]
+            assert [site.site for site in service.dispatcher.stats()] == ["mx/(mx.far.test)"]
 
     run(main)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from mta.delivery.health import MAX_DELAY_FACTOR, SUSPECT, Choice, Health, candidates
+from mta.delivery.health import MAX_DELAY_FACTOR, SUSPECT, Health, candidates
 from mta.reply import Reply
 
 DOWN = Reply(451, "4.4.1", "down")
@@ -17,8 +15,8 @@ def broken(times: int, now: float = 0.0, delay: float = 10.0) -> Health:
     return health
 
 
-def order(servers: list[Health], now: float, choice: Choice = "ordered") -> list[int]:
-    return list(candidates(servers, choice, now))
+def order(servers: list[Health], now: float) -> list[int]:
+    return list(candidates(servers, now))
 
 
 def test_ordered() -> None:
@@ -68,24 +66,7 @@ def test_under_suspicion_one_delivery_probes() -> None:
 def test_what_fails_meanwhile_is_known() -> None:
     servers = [Health(), Health(), Health()]
     tried = []
-    for index in candidates(servers, "ordered", 0.0):
+    for index in candidates(servers, 0.0):
         tried.append(index)
         servers[1].failed(0.0, DOWN, 10.0)
     assert tried == [0, 2, 1]
-
-
-@pytest.mark.parametrize(
-    ("weights", "first"),
-    [((1, 1), "0101010101"), ((3, 1), "0010001000"), ((5, 1, 1), "0010200001")],
-)
-def test_weighted_gives_each_its_share_without_bursts(weights: tuple[int, ...], first: str) -> None:
-    servers = [Health(weight=weight) for weight in weights]
-    chosen = "".join(str(order(servers, 0.0, "weighted")[0]) for _ in range(10))
-    assert sorted(chosen[: sum(weights)]) == sorted("".join(str(i) * w for i, w in enumerate(weights)))
-    assert chosen == first
-
-
-def test_weighted_passes_over_the_failed() -> None:
-    servers = [broken(1), Health(), Health()]
-    assert {order(servers, 1.0, "weighted")[0] for _ in range(6)} == {1, 2}
-    assert sorted(order(servers, 1.0, "weighted")) == [0, 1, 2]

@@ -312,7 +312,7 @@ def test_what_a_source_allows_is_passed_on_by_a_site_that_cannot_use_it() -> Non
     assert isinstance(dispatcher.try_acquire("a", 0.0), Token)
     assert dispatcher.wake_at(0.0) == 10.0
     assert [a.job.site for a in given(dispatcher, 10.0)] == ["b"]  # "a" was called first, but is in use
-    dispatcher.hold_site("c")
+    dispatcher.cancel(3)  # what waits for "c"
     assert [a.job.site for a in given(dispatcher, 20.0)] == ["d"]
 
 
@@ -363,38 +363,14 @@ def test_cancel_gives_back_what_was_not_given_out() -> None:
     assert dispatcher.cancel(77) == []
 
 
-def test_a_held_site_waits_and_the_others_do_not() -> None:
-    dispatcher = Dispatcher()
-    dispatcher.hold_site("a")
-    dispatcher.offer(job(1, "a"), 0.0)
-    dispatcher.offer(job(2, "b"), 0.0)
-    assert handles(dispatcher) == [2]
-    assert dispatcher.wake_at(0.0) is None
-    dispatcher.offer(job(3, "a"), 0.0)
-    assert handles(dispatcher) == []
-    assert isinstance(dispatcher.try_acquire("a", 0.0), Token)
-    dispatcher.release_site("a")
-    assert handles(dispatcher) == [1, 3]
-
-
 def test_stats() -> None:
     dispatcher = Dispatcher(lambda site: Limits(recipients=10))
-    dispatcher.offer(job(1, "a", 25, created=0.0), 10_000.0)
-    dispatcher.offer(job(2, "a", 1, created=9_900.0, source="other"), 10_000.0)
+    dispatcher.offer(job(1, "a", 25), 10_000.0)
+    dispatcher.offer(job(2, "a", 1, source="other"), 10_000.0)
     dispatcher.next(10_000.0)
-    dispatcher.hold_site("a")
     die(dispatcher, "b", 10_000.0)
-    a, b = dispatcher.stats(10_000.0)
-    assert (a.site, a.jobs, a.recipients, a.in_flight, a.window, a.limit, a.held) == (
-        "a",
-        2,
-        16,
-        1,
-        5,
-        20,
-        True,
-    )
-    assert a.ages == (1, 0, 0, 0, 0, 0, 1, 0, 0, 0)
+    a, b = dispatcher.stats()
+    assert (a.site, a.jobs, a.recipients, a.in_flight, a.window) == ("a", 2, 16, 1, 5)
     assert (b.site, b.dead_until, b.reason, b.jobs) == ("b", 10_060.0, "no route", 0)
 
 
@@ -405,10 +381,9 @@ def test_lanes_and_sites_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
     for number in range(500):
         assert dispatcher.offer(job(number, f"s{number}"), 0.0) is None
         assert handles(dispatcher) == [number]
-    assert len(dispatcher.stats(0.0)) == 3
-    dispatcher.hold_site("held")
-    dispatcher.offer(job(1000, "held"), 0.0)
+    assert len(dispatcher.stats()) == 3
+    dispatcher.offer(job(1000, "late"), 0.0)
+    assert dispatcher.cancel(1000) == [("late", range(1))]
     assert handles(dispatcher) == []
-    assert dispatcher.cancel(1000) == [("held", range(1))]
     assert not dispatcher._lanes
     assert not dispatcher._entries

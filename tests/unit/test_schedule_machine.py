@@ -38,7 +38,6 @@ class Machine(RuleBasedStateMachine):
         self.jobs: dict[tuple[int, str], Job] = {}
         self.running: list[Assignment] = []
         self.tokens: list[Token] = []
-        self.held: set[str] = set()
 
     @rule(
         site=sites,
@@ -121,27 +120,14 @@ class Machine(RuleBasedStateMachine):
         assert not any(w[0] == handle for w in self.waiting)
 
     @rule(site=sites)
-    def hold(self, site: str) -> None:
-        self.dispatcher.hold_site(site)
-        self.held.add(site)
-
-    @rule(site=sites)
-    def let_go(self, site: str) -> None:
-        self.dispatcher.release_site(site)
-        self.held.discard(site)
-
-    @rule(site=sites)
     def flush(self, site: str) -> None:
         self.dispatcher.flush_site(site, self.now)
 
     def teardown(self) -> None:
         """In the end all that waits is given out, whatever state the machine was left in."""
-        for site in LIMITS:
-            self.dispatcher.release_site(site)
         for token in self.tokens:
             self.dispatcher.release(token, Result.ANSWERED, self.now)
         self.tokens.clear()
-        self.held.clear()
         for _ in range(2000):
             self._collect()
             while (assignment := self.dispatcher.next(self.now)) is not None:
@@ -157,7 +143,7 @@ class Machine(RuleBasedStateMachine):
         assert not self.waiting
         assert self.dispatcher.room == 12
         assert all(
-            stats.jobs == stats.recipients == stats.in_flight == 0 for stats in self.dispatcher.stats(0)
+            stats.jobs == stats.recipients == stats.in_flight == 0 for stats in self.dispatcher.stats()
         )
 
     def _take(self, assignment: Assignment) -> None:
@@ -166,7 +152,6 @@ class Machine(RuleBasedStateMachine):
         given = {(job.handle, job.site, recipient) for recipient in assignment.recipients}
         assert 0 < len(given) == len(assignment.recipients) <= LIMITS[job.site].recipients
         assert given <= self.waiting
-        assert job.site not in self.held
         self.waiting -= given
         self.running.append(assignment)
         self._within_limits(job.site, assignment.token.probe)
@@ -175,7 +160,7 @@ class Machine(RuleBasedStateMachine):
         used = Counter(token.site for token in self.tokens)
         used.update(assignment.job.site for assignment in self.running)
         assert used.total() <= 7
-        [stats] = [stats for stats in self.dispatcher.stats(self.now) if stats.site == site]
+        [stats] = [stats for stats in self.dispatcher.stats() if stats.site == site]
         assert stats.in_flight == used[site]
         if not probe:
             assert used[site] <= stats.window <= LIMITS[site].concurrency
@@ -187,8 +172,6 @@ class Machine(RuleBasedStateMachine):
         used = Counter(token.site for token in self.tokens)
         used.update(assignment.job.site for assignment in self.running)
         for handle, site, _ in self.waiting:
-            if site in self.held:
-                continue
             source = self.jobs[handle, site].source
             got = self.dispatcher._sites.try_acquire(site, source, self.now, queued=True)
             assert isinstance(got, Busy), f"{site} could go on: {got}"

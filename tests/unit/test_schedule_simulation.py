@@ -230,7 +230,7 @@ def test_a_site_that_takes_only_so_many_is_used_fully() -> None:
     answered = len(world.begun) - refused
     assert answered >= 0.85 * 8 * 500
     assert refused <= 0.08 * answered
-    assert dispatcher.stats(500.0)[0].dead_until is None
+    assert dispatcher.stats()[0].dead_until is None
 
 
 def test_the_cost_does_not_grow_with_what_waits() -> None:

@@ -552,7 +552,7 @@ def test_what_a_421_teaches() -> None:
         for number in range(20):
             await work.add(f"u{number}@back.test")
         await asyncio.sleep(1)
-        (stats,) = (s for s in work.dispatcher.stats(work.now()) if s.site == "backend:back")
+        (stats,) = (s for s in work.dispatcher.stats() if s.site == "backend:back")
         assert stats.window < 5
         await work.idle(2000)
 

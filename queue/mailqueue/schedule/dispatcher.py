@@ -20,7 +20,6 @@ from mailqueue.schedule.limits import Limits, Rate
 from mailqueue.schedule.rates import Bucket
 from mailqueue.schedule.ready import AGE_STEP, Entry, ReadyQueue
 from mailqueue.schedule.sites import Sites
-from mailqueue.schedule.stats import site_stats
 from mailqueue.schedule.values import (
     Assignment,
     Busy,
@@ -94,7 +93,6 @@ class Dispatcher:
         """Lanes that wait for a session to come back, by site."""
         self._sources: dict[str, _Source] = {}
         self._times: list[tuple[float, int, _Lane | _Source]] = []
-        self._held: set[str] = set()
         self._postponed: list[Postponed] = []
 
     # Work
@@ -158,7 +156,7 @@ class Dispatcher:
         rotation = self._rotation
         while rotation and not self._sites.full():
             lane = rotation.popleft()
-            if not lane.queue.jobs or lane.site in self._held:
+            if not lane.queue.jobs:
                 lane.standing = False
                 self._drop(lane)
                 self._pass_on(lane.source, now)
@@ -277,17 +275,6 @@ class Dispatcher:
                 left.append((entry.job.site, self._withdraw(entry)))
         return left
 
-    def hold_site(self, site: str) -> None:
-        """Give out nothing more for a site, until `release_site`; jobs stay, first tries are not touched."""
-        self._held.add(site)
-
-    def release_site(self, site: str) -> None:
-        """End a hold."""
-        self._held.discard(site)
-        for lane in self._lanes.get(site, {}).values():
-            if lane.queue.jobs:
-                self._stand(lane)
-
     def flush_site(self, site: str, now: float) -> None:
         """Let a dead site be probed now. The due times of its messages are the caller's to move."""
         self._sites.revive(site, now)
@@ -297,19 +284,23 @@ class Dispatcher:
         self._sites.set_back(seconds)
         self._times = [(when - seconds, number, what) for when, number, what in self._times]
 
-    def stats(self, now: float) -> list[SiteStats]:
+    def stats(self) -> list[SiteStats]:
         """All sites with work or a history, by name."""
         names = {name for name, lanes in self._lanes.items() if lanes}.union(self._sites.names())
-        return [
-            site_stats(
-                name,
-                [lane.queue for lane in self._lanes.get(name, {}).values()],
-                self._sites.get(name),
-                now,
-                held=name in self._held,
-            )
-            for name in sorted(names)
-        ]
+        return [self._stats(name) for name in sorted(names)]
+
+    def _stats(self, name: str) -> SiteStats:
+        site = self._sites.get(name)
+        queues = [lane.queue for lane in self._lanes.get(name, {}).values()]
+        return SiteStats(
+            site=name,
+            jobs=sum(queue.jobs for queue in queues),
+            recipients=sum(queue.recipients for queue in queues),
+            in_flight=site.in_flight,
+            window=site.window.size,
+            dead_until=site.dead_until,
+            reason=site.reason,
+        )
 
     # Lanes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,15 +9,6 @@ from typing import Literal
 
 import msgspec
 from msgspec import Struct
-
-AGE_EDGES = tuple(60.0 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 640, 1280))
-"""Upper edges, in seconds, of the classes of age in `SiteStats`; one more class takes what is older."""
-
-
-def age_class(age: float) -> int:
-    """The number of the class of an age in seconds, from 0; an edge belongs to the class below it."""
-    return bisect_left(AGE_EDGES, age)
-
 
 BusyCause = Literal["connections", "window", "probe", "rate", "source"]
 LaterCause = Literal["dead", "full", "site_full", "under_way"]
@@ -57,8 +47,6 @@ class Job(msgspec.Struct, frozen=True):
     """-9 to 9, RFC 6710."""
     source: str = ""
     """The local address or pool that it leaves by, where such have rates of their own."""
-    created: float = 0.0
-    """When the message was accepted; only for the statistics."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for what can only be a caller's mistake."""
@@ -138,9 +126,5 @@ class SiteStats:
     recipients: int
     in_flight: int
     window: int
-    limit: int
     dead_until: float | None
     reason: str
-    held: bool
-    ages: tuple[int, ...]
-    """Waiting jobs by the age of their message; the classes are `AGE_EDGES`."""
