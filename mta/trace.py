@@ -170,21 +170,6 @@ class ReceivedTemplate:
         return f"{start}{fold}{clause};\r\n {date}\r\n".encode()
 
 
-def received_field(
-    session: Session,
-    hostname: str,
-    transaction_id: str,
-    now: float,
-    recipient: Address | None = None,
-    *,
-    smtputf8: bool = False,
-    client_name: str = "",
-) -> bytes:
-    """One Received field with its CRLF; parameters as those of `ReceivedTemplate` and its `render`."""
-    template = ReceivedTemplate(session, hostname, client_name=client_name)
-    return template.render(transaction_id, now, recipient, smtputf8=smtputf8)
-
-
 def return_path_field(sender: Address) -> bytes:
     """Return-Path with its CRLF, for final delivery (RFC 5321 section 4.4)."""
     return f"Return-Path: <{_printable(sender.text)}>\r\n".encode()

@@ -90,7 +90,6 @@ class MilterSession:
         "_waiting_for",
         "agreement",
         "heard",
-        "in_message",
         "offered",
         "outcome",
     )
@@ -108,8 +107,6 @@ class MilterSession:
         """The answer to what was begun last; None while the filter is being asked."""
         self.heard = 0
         """Packets received: a timer for silence looks whether this number grows."""
-        self.in_message = False
-        """True from MAIL until the message is ended, aborted or settled by the filter."""
         self._default = default
         self._bounds = bounds or Bounds()
         self._reader = PacketReader(MAX_PACKET)
@@ -199,7 +196,6 @@ class MilterSession:
         if self._holding is not None and self._holding[1]:
             return
         self._holding = None
-        self.in_message = False
         self._skipped = 0
         if self._ended:
             # Nothing for libmilter to abort; sent with what comes next, for after it QUIT_REUSE is void.
@@ -217,14 +213,12 @@ class MilterSession:
         self._ended = self._abort_due = False
         self._holding = None
         self._skipped = 0
-        self.in_message = False
 
     def fail(self, why: str) -> None:
         """The filter cannot be asked or is late: the default action holds from here on."""
         self._waiting_for = 0
         self._out.clear()
         self._requests = iter(())
-        self.in_message = False
         self._holding = (self._default.outcome(why), True)
         self.outcome = self._holding[0]
 
@@ -280,8 +274,6 @@ class MilterSession:
             if command == self._skipped or not self._exists(command):
                 continue
             self._skipped = 0
-            if command == Command.MAIL:
-                self.in_message = True
             if request.macros:
                 self._out.append(request.macros)
             if flags & LEFT_OUT.get(command, 0):
@@ -393,6 +385,4 @@ class MilterSession:
             self._holding = (Outcome(verdict), True)
         elif command not in _SINGLE_COMMANDS or not verdict.refuses:
             self._holding = (Outcome(verdict), False)
-        if command == Command.END_OF_MESSAGE or verdict.ruling in (Ruling.ACCEPT, Ruling.DISCARD):
-            self.in_message = False
         self._ended = command == Command.END_OF_MESSAGE and verdict.ruling is Ruling.CONTINUE

@@ -4,9 +4,10 @@ Dovecot decides; this checks that what it says may be relied on. An OK with `nol
 as the protocol demands. `temp` is 454, everything else 535; the reason goes to the log. The passdb may return
 an extra field `addresses` (separated by commas: local@domain, @domain): what the user may send as.
 
-A mechanism is offered when Dovecot announces it, it is known here and needs no channel binding. Until the
-first handshake PLAIN and LOGIN are offered: a client that finds no AUTH would give up for good, one that
-reads 454 comes back. That Dovecot answers for an unknown user in SCRAM at once is Dovecot's to change.
+A mechanism is offered when Dovecot announces it, it is known here and needs no channel binding; OAUTHBEARER
+(RFC 7628) and XOAUTH2 are among them. Until the first handshake PLAIN and LOGIN are offered: a client that
+finds no AUTH would give up for good, one that reads 454 comes back. That Dovecot answers for an unknown user
+in SCRAM at once is Dovecot's to change.
 """
 
 from __future__ import annotations

@@ -13,8 +13,6 @@ many guesses could be left behind as fit into the time of the first answer.
 from __future__ import annotations
 
 import ipaddress
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,8 +21,6 @@ from mta.session import Session
 
 MAX_SESSIONS = 4096
 """Sessions with a failure that are remembered, those of the last guesses; 100 octets each."""
-MAX_CLIENTS = 16384
-"""Clients of which `LocalFailures` keeps a count."""
 TOO_MANY_IN_SESSION = Reply(421, "4.7.0", "Too many failed logins, closing the connection", close=True)
 """Instead of the last 535 of a session."""
 TOO_MANY_FROM_CLIENT = Reply(454, "4.7.0", "Too many failed logins from your address, try again later")
@@ -42,45 +38,6 @@ class FailureCounter(Protocol):
 
     def counts(self, client_address: str) -> bool:
         """False for a client whose failures are not counted."""
-
-
-class LocalFailures:
-    """A counter for one process, in halves of the window that are forgotten one by one."""
-
-    def __init__(self, window: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
-        """`window` in seconds: a failure is forgotten after one to one and a half of it."""
-        self._half = window / 2
-        self._clock = clock
-        self._until = clock() + self._half
-        self._halves: tuple[dict[str, int], dict[str, int], dict[str, int]] = ({}, {}, {})
-
-    def add(self, client_address: str) -> None:
-        """One more failure."""
-        self._turn()
-        current = self._halves[0]
-        network = _network(client_address)
-        if network in current or len(current) < MAX_CLIENTS:
-            current[network] = current.get(network, 0) + 1
-
-    def count(self, client_address: str) -> int:
-        """Failures within the window, of an IPv4 address or an IPv6 /64."""
-        self._turn()
-        network = _network(client_address)
-        return sum(half.get(network, 0) for half in self._halves)
-
-    def counts(self, client_address: str) -> bool:
-        """Those of everybody."""
-        return True
-
-    def _turn(self) -> None:
-        now = self._clock()
-        while now >= self._until:
-            if now >= self._until + 3 * self._half:
-                self._halves = ({}, {}, {})
-                self._until = now + self._half
-                return
-            self._halves = ({}, *self._halves[:2])
-            self._until += self._half
 
 
 def _network(client_address: str) -> str:

@@ -128,7 +128,7 @@ LOGIN: tuple[Standard, ...] = (
     S("RFC 7628", "OAUTHBEARER", "partial",
       "as a server passed to Dovecot, which verifies the token; the users file has none. As a client with "
       "`relays.NAME.token_file`",
-      "mta.smtp.authserver mta.smtp.authclient"),
+      "mta.accounts.dovecotbackend mta.smtp.authclient"),
     S("RFC 6750", "OAuth 2.0 Bearer Token Usage", "partial",
       "the token is passed on as it is", "mta.smtp.auth"),
     S("RFC 4013", "SASLprep", "yes", "", "mta.smtp.saslprep mta.accounts.passwords"),

@@ -96,14 +96,3 @@ def folder_name(text: str) -> str:
 def address_of(folder: Path) -> str:
     """The address whose mailbox lies in `folder` (the other way round of `mailbox_path`), for display."""
     return f"{unquote(folder.name)}@{unquote(folder.parent.name)}"
-
-
-@dataclass(slots=True, frozen=True)
-class FixedMailboxes:
-    """A fixed set of mailboxes, by `Address.key`."""
-
-    by_key: dict[str, MailboxInfo]
-
-    def find(self, address: Address) -> MailboxInfo | None:
-        """The mailbox of exactly this address."""
-        return self.by_key.get(address.key)

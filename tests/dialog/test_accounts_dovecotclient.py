@@ -16,13 +16,14 @@ from mta import config
 from mta.accounts.authenticator import AuthSettings, SessionAuthenticator
 from mta.accounts.dovecotbackend import PASSWORD_EXPIRED, DovecotBackend
 from mta.accounts.dovecotclient import MAX_REQUESTS, DovecotClient, UnavailableError, Where
-from mta.accounts.limiter import FailureLimiter, LimiterSettings, LocalFailures
+from mta.accounts.limiter import FailureLimiter, LimiterSettings
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
 from mta.smtp.auth import CANCELLED, RESPONSE_TOO_LONG, Challenge, Failure, Login, ServerExchange, Step
 from mta.startup.backends import backends
 from mta.startup.claims import site_of
 from mta.startup.world import World
+from tests.peers.failures import CountedFailures
 
 HELLO = (
     b"MECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nMECH\tXOAUTH2\nMECH\tEXTERNAL\n"
@@ -428,7 +429,7 @@ def test_a_closed_socket_is_known_at_once_and_asked_again(tmp_path: Path) -> Non
 def test_what_is_offered(tmp_path: Path) -> None:
     async def body(client: DovecotClient, backend: DovecotBackend, dovecot: Dovecot) -> None:
         assert sorted(backend.mechanisms()) == ["EXTERNAL", "LOGIN", "PLAIN", "XOAUTH2"]
-        limiter = FailureLimiter(LimiterSettings(), LocalFailures())
+        limiter = FailureLimiter(LimiterSettings(), CountedFailures())
         authenticator = SessionAuthenticator(backend, limiter, AuthSettings())
         assert authenticator.mechanisms(session(), frozenset({"tls-exporter"})) == (
             "PLAIN",

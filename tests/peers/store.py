@@ -13,13 +13,24 @@ from typing import Self
 
 import uvloop
 
-from mta.address import parse_address
-from mta.store.mailboxes import FixedMailboxes, MailboxInfo, mailbox_path
+from mta.address import Address, parse_address
+from mta.store.mailboxes import MailboxInfo, mailbox_path
 from mta.store.quota import Quota
 from mta.store.server import StoreServer, bind
 from mta.store.settings import StoreSettings
 
 NO_QUOTA = Quota()
+
+
+@dataclass(frozen=True)
+class FixedMailboxes:
+    """A fixed set of mailboxes, by `Address.key`."""
+
+    by_key: dict[str, MailboxInfo]
+
+    def find(self, address: Address) -> MailboxInfo | None:
+        """The mailbox of exactly this address."""
+        return self.by_key.get(address.key)
 
 
 def mailboxes(root: Path, **users: Quota | None) -> FixedMailboxes:

@@ -18,7 +18,7 @@ from mta.accounts import passwords
 from mta.accounts.authenticator import AuthSettings, SessionAuthenticator
 from mta.accounts.dovecotbackend import DovecotBackend
 from mta.accounts.dovecotclient import DovecotClient, Where
-from mta.accounts.limiter import FailureLimiter, LimiterSettings, LocalFailures
+from mta.accounts.limiter import FailureLimiter, LimiterSettings
 from mta.accounts.user import User
 from mta.accounts.usersfile import UsersFile, edit
 from mta.reply import Reply
@@ -27,6 +27,7 @@ from mta.smtp.auth import Challenge, Credentials, Failure, Login, ServerExchange
 from mta.smtp.authclient import client_mechanism
 from tests.peers import dovecot_version as version
 from tests.peers.dovecot_auth import DovecotAuth, dovecot_auth, token
+from tests.peers.failures import CountedFailures
 from tests.peers.needs import needs
 
 pytestmark = pytest.mark.scenario
@@ -63,7 +64,7 @@ def with_dovecot(
             where, on_change=lambda up, why: None, connect_timeout=5, request_timeout=20, max_age=max_age
         )
         limiter = FailureLimiter(
-            LimiterSettings(0, failures_per_session=100, failures_per_client=0), LocalFailures()
+            LimiterSettings(0, failures_per_session=100, failures_per_client=0), CountedFailures()
         )
         authenticator = SessionAuthenticator(
             DovecotBackend(client, penalty=False),
@@ -167,7 +168,7 @@ def test_tokens(service: DovecotAuth, mechanism: str) -> None:
 @pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
 def test_a_refused_token_counts_without_the_535(service: DovecotAuth, mechanism: str) -> None:
     async def body(authenticator: SessionAuthenticator, client: DovecotClient) -> None:
-        failures = LocalFailures()
+        failures = CountedFailures()
         limiter = FailureLimiter(LimiterSettings(0), failures)
         counting = SessionAuthenticator(DovecotBackend(client, penalty=False), limiter, AuthSettings())
         forged = Credentials(ALICE, token=token(ALICE, key=b"another key"), mechanisms=(mechanism,))

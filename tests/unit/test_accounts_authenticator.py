@@ -15,7 +15,7 @@ import pytest
 
 from mta.accounts import passwords
 from mta.accounts.authenticator import ORDER, AuthSettings, SessionAuthenticator
-from mta.accounts.limiter import TOO_MANY_FROM_CLIENT, FailureLimiter, LimiterSettings, LocalFailures
+from mta.accounts.limiter import TOO_MANY_FROM_CLIENT, FailureLimiter, LimiterSettings
 from mta.accounts.passwords import StoredPassword
 from mta.accounts.senderlogin import SenderLoginSettings, owns
 from mta.accounts.usersbackend import UsersBackend, host_key
@@ -37,6 +37,7 @@ from mta.smtp.auth import (
     Step,
 )
 from mta.smtp.authclient import ScramClient, client_mechanism
+from tests.peers.failures import CountedFailures
 
 KEY = "#% decoy-key c2VjcmV0\n"
 SCRAM1 = "{SCRAM-SHA-1}4096,QSXCR+Q6sek8bf92,6dlGYMOdZcOPutkcNY8U2g7vK9Y=,D+CSWLOshSulAsxiupA+qs2/fTE="
@@ -94,7 +95,7 @@ class World:
         self.verifier = PasswordVerifier(clock=self.time.clock)
         users = UsersFile(self.path, on_error=lambda error: None, clock=self.time.clock)
         self.backend = UsersBackend(users, self.verifier, fallback_key=b"fallback")
-        self.limiter = FailureLimiter(limits or LimiterSettings(), LocalFailures(600, self.time.clock))
+        self.limiter = FailureLimiter(limits or LimiterSettings(), CountedFailures())
         more = {} if certificate_user is None else {"certificate_user": certificate_user}
         self.authenticator = SessionAuthenticator(
             self.backend,
@@ -437,8 +438,6 @@ def test_a_client_with_too_many_failures_is_not_listened_to(tmp_path: Path) -> N
     assert isinstance(reply, Reply)
     assert (reply.code, reply.enhanced) == (454, "4.7.0")
     assert not isinstance(world.authenticator.begin("PLAIN", session(client="192.0.2.9"), {}), Reply)
-    world.time.now += 900
-    assert not isinstance(world.authenticator.begin("PLAIN", session(id="new"), {}), Reply)
 
 
 def test_the_delay_counts_from_the_response(tmp_path: Path) -> None:
@@ -460,32 +459,12 @@ def test_the_delay_counts_from_the_response(tmp_path: Path) -> None:
     assert world.time.slept == [pytest.approx(0.6)]
 
 
-def test_failures_are_counted_by_network_and_forgotten() -> None:
-    time = Time()
-    failures = LocalFailures(100, time.clock)
-    for address in ("2001:db8::1", "2001:db8::2", "fe80::1%eth0", "192.0.2.1"):
-        failures.add(address)
-    assert failures.count("2001:db8::ffff") == 2
-    assert failures.count("2001:db8:0:1::1") == 0
-    assert failures.count("192.0.2.1") == 1
-    time.now += 99
-    assert failures.count("192.0.2.1") == 1
-    time.now += 51
-    assert failures.count("192.0.2.1") == 0
-    failures.add("192.0.2.1")
-    time.now += 1e6
-    assert failures.count("192.0.2.1") == 0
-
-
 def test_memory_of_the_limiter_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mta.accounts.limiter.MAX_CLIENTS", 3)
     monkeypatch.setattr("mta.accounts.limiter.MAX_SESSIONS", 3)
-    failures = LocalFailures(100, Time().clock)
-    limiter = FailureLimiter(LimiterSettings(), failures)
+    limiter = FailureLimiter(LimiterSettings(), CountedFailures())
     for number in range(9):
         limiter.failed(session(id=str(number), client=f"192.0.2.{number}"))
     assert len(limiter._sessions) == 3
-    assert sum(failures.count(f"192.0.2.{number}") for number in range(9)) == 3
 
 
 def test_who_leaves_is_counted_and_not_delayed(tmp_path: Path) -> None:

@@ -58,7 +58,6 @@ NO_LIMITS = {
     "mta.supervisor.setup.STARTING": "how often something is looked at",
     "mta.roundtrip.TIMEOUT": "the demonstration",
     "mta.accounts.libcrypt._DATA_SIZE": "the size of a structure of the C library",
-    "mta.accounts.limiter.MAX_CLIENTS": "of a counter for one process; the server counts in shared memory",
     "mta.accounts.usersfile.CHECK_INTERVAL": "how often something is looked at",
     "mta.accounts.usersfile.MODE": "permissions",
     "sieve_ext.closures.guards.*": "how work is put together; nothing is refused",

@@ -16,7 +16,7 @@ from mta.envelope import Envelope
 from mta.net.limits import Networks
 from mta.passedon import came, is_redirected
 from mta.session import Session, TlsInfo
-from mta.trace import received_field
+from mta.trace import ReceivedTemplate
 from sieve_ext import Message
 
 TRUSTED = Networks(("127.0.0.0/8", "::1/128", "192.0.2.0/24")).contain_text
@@ -34,7 +34,8 @@ AGAIN = "X-Sieve-Redirected-From: alice@example.test\r\n"
 
 
 def received(session: Session, name: str = "") -> str:
-    return received_field(session, "mx.test", "tpaaq10229", 1_700_000_000.0, client_name=name).decode()
+    template = ReceivedTemplate(session, "mx.test", client_name=name)
+    return template.render("tpaaq10229", 1_700_000_000.0).decode()
 
 
 def results(spf: Result, reason: str = "") -> str:

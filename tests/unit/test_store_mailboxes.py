@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from mta.accounts.usersfile import UsersFileError
 from mta.address import Address, parse_address
 from mta.store import mailboxes
-from mta.store.mailboxes import FixedMailboxes, MailboxInfo, destination, folder_name, mailbox_path
+from mta.store.mailboxes import MailboxInfo, destination, folder_name, mailbox_path
 from mta.store.quota import Quota
 from mta.store.users import UsersFileMailboxes
+from tests.peers.store import FixedMailboxes
 
 ROOT = Path("/srv/mail")
 

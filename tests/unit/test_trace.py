@@ -22,7 +22,6 @@ from mta.trace import (
     message_id,
     missing_fields,
     protocol_type,
-    received_field,
     return_path_field,
 )
 from sieve_ext.message import Message
@@ -133,12 +132,6 @@ def test_the_priority_in_received(recipient: Address | None, priority: int, end:
     template = ReceivedTemplate(session(), "mx.example.org", clock=Clock(0))
     octets = template.render("01ABC.1", NOW, recipient, priority=priority)
     assert octets.decode().endswith(end)
-    assert Message(octets + b"\r\n").count("received") == 1
-
-
-def test_received_in_one_call() -> None:
-    octets = received_field(session(), "mx.example.org", "01ABC.1", NOW, BOB, client_name="c.example")
-    assert octets.startswith(b"Received: from client.example (c.example [192.0.2.1])\r\n by mx.example.org")
     assert Message(octets + b"\r\n").count("received") == 1
 
 
