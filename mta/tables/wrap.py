@@ -1,6 +1,6 @@
-"""What is the same for every source: deadline, rest after failures, cache, search order, chain.
+"""What is the same for every source: deadline, rest after failures, cache, spelling, search order, chain.
 
-    Ignoring(Searched(Cached(Guarded(source))))
+    Ignoring(Searched(Folded(Cached(Guarded(source)))))
 
 Each is a `mta.tables.table.Table` around another; what answers at once goes through without a task.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from mta.tables.table import KEY_MOST, Found, Table, TableUnavailable
+from mta.tables.table import KEY_MOST, Found, Table, TableUnavailable, folded
 
 REST = 2.0
 """Seconds for which a source that failed `FAILURES` times in a row is not asked: sessions do not queue up
@@ -144,6 +144,23 @@ def _heard(asked: asyncio.Task[Found]) -> None:
     """Take note of a failure that nobody waits for any more: it was told when it happened."""
     if not asked.cancelled():
         asked.exception()
+
+
+class Folded:
+    """A server that is asked for keys as files have them, as Postfix asks: databases tell letters apart, and
+    a client chooses how it writes an address."""
+
+    def __init__(self, source: Table) -> None:
+        """Around the cache, so that one answer is kept for all spellings."""
+        self._source = source
+
+    def get(self, key: str) -> Found | Awaitable[Found]:
+        """The value of the key in its one spelling."""
+        return self._source.get(folded(key))
+
+    async def close(self) -> None:
+        """Close the source."""
+        await self._source.close()
 
 
 class Ignoring:

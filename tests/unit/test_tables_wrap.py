@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -176,6 +177,37 @@ tables = ["away", "one", "patterns"]
         keys = ("ann+x@x.test", "bob@x.test", "ann@y.test", "192.0.2.7", "nobody")
         assert [await ask(tables["all"], key) for key in keys] == ["box1", "box2", "ann", "here", None]
         assert sorted(tables) == ["all", "away", "more", "nets", "one", "patterns"]
+        await tables.close()
+
+    asyncio.run(main())
+
+
+def test_servers_are_asked_in_lower_case_as_postfix_asks_them(tmp_path: Path) -> None:
+    """A client chooses how it writes an address: no list in a database may be passed by that."""
+    with sqlite3.connect(tmp_path / "db") as db:
+        db.execute("CREATE TABLE blocked (who TEXT, why TEXT)")
+        db.execute("INSERT INTO blocked VALUES ('spam@xn--bcher-kva.test', 'spam')")
+    text = """
+[tables.blocked]
+type = "sqlite"
+file = "db"
+query = "SELECT why FROM blocked WHERE who = {key}"
+[tables.parts]
+type = "sqlite"
+file = "db"
+query = "SELECT why FROM blocked WHERE who = {local} || '@' || {domain}"
+cache_positive = "1m"
+[tables.patterns]
+type = "pattern"
+file = "patterns"
+"""
+    (tmp_path / "patterns").write_text("/^Spam@/c here\n")
+
+    async def main() -> None:
+        tables = Tables(config.parse(text, f"{tmp_path}/tamis.toml").tables, str(tmp_path / "index"))
+        for key in ("spam@xn--bcher-kva.test", "Spam@XN--Bcher-Kva.TEST", "SPAM@BÜCHER.test"):
+            assert [await ask(tables[one], key) for one in ("blocked", "parts")] == ["spam", "spam"]
+        assert [await ask(tables["patterns"], key) for key in ("Spam@x", "spam@x")] == ["here", None]
         await tables.close()
 
     asyncio.run(main())
