@@ -1,7 +1,7 @@
 """The stores of the queue, opened by a command: as the user of the server, and closed afterwards.
 
-What a command writes must be the server's to read, so root becomes `process.user` first. Errors are
-QueueProblems with a text for the administrator.
+What a command writes must be the server's to read, so root becomes `process.user` first, or the owner of the
+state directory where systemd chooses the user. Errors are QueueProblems with a text for the administrator.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mailqueue.store.base import MissingKey, Store, StoreError, StoreRefused
 from mta import config
 from mta.spool.remote import QueueProblem
 from mta.spool.stores import open_stores
-from mta.supervisor.privileges import Account, UnknownAccount, drop_privileges, find_account
+from mta.supervisor.privileges import Account, UnknownAccount, drop_privileges, find_account, find_owner
 
 
 def read_configuration(path: str) -> config.Config:
@@ -49,12 +49,17 @@ def become_server_user(settings: config.Config) -> None:
 
 
 def server_account(settings: config.Config) -> Account | None:
-    """The user that the server runs as, None when it is whoever starts it. Raises QueueProblem."""
+    """The user that the server runs as: who has its state directory, where the configuration leaves it open.
+
+    None when there is no such folder yet. Raises QueueProblem.
+    """
     process = settings.process
     try:
-        return find_account(process.user, process.group) if process.user else None
+        if process.user:
+            return find_account(process.user, process.group)
     except UnknownAccount as error:
         raise QueueProblem(f"[process] {error}") from error
+    return find_owner(process.state_directory)
 
 
 @asynccontextmanager

@@ -48,6 +48,25 @@ def find_account(user: str, group: str = "") -> Account:
     return Account(user, entry.pw_uid, gid, tuple(sorted({*os.getgrouplist(user, gid)})))
 
 
+def find_owner(path: str) -> Account | None:
+    """Look up whose a file or folder is, with its group; None for one of root, and where there is none.
+
+    The owner may have no name, as the dynamic users of systemd while their service does not run.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    if found.st_uid == 0:
+        return None
+    try:
+        user = pwd.getpwuid(found.st_uid).pw_name
+    except KeyError:
+        return Account(f"{found.st_uid}", found.st_uid, found.st_gid, (found.st_gid,))
+    groups = os.getgrouplist(user, found.st_gid)
+    return Account(user, found.st_uid, found.st_gid, tuple(sorted({*groups})))
+
+
 def find_group(group: str) -> int:
     """Return the number of a group. Raises `UnknownAccount`."""
     try:

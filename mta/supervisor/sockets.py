@@ -341,7 +341,9 @@ def _open_unix(endpoint: UnixPath, backlog: int) -> tuple[socket.socket, tuple[i
 
 
 def _set_owner(endpoint: UnixPath) -> None:
-    if endpoint.uid != -1 or endpoint.gid != -1:
+    found = os.lstat(endpoint.path)
+    # systemd's unit lets nobody call chown, and process.user may name whom we are already.
+    if endpoint.uid not in (-1, found.st_uid) or endpoint.gid not in (-1, found.st_gid):
         os.chown(endpoint.path, endpoint.uid, endpoint.gid, follow_symlinks=False)
 
 

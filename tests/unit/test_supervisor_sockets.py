@@ -108,6 +108,22 @@ def test_unix_socket_gets_mode_and_owner_and_is_removed(book: ListeningSockets, 
     assert not path.exists()
 
 
+def test_nothing_is_given_to_who_has_it(
+    book: ListeningSockets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the sandbox of conf/systemd nobody may call chown; process.user may be set all the same."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    path = tmp_path / "control"
+    book.commit(book.prepare([listen(UnixPath(str(path), 0o600, os.geteuid(), os.getegid()))]))
+    assert connects(socket.AF_UNIX, str(path))
+    with pytest.raises(ListenError, match="Operation not permitted"):
+        book.prepare([listen(UnixPath(str(tmp_path / "other"), 0o600, os.geteuid() + 1, os.getegid()))])
+
+
 def test_mode_changes_without_a_new_socket(book: ListeningSockets, tmp_path: Path) -> None:
     path = tmp_path / "lmtp"
     first = book.prepare([listen(UnixPath(str(path), 0o600))])

@@ -1,0 +1,64 @@
+"""Whom root becomes before a command opens the stores of the queue."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mta import config
+from mta.queue_stores import server_account
+from mta.spool.remote import QueueProblem
+from tests.peers.needs import needs
+
+NOBODY = pwd.getpwnam("nobody")
+
+_BECOME = """
+import os, sys
+from mta import config
+from mta.queue_stores import become_server_user
+become_server_user(config.parse(sys.argv[1], "tamis.toml", config.this_machine()))
+print(os.getresuid(), os.getresgid())
+"""
+
+
+def settings(state: Path, more: str = "") -> config.Config:
+    return config.parse(text(state, more), "tamis.toml", config.this_machine())
+
+
+def text(state: Path, more: str = "") -> str:
+    return f'process.state_directory = "{state}"\n{more}'
+
+
+def test_the_owner_of_the_state_directory_where_no_user_is_set(tmp_path: Path) -> None:
+    """The unit of systemd sets the user; what root writes in the queue must be that user's to read."""
+    needs(root=True)
+    assert server_account(settings(tmp_path)) is None, "a server of root"
+    assert server_account(settings(tmp_path / "not there yet")) is None
+    os.chown(tmp_path, NOBODY.pw_uid, NOBODY.pw_gid)
+    account = server_account(settings(tmp_path))
+    assert account is not None
+    assert (account.user, account.uid, account.gid) == ("nobody", NOBODY.pw_uid, NOBODY.pw_gid)
+    command = [sys.executable, "-c", _BECOME, text(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{(NOBODY.pw_uid,) * 3} {(NOBODY.pw_gid,) * 3}\n"
+
+
+def test_an_owner_without_a_name(tmp_path: Path) -> None:
+    needs(root=True)
+    os.chown(tmp_path, 61234, 61235)
+    account = server_account(settings(tmp_path))
+    assert account is not None
+    assert (account.uid, account.gid, account.groups) == (61234, 61235, (61235,))
+
+
+def test_the_user_that_is_set_goes_before_the_owner(tmp_path: Path) -> None:
+    account = server_account(settings(tmp_path, 'process.user = "nobody"'))
+    assert account is not None
+    assert account.uid == NOBODY.pw_uid
+    with pytest.raises(QueueProblem, match="user 'nobody-there' does not exist"):
+        server_account(settings(tmp_path, 'process.user = "nobody-there"'))
