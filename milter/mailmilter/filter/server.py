@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import signal
-import stat
 from collections.abc import Callable
-from pathlib import Path
 
 from mailmilter.endpoint import Endpoint, parse_endpoint
 from mailmilter.filter.base import Milter
 from mailmilter.filter.dialog import FilterDialog
+from mailmilter.listening import Listening
 from mailmilter.packets import MilterProtocolError, PacketReader
 
 _LOG = logging.getLogger("mailmilter")
@@ -24,41 +21,24 @@ class FilterServer:
     """A filter that listens; made by `serve`."""
 
     def __init__(self, factory: Callable[[], Milter], endpoint: Endpoint, idle: float) -> None:
-        self.endpoint = endpoint
-        """Where it listens; the port is filled in when it was 0."""
         self._factory = factory
         self._idle = idle
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = Listening(endpoint, self._connected)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens; the port is filled in when it was 0."""
+        return self._listening.endpoint
 
     async def start(self, mode: int) -> None:
         """Listen. Raises OSError."""
-        endpoint = self.endpoint
-        if endpoint.path:
-            _remove_stale(endpoint.path)
-            self._server = await asyncio.start_unix_server(self._connected, endpoint.path)
-            os.chmod(endpoint.path, mode)
-            return
-        self._server = await asyncio.start_server(self._connected, endpoint.host, endpoint.port)
-        port: int = self._server.sockets[0].getsockname()[1]
-        self.endpoint = Endpoint(host=endpoint.host, port=port, ipv6=endpoint.ipv6)
+        await self._listening.start(mode)
 
     async def close(self) -> None:
         """Stop listening and end all connections."""
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.endpoint.path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.endpoint.path)
+        await self._listening.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         dialog = FilterDialog(self._factory, writer.write)
         try:
             await self._run(dialog, reader, writer)
@@ -70,8 +50,6 @@ class FilterServer:
             _LOG.debug("connection closed at the end")
         finally:
             await dialog.end()
-            writer.close()
-            self._tasks.discard(task)
 
     async def _run(
         self, dialog: FilterDialog, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -115,10 +93,3 @@ async def _until_stopped(factory: Callable[[], Milter], endpoint: str, mode: int
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
     await server.close()
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a socket that a process which died has left; never another kind of file."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(Path(path).stat().st_mode):
-            os.unlink(path)

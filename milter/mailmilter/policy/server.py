@@ -9,12 +9,11 @@ server = await serve_policy(decide, "unix:/run/decide.sock")
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Callable
 
 from mailmilter.endpoint import Endpoint, parse_endpoint
+from mailmilter.listening import Listening
 from mailmilter.policy.wire import BlockReader, PolicyProtocolError
 
 _LOG = logging.getLogger("mailmilter")
@@ -28,36 +27,23 @@ class PolicyServer:
     """A policy server that listens; made by `serve_policy`."""
 
     def __init__(self, decide: Decide, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
         self._decide = decide
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = Listening(endpoint, self._connected)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens; the port is filled in when it was 0."""
+        return self._listening.endpoint
 
     async def start(self, mode: int) -> None:
         """Listen. Raises OSError."""
-        endpoint = self.endpoint
-        if endpoint.path:
-            self._server = await asyncio.start_unix_server(self._connected, endpoint.path)
-            os.chmod(endpoint.path, mode)
-        else:
-            self._server = await asyncio.start_server(self._connected, endpoint.host, endpoint.port)
+        await self._listening.start(mode)
 
     async def close(self) -> None:
         """Stop listening and end all connections."""
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.endpoint.path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.endpoint.path)
+        await self._listening.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             await self._run(reader, writer)
         except PolicyProtocolError as error:
@@ -66,9 +52,6 @@ class PolicyServer:
             _LOG.info("policy connection lost: %s", error)
         except asyncio.CancelledError:
             _LOG.debug("policy connection closed at the end")
-        finally:
-            writer.close()
-            self._tasks.discard(task)
 
     async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         blocks = BlockReader()
