@@ -15,7 +15,7 @@ from mta.config.notation import Duration, Fqdn, Network, Path
 Check = Literal["iprev", "spf", "dkim", "arc", "dmarc", "bimi"]
 
 
-class Authentication(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Authentication(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Who sent it: what is found out about mail from outside (docs/sender-authentication.md). It needs
     dns.resolvers; without them nothing is looked at. What follows from the results, the policy says."""
 
@@ -44,7 +44,7 @@ class Authentication(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """DMARC as of 2015 (RFC 7489): the list of public suffixes and `pct` instead of the tree walk."""
 
 
-class Signing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Signing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Signatures for mail that we send (DKIM) and seals for mail that we pass on (ARC), see docs/dkim.md.
     Nothing is signed until `keys` or `key_table` is set."""
 

@@ -25,7 +25,7 @@ IpAddress = Annotated[str, Notation("IP address", '"192.0.2.1" or "2001:db8::1"'
 """An IP address."""
 
 
-class Checks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Checks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is checked before mail is taken, at a reload and each day (docs/checks.md). A check that finds
     something *wrong* makes the server `refuse` to start, `warn`, or is `off`. `tamis check` shows all."""
 

@@ -15,7 +15,7 @@ from mta.config.notation import Duration, Name, NameOrEmpty, Path
 Weight = Annotated[int, Meta(ge=0, le=1000)]
 
 
-class Director(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Director(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Several back ends among which the users of a domain are spread; a domain names it as its `backend`
     (docs/director.md)."""
 

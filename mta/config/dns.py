@@ -84,7 +84,7 @@ DnsServerAddress = Annotated[
 """A resolver."""
 
 
-class Dns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Dns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Asking the DNS: sender authentication, delivery to other domains, start-up checks (docs/dns.md)."""
 
     resolvers: tuple[DnsServerAddress, ...] = ()

@@ -17,7 +17,7 @@ from mta.config.outbound import NextHopLimits
 from mta.config.programs import Access, FilterAddress, ListenerName, MacroName
 
 
-class Milter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Milter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A milter (mail filter of Sendmail and Postfix), by its name. It takes part in sessions of its
     `listeners` from the beginning, and in others from where a policy file names it."""
 
@@ -65,7 +65,7 @@ class Milter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `[authentication]`: opendmarc and others read them there. It is shown only, we write it in any case."""
 
 
-class PolicyServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PolicyServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A server of Postfix's policy delegation protocol (postgrey, policyd-spf...), by its name, which policy
     files ask by `policy_server "NAME";`."""
 
@@ -88,7 +88,7 @@ class PolicyServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     in `[authentication]` is not known."""
 
 
-class ContentFilter(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ContentFilter(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A content filter that takes mail by SMTP or LMTP and sends it back to a listener of ours before it
     answers (amavis), by its name. The client waits meanwhile."""
 
@@ -105,7 +105,7 @@ class ContentFilter(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fie
     """Tell it by XFORWARD where the message came from, if it offers that to us."""
 
 
-class Scanner(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Scanner(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A scanner for spam or viruses, by its name, which policy files ask by `scan "NAME";` for `spamtest` and
     `virustest`. It changes nothing."""
 

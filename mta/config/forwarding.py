@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from mta.config.notation import Duration, Fqdn, Path
 
 
-class Rewriting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Rewriting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Senders of mail that is passed on, as addresses of ours that lead back (SRS), see docs/forwarding.md.
     The commands `srs` and `srs_reverse` of policy files do it."""
 

@@ -46,7 +46,7 @@ Mechanism = Literal[
 ]  # fmt: skip
 
 
-class SessionLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SessionLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits of one client and of one session; a listener may have its own."""
 
     sessions_per_client: CountOrNone = 50
@@ -74,7 +74,7 @@ class SessionLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     again: spreads long-lived clients over the workers. 0: no limit."""
 
 
-class Limits(SessionLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Limits(SessionLimits, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What one client, one session and all of them together may use. The limits of clients and sessions
     may be overridden in a listener, as in `limits = { sessions_per_client = 200 }`."""
 
@@ -108,7 +108,7 @@ class Limits(SessionLimits, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     looked at."""
 
 
-class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How long the server waits for a client in each state (RFC 5321 4.5.3.2). Under stress (see
     limits.stress_percent) the stressed values apply. A client that is too late is answered 421 4.4.2."""
 
@@ -131,7 +131,7 @@ class Timeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Under stress, in place of `data`."""
 
 
-class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where clients connect, and what is said to them there. Without any listener there is one for SMTP
     on port 25, and, if there are certificates and auth.backend is set, two for submission on ports 587
     and 465."""
@@ -189,7 +189,7 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Overrides of [limits] for this listener; what is not set here is taken from there."""
 
 
-class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A certificate and its private key. Changed files are noticed (tls.poll_interval) and taken after a
     check; a bad pair is logged and the old one is kept."""
 
@@ -202,7 +202,7 @@ class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     the certificate."""
 
 
-class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """TLS as a server, for all listeners."""
 
     minimum_version: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
@@ -215,7 +215,7 @@ class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     0s: only at a reload."""
 
 
-class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How users log in (RFC 4954)."""
 
     backend: Literal["none", "users", "dovecot"] = "none"
@@ -249,7 +249,7 @@ class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     are the administrators who edit the site's policy."""
 
 
-class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a message may be."""
 
     max_size: Annotated[Size, Meta(ge=1024)] = 50 * 1024 * 1024

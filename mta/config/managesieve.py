@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from mta.config.notation import Duration, Size
 
 
-class ManageSieve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ManageSieve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Scripts that are edited over listeners with protocol = "managesieve" (docs/managesieve.md). They are
     kept in the folder `sieve` of process.state_directory."""
 

@@ -14,7 +14,7 @@ from mta.config.notation import Duration, Fqdn, Listen, MailAddress, Path, Size
 from mta.config.places import FilePath, LogTarget
 
 
-class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Who we are."""
 
     hostname: Fqdn = ""
@@ -25,7 +25,7 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     4.5.1). Default: postmaster@ our first domain, or else our host name."""
 
 
-class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Processes, privileges, folders."""
 
     workers: Annotated[int, Meta(ge=0, le=128)] = 0
@@ -50,7 +50,7 @@ class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A worker that dies is started again at once; if it keeps dying, the delay doubles up to this."""
 
 
-class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One line a message, one line a session that ended oddly, and what the administrator must know."""
 
     format: Literal["text", "json"] = "text"
@@ -62,7 +62,7 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     logrotate works."""
 
 
-class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Prometheus metrics of all workers together, at /metrics."""
 
     listen: Listen | None = None
@@ -70,7 +70,7 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     let strangers reach it. Default: none."""
 
 
-class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What `tamis status`, `reload` and `stop` talk to."""
 
     socket: Path = ""
@@ -78,7 +78,7 @@ class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     process.runtime_directory."""
 
 
-class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The embedded mail store: an LMTP server that writes Maildir, for small machines and tests. It is the
     back end "store"."""
 

@@ -29,7 +29,7 @@ from mta.config.places import FilePath
 TlsLevel = Literal["none", "may", "encrypt", "verify"]
 
 
-class NextHopLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NextHopLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What back ends and relays have in common."""
 
     connect_timeout: Timeout = 3.0
@@ -52,7 +52,7 @@ class NextHopLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How long an address that failed is passed over while others work."""
 
 
-class Domain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Domain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A domain whose mail we accept, by its name. Mail for other domains is accepted only from trusted
     networks and users."""
 
@@ -74,7 +74,7 @@ class Domain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Address that gets the mail for recipients that do not exist. Attracts spam. Default: none."""
 
 
-class Backend(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Backend(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A mail store (or an internal server) that gets the mail of our domains."""
 
     protocol: Literal["lmtp", "smtp"] = "lmtp"
@@ -98,7 +98,7 @@ class Backend(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Tell the back end where a message came from by XFORWARD, if it offers that to us (content filters)."""
 
 
-class Relay(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Relay(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """An SMTP server that takes our mail for other domains (smarthost)."""
 
     host: Host
@@ -128,7 +128,7 @@ class Relay(NextHopLimits, frozen=True, kw_only=True, forbid_unknown_fields=True
     only."""
 
 
-class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Who may send what to whom."""
 
     trusted_networks: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
@@ -170,7 +170,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Recipients that a worker remembers (about 200 octets each); the oldest make room."""
 
 
-class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Delivery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Handing the message on while the client waits for the answer."""
 
     deadline: Annotated[Duration, Meta(ge=1, le=300)] = 20.0

@@ -15,7 +15,7 @@ from mta.config.notation import Duration, Name, NameOrEmpty, Path, Size
 from mta.config.places import StoreUrl
 
 
-class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A place where the queue is kept, by its name. Without such a section it is a folder of this machine."""
 
     url: StoreUrl
@@ -45,7 +45,7 @@ class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """For one request to an object store."""
 
 
-class Queue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Queue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What cannot be delivered while the client waits is kept and tried again. It is durable before the
     client reads 250."""
 

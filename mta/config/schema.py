@@ -27,7 +27,7 @@ from mta.config.tables import PolicyTable
 from mta.config.world import Outbound, OutboundSource
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """All sections, in the order in which a newcomer reads them."""
 
     identity: Identity = Identity()
@@ -69,10 +69,18 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def to_json(config: Config) -> bytes:
-    """The configuration for another process."""
+    """The configuration for another process, without what is as it is by default.
+
+    After an up- or downgrade that process may be of another version: it need only know the options in use.
+    """
     return msgspec.json.encode(config)
 
 
 def from_json(octets: bytes) -> Config:
-    """The inverse of `to_json`. Raises msgspec.ValidationError when it comes from another version."""
-    return msgspec.json.decode(octets, type=Config)
+    """The inverse of `to_json`. Raises ValueError for the options of another version."""
+    try:
+        return msgspec.json.decode(octets, type=Config)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"the running server is of another version than what is installed, restart it: {error}"
+        ) from error

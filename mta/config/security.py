@@ -22,7 +22,7 @@ Zone = Annotated[str, Notation("zone", 'a name such as "org", or "."', parse_zon
 """A name of the DNS."""
 
 
-class Security(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Security(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How securely mail goes to other domains (docs/outbound-security.md). Proofs by DNSSEC need a validating
     resolver in [dns]."""
 
@@ -51,7 +51,7 @@ class Security(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """File with certificates of authorities (PEM) for `verify` and MTA-STS. Default: the system's."""
 
 
-class Reports(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Reports(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Daily reports to domains that ask for them."""
 
     tls: bool = True

@@ -19,7 +19,7 @@ TableType = Literal[
 ]  # fmt: skip
 
 
-class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Keys with values, wherever they are kept: what policy files look up by `:list` and `lookup`, as
     "table:NAME", and domains by recipients = "table:NAME" (docs/tables.md)."""
 

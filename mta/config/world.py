@@ -53,7 +53,7 @@ ProxyAddress = Annotated[
 """The address of a proxy, None when not set."""
 
 
-class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Delivery to any domain by its MX records (docs/outbound.md). Needs [dns]."""
 
     enabled: bool = False
@@ -104,7 +104,7 @@ class Outbound(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     further failure, up to eight times."""
 
 
-class OutboundSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OutboundSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where connections to other servers come from, by a name for outbound.source and for routes of policy
     files."""
 
