@@ -42,7 +42,7 @@ def test_a_socket_that_a_dead_process_left_is_replaced(tmp_path: Path) -> None:
 def test_another_kind_of_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(OSError, match="Address already in use"):
+    with pytest.raises(OSError, match="already in use"):
         asyncio.run(Listening(Endpoint(path=str(path)), echo).start(0o600))
     assert path.read_text() == "data"
 
