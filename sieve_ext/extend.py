@@ -7,7 +7,7 @@ A module of `sieve_ext.extensions`, or of a host, imports from here (and from `s
 from sieve_ext.closures.compiler import Compiler
 from sieve_ext.closures.strings import Template, TemplateList
 from sieve_ext.closures.unit import Unit
-from sieve_ext.closures.variables import Reference, Scope, is_name
+from sieve_ext.closures.variables import Reference, Scope, is_name, split_template
 from sieve_ext.core.address import address_part, address_values
 from sieve_ext.core.header import decoded
 from sieve_ext.diagnostic import Position
@@ -122,6 +122,7 @@ __all__ = [
     "number",
     "read_address",
     "sequence",
+    "split_template",
     "string",
     "strings",
     "subtest",

@@ -164,6 +164,9 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
         """False when its block can never be done, so that it is not to be checked; called after `check`."""
         return True
 
+    def leaves_block(self, checker: Checker) -> None:
+        """Report what is wrong with its block as a whole; what stands in it has been checked."""
+
     @property
     def is_probe(self) -> bool:
         """True when this test asks what the engine can do: scripts are written for more than one of them."""

@@ -83,6 +83,7 @@ class Binder:
                 )  # fmt: skip
         elif not sound or node.enters_block(self._checker):
             node.children = self._inner(call, node)
+            node.leaves_block(self._checker)
         else:
             node.is_dead = True
         return node

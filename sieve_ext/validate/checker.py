@@ -40,6 +40,8 @@ class Checker:
         """The functions of required capabilities that rewrite strings."""
         self.expands = False
         """Strings may hold variables."""
+        self.assigned: set[str] = set()
+        """Variables that something sets, in lower case; who checks a block may put another set here."""
         for name in dialect.assumed:
             self.enable(name)
 
@@ -117,6 +119,7 @@ class Checker:
         if found.write is None:
             self.error(value, "read-only", f"cannot assign to variable '{name}'")
             return None
+        self.assigned.add(name.lower())
         return found
 
     def check_references(self, arguments: Iterable[Argument]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from mta.policy.sieve import references
 from mta.policy.sieve.facts import BOUNCE, DATA, FROM_DATA, FROM_MAIL, ITEMS, QUEUED, RCPT, STAGES, item_name
 from sieve_ext.extend import (
     Capability,
@@ -100,6 +101,7 @@ class StageCommand(Control):
                 'scripts of domains and users have stages "rcpt" and "data"',
             )  # fmt: skip
         self.stage = name
+        references.begin(name, checker)
         earlier: dict[str, StageCommand] = checker.state.setdefault(KEY, {})
         before = earlier.get(name)
         end = None if before is None else before.last_word()
@@ -110,6 +112,11 @@ class StageCommand(Control):
             )  # fmt: skip
         else:
             earlier[name] = self
+
+    def leaves_block(self, checker: Checker) -> None:
+        """No variable in it is one that nothing sets."""
+        if self.stage:
+            references.check_references(self.stage, self.children, checker)
 
     def last_word(self) -> str | None:
         """The command that ends the stage in any case, None if none does."""
