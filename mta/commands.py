@@ -26,7 +26,6 @@ from mta.configured import (
     control_socket,
     is_without_users_file,
 )
-from mta.folders import whole_path
 
 FAILED = 1
 EX_CONFIG = 78
@@ -221,9 +220,9 @@ def reload(config: Config, path: Socket = "", as_json: Json = False) -> None:
             print(f"mail that waits in {left} stays there, and nobody works on it:", file=sys.stderr)
             print("name this store again, export what waits, then import it (docs/queue.md)", file=sys.stderr)
     else:
-        print(f"tamis: {answer.error}; the server goes on as before", file=sys.stderr)
-        for problem in answer.problems:
-            print(_as_named(problem, config), file=sys.stderr)
+        from mta.admin.refusal import refusal
+
+        print(*refusal(answer, config), sep="\n", file=sys.stderr)
     if not answer.ok:
         raise typer.Exit(EX_CONFIG if answer.configuration_wrong else FAILED)
 
@@ -369,12 +368,6 @@ def _unread(configuration: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"there is no {configuration}, --config names another"
     return f"{configuration} cannot be read: {error.strerror}"
-
-
-def _as_named(problem: str, configuration: str) -> str:
-    """A mistake with the file as it was named here: the server knows its whole path."""
-    whole = whole_path(configuration) + ":"
-    return f"{configuration}:{problem.removeprefix(whole)}" if problem.startswith(whole) else problem
 
 
 def _wait_for_end(pid: int) -> None:

@@ -157,7 +157,27 @@ def test_mistakes_at_a_reload_name_the_file_as_the_command_did(
     monkeypatch.setattr(commands, "_ask", lambda *asked: answer)
     result = CliRunner().invoke(commands.app, ["reload", "-c", path.name])
     assert result.exit_code == commands.EX_CONFIG
-    assert result.stderr.splitlines()[1:] == ["tamis.toml:3: a.b: unknown key", problems[1]]
+    assert result.stderr.splitlines()[1:3] == ["tamis.toml:3: a.b: unknown key", problems[1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "is_told"),
+    [
+        ("", "{}:3: a.b: unknown key", True),
+        ("[a]\nb = 1\n", "{}:3: a.b: unknown key", False),
+        ("", "mx: example.org: found no MX record", False),
+    ],
+    ids=["known here", "wrong here too", "no file"],
+)
+def test_a_reload_by_another_version_than_is_installed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str, is_told: bool
+) -> None:
+    """The server knows the options of its own version only; `check-config` says that all is well."""
+    path.write_text(path.read_text() + text)
+    answer = Answer(ok=False, error="wrong", problems=(problem.format(path),), configuration_wrong=True)
+    monkeypatch.setattr(commands, "_ask", lambda *asked: answer)
+    result = CliRunner().invoke(commands.app, ["reload", "-c", str(path)])
+    assert ("it needs a restart" in result.stderr) == is_told, result.stderr
 
 
 def test_the_mailboxes_of_a_server_without_a_store(path: Path) -> None:
