@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mta.address import Address
+from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.explain.unasked import shown
 from mta.ordering import ordered_envelope
@@ -41,6 +42,19 @@ class Step:
     """What is to be done with the message."""
 
 
+@dataclass(slots=True, frozen=True)
+class Route:
+    """Where a recipient would go."""
+
+    recipient: str
+    where: str
+    """The next hop, or what is answered for this recipient."""
+    cause: str = ""
+    """The place that a refusal comes from."""
+    refused: bool = False
+    """It is refused for good."""
+
+
 @dataclass(slots=True)
 class Explanation:
     """All of it."""
@@ -48,13 +62,16 @@ class Explanation:
     programs: list[str] = field(default_factory=list)
     """What takes part without being asked here, in words."""
     steps: list[Step] = field(default_factory=list)
-    routes: list[tuple[str, str]] = field(default_factory=list)
-    """Where each recipient would go: its address, and the next hop or the refusal."""
+    routes: list[Route] = field(default_factory=list)
+    is_open: bool = False
+    """No message was given, so what is said of one may change the routes."""
 
     @property
     def refused(self) -> bool:
         """True when the message would not be accepted for anybody."""
-        return not self.routes and any(step.reply for step in self.steps)
+        if self.routes:
+            return all(route.refused for route in self.routes)
+        return any(step.reply for step in self.steps)
 
     def tell(self, session: Session, stage: str, file: str, event: Event) -> None:
         """Take what a script does (`mta.policy.sieve.policy.Trace`)."""
@@ -110,6 +127,7 @@ class Play:
         if not envelope.recipients:
             return
         if message is None:
+            self._explanation.is_open = True
             await self._route(ordered_envelope(envelope, NOTHING))
         else:
             await self._message(envelope, message)
@@ -144,6 +162,9 @@ class Play:
             return
         session, policy = self._session, self._policy
         leaving = await self._ask("route and sign", "", lambda: policy.depart(session, envelope, message))
+        self._explanation.steps[-1].orders += [
+            f"<{one.address}> is refused" for one in envelope.recipients if one.refusal is not None
+        ]
         if leaving.reply is None:
             if leaving.orders is not None:
                 self._explanation.steps[-1].orders += [str(one) for one in leaving.orders.signing]
@@ -154,10 +175,7 @@ class Play:
             await self._find(envelope.recipients)
         for recipient in envelope.recipients:
             hop = self._policy.route(self._session, envelope, recipient)
-            where = str(hop) if isinstance(hop, Reply) else "/".join(filter(None, (hop.transport, hop.host)))
-            if recipient.sender is not None:
-                where += f" from <{recipient.sender}>"
-            self._explanation.routes.append((str(recipient.address), where))
+            self._explanation.routes.append(_shown_route(recipient, hop))
 
     async def _stage(self, stage: str, about: str, ask: Ask) -> bool:
         return (await self._ask(stage, about, ask)).reply is None
@@ -175,6 +193,15 @@ class Play:
         return verdict
 
 
+def _shown_route(recipient: Recipient, hop: NextHop | Reply) -> Route:
+    if isinstance(hop, Reply):
+        return Route(str(recipient.address), str(replace(hop, cause="")), hop.cause, hop.is_permanent)
+    where = "/".join(filter(None, (hop.transport, hop.host)))
+    if recipient.sender is not None:
+        where += f" from <{recipient.sender}>"
+    return Route(str(recipient.address), where)
+
+
 def shown_orders(envelope: Envelope, message: Message, orders: Orders) -> list[str]:
     """Orders in words."""
     found = []
@@ -189,6 +216,7 @@ def shown_orders(envelope: Envelope, message: Message, orders: Orders) -> list[s
         f"<{envelope.recipients[position].address}> is removed: {cause}"
         for position, cause in (orders.removed or {}).items()
     ]
+    found += [f"a report goes to <{archive}>" for archive in orders.journal]
     if orders.priority is not None:
         found.append(f"priority {orders.priority}")
     if orders.lifetime:

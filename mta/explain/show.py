@@ -9,6 +9,7 @@ from mta.explain.play import Explanation, Step
 from mta.explain.unasked import is_open
 
 PASSED = "goes on"
+OPEN = "no message was given: stages data, route and sign, which may say otherwise, were not gone through"
 
 
 def as_text(explanation: Explanation, *, quiet: bool = False) -> str:
@@ -19,8 +20,10 @@ def as_text(explanation: Explanation, *, quiet: bool = False) -> str:
     lines = list(explanation.programs)
     for step in explanation.steps:
         lines += _step(step, quiet=quiet)
-    for recipient, where in explanation.routes:
-        lines.append(f"<{recipient}> -> {where}")
+    for route in explanation.routes:
+        lines.append(f"<{route.recipient}> -> {route.where}" + (f"  [{route.cause}]" if route.cause else ""))
+    if explanation.is_open:
+        lines.append(OPEN)
     if not explanation.routes and not any(step.reply for step in explanation.steps):
         lines.append(
             "nobody would get it" if explanation.steps[-1].stage == "data" else "no message was given"
@@ -49,7 +52,11 @@ def as_json(explanation: Explanation) -> str:
         {
             "programs": explanation.programs,
             "stages": [asdict(step) for step in explanation.steps],
-            "routes": [{"recipient": one, "next_hop": where} for one, where in explanation.routes],
+            "routes": [
+                {"recipient": one.recipient, "next_hop": one.where, "cause": one.cause}
+                for one in explanation.routes
+            ],
+            "is_open": explanation.is_open,
         },
         ensure_ascii=False,
         indent=2,

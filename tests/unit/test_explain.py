@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ def test_a_message_that_is_accepted(capsys: Captured, configuration: str) -> Non
     ]  # fmt: skip
     lines = found["stages"][5]["lines"]
     assert ["mine.sieve:6", "test header ['an ad'] against ['ad']: yes"] in lines
-    assert found["routes"] == [{"recipient": "bob@example.test", "next_hop": "backend:store"}]
+    assert found["routes"] == [{"recipient": "bob@example.test", "next_hop": "backend:store", "cause": ""}]
 
 
 @pytest.mark.parametrize("message", [b"", b"Subject: hi\r\n\r\nhi\r\n"])
@@ -275,6 +276,45 @@ def test_a_discarded_message(capsys: Captured, configuration: str) -> None:
     assert found["routes"] == []
 
 
+LEAVING = """require ["vnd.tamis.stage", "vnd.tamis.reply", "vnd.tamis.envelope", "envelope"];
+stage "data" { journal "archive@example.test"; }
+stage "route" {
+    if envelope "to" "bob@example.test" { reply "not today"; }
+}
+"""
+
+
+def test_what_stage_route_refuses_is_refused(capsys: Captured, configuration: str) -> None:
+    """With its place, and with the lines that led there also where only those are wanted."""
+    Path(configuration).with_name("mine.sieve").write_text(LEAVING)
+    given = Given("192.0.2.1", "h", "", "a@x.test", ("bob@example.test",), b"Subject: hi\r\n\r\nhi\r\n")
+    assert explain(configuration, given, quiet=True) == 1
+    said = capsys.readouterr().out
+    assert "  = a report goes to <archive@example.test>\n  = goes on\n" in said
+    assert "    mine.sieve:4 (route)  action reply 550 5.7.1 not today\n" in said
+    assert said.endswith(
+        "  = <bob@example.test> is refused\n  = goes on\n"
+        "<bob@example.test> -> 550 5.7.1 not today  [mine.sieve:4]\n"
+    )
+    both = replace(given, recipients=("bob@example.test", "alice@example.test"))
+    status, found = told(capsys, configuration, both)
+    assert status == 0
+    assert found["routes"] == [
+        {"recipient": "bob@example.test", "next_hop": "550 5.7.1 not today", "cause": "mine.sieve:4"},
+        {"recipient": "alice@example.test", "next_hop": "backend:store", "cause": ""},
+    ]
+
+
+def test_without_a_message_it_is_said_what_is_left_out(capsys: Captured, configuration: str) -> None:
+    Path(configuration).with_name("mine.sieve").write_text(LEAVING)
+    given = Given("192.0.2.1", "h", "", "a@x.test", ("bob@example.test",))
+    assert explain(configuration, given, quiet=True) == 0
+    assert capsys.readouterr().out.endswith(
+        "<bob@example.test> -> backend:store\n"
+        "no message was given: stages data, route and sign, which may say otherwise, were not gone through\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "listener", "message"),
     [
@@ -329,7 +369,7 @@ def test_counters_are_in_nobodys_way(capsys: Captured, configuration: str) -> No
     given = Given("192.0.2.1", "h", "", "a@x.test", ("bob@example.test", "eve@example.test"))
     status, found = told(capsys, configuration, given)
     assert (status, replies(found)) == (0, [("rcpt", "550 5.1.1 no such user")])
-    assert found["routes"] == [{"recipient": "bob@example.test", "next_hop": "backend:store"}]
+    assert found["routes"] == [{"recipient": "bob@example.test", "next_hop": "backend:store", "cause": ""}]
     assert found["stages"][2]["lines"][0] == ["mine.sieve:3", "test rate: no (no counter was looked at)"]
     assert [line for line in found["stages"][3]["lines"] if line[0].startswith("mine")][:3] == [
         ["mine.sieve:6", "command greylist (no counter was looked at)"],
