@@ -296,12 +296,12 @@ def test_what_stage_route_refuses_is_refused(capsys: Captured, configuration: st
         "  = <bob@example.test> is refused\n  = goes on\n"
         "<bob@example.test> -> 550 5.7.1 not today  [mine.sieve:4]\n"
     )
-    both = replace(given, recipients=("bob@example.test", "alice@example.test"))
+    both = replace(given, recipients=("bob@example.test", "abuse@example.test"))
     status, found = told(capsys, configuration, both)
     assert status == 0
     assert found["routes"] == [
         {"recipient": "bob@example.test", "next_hop": "550 5.7.1 not today", "cause": "mine.sieve:4"},
-        {"recipient": "alice@example.test", "next_hop": "backend:store", "cause": ""},
+        {"recipient": "postmaster@example.test", "next_hop": "backend:store", "cause": ""},
     ]
 
 
