@@ -171,6 +171,7 @@ TRUE = [
     ("connect", 'not ip_in ["192.0.3.0/24", "2001:db8::/32"]'),
     ("connect", 'environment "remote-ip" "192.0.2.7"'),
     ("connect", 'environment "REMOTE-IP" "192.0.2.7"'),
+    ("connect", 'environment "vnd.tamis.remote-network" "192.0.2.0/24"'),
     ("connect", 'environment "phase" "pre"'),
     ("connect", 'environment "domain" "test"'),
     ("connect", 'environment "name" "Tamis Sieve"'),
@@ -212,6 +213,17 @@ def test_the_null_sender_and_a_unix_socket() -> None:
     assert not holds('ip_in "0.0.0.0/0"', "connect", Case(session=client))
 
 
+@pytest.mark.parametrize(
+    ("client", "found"),
+    [("::ffff:192.0.2.7", "192.0.2.0/24"), ("2001:db8:1:2:3::7", "2001:db8:1:2::/64"), ("unix", "unix")],
+)
+def test_the_network_of_a_client(client: str, found: str) -> None:
+    made = session()
+    made.client_address = client
+    test = f'string "${{env.remote_network}}" "{found}"'
+    assert holds(test, "rcpt", Case(session=made))
+
+
 def test_lists(tmp_path: Path) -> None:
     (tmp_path / "vip").write_text("# people\n\nB@Example.test \nx.test the rest is its value\n")
     assert holds('envelope :list "to" "table:vip"', "rcpt", folder=tmp_path)
@@ -228,10 +240,12 @@ def test_every_item_has_a_variable_and_is_known_where_it_says() -> None:
         assert set(known) == {name for name, item in ITEMS.items() if stage in item.stages}
         assert len(known) == len(set(known))
         assert all(isinstance(known[name], str) for name in known)
-    variables = ["remote_ip", "helo", "tls_version", "auth_user", "is_8bit", "host", "declared_size"]
+    variables = [
+        "remote_ip", "remote_network", "helo", "tls_version", "auth_user", "is_8bit", "host", "declared_size",
+    ]  # fmt: skip
     assert [item_name(name) for name in variables] == [
-        "remote-ip", "vnd.tamis.helo", "vnd.tamis.tls.version", "vnd.tamis.auth-user", "vnd.tamis.8bit",
-        "host", "vnd.tamis.declared-size",
+        "remote-ip", "vnd.tamis.remote-network", "vnd.tamis.helo", "vnd.tamis.tls.version",
+        "vnd.tamis.auth-user", "vnd.tamis.8bit", "host", "vnd.tamis.declared-size",
     ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from mta.envelope import Envelope, Recipient
 from mta.policy.ground import Ground
+from mta.policy.sieve.networks import network
 from mta.policy.verdict import Tried
 from mta.session import Session
 from sieve_ext.message import Message
@@ -152,6 +153,11 @@ ITEMS: dict[str, Item] = {
         ALWAYS, _session("client_name"), "name of the client, if a trusted peer has told it by XCLIENT"
     ),
     "remote-ip": Item(ALWAYS, _session("client_address"), "address of the client; `unix` for a Unix socket"),
+    "vnd.tamis.remote-network": Item(
+        ALWAYS,
+        lambda facts: network(facts.session.client_address),
+        "its network: `192.0.2.0/24`, of IPv6 `2001:db8:1:2::/64`",
+    ),
     "vnd.tamis.stage": Item(ALWAYS, lambda facts: facts.stage, "name of the stage"),
     "vnd.tamis.listener": Item(ALWAYS, _session("listener"), "name of the listener"),
     "vnd.tamis.protocol": Item(ALWAYS, _session("protocol"), "`smtp`, `submission` or `lmtp`"),

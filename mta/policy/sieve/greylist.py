@@ -10,7 +10,6 @@ which `clients` triplets passed is let pass altogether.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mta.policy.counting import Greylist, passes, triplet
 from mta.policy.ledger import Ledger, LedgerUnavailable
 from mta.policy.sieve.asking import Services, Unavailable
 from mta.policy.sieve.facts import RCPT, Facts
+from mta.policy.sieve.networks import PREFIXES, network
 from mta.policy.sieve.onerror import ON_ERROR, check_on_error, unavailable, way_of
 from mta.policy.sieve.rate import digest, period
 from mta.policy.sieve.reply import Answer
@@ -39,8 +39,6 @@ from sieve_ext.extend import (
     tag,
 )
 
-PREFIXES = (24, 64)
-"""Bits of IPv4 and IPv6 addresses that make a network: retries of large senders come from its neighbours."""
 LONGEST = 366 * 86400.0
 _DEFAULT = Greylist()
 ARGUMENTS = (
@@ -64,18 +62,6 @@ class AskGreylist(Request):
     def unanswered(self) -> Any:
         """Nobody remembers: that is no "passes"."""
         return Unavailable("nobody keeps a greylist")
-
-
-def network(address: str, prefixes: tuple[int, int]) -> str:
-    """The network of a client, its name as it is when it has no IP address."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    bits = prefixes[0] if found.version == 4 else prefixes[1]
-    return str(ipaddress.ip_network((found, bits), strict=False))
 
 
 def greylist_services(ledger: Ledger, clock: Callable[[], float]) -> Services:
