@@ -5,8 +5,7 @@ certificates, listeners; only after it `start` accepts clients. `drain` goes the
 with the set-up (a certificate, the users file, a table) comes out of `prepare` as ValueError or OSError with
 a text for the administrator.
 
-What only some configurations need (users file, Dovecot's auth) is imported where it is built: together it
-would be a tenth of the time that a worker takes to start.
+What only some configurations need is imported where it is built: it would be a tenth of a worker's start.
 """
 
 from __future__ import annotations
@@ -46,7 +45,8 @@ from mta.journal import LogJournal
 from mta.lastgood import KeptFiles, secrets_reader
 from mta.metrics import Stats
 from mta.net.arrival import Arrival
-from mta.net.connection import Connection, Connections, Timeouts
+from mta.net.connection import Connection, Timeouts
+from mta.net.connections import Connections
 from mta.net.limits import Limits
 from mta.net.listener import Listener
 from mta.net.noise import quieten

@@ -18,7 +18,8 @@ from mta.managesieve.receiver import Counter, ManageSieveReceiver, PatientConnec
 from mta.managesieve.session import ManageSieveSession, Request, SessionSettings
 from mta.metrics import Stats
 from mta.net.arrival import Arrival
-from mta.net.connection import Connection, Connections
+from mta.net.connection import Connection
+from mta.net.connections import Connections
 from mta.net.tls import ServerTls
 from mta.policy.sieve.dialect import policy_dialect
 from mta.policy.sieve.loading import load_for, source_of

@@ -4,7 +4,10 @@ It moves octets, keeps time, starts TLS and runs what takes time as a task; what
 `Receiver`. A command that can be answered at once costs no task. While a task runs, the client's next
 octets are kept (at most `READ_AHEAD`, then reading stops) and a client that goes away is noticed.
 
-Every wait has an end: `Connections.sweep` looks at all connections once a second and ends those that let a
+A client that sends much at once waits for its turn: after `AT_ONCE` events, or a read of more than
+`READ_AHEAD`, the others come first.
+
+Every wait has an end: `mta.net.connections` looks at all connections once a second and ends those that let a
 state's time pass, with 421 4.4.2 where the client can still read it. A bug in what is said or done for a
 client is logged and answered 451 4.3.0; it never takes the worker down, nor the clock.
 """
@@ -15,6 +18,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mta.net.dialogue import Dialogue, Receiver, Work
 from mta.net.inflight import failure, has_unread, talks_already
@@ -22,8 +26,13 @@ from mta.reply import Reply
 from mta.smtp import events as ev
 from mta.smtp.state import BDAT, CHUNKS, CLOSED, DATA, READY, START
 
+if TYPE_CHECKING:
+    from mta.net.connections import Connections
+
 READ_AHEAD = 64 * 1024
 """Octets that a client may send ahead while a task runs; then reading stops until it is done."""
+AT_ONCE = 100
+"""Commands and pieces of messages of one client that are handled before others have their turn."""
 LINGER = 5.0
 """Seconds for a client that was sent away to read why, before the connection is cut."""
 DRAIN_IDLE = 5.0
@@ -33,6 +42,7 @@ TIMEOUT = Reply(421, "4.4.2", "timeout, closing the connection", close=True)
 SHUTTING_DOWN = Reply(421, "4.3.2", "service shutting down, connect again", close=True)
 OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
 
+_TURN = range(AT_ONCE)
 _NOTED = frozenset({ev.StartTls, ev.DataStart, ev.Closed})
 """Events that the connection itself has to do with."""
 
@@ -49,64 +59,6 @@ class Timeouts:
     handshake: float = 30.0
     write: float = 60.0
     """For a client that does not read our replies."""
-
-
-class Connections:
-    """All connections of a worker, and their clock."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Callable[[], Timeouts]) -> None:
-        """`loop` is the running one; `timeouts` gives those in force now (shorter ones under load)."""
-        self.loop = loop
-        """Kept, because asking which loop runs costs a system call."""
-        self._clock = clock = loop.time
-        self._timeouts = timeouts
-        self._open: set[Connection] = set()
-        self.now = clock()
-        """Seconds, true to a second: cheap enough to be read for every packet."""
-        self.draining = False
-        self.closed = False
-        """Whoever comes now is sent away: nothing is there any more that could serve them."""
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """Those in force now."""
-        return self._timeouts()
-
-    def add(self, connection: Connection) -> None:
-        """A client has connected."""
-        self._open.add(connection)
-
-    def discard(self, connection: Connection) -> None:
-        """A connection is closed."""
-        self._open.discard(connection)
-
-    def sweep(self) -> None:
-        """End what has waited too long; to be called once a second."""
-        self.now = now = self._clock()
-        timeouts = self._timeouts()
-        for connection in tuple(self._open):
-            try:
-                connection.tick(now, timeouts, self.draining)
-            except Exception as error:  # noqa: BLE001 - a bug must not stop the clock of all others
-                connection.failed(error)
-
-    def drain(self) -> None:
-        """From now on send idle sessions away."""
-        self.draining = True
-
-    def close(self) -> None:
-        """Tell everybody 421, also those whose handshake ends later, and cut what does not end."""
-        self.closed = True
-        for connection in tuple(self._open):
-            connection.end(SHUTTING_DOWN)
-
-    def abort(self) -> None:
-        """Cut all connections."""
-        for connection in tuple(self._open):
-            connection.abort()
 
 
 class Connection(asyncio.Protocol):
@@ -185,6 +137,8 @@ class Connection(asyncio.Protocol):
             if smtp.message is not None or data.find(b"\n") >= 0:  # a command counts with the end of its line
                 self._since = self._connections.now
             self._pump()
+            if len(data) > READ_AHEAD and self._task is None:  # its next megabytes would be read at once
+                self._let_others()
         elif smtp.buffered > READ_AHEAD:
             self._paused_reading = True
             self._transport.pause_reading()
@@ -228,10 +182,12 @@ class Connection(asyncio.Protocol):
     # --- the dialogue ------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Handle events until octets, time or the client are needed."""
+        """Handle events until octets, time or the client are needed, or it is the turn of others."""
         smtp = self._smtp
         handle = self._receiver.handle
-        while not self._paused_writing:
+        for _ in _TURN:
+            if self._paused_writing:
+                break
             event = smtp.next_event()
             if event is None:
                 break
@@ -255,11 +211,24 @@ class Connection(asyncio.Protocol):
                 break
             if not smtp.more:
                 break
+        else:
+            self._let_others()
         octets = smtp.data_to_send()
         if octets and self.alive:
             self._transport.write(octets)
         if smtp.state is CLOSED:
             self._finish()
+
+    def _let_others(self) -> None:
+        """Take no more of the client's octets before others had their turn."""
+        if not self._paused_reading and not self._ending and self.alive:
+            self._paused_reading = True
+            self._transport.pause_reading()
+            self._connections.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self._task is None and not self._ending and self.alive:
+            self._go_on()
 
     def _finish(self) -> None:
         """The session is over: part from the client, once and when no task runs for it.
