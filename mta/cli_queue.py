@@ -49,6 +49,9 @@ from mta.mailq.postqueue import postqueue_text
 from mta.mailq.rows import QueueRow
 from mta.mailq.shape import shape, shape_table
 
+STATS_ROWS = 100
+"""Rows of a table of `tamis queue stats`: more are nothing to look at, and take minutes to lay out."""
+
 
 def make_app(open_queue: Open) -> typer.Typer:
     """The sub-command."""
@@ -110,6 +113,9 @@ def make_app(open_queue: Open) -> typer.Typer:
         config: ConfigOption,
         as_json: JsonOption = False,
         senders: Annotated[bool, typer.Option("--senders", help="Count by domain of the sender.")] = False,
+        most: Annotated[
+            int, typer.Option("--most", min=0, help="Rows of each table, those with most mail; 0 for all.")
+        ] = STATS_ROWS,
     ) -> None:
         """Show how many messages wait, by destination and age, and how next hops do."""
         with failures():
@@ -123,8 +129,8 @@ def make_app(open_queue: Open) -> typer.Typer:
                 print(json.dumps(with_missing(facts, queue)))
             else:
                 out = console(highlight=False)
-                out.print(shape_table(counted))
-                hops = _hops(workers)
+                out.print(shape_table(counted, most))
+                hops = _hops(workers, most)
                 if hops.row_count:
                     out.print()
                     out.print(hops)
@@ -297,15 +303,19 @@ def _tries(recipient: dict[str, Any], more: dict[str, Any], now: float) -> str:
     return f"{tried}, by {more['site'] or 'no known next hop'}"
 
 
-def _hops(workers: dict[str, dict[str, Any]]) -> Table:
+def _hops(workers: dict[str, dict[str, Any]], most: int) -> Table:
     table = Table(
         Column("next hop"), Column("messages", justify="right"), Column("under way", justify="right"),
         Column("at most", justify="right"), Column("state", overflow="fold"), box=None, pad_edge=False,
     )  # fmt: skip
-    names = sorted({name for facts in workers.values() for name in (*facts["sites"], *facts["hops"])})
+    waiting = dict.fromkeys((name for facts in workers.values() for name in facts["hops"]), 0)
+    for facts in workers.values():
+        for name, site in facts["sites"].items():
+            waiting[name] = waiting.get(name, 0) + site["messages"]
+    names = sorted(waiting, key=lambda name: (-waiting[name], name))
+    shown = names[:most] if most else names
     now = time.time()
-    for name in names:
-        waiting = sum(facts["sites"].get(name, {}).get("messages", 0) for facts in workers.values())
+    for name in shown:
         hops = [facts["hops"][name] for facts in workers.values() if name in facts["hops"]]
         dead = [hop for hop in hops if hop["dead_until"] is not None]
         state = ""
@@ -314,9 +324,11 @@ def _hops(workers: dict[str, dict[str, Any]]) -> Table:
             state = f"does not answer, next look in {format_duration(round(wait))}: {dead[0]['reason']}"
         table.add_row(
             Text(printable(name) or "(none)"),
-            str(waiting),
+            str(waiting[name]),
             str(sum(hop["in_flight"] for hop in hops)),
             str(sum(hop["window"] for hop in hops)),
             Text(printable(state)),  # what the next hop said is no markup
         )
+    if rest := names[len(shown) :]:
+        table.add_row(f"{len(rest)} more", str(sum(waiting[name] for name in rest)), style="dim")
     return table

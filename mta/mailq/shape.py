@@ -45,8 +45,8 @@ def shape(
     return Shape(tuple(bounds), {domain: tuple(columns) for domain, columns in ordered})
 
 
-def shape_table(counted: Shape, most: int = 0) -> Table:
-    """The table for the terminal; with `most` only that many domains, the others added up in one line."""
+def shape_table(counted: Shape, most: int) -> Table:
+    """The table for the terminal: `most` domains (0 for all), the others added up in one line."""
     # In minutes, as qshape has them: all columns fit a terminal of 80.
     columns = [f"{bound / 60:.0f}m" for bound in counted.bounds]
     table = Table(

@@ -112,6 +112,30 @@ def test_words_of_a_next_hop_are_no_markup() -> None:
     assert "421 4.7.0 [/b] [red]no[/red]" in shown
 
 
+def test_the_busiest_next_hops_are_shown() -> None:
+    class Large(Queue):
+        def stats(self) -> dict[str, dict[str, Any]]:
+            idle = {"mx/idle.test": {"in_flight": 0, "window": 1, "dead_until": None, "reason": ""}}
+            sites = {f"mx/{number:03}.test": {"messages": number} for number in range(1, 151)}
+            return {
+                "one": {"sites": sites, "hops": idle},
+                "two": {"sites": sites, "hops": {}},
+            }
+
+    def hops(*words: str) -> list[list[str]]:
+        done = CliRunner().invoke(make_app(lambda config: Large()), ["stats", *words])
+        assert done.exit_code == 0, (done.output, done.exception)
+        lines = done.stdout.splitlines()
+        return [line.split() for line in lines[lines.index("") + 2 :]]
+
+    found = hops()
+    assert len(found) == 101
+    assert found[0][:2] == ["mx/150.test", "300"]
+    assert found[-1] == ["51", "more", str(2 * sum(range(1, 51)))]
+    assert len(hops("--most", "0")) == 151
+    assert hops("--most", "1")[0][0] == "mx/150.test"
+
+
 def test_an_address_that_is_none_is_a_mistake_of_usage() -> None:
     """It was said of a worker that its answer was incomplete."""
 

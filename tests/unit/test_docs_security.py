@@ -53,6 +53,7 @@ NO_LIMITS = {
     "mta.startup.probe.ROUNDS": "a handshake in memory, with ourselves",
     "mta.startup.render.*": "layout",
     "mta.cli_console.*": "layout",
+    "mta.cli_queue.STATS_ROWS": "layout",
     "mta.startup.runner.*PAUSE": "how often something is asked again",
     "mta.supervisor.setup.IDLE": "how often something is looked at",
     "mta.supervisor.setup.STARTING": "how often something is looked at",

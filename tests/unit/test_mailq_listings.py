@@ -175,7 +175,7 @@ def test_shape_as_a_table() -> None:
         ["x.test", "3", "2", "·", "1"],
         ["2", "more", "4", "4", "·", "·"],
     ]
-    assert shown(shape_table(shape(rows, NOW, ())))[0].split() == ["destination", "all", "older"]
+    assert shown(shape_table(shape(rows, NOW, ()), 0))[0].split() == ["destination", "all", "older"]
 
 
 def test_shape_fits_80_columns() -> None:
@@ -183,7 +183,7 @@ def test_shape_fits_80_columns() -> None:
         row(*[QueueRecipient("a@a-rather-long-name.example.org")] * 999, arrived=NOW - 290 * 2**n)
         for n in range(10)
     ]
-    lines = shown(shape_table(shape(rows, NOW)), 80)
+    lines = shown(shape_table(shape(rows, NOW), 0), 80)
     assert lines[0].split(None, 2)[2] == "5m 10m 20m 40m 80m 160m 320m 640m 1280m older"
     assert lines[1].split() == ["TOTAL", "9990", *["999"] * 10]
 
