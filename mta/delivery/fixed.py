@@ -24,6 +24,7 @@ from mta.delivery.outcome import Outcome, Told
 from mta.delivery.transact import transact
 from mta.envelope import Envelope, Recipient
 from mta.net.connect import ClientTls, ConnectFailure, Endpoint, connect
+from mta.net.dial import BadAddresses
 from mta.net.outbound import OutboundConnection, Timeouts
 from mta.net.pool import Pool, PoolLimits
 from mta.reply import Reply
@@ -57,7 +58,9 @@ class _Server:
     __slots__ = ("_failure_delay", "health", "name", "pool", "recipient_limit", "take")
 
     def __init__(self, settings: FixedSettings, endpoint: Endpoint) -> None:
-        dial = partial(connect, endpoint, settings.client, settings.tls, settings.timeouts)
+        dial = partial(
+            connect, endpoint, settings.client, settings.tls, settings.timeouts, bad=BadAddresses()
+        )
         self.name = str(endpoint)
         self.pool = Pool(dial, settings.pool)
         self.health = Health()

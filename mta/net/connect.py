@@ -2,8 +2,9 @@
 
 `Endpoint` is where to go, `ClientTls` how securely. `connect` returns a connection that is ready for mail,
 or raises `ConnectFailure` with a temporary reply: refused, no route, no such name, too late (4.4.1), TLS that
-failed or is missing (4.7.x), a server that does not want us (4.3.2). All addresses of a host name are
-tried in the resolver's order, within the one time limit of the caller.
+failed or is missing (4.7.x), a server that does not want us (4.3.2). The addresses of a host name are tried
+in the resolver's order (`mta.net.dial`), until one of them serves us (RFC 5321 section 5.1), within the one
+time limit of the caller.
 
 With TLS level `may` a failed handshake is followed by one connection without TLS: at that level an
 eavesdropper could have had it in the clear anyway (RFC 7435), and broken TLS should not stop mail. A
@@ -22,6 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from mta.net.dial import BadAddresses, Dialer, Source
 from mta.net.outbound import OutboundConnection, Timeouts
 from mta.net.tls import channel_bindings, failure_text
 from mta.net.tlschain import peer_chain
@@ -32,6 +34,8 @@ from mta.smtp.opening import NO_STARTTLS, ClientSettings, StartTls
 
 UNREACHABLE = "The next server cannot be reached at the moment"
 INSECURE = "The next server cannot be reached securely at the moment"
+
+_LOGIN_FAILED = "4.7.0"
 
 
 @dataclass(slots=True, frozen=True)
@@ -103,17 +107,52 @@ async def connect(
     timeouts: Timeouts,
     deadline: float,
     opener: Opener | None = None,
+    bad: BadAddresses | None = None,
 ) -> OutboundConnection:
     """Open a session that is ready for mail, by `deadline` (loop time). Raises ConnectFailure.
 
-    `opener` makes the connection in place of a look-up of the endpoint's host.
+    `opener` makes the connection in place of a look-up of the endpoint's host. `bad` remembers which of its
+    addresses do not serve.
     """
+    if opener is not None or endpoint.path:
+        return await _reach(endpoint, settings, tls, timeouts, deadline, opener)
+    addresses = await _addresses(endpoint, deadline)
+    if len(addresses) == 1:
+        return await _reach(endpoint, settings, tls, timeouts, deadline, None, addresses[0])
+    bad = BadAddresses() if bad is None else bad
+    dialer = Dialer(addresses, endpoint.port, Source(), bad, timeouts.connect)
+    told: ConnectFailure | None = None
+    while True:
+        try:
+            return await _reach(endpoint, settings, tls, timeouts, deadline, dialer)
+        except ConnectFailure as failure:
+            now = asyncio.get_running_loop().time()
+            if not dialer.address:
+                raise told or failure from None  # no address answers that has not answered before
+            told = told or failure
+            bad.add(dialer.address, now)
+            dialer.drop()
+            # A password that one address refuses is not tried at the others: that would look like guessing.
+            if failure.reply.enhanced == _LOGIN_FAILED or not dialer.more or now >= deadline:
+                raise told from None
+
+
+async def _reach(
+    endpoint: Endpoint,
+    settings: ClientSettings,
+    tls: ClientTls | None,
+    timeouts: Timeouts,
+    deadline: float,
+    opener: Opener | None,
+    host: str = "",
+) -> OutboundConnection:
+    """A session as securely as `tls` says, by the opener or with the address `host`."""
     try:
-        return await _open(endpoint, settings, tls, timeouts, deadline, opener)
+        return await _open(endpoint, settings, tls, timeouts, deadline, opener, host)
     except ConnectFailure as failure:
         if tls is None or tls.required or not failure.tls:
             raise
-        connection = await connect(endpoint, settings, tls.fallback, timeouts, deadline, opener)
+        connection = await _reach(endpoint, settings, tls.fallback, timeouts, deadline, opener, host)
         connection.tls_failure = failure.tls_failure
         connection.tls_detail = failure.reply.cause
         return connection
@@ -126,6 +165,7 @@ async def _open(
     timeouts: Timeouts,
     deadline: float,
     opener: Opener | None,
+    host: str,
 ) -> OutboundConnection:
     loop = asyncio.get_running_loop()
     implicit = tls is not None and tls.implicit
@@ -139,7 +179,7 @@ async def _open(
         session = ClientSession(settings, encrypted=implicit, verified=verified)
         return OutboundConnection(session, str(endpoint), timeouts, loop)
 
-    connection = await _dial(endpoint, factory, tls if implicit else None, timeouts, deadline, opener)
+    connection = await _dial(endpoint, factory, tls if implicit else None, timeouts, deadline, opener, host)
     try:
         if implicit:
             _check(connection, endpoint, tls, connection.transport)
@@ -176,65 +216,59 @@ async def _dial(
     timeouts: Timeouts,
     deadline: float,
     opener: Opener | None,
+    host: str,
 ) -> OutboundConnection:
     loop = asyncio.get_running_loop()
-    failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, f"{endpoint}: no address"))
     name = _server_name(endpoint, tls)
     context = tls.context if tls else None
     handshake = timeouts.connect if tls else None
-    hosts = ("",) if opener is not None else await _addresses(endpoint, deadline)
-    for host in hosts:
-        # An opener may try several addresses, each in its own time.
-        limit = deadline if opener is not None else min(deadline, loop.time() + timeouts.connect)
-        try:
-            async with asyncio.timeout_at(limit):
-                if opener is not None:
-                    sock = await opener(deadline)
-                    # From here on the transport owns the socket.
-                    _, connection = await loop.create_connection(
-                        factory,
-                        sock=sock,
-                        ssl=context,
-                        server_hostname=name,
-                        ssl_handshake_timeout=handshake,
-                    )
-                elif endpoint.path:
-                    _, connection = await loop.create_unix_connection(
-                        factory,
-                        endpoint.path,
-                        ssl=context,
-                        server_hostname=name,
-                        ssl_handshake_timeout=handshake,
-                    )
-                else:
-                    _, connection = await loop.create_connection(
-                        factory,
-                        host,
-                        endpoint.port,
-                        ssl=context,
-                        server_hostname=name,
-                        ssl_handshake_timeout=handshake,
-                    )
-        except TimeoutError:
-            failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, f"{endpoint}: timeout in connect"))
-        except ssl.SSLError as error:
-            cause = f"{endpoint}: TLS: {failure_text(error)}"
-            failure = ConnectFailure(
-                Reply(451, "4.7.5", INSECURE, cause), tls=True, tls_failure=failure_of(error)
-            )
-        except OSError as error:
-            cause = f"{endpoint}: {error.strerror or error}"
-            failure = ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, cause))
-        else:
-            return connection
-        if loop.time() >= deadline:
-            break
-    raise failure
+    # An opener may try several addresses, each in its own time.
+    limit = deadline if opener is not None else min(deadline, loop.time() + timeouts.connect)
+    try:
+        async with asyncio.timeout_at(limit):
+            if opener is not None:
+                sock = await opener(deadline)
+                # From here on the transport owns the socket.
+                _, connection = await loop.create_connection(
+                    factory,
+                    sock=sock,
+                    ssl=context,
+                    server_hostname=name,
+                    ssl_handshake_timeout=handshake,
+                )
+            elif endpoint.path:
+                _, connection = await loop.create_unix_connection(
+                    factory,
+                    endpoint.path,
+                    ssl=context,
+                    server_hostname=name,
+                    ssl_handshake_timeout=handshake,
+                )
+            else:
+                _, connection = await loop.create_connection(
+                    factory,
+                    host,
+                    endpoint.port,
+                    ssl=context,
+                    server_hostname=name,
+                    ssl_handshake_timeout=handshake,
+                )
+    except TimeoutError:
+        cause = f"{endpoint}: timeout in connect"
+        raise ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, cause)) from None
+    except ssl.SSLError as error:
+        cause = f"{endpoint}: TLS: {failure_text(error)}"
+        raise ConnectFailure(
+            Reply(451, "4.7.5", INSECURE, cause), tls=True, tls_failure=failure_of(error)
+        ) from None
+    except OSError as error:
+        cause = f"{endpoint}: {error.strerror or error}"
+        raise ConnectFailure(Reply(451, "4.4.1", UNREACHABLE, cause)) from None
+    return connection
 
 
 async def _addresses(endpoint: Endpoint, deadline: float) -> list[str]:
-    if endpoint.path:
-        return [""]
+    """The addresses of the endpoint's host, at least one. Raises ConnectFailure."""
     try:
         ip_address(endpoint.host)
     except ValueError:
