@@ -165,6 +165,12 @@ class ReplyCommand(Act):
                 "the first digits must be the same; :tempfail is 4, :permfail is 5",
             )  # fmt: skip
 
+    @property
+    def is_permanent(self) -> bool:
+        """It refuses for good; of a node that was checked."""
+        given = self.text("enhanced")
+        return next(iter(self._classes(None if given is None else given.value)), 5) == 5
+
     def _classes(self, enhanced: str | None) -> set[int]:
         """The first digits that are given."""
         found = set()

@@ -16,6 +16,7 @@ from typing import Any
 
 from mta.policy.sieve import references
 from mta.policy.sieve.facts import BOUNCE, DATA, FROM_DATA, FROM_MAIL, ITEMS, QUEUED, RCPT, STAGES, item_name
+from mta.policy.sieve.negated import check_negated
 from sieve_ext.extend import (
     Capability,
     Checker,
@@ -114,9 +115,10 @@ class StageCommand(Control):
             earlier[name] = self
 
     def leaves_block(self, checker: Checker) -> None:
-        """No variable in it is one that nothing sets."""
+        """No variable in it is one that nothing sets, and no service that is away refuses all mail."""
         if self.stage:
             references.check_references(self.stage, self.children, checker)
+            check_negated(self.children, checker)
 
     def last_word(self) -> str | None:
         """The command that ends the stage in any case, None if none does."""
