@@ -54,7 +54,7 @@ class EnvelopeTest(Test):
                 checker.error(
                     text, "unknown-part",
                     f"specified envelope part '{name}' is not supported by the envelope test",
-                    hint or suggest(name, checker.dialect.envelope_parts),
+                    hint or suggest(name, checker.dialect.envelope_parts) or _known(checker),
                 )  # fmt: skip
             elif not part.is_address and self.has_tag("address-part"):
                 checker.error(
@@ -83,6 +83,11 @@ class EnvelopeTest(Test):
             return found
 
         return compiler.match(self, values)
+
+
+def _known(checker: Checker) -> str:
+    known = checker.dialect.envelope_parts.items()
+    return f"there are: {', '.join(name for name, (_, capability) in known if checker.has(capability))}"
 
 
 def _parts(run: Run, part: AddressPart, addresses: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mta.policy.sieve.checking import check_policy
 from mta.policy.sieve.dialect import HINTS
 from mta.policy.sieve.facts import ITEMS, STAGES, Facts, Surroundings, item_name
 from mta.policy.sieve.program import display_names, load, settings_for
@@ -110,6 +111,8 @@ WRONG = [
     # tables
     (["1:40 unknown-table"], 'stage "rcpt" { if envelope :list "to" ["table:nix"] { stop; } }'),
     (["1:39 bad-list"], 'stage "rcpt" { if envelope :list "to" "vip" { stop; } }'),
+    (["1:24 bad-list", "1:45 bad-list"], 'stage "rcpt" { expand ["hash:/etc/aliases", "vip"]; }'),
+    (["1:26 bad-list"], 'stage "rcpt" { if lookup "vip" "x" { stop; } }'),
     # several at once, with their places
     (
         ["1:16 wrong-stage", "2:16 wrong-stage", "2:25 unknown-command"],
@@ -150,6 +153,27 @@ def test_what_a_policy_does_not_have_is_explained(name: str) -> None:
     assert made is None
     assert found[0].diagnostic.code == "unknown-capability"
     assert found[0].diagnostic.hint == HINTS[name]
+
+
+@pytest.mark.parametrize(
+    ("script", "hint"),
+    [
+        ('stage "data" { fileinto "Junk"; }', HINTS["fileinto"]),
+        ('stage "data" { if mailboxexists "x" { stop; } }', "that is for users' scripts in the mail store"),
+        ('stage "data" { pipe "x"; }', HINTS["vnd.dovecot.pipe"]),
+        ('stage "data" { fileonto "Junk"; }', ""),
+        ('stage "rcpt" { if envelope "recipient" "x" { stop; } }', "there are: from, to, orig_to, auth"),
+        ('stage "rcpt" { if environment "remote_ip" "x" { stop; } }', "did you mean 'remote-ip'?"),
+        ('stage "rcpt" { if environment "vnd.tamis.remote-ip" "x" { stop; } }', "did you mean 'remote-ip'?"),
+        ('stage "rcpt" { if environment "helo" "x" { stop; } }', "did you mean 'vnd.tamis.helo'?"),
+        (
+            'stage "rcpt" { if environment "tls_version" "x" { stop; } }',
+            "did you mean 'vnd.tamis.tls.version'?",
+        ),
+    ],
+)
+def test_what_to_write_instead(script: str, hint: str) -> None:
+    assert [one.diagnostic.hint for one in read(script)[1]] == [hint]
 
 
 def test_one_broken_file_refuses_all_and_all_are_reported() -> None:
@@ -247,6 +271,15 @@ def test_every_item_has_a_variable_and_is_known_where_it_says() -> None:
         "remote-ip", "vnd.tamis.remote-network", "vnd.tamis.helo", "vnd.tamis.tls.version",
         "vnd.tamis.auth-user", "vnd.tamis.8bit", "host", "vnd.tamis.declared-size",
     ]  # fmt: skip
+
+
+def test_a_table_is_named_by_its_scheme_also_without_a_configuration() -> None:
+    script = b"""require ["vnd.tamis.stage", "extlists", "envelope", "vnd.tamis.tables"];
+stage "rcpt" { if anyof (envelope :list "to" "vip", lookup "tables:vip" "x", lookup "table:x" "y") { } }"""
+    assert [str(one) for one in check_policy(script)] == [
+        "2:46: error: 'vip' names no table (write \"table:vip\")",
+        "2:60: error: 'tables:vip' names no table (write \"table:vip\")",
+    ]
 
 
 def test_a_program_knows_its_stages_and_whether_bodies_are_read() -> None:

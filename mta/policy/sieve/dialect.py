@@ -58,6 +58,7 @@ OWN = (
 )
 
 _REFUSE = "that is for users' scripts in the mail store"
+_PROGRAM = "programs are milters, policy servers and content filters here"
 HINTS = {
     "copy": "use add_recipient of vnd.tamis.envelope",
     "duplicate": _REFUSE,
@@ -68,8 +69,29 @@ HINTS = {
     "include": "list the files in policy.scripts",
     "replace": "a policy does not change the body",
     "vacation": _REFUSE,
+    "vnd.dovecot.execute": _PROGRAM,
+    "vnd.dovecot.filter": _PROGRAM,
+    "vnd.dovecot.pipe": _PROGRAM,
 }
 """What to say of capabilities of the standard that a policy does not have, by name."""
+
+
+def hint_of(capability: str) -> str:
+    """What to say of a capability that a policy does not have; "" of one that nobody has."""
+    return HINTS.get(capability) or (_REFUSE if capability in _foreign().values() else "")
+
+
+def hint_of_word(word: str) -> str:
+    """What to say of a command or test that a policy does not have; "" of one that nobody has."""
+    capability = _foreign().get(word)
+    return "" if capability is None else hint_of(capability)
+
+
+@cache
+def _foreign() -> dict[str, str]:
+    """Capabilities of the standard that a policy does not have, by the words that they bring."""
+    known = policy_dialect().capabilities
+    return {word.word: one.name for one in all_capabilities() if one.name not in known for word in one.words}
 
 
 @cache

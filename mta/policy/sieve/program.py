@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from mta.policy.sieve.asking import Asking
-from mta.policy.sieve.dialect import HINTS, policy_dialect
+from mta.policy.sieve.dialect import hint_of, hint_of_word, policy_dialect
 from mta.policy.sieve.facts import STAGES
 from mta.policy.sieve.outcome import NOTHING, Outcome
 from mta.policy.sieve.queue import QUEUE
@@ -307,9 +307,16 @@ def _found(path: str, severity: Severity, code: str, text: str) -> Found:
 
 
 def _hinted(diagnostic: Diagnostic) -> Diagnostic:
-    """Say what to write instead of a capability that a policy does not have."""
+    """Say what to write instead of a capability or a word that a policy does not have."""
+    if diagnostic.hint:
+        return diagnostic
     if diagnostic.code == "unknown-capability":
-        for name, hint in HINTS.items():
-            if f"'{name}'" in diagnostic.text:
-                return replace(diagnostic, hint=hint)
+        return replace(diagnostic, hint=hint_of(_named(diagnostic.text)))
+    if diagnostic.code in ("unknown-command", "unknown-test"):
+        return replace(diagnostic, hint=hint_of_word(_named(diagnostic.text)))
     return diagnostic
+
+
+def _named(text: str) -> str:
+    """What a message names in quotes."""
+    return text.partition("'")[2].partition("'")[0]

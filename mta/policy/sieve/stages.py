@@ -11,11 +11,23 @@ script is loaded. `${env.item}` is an item of the environment, hyphens and dots 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from mta.policy.sieve import references
-from mta.policy.sieve.facts import BOUNCE, DATA, FROM_DATA, FROM_MAIL, ITEMS, QUEUED, RCPT, STAGES, item_name
+from mta.policy.sieve.facts import (
+    BOUNCE,
+    DATA,
+    FROM_DATA,
+    FROM_MAIL,
+    ITEMS,
+    PREFIX,
+    QUEUED,
+    RCPT,
+    STAGES,
+    item_name,
+)
 from mta.policy.sieve.negated import check_negated
 from sieve_ext.extend import (
     Capability,
@@ -183,9 +195,9 @@ def _check_item(node: Node, stage: str, checker: Checker) -> None:
     item = ITEMS.get(name.lower())
     if item is None:
         if name.lower() not in ("name", "version", "domain"):
-            checker.error(
-                where, "unknown-item", f"there is no item '{name}' of the environment", suggest(name, ITEMS)
-            )
+            meant = item_name(re.sub(r"[-.]", "_", name.lower().removeprefix(PREFIX)))
+            hint = f"did you mean '{meant}'?" if meant else suggest(name, ITEMS)
+            checker.error(where, "unknown-item", f"there is no item '{name}' of the environment", hint)
     elif stage not in item.stages:
         checker.error(
             where, "wrong-stage", f"item '{name}' is not known in stage '{stage}'", _places(item.stages)

@@ -41,7 +41,7 @@ from sieve_ext.extend import (
     texts,
 )
 from sieve_ext.extensions.extlists import CAPABILITIES as STANDARD
-from sieve_ext.extensions.extlists import ListKnown, ListLookup, bad_list, check_list, compile_list
+from sieve_ext.extensions.extlists import ListKnown, ListLookup, compile_list
 
 TABLES = "tamis_tables"
 """The setting that lists the names of the tables, with blanks between."""
@@ -126,17 +126,19 @@ def check_table(value: Value, checker: Checker) -> None:
     known = [SCHEME + name for name in checker.unit.settings.text(TABLES).split()]
     for text in texts(value):
         name = checker.constant(text)
-        if name is not None and name not in known:
-            hint = suggest(name, known) or (f"there are: {', '.join(known)}" if known else "there is none")
-            checker.error(text, "unknown-table", f"'{name}' is no table of tamis.toml", hint)
+        if name is None or name in known:
+            continue
+        if not name.startswith(SCHEME):
+            meant = SCHEME + (name.rpartition(":")[2] or "NAME")
+            checker.error(text, "bad-list", f"'{name}' names no table", f'write "{meant}"')
+            continue
+        hint = suggest(name, known) or (f"there are: {', '.join(known)}" if known else "there is none")
+        checker.error(text, "unknown-table", f"'{name}' is no table of tamis.toml", hint)
 
 
 def _check(node: Node, given: GivenTag, comparator: Comparator, checker: Checker) -> None:
-    check_list(node, given, comparator, checker)
-    for text in texts(node.keys):
-        name = checker.constant(text)
-        if name is None or bad_list(name) is None:
-            check_table(text, checker)
+    if node.keys is not None:
+        check_table(node.keys, checker)
 
 
 def _compile(compiler: Compiler, node: Node, comparator: Comparator, keys: TemplateList) -> Match:
