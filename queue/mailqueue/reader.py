@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mailqueue.entry import FIRST_READ, CorruptEntry, Entry, NeedMore, parse
+from mailqueue.entry import FIRST_READ, CorruptEntry, Entry, FormatError, NeedMore, parse
 from mailqueue.heartbeat import read_beat
 from mailqueue.ids import PARTS, id_octets
 from mailqueue.keys import (
@@ -150,6 +150,8 @@ class StreamReader:
             await read_snapshot(await self._store.get(key), replay.index, problems.append)
         except CorruptSnapshot as error:
             problems.append(str(error))
+        except FormatError as error:
+            raise FormatError(f"{key}: {error}") from error
         self.problems.extend(f"{key}: {problem}" for problem in problems)
         return replay, not problems
 
@@ -172,6 +174,12 @@ class StreamReader:
     async def _entry(self, number: int) -> Entry | None:
         # None is a seal.
         key = log_key(self.name, number)
+        try:
+            return await self._parsed(key, number)
+        except FormatError as error:
+            raise FormatError(f"{key}: {error}") from error
+
+    async def _parsed(self, key: str, number: int) -> Entry | None:
         data = await self._store.get(key, 0, FIRST_READ)
         if is_seal(data):
             self.seal = decode_seal(data)

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from mailqueue.batch import Haste
 from mailqueue.clock import Clock
-from mailqueue.collector import by_stream, is_whole, lease_of, stream_names
+from mailqueue.collector import by_stream, is_whole, stream_names
 from mailqueue.entry import FormatError
 from mailqueue.heartbeat import read_beat
 from mailqueue.housekeeping import Housekeeping
@@ -40,14 +40,13 @@ from mailqueue.keys import (
     STREAMS,
     end_key,
     last_segment,
-    lease_key,
-    lease_prefix,
     log_key,
     retired_key,
     retired_prefix,
     snapshot_key,
     snapshot_prefix,
 )
+from mailqueue.leases import Claim, Leases
 from mailqueue.log import FIRST_RETRY, LAST_RETRY, Log
 from mailqueue.model import Fenced
 from mailqueue.opening import Announcement, read_announcement
@@ -115,8 +114,7 @@ class Watcher:
         """Streams of which we have our share, and how many share what is left at `_not_before`."""
         self._seen: dict[str, tuple[bytes, float]] = {}
         """The heartbeat of each stream and when we first knew of it, in boot time."""
-        self._leases: dict[str, float] = {}
-        """When we first knew of each lease."""
+        self._leases = Leases(store, self._name, settings.lease, clock, random, self._is_dead)
         self._announced: dict[str, Announcement | None] = {}
 
     async def run(self) -> None:
@@ -188,9 +186,7 @@ class Watcher:
             self._failed.discard(known)
             self._claimed.pop(known, None)
             self._late.pop(known, None)
-        if self._leases:
-            names = set(self._open)
-            self._leases = {k: since for k, since in self._leases.items() if k.split("/")[1] in names}
+        self._leases.keep(self._open)
         self._listed = began
         self._keeper.others = self._open
 
@@ -230,17 +226,21 @@ class Watcher:
         sharers = self._late.pop(stream, 0)
         # The first share is the same whoever comes first: those who were here before have had theirs.
         share = -(-len(left) // sharers) if sharers else -(-PARTS // alive)
-        parts = await self._claim(left, share)
-        if not parts:
+        claims = await self._leases.claim(left, share)
+        if not claims:
             if self._clock.boottime() - self._claimed.get(stream, float("-inf")) >= self._settings.lease:
                 self._failed.discard(stream)  # others have claimed what is left, and it is theirs to take
             return
         self._claimed[stream] = self._clock.boottime()
-        reader = await self._agree(await self._sealed(stream))
+        try:
+            reader = await self._agree(await self._sealed(stream))
+        except FormatError:
+            await self._leases.give_back(claims)  # to a newer node, which need not wait for us
+            raise
         await self._decide(reader)
         for problem in (*reader.problems, *reader.replay.problems):
             self._settings.report("corrupt", {"stream": stream, "problem": problem})
-        slots = await by_part(reader.replay.index)
+        slots, parts = await by_part(reader.replay.index), [claim.part for claim in claims]
         if not any(slots):
             parts = await self._open_parts(stream)
         total = 0
@@ -262,33 +262,9 @@ class Watcher:
         # Each taker begins somewhere else.
         return [part for part in ((first + n) % PARTS for n in range(PARTS)) if f"{part:02d}" not in names]
 
-    async def _unclaimed(self, stream: str) -> list[tuple[int, str]]:
-        """The parts that nobody has adopted or is about to, and the keys of their next leases."""
-        now = self._clock.boottime()
-        epochs: dict[int, int] = {}
-        for key in await self._store.list_after(lease_prefix(stream)):
-            lease = lease_of(key)
-            if lease is not None:
-                self._leases.setdefault(key, now)
-                epochs[lease[1]] = lease[2]
-        unclaimed: list[tuple[int, str]] = []
-        for part in await self._open_parts(stream):
-            epoch = epochs.get(part, 0)
-            if epoch and now - self._leases[lease_key(stream, part, epoch)] < self._settings.lease:
-                continue
-            unclaimed.append((part, lease_key(stream, part, epoch + 1)))
-        return unclaimed
-
-    async def _claim(self, unclaimed: list[tuple[int, str]], share: int) -> list[int]:
-        """Claim so many parts, or as many as there are."""
-        claim = self._name.encode() + b" " + self._random(8).hex().encode()
-        ours: list[int] = []
-        while unclaimed and len(ours) < share:
-            # Another may be faster: then there are others to be had.
-            wanted, unclaimed = unclaimed[: share - len(ours)], unclaimed[share - len(ours) :]
-            won = await asyncio.gather(*(self._store.put_new(key, claim) for _, key in wanted))
-            ours += [part for (part, _), is_ours in zip(wanted, won, strict=True) if is_ours]
-        return ours
+    async def _unclaimed(self, stream: str) -> list[Claim]:
+        """The parts that nobody has adopted or is about to."""
+        return await self._leases.unclaimed(stream, await self._open_parts(stream))
 
     async def _sealed(self, stream: str) -> StreamReader:
         """The log up to a seal behind everything that its owner has committed."""

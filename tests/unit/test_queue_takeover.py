@@ -201,7 +201,7 @@ def test_what_failed_is_told_as_such_until_another_takes_it_over(monkeypatch: py
         await asyncio.sleep(25)
         # Its claims keep others away for a minute, in which it finds nothing to claim itself.
         assert await told(35) == [[True]] * 35
-        monkeypatch.setattr(failing._watcher, "_claim", late)
+        monkeypatch.setattr(failing._watcher._leases, "claim", late)
         await asyncio.sleep(40)
         assert await told(10) == [[False]] * 10
         goes_on.set()
