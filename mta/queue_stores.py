@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from mailqueue.entry import FormatError
 from mailqueue.keys import FORMAT
 from mailqueue.store.base import MissingKey, Store, StoreError, StoreRefused
 from mta import config
@@ -66,7 +67,7 @@ def server_account(settings: config.Config) -> Account | None:
 async def opened_stores(settings: config.Config, *, new: bool = False) -> AsyncIterator[Store]:
     """The stores of a configuration. With `new` a folder that is not there yet is made.
 
-    Raises QueueProblem, also for StoreErrors of whoever uses them.
+    Raises QueueProblem, also for StoreErrors and FormatErrors of whoever uses them.
     """
     if not settings.queue.enabled:
         raise QueueProblem("there is no queue: queue.enabled is off")
@@ -80,7 +81,7 @@ async def opened_stores(settings: config.Config, *, new: bool = False) -> AsyncI
             await store.close()
     except StoreRefused as error:
         raise QueueProblem(_explained(str(error))) from error
-    except (StoreError, ValueError) as error:
+    except (StoreError, FormatError, ValueError) as error:
         raise QueueProblem(str(error)) from error
 
 

@@ -162,7 +162,7 @@ async def _check_messages(store: Store, report: Report) -> None:
     try:
         inspection = await Inspection.open(store)
     except FormatError as error:
-        report.findings.append(Finding(FORMAT, str(error), False))
+        report.findings.append(Finding(FORMAT, f"the messages were not checked: {error}", False))
         return
     checked: set[tuple[str, bytes]] = set()
     # The records of damaged entries behind the snapshot are nowhere else: there may have been messages.

@@ -27,7 +27,7 @@ from mailqueue.keys import (
 from mailqueue.live import Live
 from mailqueue.loading import Loader
 from mailqueue.model import QueuedMessage, Row, UnknownMessage
-from mailqueue.opening import Announcement, read_announcement
+from mailqueue.opening import Announcement, read_announcement, require_known_format
 from mailqueue.reader import StreamReader, read_retired
 from mailqueue.store.base import MissingKey, Store
 
@@ -111,6 +111,7 @@ class Inspection:
     ) -> Inspection:
         """Read all streams that are not retired, or one. Raises StoreError and FormatError."""
         inspection = cls(store, spill_dir)
+        await require_known_format(store)
         retired = by_stream(await store.list_after(RETIRED))
         for name in stream_names(await store.list_after(STREAMS)):
             if stream in (None, name) and not is_whole(retired.get(name, set())):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -55,14 +56,24 @@ async def check_format(store: Store, random: Callable[[int], bytes]) -> bytes:
             if not await store.put_new(FORMAT, new):
                 continue
             data = new
-        try:
-            found = msgspec.msgpack.decode(data, type=StoreFormat)
-        except msgspec.DecodeError as error:
-            raise StoreRefused(store.name, f"the object {FORMAT} is not a mail queue's: {error}") from error
-        if found.version > STORE_VERSION:
-            raise FormatError(f"{store.name} has format {found.version}; this program knows {STORE_VERSION}")
-        return found.cluster
+        return _known(store, data).cluster
     raise StoreRefused(store.name, f"the object {FORMAT} exists and cannot be read")
+
+
+async def require_known_format(store: Store) -> None:
+    """For those who only look: raises FormatError for a store that a newer version made, and StoreError."""
+    with contextlib.suppress(MissingKey):
+        _known(store, await store.get(FORMAT))
+
+
+def _known(store: Store, data: bytes) -> StoreFormat:
+    try:
+        found = msgspec.msgpack.decode(data, type=StoreFormat)
+    except msgspec.DecodeError as error:
+        raise StoreRefused(store.name, f"the object {FORMAT} is not a mail queue's: {error}") from error
+    if found.version > STORE_VERSION:
+        raise FormatError(f"{store.name} has format {found.version}; this program knows {STORE_VERSION}")
+    return found
 
 
 async def announce(store: Store, stream: str, settings: QueueSettings, clock: Clock) -> None:

@@ -493,6 +493,8 @@ def test_a_store_of_a_newer_version_is_left_alone() -> None:
         await store.put_new("format", msgspec.msgpack.encode(StoreFormat("mailqueue", 99, b"c")))
         with pytest.raises(FormatError, match="99"):
             await MailQueue.open(store, settings())
+        with pytest.raises(FormatError, match="99"):
+            await Inspection.open(store)
 
     run(work())
 

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from typer.testing import CliRunner
 
-from mta import config
+from mta import commands, config
+from mta.cli_queue_stores import EXIT_DAMAGED
 from mta.queue_stores import server_account
 from mta.spool.remote import QueueProblem
 from tests.peers.needs import needs
@@ -62,3 +65,17 @@ def test_the_user_that_is_set_goes_before_the_owner(tmp_path: Path) -> None:
     assert account.uid == NOBODY.pw_uid
     with pytest.raises(QueueProblem, match="user 'nobody-there' does not exist"):
         server_account(settings(tmp_path, 'process.user = "nobody-there"'))
+
+
+@pytest.mark.parametrize("command", ["list", "streams", "flush", "fsck"])
+def test_a_store_of_a_newer_version(tmp_path: Path, command: str) -> None:
+    """As after a downgrade: what nobody may read is not shown, and the reason is a line."""
+    (tmp_path / "state/queue").mkdir(parents=True)
+    (tmp_path / "state/queue/format").write_bytes(
+        msgspec.msgpack.encode(("mailqueue", 2, b"16 random octets"))
+    )
+    path = tmp_path / "tamis.toml"
+    path.write_text(text(tmp_path / "state", f'process.runtime_directory = "{tmp_path}"\n'))
+    done = CliRunner().invoke(commands.SUB_APPS["queue"](), [command, "-c", str(path)])
+    assert done.exit_code == (EXIT_DAMAGED if command == "fsck" else commands.FAILED)
+    assert f"file:{tmp_path}/state/queue has format 2; this program knows 1" in done.output
