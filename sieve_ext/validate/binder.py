@@ -16,6 +16,7 @@ from sieve_ext.syntax.tree import Argument, Call, Number, TagName, Text, TextLis
 from sieve_ext.validate.checker import Checker, texts
 from sieve_ext.validate.flow import check_flow
 from sieve_ext.validate.matching import check_matching
+from sieve_ext.validate.stray import meant_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,8 +135,7 @@ class Binder:
             if not call.is_list:
                 checker.error(
                     Text(node.name, node.call.start, call.tests[0].start), "tests",
-                    f"missing semicolon ';' after {node.name} {kind}",
-                    f"or is '{call.tests[0].name}' meant as a test? {node.name} takes none",
+                    f"missing semicolon ';' after {node.name} {kind}", meant_by(node, call, self._dialect),
                 )  # fmt: skip
             else:
                 checker.error(

@@ -145,12 +145,21 @@ HINTS = [
     ('if header :comparator "i;octett" "a" "b" { keep; }', "did you mean 'i;octet'?"),
     ('fileinto "x";', 'it needs: require "fileinto"'),
     ('if header :count "gt" "a" "1" { keep; }', 'it needs: require "relational"'),
+    ("if size :over 10MB { keep; }", "a number ends with a digit, K, M or G"),
+    ("keep someone;", 'is "someone" meant, in quotes?'),
+    ("keep\nredirect;", ""),
+    ("keep true;", "or is 'true' meant as a test? keep takes none"),
 ]
 
 
 @pytest.mark.parametrize(("script", "hint"), HINTS)
 def test_hints(script: str, hint: str) -> None:
     assert [one.hint for one in check(script, standard_dialect())] == [hint]
+
+
+def test_else_if_is_elsif() -> None:
+    found = check("if size :over 1 { keep; } else if size :over 2 { discard; }", standard_dialect())
+    assert found[0].hint == "did you mean 'elsif'?"
 
 
 def test_closing_error() -> None:
