@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mta.folders import replacing
+from mta.policy.sieve.checking import is_policy
 from mta.sieve_files import find_mistakes, in_folders, library
 from mta.terminal import harmless
 from sieve_ext import (
@@ -86,10 +87,13 @@ def make_app() -> typer.Typer:
         where: Library = None,
     ) -> None:
         """Run a script on a message and print what would be done; nothing is done."""
+        text = _read(script)
+        if is_policy(text):
+            _fail(f"{script}: a policy file is tried by `tamis explain`, or by a test for `tamis sieve test`")
         octets = sys.stdin.buffer.read() if str(message) == "-" else _read(message)
         octets = octets if b"\r\n" in octets else octets.replace(b"\n", b"\r\n")
         try:
-            compiled = compile_script(_read(script), standard_dialect(), store=library(script, where))
+            compiled = compile_script(text, standard_dialect(), store=library(script, where))
         except InvalidScript as invalid:
             _print_all(script, invalid.diagnostics)
             raise typer.Exit(EXIT_FAILED) from invalid

@@ -177,6 +177,16 @@ def test_run_of_a_script_that_is_wrong(folder: Path) -> None:
     assert "unknown command" in result.stderr
 
 
+def test_run_of_a_policy_file_says_what_does_that(folder: Path) -> None:
+    path = folder / "policy.sieve"
+    path.write_text('require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "rcpt" { defer; }\n')
+    result = sieve("run", path, folder / "message")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"tamis: {path}: a policy file is tried by `tamis explain`, or by a test for `tamis sieve test`\n"
+    )
+
+
 def test_tests_pass_and_fail(folder: Path) -> None:
     head = 'require "vnd.dovecot.testsuite"; test "one" {{ if not {} {{ test_fail "no"; }} }}\n'
     (folder / "a.svtest").write_text(head.format("true"))
