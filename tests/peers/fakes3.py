@@ -1,13 +1,14 @@
 """A small S3 server whose answers a test decides: lost after their effect, late, errors, lies.
 
 It knows enough of the protocol for obstore: PUT with and without a condition, GET, HEAD. Signatures are not
-checked.
+checked. ETags are the MD5 of the octets, unless a test wants others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -16,13 +17,28 @@ Verdict = str
 after the effect, "hang" no answer, or a status line as "500 Internal Server Error"."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One that a test has made itself; the request has no effect."""
+
+    status: str
+    body: bytes = b""
+    headers: tuple[str, ...] = ()
+
+
+def digest(octets: bytes) -> str:
+    """The ETag of most servers."""
+    return f'"{hashlib.md5(octets).hexdigest()}"'
+
+
 @dataclass
 class FakeS3:
     objects: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     """Method and path of each request."""
-    decide: Callable[[str, str], Verdict] = lambda method, path: ""
+    decide: Callable[[str, str], Verdict | Answer] = lambda method, path: ""
     """Called with method and path before each request."""
+    etag: Callable[[bytes], str] = digest
     port: int = 0
 
     @property
@@ -51,16 +67,20 @@ class FakeS3:
             return False
         if verdict == "hang":
             await asyncio.sleep(3600)
-        if verdict and verdict != "lose":
+        made: tuple[str, ...] = ()
+        if isinstance(verdict, Answer):
+            status, answer, made = verdict.status, verdict.body, verdict.headers
+        elif verdict and verdict != "lose":
             status, answer = verdict, b"<Error><Code>Fake</Code><Message>as told</Message></Error>"
         else:
             status, answer = self._do(method, path, headers, body)
+            made = (f"ETag: {self.etag(body or answer)}", "Last-Modified: Fri, 27 Nov 2026 00:00:00 GMT")
         if verdict == "lose":
             return False
         length = len(answer)
         if method == "HEAD":
             answer = b""
-        extra = 'ETag: "1"\r\nLast-Modified: Fri, 27 Nov 2026 00:00:00 GMT\r\n'
+        extra = "".join(f"{line}\r\n" for line in made)
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{extra}\r\n".encode() + answer)
         await writer.drain()
         return True

@@ -39,6 +39,18 @@ def broken(kind: str, inner: str) -> str:
     )
 
 
+def no_answer(what: str) -> str:
+    """What has no status; who was asked, and for how long, is told in front of it."""
+    where = "POST http://127.0.0.1:1/queue?delete in 306.986883ms, after 2 retries, max_retries: 2  - "
+    return f"Generic S3 error: Error performing {where}{what}\n\nDebug source:\nGeneric {{ }}"
+
+
+ELSEWHERE = "Received redirect without LOCATION, this normally indicates an incorrectly configured region"
+LIST = "Error performing list request: Error performing GET http://127.0.0.1:1/queue?list-type=2 in 97µs - "
+INSIDE = (
+    "Server returned error response: <?xml?><Error><Code>InternalError</Code><Message>We</Message></Error>"
+)
+KEPT = "DeleteObjects request failed for key ns/a: Access Denied (code: AccessDenied)"
 OS_REFUSED = 'Os { code: 111, kind: ConnectionRefused, message: "Connection refused", }'
 DNS = '"dns error", Custom { kind: Uncategorized, error: "failed to lookup address information" }'
 
@@ -68,6 +80,17 @@ DNS = '"dns error", Custom { kind: Uncategorized, error: "failed to lookup addre
         ),
         (answered("301 Moved Permanently", "PermanentRedirect", "x"), StoreRefused, "301"),
         (answered("404 Not Found", "NoSuchBucket", "x"), StoreMissing, "there is no such bucket"),
+        (answered("404 Not Found", "NoSuchUpload", "x"), StoreUnavailable, "404 (NoSuchUpload: x)"),
+        (answered("404 Not Found"), StoreUnavailable, "404 (Not Found), and not in the way of a store"),
+        (no_answer(ELSEWHERE), StoreRefused, "writing a: it sends us elsewhere (301) and not to where: is"),
+        (
+            f"Generic S3 error: {LIST}{ELSEWHERE}",
+            StoreRefused,
+            "writing a: it sends us elsewhere",
+        ),
+        (no_answer(INSIDE), StoreUnavailable, "writing a: it answered 200 with an error (InternalError: We)"),
+        (f"Generic S3 error: {KEPT}", StoreRefused, "200 with an error (AccessDenied: Access Denied)"),
+        (no_answer("something new"), StoreUnavailable, "writing a: something new"),
         (answered("409 Conflict", "ConditionalRequestConflict", "x"), StoreUnavailable, "409"),
         (answered("429 Too Many Requests"), StoreUnavailable, "429"),
         (answered("500 Internal Server Error", "InternalError", "oops"), StoreUnavailable, "500"),
@@ -110,6 +133,14 @@ def test_what_is_missing() -> None:
     )
     bucket = FileNotFoundError(answered("404 Not Found", "NoSuchBucket", "x"))
     assert type(translate("s", "reading a", bucket, reading=True)) is StoreMissing
+
+
+def test_a_gateway_that_does_not_find_its_server_does_not_say_that_an_object_is_missing() -> None:
+    for text in (answered("404 Not Found"), f"{answered('404 Not Found')}404 page not found"):
+        error = translate("s", "reading a", FileNotFoundError(text), reading=True)
+        assert type(error) is StoreUnavailable
+    # Who does not speak HTTP has no codes either.
+    assert type(translate("s", "reading a", FileNotFoundError("none"), reading=True)) is MissingKey
 
 
 def test_json_of_google() -> None:

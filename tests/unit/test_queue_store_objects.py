@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import obstore.store
@@ -22,9 +22,10 @@ from mailqueue.store.base import (
 from mailqueue.store.buckets import open_bucket
 from mailqueue.store.objects import PAUSE, ObjectsStore
 from mailqueue.store.options import Limits, StoreOptions
-from tests.peers.fakes3 import FakeS3, fake_s3
+from tests.peers.fakes3 import Answer, FakeS3, Verdict, fake_s3
 from tests.peers.storecontract import Pieces
 
+OLD = "Fri, 27 Nov 2026 00:00:00 GMT"
 QUICK = Limits(connect=0.5, request=0.5, retries=1, call=1.2)
 
 
@@ -44,7 +45,15 @@ def with_fake(main: Callable[[FakeS3], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(run())
 
 
-def nth(verdicts: dict[int, str], method: str = "PUT") -> Callable[[str, str], str]:
+PAGE = Answer("200 OK", b"<html>be right back</html>", ('ETag: "5f3b-1a"', "Last-Modified: " + OLD))
+"""What a web server has for people while the store behind it is away."""
+EMBEDDED = Answer("200 OK", b"<Error><Code>InternalError</Code><Message>later</Message></Error>")
+"""An error that came too late for the status."""
+
+
+def nth(
+    verdicts: Mapping[int, Verdict | Answer], method: str = "PUT"
+) -> Callable[[str, str], Verdict | Answer]:
     """What becomes of the first, second ... request with this method."""
     count = iter(range(1, 1000))
     return lambda asked, path: verdicts.get(next(count), "") if asked == method else ""
@@ -143,6 +152,102 @@ def test_a_missing_object_and_a_missing_bucket_are_told_apart() -> None:
         store = opened(fake)
         with pytest.raises(MissingKey, match="reading log/s/1: there is none"):
             await store.get("log/s/1")
+
+    with_fake(main)
+
+
+def elsewhere(method: str, path: str) -> Answer:
+    """A gateway sends all that is asked to its page: after 303 that is fetched, whatever was asked."""
+    return PAGE if path == "/away.html" else Answer("303 See Other", headers=("Location: /away.html",))
+
+
+@pytest.mark.parametrize("away", [elsewhere, lambda method, path: PAGE], ids=["303", "200"])
+def test_a_page_for_people_does_not_say_that_an_object_is_written(
+    away: Callable[[str, str], Answer],
+) -> None:
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+        await store.put("hb/s", b"1")
+        fake.decide = away
+        with pytest.raises(StoreUnavailable, match="log/s/1: it says that this was done, and it was not"):
+            await store.put_new("log/s/1", b"mine")
+        with pytest.raises(StoreUnavailable, match="hb/s: it says that this was done, and it was not"):
+            await store.put("hb/s", b"2")
+        assert fake.objects == {"/queue/ns/hb/s": b"1"}
+        fake.decide = lambda method, path: ""
+        assert await store.put_new("log/s/1", b"mine")
+
+    with_fake(main)
+
+
+def test_etags_that_are_no_digests() -> None:
+    """As of servers that count, or encrypt; and of one that has begun to."""
+
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+        fake.etag = lambda octets: '"00000000000000000000000000000000-1"'
+        assert await store.put_new("log/s/1", b"x")
+        assert [asked for asked in fake.requests if asked.startswith("GET")] == []
+        fake.etag = lambda octets: f'W/"{hashlib.md5(octets).hexdigest().upper()}"'
+        assert await store.put_new("log/s/2", b"x" * 2_000_000)
+        fake.etag = lambda octets: '"1"'
+        assert await store.put_new("log/s/3", b"x")
+        assert [asked for asked in fake.requests if asked.startswith("GET")] == ["GET /queue/ns/log/s/3"]
+
+    with_fake(main)
+
+
+def test_a_listing_that_is_an_error_is_not_an_empty_one() -> None:
+    """S3 says 200 first and may find out later; then nothing would seem to be there."""
+
+    def listing(*keys: str, more: str = "") -> Answer:
+        each = "<LastModified>2026-11-27T00:00:00.000Z</LastModified><ETag>1</ETag><Size>1</Size>"
+        found = "".join(f"<Contents><Key>ns/{key}</Key>{each}</Contents>" for key in keys)
+        token = f"<NextContinuationToken>{more}</NextContinuationToken>" if more else ""
+        return Answer("200 OK", f"<ListBucketResult>{found}{token}</ListBucketResult>".encode())
+
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+        fake.decide = nth({1: EMBEDDED, 2: listing("uses/s/a")}, "GET")
+        assert await store.list_after("uses/s/") == ["uses/s/a"]
+        many = [f"log/s/{number:04}" for number in range(1003)]
+        first, rest = listing(*many[:1000], more="next"), listing(*many[1000:])
+        fake.decide = nth({1: first, 2: EMBEDDED, 3: first, 4: rest}, "GET")
+        assert await store.list_after("log/s/") == many
+        fake.decide = nth({1: listing("uses/s/a"), 2: "500 Oops", 3: "500 Oops"}, "GET")
+        assert await store.list_after("uses/s/") == ["uses/s/a"]
+        fake.requests.clear()
+        fake.decide = lambda method, path: listing()
+        assert await store.list_after("uses/s/") == []
+        assert len(fake.requests) == 2
+
+    with_fake(main)
+
+
+def test_what_a_gateway_does_not_find_is_not_missing() -> None:
+    """As one whose server is being replaced."""
+
+    async def main(fake: FakeS3) -> None:
+        store = opened(fake)
+        assert await store.put_new("log/s/1", b"x")
+        lost = Answer("404 Not Found", b"404 page not found")
+        fake.decide = lambda method, path: lost
+        words = r"it answered 404 \(Not Found\), and not in the way of a store"
+        for call in (
+            store.get("log/s/1"),
+            store.get("log/s/1", 0, 1),
+            store.get("log/s/1", 1, 1),
+            store.list_after("log/"),
+            store.delete(["log/s/1"]),
+            store.put_new("log/s/2", b"x"),
+        ):
+            with pytest.raises(StoreUnavailable, match=words):
+                await call
+        fake.decide = lambda method, path: Answer(
+            "404 Not Found", b"<Error><Code>NoSuchBucket</Code></Error>"
+        )
+        with pytest.raises(StoreMissing):
+            await store.delete(["log/s/1"])
 
     with_fake(main)
 

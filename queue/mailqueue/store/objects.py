@@ -14,6 +14,10 @@ bucket (AbortIncompleteMultipartUpload) removes them.
 Several endpoints are gateways to one bucket: the first is used until it fails, then the next one. An answer
 that was lost is settled through the other endpoint too.
 
+Not all that looks like an answer is one. When the ETag of a PUT is of another kind than before, the object is
+read and compared (`mailqueue.store.etags`). A listing that is empty, or ends where a page does, is asked for
+twice: S3 may answer 200 and put an error into the body, in which obstore sees a page without keys.
+
 A trap for whoever runs this: threads of obstore (pyo3-async-runtimes) that still want the interpreter when it
 shuts down abort the process (SIGABRT, seen in 1 of 12 runs). Nothing is lost by it but the exit status. They
 need only a moment, so a process that has used an object store waits for `SETTLE` at its end; daemons end with
@@ -29,13 +33,19 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore
 
-from mailqueue.store.answers import is_past_the_end, is_told_to_wait, translate
+from mailqueue.store.answers import (
+    is_missing_bucket,
+    is_of_the_store,
+    is_past_the_end,
+    is_told_to_wait,
+    translate,
+)
 from mailqueue.store.base import (
     CHUNK,
     Blob,
@@ -48,6 +58,7 @@ from mailqueue.store.base import (
     seal_alone,
     size_of,
 )
+from mailqueue.store.etags import Receipts
 from mailqueue.store.options import Limits
 
 PART = 5 * 1024 * 1024
@@ -62,6 +73,8 @@ DELETES_AT_ONCE = 1000
 """Objects removed with one request of S3's protocol, at most."""
 FEWER_DELETES = 100
 """The same where the server removes one after the other (Azure's), or each takes a request (Google's)."""
+HASHED_IN_LOOP = 1024 * 1024
+"""Octets whose digest is taken without a thread: two milliseconds."""
 LARGE_AT_ONCE = 2
 """Blobs uploaded at the same time: each holds up to `Limits.single_put` octets, or four parts, in memory."""
 if TYPE_CHECKING:
@@ -73,7 +86,7 @@ T = TypeVar("T")
 class ObjectsStore:
     """A prefix of a bucket."""
 
-    __slots__ = ("_current", "_deletes", "_endpoints", "_large", "_limits", "name", "requests")
+    __slots__ = ("_current", "_deletes", "_endpoints", "_large", "_limits", "_receipts", "name", "requests")
 
     def __init__(
         self,
@@ -97,6 +110,7 @@ class ObjectsStore:
         self._deletes = deletes
         self._limits = limits or Limits()
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._receipts = Receipts()
 
     @property
     def endpoints(self) -> list[ObjectsStore]:
@@ -123,11 +137,9 @@ class ObjectsStore:
         """Create or overwrite."""
         check_key(key)
 
-        async def put(endpoint: ObjectStore, _: asyncio.Timeout) -> None:
-            self.requests["put"] += 1
-            await obstore.put_async(endpoint, key, data, use_multipart=False)
-
-        await self._try(f"writing {key}", len(data), put)
+        await self._try(
+            f"writing {key}", len(data), lambda endpoint, _: self._write(endpoint, key, data, "overwrite")
+        )
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """Octets of an object. Raises MissingKey."""
@@ -135,7 +147,7 @@ class ObjectsStore:
         nothing = end is not None and end <= start
         options: GetOptions = {}
         if nothing:
-            options["head"] = True  # nothing is wanted, but the object has to be there
+            options["range"] = (0, 1)  # nothing is wanted, but the object has to be there
         elif end is not None:
             options["range"] = (start, end)
         elif start:
@@ -160,27 +172,18 @@ class ObjectsStore:
     async def list_after(self, prefix: str, after: str = "", limit: int | None = None) -> list[str]:
         """Keys under `prefix` greater than `after`, sorted."""
         check_prefix(prefix)
-        keys: list[str] = []
 
-        async def follow(endpoint: ObjectStore, timeout: asyncio.Timeout) -> None:
-            keys.clear()
-            in_order = True
-            where = prefix.rstrip("/") or None
-            async for page in obstore.list(endpoint, where, offset=after or None, chunk_size=LIST_PAGE):
-                self.requests["list"] += 1
-                self._extend(timeout, 0)
-                for found in page:
-                    # Some stores list in an order of their own (S3 Express): then all has to be read. Some do
-                    # not know where to begin (Azure's `startFrom` is new).
-                    in_order = in_order and (not keys or keys[-1] < found["path"])
-                    if found["path"] > after:
-                        keys.append(found["path"])
-                if limit is not None and in_order and len(keys) >= limit:
-                    break
+        async def follow(endpoint: ObjectStore, timeout: asyncio.Timeout) -> list[str]:
+            keys, is_certain = await self._pages(endpoint, timeout, prefix, after, limit)
+            if is_certain:
+                return keys
+            self._extend(timeout, 0)
+            again, _ = await self._pages(endpoint, timeout, prefix, after, limit)
+            return again if len(again) > len(keys) else keys
 
-        if limit != 0:
-            await self._try(f"listing {prefix or 'it'}", 0, follow)
-        return sorted(keys)[:limit]
+        if limit == 0:
+            return []
+        return sorted(await self._try(f"listing {prefix or 'it'}", 0, follow))[:limit]
 
     async def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, up to 1,000 with one request where the protocol can."""
@@ -195,11 +198,44 @@ class ObjectsStore:
     async def close(self) -> None:
         """Nothing to free: connections end with the process (see above)."""
 
+    async def _pages(
+        self, endpoint: ObjectStore, timeout: asyncio.Timeout, prefix: str, after: str, limit: int | None
+    ) -> tuple[list[str], bool]:
+        """Keys as `list_after` wants them, but not sorted; False when a page may have been an error."""
+        keys: list[str] = []
+        found = 0
+        in_order = True
+        where = prefix.rstrip("/") or None
+        async for page in obstore.list(endpoint, where, offset=after or None, chunk_size=LIST_PAGE):
+            self.requests["list"] += 1
+            self._extend(timeout, 0)
+            found += len(page)
+            for one in page:
+                # Some stores list in an order of their own (S3 Express): then all has to be read. Some do
+                # not know where to begin (Azure's `startFrom` is new).
+                in_order = in_order and (not keys or keys[-1] < one["path"])
+                if one["path"] > after:
+                    keys.append(one["path"])
+            if limit is not None and in_order and len(keys) >= limit:
+                return keys, True
+        return keys, found % LIST_PAGE != 0
+
+    async def _write(
+        self, endpoint: ObjectStore, key: str, octets: bytes, mode: Literal["create", "overwrite"]
+    ) -> None:
+        self.requests["put"] += 1
+        answer = await obstore.put_async(endpoint, key, octets, mode=mode, use_multipart=False)
+        doubts = self._receipts.is_doubtful
+        in_thread = len(octets) > HASHED_IN_LOOP
+        args = octets, answer["e_tag"]
+        is_doubtful = await asyncio.to_thread(doubts, *args) if in_thread else doubts(*args)
+        if is_doubtful and not await self._compare(endpoint, key, octets):
+            raise StoreUnavailable(self.name, f"writing {key}: it says that this was done, and it was not")
+
     async def _create(self, endpoint: ObjectStore, key: str, octets: bytes) -> bool:
         for _ in range(2):
-            self.requests["put"] += 1
             try:
-                await obstore.put_async(endpoint, key, octets, mode="create", use_multipart=False)
+                await self._write(endpoint, key, octets, "create")
             except AlreadyExistsError:
                 found = await self._compare(endpoint, key, octets)
                 if found is not None:
@@ -242,7 +278,9 @@ class ObjectsStore:
             self.requests["delete"] += 1
             try:
                 await obstore.delete_async(endpoint, keys)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if not is_of_the_store(str(error)) or is_missing_bucket(str(error)):
+                    raise
                 # Protocols without a request for many (Google's) stop at the first that is missing.
                 for key in keys:
                     self.requests["delete"] += 1
