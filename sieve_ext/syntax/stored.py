@@ -50,6 +50,9 @@ def _grammar() -> bytes:
     return found.digest()
 
 
+_grammar()  # while the files are those that were imported: an upgrade replaces them under a process that runs
+
+
 def write_tree(tree: list[Call]) -> bytes:
     """The octets of a tree without errors; taken before it is validated, which rewrites strings in place."""
     return _write(tree)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +183,29 @@ def test_a_changed_script_has_another_tree() -> None:
     assert did(load("keep;", standard_dialect(), trees=trees)) == ["keep"]
     assert did(load("discard;", standard_dialect(), trees=trees)) == ["discard"]
     assert trees.hits == 0
+
+
+_UPGRADED = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from sieve_ext.syntax import stored
+grammar = pathlib.Path(stored.__file__).with_name("parser.py")
+grammar.write_text(grammar.read_text().removesuffix("# newer\\n") + "# newer\\n")
+print(stored.__file__, stored.key_of(b"keep;").hex())
+"""
+
+
+def test_a_process_from_before_an_upgrade_keeps_trees_of_its_own(tmp_path: Path) -> None:
+    """It reads its first script when the files are those of the new version already."""
+    shutil.copytree(Path(stored.__file__).parents[1], tmp_path / "sieve_ext")
+    before, after = (
+        subprocess.run(
+            [sys.executable, "-c", _UPGRADED, str(tmp_path)], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert str(tmp_path) in before
+    assert before != after
 
 
 def test_a_changed_grammar_has_other_trees(monkeypatch: pytest.MonkeyPatch) -> None:
