@@ -155,6 +155,11 @@ REFUSED = [
         Given(STRANGER, "vm", "xan", "old@example.org"),
         ("mail", "553 5.7.1 old@example.org does not belong to you"),
     ),
+    (Given(STRANGER, "a.example", "", "spam+x@example.net"), ("mail", "550 5.7.1 we do not want you")),
+    (
+        Given(STRANGER, "a.example", "", "x@example.net", ("gone+x@example.org",)),
+        ("rcpt", "551 5.1.6 has moved to gone@example.net"),
+    ),
     (Given(STRANGER, "vm", "an", ANN), ("mail", f"553 5.7.1 {ANN} does not belong to you")),
     (
         Given(STRANGER, "a.example", "", "x@example.net", ("gone@example.org",)),
