@@ -60,7 +60,9 @@ def ourselves(settings: config.Config, interfaces: Callable[[], frozenset[str]])
         hosts = {address.host for address in listener.addresses if isinstance(address, config.Inet)}
         if listener.protocol != "smtp":
             continue
-        addresses |= interfaces() if hosts & {"0.0.0.0", "::", ""} else hosts
+        # Which address a socket of systemd has is not known here: it may be any.
+        handed_over = any(isinstance(address, config.Inherited) for address in listener.addresses)
+        addresses |= interfaces() if handed_over or hosts & {"0.0.0.0", "::", ""} else hosts
     own, refused = Networks(outbound.own_addresses), Networks(outbound.refused_networks)
     return Ourselves(
         is_name=frozenset(names).__contains__,

@@ -19,7 +19,7 @@ from mta import assembly, config
 from mta.lastgood import KeptFiles
 from mta.net.certificates import Certificate, CertificateError, read_file
 from mta.net.tls import Judge, Reload, ServerTls
-from mta.startup.claims import is_local
+from mta.startup.claims import is_local, public_ports
 from mta.supervisor.link import WorkerLink
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ def build_judge(
     """Who says whether a listener's new certificate may be served; None: nobody has to be asked."""
     if is_local(settings) or settings.checks.tlsa != "refuse" or resolver is None:
         return None
-    ports = [address.port for address in listener.addresses if isinstance(address, config.Inet)]
-    if listener.protocol == "lmtp" or not ports:
+    ports = sorted(set(public_ports(listener).values()))
+    if not ports:
         return None
     hostname, asked = settings.identity.hostname.lower(), resolver
 

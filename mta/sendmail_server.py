@@ -14,7 +14,6 @@ import msgspec
 
 from mta import config
 from mta.folders import replacing, whole_path
-from mta.net.limits import Networks
 
 FILE_NAME = "sendmail.json"
 """In process.runtime_directory."""
@@ -83,6 +82,7 @@ def local_server(settings: config.Config, configuration: str) -> LocalServer:
             listener.protocol in ("lmtp", "managesieve")
             or listener.tls == "implicit"
             or listener.auth == "required"
+            or listener.proxy_protocol_from  # nobody else is let in
         ):
             continue
         of = msgspec.structs.replace(known, needs_tls=listener.tls == "required", listener=listener.name)
@@ -91,10 +91,9 @@ def local_server(settings: config.Config, configuration: str) -> LocalServer:
                 found.append((3, msgspec.structs.replace(of, socket=address.path)))
             elif isinstance(address, config.Inet):
                 host = config.near(address.host)
-                if not Networks(listener.proxy_protocol_from).contain_text(host):
-                    rank = 0 if host == "127.0.0.1" else 1 if host == "::1" else 2
-                    found.append((rank, msgspec.structs.replace(of, host=host, port=address.port)))
-            elif not listener.proxy_protocol_from:
+                rank = 0 if host == "127.0.0.1" else 1 if host == "::1" else 2
+                found.append((rank, msgspec.structs.replace(of, host=host, port=address.port)))
+            else:
                 found.append((4, of))
     return min(found, key=lambda each: each[0])[1] if found else known
 

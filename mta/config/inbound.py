@@ -165,8 +165,8 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     """`required`: no MAIL without AUTH (530 5.7.0). `auto` is `required` for submission and managesieve,
     otherwise `none`: on port 25 passwords are only guessed."""
     proxy_protocol_from: tuple[Network, ...] = ()
-    """Load balancers that send a PROXY header (version 1 or 2) before everything else. It is required
-    from them and never accepted from others."""
+    """Load balancers that send a PROXY header (version 1 or 2) before everything else. Where it is set,
+    nobody else may connect to this listener, and who does by a Unix socket must send the header, too."""
     xclient_from: tuple[Network, ...] = ()
     """Clients that may override the session's facts by XCLIENT: filters and test tools that you trust."""
     xforward_from: tuple[Network, ...] = ()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from mta import config
+from mta.config.inbound import STANDARD_PORTS
 
 SPECIAL_USE = (
     "test", "example", "invalid", "localhost", "local", "localdomain", "internal", "home.arpa", "onion",
@@ -15,6 +16,7 @@ SPECIAL_USE = (
 ICANN's), and `localdomain`, which machines without a name give themselves."""
 
 Role = Literal["smtp", "submission", "submissions", "sieve"]
+Address: TypeAlias = config.Inet | config.Unix | config.Inherited
 
 
 @dataclass(slots=True, frozen=True)
@@ -24,17 +26,19 @@ class Service:
     listener: str
     """Name of the listener; `[[listener]]` of the configuration."""
     role: Role
-    host: str
-    """Address it listens on; "0.0.0.0" and "::" are all."""
+    address: Address
+    """Where it listens."""
     port: int
+    """The one that the world connects to."""
     tls: str
     """ "none", "starttls", "required" or "implicit"."""
+    direct: bool = True
+    """Anybody may connect to `address`, which has the port."""
 
     @property
     def title(self) -> str:
-        """For people: listener, address and port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.listener} {host}:{self.port}"
+        """For people: listener and address."""
+        return f"{self.listener} {self.address}"
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,30 +60,51 @@ class Site:
         return self.settings.identity.postmaster
 
 
+def public_ports(listener: config.Listener) -> dict[Address, int]:
+    """The ports on which the world reaches a listener, by its addresses; not those that are for this machine.
+
+    Of a load balancer, and of systemd, which has opened the socket, only the name is configured here: they
+    have the port of the protocol, which is what mail programs and other servers look for.
+    """
+    service = listener.protocol
+    if service == "lmtp":
+        return {}
+    standard = STANDARD_PORTS["submissions" if _is_submissions(listener) else service]
+    found: dict[Address, int] = {}
+    for address in listener.addresses:
+        if isinstance(address, config.Inherited) or listener.proxy_protocol_from:
+            found[address] = standard
+        elif isinstance(address, config.Inet):
+            found[address] = address.port
+    return found
+
+
+def _is_submissions(listener: config.Listener) -> bool:
+    return listener.protocol == "submission" and listener.tls == "implicit"
+
+
 def site_of(settings: config.Config) -> Site:
     """What a configuration claims."""
     services: list[Service] = []
+    sieve: list[int] = []
     for listener in settings.listener:
-        if listener.protocol in ("lmtp", "managesieve"):
+        reached = public_ports(listener)
+        if listener.protocol == "managesieve":
+            sieve += reached.values()
             continue
-        role: Role = "smtp"
-        if listener.protocol == "submission":
-            role = "submissions" if listener.tls == "implicit" else "submission"
+        role: Role = "submission" if listener.protocol == "submission" else "smtp"
+        if _is_submissions(listener):
+            role = "submissions"
+        direct = not listener.proxy_protocol_from
         services += [
-            Service(listener.name, role, address.host, address.port, listener.tls)
-            for address in listener.addresses
-            if isinstance(address, config.Inet)
+            Service(
+                listener.name, role, address, port, listener.tls, direct and isinstance(address, config.Inet)
+            )
+            for address, port in reached.items()
         ]
     ports: dict[Role, tuple[int, ...]] = {}
     for service in services:
         ports[service.role] = tuple(dict.fromkeys((*ports.get(service.role, ()), service.port)))
-    sieve = [
-        address.port
-        for listener in settings.listener
-        if listener.protocol == "managesieve"
-        for address in listener.addresses
-        if isinstance(address, config.Inet)
-    ]
     if sieve:
         ports["sieve"] = tuple(dict.fromkeys(sieve))
     return Site(

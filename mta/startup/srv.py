@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from dns.rdtypes.IN.SRV import SRV
 
-from mta import config
 from mta.net.certificates import CertificateError, covers
 from mta.net.resolver.base import Answer, Status
 from mta.net.tls import ServerTls, client_context
 from mta.startup.answers import line, name_of, unusable, values
 from mta.startup.certificates import listener_tls
-from mta.startup.claims import Role, Site
+from mta.startup.claims import Role, Site, public_ports
 from mta.startup.probe import Opening, Seen, probe
 from mta.startup.result import Result, ok, unknown, wrong
 from mta.startup.world import World
@@ -148,7 +147,7 @@ async def _certificate(
 def _of_managesieve(site: Site, host: str, port: int) -> Seen:
     """What our own listener of ManageSieve shows."""
     for listener, tls in listener_tls(site, ("managesieve",)):
-        if any(isinstance(address, config.Inet) and address.port == port for address in listener.addresses):
+        if port in public_ports(listener).values():
             if not isinstance(tls, ServerTls):
                 return Seen(error=str(tls))
             names = tls.certificate_for(host).names

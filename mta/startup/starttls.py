@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mta.config import near
+from mta.config import Inet, near
 from mta.net.certificates import CertificateError
 from mta.net.tls import ServerTls, client_context
 from mta.startup.certificates import listener_tls
@@ -30,9 +30,9 @@ async def _service(
         return judge_service(service, Seen(error="" if tls is None else str(tls)), None)
     inside = handshake(tls, context, site.hostname)
     outside = None
-    if world.live and not inside.error:
+    if world.live and not inside.error and service.direct and isinstance(service.address, Inet):
         opening: Opening = "implicit" if service.tls == "implicit" else "smtp"
-        host = near(service.host)
+        host = near(service.address.host)
         outside = await probe(host, service.port, opening, site.hostname, context, world.seconds)
     return judge_service(service, inside, outside)
 

@@ -13,7 +13,6 @@ from typing import Any
 from mta import config, metrics
 from mta.accounts.usersfile import UsersFileError
 from mta.lastgood import KeptFiles
-from mta.net.limits import Networks
 from mta.store.server import StoreServer, mailboxes_of
 from mta.store.settings import StoreSettings
 from mta.supervisor.link import WorkerLink
@@ -89,15 +88,14 @@ def _submit(configuration: config.Config) -> str:
             listener.protocol != "smtp"
             or listener.auth == "required"
             or listener.tls not in ("auto", "none", "starttls")
+            or listener.proxy_protocol_from  # nobody but load balancers is let in
         ):
             continue
-        balancers = Networks(listener.proxy_protocol_from)
         for address in listener.addresses:
             if isinstance(address, config.Inet):
                 host = config.near(address.host)
-                if not any(map(balancers.contain_text, (host, "127.0.0.1", "::1"))):
-                    far = host not in ("127.0.0.1", "::1")
-                    found.append((far, str(config.Inet(host, address.port))))
+                far = host not in ("127.0.0.1", "::1")
+                found.append((far, str(config.Inet(host, address.port))))
     return min(found, key=lambda one: one[0])[1] if found else ""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mta import assembly, config
+from mta import assembly, assembly_world, config
 from mta.net.certificates import CertificateFiles
 from mta.net.connect import Endpoint
 from mta.net.connection import Timeouts
@@ -283,3 +283,19 @@ def test_workers_and_certificates(settings: config.Config) -> None:
     assert assembly.certificates(settings, settings.listener[0]) == [
         CertificateFiles("one", "/etc/one.pem", "/etc/one.key", ("a.example.org",))
     ]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        ('"192.0.2.1:25"', {"192.0.2.1"}),
+        ('"0.0.0.0:25"', {"192.0.2.1", "192.0.2.2"}),
+        ('"fd:smtp"', {"192.0.2.1", "192.0.2.2"}),
+        ('"unix:/run/tamis/smtp"', set()),
+    ],
+)
+def test_addresses_at_which_mail_would_come_back_to_us(addresses: str, expected: set[str]) -> None:
+    text = f'identity.hostname = "mx.example.org"\n[[listener]]\naddresses = [{addresses}]'
+    ours = frozenset({"192.0.2.1", "192.0.2.2"})
+    found = assembly_world.ourselves(config.parse(text, "/etc/tamis/tamis.toml"), lambda: ours)
+    assert {address for address in ours if found.is_address(address)} == expected

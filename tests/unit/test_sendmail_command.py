@@ -164,7 +164,7 @@ def test_line_ends(octets: bytes) -> None:
     fixed = crlf(octets)
     assert fixed.replace(b"\r\n", b"").count(b"\n") == fixed.replace(b"\r\n", b"").count(b"\r") == 0
     assert crlf(fixed) == fixed
-    assert fixed.replace(b"\r\n", b"") == octets.replace(b"\r", b"").replace(b"\n", b"")
+    assert fixed.replace(b"\r\n", b"") == octets.translate(None, b"\r\n\0")
 
 
 @given(st.binary(max_size=300), st.booleans())
@@ -220,6 +220,26 @@ def test_resent_recipients_go_before() -> None:
     assert b"hidden" not in message.octets
 
 
+def test_nul_is_taken_out() -> None:
+    """Cron mails what a job prints, and `find -print0` prints NUL; no server may take that."""
+    message = made(b"Subject: a\0b\n\n1\0002\n", "bob@example.net")
+    assert message.octets.endswith(b"\r\nSubject: ab\r\n\r\n12\r\n")
+
+
+def test_semicolons_between_addresses() -> None:
+    found = read_recipients(b"a@example.net; B <b@example.net>;c", "example.org")
+    assert [address.text for address in found] == ["a@example.net", "b@example.net", "c@example.org"]
+    for text in (b'"a@example.net; b@example.net', b"a (;", b"a; @"):
+        with pytest.raises(RecipientError):
+            read_recipients(text, "example.org")
+
+
+def test_very_many_addresses_are_told_in_a_line() -> None:
+    with pytest.raises(RecipientError, match="more than 10000 addresses") as caught:
+        read_recipients(b", ".join(b"u%d@example.net" % number for number in range(20_000)), "example.org")
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("text", ["bob@", "a b@c.test", "<>", "bob@-x-.test", "bob@exa mple.test", ""])
 def test_wrong_recipients(text: str) -> None:
     if text:
@@ -272,6 +292,9 @@ def test_size_is_bounded() -> None:
 # The server, and how it ends
 
 
+BALANCED = 'proxy_protocol_from = ["198.51.100.0/24"]\n'
+
+
 @pytest.mark.parametrize(
     ("listeners", "where"),
     [
@@ -279,7 +302,10 @@ def test_size_is_bounded() -> None:
         ('addresses = ["192.0.2.1:25", "[::1]:2525"]', "[::1]:2525"),
         ('addresses = ["192.0.2.1:25"]', "192.0.2.1:25"),
         ('addresses = ["unix:/run/tamis/smtp"]', "unix:/run/tamis/smtp"),
-        ('proxy_protocol_from = ["127.0.0.1"]\naddresses = ["0.0.0.0:25", "[::]:26"]', "[::1]:26"),
+        (
+            f'{BALANCED}addresses = ["127.0.0.1:25"]\n[[listener]]\nname = "b"\naddresses = ["192.0.2.1:26"]',
+            "192.0.2.1:26",
+        ),
     ],
 )
 def test_listener(listeners: str, where: str) -> None:
@@ -287,8 +313,16 @@ def test_listener(listeners: str, where: str) -> None:
     assert str(local_server(settings, "tamis.toml").where) == where
 
 
-def test_no_listener() -> None:
-    text = '[domains."example.org"]\n[store]\nenabled = true\n[[listener]]\nprotocol = "lmtp"\n'
+@pytest.mark.parametrize(
+    "listener",
+    [
+        'protocol = "lmtp"',
+        f'{BALANCED}addresses = ["127.0.0.1:25"]',
+        f'{BALANCED}addresses = ["unix:/run/tamis/smtp"]',
+    ],
+)
+def test_no_listener(listener: str) -> None:
+    text = f'[domains."example.org"]\n[store]\nenabled = true\n[[listener]]\n{listener}\n'
     local = local_server(config.parse(text), "tamis.toml")
     with pytest.raises(NoListener, match=r"127\.0\.0\.1"):
         print(local.where)

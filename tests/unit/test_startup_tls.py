@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from mta.config import Inet
 from mta.net.resolver.base import Answer, Status
 from mta.net.resolver.fake import FakeResolver
 from mta.startup.claims import Service
 from mta.startup.mtasts import judge_policy
 from mta.startup.probe import Seen
+from mta.startup.publish import records, zone_file
 from mta.startup.result import Outcome, Result
 from mta.startup.srv import judge_target
 from mta.startup.starttls import judge_service
@@ -125,7 +128,50 @@ def test_tls_of_each_port(tmp_path: Path, ours: Authority) -> None:
     assert {result.outcome for result in results} == {Outcome.OK}
 
 
-SERVICE = Service("smtp", "smtp", "0.0.0.0", 25, "starttls")
+BALANCED = 'addresses = ["127.0.0.1:2525"]\nproxy_protocol_from = ["192.0.2.7"]'
+INDIRECT = {
+    "systemd": ('addresses = ["fd:smtp"]', 'addresses = ["fd:submissions"]'),
+    "balancer": (BALANCED, BALANCED.replace("2525", "2465")),
+    "balancer, Unix socket": (
+        BALANCED.replace("127.0.0.1:2525", "unix:/run/tamis/in"),
+        BALANCED.replace("127.0.0.1:2525", "unix:/run/tamis/secure"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", INDIRECT)
+def test_what_stands_before_us_has_the_ports_that_others_look_for(
+    kind: str, tmp_path: Path, ours: Authority
+) -> None:
+    smtp, submissions = INDIRECT[kind]
+    text = CONFIGURATION.replace('addresses = ["127.0.0.1:25"]', smtp)
+    here = site(tmp_path, text=text.replace('addresses = ["127.0.0.1:465"]', submissions))
+    assert here.ports == {"smtp": (25,), "submissions": (465,)}
+    dns = published(tmp_path)
+    results = look("tlsa", here, dns)
+    assert [(result.outcome, result.asked) for result in results] == [
+        (Outcome.OK, f"TLSA {name}") for name in NAMES
+    ]
+    assert [result.outcome for result in look("srv", here, dns)] == [Outcome.OK] * 4
+    lines = zone_file(records(here, (), (), {HOST: (der(tmp_path),)}))
+    assert "_submissions._tcp.good.test. 3600 IN SRV 0 1 465 mx.good.test." in lines
+    for name in NAMES:
+        assert f"{name}. 3600 IN TLSA {tlsa_value(der(tmp_path))}" in lines
+
+
+def test_a_port_that_lets_load_balancers_in_alone_is_not_tried(tmp_path: Path, ours: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        port = listening.getsockname()[1]
+        text = CONFIGURATION.replace('addresses = ["127.0.0.1:25"]', BALANCED.replace("2525", str(port)))
+        results = look("starttls", site(tmp_path, text=text), None, live=True)
+        assert (results[0].subject, results[0].outcome) == (f"smtp 127.0.0.1:{port}", Outcome.OK)
+        assert results[0].found == "the configuration serves it"
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
+SERVICE = Service("smtp", "smtp", Inet("0.0.0.0", 25), 25, "starttls")
 
 
 @pytest.mark.parametrize(
