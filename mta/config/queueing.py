@@ -36,7 +36,8 @@ class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     secret_file: Path = ""
     """File with the secret that belongs to access_key. It must not be readable by everybody."""
     path_style: bool = True
-    """With endpoints: the bucket is in the path of the URL and not in the host name."""
+    """With endpoints: the bucket is in the path of the URL. Off: in front of the host name, where it is put
+    unless it is there."""
     allow_http: bool = False
     """Endpoints may begin with http://: mail goes over the network as it is."""
     ca_file: Path = ""

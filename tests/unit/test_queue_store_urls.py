@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.store import S3Store
 
 from mailqueue.store.base import StoreRefused
+from mailqueue.store.buckets import open_bucket
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
 from mailqueue.store.objects import ObjectsStore
@@ -103,6 +108,14 @@ def test_wrong_urls(url: str, expected: str) -> None:
         ("s3", {"credentials_file": "{noise}"}, "expected sections of lines name = value"),
         ("s3", {"credentials_file": "{empty}", "access_key": "AK"}, "or credentials_file, not both"),
         ("s3", {"ca_file": "/none"}, "ca_file '/none': No such file"),
+        ("s3", {"ca_file": "{noise}"}, "noise': expected certificates in PEM"),
+        ("s3", {"ca_file": "{damaged}"}, "damaged': expected certificates in PEM"),
+        (
+            "s3",
+            {"endpoints": ("https://192.0.2.1",), "path_style": False},
+            "endpoint 'https://192.0.2.1': expected a host name without path_style",
+        ),
+        ("s3", {"endpoints": ("https://[2001:db8::1]",), "path_style": False}, "expected a host name"),
         ("gs", {"access_key": "AK"}, "expected credentials_file, the JSON file of a service account"),
         ("gs", {"credentials_file": "/none"}, "No such file or directory"),
         ("gs", {"credentials_file": "{noise}"}, "decode service account file"),
@@ -123,6 +136,7 @@ def test_wrong_urls(url: str, expected: str) -> None:
 def test_wrong_options(url: str, options: dict[str, object], expected: str, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     (tmp_path / "noise").write_text("noise")
+    (tmp_path / "damaged").write_text("-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n")
     account = {"type": "service_account", "client_email": "a@b", "private_key": "x", "private_key_id": "1"}
     (tmp_path / "key").write_text(json.dumps(account))
     placed = {
@@ -133,6 +147,26 @@ def test_wrong_options(url: str, options: dict[str, object], expected: str, tmp_
         open_store(f"{url}://bucket/x", StoreOptions(**placed))  # type: ignore[arg-type]
     assert expected in str(caught.value)
     assert "secret@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path_style", "place"),
+    [
+        ("https://s3.example.net", None, "https://s3.example.net/mail/ns/a?"),
+        ("https://s3.example.net:9000/s3", True, "https://s3.example.net:9000/s3/mail/ns/a?"),
+        ("https://s3.example.net:9000", False, "https://mail.s3.example.net:9000/ns/a?"),
+        ("https://mail.s3.example.net", False, "https://mail.s3.example.net/ns/a?"),
+        ("https://mail", False, "https://mail/ns/a?"),
+        ("", None, "https://mail.s3.eu-west-1.amazonaws.com/ns/a?"),
+    ],
+)
+def test_where_the_bucket_stands(endpoint: str, path_style: bool | None, place: str) -> None:
+    """Other programs, too, are told an endpoint without the bucket, and put it in front of the host name."""
+    options = replace(KEYS, endpoints=(endpoint,) if endpoint else (), path_style=path_style)
+    store = open_bucket("s3://mail/ns", "s3", options)
+    (inner,) = store._endpoints
+    assert isinstance(inner, S3Store)
+    assert obstore.sign(inner, "GET", "a", timedelta(minutes=1)).startswith(place)
 
 
 def test_the_environment_is_named_when_it_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

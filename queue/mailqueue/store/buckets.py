@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,11 +80,13 @@ def _expected(scheme: str, options: StoreOptions, words: str) -> str:
 
 def _s3(url: str, bucket: str, endpoint: str, options: StoreOptions, common: dict[str, Any]) -> ObjectStore:
     config = dict(common)
+    path_style = bool(endpoint) if options.path_style is None else options.path_style
     if endpoint:
+        if not path_style:
+            endpoint = _with_bucket(url, bucket, endpoint)
         config["endpoint"] = endpoint
         if "AWS_ENDPOINT_URL_S3" in os.environ:  # it would go before `endpoint`
             config["aws_endpoint_url_s3"] = endpoint
-    path_style = bool(endpoint) if options.path_style is None else options.path_style
     config["virtual_hosted_style_request"] = not path_style
     if options.region:
         config["region"] = options.region
@@ -97,6 +100,17 @@ def _s3(url: str, bucket: str, endpoint: str, options: StoreOptions, common: dic
     if token:
         config["session_token"] = token
     return S3Store(bucket, **config)
+
+
+def _with_bucket(url: str, bucket: str, endpoint: str) -> str:
+    """An endpoint whose host name begins with the bucket: obstore takes it as it is, without the bucket."""
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    if host == bucket.lower() or host.startswith(f"{bucket.lower()}."):
+        return endpoint
+    if ":" in host or host.replace(".", "").isdigit():
+        raise StoreUrlError(f"{url!r}: endpoint {endpoint!r}: expected a host name without path_style")
+    return parts._replace(netloc=f"{bucket}.{parts.netloc}").geturl()
 
 
 def _gs(url: str, bucket: str, endpoint: str, options: StoreOptions, common: dict[str, Any]) -> ObjectStore:
@@ -133,8 +147,19 @@ def _client(url: str, options: StoreOptions) -> ClientConfig:
         "allow_http": options.allow_http,
     }
     if options.ca_file:
-        client["root_certificate"] = _read(url, "ca_file", options.ca_file)
+        client["root_certificate"] = _authorities(url, options.ca_file)
     return client
+
+
+def _authorities(url: str, path: str) -> bytes:
+    octets = _read(url, "ca_file", path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
+            cadata=octets.decode("ascii", "replace")
+        )
+    except ssl.SSLError:
+        raise StoreUrlError(f"{url!r}: ca_file {path!r}: expected certificates in PEM") from None
+    return octets
 
 
 def _retries(limits: Limits) -> RetryConfig:
