@@ -118,7 +118,8 @@ def _send(options: Options, stdin: BinaryIO) -> int:
     except RecipientError as error:
         return _fail("sendmail", str(error), EX_DATAERR if options.from_header else EX_USAGE)
     if not message.recipients:
-        return _fail("sendmail", "nobody to send it to: name recipients, or use -t", EX_USAGE)
+        how = "the header names nobody" if options.from_header else "name recipients, or use -t"
+        return _fail("sendmail", f"nobody to send it to: {how}", EX_USAGE)
     try:
         where = local.where
     except NoListener as error:

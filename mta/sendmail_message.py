@@ -1,12 +1,14 @@
 """A message as a script writes it becomes one that can be sent; pure.
 
-Line ends become CRLF, the end of the header is found or made, recipients are read from it, Bcc is taken out,
-From, Date and Message-ID are added where they are missing, and addresses get the domain that they lack.
+Line ends become CRLF, NUL octets are taken out, the end of the header is found or made, recipients are read from
+it, Bcc is taken out, From, Date and Message-ID are added where they are missing, and addresses get the domain that
+they lack.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,7 @@ from mta.trace import missing_fields
 from sieve_ext.message import Message
 from sieve_ext.message.addresses import Mailbox, parse_addresses
 from sieve_ext.message.field import make_field
+from sieve_ext.message.limits import MAILBOXES
 
 RECIPIENT_FIELDS = ("to", "cc", "bcc")
 RESENT_FIELDS = ("resent-to", "resent-cc", "resent-bcc")
@@ -24,6 +27,8 @@ HIDDEN_FIELDS = ("bcc", "resent-bcc")
 UNREADABLE = "\ufffd"
 """What octets that are no UTF-8 are read as."""
 
+_SYNTAX = re.compile(rb'[":(\\]')
+"""Where a semicolon may be more than a separator of addresses."""
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
@@ -53,8 +58,8 @@ def cut_at_dot(octets: bytes) -> bytes:
 
 
 def crlf(octets: bytes) -> bytes:
-    """The same with CRLF at the end of each line, the last one too."""
-    fixed = _LINE_END.sub(b"\r\n", octets)
+    """The same with CRLF at the end of each line, the last one too, and without NUL (RFC 5322 section 4)."""
+    fixed = _LINE_END.sub(b"\r\n", octets.replace(b"\0", b""))
     return fixed if fixed.endswith(b"\r\n") or not fixed else fixed + b"\r\n"
 
 
@@ -129,7 +134,11 @@ def as_octets(word: str) -> bytes:
 def read_recipients(text: bytes, origin: str) -> list[Address]:
     """The addresses of a word of the command line, or of a header field. Raises RecipientError."""
     read = parse_addresses(text)
-    shown = text.decode("utf-8", "replace").strip()
+    if read.is_broken and b";" in text and not _SYNTAX.search(text):
+        read = parse_addresses(text.replace(b";", b","))  # as Outlook shows a list, and people write one
+    shown = textwrap.shorten(text.decode("utf-8", "replace"), 200, placeholder=" ...")
+    if len(read.mailboxes) >= MAILBOXES:
+        raise RecipientError(f"{shown}: more than {MAILBOXES} addresses")
     if any(UNREADABLE in mailbox.address for mailbox in read.mailboxes):
         raise RecipientError(f"{shown}: the address is neither ASCII nor UTF-8")
     if read.is_broken or any(not mailbox.local for mailbox in read.mailboxes):

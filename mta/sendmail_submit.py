@@ -59,28 +59,50 @@ def submit(
     message: Outgoing,
     wishes: Wishes,
 ) -> Result:
-    """Send it. Nothing is sent unless all temporary refusals are out of the way: a retry makes no copies."""
-    client = smtplib.SMTP(local_hostname=helo, timeout=TIMEOUT)
-    try:
-        with contextlib.closing(client):
-            return _converse(client, where, needs_tls, sender, message, wishes)
-    except smtplib.SMTPResponseException as error:
-        text = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
-        return _refused(error.smtp_code, text, "the server refuses")
-    except AddressError:
-        return Result(EX_UNAVAILABLE, ("the server takes no addresses outside of ASCII: SMTPUTF8 is off",))
-    except (OSError, smtplib.SMTPException) as error:
-        return Result(EX_TEMPFAIL, (f"the server at {where} does not answer: {_text(error)}",))
+    """Send it. Nothing is sent unless all temporary refusals are out of the way: a retry makes no copies.
+
+    More recipients than the server takes in one transaction are named in several, a connection for each, for
+    none is ended before all of them have been named.
+    """
+    with contextlib.ExitStack() as clients:
+        transactions: list[_Transaction] = []
+        try:
+            left = message.recipients
+            while left:
+                client = smtplib.SMTP(local_hostname=helo, timeout=TIMEOUT)
+                clients.enter_context(contextlib.closing(client))
+                if refusal := _begin(client, where, needs_tls, sender, message, wishes):
+                    return refusal
+                transaction, left = _name_recipients(client, left, wishes)
+                transactions.append(transaction)
+        except AddressError:
+            return Result(
+                EX_UNAVAILABLE, ("the server takes no addresses outside of ASCII: SMTPUTF8 is off",)
+            )
+        except (OSError, smtplib.SMTPException) as error:
+            return _broken(error, where)
+        return _send(transactions, where, message)
 
 
-def _converse(
+@dataclass(slots=True, frozen=True)
+class _Transaction:
+    """One whose recipients have been named."""
+
+    client: smtplib.SMTP
+    has_recipients: bool
+    refused: tuple[tuple[int, Result], ...]
+    """The code and the outcome for each recipient that is not among them."""
+
+
+def _begin(
     client: smtplib.SMTP,
     where: config.Inet | config.Unix,
     needs_tls: bool,
     sender: Address,
     message: Outgoing,
     wishes: Wishes,
-) -> Result:
+) -> Result | None:
+    """Everything up to MAIL; what the server has against it."""
     client.sock = connect(where)
     code, text = client.getreply()
     if code != 220:
@@ -93,27 +115,71 @@ def _converse(
         client.starttls(context=context)
         client.ehlo()
     code, text = client.mail(_shown(sender, client), _mail_options(client, sender, message, wishes))
-    if code != 250:
-        return _refused(code, text, f"sender {sender.text or '<>'}")
+    return None if code == 250 else _refused(code, text, f"sender {sender.text or '<>'}")
+
+
+def _name_recipients(
+    client: smtplib.SMTP, recipients: tuple[Address, ...], wishes: Wishes
+) -> tuple[_Transaction, tuple[Address, ...]]:
+    """RCPT for as many as the server takes in one transaction, and those that are for another one."""
     options = _rcpt_options(client, wishes)
     refused: list[tuple[int, Result]] = []
-    for recipient in message.recipients:
+    for number, recipient in enumerate(recipients):
         code, text = client.rcpt(_shown(recipient, client), options)
+        has_recipients = number > len(refused)
+        if code == 452 and text.startswith(b"4.5.3 ") and has_recipients:
+            return _Transaction(client, True, tuple(refused)), recipients[number:]
         if code not in (250, 251):
             refused.append((code, _refused(code, text, recipient.text)))
-    problems = tuple(problem for _, result in refused for problem in result.problems)
+    return _Transaction(client, len(recipients) > len(refused), tuple(refused)), ()
+
+
+def _send(transactions: list[_Transaction], where: config.Inet | config.Unix, message: Outgoing) -> Result:
+    """DATA in all of them, unless somebody's refusal is a temporary one."""
+    refused = [each for transaction in transactions for each in transaction.refused]
+    problems = [problem for _, result in refused for problem in result.problems]
+    status = refused[0][1].status if refused else EX_OK
+    answers: list[str] = []
     if any(code // 100 == 4 for code, _ in refused):
-        client.docmd("QUIT")
-        return Result(EX_TEMPFAIL, problems)
-    if len(refused) == len(message.recipients):
-        client.docmd("QUIT")
-        return Result(refused[0][1].status, problems)
-    code, text = client.data(message.octets)
-    client.docmd("QUIT")
-    if code != 250:
-        result = _refused(code, text, "the message")
-        return Result(result.status, (*problems, *result.problems))
-    return Result(refused[0][1].status if refused else EX_OK, problems, _decoded(text))
+        status = EX_TEMPFAIL
+        ended = 0
+    else:
+        ended = len(transactions)
+    for transaction in transactions[:ended]:
+        if not transaction.has_recipients:
+            continue
+        result = _data(transaction.client, where, message)
+        problems += result.problems
+        if result.status == EX_OK:
+            answers.append(result.answer)
+        elif result.status != EX_TEMPFAIL:
+            status = result.status
+        elif answers:
+            # Some have it: a retry would bring them a copy.
+            status = EX_UNAVAILABLE
+            problems.append("other recipients have the message: do not send it to all of them again")
+        else:
+            status = EX_TEMPFAIL
+            break
+    for transaction in transactions:
+        with contextlib.suppress(OSError, smtplib.SMTPException):  # all is said by then
+            transaction.client.docmd("QUIT")
+    return Result(status, tuple(problems), "\n".join(answers))
+
+
+def _data(client: smtplib.SMTP, where: config.Inet | config.Unix, message: Outgoing) -> Result:
+    try:
+        code, text = client.data(message.octets)
+    except (OSError, smtplib.SMTPException) as error:
+        return _broken(error, where)
+    return Result(EX_OK, answer=_decoded(text)) if code == 250 else _refused(code, text, "the message")
+
+
+def _broken(error: Exception, where: config.Inet | config.Unix) -> Result:
+    if isinstance(error, smtplib.SMTPResponseException):
+        text = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
+        return _refused(error.smtp_code, text, "the server refuses")
+    return Result(EX_TEMPFAIL, (f"the server at {where} does not answer: {_text(error)}",))
 
 
 def connect(where: config.Inet | config.Unix) -> socket.socket:

@@ -113,8 +113,8 @@ def test_some_recipients_do_not_exist(script: Script) -> None:
 
 def test_refusals(script: Script) -> None:
     assert "relaying denied" in script.sendmail("x@example.net", status=77)
-    assert "nobody to send it to" in script.sendmail(status=64)
-    assert "nobody to send it to" in script.sendmail("-t", octets=b"Subject: x\n\nx\n", status=64)
+    assert "nobody to send it to: name recipients" in script.sendmail(status=64)
+    assert "the header names nobody" in script.sendmail("-t", octets=b"Subject: x\n\nx\n", status=64)
     assert "no mail address" in script.sendmail("-t", octets=b"To: a b c@\n\nx\n", status=65)
     assert "neither ASCII nor UTF-8" in script.sendmail("j\udcf6rg@example.test", status=64)
     assert "neither ASCII nor UTF-8" in script.sendmail("-f", "j\udcf6rg@example.test", ALICE, status=64)
@@ -169,6 +169,15 @@ def test_others_may_send_and_not_look(tmp_path: Path) -> None:
             for line in ("mailq", "tamis queue list"):
                 assert script.run(*line.split()).stderr.count(b"only root and the user of the server") == 1
             server.path.chmod(0o600)  # its end asks it to stop
+
+
+def test_more_recipients_than_the_server_takes_at_once(tmp_path: Path) -> None:
+    with site(tmp_path, more="[message]\nmax_recipients = 100\n") as server:
+        script = Script(server, tmp_path / "bin")
+        octets = b"To: " + b",\n ".join(b"alice+%d@example.test" % number for number in range(250))
+        assert script.sendmail("-t", octets=octets + b"\nSubject: to many\n\nx\n") == ""
+        assert len(server.messages(ALICE, "Subject: to many")) == 250
+        server.stop()
 
 
 def test_server_away(tmp_path: Path) -> None:
