@@ -23,6 +23,7 @@ from mta.net.resolver.base import Resolver, Status
 from mta.reply import Reply
 
 REFUSED = "The mail server's address is not one that mail is sent to"
+UNREACHED = "The mail server has no address that is reached from here"
 
 
 @dataclass(slots=True, frozen=True)
@@ -85,7 +86,11 @@ class Lookup:
         """
         # What the DNS names has no zone ("::1%1"): no list of networks knows such an address.
         literal = literal_addresses(host) if routed or "%" not in host else None
-        found = literal or await self._ask(host, families, self._limit(deadline))
+        four, six = families[0], families[1] and self._six
+        if literal is not None and not routed and not (six if ":" in literal.addresses[0] else four):
+            cause = f"{host}: no address of this kind to send from (sources, outbound.ipv6)"
+            return Reply(550, "5.4.4", UNREACHED, cause)
+        found = literal or await self._ask(host, four, six, self._limit(deadline))
         if isinstance(found, Reply) or routed:
             return found
         left = tuple(a for a in found.addresses if not self._ourselves.is_refused(a))
@@ -93,8 +98,7 @@ class Lookup:
             return Reply(550, "5.4.4", REFUSED, f"{host}: refused address {found.addresses[0]}")
         return Addresses(host, left, found.status, found.canonical, found.ttl)
 
-    async def _ask(self, host: str, families: tuple[bool, bool], limit: float) -> Addresses | Reply:
-        four, six = families[0], families[1] and self._six
+    async def _ask(self, host: str, four: bool, six: bool, limit: float) -> Addresses | Reply:
         query = self._resolver.query
         if four and six:
             # Two questions at once need a task, and the wait for one of them is the wait for both.

@@ -243,7 +243,9 @@ def read_addresses(host: str, four: Answer | None, six: Answer | None) -> Addres
         failed = [answer for answer in answers if not answer.usable]
         if failed:
             return unknown(host, "A/AAAA", failed[0])
-        cause = f"{host}: no address" if any(answer.exists for answer in answers) else f"{host}: no such name"
+        kind = "IPv4 " if six is None else "IPv6 " if four is None else ""
+        exists = any(answer.exists for answer in answers)
+        cause = f"{host}: no {kind}address" if exists else f"{host}: no such name"
         return Reply(550, "5.4.4", "The mail server has no address", cause)
     mixed = [address for pair in zip_longest(found6, found4) for address in pair if address is not None]
     having = [answer for answer in answers if answer.records]

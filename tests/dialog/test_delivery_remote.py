@@ -540,6 +540,23 @@ def test_connections_come_from_the_source_that_a_route_names() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("name", ["a@[127.0.2.1]", "a@d.test"])
+def test_nothing_leaves_by_a_family_of_which_the_source_has_no_address(name: str) -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.domain("d.test", "10 mx1.test")
+            server = await w.server("mx1.test", "127.0.2.1")
+            to = w.transport(source="out", sources={"out": Source(("::1",))})
+            outcomes = await send(to, name)
+            assert short(outcomes) == ["550 5.4.4"]
+            assert server.connections == 0
+            assert "IPv6 address" in outcomes[0].reply.cause or "to send from" in outcomes[0].reply.cause
+            to = w.transport(source="out", sources={"out": Source(("127.0.5.5", "::1"))})
+            assert short(await send(to, name)) == ["250 2.0.0"]
+
+    run(main())
+
+
 class SocksServer:
     """A SOCKS5 server that connects where it is told, if the password is right."""
 
