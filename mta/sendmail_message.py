@@ -1,8 +1,8 @@
 """A message as a script writes it becomes one that can be sent; pure.
 
-Line ends become CRLF, NUL octets are taken out, the end of the header is found or made, recipients are read from
-it, Bcc is taken out, From, Date and Message-ID are added where they are missing, and addresses get the domain that
-they lack.
+Line ends become CRLF, NUL octets are taken out, the end of the header is found or made, recipients are read
+from it, Bcc is taken out, From, Date and Message-ID are added where they are missing, and addresses get the
+domain that they lack.
 """
 
 from __future__ import annotations
