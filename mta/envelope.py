@@ -125,6 +125,8 @@ class Envelope(Struct):
     """PRDR was given: one reply per recipient after the data."""
     parameters: Sequence[tuple[str, str | None]] = ()
     """What the client said behind the address, keywords in upper case, for filters that want to see it."""
+    copies: tuple[tuple[str, Address], ...] = ()
+    """Who gets copies for recipients, as scripts have said at RCPT, each with the place."""
 
     @property
     def everyone(self) -> list[Recipient]:

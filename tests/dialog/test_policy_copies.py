@@ -88,6 +88,60 @@ def test_a_copy_for_another_server(tmp_path: Path) -> None:
     run(main)
 
 
+SHADOW = """stage "rcpt" {
+    if envelope :localpart :matches "to" "*" { bcc "copy-${1}@example.test"; }
+}"""
+
+
+@pytest.mark.parametrize("reply", ["", BUSY, "550 5.2.1 never"])
+def test_a_copy_for_each_recipient_that_is_accepted(tmp_path: Path, reply: str) -> None:
+    """As by recipient_bcc_maps of Postfix: nobody hears what becomes of it; who is refused has none."""
+    store = MailStore(**({"copy-b": reply} if reply else {}))
+    script = f'{SHADOW}\nstage "data" {{ bcc "archive@example.test"; }}'
+
+    async def main() -> None:
+        async with policed(tmp_path, script, policy=STRANGERS, store=store) as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<a@x.test>")
+            assert (await client.say("RCPT TO:<b@example.test>")).startswith("250")
+            assert (await client.say("RCPT TO:<b@example.test>")).startswith("250")
+            assert (await client.say("RCPT TO:<c@far.test>")).startswith("550 5.7.1")
+            await client.say("DATA")
+            assert (await client.say("Subject: hi\r\n\r\nhi\r\n.")).startswith("250 2.0.0 kept")
+            assert {(one.sender, one.recipient) for one in store.delivered} == {
+                ("a@x.test", "b@example.test"),
+                ("", "archive@example.test"),
+                *([] if reply else [("", "copy-b@example.test")]),
+            }
+            # nothing of it is left for the next message
+            await client.say("MAIL FROM:<a@x.test>")
+            await client.say("RCPT TO:<d@example.test>")
+            await client.say("RSET")
+            store.delivered.clear()
+            assert (await client.send("alice@example.test")).startswith("250 2.0.0 kept")
+            assert sorted(one.recipient for one in store.delivered) == [
+                "alice@example.test",
+                "archive@example.test",
+                "copy-alice@example.test",
+            ]
+
+    run(main)
+
+
+def test_more_recipients_than_may_have_copies_come_in_another_transaction(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with policed(tmp_path, SHADOW) as server:
+            client = await greeted(server)
+            await client.say("MAIL FROM:<a@x.test>")
+            for number in range(100):
+                assert (await client.say(f"RCPT TO:<b+{number}@example.test>")).startswith("250")
+            assert await client.say("RCPT TO:<b+100@example.test>") == (
+                "452 4.5.3 too many recipients with copies, send to the rest again\r\n"
+            )
+
+    run(main)
+
+
 JOURNAL = 'stage "data" { journal "archive@example.test"; }'
 
 

@@ -33,6 +33,7 @@ FILES = {
     "virtual": "all@example.org  ann@example.org, bob@example.org\n@aliases.example  bob@example.org\n",
     "aliases": "postmaster: ann\n",
     "sender_bcc": "ann@example.org  bob@example.org\n",
+    "recipient_bcc": "bob@example.org  boss@far.example\n",
     "partners": "partner.example\n",
     "nobody": "",
     "people": "".join(f"{name}@example.org\n" for name in ("ann", "bob", "archive", "staff", "gone")),
@@ -196,6 +197,16 @@ def test_where_mail_goes(
     routes = {one["recipient"]: one["next_hop"] for one in found["routes"]}
     assert {address: routes.get(address) for address in who} == dict.fromkeys(who, next_hop)
     assert routes["archive@example.org"].startswith("backend:dovecot from <>")
+
+
+def test_who_gets_a_copy_of_a_recipients_mail(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for recipient in ("bob@example.org", "bob+x@example.org", ANN):
+        found = told(
+            site, capsys, Given(STRANGER, "a.example", "", "", (recipient,)), b"Subject: x\r\n\r\nx\r\n"
+        )
+        routes = {one["recipient"]: one["next_hop"] for one in found["routes"]}
+        copied = None if recipient == ANN else "relay:provider from <>"
+        assert routes.get("boss@far.example") == copied
 
 
 def test_what_becomes_of_a_message(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

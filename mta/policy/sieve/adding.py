@@ -9,12 +9,16 @@ writes itself (`mta.policy.sieve.ownmail`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from msgspec import structs
 
 from mta.address import NULL
 from mta.envelope import Envelope, Recipient
 from mta.policy.sieve.decision import Decision
+from mta.policy.sieve.envelope import ADDED_MOST
+from mta.policy.sieve.verdicts import when
 from mta.policy.verdict import Verdict
 from mta.reply import Reply
 
@@ -25,11 +29,34 @@ NO_REPORTS = frozenset(("NEVER",))
 """NOTIFY of added recipients: the sender does not know of them."""
 
 
+TOO_MANY = Verdict(Reply(452, "4.5.3", "too many recipients with copies, send to the rest again"))
+
+
 def _wanted(decision: Decision) -> Iterator[tuple[str, Recipient]]:
     for place, address in decision.added:
         yield place, Recipient(address, NO_REPORTS)
     for place, address in decision.copies:
         yield place, Recipient(address, NO_REPORTS, by_site=True, sender=NULL, is_copy=True)
+
+
+def keeping(decision: Decision, envelope: Envelope) -> Callable[[], None] | None:
+    """Notes the copies that stage "rcpt" wants, to be called if the recipient is accepted; None: too many."""
+    if not decision.copies:
+        return _nothing
+    copies = tuple(dict.fromkeys((*envelope.copies, *decision.copies)))
+    return partial(setattr, envelope, "copies", copies) if len(copies) <= ADDED_MOST else None
+
+
+def _nothing() -> None:
+    return
+
+
+def with_copies(asked: Decision | Awaitable[Decision], envelope: Envelope) -> Decision | Awaitable[Decision]:
+    """What stage "data" decides, and the copies that were noted at RCPT: no policy behind adds them again."""
+    if not envelope.copies:
+        return asked
+    copies, envelope.copies = envelope.copies, ()
+    return when(asked, lambda decision: replace(decision, copies=[*copies, *decision.copies]))
 
 
 async def added_recipients(

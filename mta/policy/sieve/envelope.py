@@ -2,7 +2,7 @@
 
     rewrite_recipient <address>            stage rcpt: another address in place of the client's
     add_recipient <address: string-list>   stage data
-    bcc <address: string-list>             stage data: copies of which nobody hears
+    bcc <address: string-list>             stages rcpt and data: copies of which nobody hears
     journal <address: string-list>         stage data: reports with the message attached, for archives
     remove_recipient <address: string-list>
     set_sender <address>                   stages mail and data; "" is the null sender
@@ -173,7 +173,7 @@ class BccCommand(Act):
     """bcc <addresses: string-list>."""
 
     word = "bcc"
-    stages = DATA
+    stages = RCPT | DATA
     args_definition = (strings("addresses", check=bad_address),)
 
     def compile(self, compiler: Compiler) -> Step:

@@ -15,7 +15,7 @@ from mta.delivery.outcome import NextHop
 from mta.delivery.way import hop_of_route
 from mta.envelope import Envelope, OriginalRecipient, Recipient
 from mta.policy.ground import Ground
-from mta.policy.sieve.adding import Find, added_recipients
+from mta.policy.sieve.adding import TOO_MANY, Find, added_recipients, keeping, with_copies
 from mta.policy.sieve.asking import Services, answer, asked, finish, finish_aside
 from mta.policy.sieve.decision import PASSED, Decision, decide
 from mta.policy.sieve.departure import advice_of, depart
@@ -140,9 +140,12 @@ class SievePolicy(Indifferent):
                     recipient.original = OriginalRecipient.of(recipient.address)
                 recipient.address = decision.rewritten
             recipient.route = decision.route or recipient.route
+            keep = keeping(decision, envelope)
+            if keep is None:
+                return TOO_MANY
             if decision.expansion is None:
-                return then(decision, self.inner.rcpt(session, envelope, recipient))
-            return then(decision, self._expanded(decision.expansion, session, envelope, recipient))
+                return then(decision, self.inner.rcpt(session, envelope, recipient), keep)
+            return then(decision, self._expanded(decision.expansion, session, envelope, recipient), keep)
 
         return when(decision, conclude)
 
@@ -175,7 +178,7 @@ class SievePolicy(Indifferent):
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The message is complete."""
-        decision = self._ask("data", session, envelope, message=message)
+        decision = with_copies(self._ask("data", session, envelope, message=message), envelope)
         if decision is PASSED and repeated(envelope) is None:
             return self.inner.data(session, envelope, message)
         return when(decision, lambda decision: self._conclude(decision, session, envelope, message))
