@@ -78,7 +78,13 @@ def export(source: Source, name: str, folder: Path) -> None:
     if "problem" in facts:
         raise ExportError(f"message {name}: {facts['problem']}")
     name = facts["row"]["id"]
-    document = msgspec.json.format(msgspec.json.encode(exported(facts)), indent=2)
+    try:
+        document = msgspec.json.format(msgspec.json.encode(exported(facts)), indent=2)
+    except KeyError as error:
+        raise ExportError(
+            f"message {name}: the worker that has it is of an older version and does not tell its {error}:"
+            " reload the server first"
+        ) from error
     path = folder
     try:
         with opened_folder(folder) as place:

@@ -137,6 +137,16 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["X.eml", "X.json"]
 
 
+def test_a_worker_from_before_an_upgrade_does_not_tell_all(tmp_path: Path) -> None:
+    """What it leaves out may be the way that a policy has chosen."""
+    shown = {"address": "a@d.test", "status": "deferred", "next_try": NOW, "reply": ""}
+    told = {"attempts": 1, "last": NOW, "notify": None, "original": None}
+    facts = FACTS | {"row": FACTS["row"] | {"recipients": [shown]}, "recipients": [told]}
+    with pytest.raises(ExportError, match="older version and does not tell its 'route': reload the server"):
+        export(Source(**facts), "X", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_names_are_on_the_disk_before_the_next_file_and_before_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
