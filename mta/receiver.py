@@ -132,6 +132,8 @@ class Receiver:
         self.session.over = True
         self._reception.policy.ended(self.session)
         self._reception.journal.closed(self.session, error)
+        if self._smtp.waiting is None:
+            self._forget_sender()
         last = self._answered
         self._answered = None
         if last is None or error is None or not last.may_be_unread(self._reception.clock()):
@@ -242,10 +244,16 @@ class Receiver:
 
     def _message_over(self) -> None:
         self.session.forwarded.clear()  # XFORWARD is about one message
-        if self.session.authentication is not None:
-            # What was found out about a message keeps the message in memory.
-            self.session.authentication.transaction = None
+        self._forget_sender()
         self._reception.policy.aborted(self.session)
+
+    def _forget_sender(self) -> None:
+        """What was found out about a message keeps the message in memory, and about a session the session."""
+        session = self.session
+        if session.authentication is not None:
+            session.authentication.transaction = None
+            if session.over:
+                session.authentication = None
 
     def tick(self, now: float) -> None:
         """Once a second: a client that had time enough to read the last answer has read it."""

@@ -124,8 +124,8 @@ class SessionAuthentication:
             return IprevResult(MethodResult("iprev", Result.NONE, OFF))
         address = session.client_address
         if self._iprev is None or self._iprev[0] != address:
-            self._iprev = address, Once(partial(self._find_iprev, address))
-        return await self._iprev[1].get()
+            self._iprev = address, Once()
+        return await self._iprev[1].get(partial(self._find_iprev, address))
 
     async def _find_iprev(self, address: str) -> IprevResult:
         evaluator = self._evaluator
@@ -139,8 +139,8 @@ class SessionAuthentication:
             return SpfResult(MethodResult("spf", Result.NONE, OFF), "helo", session.helo)
         about = session.client_address, session.helo
         if self._helo is None or self._helo[:2] != about:
-            self._helo = (*about, Once(partial(self._find_helo, *about)))
-        return await self._helo[2].get()
+            self._helo = (*about, Once())
+        return await self._helo[2].get(partial(self._find_helo, *about))
 
     async def _find_helo(self, address: str, name: str) -> SpfResult:
         evaluator = self._evaluator
@@ -193,11 +193,11 @@ class Authentication:
         """False: this is no mail that is looked at, and all results are *none*."""
         self.message: Message | None = None
         """The message as it came, once it is there; it must not be edited."""
-        self._spf = Once(self._find_spf)
-        self._dkim = Once(self._find_dkim)
-        self._arc = Once(self._find_arc)
-        self._dmarc = Once(self._find_dmarc)
-        self._bimi = Once(self._find_bimi)
+        self._spf: Once[SpfResult] = Once()
+        self._dkim: Once[tuple[DkimResult, ...]] = Once()
+        self._arc: Once[Chain] = Once()
+        self._dmarc: Once[DmarcResult] = Once()
+        self._bimi: Once[MethodResult] = Once()
 
     # --- the methods -------------------------------------------------------------------------------
 
@@ -209,31 +209,31 @@ class Authentication:
         """SPF of MAIL FROM; of the HELO name for the null sender."""
         if not self._is_on("spf"):
             return SpfResult(MethodResult("spf", Result.NONE, OFF), "mailfrom", self.sender.domain)
-        return await self._spf.get()
+        return await self._spf.get(self._find_spf)
 
     async def dkim(self) -> tuple[DkimResult, ...]:
         """The result of each signature, empty for a message without one."""
         if self.message is None or not self._is_on("dkim"):
             return ()
-        return await self._dkim.get()
+        return await self._dkim.get(self._find_dkim)
 
     async def arc(self) -> Chain:
         """The chain of those who passed the message on."""
         if self.message is None or not self._is_on("arc"):
             return Chain(Result.NONE, OFF)
-        return await self._arc.get()
+        return await self._arc.get(self._find_arc)
 
     async def dmarc(self) -> DmarcResult:
         """Whether the message may carry its From."""
         if self.message is None or not self._is_on("dmarc"):
             return DmarcResult(MethodResult("dmarc", Result.NONE, OFF), Author())
-        return await self._dmarc.get()
+        return await self._dmarc.get(self._find_dmarc)
 
     async def bimi(self) -> MethodResult:
         """What the author's domain has published as its sign."""
         if self.message is None or not self._is_on("bimi"):
             return MethodResult("bimi", Result.NONE, OFF)
-        return await self._bimi.get()
+        return await self._bimi.get(self._find_bimi)
 
     async def results(self) -> tuple[MethodResult, ...]:
         """Of all methods that are switched on, for the header field and the log; empty when none is."""

@@ -227,7 +227,7 @@ class Reception:
                     ssl_handshake_timeout=self._handshake_timeout(),
                 )
         except OSError as caught:  # errors of TLS are OSErrors too
-            error = caught
+            error = caught.with_traceback(None)  # which knows this frame: both would wait for the collector
         finally:
             if not door.opened:
                 arrival.leave()
