@@ -15,6 +15,7 @@ import typer.main
 
 from mta import commands, config
 from mta.demo import make
+from mta.sieve_files import find_mistakes, library
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -138,6 +139,16 @@ def test_command_lines_are_found() -> None:
 def test_configurations_are_right(page: Path) -> None:
     for block in blocks(page.read_text(encoding="utf-8"), "toml"):
         config.parse(block, "/etc/tamis/tamis.toml")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_scripts_are_right(page: Path) -> None:
+    """As `tamis sieve check` reads them, warnings too; the worked example has words of its own."""
+    blocks = re.findall(r"^```sieve\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    scripts = [text.encode() for text in blocks if "vnd.example." not in text]
+    assert [list(map(str, find_mistakes(text, library(page, None)))) for text in scripts] == [[]] * len(
+        scripts
+    )
 
 
 def test_readme_needs_ten_lines_for_dovecot() -> None:
