@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -31,9 +31,10 @@ from mta.supervisor.child import State
 from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.lostfiles import FileWatch
 from mta.supervisor.notify import Notifier
-from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, PlanError, fixed_differences
+from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, fixed_differences
 from mta.supervisor.privileges import become, make_directories
 from mta.supervisor.reloaded import Reloaded
+from mta.supervisor.rereading import at_once, planned
 from mta.supervisor.setup import Report, Setup, unless_stopped
 from mta.supervisor.slots import Slots
 from mta.supervisor.sockets import ListeningSockets, SocketSet, inherited_sockets
@@ -67,16 +68,17 @@ class Supervisor:
         log: Log,
         environment: MutableMapping[str, str],
         *,
+        reread: Callable[[], Awaitable[Plan]] | None = None,
         apply: Callable[[Plan], None] = lambda plan: None,
         set_log_level: Callable[[str], None] = lambda level: None,
     ) -> None:
         """Prepare a supervisor; `run` does the rest.
 
-        `load` reads the configuration and raises `PlanError`; `apply` is called with a plan when it
-        comes into force (for the supervisor's own log). `environment` is what processes inherit, once
-        the variables that are meant for us alone have been taken out.
+        `load` reads the configuration and raises `PlanError`, `reread` does so for a reload; `apply` is
+        called with a plan when it comes into force (for the supervisor's own log). `environment` is what
+        processes inherit, once the variables that are meant for us alone have been taken out.
         """
-        self._load = load
+        self._load, self._reread = load, reread or at_once(load)
         self._log = log
         self._apply = apply
         self._set_log_level = set_log_level
@@ -272,10 +274,11 @@ class Supervisor:
         current = self.current
         if current is None or self.stopping:
             return Reloaded(False, 0, ("the server is starting or stopping",))
-        try:
-            plan = self._load()
-        except PlanError as error:
-            return Reloaded(False, current.number, tuple(error.problems), configuration_wrong=True)
+        plan = await unless_stopped(self._stop, planned(self._reread(), current.number))
+        if plan is None:
+            return Reloaded(False, current.number, ("the server is stopping",))
+        if isinstance(plan, Reloaded):
+            return plan
         if moved := moved_state(current.plan, plan):
             return Reloaded(False, current.number, (moved,))
         refusals = await unless_stopped(self._stop, self._setup.at_reload(plan))

@@ -26,6 +26,7 @@ from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
 from mta.supervisor.plan import Plan, PlanError
 from mta.supervisor.planning import DAEMON, reader
+from mta.supervisor.rereading import rereader
 from mta.supervisor.statefolder import StateFolder
 
 EX_CONFIG = 78
@@ -66,10 +67,12 @@ async def _live(configuration: str, daemon: str) -> None:
         state.hold(plan.state_directory)
         log.configure(plan.log)
 
+    environment = dict(os.environ)
     supervisor = Supervisor(
         reader(configuration, daemon),
         logger,
-        dict(os.environ),
+        environment,
+        reread=rereader(configuration, daemon, environment),
         apply=apply,
         set_log_level=log.set_level,
     )

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from mta import config
 from mta.sendmail_server import LocalServer
 from mta.supervisor.privileges import Account
@@ -25,8 +27,7 @@ class PlanError(ValueError):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class Inet:
+class Inet(Struct, frozen=True, tag=True):
     """A TCP endpoint: an IP address literal (with scope, if it has one) and a port."""
 
     host: str
@@ -36,8 +37,7 @@ class Inet:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UnixPath:
+class UnixPath(Struct, frozen=True, tag=True):
     """A Unix stream socket in the file system. Two of the same path are the same endpoint."""
 
     path: str
@@ -50,8 +50,7 @@ class UnixPath:
         return self.path
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
+class Inherited(Struct, frozen=True, tag=True):
     """Sockets that the service manager opened and passes under a name (sd_listen_fds(3))."""
 
     name: str

@@ -7,15 +7,15 @@ server that runs: there, what changes is logged, counted and mailed to the postm
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, TypeVar
 
 import msgspec
 
+from mta.supervisor.aside import NoAnswer, answer_of
 from mta.supervisor.generation import StartFailed
 from mta.supervisor.plan import Plan, PlanError
 from mta.supervisor.staff import Log
@@ -32,6 +32,7 @@ HOW_TO_GO_ON = (
 )
 MAX_LINES = 200
 """Findings in a mail."""
+T = TypeVar("T")
 
 
 class NotYet(StartFailed):
@@ -86,34 +87,12 @@ async def check_setup(
     if account is not None:
         identity = {"user": account.uid, "group": account.gid, "extra_groups": list(account.groups)}
     command = [sys.executable, "-m", "mta.startup", str(patience), *(["live"] if live else [])]
+    seconds = patience + MOST_SECONDS
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(environment),
-            **identity,
-        )
-    except (OSError, RuntimeError) as error:  # no memory, no thread, another Python since the start
+        answer = await answer_of(command, plan.configuration, seconds, environment, **identity)
+        return msgspec.json.decode(answer, type=Report)
+    except (NoAnswer, msgspec.DecodeError) as error:
         return _unchecked(str(error))
-    try:
-        async with asyncio.timeout(patience + MOST_SECONDS):
-            answer, errors = await process.communicate(plan.configuration)
-        if process.returncode == 0:
-            return msgspec.json.decode(answer, type=Report)
-        last = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        reason = last or f"exit status {process.returncode}"
-    except TimeoutError:
-        reason = f"not done within {patience + MOST_SECONDS:g} s"
-    except msgspec.DecodeError as error:
-        reason = str(error)
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    return _unchecked(reason)
 
 
 def _unchecked(reason: str) -> Report:
@@ -135,15 +114,13 @@ def changes(before: Mapping[tuple[str, str, str], Finding], report: Report) -> l
     return lines[:MAX_LINES]
 
 
-async def unless_stopped(
-    stop: asyncio.Event, check: Coroutine[None, None, tuple[str, ...]]
-) -> tuple[str, ...]:
-    """What `at_reload` finds, or nothing as soon as the server stops: it may take a minute."""
-    checking = asyncio.ensure_future(check)
+async def unless_stopped(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """What comes of something that may take a minute, or None as soon as the server stops."""
+    checking = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((checking, stopped), return_when=asyncio.FIRST_COMPLETED)
-        return checking.result() if checking.done() else ()
+        return checking.result() if checking.done() else None
     finally:
         checking.cancel()
         stopped.cancel()
