@@ -246,7 +246,8 @@ def build_ground(
                 users = users_file()
                 return Directory(lambda key: users.of_key(key) is not None)
             case "table" if domain.recipients.name:
-                return Lookup(tables[domain.recipients.name])
+                name = domain.recipients.name
+                return Lookup(tables[name], is_file=settings.tables[name].type in ("file", "aliases"))
             case "table":
                 file = Path(domain.recipients.file)
                 return RecipientFile(file, time.monotonic, complain=complain, good=good)

@@ -54,14 +54,20 @@ class Directory:
 class Lookup:
     """recipients = "table:NAME": a table of the configuration has the address."""
 
-    def __init__(self, table: Table) -> None:
-        """Look up in `table`; where to look first is its own business (search = "address")."""
+    def __init__(self, table: Table, *, is_file: bool = False) -> None:
+        """Look up in `table`; where to look first is its own business (search = "address").
+
+        A file may name a local part for every domain that uses it, as one without a section does.
+        """
         self._table = table
+        self._is_file = is_file
 
     def find(self, address: Address) -> Existence | Awaitable[Existence]:
         """Look the address up; a table that cannot say means "try later"."""
         try:
             found = self._table.get(address.key)
+            if found is None and self._is_file:
+                found = self._table.get(folded(address.local))
         except TableUnavailable as error:
             return replace(TABLE_AWAY, cause=str(error))
         if isinstance(found, str) or found is None:

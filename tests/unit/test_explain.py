@@ -235,6 +235,28 @@ def test_everybody_behind_an_alias_has_a_route(capsys: Captured, configuration: 
 
 
 @pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        ('file = "people"', True),
+        ('type = "aliases"\nfile = "aliases"', True),
+        ('type = "pattern"\nfile = "patterns"', False),
+    ],
+)
+def test_recipients_by_local_part(capsys: Captured, configuration: str, table: str, found: bool) -> None:
+    """A file says the same with a section [tables.NAME] and without one."""
+    path = Path(configuration)
+    path.with_name("aliases").write_text("bob: carol\n")
+    path.with_name("patterns").write_text("/^bob$/ x\n")
+    given = Given("192.0.2.1", "h", "", "", ("BOB@example.test",))
+    assert told(capsys, configuration, given)[0] == 0
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"\n[tables.people]\n{table}\n")
+    assert (told(capsys, configuration, given)[0] == 0) is found
+    nobody = replace(given, recipients=("carol@example.test",))
+    assert told(capsys, configuration, nobody)[0] == 1
+
+
+@pytest.mark.parametrize(
     ("given", "listener", "refused"),
     [
         (Given("192.0.2.1", "localhost"), "", [("helo", "550 5.7.1 not you")]),
