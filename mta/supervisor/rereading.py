@@ -40,7 +40,7 @@ def rereader(
         try:
             said = msgspec.msgpack.decode(await answer_of(command, b"", READ_SECONDS, environment), type=Said)
         except NoAnswer as error:
-            raise NoAnswer(f"{path} cannot be read anew: {error}") from error
+            raise NoAnswer(f"{path} could not be read by what is installed: {error}") from error
         except msgspec.MsgspecError as error:
             raise NoAnswer(
                 f"the running server is of another version than what is installed, restart it: {error}"

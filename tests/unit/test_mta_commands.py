@@ -166,8 +166,9 @@ def test_mistakes_at_a_reload_name_the_file_as_the_command_did(
         ("", "{}:3: a.b: unknown key", True),
         ("[a]\nb = 1\n", "{}:3: a.b: unknown key", False),
         ("", "mx: example.org: found no MX record", False),
+        ("", "internal error: ImportError('half of it is new')", True),
     ],
-    ids=["known here", "wrong here too", "no file"],
+    ids=["known here", "wrong here too", "no file", "read by halves"],
 )
 def test_a_reload_by_another_version_than_is_installed(
     path: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str, is_told: bool
