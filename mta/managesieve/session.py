@@ -305,19 +305,19 @@ class ManageSieveSession:
         return ok()
 
     def _capabilities(self) -> list[tuple[str, str | None]]:
+        no_login = self.user or (self._settings.require_tls and not self._tls)
         pairs: list[tuple[str, str | None]] = [
             ("IMPLEMENTATION", IMPLEMENTATION),
-            ("SASL", " ".join(() if self.user else self.mechanisms)),
+            ("SASL", " ".join(() if no_login else self.mechanisms)),
             ("SIEVE", " ".join(self.extensions)),
         ]
         if "enotify" in self.extensions:
             pairs.append(("NOTIFY", "mailto"))
         if self._settings.starttls and not self._tls:
             pairs.append(("STARTTLS", None))
-        pairs.append(("UNAUTHENTICATE", None))
         if self.user:
             pairs.append(("OWNER", self.user))
-        return [*pairs, ("VERSION", "1.0")]
+        return [*pairs, ("UNAUTHENTICATE", None), ("VERSION", "1.0")]
 
     def _logout(self) -> Answer:
         return Answer("OK", "goodbye", close=True)

@@ -42,13 +42,15 @@ def _hello(session: ServerSession, event: ev.Hello, reply: Reply | None) -> None
         return
     settings = session.settings
     session.state = READY
+    # Where TLS comes first, a client that is offered AUTH before would give its password away.
+    no_login = session.authenticated or (settings.require_tls and not session.tls)
     conditions = (
         None
         if event.verb == "HELO"
         else Conditions(
             session.tls,
             settings.starttls,
-            () if session.authenticated else session.mechanisms,
+            () if no_login else session.mechanisms,
             session.trusted_xclient,
             session.trusted_xforward,
         )

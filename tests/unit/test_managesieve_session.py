@@ -233,6 +233,8 @@ def test_tls_can_be_required() -> None:
     made = session(tls=False, starttls=True, require_tls=True)
     drive(made, b'AUTHENTICATE "PLAIN" "AAAA"\r\n')
     assert made.data_to_send() == b'NO (ENCRYPT-NEEDED) "STARTTLS comes first"\r\n'
+    drive(made, b"CAPABILITY\r\n")
+    assert b'"SASL" ""\r\n' in made.data_to_send()
 
 
 def test_the_last_word_of_scram_travels_in_the_ok() -> None:

@@ -532,6 +532,16 @@ def test_tls_required() -> None:
     )
 
 
+def test_no_password_is_asked_for_where_tls_comes_first() -> None:
+    driver = Driver(replace(TLS, require_tls=True), mechanisms=("PLAIN",))
+    driver.pump()
+    assert b"AUTH" not in driver.say(b"EHLO c\r\n")
+    assert codes(driver.say(b"AUTH PLAIN AGEAYg==\r\n")) == ["530 5.7.0"]
+    driver = Driver(TLS, mechanisms=("PLAIN",))
+    driver.pump()
+    assert b"AUTH PLAIN" in driver.say(b"EHLO c\r\n")
+
+
 def test_auth() -> None:
     dialog(
         [
