@@ -1,4 +1,4 @@
-"""What is over is freed at once, and does not wait for the collector: that looks after 20,000 new objects only,
+"""What is over is freed at once, and does not wait for the collector: that looks after 20,000 new objects,
 and until then a message keeps its memory and its temporary file."""
 
 from __future__ import annotations
