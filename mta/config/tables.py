@@ -66,11 +66,12 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     on_error: Literal["defer", "ignore"] = "defer"
     """When the table cannot say: the client is told to try again later (`defer`), or it is as if the key
     were not there (`ignore`)."""
-    search: Literal["key", "address"] = "key"
-    """What a key is looked up as: as it is, or as an address in Postfix's order: user+detail@domain,
-    user@domain, @domain."""
+    search: Literal["key", "address", "access"] = "key"
+    """What a key is looked up as: as it is; as an `address` in Postfix's order: user+detail@domain,
+    user@domain, @domain; or as in its `access` maps: the address, its domain and those above it, user@, and
+    for a client its name and the domains above it, or its address and the networks 192.0.2, 192.0, 192."""
     subaddress_delimiter: str = "+"
-    """Characters that separate the user from a detail, for search = "address"."""
+    """Characters that separate the user from a detail, for search = "address" and "access"."""
     connections: Annotated[int, Meta(ge=1, le=100)] = 4
     """Connections to the server at once, for each worker."""
     cache_positive: Annotated[Duration, Meta(ge=0)] = 0.0

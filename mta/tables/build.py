@@ -16,7 +16,7 @@ from mta.config.tables import LOCAL, PolicyTable
 from mta.lastgood import NOBODY, LastGood, secrets_reader
 from mta.policy.watched import Watched
 from mta.tables.table import Found, Table, folded
-from mta.tables.wrap import Cached, Chain, Folded, Guarded, Ignoring, Searched
+from mta.tables.wrap import SEARCHES, Cached, Chain, Folded, Guarded, Ignoring, Searched
 
 if TYPE_CHECKING:
     from mta.net.resolver.base import Resolver
@@ -80,8 +80,8 @@ class Tables(Mapping[str, Table]):
                     source, table.cache_positive, table.cache_negative, table.cache_entries, self._clock
                 )
             source = Folded(source)
-        if table.search == "address":
-            source = Searched(source, table.subaddress_delimiter)
+        if table.search != "key":
+            source = Searched(source, table.subaddress_delimiter, SEARCHES[table.search])
         return Ignoring(source) if table.on_error == "ignore" else source
 
     def _changed(self, name: str, there: bool, reason: str) -> None:

@@ -8,6 +8,7 @@ Each is a `mta.tables.table.Table` around another; what answers at once goes thr
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 
 from mta.tables.table import KEY_MOST, Found, Table, TableUnavailable, folded
@@ -16,6 +17,8 @@ REST = 2.0
 """Seconds for which a source that failed `FAILURES` times in a row is not asked: sessions do not queue up
 before a dead server."""
 FAILURES = 3
+ABOVE_MOST = 8
+"""Domains above another one that are looked up: who sends chooses the name, and each costs a question."""
 
 
 class Guarded:
@@ -203,17 +206,56 @@ def address_keys(key: str, delimiters: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-class Searched:
-    """Looks an address up as Postfix does: the whole, without extension, the domain."""
+def access_keys(key: str, delimiters: str) -> tuple[str, ...]:
+    """Where a client, a domain or an address is looked for in an access map, in the order of access(5)."""
+    _, at, domain = key.rpartition("@")
+    if not at:
+        if _is_ipv4(key):
+            parts = key.split(".")
+            return tuple(".".join(parts[:count]) for count in (4, 3, 2, 1))
+        return _above(key)
+    whole = address_keys(key, delimiters)
+    user = whole[1] if len(whole) > 1 and not whole[1].startswith("@") else key
+    return tuple(dict.fromkeys((key, user, *_above(domain), f"{user.rpartition('@')[0]}@")))
 
-    def __init__(self, source: Table, delimiters: str) -> None:
-        """`delimiters` each begin an extension."""
+
+def _above(domain: str) -> tuple[str, ...]:
+    """A domain and those above it, of which the nearest are left out where there are too many."""
+    labels = domain.split(".")
+    if domain.startswith("[") or ":" in domain:
+        return (domain,)
+    return (
+        domain,
+        *(".".join(labels[first:]) for first in range(max(1, len(labels) - ABOVE_MOST), len(labels))),
+    )
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+SEARCHES = {"address": address_keys, "access": access_keys}
+"""By the name of the option `search`."""
+
+
+class Searched:
+    """Looks a key up in several forms, as Postfix does."""
+
+    def __init__(
+        self, source: Table, delimiters: str, forms: Callable[[str, str], tuple[str, ...]] = address_keys
+    ) -> None:
+        """`delimiters` each begin an extension; `forms` says where a key is looked for."""
         self._source = source
         self._delimiters = delimiters
+        self._forms = forms
 
     def get(self, key: str) -> Found | Awaitable[Found]:
         """The value of the first form that is there."""
-        return _first([(self._source, one) for one in address_keys(key, self._delimiters)])
+        return _first([(self._source, one) for one in self._forms(key, self._delimiters)])
 
     async def close(self) -> None:
         """Close the source."""

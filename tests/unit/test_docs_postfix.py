@@ -148,6 +148,7 @@ REFUSED = [
     (Given(STRANGER, "vm"), ("helo", "550 5.7.1 say your full name in EHLO")),
     (Given(STRANGER, "a.example", "", "spam@example.net"), ("mail", "550 5.7.1 we do not want you")),
     (Given(STRANGER, "a.example", "", "any@bulk.example"), ("mail", "550 5.7.1 nor your domain")),
+    (Given(STRANGER, "a.example", "", "any@mx1.bulk.example"), ("mail", "550 5.7.1 nor your domain")),
     (
         Given(STRANGER, "vm", "ann", "bob@example.org"),
         ("mail", "553 5.7.1 bob@example.org does not belong to you"),

@@ -12,7 +12,7 @@ import pytest
 from mta import config
 from mta.tables.build import Tables
 from mta.tables.table import Found, TableUnavailable
-from mta.tables.wrap import Cached, Chain, Guarded, Ignoring, Searched, address_keys
+from mta.tables.wrap import Cached, Chain, Guarded, Ignoring, Searched, access_keys, address_keys
 from tests.peers.tables import ask
 
 
@@ -54,6 +54,24 @@ class Source:
 )  # fmt: skip
 def test_where_an_address_is_looked_for(key: str, keys: tuple[str, ...]) -> None:
     assert address_keys(key, "+-") == keys
+
+
+@pytest.mark.parametrize(
+    ("key", "keys"),
+    [
+        ("u+x@a.b.c", ("u+x@a.b.c", "u@a.b.c", "a.b.c", "b.c", "c", "u@")),
+        ("u@c", ("u@c", "c", "u@")),
+        ("@b.c", ("@b.c", "b.c", "c", "@")),
+        ("u@[192.0.2.1]", ("u@[192.0.2.1]", "[192.0.2.1]", "u@")),
+        ("mx.b.c", ("mx.b.c", "b.c", "c")),
+        ("192.0.2.7", ("192.0.2.7", "192.0.2", "192.0", "192")),
+        ("2001:db8::7", ("2001:db8::7",)),
+        ("", ("",)),
+        ("a." * 20 + "z", ("a." * 20 + "z", *("a." * count + "z" for count in range(7, -1, -1)))),
+    ],
+)
+def test_where_an_access_map_is_looked_up(key: str, keys: tuple[str, ...]) -> None:
+    assert access_keys(key, "+-") == keys
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -163,6 +181,9 @@ type = "tcp"
 address = "127.0.0.1:1"
 on_error = "ignore"
 cache_negative = "1m"
+[tables.access]
+file = "one"
+search = "access"
 [tables.all]
 type = "chain"
 tables = ["more", "nets"]
@@ -176,7 +197,8 @@ tables = ["away", "one", "patterns"]
         tables = Tables(settings.tables, str(tmp_path / "index"))
         keys = ("ann+x@x.test", "bob@x.test", "ann@y.test", "192.0.2.7", "nobody")
         assert [await ask(tables["all"], key) for key in keys] == ["box1", "box2", "ann", "here", None]
-        assert sorted(tables) == ["all", "away", "more", "nets", "one", "patterns"]
+        assert await ask(tables["access"], "ann+x@X.test") == "box1"
+        assert sorted(tables) == ["access", "all", "away", "more", "nets", "one", "patterns"]
         await tables.close()
 
     asyncio.run(main())
