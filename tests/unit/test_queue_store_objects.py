@@ -224,6 +224,19 @@ def test_a_listing_that_is_an_error_is_not_an_empty_one() -> None:
     with_fake(main)
 
 
+def test_an_answer_that_makes_no_sense() -> None:
+    """The client panics when something was not deleted that it had not named."""
+
+    async def main(fake: FakeS3) -> None:
+        error = b"<Error><Key>who</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
+        answer = Answer("200 OK", b"<DeleteResult>%s</DeleteResult>" % error)
+        fake.decide = lambda method, path: answer
+        with pytest.raises(StoreUnavailable, match="removing log/s/1: its answer makes no sense"):
+            await opened(fake).delete(["log/s/1"])
+
+    with_fake(main)
+
+
 def test_what_a_gateway_does_not_find_is_not_missing() -> None:
     """As one whose server is being replaced."""
 

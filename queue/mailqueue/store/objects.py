@@ -323,6 +323,10 @@ class ObjectsStore:
                 if not isinstance(failure, StoreUnavailable):
                     break
                 pause = PAUSE if is_told_to_wait(str(error)) else 0.0
+            except Exception as error:
+                if type(error).__name__ != "RustPanic":  # a class that cannot be imported
+                    raise
+                failure = StoreUnavailable(self.name, f"{what}: its answer makes no sense")
             else:
                 self._current = current
                 return result
