@@ -30,7 +30,7 @@ from mta.queue_stores import become_server_user, opened_stores, require_queue
 from mta.queue_stream import Stream, opened_stream
 from mta.spool.acts import log_orders
 from mta.spool.facts import message_facts, message_row, unreadable_row
-from mta.spool.remote import QueueProblem
+from mta.spool.remote import TAKEOVER, QueueProblem
 
 BATCH = 100
 """Messages that are read from a store, or changed there, at the same time."""
@@ -45,7 +45,7 @@ class OfflineQueue:
         """Nothing is opened yet. `now` is seconds of the epoch. Raises QueueProblem."""
         self._settings = settings
         self._now = now
-        self.missing: dict[str, str] = {}  # the stores have all
+        self.missing: dict[str, str] = {}
         self._open: tuple[asyncio.Runner, _Look] | None = None
         become_server_user(settings)
 
@@ -171,6 +171,8 @@ class OfflineQueue:
                 async with opened_stores(self._settings) as store:
                     await require_queue(store)
                     async with opened_stream(self._settings, store, self._now) as stream:
+                        if not stream.is_whole:
+                            self.missing[TAKEOVER] = "not all that ended processes have left was taken over"
                         return await work(stream)
             except (QueueError, FormatError) as error:
                 raise QueueProblem(f"the queue could not do it: {error}") from error

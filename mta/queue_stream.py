@@ -44,8 +44,10 @@ LOOK = 0.1
 class Stream:
     """An open queue and what may be done with it."""
 
-    def __init__(self, store: Store, queue: MailQueue, acts: Acts, route: Route) -> None:
+    def __init__(self, store: Store, queue: MailQueue, acts: Acts, route: Route, *, is_whole: bool) -> None:
         """Made by `opened_stream`."""
+        self.is_whole = is_whole
+        """False where messages of ended processes were not taken over in time, or cannot be."""
         self.store = store
         self.queue = queue
         self.acts = acts
@@ -93,7 +95,8 @@ async def opened_stream(
             now=now,
         )  # fmt: skip
         await _wait_for(wanted, store, queue, settings.queue.takeover)
-        yield Stream(store, queue, Acts(queue, runner, runner.attempts, route, now), route)
+        acts = Acts(queue, runner, runner.attempts, route, now)
+        yield Stream(store, queue, acts, route, is_whole=not wanted)
     finally:
         await queue.close()
 
@@ -111,7 +114,7 @@ def ground_of(settings: config.Config) -> Ground:
 
 
 async def _wait_for(wanted: dict[str, bytes], store: Store, queue: MailQueue, takeover: float) -> None:
-    """Wait until these streams are adopted, as far as they are dead."""
+    """Wait until these streams are adopted, as far as they are dead; those that are not stay in `wanted`."""
     loop = asyncio.get_running_loop()
     # The queue itself decides who is dead; a stream that does not move for that long will be ours.
     until = loop.time() + takeover * 1.5 + 5.0

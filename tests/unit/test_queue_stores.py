@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import subprocess
 import sys
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from mailqueue.keys import log_key
+from mailqueue.store.file import FileStore
 from mta import commands, config
 from mta.cli_queue_stores import EXIT_DAMAGED
 from mta.queue_stores import server_account
 from mta.spool.remote import QueueProblem
 from tests.peers.needs import needs
+from tests.simulation.queues import crash, message, open_queue
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -79,3 +84,34 @@ def test_a_store_of_a_newer_version(tmp_path: Path, command: str) -> None:
     done = CliRunner().invoke(commands.SUB_APPS["queue"](), [command, "-c", str(path)])
     assert done.exit_code == (EXIT_DAMAGED if command == "fsck" else commands.FAILED)
     assert f"file:{tmp_path}/state/queue has format 2; this program knows 1" in done.output
+
+
+def test_what_a_newer_version_has_left_is_missing_in_what_is_done(tmp_path: Path) -> None:
+    """Without a server the command takes over itself what ended processes have left."""
+    folder = tmp_path / "state/queue"
+    folder.mkdir(parents=True)
+
+    async def newer() -> str:
+        store = FileStore(str(folder))
+        queue = await open_queue(store)
+        await queue.enqueue(message())
+        crash(queue)
+        key = log_key(queue.stream, 0)
+        entry = bytearray(await store.get(key))
+        entry[4] = 2
+        entry[60:64] = crc32(bytes(entry[:60])).to_bytes(4, "little")
+        await store.delete([key])
+        await store.put_new(key, bytes(entry))
+        await store.close()
+        return key
+
+    key = asyncio.run(newer())
+    path = tmp_path / "tamis.toml"
+    path.write_text(
+        text(tmp_path / "state", f'process.runtime_directory = "{tmp_path}"\n')
+        + '[queue]\nnode = "n"\ntakeover = "3s"\n'
+    )
+    done = CliRunner().invoke(commands.SUB_APPS["queue"](), ["delete", "--all", "-c", str(path)])
+    assert (done.exit_code, done.stdout) == (commands.FAILED, "delete: 0 messages\n")
+    assert f"{key}: a log entry of version 2; this program knows up to 1" in done.stderr
+    assert "tamis: incomplete: takeover: not all that ended processes have left was taken over" in done.stderr
