@@ -65,6 +65,7 @@ SELECT DISTINCT subject FROM tally WHERE kind = ? AND day = ? AND NOT EXISTS (
     SELECT 1 FROM sending WHERE sending.kind = tally.kind AND sending.day = tally.day
         AND sending.subject = tally.subject AND (done NOTNULL OR until > ? OR tries >= ?)
 )"""
+_COUNT_DAYS = "INSERT OR IGNORE INTO days SELECT kind, day, count(*) FROM tally GROUP BY kind, day"
 _DAY_ROWS = "SELECT rows FROM days WHERE kind = ? AND day = ?"
 _ROWS = f"SELECT count(*) FROM tally {_WHERE}"
 
@@ -225,6 +226,9 @@ class ReportStore:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = open_database(self._path, _SCHEMA)
+            if self._connection.execute("SELECT 1 FROM days LIMIT 1").fetchone() is None:
+                with self._connection as connection:
+                    connection.execute(_COUNT_DAYS)  # of a version that did not count them
         return self._connection
 
     def _broken(self, error: sqlite3.Error) -> StoreError:

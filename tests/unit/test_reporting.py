@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,21 @@ def test_days_are_apart_and_forgotten(tmp_path: Path) -> None:
     assert store.days("dmarc") == [DAY, day_of(NEXT)]
     store.forget(day_of(NEXT))
     assert store.days("dmarc") == [day_of(NEXT)]
+
+
+def test_days_of_a_version_that_did_not_count_them(tmp_path: Path) -> None:
+    """Its reports of the day before are still to be sent."""
+    store = ReportStore(tmp_path / "r")
+    store.add("dmarc", "a.test", {"x": 1}, now=NOON)
+    write(store)
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "r")) as old:
+        old.execute("DROP TABLE days")
+    newer = ReportStore(tmp_path / "r")
+    assert newer.days("dmarc") == [DAY]
+    newer.add("dmarc", "a.test", {"x": 2}, now=NOON)
+    write(newer)
+    assert newer.days("dmarc") == [DAY]
 
 
 def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
