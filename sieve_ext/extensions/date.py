@@ -123,6 +123,14 @@ PARTS: dict[str, Callable[[datetime], str]] = {
 }
 """Date parts (section 4.2), by lower-case name."""
 
+FIXED = ("year", "month", "day", "date", "hour", "minute", "second", "time", "weekday")
+"""Parts that have one form only."""
+EXAMPLE = datetime(2026, 1, 5, 8, 0, 0)
+
+
+def _form(text: str) -> str:
+    return re.sub(r"[0-9]", "0", text)
+
 
 class _DateWord(Test):
     """What date and currentdate have in common."""
@@ -135,6 +143,25 @@ class _DateWord(Test):
                 self.given["date-part"], "unknown-part",
                 f"specified date part '{part}' is not known", suggest(part, PARTS),
             )  # fmt: skip
+        elif part is not None and part.lower() in FIXED:
+            self._check_keys(part.lower(), checker)
+
+    def _check_keys(self, part: str, checker: Checker) -> None:
+        """The keys have the form of the part: "8" comes behind "18" in the order of texts."""
+        match_type, comparator = self.tags.get("match-type"), self.text("comparator")
+        if match_type is not None and match_type.tag not in (":is", ":value"):
+            return
+        if comparator is not None and comparator.value not in ("i;octet", "i;ascii-casemap"):
+            return
+        example = PARTS[part](EXAMPLE)
+        for text in checker.constants(self.given["keys"]):
+            if _form(text.value) != _form(example):
+                checker.warn(
+                    text,
+                    "odd-date",
+                    f"'{text.value}' is compared as text with date part '{part}',"
+                    f" which has the form '{example}'",
+                )
 
     def reader(self, compiler: Compiler) -> Callable[[Run, Sequence[datetime]], list[str]]:
         """A function that gives the part of moments, in the zone asked for."""

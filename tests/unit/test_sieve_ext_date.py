@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sieve_ext import Envelope, compile, execute, standard_dialect
+from sieve_ext import Envelope, check, compile, execute, standard_dialect
 from sieve_ext.extensions.date import PARTS, read_date
 
 
@@ -72,3 +72,36 @@ def test_the_ends_of_the_calendar(year: str) -> None:
     text = 'require "date"; if date :zone "-1400" "Date" "year" "x" { discard; }'
     result = execute(compile(text, standard_dialect()), message, Envelope())
     assert not result.errors
+
+
+@pytest.mark.parametrize(
+    ("test", "found"),
+    [
+        (
+            'currentdate :value "ge" "hour" "8"',
+            "'8' is compared as text with date part 'hour', which has the form '08'",
+        ),
+        (
+            'currentdate "weekday" ["1", "tue"]',
+            "'tue' is compared as text with date part 'weekday', which has the form '1'",
+        ),
+        (
+            'date :is "date" "date" "2026-1-5"',
+            "'2026-1-5' is compared as text with date part 'date', which has the form '2026-01-05'",
+        ),
+        (
+            'currentdate :value "ge" "time" "8:00"',
+            "'8:00' is compared as text with date part 'time', which has the form '08:00:00'",
+        ),
+        ('currentdate :value "ge" "hour" "08"', ""),
+        ('currentdate :value "ge" :comparator "i;ascii-numeric" "hour" "8"', ""),
+        ('currentdate :matches "date" "2026-1*"', ""),
+        ('currentdate :value "ge" "julian" "8"', ""),
+        ('currentdate "hour" "${h}"', ""),
+    ],
+)
+def test_keys_that_are_in_no_order_with_a_part(test: str, found: str) -> None:
+    head = 'require ["date", "relational", "variables", "comparator-i;ascii-numeric"];\n'
+    assert [one.text for one in check(f"{head}if {test} {{ keep; }}", standard_dialect())] == (
+        [found] if found else []
+    )
