@@ -135,6 +135,8 @@ def _form(text: str) -> str:
 class _DateWord(Test):
     """What date and currentdate have in common."""
 
+    orders_text = True
+
     def check(self, checker: Checker) -> None:
         """The part is one."""
         part = checker.constant(self.given["date-part"])

@@ -34,6 +34,9 @@ RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "ne": operator.ne,
 }
 """What may follow the tags (section 4)."""
+TEXTUAL = ("i;ascii-casemap", "i;octet", "i;unicode-casemap")
+IN_ORDER = (("gt", "0"), ("le", "0"), ("ge", "1"), ("lt", "1"))
+"""Is there any? Texts say the same of that as numbers do."""
 
 
 def check_relation(node: Node, given: GivenTag, comparator: Comparator, checker: Checker) -> None:
@@ -46,6 +49,19 @@ def check_relation(node: Node, given: GivenTag, comparator: Comparator, checker:
             f"the {given.tag} match-type requires a constant string argument being one of"
             f' "gt", "ge", "lt", "le", "eq" or "ne", but "{found}" was found',
         )  # fmt: skip
+    elif comparator.name in TEXTUAL and not node.orders_text:
+        _check_numbers(node, text.lower(), checker)
+
+
+def _check_numbers(node: Node, relation: str, checker: Checker) -> None:
+    """Warn of numbers that texts are compared with: "10" comes before "9"."""
+    for key in checker.constants(node.keys):
+        if key.value.isdigit() and (relation, key.value) not in IN_ORDER and relation not in ("eq", "ne"):
+            checker.warn(
+                key, "number-as-text",
+                f"'{key.value}' is compared as text, in which '10' comes before '9'",
+                'a number needs :comparator "i;ascii-numeric"',
+            )  # fmt: skip
 
 
 def _relation(node: Node) -> Callable[[Any, Any], bool]:

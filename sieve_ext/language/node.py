@@ -63,6 +63,9 @@ class Node(sievelib.commands.Command):  # type: ignore[misc]
     compares_only: ClassVar[bool] = False
     """A test that does nothing but compare what message, envelope or environment hold with its `keys`."""
 
+    orders_text: ClassVar[bool] = False
+    """Its numbers have so many digits always that they are in order as texts, too."""
+
     # Filled in by the dialect.
     tag_table: ClassVar[Mapping[str, TagSpec]] = MappingProxyType({})
     positionals: ClassVar[Sequence[Definition]] = ()

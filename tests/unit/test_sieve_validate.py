@@ -177,3 +177,24 @@ def test_lengths_and_columns_are_characters() -> None:
     assert (found.line, found.column, found.length) == (1, 11, 5)
     (found,) = check("/* \u00e9\u00e9 */ fooo;", standard_dialect())
     assert (found.column, found.length) == (10, 4)
+
+
+@pytest.mark.parametrize(
+    ("test", "found"),
+    [
+        ('spamtest :value "ge" "5"', ["'5' is compared as text, in which '10' comes before '9'"]),
+        ('header :count "GT" :comparator "i;octet" "to" "10"', ["'10' is compared as text"]),
+        ('header :value "lt" "x-score" ["a", "3", "12"]', ["'3' is compared", "'12' is compared"]),
+        ('spamtest :value "ge" :comparator "i;ascii-numeric" "5"', []),
+        ('header :count "ge" "to" "1"', []),
+        ('header :count "gt" "to" "0"', []),
+        ('header :count "eq" "to" "2"', []),
+        ('header :value "ge" "subject" "m"', []),
+        ('currentdate :value "ge" "hour" "18"', []),
+    ],
+)
+def test_numbers_that_are_compared_as_text(test: str, found: list[str]) -> None:
+    head = 'require ["relational", "spamtest", "date", "comparator-i;ascii-numeric"];'
+    warned = [one.text for one in check(f"{head} if {test} {{ keep; }}", standard_dialect())]
+    assert len(warned) == len(found)
+    assert all(text.startswith(begin) for text, begin in zip(warned, found, strict=True))
