@@ -13,7 +13,7 @@ from mta.firsttry import HAS_IT_ALREADY, HAS_IT_UNTOLD
 from mta.handover import Completed
 from mta.log import Logger
 from mta.metrics import Stats
-from mta.net.tlsinfo import failure_class
+from mta.net.tlsinfo import failure_class, failure_text
 from mta.reply import Reply
 from mta.session import Session
 
@@ -162,8 +162,10 @@ class LogJournal:
         self._log.info(
             "TLS handshake failed",
             session=session.id,
+            listener=session.listener,
             client=session.client_address,
             reason=failure_class(error),
+            detail=failure_text(error),
         )
 
     def failed(self, session: Session, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any, cast
 
 import pytest
@@ -96,6 +97,15 @@ def test_login_tls_and_origin_stand_in_the_line(journal: LogJournal, lines: Line
     complete(journal, who, outcome("b", Reply(250, "2.0.0", "kept")))
     line = lines.lines[0]
     assert (line["user"], line["tls"], line["origin"]) == ("a@x.test", "TLSv1.3", "198.51.100.9")
+
+
+def test_why_starttls_failed_is_said_as_of_implicit_tls(journal: LogJournal, lines: Lines) -> None:
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED]")
+    error.reason, error.verify_message = "CERTIFICATE_VERIFY_FAILED", "certificate has expired"
+    journal.handshake_failed(session(), error)
+    (line,) = lines.lines
+    assert (line["listener"], line["client"]) == ("smtp", "192.0.2.1")
+    assert (line["reason"], line["detail"]) == ("client_certificate", "certificate has expired")
 
 
 def test_counters(journal: LogJournal, stats: metrics.Stats) -> None:
