@@ -197,7 +197,9 @@ class Message(EditableHeader):
     def structure(self) -> Structure:
         """The parts of the message as it stands; found when first asked for, see `sieve_ext.message.mime`."""
         if self._structure is None:
-            self._structure = read_structure(self, self.body_size, self._body_range)
+            # Parts that knew this message would keep it, and its file, until the collector finds both.
+            copy = self.snapshot()
+            self._structure = read_structure(copy, self.body_size, copy._body_range)
         return self._structure
 
     def _body_range(self, start: int, end: int) -> Iterator[bytes]:
