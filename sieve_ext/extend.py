@@ -8,8 +8,9 @@ from sieve_ext.closures.compiler import Compiler
 from sieve_ext.closures.strings import Template, TemplateList
 from sieve_ext.closures.unit import Unit
 from sieve_ext.closures.variables import Reference, Scope, is_name, split_template
-from sieve_ext.core.address import address_part, address_values
+from sieve_ext.core.address import address_part, address_values, warn_of_addresses
 from sieve_ext.core.header import decoded
+from sieve_ext.core.match_types import warn_of_wildcards
 from sieve_ext.diagnostic import Position
 from sieve_ext.language.arguments import (
     ADDRESS_PART,
@@ -130,5 +131,7 @@ __all__ = [
     "suggest",
     "tag",
     "texts",
+    "warn_of_addresses",
+    "warn_of_wildcards",
     "with_glance",
 ]

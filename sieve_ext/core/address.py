@@ -53,6 +53,34 @@ def address_part(compiler: Compiler, node: Node) -> AddressPart:
     return compiler.dialect.address_parts[given.tag if given else ":all"][0]
 
 
+WHOLE, DOMAIN = ":all", ":domain"
+
+
+def warn_of_addresses(node: Node, checker: Checker) -> None:
+    """Warn of keys that are never the part of an address that they are compared with."""
+    given = node.tags.get("match-type")
+    if given is not None and given.tag != ":is":
+        return
+    part = node.tags.get("address-part")
+    tag = part.tag if part else WHOLE
+    for text in checker.constants(node.keys):
+        local, at, domain = text.value.rpartition("@")
+        if not at:
+            continue
+        if tag != WHOLE and not local.startswith('"'):
+            meant = domain if tag == DOMAIN else local
+            checker.warn(
+                text,
+                "never-part",
+                f"'{text.value}' is never what {tag} compares",
+                f'write "{meant or "..."}"',
+            )
+        elif tag == WHOLE and not local:
+            checker.warn(
+                text, "never-address", f"'{text.value}' is never a whole address", f'write :domain "{domain}"'
+            )
+
+
 def address_values(part: AddressPart) -> FieldValues:
     """What a test compares of a field of addresses."""
     of = part.of
@@ -87,6 +115,7 @@ class AddressTest(Test):
     def check(self, checker: Checker) -> None:
         """Keys are what they look like."""
         warn_of_wildcards(self, checker)
+        warn_of_addresses(self, checker)
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare the parts of all addresses of all fields of the names."""

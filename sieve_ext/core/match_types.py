@@ -47,13 +47,16 @@ def compile_is(compiler: Compiler, node: Node, comparator: Comparator, keys: Tem
     return match
 
 
-def warn_of_wildcards(node: Node, checker: Checker) -> None:
-    """Warn of keys that look like patterns but are compared as they stand."""
+def warn_of_wildcards(node: Node, checker: Checker, *, alone: bool = False) -> None:
+    """Warn of keys that look like patterns but are compared as they stand.
+
+    `alone`: of "*" by itself, too, where no value is ever that.
+    """
     given = node.tags.get("match-type")
     if given is not None and given.tag != ":is":
         return
     for text in checker.constants(node.keys):
-        if len(text.value) > 1 and (text.value.startswith("*") or text.value.endswith("*")):
+        if (alone or len(text.value) > 1) and (text.value.startswith("*") or text.value.endswith("*")):
             checker.warn(
                 text, "wildcard-with-is", f"'*' in '{text.value}' stands for itself with :is",
                 "use :matches for patterns, :contains for parts",

@@ -21,6 +21,8 @@ from sieve_ext.extend import (
     strings,
     suggest,
     texts,
+    warn_of_addresses,
+    warn_of_wildcards,
 )
 from sieve_ext.message import parse_addresses
 
@@ -62,6 +64,8 @@ class EnvelopeTest(Test):
                     f"envelope part '{name}' is no address, so {self.tags['address-part'].tag} cannot be"
                     " used with it",
                 )  # fmt: skip
+        warn_of_wildcards(self, checker, alone=True)
+        warn_of_addresses(self, checker)
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare what the parts hold."""

@@ -10,7 +10,20 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from sieve_ext.extend import MATCHING, Capability, Compiler, Request, Run, Step, Test, asks, string, strings
+from sieve_ext.extend import (
+    MATCHING,
+    Capability,
+    Checker,
+    Compiler,
+    Request,
+    Run,
+    Step,
+    Test,
+    asks,
+    string,
+    strings,
+    warn_of_wildcards,
+)
 from sieve_ext.surroundings import environment_item
 
 
@@ -20,6 +33,10 @@ class EnvironmentTest(Test):
     word = "environment"
     compares_only = True
     args_definition = (*MATCHING, string("name"), strings("keys"))
+
+    def check(self, checker: Checker) -> None:
+        """Keys are what they look like."""
+        warn_of_wildcards(self, checker, alone=True)
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare the item; without one the test is false, whatever the match type."""

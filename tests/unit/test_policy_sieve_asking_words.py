@@ -187,7 +187,7 @@ def test_rates_and_greylists_in_scripts(tmp_path: Path) -> None:
     ("block", "code"),
     [
         ('"mail" { if lookup "table:x" "k" { keep; } }', "unknown-table"),
-        ('"mail" { if lookup "t" "k" { stop; } }', "unknown-table"),
+        ('"mail" { if lookup "t" "k" { stop; } }', "bad-list"),
         ('"mail" { lookup "table:t" "k"; }', "missing-value"),
         ('"mail" { if lookup :on_error "maybe" "table:t" "k" { stop; } }', "bad-on-error"),
         ('"mail" { if rate "n" "k" { stop; } }', "bad-limit"),

@@ -35,6 +35,7 @@ from sieve_ext.extend import (
     strings,
     tag,
     texts,
+    warn_of_wildcards,
 )
 
 DNS = "tamis_dns"
@@ -160,6 +161,7 @@ class ReverseDnsTest(Test):
     def check(self, checker: Checker) -> None:
         """There is a resolver."""
         _check_dns(self, checker)
+        warn_of_wildcards(self, checker, alone=True)
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare the name; there is no value where no name leads back."""
@@ -191,6 +193,7 @@ class DnsTest(Test):
         given = self.text("type")
         if given is not None and (checker.constant(given) or "").upper() not in TYPES:
             checker.error(given, "bad-type", f"'{given.value}' is no type of records", ", ".join(TYPES))
+        warn_of_wildcards(self, checker, alone=True)
 
     def compile(self, compiler: Compiler) -> Step:
         """Compare what the records say."""

@@ -28,6 +28,7 @@ from mta.policy.sieve.facts import (
     STAGES,
     item_name,
 )
+from mta.policy.sieve.lookalikes import check_keys
 from mta.policy.sieve.negated import check_negated
 from sieve_ext.extend import (
     Capability,
@@ -151,6 +152,7 @@ def staged(word: type[Node]) -> type[Node]:
     class Staged(word):  # type: ignore[valid-type, misc]
         def check(self, checker: Checker) -> None:
             word.check(self, checker)
+            check_keys(self, checker)
             _check_place(self, checker)
 
     Staged.__name__ = word.__name__
