@@ -75,11 +75,12 @@ class Prepared:
 class Ticket:
     """A message on its way; `future` ends when it is committed and in the index."""
 
-    __slots__ = ("_batch", "_given_up", "_intake", "_offset", "_prepared", "deadline", "future")
+    __slots__ = ("_batch", "_given_up", "_id", "_intake", "_offset", "_prepared", "deadline", "future")
 
     def __init__(self, intake: Intake, prepared: Prepared, deadline: float) -> None:
         """Append the message to the log. Raises Fenced."""
-        self._intake, self._prepared, self.deadline = intake, prepared, deadline
+        self._intake, self._id, self.deadline = intake, prepared.id, deadline
+        self._prepared: Prepared | None = prepared
         self.future: asyncio.Future[None] = intake.loop.create_future()
         self._given_up = False
         payload, log = prepared.payload, intake.log
@@ -93,7 +94,7 @@ class Ticket:
         if self._given_up:
             return
         self._given_up = True
-        intake, id = self._intake, self._prepared.id
+        intake, id = self._intake, self._id
         if intake.log.fenced or intake.log.withdraw(self._batch, self._committed):
             return
         slot = intake.index.find(id)
@@ -103,13 +104,14 @@ class Ticket:
         intake.log.append(encode_record(Cancel(id)), haste=Haste.NOW)
 
     def _committed(self, batch: Batch | None) -> None:
-        future = self.future
-        if self._given_up or future.done():
+        future, prepared = self.future, self._prepared
+        self._prepared = None  # the ticket is kept until its deadline
+        if self._given_up or future.done() or prepared is None:
             return
         if batch is None:
             future.set_exception(Fenced("the stream was taken over"))
             return
-        self._intake.enter(self._prepared, batch, self._offset)
+        self._intake.enter(prepared, batch, self._offset)
         future.set_result(None)
 
 

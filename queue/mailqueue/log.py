@@ -342,6 +342,9 @@ class Log:
         self.pending -= batch.size
         for call in batch.on_commit:
             call(batch)
+        # Whoever waited knows the batch still: it must not keep them, nor its messages.
+        for done in (batch.on_commit, batch.framed, batch.payloads):
+            done.clear()
 
 
 def refuse_if_full(log: Log, settings: QueueSettings) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import pytest
 
+from mailqueue.batch import Batch
 from mailqueue.inspect import Inspection, list_streams
+from mailqueue.intake import Prepared, Ticket
 from mailqueue.model import (
     BytesBlob,
     Change,
@@ -520,5 +523,28 @@ def test_a_body_that_is_on_too_few_stores_is_completed() -> None:
         await second.close()
         await queue.close()
         await store.close()
+
+    run(work())
+
+
+def in_memory(*kinds: type) -> list[object]:
+    return [found for found in gc.get_objects() if isinstance(found, kinds)]
+
+
+def test_a_message_that_is_committed_is_in_memory_once_only() -> None:
+    async def work() -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            queue = await open_queue(MemoryStore(), cache_max=0)
+            for _ in range(3):
+                await queue.enqueue(message(b"x" * 1000))
+            assert not in_memory(Prepared)
+            assert not any(isinstance(batch, Batch) and batch.payloads for batch in in_memory(Batch))
+            await asyncio.sleep(20)
+            assert not in_memory(Ticket, Batch)
+            await queue.close()
+        finally:
+            gc.enable()
 
     run(work())
