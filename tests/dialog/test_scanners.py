@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,42 @@ def test_nonsense_of_rspamd_is_no_result(body: bytes) -> None:
     """So that `:on_error` says what becomes of the message."""
     with pytest.raises(ScanError):
         read_rspamd(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+
+
+def test_limits_of_each_recipient(tmp_path: Path) -> None:
+    """The recipe of docs/filter-recipes.md: each recipient has an answer by a limit of its own."""
+    page = (Path(__file__).parents[2] / "docs" / "filter-recipes.md").read_text(encoding="utf-8")
+    (script,) = [
+        text for text in re.findall(r"^```sieve\n(.*?)^```$", page, re.M | re.S) if "spam_limits" in text
+    ]
+    (tmp_path / "policy.sieve").write_text(script)
+    (tmp_path / "limits").write_text("b@example.test  40\n")
+    more = """[scanners.rspamd]
+kind = "rspamd"
+address = "unix:one"
+[policy]
+scripts = ["policy.sieve"]
+[tables.spam_limits]
+file = "limits"
+"""
+
+    async def main() -> None:
+        async with (
+            scanning(tmp_path / "one", http(JSON % b"7.5")),
+            serving(tmp_path, more=more) as server,
+        ):
+            client = await server.connect()
+            await client.hello()
+            await client.say("MAIL FROM:<a@x.test> PRDR")
+            await client.say("RCPT TO:<alice@example.test>")
+            await client.say("RCPT TO:<b@example.test>")
+            await client.say("DATA")
+            assert (await client.say("X-Spam-Percent: 1\r\n\r\nhi\r\n.")).startswith("353")
+            assert (await client.read_reply()).startswith("250 2.0.0 kept")
+            assert await client.read_reply() == "550 5.7.1 this looks like spam to us\r\n"
+            (got,) = server.store.delivered
+            assert got.recipient == "alice@example.test"
+            assert b"X-Spam-Percent: 50\r\n" in got.octets
+            assert b"X-Spam-Percent: 1\r\n" not in got.octets
+
+    run(main)
