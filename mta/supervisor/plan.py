@@ -56,7 +56,7 @@ class Inherited(Struct, frozen=True, tag=True):
     name: str
 
     def __str__(self) -> str:
-        return f"systemd:{self.name}"
+        return f"fd:{self.name}"
 
 
 Endpoint: TypeAlias = Inet | UnixPath | Inherited

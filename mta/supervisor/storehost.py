@@ -12,6 +12,7 @@ from typing import Any
 
 from mta import config, metrics
 from mta.accounts.usersfile import UsersFileError
+from mta.config.inbound import STANDARD_PORTS
 from mta.lastgood import KeptFiles
 from mta.store.server import StoreServer, mailboxes_of
 from mta.store.settings import StoreSettings
@@ -82,7 +83,7 @@ def store_settings(configuration: config.Config) -> StoreSettings:
 def _submit(configuration: config.Config) -> str:
     """The address that takes mail from this machine without a login, on the loopback if there is one; "" when
     none does."""
-    found: list[tuple[bool, str]] = []
+    found: list[tuple[int, str]] = []
     for listener in configuration.listener:
         if (
             listener.protocol != "smtp"
@@ -94,8 +95,11 @@ def _submit(configuration: config.Config) -> str:
         for address in listener.addresses:
             if isinstance(address, config.Inet):
                 host = config.near(address.host)
-                far = host not in ("127.0.0.1", "::1")
+                far = 0 if host in ("127.0.0.1", "::1") else 1
                 found.append((far, str(config.Inet(host, address.port))))
+            elif isinstance(address, config.Inherited):
+                # Of what systemd opens the name alone is known: most likely it is the port of the protocol.
+                found.append((2, f"127.0.0.1:{STANDARD_PORTS['smtp']}"))
     return min(found, key=lambda one: one[0])[1] if found else ""
 
 

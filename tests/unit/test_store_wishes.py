@@ -95,9 +95,10 @@ def test_the_server_trusts_where_it_comes_from(
     [
         ('addresses = ["203.0.113.5:25", "127.0.0.1:2525"]', "127.0.0.1:2525"),
         ('addresses = ["203.0.113.5:25"]', "203.0.113.5:25"),
-        ('addresses = ["0.0.0.0:25"]\nproxy_protocol_from = ["10.0.0.0/8"]', "127.0.0.1:25"),
-        ('addresses = ["0.0.0.0:25"]\nproxy_protocol_from = ["127.0.0.0/8"]', ""),
-        ('addresses = ["203.0.113.5:25"]\nproxy_protocol_from = ["127.0.0.1"]', ""),
+        ('addresses = ["0.0.0.0:25"]\nproxy_protocol_from = ["10.0.0.0/8"]', ""),
+        ('addresses = ["fd:smtp"]', "127.0.0.1:25"),
+        ('addresses = ["fd:smtp", "203.0.113.5:2525"]', "203.0.113.5:2525"),
+        ('addresses = ["fd:smtp"]\nproxy_protocol_from = ["10.0.0.0/8"]', ""),
     ],
 )
 def test_to_which_listener_scripts_send(listeners: str, submit: str) -> None:

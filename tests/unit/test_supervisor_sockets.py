@@ -89,7 +89,7 @@ def test_all_endpoints_that_cannot_be_opened_are_named_and_the_rest_closed(book:
     assert f"listener 'smtp': cannot listen on {taken}: Address already in use (does another" in first
     assert "no interface of this machine has it" in second
     assert "/nonexistent/x: No such file or directory" in third
-    assert "systemd:smtp: the service manager passed no socket of this name (passed: none)" in fourth
+    assert "fd:smtp: the service manager passed no socket of this name (passed: none)" in fourth
     assert not connects(socket.AF_INET, (good.host, good.port))
 
 
