@@ -92,8 +92,16 @@ def _complete_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _look_into_pythonpath_last() -> None:
+    """Import nothing of the caller's: a program that sends mail may have modules for another Python there."""
+    if given := os.environ.get("PYTHONPATH"):
+        theirs = {os.path.abspath(path) for path in given.split(os.pathsep)}
+        sys.path.sort(key=lambda path: os.path.abspath(path) in theirs)
+
+
 def _run(called: str) -> None:
     if called in POSTFIX:
+        _look_into_pythonpath_last()
         from mta.sendmail import run as run_as
 
         sys.exit(run_as(called, sys.argv[1:]))

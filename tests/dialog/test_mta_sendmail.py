@@ -130,6 +130,17 @@ def test_session(script: Script) -> None:
     assert done.stdout.startswith(b"220 mx.example.test ")
 
 
+def test_modules_of_the_caller_are_not_ours(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application in Python, or a cron job of one, has libraries of its own in PYTHONPATH."""
+    (tmp_path / "msgspec.py").write_text("raise ImportError('made for another Python')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert script.sendmail(ALICE, octets=b"Subject: from an application\n\nx\n") == ""
+    script.server.message(ALICE, "from an application")
+    assert script.run("mailq").stdout == b"Mail queue is empty\n"
+
+
 def test_queue(script: Script) -> None:
     assert script.run("mailq").stdout == b"Mail queue is empty\n"
     assert script.run("sendmail", "-bp").stdout == b"Mail queue is empty\n"
