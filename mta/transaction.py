@@ -37,7 +37,14 @@ from mta.policy.verdict import Orders, Policy, Verdict
 from mta.reply import Reply
 from mta.session import Session
 from mta.textform import in_lines
-from mta.trace import HeaderLimits, ReceivedTemplate, header_problems, missing_fields
+from mta.trace import (
+    QUICKLY_READ,
+    HeaderLimits,
+    ReceivedTemplate,
+    header_problems,
+    missing_fields,
+    oversized,
+)
 from mta.unacknowledged import Unacknowledged, identity_of
 from sieve_ext.message import Message
 
@@ -155,16 +162,16 @@ class Transactions:
         started = self._clock()
         outcomes: list[Outcome]
         given, received = envelope, content  # what the client knows of, whatever the policy orders
-        refusal = None
-        if envelope.body is BINARY_MIME:
+        limits = settings.submission_header if session.protocol == "submission" else settings.header
+        refusal = huge = oversized(content.head, limits)
+        if envelope.body is BINARY_MIME and refusal is None:
             content, refusal = await self._in_lines(envelope, content)
-        message = _message(content)
+        message = Message(content.head[:QUICKLY_READ]) if huge else _message(content)
         remember = partial(self.remember, session, given, received, transaction)
         orders: Orders | None = None
         stamped: Stamped | None = None
         added_id = ""
         reported = told = False
-        limits = settings.submission_header if session.protocol == "submission" else settings.header
         refusal = refusal or header_problems(message, limits)
         authentication = session.authentication.transaction if session.authentication is not None else None
         if authentication is not None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from mta import assembly
+from mta.trace import QUICKLY_READ
+from sieve_ext.message.index import HeaderIndex
 from tests.dialog.server import Client, Server, run, serving
 from tests.peers.certificates import Authority, authority
 from tests.peers.greeter import until
@@ -263,5 +265,35 @@ def test_an_overloaded_server_says_so_and_is_well_again_at_once(
             client.cut()
             # Fewer when what earlier tests have left is collected meanwhile.
             await until(lambda: node.sessions == 1 and descriptors() <= before)
+
+    run(main)
+
+
+class Counted(HeaderIndex):
+    """Knows how much was indexed."""
+
+    largest = 0
+
+    def __init__(self, head: bytes) -> None:
+        Counted.largest = max(Counted.largest, len(head))
+        HeaderIndex.__init__(self, head)
+
+
+@pytest.mark.parametrize("count", [10_000, 100_000, 400_000])
+def test_a_header_beyond_the_limits_costs_no_more_the_larger_it_is(
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sieve_ext.message.message.HeaderIndex", Counted)
+    monkeypatch.setattr(Counted, "largest", 0)
+
+    async def main() -> None:
+        async with serving(tmp_path) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("bob@example.test")
+            await client.say("DATA")
+            reply = await client.say(b"Message-ID: <1@x>\r\n" + b"A:\r\n" * count + b"\r\nhello\r\n.\r\n")
+            assert reply.startswith("552 5.3.4 ")
+            assert 0 < Counted.largest <= QUICKLY_READ
 
     run(main)

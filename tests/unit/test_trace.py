@@ -13,6 +13,7 @@ from mta.address import NULL, Address
 from mta.session import Session, TlsInfo
 from mta.trace import (
     FOLD_COLUMNS,
+    QUICKLY_READ,
     Clock,
     HeaderLimits,
     ReceivedTemplate,
@@ -21,6 +22,7 @@ from mta.trace import (
     hop_count,
     message_id,
     missing_fields,
+    oversized,
     protocol_type,
     return_path_field,
 )
@@ -361,3 +363,36 @@ def test_a_header_that_does_not_end_is_too_large() -> None:
     reply = header_problems(message, HeaderLimits())
     assert reply is not None
     assert reply.enhanced == "5.3.4"
+
+
+FILLED = b"A: " + b"x" * QUICKLY_READ + b"\r\n"
+LOW = HeaderLimits(octets=len(FILLED) + 1000, fields=50)
+
+
+@pytest.mark.parametrize(
+    ("head", "text"),
+    [
+        (FILLED + b"B:\r\n" * 49 + b"\r\nbody\r\n" * 1000, None),
+        (FILLED + b"B:\r\n" * 49, None),
+        (FILLED + b"B:\r\n" * 49 + b"\r", None),
+        (FILLED + b"B:\r\n" * 50 + b"\r\nbody\r\n", "Message has more than 50 header fields"),
+        (FILLED + b"B:\r\n" * 50, "Message has more than 50 header fields"),
+        (FILLED + b"B:\r\n x\r\n\tx\r\n" * 49 + b"\r\nB:\r\n", None),
+        (FILLED + b"C: " + b"y" * 995 + b"\r\n\r\nbody\r\n", None),
+        (FILLED + b"C: " + b"y" * 2000 + b"\r\n\r\nbody\r\n", "Message header is larger than 17389 octets"),
+        (FILLED + b"C: " + b"y" * 2000, "Message header is larger than 17389 octets"),
+        (FILLED + b"B:\r\n" * 9000, "Message header is larger than 17389 octets"),
+        (b"\r\n" + FILLED + b"B:\r\n" * 9000, None),
+        (b"\n" + FILLED + b"B:\r\n" * 9000, None),
+    ],
+)
+def test_a_header_that_is_too_large_is_refused_before_it_is_read(head: bytes, text: str | None) -> None:
+    reply = oversized(head, LOW)
+    assert (reply and reply.text) == text
+    assert reply == header_problems(Message(head), LOW)
+    assert oversized(head, HeaderLimits(octets=0, fields=0)) is None
+
+
+def test_what_is_read_quickly_is_not_looked_at() -> None:
+    assert oversized(b"A:\r\n" * 4000, LOW) is None
+    assert header_problems(Message(b"A:\r\n" * 4000), LOW) is not None
