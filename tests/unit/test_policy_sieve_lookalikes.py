@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mta import config
+from mta.policy.sieve.loading import load_for
 from tests.unit.policy_tables import read
 
 
@@ -42,3 +46,19 @@ def test_keys(test: str, found: str) -> None:
     assert [str(one.diagnostic).partition(": warning: ")[2][: len(found)] for one in told] == (
         [found] if found else []
     )
+
+
+def test_tables_of_expand_have_no_search_of_their_own(tmp_path: Path) -> None:
+    text = """[tables]
+plain = { file = "x" }
+wide = { file = "x", search = "address" }
+"""
+    script = b"""require ["vnd.tamis.stage", "vnd.tamis.envelope", "vnd.tamis.tables"];
+stage "rcpt" { expand ["table:plain", "table:wide"]; if lookup "table:wide" "x" { stop; } }"""
+    (tmp_path / "x").write_text("")
+    made, told = load_for(config.parse(text, f"{tmp_path}/tamis.toml"), [("p.sieve", script)])
+    assert made is not None
+    assert [str(one) for one in told] == [
+        "p.sieve:2:39: warning: expand looks for the forms of an address by itself, and table 'wide' has"
+        " a search (take it out of [tables.wide], else details of addresses get lost)"
+    ]

@@ -20,7 +20,7 @@ from mta.policy.sieve.asking import Services, Unavailable
 from mta.policy.sieve.facts import DATA, RCPT, Facts
 from mta.policy.sieve.onerror import ON_ERROR, check_on_error, end_stage, unavailable, way_of
 from mta.policy.sieve.reply import PolicyAction
-from mta.policy.sieve.tables import Lists, check_table
+from mta.policy.sieve.tables import SCHEME, SEARCHED, Lists, check_table
 from mta.reply import Reply
 from sieve_ext.extend import Act, Checker, Compiler, Request, Run, Step, strings, tag
 
@@ -155,6 +155,15 @@ class ExpandCommand(Act):
         """The tables are there."""
         check_on_error(self, checker)
         check_table(self.given["tables"], checker)
+        searched = checker.unit.settings.text(SEARCHED).split()
+        for text in checker.constants(self.given["tables"]):
+            name = text.value.removeprefix(SCHEME)
+            if name in searched:
+                checker.warn(
+                    text, "searched-table",
+                    f"expand looks for the forms of an address by itself, and table '{name}' has a search",
+                    f"take it out of [tables.{name}], else details of addresses get lost",
+                )  # fmt: skip
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask about each recipient, and add what was found."""

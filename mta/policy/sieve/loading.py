@@ -18,6 +18,7 @@ from mta.policy.sieve.sandbox import load_sandboxed
 from mta.policy.sieve.scan import SCANNERS
 from mta.policy.sieve.sign import KEYS
 from mta.policy.sieve.srs import SRS
+from mta.policy.sieve.tables import SEARCHED
 
 Read = Callable[[str], tuple[str, bytes]]
 """Gives a policy file, by its path, as `load` takes it. Raises OSError."""
@@ -42,6 +43,7 @@ def load_for(
         DNS: () if config.dns.resolvers else ("no",),
         POLICY_SERVERS: config.policy_servers,
         SCANNERS: config.scanners,
+        SEARCHED: [name for name, table in config.tables.items() if table.search != "key"],
         SOURCES: config.sources,
         SRS: ["yes" if config.srs.secrets_file else "no"],
         KEYS: ["yes" if config.signing.keys or config.signing.key_table else "no"],

@@ -45,6 +45,8 @@ from sieve_ext.extensions.extlists import ListKnown, ListLookup, compile_list
 
 TABLES = "tamis_tables"
 """The setting that lists the names of the tables, with blanks between."""
+SEARCHED = "tamis_searched_tables"
+"""The setting that lists those of them that look a key up in several forms."""
 SCHEME = "table:"
 
 
