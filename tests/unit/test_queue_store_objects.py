@@ -281,6 +281,27 @@ def test_another_endpoint_is_used_and_stays_in_use() -> None:
     with_fake(main)
 
 
+def test_what_one_endpoint_refuses_another_may_take() -> None:
+    """As when the certificate or the clock of one gateway is wrong."""
+
+    async def main(fake: FakeS3) -> None:
+        async with fake_s3() as other:
+            store = opened(fake, other)
+            fake.decide = lambda method, path: "403 Forbidden"
+            assert await store.put_new("log/s/1", b"x")
+            assert await store.get("log/s/1") == b"x"
+            assert fake.requests == ["PUT /queue/ns/log/s/1"]
+            with pytest.raises(MissingKey):
+                await store.get("log/s/2")
+            assert len(fake.requests) == 1
+            other.decide = fake.decide
+            with pytest.raises(StoreRefused, match="403"):
+                await store.put("hb/s", b"x")
+            assert len(fake.requests) == 2
+
+    with_fake(main)
+
+
 def test_nobody_listens() -> None:
     async def main() -> None:
         store = opened("http://127.0.0.1:1", "http://127.0.0.1:2")

@@ -50,6 +50,7 @@ from mailqueue.store.base import (
     CHUNK,
     Blob,
     Comparison,
+    MissingKey,
     SealResult,
     StoreError,
     StoreUnavailable,
@@ -320,8 +321,9 @@ class ObjectsStore:
                 failure = error
             except (BaseError, FileNotFoundError, NotImplementedError) as error:
                 failure = translate(self.name, what, error, reading=reading)
-                if not isinstance(failure, StoreUnavailable):
-                    break
+                is_certain = isinstance(failure, MissingKey) or attempt + 1 >= len(self._endpoints)
+                if is_certain and not isinstance(failure, StoreUnavailable):
+                    break  # otherwise it may be the gateway: its certificate, its clock
                 pause = PAUSE if is_told_to_wait(str(error)) else 0.0
             except Exception as error:
                 if type(error).__name__ != "RustPanic":  # a class that cannot be imported
