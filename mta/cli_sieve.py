@@ -56,6 +56,9 @@ def make_app() -> typer.Typer:
         files: Files,
         as_json: Json = False,
         strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
+        of_recipient: Annotated[
+            bool, typer.Option("--recipient", help="Policy files of domains and users, which may say less.")
+        ] = False,
         where: Library = None,
     ) -> None:
         """Report everything that is wrong, as FILE:LINE:COLUMN: for editors.
@@ -64,7 +67,7 @@ def make_app() -> typer.Typer:
         """
         wrong = False
         for path in in_folders(files, ".sieve", _fail):
-            found = find_mistakes(_read(path), library(path, where))
+            found = find_mistakes(_read(path), library(path, where), of_recipient=of_recipient)
             wrong = wrong or any(strict or one.severity is Severity.ERROR for one in found)
             for one in found:
                 print(json.dumps({"file": str(path), **_facts(one)}) if as_json else f"{path}:{one}")

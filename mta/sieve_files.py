@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mta.policy.sieve.checking import check_policy, is_policy
+from mta.policy.sieve.sandbox import load_sandboxed
 from sieve_ext import Diagnostic, ScriptStore, check, standard_dialect
 from sieve_ext.stores import DirectoryStore
 
@@ -34,8 +35,13 @@ def library(script: Path, folder: Path | None) -> DirectoryStore:
     return DirectoryStore({"personal": where, "global": where})
 
 
-def find_mistakes(text: bytes, store: ScriptStore) -> list[Diagnostic]:
-    """Everything that is wrong with a user's script or a policy file, each in its own language."""
+def find_mistakes(text: bytes, store: ScriptStore, *, of_recipient: bool = False) -> list[Diagnostic]:
+    """Everything that is wrong with a user's script or a policy file, each in its own language.
+
+    `of_recipient`: a policy file is that of a domain or a user (docs/policy/recipients.md).
+    """
+    if of_recipient:
+        return [one.diagnostic for one in load_sandboxed("", text)[1]]
     if is_policy(text):
         return check_policy(text)
     return check(text, standard_dialect(), store=store)

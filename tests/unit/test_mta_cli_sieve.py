@@ -177,6 +177,24 @@ def test_run_of_a_script_that_is_wrong(folder: Path) -> None:
     assert "unknown command" in result.stderr
 
 
+def test_scripts_of_recipients_may_say_less(folder: Path) -> None:
+    path = folder / "ann.sieve"
+    path.write_text(
+        'require ["vnd.tamis.stage", "vnd.tamis.reply", "vnd.tamis.tables"];\n'
+        'stage "connect" { reply "no"; }\nstage "data" { defer; }\n'
+    )
+    assert sieve("check", path).exit_code == 0
+    result = sieve("check", "--recipient", path)
+    assert result.exit_code == 1
+    assert [line.partition(": error: ")[0] for line in result.stdout.splitlines()] == [
+        f"{path}:1:48",
+        f"{path}:2:7",
+        f"{path}:3:16",
+    ]
+    path.write_text('require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "rcpt" { reply "no"; }\n')
+    assert sieve("check", "--recipient", path).stdout == f"{path}: ok\n"
+
+
 def test_run_of_a_policy_file_says_what_does_that(folder: Path) -> None:
     path = folder / "policy.sieve"
     path.write_text('require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "rcpt" { defer; }\n')
