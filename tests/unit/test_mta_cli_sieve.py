@@ -191,6 +191,7 @@ def test_scripts_of_recipients_may_say_less(folder: Path) -> None:
         f"{path}:2:7",
         f"{path}:3:16",
     ]
+    assert "'vnd.tamis.tables' (only files of the site have it)" in result.stdout
     path.write_text('require ["vnd.tamis.stage", "vnd.tamis.reply"];\nstage "rcpt" { reply "no"; }\n')
     assert sieve("check", "--recipient", path).stdout == f"{path}: ok\n"
 

@@ -308,10 +308,13 @@ def _found(path: str, severity: Severity, code: str, text: str) -> Found:
 
 def _hinted(diagnostic: Diagnostic) -> Diagnostic:
     """Say what to write instead of a capability or a word that a policy does not have."""
+    if diagnostic.code == "unknown-capability":
+        name = _named(diagnostic.text)
+        if name in policy_dialect().capabilities:  # of a script of a domain or a user
+            return replace(diagnostic, hint="only files of the site have it")
+        return replace(diagnostic, hint=hint_of(name) or diagnostic.hint)
     if diagnostic.hint:
         return diagnostic
-    if diagnostic.code == "unknown-capability":
-        return replace(diagnostic, hint=hint_of(_named(diagnostic.text)))
     if diagnostic.code in ("unknown-command", "unknown-test"):
         return replace(diagnostic, hint=hint_of_word(_named(diagnostic.text)))
     return diagnostic
