@@ -105,8 +105,10 @@ def prepare(
         message.remove([field for field in message.fields if field.key in HIDDEN_FIELDS])
     complete_header(message, origin)
     added, _ = missing_fields(message, now, hostname, entropy)
-    if "from" not in message and not sender.is_null:
-        added = from_field(sender, full_name) + added
+    if "from" not in message:
+        # Mail needs an author (RFC 5322 section 3.6), and what has no sender is that of a mail system.
+        nobody = parse_address(f"MAILER-DAEMON@{origin}")
+        added = (from_field(nobody, "") if sender.is_null else from_field(sender, full_name)) + added
     if added:
         message.prepend(added)
     header = message.render_header()
