@@ -20,7 +20,7 @@ from mailqueue.queue import MailQueue
 from mailqueue.schedule import Dispatcher, Limits, Rate
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import Store, StoreError, StoreRefused
-from mailqueue.store.probe import probe
+from mailqueue.store.probe import probe_what_answers
 from mta.afterwards import keep_running
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop, Outcome, Transport
@@ -284,7 +284,8 @@ class QueueService:
             # In a thread: a disk that hangs must not stop the sessions.
             store = self._store = await asyncio.to_thread(self._open_store)
         if settings.probe:
-            await probe(store)
+            for trouble in await probe_what_answers(store):
+                self._log.warning("an endpoint of the store is left out", reason=trouble)
         early: list[int] = []
         runners: list[Runner] = []
 

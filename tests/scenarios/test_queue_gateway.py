@@ -132,6 +132,29 @@ def test_a_node_is_taken_over_through_a_gateway_that_fails_now_and_then(
     run(main)
 
 
+def test_a_start_while_one_of_two_gateways_is_away(tmp_path: Path, weed: SeaweedFS, front: Gateway) -> None:
+    front.fault = silent
+
+    async def main() -> None:
+        section = bucket(tmp_path, weed, "two").replace(
+            f'"{weed.endpoint}"', f'"{front.endpoint}", "{weed.endpoint}"'
+        )
+        async with sinking() as sink:
+            port = sink.port
+            with node(tmp_path, "a", section, sink) as server:
+                assert "an endpoint of the store is left out" in server.log()
+                assert f"at {front.endpoint}: " in server.log()
+                await sink.stop()
+                load = Load(server.smtp, clients=2, messages_per_session=5)
+                async with load:
+                    await load.grow(5)
+                await sink.start(port)
+                await drained(server, books=[load.books], sink=sink)
+                await asyncio.to_thread(server.stop)
+
+    run(main)
+
+
 def test_a_server_that_ignores_conditions_is_refused(tmp_path: Path, weed: SeaweedFS, front: Gateway) -> None:
     """Two nodes would believe that a stream is theirs."""
     front.fault = unconditional

@@ -302,6 +302,25 @@ def test_what_one_endpoint_refuses_another_may_take() -> None:
     with_fake(main)
 
 
+def test_errors_name_the_endpoint_and_some_may_be_left_out() -> None:
+    async def main(fake: FakeS3) -> None:
+        async with fake_s3() as other:
+            store = opened(fake, other)
+            fake.decide = other.decide = lambda method, path: "403 Forbidden"
+            with pytest.raises(StoreRefused, match=f"^s3://queue/ns at {other.endpoint}: writing a: "):
+                await store.put("a", b"x")
+            names = [endpoint.name for endpoint in store.endpoints]
+            assert names == [f"s3://queue/ns at {each.endpoint}" for each in (fake, other)]
+            store.use([0])
+            with pytest.raises(StoreRefused, match=f"^s3://queue/ns at {fake.endpoint}: writing a: "):
+                await store.put("a", b"x")
+            assert len(fake.requests) == 2
+            assert len(other.requests) == 1
+            assert len(store.endpoints) == 2
+
+    with_fake(main)
+
+
 def test_nobody_listens() -> None:
     async def main() -> None:
         store = opened("http://127.0.0.1:1", "http://127.0.0.1:2")

@@ -11,7 +11,7 @@ import pytest
 from mailqueue.store.base import Blob, MissingKey, Store, StoreFull, StoreRefused, StoreUnavailable
 from mailqueue.store.file import FileStore
 from mailqueue.store.memory import MemoryStore
-from mailqueue.store.probe import CHECKS, probe
+from mailqueue.store.probe import CHECKS, probe, probe_what_answers
 from tests.peers.faultstore import Fault, FaultStore, Kind, ScriptedFaults
 
 
@@ -135,11 +135,25 @@ class Ghost(MemoryStore):
 class Gateways(MemoryStore):
     """One bucket with several gateways."""
 
-    __slots__ = ("endpoints",)
+    __slots__ = ("endpoints", "used")
 
     def __init__(self, *endpoints: Store) -> None:
         super().__init__("gateways:")
         self.endpoints = endpoints
+        self.used: list[list[int]] = []
+
+    def use(self, endpoints: list[int]) -> None:
+        self.used.append(endpoints)
+
+
+class Away(MemoryStore):
+    """Nobody is there."""
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> bytes:
+        raise StoreUnavailable(self.name, "no connection")
+
+    async def put_new(self, key: str, data: bytes | Blob) -> bool:
+        raise StoreUnavailable(self.name, "no connection")
 
 
 @pytest.mark.parametrize(
@@ -219,3 +233,32 @@ def test_the_same_trouble_is_told_in_the_same_words() -> None:
         assert len(told) == 1
 
     asyncio.run(work())
+
+
+def test_a_gateway_that_is_away_does_not_keep_the_others_from_being_used() -> None:
+    async def main() -> None:
+        bucket = MemoryStore("bucket:")
+        gateways = Gateways(Away("away:"), bucket, bucket)
+        with pytest.raises(StoreUnavailable, match="away:: no connection"):
+            await probe(gateways)
+        assert gateways.used == []
+        assert await probe_what_answers(gateways) == ["away:: no connection"]
+        assert gateways.used == [[1, 2]]
+        gateways = Gateways(bucket, bucket)
+        assert await probe_what_answers(gateways) == []
+        assert gateways.used == [[0, 1]]
+        assert await bucket.list_after("") == []
+
+    asyncio.run(main())
+
+
+def test_gateways_that_answer_are_tried_against_each_other() -> None:
+    for store, sin in (
+        (Gateways(Away("away:"), Overwriter("liar:")), "ignores the condition"),
+        (Gateways(MemoryStore("one:"), Away("away:"), MemoryStore("two:")), "two:: it does not return what"),
+        (Overwriter("liar:"), "ignores the condition"),
+    ):
+        with pytest.raises(StoreRefused, match=sin):
+            asyncio.run(probe_what_answers(store))
+    with pytest.raises(StoreUnavailable, match="one:: no connection"):
+        asyncio.run(probe_what_answers(Gateways(Away("one:"), Away("two:"))))

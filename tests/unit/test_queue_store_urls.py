@@ -164,7 +164,7 @@ def test_where_the_bucket_stands(endpoint: str, path_style: bool | None, place: 
     """Other programs, too, are told an endpoint without the bucket, and put it in front of the host name."""
     options = replace(KEYS, endpoints=(endpoint,) if endpoint else (), path_style=path_style)
     store = open_bucket("s3://mail/ns", "s3", options)
-    (inner,) = store._endpoints
+    (inner,) = store._all
     assert isinstance(inner, S3Store)
     assert obstore.sign(inner, "GET", "a", timedelta(minutes=1)).startswith(place)
 

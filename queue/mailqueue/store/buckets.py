@@ -46,8 +46,7 @@ def open_bucket(url: str, scheme: str, options: StoreOptions) -> ObjectsStore:
     if scheme != "s3" and len(options.endpoints) > 1:
         raise StoreUrlError(f"{url!r}: several endpoints are for s3 only")
     name = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")
-    if options.endpoints:
-        name += f" at {options.endpoints[0]}"
+    names = [f"{name} at {endpoint}" for endpoint in options.endpoints] or [name]
     make = {"s3": _s3, "gs": _gs, "az": _az}[scheme]
     common: dict[str, Any] = {
         "prefix": prefix or None,
@@ -61,7 +60,8 @@ def open_bucket(url: str, scheme: str, options: StoreOptions) -> ObjectsStore:
             raise
         words = understand(str(error)).words
         raise StoreUrlError(f"{url!r}: {_expected(scheme, options, words)}{words}") from error
-    return ObjectsStore(name, stores, options.limits, DELETES_AT_ONCE if scheme == "s3" else FEWER_DELETES)
+    deletes = DELETES_AT_ONCE if scheme == "s3" else FEWER_DELETES
+    return ObjectsStore(names[0], stores, options.limits, deletes, names)
 
 
 def _expected(scheme: str, options: StoreOptions, words: str) -> str:

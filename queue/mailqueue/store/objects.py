@@ -87,7 +87,18 @@ T = TypeVar("T")
 class ObjectsStore:
     """A prefix of a bucket."""
 
-    __slots__ = ("_current", "_deletes", "_endpoints", "_large", "_limits", "_receipts", "name", "requests")
+    __slots__ = (
+        "_all",
+        "_current",
+        "_deletes",
+        "_endpoints",
+        "_large",
+        "_limits",
+        "_names",
+        "_receipts",
+        "name",
+        "requests",
+    )
 
     def __init__(
         self,
@@ -95,10 +106,11 @@ class ObjectsStore:
         endpoints: Sequence[ObjectStore],
         limits: Limits | None = None,
         deletes: int = DELETES_AT_ONCE,
+        names: Sequence[str] = (),
     ) -> None:
         """`endpoints` are obstore's stores, all for the same bucket and prefix (mailqueue.store.urls makes
-        them); `deletes` is how many objects are removed within the time of one request. Nothing is sent
-        yet."""
+        them), `names` what they are called, by default as the store; `deletes` is how many objects are
+        removed within the time of one request. Nothing is sent yet."""
         if not endpoints:
             raise ValueError("at least one endpoint")
         atexit.unregister(_settle)
@@ -106,7 +118,10 @@ class ObjectsStore:
         self.name = name
         self.requests: Counter[str] = Counter()
         """Requests sent, by kind ("put", "get", "list", "delete"), repetitions by obstore not counted."""
-        self._endpoints = tuple(endpoints)
+        self._names = tuple(names) or (name,) * len(endpoints)
+        self._all = tuple(endpoints)
+        self._endpoints = tuple(range(len(endpoints)))
+        """Those in use, as places in `_all`."""
         self._current = 0
         self._deletes = deletes
         self._limits = limits or Limits()
@@ -117,8 +132,14 @@ class ObjectsStore:
     def endpoints(self) -> list[ObjectsStore]:
         """A store for each endpoint alone, for the probe."""
         return [
-            ObjectsStore(self.name, (endpoint,), self._limits, self._deletes) for endpoint in self._endpoints
+            ObjectsStore(name, (endpoint,), self._limits, self._deletes)
+            for name, endpoint in zip(self._names, self._all, strict=True)
         ]
+
+    def use(self, endpoints: Sequence[int]) -> None:
+        """Use only some of all endpoints from now on."""
+        self._endpoints = tuple(endpoints)
+        self._current = 0
 
     async def put_new(self, key: str, data: bytes | Blob) -> bool:
         """Create an object. Raises also what `data.chunks` raises, and ValueError for a large Blob whose key
@@ -312,15 +333,17 @@ class ObjectsStore:
             if pause:
                 await asyncio.sleep(pause)
             current = (self._current + attempt) % len(self._endpoints)
+            place = self._endpoints[current]
+            name = self._names[place]
             try:
                 async with asyncio.timeout(longest) as timeout:
-                    result = await request(self._endpoints[current], timeout)
+                    result = await request(self._all[place], timeout)
             except TimeoutError:
-                failure = StoreUnavailable(self.name, f"{what}: no answer within {longest:.0f} s")
+                failure = StoreUnavailable(name, f"{what}: no answer within {longest:.0f} s")
             except StoreUnavailable as error:
-                failure = error
+                failure = StoreUnavailable(name, error.text)
             except (BaseError, FileNotFoundError, NotImplementedError) as error:
-                failure = translate(self.name, what, error, reading=reading)
+                failure = translate(name, what, error, reading=reading)
                 is_certain = isinstance(failure, MissingKey) or attempt + 1 >= len(self._endpoints)
                 if is_certain and not isinstance(failure, StoreUnavailable):
                     break  # otherwise it may be the gateway: its certificate, its clock
@@ -328,7 +351,7 @@ class ObjectsStore:
             except Exception as error:
                 if type(error).__name__ != "RustPanic":  # a class that cannot be imported
                     raise
-                failure = StoreUnavailable(self.name, f"{what}: its answer makes no sense")
+                failure = StoreUnavailable(name, f"{what}: its answer makes no sense")
             else:
                 self._current = current
                 return result

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from mailqueue.store.base import MissingKey, Store, StoreError, StoreRefused
+from mailqueue.store.base import MissingKey, Store, StoreError, StoreRefused, StoreUnavailable
 
 RACERS = 8
 """Writers of one key at the same time."""
@@ -30,13 +30,57 @@ async def probe(store: Store, report: Callable[[str], None] = lambda text: None)
     `report` hears what was tried and found good. Raises StoreRefused for a store that lies, and
     StoreError when it cannot be tried.
     """
+    for member in _members(store):
+        await _probe_one(member, _endpoints(member), report)
+
+
+async def probe_what_answers(store: Store) -> list[str]:
+    """The same through those endpoints that answer, which are then the only ones that are used.
+
+    Returns why others are left out. What nobody has tried might let a second writer win. Raises as `probe`,
+    also when no endpoint answers.
+    """
+    troubles: list[str] = []
+    for member in _members(store):
+        endpoints = _endpoints(member)
+        if len(endpoints) == 1:
+            await _probe_one(member, endpoints)
+            continue
+        asked = await asyncio.gather(*map(_trouble, endpoints))
+        there = [place for place, trouble in enumerate(asked) if trouble is None]
+        away = [trouble for trouble in asked if trouble is not None]
+        if not there:
+            raise away[0]
+        await _probe_one(member, [endpoints[place] for place in there])
+        member.use(there)  # type: ignore[attr-defined]  # who has several endpoints has this
+        troubles += map(str, away)
+    return troubles
+
+
+def _members(store: Store) -> Sequence[Store]:
     members: Sequence[Store] = getattr(store, "members", (store,))
-    for member in members:
-        await _probe_one(member, report)
+    return members
 
 
-async def _probe_one(store: Store, report: Callable[[str], None]) -> None:
+def _endpoints(store: Store) -> Sequence[Store]:
     endpoints: Sequence[Store] = getattr(store, "endpoints", (store,))
+    return endpoints
+
+
+async def _trouble(endpoint: Store) -> StoreUnavailable | None:
+    """Why an endpoint does not answer, None when it does."""
+    try:
+        await endpoint.get(f"{PREFIX}none")
+    except MissingKey:
+        pass
+    except StoreUnavailable as error:
+        return error
+    return None
+
+
+async def _probe_one(
+    store: Store, endpoints: Sequence[Store], report: Callable[[str], None] = lambda text: None
+) -> None:
     prefix = f"{PREFIX}{secrets.token_hex(8)}/"
     try:
         for name, check in CHECKS.items():
@@ -47,7 +91,7 @@ async def _probe_one(store: Store, report: Callable[[str], None]) -> None:
             await _clean(store, prefix)
         # Without the random name: the same trouble has the same words, however often it is met.
         raise type(error)(error.store, error.text.replace(prefix, PREFIX)) from error
-    await _clean(store, prefix)
+    await _clean(endpoints[0], prefix)
 
 
 async def _clean(store: Store, prefix: str) -> None:
