@@ -13,6 +13,6 @@ def test_what_sendmail_reads_is_there_during_a_restart() -> None:
     """With tamis.socket a program that sends mail waits for the server, if it only knows where that is."""
     lines = UNIT.read_text().splitlines()
     folder = config.Process().runtime_directory
-    assert sendmail_server.PUBLISHED == f"{folder}/{sendmail_server.FILE_NAME}"
+    assert f"{folder}/{sendmail_server.FILE_NAME}" == sendmail_server.PUBLISHED
     assert f"RuntimeDirectory={folder.removeprefix('/run/')}" in lines
     assert "RuntimeDirectoryPreserve=restart" in lines
