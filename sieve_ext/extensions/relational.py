@@ -34,6 +34,7 @@ RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "ne": operator.ne,
 }
 """What may follow the tags (section 4)."""
+NUMERIC = "i;ascii-numeric"
 TEXTUAL = ("i;ascii-casemap", "i;octet", "i;unicode-casemap")
 IN_ORDER = (("gt", "0"), ("le", "0"), ("ge", "1"), ("lt", "1"))
 """Is there any? Texts say the same of that as numbers do."""
@@ -51,6 +52,8 @@ def check_relation(node: Node, given: GivenTag, comparator: Comparator, checker:
         )  # fmt: skip
     elif comparator.name in TEXTUAL and not node.orders_text:
         _check_numbers(node, text.lower(), checker)
+    elif comparator.name == NUMERIC:
+        _check_digits(node, checker)
 
 
 def _check_numbers(node: Node, relation: str, checker: Checker) -> None:
@@ -62,6 +65,17 @@ def _check_numbers(node: Node, relation: str, checker: Checker) -> None:
                 f"'{key.value}' is compared as text, in which '10' comes before '9'",
                 'a number needs :comparator "i;ascii-numeric"',
             )  # fmt: skip
+
+
+def _check_digits(node: Node, checker: Checker) -> None:
+    """Warn of keys of which digits are not all (RFC 4790 section 9.1.1)."""
+    for key in checker.constants(node.keys):
+        digits = key.value[: len(key.value) - len(key.value.lstrip("0123456789"))]
+        if digits != key.value:
+            meaning = f"counts as {digits}" if digits else "is more than any number"
+            checker.warn(
+                key, "no-number", f"'{key.value}' {meaning}: {NUMERIC} reads the digits that it begins with"
+            )
 
 
 def _relation(node: Node) -> Callable[[Any, Any], bool]:

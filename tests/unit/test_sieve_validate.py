@@ -186,6 +186,8 @@ def test_lengths_and_columns_are_characters() -> None:
         ('header :count "GT" :comparator "i;octet" "to" "10"', ["'10' is compared as text"]),
         ('header :value "lt" "x-score" ["a", "3", "12"]', ["'3' is compared", "'12' is compared"]),
         ('spamtest :value "ge" :comparator "i;ascii-numeric" "5"', []),
+        ('header :value "ge" :comparator "i;ascii-numeric" "x" ["5.5", "6"]', ["'5.5' counts as 5: "]),
+        ('header :value "ge" :comparator "i;ascii-numeric" "x" "-5"', ["'-5' is more than any number"]),
         ('header :count "ge" "to" "1"', []),
         ('header :count "gt" "to" "0"', []),
         ('header :count "eq" "to" "2"', []),
