@@ -74,8 +74,7 @@ def local_server(settings: config.Config, configuration: str) -> LocalServer:
     Without a place, but with a listener, where the system opens the socket.
     """
     path = os.path.abspath(configuration)
-    origin = settings.identity.postmaster.rpartition("@")[2]
-    known = LocalServer(path, settings.identity.hostname, origin, settings.message.max_size)
+    known = LocalServer(path, settings.identity.hostname, _origin(settings), settings.message.max_size)
     found: list[tuple[int, LocalServer]] = []
     for listener in settings.listener:
         if (
@@ -96,6 +95,12 @@ def local_server(settings: config.Config, configuration: str) -> LocalServer:
             else:
                 found.append((4, of))
     return min(found, key=lambda each: each[0])[1] if found else known
+
+
+def _origin(settings: config.Config) -> str:
+    """The domain of addresses that have none: never somebody else's, whose root would get our cron's mail."""
+    domain = settings.identity.postmaster.rpartition("@")[2]
+    return domain if domain in settings.domains else next(iter(settings.domains), domain)
 
 
 def bound(server: LocalServer, sockets: Mapping[str, Iterable[socket.socket]]) -> LocalServer:

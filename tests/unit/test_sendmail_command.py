@@ -297,6 +297,22 @@ BALANCED = 'proxy_protocol_from = ["198.51.100.0/24"]\n'
 
 
 @pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ('domains."b.test" = {}\ndomains."a.test" = {}', "b.test"),
+        ('identity.postmaster = "me@a.test"\ndomains."b.test" = {}\ndomains."a.test" = {}', "a.test"),
+        ('identity.postmaster = "me@freemail.test"\ndomains."b.test" = {}\ndomains."a.test" = {}', "b.test"),
+        ('identity.postmaster = "me@a.test"', "a.test"),
+    ],
+)
+def test_origin(text: str, origin: str) -> None:
+    """Mail of cron for root is for ours, not for that of the provider who has the postmaster's mailbox."""
+    more = 'outbound.enabled = true\ndns.resolvers = ["127.0.0.1"]\nstore.enabled = true\n'
+    settings = config.parse(more + text, "tamis.toml", config.this_machine())
+    assert local_server(settings, "tamis.toml").origin == origin
+
+
+@pytest.mark.parametrize(
     ("listeners", "where"),
     [
         ('addresses = ["0.0.0.0:25", "[::]:25"]', "127.0.0.1:25"),
