@@ -25,8 +25,8 @@ class QueueStore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """Addresses of a server that is not the provider's usual one, such as "https://s3.example.net"; for Azure
     with the account in it, "https://ACCOUNT.blob.core.example.net". Several, for S3 only, must lead to the
     same data; the first that works is used. At the start all that answer are tried against each other, and
-    a server that breaks the rules the queue depends on is refused; one that does not answer is left out
-    until the next start or reload."""
+    a server that breaks the rules the queue depends on is refused; one that does not answer is not used
+    until it does and was tried."""
     region: str = ""
     """Region of the bucket. Default: what the environment says (AWS_REGION)."""
     credentials_file: Path = ""

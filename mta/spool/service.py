@@ -20,7 +20,6 @@ from mailqueue.queue import MailQueue
 from mailqueue.schedule import Dispatcher, Limits, Rate
 from mailqueue.settings import QueueSettings
 from mailqueue.store.base import Store, StoreError, StoreRefused
-from mailqueue.store.probe import probe_what_answers
 from mta.afterwards import keep_running
 from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop, Outcome, Transport
@@ -36,6 +35,7 @@ from mta.spool.hops import PLAIN, Naming, SiteLimits
 from mta.spool.late import hear
 from mta.spool.reports import Reports, Route
 from mta.spool.runner import Runner
+from mta.spool.trial import Trial
 
 START_PATIENCE = 5.0
 """Seconds that the start of a worker waits for the queue before it goes on without."""
@@ -110,6 +110,7 @@ class QueueService:
         self._running: _Running | None = None
         self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._trial = Trial(log, self._refused)
         self._problem = "it is still being opened"
         """Why there is no queue, while there is none."""
         self._starting = True
@@ -217,6 +218,7 @@ class QueueService:
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
+        await self._trial.end()
         running, self._running = self._running, None
         if running is not None:
             await self._end(running, seconds)
@@ -284,8 +286,7 @@ class QueueService:
             # In a thread: a disk that hangs must not stop the sessions.
             store = self._store = await asyncio.to_thread(self._open_store)
         if settings.probe:
-            for trouble in await probe_what_answers(store):
-                self._log.warning("an endpoint of the store is left out", reason=trouble)
+            await self._trial.begin(store)
         early: list[int] = []
         runners: list[Runner] = []
 
@@ -333,6 +334,10 @@ class QueueService:
         task.add_done_callback(self._runner_ended)
         queue.on_fenced(lambda: self._fenced(running))
         self._running = running
+
+    def _refused(self) -> None:
+        if self._running is not None:
+            self._fenced(self._running)
 
     def _addressing(self, queue: MailQueue, runner: Runner) -> Addressing | None:
         if self._find is None:

@@ -501,11 +501,12 @@ def test_a_queue_that_is_not_open_yet(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("mta.spool.service.AGAIN", 0.2)
     there = asyncio.Event()
 
-    async def silent(store: object) -> None:
+    async def silent(store: object) -> list[str]:
         if not there.is_set():
             raise StoreUnavailable("s", "no answer")
+        return []
 
-    monkeypatch.setattr("mta.spool.service.probe", silent)
+    monkeypatch.setattr("mta.spool.trial.probe_what_answers", silent)
     store = MailStore(bob=BUSY)
 
     async def main() -> None:
@@ -525,10 +526,10 @@ def test_a_queue_that_is_not_open_yet(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_store_that_refuses_keeps_the_daemon_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refusing(store: object) -> None:
+    async def refusing(store: object) -> list[str]:
         raise StoreRefused("file:x", "answers 200 to everybody")
 
-    monkeypatch.setattr("mta.spool.service.probe", refusing)
+    monkeypatch.setattr("mta.spool.trial.probe_what_answers", refusing)
 
     async def main() -> None:
         with pytest.raises(ValueError, match="queue: file:x: answers 200 to everybody"):

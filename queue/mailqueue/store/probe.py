@@ -35,26 +35,28 @@ async def probe(store: Store, report: Callable[[str], None] = lambda text: None)
 
 
 async def probe_what_answers(store: Store) -> list[str]:
-    """The same through those endpoints that answer, which are then the only ones that are used.
+    """The same as far as there are answers; returns what did not answer, each with its words.
 
-    Returns why others are left out. What nobody has tried might let a second writer win. Raises as `probe`,
-    also when no endpoint answers.
+    Of a store with several endpoints only those that answer are used from now on: through another one, that
+    nobody has tried, a second writer might win. Of several stores the others may do without one for a while,
+    and it is used when it is back. Whoever calls this calls it again until nothing is left. Raises as
+    `probe`, also when nothing of the only store answers, or none of several.
     """
-    troubles: list[str] = []
+    troubles: list[StoreUnavailable] = []
+    is_any_there = False
     for member in _members(store):
         endpoints = _endpoints(member)
-        if len(endpoints) == 1:
-            await _probe_one(member, endpoints)
-            continue
         asked = await asyncio.gather(*map(_trouble, endpoints))
         there = [place for place, trouble in enumerate(asked) if trouble is None]
-        away = [trouble for trouble in asked if trouble is not None]
-        if not there:
-            raise away[0]
-        await _probe_one(member, [endpoints[place] for place in there])
-        member.use(there)  # type: ignore[attr-defined]  # who has several endpoints has this
-        troubles += map(str, away)
-    return troubles
+        troubles += [trouble for trouble in asked if trouble is not None]
+        if there:
+            is_any_there = True
+            await _probe_one(member, [endpoints[place] for place in there])
+            if len(endpoints) > 1:
+                member.use(there)  # type: ignore[attr-defined]  # who has several endpoints has this
+    if not is_any_there:
+        raise troubles[0]
+    return [str(trouble) for trouble in troubles]
 
 
 def _members(store: Store) -> Sequence[Store]:
