@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,10 @@ T = TypeVar("T")
 
 INTERVAL = 1.0
 """Seconds between two looks at a file."""
+
+AT_ONCE = 32 * 1024
+"""Octets of a file that is read again while somebody waits for it. More is read in a thread, since 100,000
+lines take tenths of a second; what the file held before stays in force meanwhile."""
 
 Stamp = tuple[int, int, int]
 """What tells one state of a file from another: time of change, size, inode."""
@@ -77,6 +82,10 @@ class Looks:
         self.stamp = stamp
         return True
 
+    def is_larger(self, octets: int) -> bool:
+        """Whether the file was larger than this when it was looked at."""
+        return self.stamp is not None and self.stamp[1] > octets
+
     def succeeded(self) -> None:
         """It has been read: what was told is over."""
         self._told = ""
@@ -99,7 +108,7 @@ class Looks:
 class Watched(Generic[T]):
     """What a file holds. When it cannot be read any more the old content stays in force."""
 
-    __slots__ = ("_content", "_good", "_looks", "_path", "_read")
+    __slots__ = ("_content", "_good", "_looks", "_path", "_read", "_reading")
 
     def __init__(
         self,
@@ -120,8 +129,10 @@ class Watched(Generic[T]):
         self._read = read
         self._looks = Looks(path, clock, complain, interval)
         self._good = good
+        self._reading: asyncio.Future[tuple[bytes, T]] | None = None
+        """Goes on in a thread."""
         try:
-            self._content = self._load()
+            self._take(*self._load())
         except TableError as error:
             kept = good.content(str(path))
             if kept is None:
@@ -130,18 +141,45 @@ class Watched(Generic[T]):
             self._looks.failed(error)
 
     def content(self) -> T:
-        """What the file holds now; looked at once in `interval` seconds at most."""
-        if self._looks.is_due():
+        """What the file holds, or held a moment ago; looked at once in `interval` seconds at most."""
+        if self._reading is None and self._looks.is_due():
+            loop = _loop() if self._looks.is_larger(AT_ONCE) else None
+            if loop is not None:
+                self._reading = loop.run_in_executor(None, self._load)
+                self._reading.add_done_callback(self._done)
+                return self._content
             try:
-                self._content = self._load()
+                found = self._load()
             except Exception as error:  # noqa: BLE001 - whatever it is, the old content is in force
                 self._looks.failed(error)
             else:
                 self._looks.succeeded()
+                self._take(*found)
         return self._content
 
-    def _load(self) -> T:
+    def _load(self) -> tuple[bytes, T]:
         octets = read_octets(self._path)
-        content = self._read(self._path, octets)
+        return octets, self._read(self._path, octets)
+
+    def _take(self, octets: bytes, content: T) -> None:
+        self._content = content
         self._good.note(str(self._path), octets)
-        return content
+
+    def _done(self, reading: asyncio.Future[tuple[bytes, T]]) -> None:
+        self._reading = None
+        if reading.cancelled():
+            return
+        error = reading.exception()
+        if error is not None:
+            self._looks.failed(error)
+        else:
+            self._looks.succeeded()
+            self._take(*reading.result())
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    """The one that runs here, None where nothing would wait."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
