@@ -140,14 +140,11 @@ def _send(transactions: list[_Transaction], where: config.Inet | config.Unix, me
     problems = [problem for _, result in refused for problem in result.problems]
     status = refused[0][1].status if refused else EX_OK
     answers: list[str] = []
+    ready = [transaction for transaction in transactions if transaction.has_recipients]
     if any(code // 100 == 4 for code, _ in refused):
         status = EX_TEMPFAIL
-        ended = 0
-    else:
-        ended = len(transactions)
-    for transaction in transactions[:ended]:
-        if not transaction.has_recipients:
-            continue
+        ready.clear()
+    for transaction in ready:
         result = _data(transaction.client, where, message)
         problems += result.problems
         if result.status == EX_OK:
