@@ -8,7 +8,7 @@ goes to the best host that answers. Each handshake is reported to `mta.delivery.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from mta.delivery.mx import Addresses, in_turn, loop, nowhere
 from mta.delivery.outcome import Passage
 from mta.delivery.security.requirement import Requirement, Result
 from mta.delivery.sites import Site
-from mta.net.connect import ConnectFailure, Endpoint, connect
+from mta.net.connect import ConnectFailure, Endpoint, connect, first_that_serves
 from mta.net.dial import Dialer
 from mta.net.outbound import OutboundConnection
 from mta.reply import Reply
@@ -235,26 +235,20 @@ class HostLine:
         )
         endpoint = Endpoint(host, site.key.port)
         settings = ClientSettings(helo_name=site.helo)
-        told: ConnectFailure | None = None
-        while True:
+
+        def reach() -> Awaitable[OutboundConnection]:
             tls = transport.security.client_tls(needed)
-            try:
-                connection = await connect(
-                    endpoint, settings, tls, transport.settings.timeouts, deadline, dialer
-                )
-            except ConnectFailure as failure:
-                if failure.tls_failure is not None:
-                    cause = failure.reply.cause
-                    self._found.security.report(Result(needed, dialer.address, failure.tls_failure, cause))
-                if not dialer.address:
-                    raise told or failure from None  # no address answers that has not answered before
-                told = told or failure
-                dialer.drop()
-                if not dialer.more or asyncio.get_running_loop().time() >= deadline:
-                    raise told from None
-                continue
-            self._opened(connection, host, needed, dialer.address)
-            return connection
+            return connect(endpoint, settings, tls, transport.settings.timeouts, deadline, dialer)
+
+        def failed(failure: ConnectFailure) -> bool:
+            if failure.tls_failure is not None:
+                cause = failure.reply.cause
+                self._found.security.report(Result(needed, dialer.address, failure.tls_failure, cause))
+            return True
+
+        connection = await first_that_serves(dialer, reach, failed, deadline)
+        self._opened(connection, host, needed, dialer.address)
+        return connection
 
     def _opened(self, connection: OutboundConnection, host: str, needed: Requirement, address: str) -> None:
         peer = connection.session.peer

@@ -21,6 +21,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 
 from mta.net.dial import BadAddresses, Dialer, Source
@@ -119,21 +120,41 @@ async def connect(
     addresses = await _addresses(endpoint, deadline)
     if len(addresses) == 1:
         return await _reach(endpoint, settings, tls, timeouts, deadline, None, addresses[0])
-    bad = BadAddresses() if bad is None else bad
-    dialer = Dialer(addresses, endpoint.port, Source(), bad, timeouts.connect)
+    known = BadAddresses() if bad is None else bad
+    dialer = Dialer(addresses, endpoint.port, Source(), known, timeouts.connect)
+
+    def failed(failure: ConnectFailure) -> bool:
+        if dialer.address:
+            known.add(dialer.address, asyncio.get_running_loop().time())
+        # A password that one address refuses is not tried at the others: that would look like guessing.
+        return failure.reply.enhanced != _LOGIN_FAILED
+
+    reach = partial(_reach, endpoint, settings, tls, timeouts, deadline, dialer)
+    return await first_that_serves(dialer, reach, failed, deadline)
+
+
+async def first_that_serves(
+    dialer: Dialer,
+    reach: Callable[[], Awaitable[OutboundConnection]],
+    failed: Callable[[ConnectFailure], bool],
+    deadline: float,
+) -> OutboundConnection:
+    """A session with the first address of a host that serves us (RFC 5321 section 5.1), by `deadline`.
+
+    `reach` makes one by way of the dialer; `failed` hears why one came to nothing and says whether others
+    may be tried. Raises the first ConnectFailure.
+    """
     told: ConnectFailure | None = None
     while True:
         try:
-            return await _reach(endpoint, settings, tls, timeouts, deadline, dialer)
+            return await reach()
         except ConnectFailure as failure:
-            now = asyncio.get_running_loop().time()
+            goes_on = failed(failure)
             if not dialer.address:
                 raise told or failure from None  # no address answers that has not answered before
             told = told or failure
-            bad.add(dialer.address, now)
             dialer.drop()
-            # A password that one address refuses is not tried at the others: that would look like guessing.
-            if failure.reply.enhanced == _LOGIN_FAILED or not dialer.more or now >= deadline:
+            if not goes_on or not dialer.more or asyncio.get_running_loop().time() >= deadline:
                 raise told from None
 
 
