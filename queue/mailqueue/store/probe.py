@@ -70,13 +70,13 @@ def _endpoints(store: Store) -> Sequence[Store]:
 
 
 async def _trouble(endpoint: Store) -> StoreUnavailable | None:
-    """Why an endpoint does not answer, None when it does."""
+    """Why an endpoint does not answer, None when it does: what it refuses is for the probe to say."""
     try:
         await endpoint.get(f"{PREFIX}none")
-    except MissingKey:
-        pass
     except StoreUnavailable as error:
         return error
+    except StoreError:
+        pass
     return None
 
 
