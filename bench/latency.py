@@ -17,7 +17,7 @@ import uvloop
 from bench.client import message, open_session
 from bench.command import Options, run
 from bench.figures import Figure
-from bench.load import MESSAGES_PER_CONNECTION, PATIENCE, SETTLE
+from bench.load import PATIENCE, SETTLE
 from bench.side_by_side import Pair, both
 from bench.system import System
 
@@ -75,7 +75,7 @@ async def _one_session(port: int, seconds: float, fewest: int) -> list[float]:
         await session.message(content)
     times: list[float] = []
     until = time.monotonic() + seconds
-    while len(times) < fewest or (time.monotonic() < until and len(times) < MESSAGES_PER_CONNECTION):
+    while len(times) < fewest or time.monotonic() < until:
         times.append(await session.message(content))
     await session.quit()
     return times

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from bench.system import RECIPIENT, SENDER, Failure, System
 from bench.workplace import program
 
-MESSAGES_PER_CONNECTION = 800
-"""Most messages that one connection carries on average: servers limit it, Tamis to 1000 by default."""
 PATIENCE = 60.0
 """Seconds for one load to be sent and to arrive; a server that needs more is broken."""
 SETTLE = 0.15
@@ -40,10 +38,7 @@ class Load:
 
     def count(self, rate: float, seconds: float) -> int:
         """Messages that take about `seconds` at `rate` messages a second; whole rounds of the sessions."""
-        wanted = max(1, round(rate * seconds / self.sessions))
-        if self.reuse:
-            wanted = min(wanted, MESSAGES_PER_CONNECTION)
-        return wanted * self.sessions
+        return max(1, round(rate * seconds / self.sessions)) * self.sessions
 
 
 def send(system: System, load: Load, count: int) -> float:

@@ -1,8 +1,9 @@
 """Tamis with its default configuration: SMTP on loopback in, LMTP to the sink out.
 
 What is set is what the job needs: the listener, the domain, the back end, folders and the log file, two
-workers. Recipients are checked in a table of a thousand addresses; metrics are served; Received is added and
-a line a message is logged, as by default.
+workers, and no end for a kept session, since the load tools do not connect again. Recipients are checked in
+a table of a thousand addresses; metrics are served; Received is added and a line a message is logged, as by
+default.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ hostname = "{hostname}"
 
 [[listener]]
 addresses = ["127.0.0.1:{port}"]
+limits = {{ transactions_per_session = 0 }}
 
 [domains."{domain}"]
 recipients = "table:{place}/recipients"

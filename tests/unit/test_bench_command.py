@@ -9,7 +9,7 @@ from bench import __main__ as program
 from bench import command, workplace
 from bench.command import Options, parse, run_all
 from bench.figures import Figure
-from bench.load import MESSAGES_PER_CONNECTION, Load
+from bench.load import Load
 from bench.rounds import Round, in_turns, middle
 from bench.sink import last_count
 from bench.workplace import Missing
@@ -122,7 +122,7 @@ def test_names_of_loads(load: Load, name: str) -> None:
         (Load(4096, 20), 1005.0, 1.0, 1000),
         (Load(4096, 100), 10.0, 1.0, 100),
         (Load(4096, 1), 5000.0, 1.0, 5000),
-        (Load(4096, 1, reuse=True), 5000.0, 1.0, MESSAGES_PER_CONNECTION),
+        (Load(4096, 1, reuse=True), 5000.0, 1.0, 5000),
     ],
 )
 def test_messages_of_a_load(load: Load, rate: float, seconds: float, messages: int) -> None:
