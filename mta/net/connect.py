@@ -31,12 +31,10 @@ from mta.net.tlschain import peer_chain
 from mta.net.tlsfailure import FailureType, PeerRefused, failure_of
 from mta.reply import Reply
 from mta.smtp.client import ClientSession, Phase
-from mta.smtp.opening import NO_STARTTLS, ClientSettings, StartTls
+from mta.smtp.opening import LOGIN_REFUSED, NO_STARTTLS, ClientSettings, StartTls
 
 UNREACHABLE = "The next server cannot be reached at the moment"
 INSECURE = "The next server cannot be reached securely at the moment"
-
-_LOGIN_FAILED = "4.7.0"
 
 
 @dataclass(slots=True, frozen=True)
@@ -127,7 +125,7 @@ async def connect(
         if dialer.address:
             known.add(dialer.address, asyncio.get_running_loop().time())
         # A password that one address refuses is not tried at the others: that would look like guessing.
-        return failure.reply.enhanced != _LOGIN_FAILED
+        return failure.reply.enhanced != LOGIN_REFUSED
 
     reach = partial(_reach, endpoint, settings, tls, timeouts, deadline, dialer)
     return await first_that_serves(dialer, reach, failed, deadline)

@@ -31,6 +31,8 @@ OF_HOST = ("NAME", "REVERSE_NAME")
 
 NO_STARTTLS = "4.7.4"
 """Enhanced code of the failure to get STARTTLS where it is required."""
+LOGIN_REFUSED = "4.7.0"
+"""Enhanced code of a login that the server refuses, or that cannot be tried with it."""
 
 
 class StartTls(Enum):
@@ -221,7 +223,7 @@ def _authenticate(
     try:
         exchange = choose(offered, peer.channel_bindings, peer.encrypted)
     except NoMechanismError as error:
-        raise PeerFailure(Reply(451, "4.7.0", text, f"AUTH: {error}")) from error
+        raise PeerFailure(Reply(451, LOGIN_REFUSED, text, f"AUTH: {error}")) from error
     initial = exchange.initial()
     command = f"AUTH {exchange.name}".encode("ascii")
     if initial is not None:
@@ -246,13 +248,15 @@ def _authenticate(
                 response = binascii.b2a_base64(exchange.respond(challenge), newline=False)
             except (ValueError, AuthenticationProtocolError) as error:
                 yield b"*\r\n"
-                raise PeerFailure(Reply(451, "4.7.0", text, f"AUTH {exchange.name}: {error}")) from error
+                cause = f"AUTH {exchange.name}: {error}"
+                raise PeerFailure(Reply(451, LOGIN_REFUSED, text, cause)) from error
         reply = yield response + b"\r\n"
     if reply.code != 235:
-        raise _not_now(reply, f"AUTH {exchange.name}", "4.7.0")
+        stage = f"AUTH {exchange.name}"
+        raise _not_now(reply, stage, LOGIN_REFUSED) if reply.code >= 500 else _not_now(reply, stage)
     if not exchange.complete:
         cause = f"AUTH {exchange.name}: 235 without the server's proof"
-        raise PeerFailure(Reply(451, "4.7.0", text, cause))
+        raise PeerFailure(Reply(451, LOGIN_REFUSED, text, cause))
 
 
 def _tell(known: Mapping[str, str]) -> Generator[bytes | Signal, Reply, Reply]:

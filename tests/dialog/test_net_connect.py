@@ -97,19 +97,25 @@ def test_what_the_first_one_said_is_told() -> None:
     asyncio.run(main())
 
 
-def test_a_password_that_one_address_refuses_is_not_tried_at_the_others() -> None:
+@pytest.mark.parametrize(
+    ("reply", "outcome", "tried"),
+    [("535 5.7.8 no", "451 4.7.0", (1, 0)), ("454 4.7.0 not now", "451 4.3.2", (1, 1))],
+)
+def test_a_password_that_one_address_refuses_is_not_tried_at_the_others(
+    reply: str, outcome: str, tried: tuple[int, int]
+) -> None:
     def choose(offered: Any, bindings: Any, encrypted: bool) -> Any:
         return client_mechanism(offered, Credentials("u", password="p"), bindings, encrypted=True)
 
     async def main() -> None:
-        refusing = Script({"AUTH": "535 5.7.8 no"}, offers=("AUTH PLAIN",), lmtp=False)
+        refusing = Script({"AUTH": reply}, offers=("AUTH PLAIN",), lmtp=False)
         async with (
             ScriptedServer(refusing, host=FIRST) as first,
             ScriptedServer(refusing, host=SECOND, port=first.port) as second,
         ):
             to = transport(first.port, ClientSettings(authenticate=choose))
-            assert short(await deliver(to)) == ["451 4.7.0"]
-            assert (first.connections, second.connections) == (1, 0)
+            assert short(await deliver(to)) == [outcome]
+            assert (first.connections, second.connections) == tried
             await to.close()
 
     asyncio.run(main())
