@@ -95,11 +95,12 @@ def run_all(benchmarks: dict[str, Measure], options: Options) -> None:
 
 def machine() -> str:
     """Describe this machine in one line."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
+    first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
+    lines = (line.partition(":") for line in first.splitlines())
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    model = facts.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in facts:  # virtual machines often hide the rest of the name
+        model += f" (family {facts['cpu family']}, model {facts.get('model')})"
     cores = len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
     return (

@@ -7,12 +7,13 @@ Sharing between workers. All workers and all generations accept from the same so
 workers on two cores, 20 and 100 clients, sessions of one message and of hundreds (uvloop 0.23, where libuv
 takes one connection per wake-up): the busier worker had 51-56 % of the messages, with `create_server` as
 with an accept loop of our own, with EPOLLEXCLUSIVE and with a SO_REUSEPORT group; none is more even than
-the simplest. A connection cost 62-70 microseconds with `create_server` up to its greeting, 92-130 through
-`sock.accept` and `connect_accepted_socket`, and 61-72 for only accepting, writing 421 and closing in Python.
-So plain listeners use `create_server` and refuse in the protocol; PROXY and implicit TLS, which need
-the socket before there is a transport (or the error of the handshake), use the accept loop. So does
-everything on asyncio's own loop: its server loses a client that it has accepted but not yet given a
-transport when it is closed at that moment (seen about once in twenty reloads under load).
+the simplest. Kept sessions that all come in the same instant may gather with the worker that wakes first
+(19 of 20, seen); new ones even that out. A connection cost 62-70 microseconds with `create_server` up to
+its greeting, 92-130 through `sock.accept` and `connect_accepted_socket`, and 61-72 for only accepting,
+writing 421 and closing in Python. So plain listeners use `create_server` and refuse in the protocol; PROXY
+and implicit TLS, which need the socket before there is a transport (or the error of the handshake), use the
+accept loop. So does everything on asyncio's own loop: its server loses a client that it has accepted but not
+yet given a transport when it is closed at that moment (seen about once in twenty reloads under load).
 
 Why not SO_REUSEPORT: each socket of a group has its own queue, chosen by a hash when the client connects.
 A worker that is busy, draining or dead keeps what is in its queue waiting, and closing one of the sockets
