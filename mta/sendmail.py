@@ -20,7 +20,7 @@ from mta.address import NULL, Address
 from mta.cli import default_configuration
 from mta.sendmail_message import RecipientError, as_octets, cut_at_dot, prepare, read_recipients
 from mta.sendmail_options import Options, UsageError, parse
-from mta.sendmail_server import NoListener, NotPublished, find_server
+from mta.sendmail_server import LocalServer, NoListener, NotPublished, NotRunning, find_server
 from mta.sendmail_submit import (
     EX_CONFIG,
     EX_DATAERR,
@@ -31,6 +31,7 @@ from mta.sendmail_submit import (
     Wishes,
     submit,
 )
+from mta.sendmail_wait import Patience, WrongWait
 
 BLOCK = 256 * 1024
 
@@ -45,7 +46,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
         return command(arguments)
     except UsageError as error:
         return _fail(name, str(error), EX_USAGE)
-    except config.ConfigError as error:
+    except (config.ConfigError, WrongWait) as error:
         return _fail(name, str(error), EX_CONFIG)
     except NotPublished as error:
         return _fail(name, str(error), EX_TEMPFAIL)
@@ -66,7 +67,8 @@ def sendmail(arguments: Sequence[str]) -> int:
         case "smtp":
             from mta.sendmail_session import session
 
-            return session(find_server(options.configuration or default_configuration()))
+            patience = Patience.of_environment()
+            return session(_server(options, patience), patience)
     return _send(options, sys.stdin.buffer)
 
 
@@ -94,8 +96,19 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 """By the name under which they are called."""
 
 
+def _server(options: Options, patience: Patience) -> LocalServer:
+    """The server, which may come back meanwhile. Raises ConfigError and NotPublished."""
+    while True:
+        try:
+            return find_server(options.configuration or default_configuration())
+        except NotRunning as error:
+            if not patience.lasts(str(error)):
+                raise
+
+
 def _send(options: Options, stdin: BinaryIO) -> int:
-    local = find_server(options.configuration or default_configuration())
+    patience = Patience.of_environment()
+    local = _server(options, patience)
     octets = read_limited(stdin, local.max_size)
     if octets is None:
         return _fail("sendmail", f"the message is larger than {local.max_size} octets", EX_DATAERR)
@@ -125,7 +138,7 @@ def _send(options: Options, stdin: BinaryIO) -> int:
     except NoListener as error:
         return _fail("sendmail", str(error), EX_CONFIG)
     wishes = Wishes(options.envid, options.ret, options.notify, options.body)
-    result = submit(where, local.needs_tls, local.hostname, sender, message, wishes)
+    result = submit(where, local.needs_tls, local.hostname, sender, message, wishes, patience)
     for problem in result.problems:
         _fail("sendmail", problem, result.status)
     if options.is_verbose and result.answer:

@@ -29,6 +29,10 @@ class NotPublished(Exception):
     """The configuration is closed to us or does not say it, and no server tells where it takes mail."""
 
 
+class NotRunning(NotPublished):
+    """No server runs that could tell it; one may come back."""
+
+
 class LocalServer(msgspec.Struct, frozen=True):
     """What a program of this machine must know."""
 
@@ -143,7 +147,7 @@ def find_server(configuration: str) -> LocalServer:
     """The server of a configuration; where that is wrong, the one that has published itself with it.
 
     Raises ConfigError, and NotPublished where the configuration is closed to us or does not say all, and no
-    server does.
+    server does: NotRunning when that is because none runs.
     """
     # Here, for the server itself has no use for them.
     from mta.configured import configured_path
@@ -173,7 +177,7 @@ def _published(path: str, configuration: str, why: str) -> LocalServer:
         with open(path, "rb") as file:
             server = msgspec.json.decode(file.read(), type=LocalServer)
     except FileNotFoundError:
-        raise NotPublished(f"{why}, and no server runs: {path} is not there") from None
+        raise NotRunning(f"{why}, and no server runs: {path} is not there") from None
     except (OSError, msgspec.MsgspecError) as error:
         raise NotPublished(f"{why}, and {path} cannot be read: {error}") from None
     if server.configuration != whole_path(configuration):

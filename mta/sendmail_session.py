@@ -9,11 +9,12 @@ import sys
 
 from mta.sendmail_server import LocalServer, NoListener
 from mta.sendmail_submit import EX_CONFIG, EX_OK, EX_TEMPFAIL, connect
+from mta.sendmail_wait import Patience
 
 BLOCK = 65536
 
 
-def session(local: LocalServer) -> int:
+def session(local: LocalServer, patience: Patience) -> int:
     """Pass octets on until one side ends; the exit status."""
     try:
         where = local.where
@@ -24,7 +25,7 @@ def session(local: LocalServer) -> int:
         print(f"sendmail: the listener at {where} needs TLS before everything else", file=sys.stderr)
         return EX_CONFIG
     try:
-        with connect(where) as server:
+        with connect(where, patience) as server:
             _pass_on(server, sys.stdin.fileno(), sys.stdout.fileno())
     except OSError as error:
         print(f"sendmail: the server at {where}: {error.strerror or error}", file=sys.stderr)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from mta import config
 from mta.address import Address, AddressError
 from mta.sendmail_message import Outgoing
+from mta.sendmail_wait import Patience
 from mta.smtp.xtext import encode_xtext
 
 EX_OK, EX_USAGE, EX_DATAERR, EX_NOUSER = 0, 64, 65, 67
@@ -58,6 +59,7 @@ def submit(
     sender: Address,
     message: Outgoing,
     wishes: Wishes,
+    patience: Patience,
 ) -> Result:
     """Send it. Nothing is sent unless all temporary refusals are out of the way: a retry makes no copies.
 
@@ -71,7 +73,8 @@ def submit(
             while left:
                 client = smtplib.SMTP(local_hostname=helo, timeout=TIMEOUT)
                 clients.enter_context(contextlib.closing(client))
-                if refusal := _begin(client, where, needs_tls, sender, message, wishes):
+                client.sock = connect(where, patience)
+                if refusal := _begin(client, needs_tls, sender, message, wishes):
                     return refusal
                 transaction, left = _name_recipients(client, left, wishes)
                 transactions.append(transaction)
@@ -96,14 +99,12 @@ class _Transaction:
 
 def _begin(
     client: smtplib.SMTP,
-    where: config.Inet | config.Unix,
     needs_tls: bool,
     sender: Address,
     message: Outgoing,
     wishes: Wishes,
 ) -> Result | None:
     """Everything up to MAIL; what the server has against it."""
-    client.sock = connect(where)
     code, text = client.getreply()
     if code != 220:
         return _refused(code, text, "the server turns us away")
@@ -176,11 +177,24 @@ def _broken(error: Exception, where: config.Inet | config.Unix) -> Result:
     if isinstance(error, smtplib.SMTPResponseException):
         text = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error).encode()
         return _refused(error.smtp_code, text, "the server refuses")
-    return Result(EX_TEMPFAIL, (f"the server at {where} does not answer: {_text(error)}",))
+    return Result(EX_TEMPFAIL, (_away(error, where),))
 
 
-def connect(where: config.Inet | config.Unix) -> socket.socket:
-    """A connection to the server. Raises OSError."""
+def connect(where: config.Inet | config.Unix, patience: Patience) -> socket.socket:
+    """A connection to the server, which may come back meanwhile. Raises OSError."""
+    while True:
+        try:
+            return _connect(where)
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            if not patience.lasts(_away(error, where)):
+                raise
+
+
+def _away(error: Exception, where: config.Inet | config.Unix) -> str:
+    return f"the server at {where} does not answer: {_text(error)}"
+
+
+def _connect(where: config.Inet | config.Unix) -> socket.socket:
     if isinstance(where, config.Unix):
         sock = socket.socket(socket.AF_UNIX)
         try:

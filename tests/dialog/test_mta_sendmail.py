@@ -49,12 +49,17 @@ class Script:
                 f"{first}from mta.cli import main\nmain()\n"
             )
             program.chmod(0o755)
+        self.environment = {
+            **os.environ,
+            "TAMIS_CONFIG": str(server.path),
+            "TAMIS_SENDMAIL_WAIT": "0",
+        }
 
     def run(self, name: str, *words: str, octets: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [str(self.folder / name), *words],
             input=octets,
-            env={**os.environ, "TAMIS_CONFIG": str(self.server.path)},
+            env=self.environment,
             capture_output=True,
             timeout=60,
             check=False,
@@ -200,6 +205,47 @@ def test_server_away(tmp_path: Path) -> None:
     assert "hostnam" in script.sendmail(ALICE, status=78)
     server.path.unlink()
     assert "No such file" in script.sendmail(ALICE, status=78)
+
+
+@pytest.mark.parametrize("by_what_it_published", [False, True])
+def test_a_restart_loses_no_mail_of_cron(tmp_path: Path, by_what_it_published: bool) -> None:
+    """Where the server listens is in the configuration, or only the server itself can say it."""
+    server = Site(tmp_path)
+    server.set_up()
+    if by_what_it_published:
+        server.path.write_text(server.path.read_text().replace(f"127.0.0.1:{server.smtp}", "127.0.0.1:0"))
+    script = Script(server, tmp_path / "bin")
+    script.environment["TAMIS_SENDMAIL_WAIT"] = "50"
+    try:
+        with subprocess.Popen(
+            [str(tmp_path / "bin/sendmail"), "-t"],
+            env=script.environment,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as cron:
+            assert cron.stdin
+            assert cron.stderr
+            cron.stdin.write(MESSAGE)
+            cron.stdin.close()
+            said = cron.stderr.readline()
+            assert said.endswith(b": waiting 50 s for it\n"), said
+            assert (b"no server runs: " if by_what_it_published else b"Connection refused: ") in said
+            server.start(wait=False)
+            assert (cron.stderr.read(), cron.wait()) == (b"", 0)
+        assert server.message(ALICE, "from a script")
+    finally:
+        server.end()
+
+
+def test_a_wait_that_is_no_number(tmp_path: Path) -> None:
+    server = Site(tmp_path)
+    server.set_up()
+    script = Script(server, tmp_path / "bin")
+    for wrong in ("a minute", "-1", "nan", "1e9"):
+        script.environment["TAMIS_SENDMAIL_WAIT"] = wrong
+        assert script.sendmail(ALICE, status=78) == (
+            f"sendmail: TAMIS_SENDMAIL_WAIT={wrong}: expected seconds, 0 to 86400\n"
+        )
 
 
 def test_temporary_refusal_sends_nothing(tmp_path: Path) -> None:

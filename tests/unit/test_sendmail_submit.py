@@ -13,6 +13,7 @@ from mta import config
 from mta.address import parse_address
 from mta.sendmail_message import Outgoing
 from mta.sendmail_submit import Result, Wishes, submit
+from mta.sendmail_wait import Patience
 
 ROOM = 2
 """Recipients that the server takes in a transaction."""
@@ -86,7 +87,9 @@ def sent(server: Server, *names: str) -> Result:
     recipients = tuple(parse_address(f"{name}@example.org") for name in names)
     message = Outgoing(b"Subject: x\r\n\r\nx\r\n", recipients, has_8bit=False, utf8_header=False)
     where = config.Inet("127.0.0.1", server.server_address[1])
-    return submit(where, False, "mx.example.org", parse_address("a@example.org"), message, Wishes())
+    return submit(
+        where, False, "mx.example.org", parse_address("a@example.org"), message, Wishes(), Patience(0)
+    )
 
 
 def names(server: Server) -> list[list[str]]:
