@@ -5,6 +5,7 @@ Values differ from each other, so that no two can be taken for one another.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,11 @@ max_connections = 64
 idle_timeout = "65s"
 messages_per_connection = 66
 failure_delay = "67s"
+[backends.vault]
+addresses = ["[2001:db8::1]:24"]
+tls = "encrypt"
+implicit_tls = true
+xforward = true
 [relays.out]
 host = "relay.example.org"
 port = 2587
@@ -134,6 +140,10 @@ def _door(settings: config.Config) -> Any:
 
 def _store(settings: config.Config) -> Any:
     return assembly.backend("store", settings.backends["store"], "mx.example.org", 2)
+
+
+def _vault(settings: config.Config) -> Any:
+    return assembly.backend("vault", settings.backends["vault"], "mx.example.org", 2)
 
 
 def _relay(settings: config.Config) -> Any:
@@ -241,6 +251,11 @@ ROWS: list[tuple[Get, dict[str, Any]]] = [
         },
     ),
     (lambda s: _store(s).tls, {"required": True, "implicit": False, "name": "store.example.org"}),
+    (lambda s: _store(s).tls.context, {"verify_mode": ssl.CERT_REQUIRED}),
+    (_vault, {"endpoints": (Endpoint(host="2001:db8::1", port=24),)}),
+    (lambda s: _vault(s).client, {"lmtp": True, "xclient": False, "xforward": True}),
+    (lambda s: _vault(s).tls, {"required": True, "implicit": True, "name": ""}),
+    (lambda s: _vault(s).tls.context, {"verify_mode": ssl.CERT_NONE}),
     (
         _relay,
         {

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from mta import config
+from mta.accounts.usersfile import UsersFile
 from mta.address import NULL, Address, parse_address
+from mta.daemon_policy import build_ground
+from mta.delivery.fixed import FixedTransport
 from mta.delivery.outcome import NextHop
 from mta.envelope import Envelope, Recipient
 from mta.policy.ground import DomainRule, Ground, PolicySettings
@@ -139,6 +145,26 @@ def test_what_is_submitted_names_its_domains_in_full(address: str, reply: str) -
         assert (found is not None and str(found)[:9] == "550 5.1.2") is wrong
 
 
+@pytest.mark.parametrize(
+    ("user", "client", "text", "reply"),
+    [
+        ("", "198.51.100.7", "x@elsewhere.test", "550 5.7.1"),
+        ("", "198.51.100.7", "x@[192.0.2.99]", "550 5.7.1"),
+        ("", "198.51.100.7", "anybody@open.test", "ok"),
+        ("", "192.0.2.1", "x@elsewhere.test", "ok"),
+        ("u@example.test", "198.51.100.7", "x@elsewhere.test", "ok"),
+    ],
+)
+def test_a_base_policy_that_refuses_nobody_makes_no_open_relay(
+    user: str, client: str, text: str, reply: str
+) -> None:
+    empty, _ = load([("base.sieve", b"")], settings_for((), has_queue=True))
+    assert empty is not None
+    ground = Ground(settings())
+    policy = SievePolicy(empty, ground, Site("mx.test", ground), complain, site_services(ground, owns))
+    assert rcpt(policy, session(user, client), text)[0] == reply
+
+
 def test_without_a_relay_nobody_reaches_other_domains() -> None:
     policy = base(settings(relay=None), owns)
     assert rcpt(policy, session(), "x@elsewhere.test")[0] == "550 5.7.1"
@@ -244,6 +270,50 @@ def test_asking_the_back_end() -> None:
         assert asked[-1] == "bob"
 
     asyncio.run(main())
+
+
+def test_how_long_the_back_end_is_believed_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    asked: list[str] = []
+
+    class Backend:
+        async def verify(self, sender: Address, address: Address) -> Reply:
+            asked.append(address.local)
+            return Reply(550, "5.1.1", "who?") if address.local == "eve" else Reply(250, "2.1.5", "ok")
+
+    text = """
+identity.hostname = "mx.example.test"
+backends.mail.addresses = ["192.0.2.7:24"]
+[domains."example.test"]
+[policy]
+recipient_cache_positive = "100s"
+recipient_cache_negative = "10s"
+recipient_cache_entries = 2
+"""
+    monkeypatch.setattr("mta.daemon_policy.time", SimpleNamespace(monotonic=lambda: now[0]))
+    backends = cast(Mapping[str, FixedTransport], {"backend:mail": Backend()})
+    ground = build_ground(config.parse(text, "/etc/tamis/tamis.toml"), backends, no_users, complain)
+
+    async def find(*locals_: str) -> None:
+        for local in locals_:
+            found = ground.find(parse_address(f"{local}@example.test"))
+            if isinstance(found, Awaitable):
+                await found
+
+    asyncio.run(find("bob", "eve", "bob", "eve"))
+    assert asked == ["bob", "eve"]
+    now[0] = 11.0
+    asyncio.run(find("bob", "eve"))
+    assert asked == ["bob", "eve", "eve"]
+    now[0] = 101.0
+    asyncio.run(find("bob"))
+    assert asked == ["bob", "eve", "eve", "bob"]
+    asyncio.run(find("ann", "cat", "bob"))
+    assert asked[4:] == ["ann", "cat", "bob"], "there is room for two"
+
+
+def no_users() -> UsersFile:
+    raise AssertionError
 
 
 def test_a_full_mailbox_is_no_missing_recipient() -> None:
