@@ -26,7 +26,7 @@ from mta.envelope import Envelope, Recipient
 from mta.net.connect import ClientTls, ConnectFailure, Endpoint, connect
 from mta.net.dial import BadAddresses
 from mta.net.outbound import OutboundConnection, Timeouts
-from mta.net.pool import Pool, PoolLimits
+from mta.net.pool import Pool, PoolBusy, PoolLimits
 from mta.reply import Reply
 from mta.smtp.checking import RecipientCheck
 from mta.smtp.opening import ClientSettings
@@ -74,9 +74,10 @@ class _Server:
         health.probing = health.failures > 0
         try:
             return await self.pool.acquire(deadline, fresh=fresh)
+        except PoolBusy:
+            raise
         except ConnectFailure as error:
-            if error.reply.enhanced != "4.4.5":  # our own pool was too small: no fault of the server
-                self._failed(error.reply)
+            self._failed(error.reply)
             raise
         finally:
             health.probing = False

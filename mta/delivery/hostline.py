@@ -29,9 +29,6 @@ from mta.smtp.relaying import NEEDS_TLS
 if TYPE_CHECKING:
     from mta.delivery.remote import RemoteTransport
 
-POOL_BUSY = "4.4.5"
-"""Enhanced code of our own pool's refusal: no fault of the host."""
-
 
 @dataclass(slots=True, frozen=True)
 class Note:
@@ -275,8 +272,6 @@ class HostLine:
         return self._transport.hosts.health(host, self._site.key.port)
 
     def _host_failed(self, host: str, health: Health, reply: Reply) -> None:
-        if reply.enhanced == POOL_BUSY:
-            return
         transport = self._transport
         health.failed(asyncio.get_running_loop().time(), reply, transport.settings.failure_delay)
         transport.hosts.failed(host, self._site.key.port, health)

@@ -4,7 +4,7 @@
 `acquire` waits: for a connection that comes back, or for a place to open a new one. Waiters are served in
 the order in which they came, and nobody who comes later overtakes them. Limits: connections, waiters, idle
 time, messages per connection (MAILMAX of RFC 9422 too). What waits longer than its deadline, or finds the
-queue full, gets `ConnectFailure` 4.4.5.
+queue full, gets `PoolBusy`.
 
 Connections of a pool need not be alike: a caller may say which ones it can use (`fits`) and how one for it is
 opened. Where all places are taken by idle ones that do not fit, the oldest of them makes room.
@@ -44,6 +44,10 @@ class PoolLimits:
     (5 minutes), so that it is we who close."""
     messages_per_connection: int = 1000
     """Transactions on one connection, 0 for no limit."""
+
+
+class PoolBusy(ConnectFailure):
+    """None of our connections came free: it says nothing about the server."""
 
 
 @dataclass(slots=True)
@@ -136,7 +140,7 @@ class Pool:
         """A connection by `deadline` (loop time); `fresh` never gives one that was idle.
 
         `fits` tells which connections may be given, `connect` opens one in place of the pool's own. Raises
-        ConnectFailure. Give it back with `release`.
+        ConnectFailure, PoolBusy where nothing was opened. Give it back with `release`.
         """
         connect = connect or self._connect
         while True:
@@ -223,7 +227,7 @@ class Pool:
     async def _queue(self, deadline: float, fits: Fits | None) -> OutboundConnection | None:
         if len(self._waiters) >= self._limits.max_waiting:
             self.stats.refused += 1
-            raise ConnectFailure(Reply(451, "4.4.5", BUSY, "the queue for a connection is full"))
+            raise PoolBusy(Reply(451, "4.4.5", BUSY, "the queue for a connection is full"))
         self.stats.waited += 1
         future: _Waiting = asyncio.get_running_loop().create_future()
         waiter = _Waiter(future, fits)
@@ -235,7 +239,7 @@ class Pool:
             self._give_back(waiter)
             self.stats.refused += 1
             reply = Reply(451, "4.4.5", BUSY, "no connection came free before the deadline")
-            raise ConnectFailure(reply) from error
+            raise PoolBusy(reply) from error
         except asyncio.CancelledError:
             self._give_back(waiter)
             raise

@@ -75,6 +75,25 @@ def test_a_dead_first_host_is_remembered_for_all_domains_that_it_serves() -> Non
     run(main())
 
 
+@pytest.mark.parametrize("stage", ["GREETING", "MAIL", "DATA"])
+def test_a_host_that_says_it_is_congested_is_tried_last_afterwards(stage: str) -> None:
+    """4.4.5 (RFC 3463, X.4.5) is our own word, too, for a pool that has no connection free: no failure."""
+
+    async def main() -> None:
+        async with world() as w:
+            w.domain("d.test", "10 mx1.test", "20 mx2.test")
+            congested = Script(answers={stage: "421 4.4.5 congested"}, lmtp=False)
+            first = await w.server("mx1.test", "127.0.2.1", congested)
+            await w.server("mx2.test", "127.0.2.2")
+            to = w.transport()
+            for _ in range(2):
+                assert short(await send(to, "a@d.test")) == ["250 2.0.0"]
+            assert to.hosts.health("mx1.test", w.port).failures == 1
+            assert first.connections == 1
+
+    run(main())
+
+
 def test_no_host_answers() -> None:
     async def main() -> None:
         async with world() as w:

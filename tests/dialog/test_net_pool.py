@@ -12,7 +12,7 @@ import uvloop
 
 from mta.net.connect import ConnectFailure, Endpoint, connect
 from mta.net.outbound import OutboundConnection, Timeouts
-from mta.net.pool import Pool, PoolLimits
+from mta.net.pool import Pool, PoolBusy, PoolLimits
 from mta.smtp.opening import ClientSettings
 from tests.peers.scripted import SILENCE, Script, ScriptedServer
 
@@ -97,10 +97,10 @@ def test_waiting_ends_at_the_deadline_and_the_queue_has_an_end() -> None:
             held = await pool.acquire(soon())
             waiter = asyncio.ensure_future(pool.acquire(soon(0.1)))
             await asyncio.sleep(0)
-            with pytest.raises(ConnectFailure) as full:
+            with pytest.raises(PoolBusy) as full:
                 await pool.acquire(soon())
             assert (full.value.reply.code, full.value.reply.enhanced) == (451, "4.4.5")
-            with pytest.raises(ConnectFailure) as late:
+            with pytest.raises(PoolBusy) as late:
                 await waiter
             assert late.value.reply.enhanced == "4.4.5"
             assert pool.waiting == 0
