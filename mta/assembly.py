@@ -49,6 +49,7 @@ def server_settings(settings: config.Config, listener: config.Listener, now: flo
         max_idle_commands=listener.limits.idle_commands,
         normalise_line_ends=message.bare_line_ends == "normalise",
         strip_nul=message.nul == "strip",
+        qualify_domain=listener.qualify_domain,
         offered=offered(settings, listener.protocol) - frozenset(listener.discard_ehlo_keywords),
         parameter_limits=parameter_limits(settings, now),
         starttls=listener.tls in ("starttls", "required"),

@@ -182,6 +182,9 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     discard_ehlo_keywords: tuple[Extension, ...] = ()
     """Extensions that are not offered here, for clients that stumble over one. 8BITMIME takes BINARYMIME and
     SMTPUTF8 with it."""
+    qualify_domain: Fqdn = ""
+    """Domain that senders and recipients without one get, for printers and programs that say `<scanner>`
+    (the header is left as it is). Default: they are refused (501 5.1.7, 5.1.3), but for `<postmaster>`."""
     signing_domain: Fqdn = ""
     """Domain whose keys sign mail of this listener when neither its author nor its sender has any. Default:
     signing.domain."""

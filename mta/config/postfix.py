@@ -5,6 +5,7 @@ POSTFIX = {
     "alias_maps": 'a section [tables.NAME] with type = "aliases", and expand in policy.scripts',
     "always_bcc": "policy.scripts with bcc",
     "anvil_rate_time_unit": "limits.message_window",
+    "append_at_myorigin": "listener.qualify_domain",
     "append_dot_mydomain": "",
     "biff": "",
     "body_checks": "policy.scripts with body",

@@ -15,7 +15,10 @@ def check_managesieve(config: Config, index: int, findings: Findings) -> None:
             (*path, "auth"), f'found "{listener.auth}" with protocol = "managesieve"', '"required"',
             reason="scripts are somebody's",
         )  # fmt: skip
-    for key in ("xclient_from", "xforward_from", "greet_delay", "discard_ehlo_keywords", "signing_domain"):
+    for key in (
+        "xclient_from", "xforward_from", "greet_delay", "discard_ehlo_keywords", "qualify_domain",
+        "signing_domain",
+    ):  # fmt: skip
         if getattr(listener, key) and findings.is_sound((*path, key)):
             findings.add(
                 (*path, key), 'found it with protocol = "managesieve"', "it not to be set",

@@ -35,6 +35,8 @@ class ServerSettings:
     starttls: bool = False
     require_tls: bool = False
     """Refuse everything but NOOP, EHLO, STARTTLS and QUIT before TLS (530 5.7.0)."""
+    qualify_domain: str = ""
+    """Domain that senders and recipients without one get; "": they are refused."""
     parameter_limits: ParameterLimits = NO_LIMITS
     """Bounds of HOLDFOR, HOLDUNTIL and BY, announced in EHLO where their extensions are offered."""
     answers: dict[Conditions | None, tuple[Reply, frozenset[str]]] = field(

@@ -79,11 +79,12 @@ def split_command(line: bytes) -> tuple[str, bytes]:
     return verb.decode("ascii").upper(), argument.strip(b" \t")
 
 
-def parse_mail(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Parameters]:
+def parse_mail(argument: bytes, *, smtputf8_ok: bool, qualify_domain: str = "") -> tuple[Address, Parameters]:
     """Read the argument of MAIL: ``FROM:<reverse-path>`` and ESMTP parameters.
 
     `smtputf8_ok` says that SMTPUTF8 is offered; a command that needs it must come with the parameter
-    (553 5.6.7). Raises SyntaxProblem (501 5.5.4, 501 5.1.7, 553 5.6.7).
+    (553 5.6.7). `qualify_domain` is for a path without a domain, "" to refuse it. Raises SyntaxProblem
+    (501 5.5.4, 501 5.1.7, 553 5.6.7).
     """
     if argument[:5].upper() != b"FROM:":
         raise SyntaxProblem(Reply(501, "5.5.4", "Syntax: MAIL FROM:<address>"))
@@ -92,7 +93,7 @@ def parse_mail(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Paramete
         try:
             address = parse_address(path) if path[0] != "@" else _parse_route(path)
         except AddressError as error:
-            raise _bad_path(_BAD_SENDER, error) from error
+            address = _qualified(path, qualify_domain, error, _BAD_SENDER)
     else:
         address = NULL
     parameters = split_parameters(rest) if rest else []
@@ -101,11 +102,11 @@ def parse_mail(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Paramete
     return address, parameters
 
 
-def parse_rcpt(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Parameters]:
+def parse_rcpt(argument: bytes, *, smtputf8_ok: bool, qualify_domain: str = "") -> tuple[Address, Parameters]:
     """Read the argument of RCPT: ``TO:<forward-path>`` and ESMTP parameters.
 
-    `smtputf8_ok` says that MAIL of this transaction had SMTPUTF8. ``<postmaster>`` needs no domain.
-    Raises SyntaxProblem (501 5.5.4, 501 5.1.3, 553 5.6.7).
+    `smtputf8_ok` says that MAIL of this transaction had SMTPUTF8. ``<postmaster>`` needs no domain, others
+    get `qualify_domain` as in MAIL. Raises SyntaxProblem (501 5.5.4, 501 5.1.3, 553 5.6.7).
     """
     if argument[:3].upper() != b"TO:":
         raise SyntaxProblem(Reply(501, "5.5.4", "Syntax: RCPT TO:<address>"))
@@ -113,9 +114,10 @@ def parse_rcpt(argument: bytes, *, smtputf8_ok: bool) -> tuple[Address, Paramete
     try:
         address = parse_address(path) if path[:1] != "@" else _parse_route(path)
     except AddressError as error:
-        if path.lower() != "postmaster":
-            raise _bad_path(_BAD_RECIPIENT, error) from error
-        address = Address("postmaster", "", path)
+        if path.lower() == "postmaster":
+            address = Address("postmaster", "", path)
+        else:
+            address = _qualified(path, qualify_domain, error, _BAD_RECIPIENT)
     return address, split_parameters(rest) if rest else []
 
 
@@ -311,6 +313,16 @@ def _parse_route(path: str) -> Address:
             raise AddressError("the source route is malformed")
         domain_key(hop[1:])
     return parse_address(mailbox)
+
+
+def _qualified(path: str, domain: str, problem: AddressError, bad: Reply) -> Address:
+    """The address that a path is with `domain`. Raises SyntaxProblem when more than the domain is missing."""
+    if domain and "@" not in path:
+        try:
+            return parse_address(f"{path}@{domain}")
+        except AddressError as error:
+            problem = error
+    raise _bad_path(bad, problem) from problem
 
 
 def _bad_path(bad: Reply, error: AddressError) -> SyntaxProblem:

@@ -57,7 +57,8 @@ def _mail(session: ServerSession, argument: bytes) -> ev.Event:
     keywords = session.keywords
     session.group_failed = False
     session.excused = 0
-    address, parameters = parse_mail(argument, smtputf8_ok="SMTPUTF8" in keywords)
+    domain = session.settings.qualify_domain
+    address, parameters = parse_mail(argument, smtputf8_ok="SMTPUTF8" in keywords, qualify_domain=domain)
     envelope = Envelope(address)
     if parameters:
         apply_mail_parameters(envelope, parameters, keywords, session.settings.parameter_limits)
@@ -73,7 +74,8 @@ def _mail(session: ServerSession, argument: bytes) -> ev.Event:
 def _rcpt(session: ServerSession, argument: bytes) -> ev.Event | None:
     envelope = session.envelope
     assert envelope is not None
-    address, parameters = parse_rcpt(argument, smtputf8_ok=envelope.smtputf8)
+    domain = session.settings.qualify_domain
+    address, parameters = parse_rcpt(argument, smtputf8_ok=envelope.smtputf8, qualify_domain=domain)
     recipient = Recipient(address)
     if parameters:
         apply_rcpt_parameters(recipient, parameters, session.keywords)

@@ -37,6 +37,22 @@ def test_a_message_goes_to_the_store_and_its_reply_to_the_client(tmp_path: Path)
     run(main)
 
 
+def test_a_printer_that_has_no_domain_gets_that_of_its_listener(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, listener='qualify_domain = "Example.TEST"') as server:
+            client = await server.connect()
+            await client.hello()
+            assert (await client.say("MAIL FROM:<scanner>")).startswith("250 ")
+            assert (await client.say("RCPT TO:<bob>")).startswith("250 ")
+            assert (await client.say("RCPT TO:<.>")).startswith("501 5.1.3 ")
+            assert (await client.say("DATA")).startswith("354 ")
+            assert (await client.say("Subject: scan\r\n\r\n.")).startswith("250 ")
+            (message,) = server.store.delivered
+            assert (message.sender, message.recipient) == ("scanner@example.test", "bob@example.test")
+
+    run(main)
+
+
 def test_who_only_looks_like_a_user_is_nobody(tmp_path: Path) -> None:
     """A login prepares names (RFC 8265), an address is what it is: nobody would read the mail."""
     users = tmp_path / "users"

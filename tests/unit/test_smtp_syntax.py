@@ -189,6 +189,40 @@ def test_postmaster_needs_no_domain(argument: bytes) -> None:
     assert (address.local, address.domain, address.text) == ("postmaster", "", "Postmaster")
 
 
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        (b"<scanner>", "scanner@example.org"),
+        (b"<a.b+c>", "a.b+c@example.org"),
+        (b'<"a b">', '"a b"@example.org'),
+        (b"scanner", "scanner@example.org"),
+        (b"<a@b>", "a@b"),
+    ],
+)
+def test_an_address_without_a_domain_is_qualified(path: bytes, address: str) -> None:
+    for parse, verb in ((parse_mail, b"FROM:"), (parse_rcpt, b"TO:")):
+        found, parameters = parse(verb + path + b" X=1", smtputf8_ok=False, qualify_domain="example.org")
+        assert (found, parameters) == (parse_address(address), [("X", "1")])
+
+
+@pytest.mark.parametrize("path", [b"<a b>", b"<.a>", b"<a@>", b"<@>", b"<a@b@>", b"<" + b"a" * 250 + b">"])
+def test_more_than_the_domain_is_missing(path: bytes) -> None:
+    with pytest.raises(SyntaxProblem) as caught:
+        parse_mail(b"FROM:" + path, smtputf8_ok=False, qualify_domain="example.org")
+    assert code_of(caught) == "501 5.1.7"
+    with pytest.raises(SyntaxProblem) as caught:
+        parse_rcpt(b"TO:" + path, smtputf8_ok=False, qualify_domain="example.org")
+    assert code_of(caught) == "501 5.1.3"
+
+
+def test_neither_the_null_path_nor_postmaster_is_qualified() -> None:
+    assert parse_mail(b"FROM:<>", smtputf8_ok=False, qualify_domain="example.org")[0].text == ""
+    address, _ = parse_rcpt(b"TO:<postmaster>", smtputf8_ok=False, qualify_domain="example.org")
+    assert (address.local, address.domain) == ("postmaster", "")
+    with pytest.raises(SyntaxProblem):
+        parse_rcpt(b"TO:<>", smtputf8_ok=False, qualify_domain="example.org")
+
+
 def test_rcpt_takes_parameters_but_no_null_path() -> None:
     assert parse_rcpt(b"TO:<a@b> NOTIFY=NEVER", smtputf8_ok=False) == (
         parse_address("a@b"),
