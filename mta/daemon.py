@@ -198,11 +198,9 @@ class Daemon:
     async def _build(self) -> None:
         settings, parts = self._config, self._parts
         self._limits = Limits(
-            assembly.limit_settings(settings),
-            assembly.overload_settings(settings),
-            self._link.shared_memory_fd,
-            self._link.slot,
-        )
+            assembly.limit_settings(settings), assembly.overload_settings(settings),
+            self._link.shared_memory_fd, self._link.slot, tell=self._journal.limited,
+        )  # fmt: skip
         parts.callback(self._limits.close)
         self._limits.overload.start()
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ did what it should has none but at level debug.
 from __future__ import annotations
 
 from mta.accounts.authenticator import KNOWN
+from mta.accounts.limiter import TOO_MANY_FROM_CLIENT
 from mta.envelope import Envelope
 from mta.firsttry import HAS_IT_ALREADY, HAS_IT_UNTOLD
 from mta.handover import Completed
@@ -139,6 +140,8 @@ class LogJournal:
         temporary = reply.is_temporary and not reply.close
         # ManageSieve passes on whatever a client calls it: a series for each word would fill the memory.
         known = mechanism if mechanism in KNOWN else "unknown"
+        if reply is TOO_MANY_FROM_CLIENT:
+            self.limited("failures_per_client")
         self._stats.auth["temporary" if temporary else "failure", known] += 1
         self._log.info(
             "login failed",
@@ -148,6 +151,10 @@ class LogJournal:
             reply=str(reply),
             cause=reply.cause,
         )
+
+    def limited(self, limit: str) -> None:
+        """A client was refused because of a limit."""
+        self._stats.limits[limit] += 1
 
     def tls_started(self, session: Session) -> None:
         """TLS stands."""

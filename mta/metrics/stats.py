@@ -54,13 +54,11 @@ class Stats:
     limits: Annotated[
         Counts,
         counter(
-            "Refusals because of a limit, by its name: sessions_per_client, "
-            "session_rate_per_prefix, overloaded and so on.",
+            "Refusals because of a limit of clients, by its name: sessions_per_client, sessions_per_prefix, "
+            "session_rate_per_client, session_rate_per_prefix, messages_per_client, recipients_per_client, "
+            "failures_per_client (logins). overloaded: too many sessions in all, or little memory or time.",
             "limit",
         ),
-    ]
-    replies: Annotated[
-        Counts, counter("Replies sent to clients, by class of the code: 2xx, 3xx, 4xx, 5xx.", "class")
     ]
     refusals: Annotated[
         Counts,

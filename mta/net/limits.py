@@ -114,6 +114,7 @@ class Limits:
         "_rate",
         "_recipients",
         "_sessions",
+        "_tell",
         "_total",
         "counters",
         "overload",
@@ -127,9 +128,10 @@ class Limits:
         fd: int,
         slot: int,
         *,
+        tell: Callable[[str], object] = lambda limit: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take `slot` of the shared memory behind `fd`.
+        """Take `slot` of the shared memory behind `fd`; `tell` hears which limit each refusal is because of.
 
         Raises ValueError for a wrong descriptor, slot or network, OSError when the memory cannot be mapped.
         """
@@ -148,6 +150,7 @@ class Limits:
         self._messages = self.counters.windows["messages"]
         self._recipients = self.counters.windows["recipients"]
         self._clients: dict[str, Client] = {}
+        self._tell = tell
         self._total = overload.sessions
         self.overload = Overload(overload, self.counters.total_sessions, clock)
 
@@ -172,7 +175,7 @@ class Limits:
         """
         counters = self.counters
         if self.overload.level is _OVERLOADED or counters.total_sessions() >= self._total:
-            return OVERLOADED
+            return self._refused(OVERLOADED)
         if client.exempt:
             counters.add_session()
             return None
@@ -182,17 +185,17 @@ class Limits:
         if self._sessions.bound(client.prefix_cells) >= limits.least_sessions:
             limit = limits.sessions_per_client
             if limit and self._sessions.count(client.cells) >= limit:
-                return TOO_MANY_SESSIONS
+                return self._refused(TOO_MANY_SESSIONS)
             limit = limits.sessions_per_prefix
             if limit and self._sessions.count(client.prefix_cells) >= limit:
-                return TOO_MANY_IN_NETWORK
+                return self._refused(TOO_MANY_IN_NETWORK)
         if self._rate.bound(client.prefix_cells) >= limits.least_rate:
             limit = limits.session_rate_per_client
             if limit and self._rate.count(client.cells) >= limit:
-                return TOO_FAST
+                return self._refused(TOO_FAST)
             limit = limits.session_rate_per_prefix
             if limit and self._rate.count(client.prefix_cells) >= limit:
-                return TOO_FAST_IN_NETWORK
+                return self._refused(TOO_FAST_IN_NETWORK)
         # All are counted whatever this listener's limits are: another one may have others.
         self._sessions.add(client.all_cells)
         self._rate.add(client.all_cells)
@@ -220,7 +223,7 @@ class Limits:
         if not limit or client.exempt:
             return None
         if self._messages.count(client.cells) >= limit:
-            return TOO_MANY_MESSAGES
+            return self._refused(TOO_MANY_MESSAGES)
         self._messages.add(client.cells)
         return None
 
@@ -230,7 +233,7 @@ class Limits:
         if not limit or client.exempt:
             return None
         if self._recipients.count(client.cells) >= limit:
-            return TOO_MANY_RECIPIENTS
+            return self._refused(TOO_MANY_RECIPIENTS)
         self._recipients.add(client.cells)
         return None
 
@@ -238,6 +241,10 @@ class Limits:
         """Give the slot back in order: no session of this worker is counted any more."""
         self.overload.stop()
         self.counters.close()
+
+    def _refused(self, reply: Reply) -> Reply:
+        self._tell(reply.cause.replace(" ", "_"))
+        return reply
 
     def _locate(self, address: str) -> Client:
         packed = pack(address)

@@ -83,6 +83,7 @@ def test_a_client_beyond_a_limit_is_told_which(
             assert heard == f"421 4.7.0 {reason}\r\n"
             assert await client.read_reply() == ""
             assert (await proxied(server, neighbour))[1].startswith("220 ")
+            assert server.daemon.snapshot()["limits"] == {settings.partition(" ")[0]: 1}
 
     run(main)
 
@@ -106,6 +107,8 @@ def test_messages_and_recipients_of_an_address(tmp_path: Path, ca: Authority) ->
             other, _ = await proxied(server, "192.0.2.9")
             await other.say("EHLO other.test")
             assert (await other.say("MAIL FROM:<a@x.test>")).startswith("250 ")
+            counted = {"messages_per_client": 1, "recipients_per_client": 1}
+            assert server.daemon.snapshot()["limits"] == counted
 
     run(main)
 
@@ -253,6 +256,7 @@ def test_an_overloaded_server_says_so_and_is_well_again_at_once(
             for client in crowd[120:]:
                 assert await client.read_reply() == "421 4.3.2 The system is busy, try again later\r\n"
             assert node.sessions == 20
+            assert server.daemon.snapshot()["limits"]["overloaded"] > 80
             assert (await inside.send("a@example.test")).startswith("250 ")  # who is in gets its work done
             for number, client in enumerate(crowd):
                 (reset if number % 2 else Client.cut)(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -195,6 +196,18 @@ def table() -> str:
 def test_every_metric_is_on_the_page_for_people() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page[page.index(BEGIN) + len(BEGIN) : page.index(END)] == table()
+
+
+def test_every_metric_is_counted_somewhere() -> None:
+    """What is declared and never counted looks like a server on which it never happens."""
+    used: set[str] = set()
+    for path in (Path(metrics.__file__).parents[1]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Attribute):
+                holder = ast.unparse(node.value)
+                if holder.endswith("stats") or (holder == "self" and path.parent.name == "metrics"):
+                    used.add(node.attr)
+    assert {metric.name for metric in metrics.METRICS} - used == set()
 
 
 def test_the_help_of_refusals_names_every_stage() -> None:

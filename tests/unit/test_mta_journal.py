@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from mta import metrics
+from mta.accounts.limiter import TOO_MANY_FROM_CLIENT
 from mta.address import parse_address
 from mta.delivery.fold import fold
 from mta.delivery.outcome import Outcome
@@ -149,6 +150,8 @@ def test_sessions_refusals_and_logins_are_counted(journal: LogJournal, stats: me
     journal.login_failed(who, "PLAIN", Reply(535, "5.7.8", "no"))
     journal.login_failed(who, "PLAIN", Reply(454, "4.7.0", "away"))
     journal.login_failed(who, "PLAIN", Reply(421, "4.7.0", "enough", close=True))
+    journal.login_failed(who, "LOGIN", TOO_MANY_FROM_CLIENT)
+    journal.limited("overloaded")
     journal.refused(who, "RCPT", Reply(550, "5.1.1", "unknown"), None, "b@example.test")
     journal.unacknowledged(who, "s1.1", 2)
     journal.closed(who, None)
@@ -162,11 +165,13 @@ def test_sessions_refusals_and_logins_are_counted(journal: LogJournal, stats: me
             ("auth", "success", "PLAIN"),
             ("auth", "failure", "PLAIN"),
             ("auth", "temporary", "PLAIN"),
+            ("limits", "failures_per_client"),
+            ("limits", "overloaded"),
             ("refusals", "rcpt", "smtp"),
             ("unacknowledged",),
         )
     }
-    assert list(found.values()) == [2, 1, 1, 1, 2, 1, 1, 2]
+    assert list(found.values()) == [2, 1, 1, 1, 2, 1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("messages", "level"), [(0, "info"), (3, "warning")])
