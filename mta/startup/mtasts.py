@@ -1,25 +1,22 @@
-"""MTA-STS: senders without DNSSEC learn that TLS is to be had and for which hosts (RFC 8461)."""
+"""MTA-STS: senders without DNSSEC learn that TLS is to be had and for which hosts (RFC 8461).
+
+Record and policy are read as we read those of other domains (`mta.delivery.security.stspolicy`).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 
-from mta.net.certificates import wildcard_of
+from mta.delivery.security.stspolicy import MAX_POLICY, WELL_KNOWN, PolicyError, read_id, read_policy
 from mta.net.https import MAX_ADDRESSES, HttpsError, Request, request
-from mta.net.httpwire import HttpError
+from mta.net.httpwire import HttpError, Response
 from mta.net.resolver.base import Answer
 from mta.net.tls import CertificateError, client_context, failure_text
 from mta.startup.answers import line, quoted, shown, unusable, values
 from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
 from mta.startup.world import World
-
-LARGEST_POLICY = 64 * 1024
-"""Octets that are read (RFC 8461 section 3.3)."""
-WELL_KNOWN = "/.well-known/mta-sts.txt"
-_id = re.compile(rb"v=STSv1[ \t]*;[ \t]*id=([A-Za-z0-9]{1,32})[ \t]*;?[ \t]*\Z").match
 
 
 async def mta_sts(site: Site, world: World) -> list[Result]:
@@ -62,17 +59,16 @@ def judge_record(domain: str, answer: Answer) -> Result | None:
     result = unusable(domain, f"TXT {name}", answer)
     if result is not None:
         return result
-    records = [text for text in answer.texts if text.startswith(b"v=STSv1")]
     mend = line(name, "TXT", quoted("v=STSv1; id=1")) + " (a new id with each change of the policy)"
-    if not records:
+    if not any(text.startswith(b"v=STSv1") for text in answer.texts):
         return wrong(domain, f"TXT {name}", "no MTA-STS record", mend)
-    if len(records) > 1 or _id(records[0]) is None:
+    if read_id(answer.texts) is None:
         return wrong(domain, f"TXT {name}", shown(answer), mend)
     return None
 
 
-Fetched = tuple[int, str] | OSError | HttpError
-"""Status and body, or why there is none: a server that is not reached or not trusted, or speaks no HTTP."""
+Fetched = Response | OSError | HttpError
+"""What was answered, or why nothing was: a server that is not reached or not trusted, or speaks no HTTP."""
 
 
 async def fetch(host: str, world: World, context: ssl.SSLContext) -> Fetched:
@@ -81,11 +77,10 @@ async def fetch(host: str, world: World, context: ssl.SSLContext) -> Fetched:
     deadline = asyncio.get_running_loop().time() + MAX_ADDRESSES * world.seconds
     what = Request(host, WELL_KNOWN, world.https_port)
     try:
-        response = await request(what, world.resolver, context, limit=LARGEST_POLICY, deadline=deadline)
+        return await request(what, world.resolver, context, limit=MAX_POLICY, deadline=deadline)
     except HttpsError as error:
         cause = error.__cause__
         return cause if isinstance(cause, OSError | HttpError) else OSError(str(error))
-    return response.status, response.body.decode("utf-8", "replace")
 
 
 def judge_policy(domain: str, hostname: str, outcome: Fetched) -> Result:
@@ -104,26 +99,17 @@ def judge_policy(domain: str, hostname: str, outcome: Fetched) -> Result:
         return unknown(
             domain, url, outcome.strerror or str(outcome), f"does the web server of mta-sts.{domain} run?"
         )
-    status, body = outcome
-    if status >= 500:
-        return unknown(domain, url, f"status {status}")
-    if status != 200:
-        return wrong(domain, url, f"status {status}", mend)
-    fields: dict[str, list[str]] = {}
-    for text in body.splitlines():
-        key, colon, value = text.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), []).append(value.strip().lower())
-    if fields.get("version") != ["stsv1"] or fields.get("mode", [""])[0] not in (
-        "enforce",
-        "testing",
-        "none",
-    ):
-        return wrong(domain, url, "no policy: version or mode is missing", mend)
-    patterns = fields.get("mx", [])
-    mode = fields["mode"][0]
-    if mode != "none" and hostname not in patterns and wildcard_of(hostname) not in patterns:
-        return wrong(domain, url, f"mx: {', '.join(patterns) or 'none'}; not {hostname}", mend)
-    if not fields.get("max_age", [""])[0].isdigit():
-        return wrong(domain, url, "max_age is missing", mend)
-    return ok(domain, url, f"mode {mode}, mx {', '.join(patterns)}")
+    if outcome.status >= 500:
+        return unknown(domain, url, f"status {outcome.status}")
+    if outcome.status != 200:
+        return wrong(domain, url, f"status {outcome.status}", mend)
+    if outcome.media_type != "text/plain":  # senders should look (RFC 8461 section 3.2), and we do
+        kind = f"of type {outcome.media_type}" if outcome.media_type else "of no type"
+        return wrong(domain, url, f"{kind}, and not text/plain", mend)
+    try:
+        policy = read_policy(outcome.body)
+    except PolicyError as error:
+        return wrong(domain, url, f"no policy: {error}", mend)
+    if policy.mode != "none" and not policy.matches(hostname):
+        return wrong(domain, url, f"mx: {', '.join(policy.mx)}; not {hostname}", mend)
+    return ok(domain, url, f"mode {policy.mode}, mx {', '.join(policy.mx)}")

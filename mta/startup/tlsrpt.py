@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 
+from mta.delivery.security.tlsrpt import read_record
 from mta.net.resolver.base import Answer
 from mta.startup.answers import line, quoted, shown, unusable
 from mta.startup.claims import Site
 from mta.startup.result import Result, ok, wrong
 from mta.startup.world import World
-
-_record = re.compile(
-    rb"v=TLSRPTv1[ \t]*;[ \t]*rua=((?:mailto:|https:)[!-~]+(?:[ \t]*,[ \t]*(?:mailto:|https:)[!-~]+)*)"
-)
 
 
 async def tls_rpt(site: Site, world: World) -> list[Result]:
@@ -36,6 +32,6 @@ def judge_tls_rpt(domain: str, postmaster: str, answer: Answer) -> Result:
     records = [text for text in answer.texts if text.startswith(b"v=TLSRPTv1")]
     if not records:
         return wrong(domain, asked, "no TLS-RPT record", mend)
-    if len(records) > 1 or not _record.match(records[0]):
+    if not read_record(answer.texts):
         return wrong(domain, asked, shown(answer), mend)
     return ok(domain, asked, records[0].decode("ascii", "backslashreplace"))

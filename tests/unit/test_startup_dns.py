@@ -122,12 +122,24 @@ WRONG: list[tuple[str, Spoil, str, str]] = [
         "TLSRPTv1",
     ),
     (
+        "tls_rpt",
+        replaced(f"_smtp._tls.{DOMAIN}", "TXT", "v=TLSRPTv1; rua=mailto:postmaster"),
+        "rua=mailto:postmaster",
+        "TLSRPTv1",
+    ),
+    (
         "mta_sts",
         replaced(f"_mta-sts.{DOMAIN}", "TXT"),
         "no MTA-STS record",
         '_mta-sts.good.test. 3600 IN TXT "v=STSv1; id=1"',
     ),
     ("mta_sts", replaced(f"_mta-sts.{DOMAIN}", "TXT", "v=STSv1; id=not-so"), "id=not-so", "v=STSv1; id=1"),
+    (
+        "mta_sts",
+        replaced(f"_mta-sts.{DOMAIN}", "TXT", "v=STSv1; id=1; x=of-a-version-to-come"),
+        "no address",
+        "mta-sts.good.test. 3600 IN A 192.0.2.1",
+    ),
     (
         "mta_sts",
         lambda dns: None,
@@ -158,6 +170,16 @@ WRONG: list[tuple[str, Spoil, str, str]] = [
         believing,
         "192.0.2.7: a wrong signature is believed",
         "let the resolver validate",
+    ),
+]
+FINE: list[tuple[str, Spoil]] = [
+    (
+        "tls_rpt",
+        replaced(
+            f"_smtp._tls.{DOMAIN}",
+            "TXT",
+            "v=TLSRPTv1; x=of-a-version-to-come; rua=mailto:postmaster@good.test",
+        ),
     ),
 ]
 UNKNOWN: list[tuple[str, Spoil, str]] = [
@@ -204,6 +226,13 @@ def test_what_is_published_well_is_ok(name: str, tmp_path: Path) -> None:
     assert results
     assert all(result.outcome is Outcome.OK for result in results), results
     assert all(result.check == name and result.found and result.asked for result in results)
+
+
+@pytest.mark.parametrize(("name", "spoil"), FINE)
+def test_what_is_otherwise_and_just_as_good_is_ok(name: str, spoil: Spoil, tmp_path: Path) -> None:
+    dns = good_dns()
+    spoil(dns)
+    assert worst(look(name, site(tmp_path), dns)) is Outcome.OK
 
 
 @pytest.mark.parametrize(("name", "spoil", "found", "mend"), WRONG)

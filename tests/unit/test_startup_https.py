@@ -61,7 +61,7 @@ def web(folder: Path, ca: Authority, name: str, answer: str) -> Iterator[int]:
         ),
         (
             "mta-sts.good.test",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
             f"{len(policy_text(HOST)):x}\r\n{policy_text(HOST)}\r\n0\r\n\r\n",
             Outcome.OK,
             "mode enforce, mx mx.good.test",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mta.config import Inet
+from mta.net.httpwire import Response
 from mta.net.resolver.base import Answer, Status
 from mta.net.resolver.fake import FakeResolver
 from mta.startup.claims import Service
@@ -301,20 +302,31 @@ def test_srv_target_that_does_not_answer() -> None:
 GOOD_POLICY = "version: STSv1\r\nmode: enforce\r\nmx: *.good.test\r\nmax_age: 86400\r\n"
 
 
+def page(body: str, status: int = 200, kind: str = "text/plain; charset=utf-8") -> Response:
+    return Response(status, {"content-type": kind}, body.encode())
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected", "found"),
     [
-        ((200, GOOD_POLICY), Outcome.OK, "mode enforce, mx *.good.test"),
-        ((200, GOOD_POLICY.replace("*.good", "mx.bad")), Outcome.WRONG, "mx: mx.bad.test; not mx.good.test"),
-        ((200, "<html>"), Outcome.WRONG, "no policy: version or mode is missing"),
-        ((200, GOOD_POLICY.replace("max_age: 86400", "")), Outcome.WRONG, "max_age is missing"),
-        ((301, ""), Outcome.WRONG, "status 301"),
-        ((404, ""), Outcome.WRONG, "status 404"),
-        ((503, ""), Outcome.UNKNOWN, "status 503"),
+        (page(GOOD_POLICY), Outcome.OK, "mode enforce, mx *.good.test"),
+        (page(GOOD_POLICY.replace("*.good", "mx.bad")), Outcome.WRONG, "mx: mx.bad.test; not mx.good.test"),
+        (page("<html>"), Outcome.WRONG, "no policy: a line is no field"),
+        (page(GOOD_POLICY.replace("STSv1", "stsv1")), Outcome.WRONG, "no policy: version is not STSv1"),
+        (
+            page(GOOD_POLICY.replace("max_age: 86400", "")),
+            Outcome.WRONG,
+            "no policy: max_age is missing or no number",
+        ),
+        (page(GOOD_POLICY, kind="text/html"), Outcome.WRONG, "of type text/html, and not text/plain"),
+        (page(GOOD_POLICY, kind=""), Outcome.WRONG, "of no type, and not text/plain"),
+        (page("", 301), Outcome.WRONG, "status 301"),
+        (page("", 404), Outcome.WRONG, "status 404"),
+        (page("", 503), Outcome.UNKNOWN, "status 503"),
         (ConnectionRefusedError(111, "Connection refused"), Outcome.UNKNOWN, "Connection refused"),
     ],
 )
-def test_mta_sts_policy(outcome: tuple[int, str] | OSError, expected: Outcome, found: str) -> None:
+def test_mta_sts_policy(outcome: Response | OSError, expected: Outcome, found: str) -> None:
     result = judge_policy("good.test", HOST, outcome)
     assert (result.outcome, result.found) == (expected, found)
     if expected is Outcome.WRONG:

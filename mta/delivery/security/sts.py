@@ -22,7 +22,14 @@ from typing import TypeVar
 
 from mta.delivery.security.memory import Memory, StoredPolicy
 from mta.delivery.security.pins import Held, Log, Pins
-from mta.delivery.security.stspolicy import MAX_POLICY, PolicyError, StsPolicy, read_id, read_policy
+from mta.delivery.security.stspolicy import (
+    MAX_POLICY,
+    WELL_KNOWN,
+    PolicyError,
+    StsPolicy,
+    read_id,
+    read_policy,
+)
 from mta.net.https import HttpsError, IsRefused, Request, request
 from mta.net.resolver.base import Resolver, Status
 from mta.net.tlsfailure import FailureType
@@ -86,7 +93,7 @@ def fetcher(
     """Fetches from the domain's policy host; `context` verifies by names in subjectAltName only."""
 
     async def fetch(domain: str, deadline: float) -> bytes:
-        what = Request(f"mta-sts.{domain}", "/.well-known/mta-sts.txt", port)
+        what = Request(f"mta-sts.{domain}", WELL_KNOWN, port)
         try:
             response = await request(
                 what, resolver, context, limit=MAX_POLICY, deadline=deadline, is_refused=is_refused

@@ -12,6 +12,8 @@ from typing import Literal
 
 from mta.net.resolver.names import name_text, wire_name
 
+WELL_KNOWN = "/.well-known/mta-sts.txt"
+"""Path of the policy at the policy host (RFC 8461 section 3.3)."""
 MAX_AGE = 31_557_600
 """Seconds of the longest `max_age`, about a year."""
 MAX_POLICY = 64 * 1024
