@@ -62,11 +62,12 @@ def session_bytes(system: System, sessions: int) -> float:
     send(system, FLOW, FLOW_MESSAGES)
     time.sleep(SETTLE)
     before = pss_bytes(system.process)
-    after = uvloop.run(_hold(system, sessions))
+    after = uvloop.run(hold(system, sessions))
     return (after - before) / sessions
 
 
-async def _hold(system: System, sessions: int) -> int:
+async def hold(system: System, sessions: int) -> int:
+    """Memory of the server while sessions are open and mail flows. Raises Refused if one is dropped."""
     opened: list[Session] = []
     for count in batches(sessions, OPENING):
         opened += await asyncio.gather(*(open_session(system.port) for _ in range(count)))

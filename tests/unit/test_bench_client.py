@@ -1,14 +1,19 @@
 """The measuring client against scripted servers, and the messages that it sends."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.client import END_OF_DATA, Refused, first_acceptance, message, open_session, reply_code
 from bench.latency import percentile99
-from bench.memory import batches
+from bench.memory import batches, hold
+from bench.sink import Sink
+from bench.system import System
 from bench.workplace import free_port
 
 
@@ -102,6 +107,32 @@ def test_anything_else_is_refused(replies: list[bytes], what: str) -> None:
 
     with pytest.raises(Refused, match=what):
         asyncio.run(_served(replies, talk))
+
+
+def test_a_session_that_is_dropped_while_mail_flows_ends_the_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = threading.Event()
+
+    def flow(*_: object) -> None:
+        assert dropped.wait(10)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GREETED[0])
+        await reader.readline()
+        writer.write(GREETED[1])
+        writer.close()
+        await writer.wait_closed()
+        dropped.set()
+
+    async def main() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            await hold(System("it", port, os.getpid(), Sink(1, -1), tmp_path / "log"), 1)
+
+    monkeypatch.setattr("bench.memory.send", flow)
+    with pytest.raises(Refused, match="closed"):
+        asyncio.run(main())
 
 
 def test_first_acceptance_gives_up() -> None:

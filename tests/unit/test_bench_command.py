@@ -1,6 +1,8 @@
 """Command line, turns, loads and what a missing peer does."""
 
+import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ from bench import __main__ as program
 from bench import command, workplace
 from bench.command import Options, parse, run_all
 from bench.figures import Figure
-from bench.load import Load
+from bench.load import Load, send
 from bench.rounds import Round, in_turns, middle
-from bench.sink import last_count
+from bench.sink import Sink, last_count
+from bench.system import Failure, System
 from bench.workplace import Missing
 
 
@@ -127,6 +130,24 @@ def test_names_of_loads(load: Load, name: str) -> None:
 )
 def test_messages_of_a_load(load: Load, rate: float, seconds: float, messages: int) -> None:
     assert load.count(rate, seconds) == messages
+
+
+def test_a_load_ends_when_the_sink_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the client has been told that it is accepted."""
+    counters = os.memfd_create("counters")
+    os.write(counters, b"sess=1 quit=0 mesg=5\r")
+    late = threading.Timer(0.3, os.write, (counters, b"sess=1 quit=0 mesg=25\r"))
+    monkeypatch.setattr("bench.load.program", lambda name, package: "/bin/true")
+    system = System("it", 1, os.getpid(), Sink(1, counters), tmp_path / "log")
+    late.start()
+    try:
+        assert 0.2 < send(system, Load(4096, 20), 20) < 5
+        monkeypatch.setattr("bench.load.PATIENCE", 0.01)
+        with pytest.raises(Failure, match="20 messages did not arrive"):
+            send(system, Load(4096, 20), 20)
+    finally:
+        late.join()
+        os.close(counters)
 
 
 @pytest.mark.parametrize(
