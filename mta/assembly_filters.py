@@ -148,7 +148,7 @@ def destination(settings: config.Config) -> Callable[[str], str]:
         place = text.partition(":")[2]
         if place.startswith("[") and "]:" in place:
             host, _, port = place[1:].partition("]:")
-            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            place = place if ":" in host else f"{host}:{port}"
         return places.get(place, "")
 
     return find

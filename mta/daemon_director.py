@@ -66,7 +66,7 @@ def backend_names(settings: config.Config) -> dict[str, str]:
     for name, backend in settings.backends.items():
         for address in backend.addresses:
             if isinstance(address, config.Inet):
-                found[f"{address.host}:{address.port}"] = name
+                found[str(address)] = name
                 hosts.setdefault(address.host, set()).add(name)
     found |= {host: names.pop() for host, names in hosts.items() if len(names) == 1}
     return found | {name: name for name in settings.backends}

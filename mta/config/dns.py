@@ -13,7 +13,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from mta.config.notation import Duration, Notation
-from mta.config.ports import parse_port
+from mta.hostport import host_port, parse_port
 
 TLS = "tls://"
 _PORTS = {False: 53, True: 853}
@@ -34,10 +34,10 @@ class DnsServer(Struct, frozen=True):
         if not self.host:
             return SYSTEM
         if self.tls:
-            return f"{TLS}[{self.host}]:{self.port}" if ":" in self.host else f"{TLS}{self.host}:{self.port}"
+            return TLS + host_port(self.host, self.port)
         if self.port == 53:
             return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 def parse_dns_server(text: str, folder: str) -> DnsServer:

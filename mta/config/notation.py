@@ -20,8 +20,8 @@ import idna
 from msgspec import Struct
 
 from mta.config import suggest
-from mta.config.ports import split_host_port
 from mta.config.units import format_duration, format_size, parse_duration, parse_size
+from mta.hostport import host_port, split_host_port
 
 
 def near(host: str) -> str:
@@ -36,7 +36,7 @@ class Inet(Struct, frozen=True, tag="inet"):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 class Unix(Struct, frozen=True, tag="unix"):

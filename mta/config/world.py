@@ -22,7 +22,7 @@ from mta.config.notation import (
     Notation,
     Path,
 )
-from mta.config.ports import parse_port
+from mta.hostport import parse_port
 
 REFUSED = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "::/128", "::1/128", "ff00::/8")
 

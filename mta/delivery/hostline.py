@@ -19,6 +19,7 @@ from mta.delivery.mx import Addresses, in_turn, loop, nowhere
 from mta.delivery.outcome import Passage
 from mta.delivery.security.requirement import Requirement, Result
 from mta.delivery.sites import Site
+from mta.hostport import host_port
 from mta.net.connect import ConnectFailure, Endpoint, connect, first_that_serves
 from mta.net.dial import Dialer
 from mta.net.outbound import OutboundConnection
@@ -251,8 +252,8 @@ class HostLine:
         peer = connection.session.peer
         tls = needed.level.name.lower() if peer.encrypted else "clear"
         connection.note = Note(host, needed, tls)
-        name = host if host == address else f"{host}[{address}]"
-        connection.peer_name = f"{name}:{self._site.key.port}"
+        port = self._site.key.port
+        connection.peer_name = host_port(host, port) if host == address else f"{host}[{address}]:{port}"
         local = connection.transport.get_extra_info("sockname") if connection.usable else None
         if peer.encrypted or connection.tls_failure is not None:
             self._found.security.report(

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
 
+from mta.hostport import host_port
 from mta.net.dial import BadAddresses, Dialer, Source
 from mta.net.outbound import OutboundConnection, Timeouts
 from mta.net.tls import channel_bindings, failure_text
@@ -48,7 +49,7 @@ class Endpoint:
     def __str__(self) -> str:
         if self.path:
             return self.path
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 @dataclass(slots=True, frozen=True)

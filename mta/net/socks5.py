@@ -12,6 +12,8 @@ import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from mta.hostport import host_port
+
 _VERSION = b"\x05"
 _CONNECT = b"\x05\x01\x00"
 _NO_LOGIN = 0
@@ -45,7 +47,7 @@ class Proxy:
     password: str = ""
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 def greeting(proxy: Proxy) -> bytes:

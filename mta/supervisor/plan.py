@@ -14,6 +14,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from mta import config
+from mta.hostport import host_port
 from mta.sendmail_server import LocalServer
 from mta.supervisor.privileges import Account
 
@@ -34,7 +35,7 @@ class Inet(Struct, frozen=True, tag=True):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 class UnixPath(Struct, frozen=True, tag=True):

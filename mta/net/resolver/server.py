@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mta.hostport import host_port
 from mta.net.resolver.pinned import PinnedServer
 
 SOCKETS = 4
@@ -51,7 +52,7 @@ class Address:
         return ipaddress.ip_address(self.host).is_loopback
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 class Asking(Protocol):

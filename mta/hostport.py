@@ -1,6 +1,11 @@
-"""Hosts and ports as texts: how "host:port" is taken apart."""
+"""Hosts and ports as texts: how "host:port" is put together and taken apart."""
 
 from __future__ import annotations
+
+
+def host_port(host: str, port: int) -> str:
+    """Both in one text, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_port(text: str, least: int = 0) -> int:
