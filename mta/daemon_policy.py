@@ -237,6 +237,8 @@ def build_ground(
     """What the configuration says of domains and clients. Raises TableError, and what `users_file` raises."""
     policy = settings.policy
     asks: dict[str, AskBackend] = {}
+    files: dict[str, RecipientFile] = {}
+    """Thousands of domains may share one, which is read and kept once."""
 
     def recipients(domain: config.Domain) -> RecipientSource:
         match domain.recipients.kind:
@@ -249,8 +251,10 @@ def build_ground(
                 name = domain.recipients.name
                 return Lookup(tables[name], is_file=settings.tables[name].type in ("file", "aliases"))
             case "table":
-                file = Path(domain.recipients.file)
-                return RecipientFile(file, time.monotonic, complain=complain, good=good)
+                path = domain.recipients.file
+                if path not in files:
+                    files[path] = RecipientFile(Path(path), time.monotonic, complain=complain, good=good)
+                return files[path]
             case "ask":
                 found = asks.get(domain.backend)
                 if found is None:

@@ -48,8 +48,12 @@ def check_users(config: Config, files: FileCheck) -> UsersFile | None:
 
 
 def check_recipients(config: Config, files: FileCheck) -> dict[str, frozenset[str]]:
-    """Check the tables of recipients that are files; the keys of those that are sound, by domain."""
+    """Check the tables of recipients that are files; the keys of those that are sound, by domain.
+
+    A file that many domains share is read once, and its mistakes are told of the first of them.
+    """
     found: dict[str, frozenset[str]] = {}
+    contents: dict[str, frozenset[str] | None] = {}
     for name, domain in config.domains.items():
         if not domain.recipients.file:
             continue
@@ -62,7 +66,9 @@ def check_recipients(config: Config, files: FileCheck) -> dict[str, frozenset[st
                 [f"table:{table}" for table in config.tables], "tables", "and there is no file of this name",
             )  # fmt: skip
         else:
-            keys = _lines(files, path, file, read_table, "recipients")
+            if file not in contents:
+                contents[file] = _lines(files, path, file, read_table, "recipients")
+            keys = contents[file]
             if keys is not None:
                 found[name] = keys
     return found

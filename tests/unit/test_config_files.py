@@ -339,6 +339,13 @@ def test_all_bad_lines_of_a_file_are_told(tmp_path: Path, check: Check) -> None:
     assert all(one.startswith("tamis.toml: auth.users_file: users:") for one in found)
 
 
+def test_a_file_that_domains_share_is_read_once(tmp_path: Path, check: Check) -> None:
+    domains = "".join(f'[domains."{name}.example"]\nrecipients = "table:list"\n' for name in "abc")
+    (tmp_path / "list").write_text("a b\n")
+    (found,) = check(domains + '[backends.x]\naddresses = ["[::1]:24"]\n')
+    assert found.startswith('tamis.toml:5: domains."a.example".recipients: list:1: ')
+
+
 def test_aliases(tmp_path: Path, check: Check) -> None:
     text = '[tables.a]\ntype = "aliases"\nfile = "aliases"\n'
     (tmp_path / "aliases").write_text("root: ann\nnews: |/usr/bin/post\n")

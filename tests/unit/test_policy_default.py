@@ -312,6 +312,17 @@ recipient_cache_entries = 2
     assert asked[4:] == ["ann", "cat", "bob"], "there is room for two"
 
 
+def test_domains_share_what_a_file_of_recipients_holds(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("bob\n")
+    domains = "".join(f'[domains."{name}.test"]\nrecipients = "table:list"\n' for name in "abc")
+    text = 'identity.hostname = "mx.a.test"\nbackends.mail.addresses = ["192.0.2.7:24"]\n' + domains
+    backends = cast(Mapping[str, FixedTransport], {"backend:mail": None})
+    ground = build_ground(config.parse(text, str(tmp_path / "tamis.toml")), backends, no_users, complain)
+    rules = ground.settings.domains.values()
+    assert len(rules) == 3
+    assert len({id(rule.recipients) for rule in rules}) == 1
+
+
 def no_users() -> UsersFile:
     raise AssertionError
 
