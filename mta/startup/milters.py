@@ -7,25 +7,21 @@ question without an effect (a greylist remembers), so only the connection is tri
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Mapping
 
-from mta import config
+from mailmilter.constants import CHUNK, Command
+from mailmilter.negotiation import Offer, agree
+from mailmilter.packets import MilterProtocolError, PacketReader, packet
+from mta import assembly_filters, config
 from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
 from mta.startup.world import World
-
-LONGEST_ANSWER = 64 * 1024
-"""Octets of an answer to the negotiation; real ones have 13, and macros."""
-_ACTIONS, _STEPS = 0x1FF, 0x1FFFFF
-_OFFER = struct.pack("!IcIII", 13, b"O", 6, _ACTIONS, _STEPS)
-_QUIT = struct.pack("!Ic", 1, b"Q")
 
 
 async def milters(site: Site, world: World) -> list[Result]:
     """Each of [milters.NAME] and [policy_servers.NAME]."""
     settings = site.settings
-    looks = [_milter(f"milters.{name}", milter.address, world) for name, milter in settings.milters.items()]
+    looks = [_milter(name, milter, world) for name, milter in settings.milters.items()]
     servers: Mapping[str, config.Inet | config.Unix] = {
         f"policy_servers.{name}": server.address for name, server in settings.policy_servers.items()
     }
@@ -39,41 +35,53 @@ async def _open(address: config.Inet | config.Unix) -> tuple[asyncio.StreamReade
     return await asyncio.open_connection(address.host, address.port)
 
 
-async def _milter(subject: str, address: config.Inet | config.Unix, world: World) -> Result:
-    asked = f"negotiation with {address}"
+async def _milter(name: str, milter: config.Milter, world: World) -> Result:
+    subject, asked = f"milters.{name}", f"negotiation with {milter.address}"
+    offered = assembly_filters.milter(name, milter).offer()
     try:
         async with asyncio.timeout(world.seconds):
-            reader, writer = await _open(address)
-            try:
-                writer.write(_OFFER)
-                head = await reader.readexactly(5)
-                length = int.from_bytes(head[:4])
-                fits = head[4:5] == b"O" and 1 < length <= LONGEST_ANSWER
-                body = await reader.readexactly(length - 1) if fits else b""
-                writer.write(_QUIT)
-            finally:
-                writer.close()
-    except asyncio.IncompleteReadError:
+            answer = await _negotiate(milter.address, offered)
+    except EOFError:
         return wrong(subject, asked, "it closes the connection", f"[{subject}] address: is that a milter?")
+    except MilterProtocolError:
+        return _no_milter(subject, asked)
     except TimeoutError:
         return unknown(subject, asked, f"no answer within {world.seconds:g} s", f"[{subject}]")
     except OSError as error:
         return unknown(subject, asked, error.strerror or str(error), f"start it, or mend [{subject}] address")
-    return judge_answer(subject, asked, head[4:5], body)
+    return judge_answer(subject, asked, offered, *answer)
 
 
-def judge_answer(subject: str, asked: str, command: bytes, body: bytes) -> Result:
+async def _negotiate(address: config.Inet | config.Unix, offered: Offer) -> tuple[int, bytes]:
+    """The packet that answers the offer. Raises MilterProtocolError, EOFError and OSError."""
+    reader, writer = await _open(address)
+    try:
+        writer.write(packet(Command.NEGOTIATE, offered.encode()))
+        packets = PacketReader()
+        while (found := packets.next()) is None:
+            octets = await reader.read(CHUNK)
+            if not octets:
+                raise EOFError
+            packets.feed(octets)
+        writer.write(packet(Command.QUIT))
+        return found
+    finally:
+        writer.close()
+
+
+def judge_answer(subject: str, asked: str, offered: Offer, command: int, data: bytes) -> Result:
     """What a milter says to the negotiation."""
-    if command != b"O" or len(body) < 12:
-        return wrong(
-            subject, asked, "the answer is not of a milter", f"[{subject}] address: is that a milter?"
-        )
-    version, actions, steps = struct.unpack("!III", body[:12])
-    if not 2 <= version <= 6 or actions & ~_ACTIONS or steps & ~_STEPS:
-        return wrong(
-            subject, asked, f"it wants what was not offered (version {version})", f"[{subject}] version"
-        )
-    return ok(subject, asked, f"version {version}")
+    if command != Command.NEGOTIATE or len(data) < 12:
+        return _no_milter(subject, asked)
+    try:
+        agreed = agree(offered, data)
+    except MilterProtocolError as error:
+        return wrong(subject, asked, str(error), f"[{subject}] version")
+    return ok(subject, asked, f"version {agreed.version}")
+
+
+def _no_milter(subject: str, asked: str) -> Result:
+    return wrong(subject, asked, "the answer is not of a milter", f"[{subject}] address: is that a milter?")
 
 
 async def _server(subject: str, address: config.Inet | config.Unix, world: World) -> Result:

@@ -43,7 +43,6 @@ NO_LIMITS = {
     "mta.daemon_director.UNREAD": "how often something is looked at",
     "mta.director.spread._SPAN": "the range of a hash",
     "mta.director.shared._DIGITS": "a number of the format",
-    "mta.startup.milters._*": "numbers of the protocol",
     "mta.startup.publish.TLSA_TTL": "of records that are proposed",
     "mta.cli_*.NOT_YET": "an exit status",
     "mta.cli_*.FAILED": "an exit status",

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mailmilter.constants import Action, Command
+from mailmilter.packets import packet
 from mailqueue.store.base import Blob
 from mta.config.checks import Checks
 from mta.config.read import sections_of
@@ -179,6 +181,17 @@ def test_milter_that_answers(tmp_path: Path) -> None:
         (result,) = look("milters", site(tmp_path, MILTER.format(port=listener.getsockname()[1])), None)
         thread.join()
     assert (result.subject, result.outcome, result.found) == ("milters.m", Outcome.OK, "version 6")
+
+
+def test_milter_that_wants_what_the_configured_version_has_not(tmp_path: Path) -> None:
+    wants = (6).to_bytes(4, "big") + Action.SET_SYMBOLS.to_bytes(4, "big") + bytes(4)
+    for version, outcome in ((6, Outcome.OK), (2, Outcome.WRONG)):
+        with answering(packet(Command.NEGOTIATE, wants)) as port:
+            where = site(tmp_path, MILTER.format(port=port) + f"version = {version}\n")
+            (result,) = look("milters", where, None)
+        assert result.outcome is outcome, result
+    assert result.found == "the filter speaks version 6, offered was 2"
+    assert result.mend == "[milters.m] version"
 
 
 def test_milter_that_is_none_or_is_not_there(tmp_path: Path) -> None:
