@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from mta.policy.sieve.asking import Services
 from mta.policy.sieve.facts import Facts
-from mta.policy.sieve.reply import Accept, Answer
+from mta.policy.sieve.onerror import end_stage
+from mta.policy.sieve.sections import check_section
 from mta.policy.sieve.stages import stage_of
 from mta.reply import Reply
 from sieve_ext import Request
-from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, Stopped, string, suggest
+from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, string
 from sieve_ext.message import Message
 
 if TYPE_CHECKING:
@@ -52,15 +53,7 @@ class MilterCommand(Act):
 
     def check(self, checker: Checker) -> None:
         """The name is that of a section of the configuration."""
-        where = self.given["name"]
-        name = checker.constant(where)
-        known = checker.unit.settings.text(MILTERS).split()
-        if name not in known:
-            hint = suggest(name or "", known) or (f"there are: {', '.join(known)}" if known else "")
-            checker.error(
-                where, "unknown-milter", f"'{name or '${...}'}' is no milter of tamis.toml",
-                hint or "write a section [milters.NAME]",
-            )  # fmt: skip
+        check_section(self, checker, MILTERS, "milter", "milters")
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask, take the edits, and leave if it refuses."""
@@ -74,9 +67,7 @@ class MilterCommand(Act):
             if edited is not None:
                 run.message = edited
             if reply is not None:
-                run.add(Answer(reply))
-                run.add(Accept())
-                raise Stopped
+                end_stage(run, reply)
 
         return ask
 

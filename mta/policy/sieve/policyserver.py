@@ -15,9 +15,10 @@ from mta.policy.sieve.asking import Services, Unavailable
 from mta.policy.sieve.facts import Facts
 from mta.policy.sieve.onerror import ON_ERROR, check_on_error, unavailable, way_of
 from mta.policy.sieve.reply import Accept, Answer, Disconnect, clean_text
+from mta.policy.sieve.sections import check_section
 from mta.reply import Reply
 from sieve_ext import Request
-from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, Stopped, string, suggest
+from sieve_ext.extend import Act, Capability, Checker, Compiler, Run, Step, Stopped, string
 
 if TYPE_CHECKING:
     from mta.policy.external.policyservers import PolicyServers, Told
@@ -47,15 +48,7 @@ class PolicyServerCommand(Act):
     def check(self, checker: Checker) -> None:
         """The name is that of a section of the configuration."""
         check_on_error(self, checker)
-        where = self.given["name"]
-        name = checker.constant(where)
-        known = checker.unit.settings.text(POLICY_SERVERS).split()
-        if name not in known:
-            hint = suggest(name or "", known) or (f"there are: {', '.join(known)}" if known else "")
-            checker.error(
-                where, "unknown-policy-server", f"'{name or '${...}'}' is no policy server of tamis.toml",
-                hint or "write a section [policy_servers.NAME]",
-            )  # fmt: skip
+        check_section(self, checker, POLICY_SERVERS, "policy server", "policy_servers")
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask, and leave if it refuses."""

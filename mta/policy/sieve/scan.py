@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mta.policy.sieve.asking import Services, Unavailable
 from mta.policy.sieve.facts import DATA, Facts
 from mta.policy.sieve.onerror import ON_ERROR, check_on_error, unavailable, way_of
+from mta.policy.sieve.sections import check_section
 from sieve_ext import Request
 from sieve_ext.extend import (
     MATCHING,
@@ -26,7 +27,6 @@ from sieve_ext.extend import (
     Tag,
     Test,
     string,
-    suggest,
 )
 from sieve_ext.extensions.spamtest import HIGHEST
 from sieve_ext.message import Message
@@ -65,15 +65,7 @@ class ScanCommand(Act):
     def check(self, checker: Checker) -> None:
         """The name is that of a section of the configuration."""
         check_on_error(self, checker)
-        where = self.given["name"]
-        name = checker.constant(where)
-        known = checker.unit.settings.text(SCANNERS).split()
-        if name not in known:
-            hint = suggest(name or "", known) or (f"there are: {', '.join(known)}" if known else "")
-            checker.error(
-                where, "unknown-scanner", f"'{name or '${...}'}' is no scanner of tamis.toml",
-                hint or "write a section [scanners.NAME]",
-            )  # fmt: skip
+        check_section(self, checker, SCANNERS, "scanner", "scanners")
 
     def compile(self, compiler: Compiler) -> Step:
         """Ask, and keep the result."""
