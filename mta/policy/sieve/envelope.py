@@ -54,51 +54,38 @@ class RewriteRecipient(PolicyAction):
 
 
 @dataclass(eq=False)
-class AddRecipients(PolicyAction):
+class _OfAddresses(PolicyAction):
+    """Something that is done with addresses of recipients."""
+
+    addresses: tuple[Address, ...]
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self.name} {', '.join(map(str, self.addresses))}"
+
+
+class AddRecipients(_OfAddresses):
     """More recipients."""
 
-    addresses: tuple[Address, ...]
     name = "add_recipient"
 
-    def describe(self) -> str:
-        """One line for people."""
-        return f"add_recipient {', '.join(map(str, self.addresses))}"
 
-
-@dataclass(eq=False)
-class AddCopies(PolicyAction):
+class AddCopies(_OfAddresses):
     """Copies of which nobody hears."""
 
-    addresses: tuple[Address, ...]
     name = "bcc"
 
-    def describe(self) -> str:
-        """One line for people."""
-        return f"bcc {', '.join(map(str, self.addresses))}"
 
-
-@dataclass(eq=False)
-class Journal(PolicyAction):
+class Journal(_OfAddresses):
     """Reports of the message for archives."""
 
-    addresses: tuple[Address, ...]
     name = "journal"
 
-    def describe(self) -> str:
-        """One line for people."""
-        return f"journal {', '.join(map(str, self.addresses))}"
 
-
-@dataclass(eq=False)
-class RemoveRecipients(PolicyAction):
+class RemoveRecipients(_OfAddresses):
     """Recipients that do not get it."""
 
-    addresses: tuple[Address, ...]
     name = "remove_recipient"
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"remove_recipient {', '.join(map(str, self.addresses))}"
 
 
 @dataclass(eq=False)
@@ -150,86 +137,62 @@ class RewriteRecipientCommand(Act):
         return compiler.action(self, lambda run: RewriteRecipient(_read(run, text.expand(run))))
 
 
-class AddRecipientCommand(Act):
+class _AddressesCommand(Act):
+    """A command whose only argument is a list of addresses."""
+
+    args_definition = (strings("addresses", check=bad_address),)
+    action: type[_OfAddresses]
+    """What it asks for."""
+
+    def compile(self, compiler: Compiler) -> Step:
+        """Add the action."""
+        addresses = compiler.texts(self.given["addresses"])
+        action = self.action
+
+        def make(run: Run) -> _OfAddresses:
+            found = addresses.expand(run)
+            run.spend(len(found))
+            return action(tuple(_read(run, text) for text in found))
+
+        return compiler.action(self, make)
+
+
+class AddRecipientCommand(_AddressesCommand):
     """add_recipient <addresses: string-list>."""
 
     word = "add_recipient"
     stages = DATA
-    args_definition = (strings("addresses", check=bad_address),)
-
-    def compile(self, compiler: Compiler) -> Step:
-        """Add the action."""
-        addresses = compiler.texts(self.given["addresses"])
-
-        def make(run: Run) -> AddRecipients:
-            found = addresses.expand(run)
-            run.spend(len(found))
-            return AddRecipients(tuple(_read(run, text) for text in found))
-
-        return compiler.action(self, make)
+    action = AddRecipients
 
 
-class BccCommand(Act):
+class BccCommand(_AddressesCommand):
     """bcc <addresses: string-list>."""
 
     word = "bcc"
     stages = RCPT | DATA
-    args_definition = (strings("addresses", check=bad_address),)
-
-    def compile(self, compiler: Compiler) -> Step:
-        """Add the action."""
-        addresses = compiler.texts(self.given["addresses"])
-
-        def make(run: Run) -> AddCopies:
-            found = addresses.expand(run)
-            run.spend(len(found))
-            return AddCopies(tuple(_read(run, text) for text in found))
-
-        return compiler.action(self, make)
+    action = AddCopies
 
 
-class JournalCommand(Act):
+class JournalCommand(_AddressesCommand):
     """journal <addresses: string-list>."""
 
     word = "journal"
     stages = DATA
-    args_definition = (strings("addresses", check=bad_address),)
+    action = Journal
 
     def check(self, checker: Checker) -> None:
         """There is a queue, which the reports are put into."""
         if not checker.unit.settings.boolean(QUEUE):
             checker.error(self, "no-queue", "the journal command needs the queue", "set queue.enabled = true")
 
-    def compile(self, compiler: Compiler) -> Step:
-        """Add the action."""
-        addresses = compiler.texts(self.given["addresses"])
 
-        def make(run: Run) -> Journal:
-            found = addresses.expand(run)
-            run.spend(len(found))
-            return Journal(tuple(_read(run, text) for text in found))
-
-        return compiler.action(self, make)
-
-
-class RemoveRecipientCommand(Act):
+class RemoveRecipientCommand(_AddressesCommand):
     """remove_recipient <addresses: string-list>."""
 
     word = "remove_recipient"
     stages = DATA
     elsewhere = 'refuse it there with reply, or remove it in stage "data"'
-    args_definition = (strings("addresses", check=bad_address),)
-
-    def compile(self, compiler: Compiler) -> Step:
-        """Add the action."""
-        addresses = compiler.texts(self.given["addresses"])
-
-        def make(run: Run) -> RemoveRecipients:
-            found = addresses.expand(run)
-            run.spend(len(found))
-            return RemoveRecipients(tuple(_read(run, text) for text in found))
-
-        return compiler.action(self, make)
+    action = RemoveRecipients
 
 
 class SetSenderCommand(Act):
