@@ -72,20 +72,16 @@ class Records(Request):
 
 
 @dataclass(frozen=True)
-class DnsList(Request):
-    """Which addresses does a list answer for a domain, or for the client? A list of texts, or Unavailable."""
+class DnsList:
+    """A DNS list, and the domain that is looked for; None: the client."""
 
     zone: str
     domain: str | None
 
-    def unanswered(self) -> Any:
-        """No DNS, no answer."""
-        return NO_RESOLVER
-
 
 @dataclass(frozen=True)
 class DnsLists(Request):
-    """`DnsList` of several at the same time; a list of their answers."""
+    """Which addresses do lists answer? For each a list of texts, or Unavailable."""
 
     lists: tuple[DnsList, ...]
 
@@ -326,15 +322,12 @@ class DnsblTest(Test):
             run.spend(len(listings))
             about = None if domain is None else domain.expand(run).strip().lower()
             request = DnsLists(tuple(DnsList(one.zone, about) for one in listings))
-            known = run.state.setdefault(DNS, {})
-            if request not in known:
-                known[request] = yield request
-            if isinstance(known[request], Unavailable):
-                unavailable(run, way, "dnsbl", known[request])
+            answers = yield from _asked(run, request, way, "dnsbl")
+            if answers is None:
                 return False
             score, names, failed = 0, [], None
             more = less = 0
-            for listing, answer in zip(listings, known[request], strict=True):
+            for listing, answer in zip(listings, answers, strict=True):
                 problem = answer if isinstance(answer, Unavailable) else listing.refusal(answer)
                 if problem is not None:
                     failed = failed or problem

@@ -23,7 +23,7 @@ from msgspec import structs
 from mta.envelope import Envelope, Recipient
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import Handler, Services, Unavailable
-from mta.policy.sieve.dnsnet import DnsList, DnsLists, ReverseName
+from mta.policy.sieve.dnsnet import DnsLists, ReverseName
 from mta.policy.sieve.expand import Expand
 from mta.policy.sieve.facts import Facts
 from mta.policy.sieve.greylist import AskGreylist
@@ -53,7 +53,6 @@ _NOTHING: dict[type[Request], Handler] = {
     Count: lambda request, facts: False,
     AskGreylist: lambda request, facts: 0.0,
     ReverseName: lambda request, facts: HERE_NAME,
-    DnsList: lambda request, facts: [],
     DnsLists: lambda request, facts: [[] for _ in request.lists],
 }
 
