@@ -180,12 +180,16 @@ class Housekeeping:
         return min([self._clock.wall(), *(0.0 if beat is None else beat.at for _, beat in beats)])
 
     async def snapshot(self) -> None:
-        """Write a snapshot as of the last committed entry, and forget all but two. Raises StoreError."""
+        """Write a snapshot as of the last committed entry, and forget all but two. Raises StoreError and
+        Fenced."""
         async with self.exclusive:
             number, octets = self._log.committed, self._log.octets
             if number < 0 or number in self._snapshots or self._log.fenced or self.undecided:
                 return
             data = await encode_snapshot(self._index, number, self._clock.wall())
+            # A message that has ended is not in it, though its entry may be on its way still, and what takes
+            # the place of the message, such as a report, is in that entry only.
+            await self._log.barrier()
             # Nobody else writes here: what is there already is ours, of an attempt whose answer was lost.
             await self._store.put_new(snapshot_key(self._name, number), data)
             self._snapshots.append(number)

@@ -2,8 +2,9 @@
 
 A snapshot is a head and blocks of rows (`mailqueue.rows`). It holds what is true *at least* as of its entry:
 an outcome that is known in memory but not committed yet may be in it already, for it has happened; a message
-that is not committed never is. The two newest are kept, and of the log everything behind the older one, so
-that a damaged snapshot costs nothing.
+that is not committed never is. So it is stored only when these outcomes are committed as well
+(`mailqueue.housekeeping`): what follows from one, a report, comes with it in the log. The two newest are
+kept, and of the log everything behind the older one, so that a damaged snapshot costs nothing.
 """
 
 from __future__ import annotations

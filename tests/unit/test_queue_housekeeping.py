@@ -399,6 +399,36 @@ def test_a_snapshot_whose_answer_was_lost_is_ours() -> None:
     run(work())
 
 
+def test_a_snapshot_does_not_know_of_an_end_before_the_log_does() -> None:
+    """What takes the place of a message, its report, is in the log only: a snapshot that lacks the message
+    already must not be there before it."""
+
+    async def work() -> None:
+        class Stuck(MemoryStore):
+            stuck = False
+
+            async def put_new(self, key: str, data: bytes | Blob) -> bool:
+                if key.startswith("log/") and self.stuck:
+                    raise StoreUnavailable(self.name, "503")
+                return await super().put_new(key, data)
+
+        store = Stuck()
+        queue = await open_queue(store, **QUICK)
+        (name,) = await fill(queue, 1)
+        store.stuck = True
+        given_up = Change(0, Status.FAILED, reply="554 5.4.7 expired", attempted=1.0)
+        await queue.settle(name, [given_up], urgent=True, follow=[message(b"DSN")])  # gives up waiting
+        await asyncio.sleep(20)
+        crash(queue)
+        store.stuck = False
+        survivor = await open_queue(store, node="other")
+        await until(lambda: len(survivor.live) == 1, 60)
+        assert survivor.live.id_of(next(survivor.live.handles())) == name
+        await survivor.close()
+
+    run(work())
+
+
 def test_a_flood_is_covered_by_snapshots_soon() -> None:
     async def work() -> None:
         store = MemoryStore()
