@@ -120,11 +120,6 @@ class FixedTransport:
         return self._settings.client.xclient or self._settings.client.xforward
 
     @property
-    def recipient_limit(self) -> int:
-        """Recipients that one `deliver` should have, 0 for no limit: for `plan`."""
-        return self._settings.recipient_limit
-
-    @property
     def is_down(self) -> bool:
         """True when no server has answered lately, and none is due to be tried again."""
         now = self._loop.time() if self._loop is not None else 0.0

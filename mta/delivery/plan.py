@@ -1,13 +1,14 @@
-"""Who gets what from where: recipients grouped by next hop, no group larger than its transport takes.
+"""Who gets what from where: recipients grouped by next hop.
 
 Pure. The order of recipients is kept within a group, and groups stand in the order in which their first
 recipient was named, so that the same envelope always gives the same plan (logs and tests can be compared).
-Each group is one call of `Transport.deliver`; groups may run in parallel.
+Each group is one call of `Transport.deliver`, which makes as many transactions of it as the next hop wants
+(`mta.delivery.transact`); groups may run in parallel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mta.address import Address
@@ -25,32 +26,17 @@ class Group:
     """Where each recipient stood in the input: outcomes are put back in that order."""
 
 
-def _unlimited(_next_hop: NextHop) -> int:
-    return 0
-
-
-def plan(
-    routes: Iterable[tuple[Recipient, NextHop]], recipient_limit: Callable[[NextHop], int] = _unlimited
-) -> list[Group]:
+def plan(routes: Iterable[tuple[Recipient, NextHop]]) -> list[Group]:
     """Group recipients by next hop, and by the sender that it is told.
 
-    `recipient_limit` gives the greatest number of recipients that one call of a next hop's transport may
-    have, 0 for no limit. A group that is full is followed by another one for the same next hop. A
-    recipient named twice stays named twice: whether to fold it is the policy's decision.
+    A recipient named twice stays named twice: whether to fold it is the policy's decision.
     """
-    groups: list[Group] = []
-    filling: dict[tuple[NextHop, Address | None], Group] = {}
-    limits: dict[NextHop, int] = {}
+    groups: dict[tuple[NextHop, Address | None], Group] = {}
     for position, (recipient, next_hop) in enumerate(routes):
         key = (next_hop, recipient.sender)
-        group = filling.get(key)
+        group = groups.get(key)
         if group is None:
-            if next_hop not in limits:
-                limits[next_hop] = recipient_limit(next_hop)
-            group = filling[key] = Group(next_hop)
-            groups.append(group)
+            group = groups[key] = Group(next_hop)
         group.recipients.append(recipient)
         group.positions.append(position)
-        if len(group.recipients) == limits[next_hop]:
-            del filling[key]
-    return groups
+    return list(groups.values())
