@@ -15,7 +15,7 @@ from mta.config.locate import KeyPath
 from mta.config.problems import Findings, show
 from mta.config.references import check_reference
 from mta.config.schema import Config
-from mta.config.tables import EXTRAS, LOCAL, NEEDED, POSSIBLE, REMOTE, SPECIAL, PolicyTable
+from mta.config.tables import EXTRAS, LOCAL, NEEDED, OF_OTHERS, POSSIBLE, REMOTE, SPECIAL, PolicyTable
 from mta.tables.template import parse
 
 _DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(PolicyTable)}
@@ -60,8 +60,8 @@ def check_tables(config: Config, findings: Findings) -> None:
                 (*path, "type"), 'found "dns"', "dns.resolvers, the servers that are asked",
                 reason="none is configured",
             )  # fmt: skip
-        if table.type == "chain":
-            _chain(path, name, config, findings)
+        if table.type in OF_OTHERS:
+            _others(path, name, config, findings)
 
 
 def _keys(path: KeyPath, table: PolicyTable, findings: Findings) -> None:
@@ -211,12 +211,18 @@ def _tls(path: KeyPath, table: PolicyTable, local: bool, findings: Findings) -> 
         )  # fmt: skip
 
 
-def _chain(path: KeyPath, name: str, config: Config, findings: Findings) -> None:
-    for index, one in enumerate(config.tables[name].tables):
+def _others(path: KeyPath, name: str, config: Config, findings: Findings) -> None:
+    asking = config.tables[name]
+    for index, one in enumerate(asking.tables):
         where = (*path, "tables", index)
         check_reference(findings, where, one, config.tables, "tables")
         if one in config.tables and _leads_to(one, name, config, frozenset()):
             findings.add(where, f'found "{one}"', "a table that does not ask this one again")
+        elif asking.type == "failover" and one in config.tables and config.tables[one].on_error == "ignore":
+            findings.add(
+                where, f'found "{one}" with on_error = "ignore"', 'on_error of the failover to be "ignore"',
+                reason="a table that hides its failures never makes way for the next",
+            )  # fmt: skip
 
 
 def _leads_to(start: str, goal: str, config: Config, seen: frozenset[str]) -> bool:

@@ -15,7 +15,7 @@ from mta.config.notation import Connect, Duration, Name, Path
 
 TableType = Literal[
     "file", "aliases", "cidr", "pattern", "sqlite", "postgresql", "mysql", "ldap", "socketmap", "tcp",
-    "memcache", "redis", "dovecot_userdb", "dovecot_dict", "http", "dns", "chain",
+    "memcache", "redis", "dovecot_userdb", "dovecot_dict", "http", "dns", "chain", "failover",
 ]  # fmt: skip
 
 
@@ -27,7 +27,8 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """Where it is kept. `file`: a text file with a key and its value a line; `aliases` one such as
     /etc/aliases; `cidr` networks; `pattern` regular expressions; `sqlite`, `postgresql`, `mysql` (MariaDB
     too), `ldap`, `redis`, `memcache`, `dns`, `http`; `dovecot_userdb` and `dovecot_dict` what Dovecot knows;
-    `socketmap` and `tcp` server programs made for Postfix; `chain` several tables in order."""
+    `socketmap` and `tcp` server programs made for Postfix; `chain` several tables in order; `failover`
+    several that know the same, such as servers with copies of one database."""
     file: Path = ""
     """For `file`, `aliases`, `cidr`, `pattern`, `sqlite`. It is read again when it has changed."""
     address: Connect | None = None
@@ -50,7 +51,8 @@ class PolicyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     hash, for `redis` (default: plain keys); of the field that is the value, for `dovecot_userdb` (default:
     the value is empty)."""
     tables: tuple[Name, ...] = ()
-    """Names of the tables that a `chain` asks, in this order; the first that has the key counts."""
+    """Names of the tables that a `chain` or a `failover` asks, in this order. Of a `chain` the first that has
+    the key counts, of a `failover` the first that can say whether it has."""
     password_file: Path = ""
     """File whose first line is the password, for `redis`, `postgresql`, `mysql`, `ldap`. It must not be
     readable by everybody."""
@@ -100,6 +102,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "http": ("url",),
     "dns": ("query",),
     "chain": ("tables",),
+    "failover": ("tables",),
 }
 """Keys that a table of a type must have."""
 
@@ -120,8 +123,10 @@ POSSIBLE: dict[str, tuple[str, ...]] = {
 
 FILES = ("file", "aliases", "cidr", "pattern")
 """Types that are read from files."""
-LOCAL = (*FILES, "chain")
-"""Types that answer at once, from memory."""
+OF_OTHERS = ("chain", "failover")
+"""Types that ask other tables."""
+LOCAL = (*FILES, *OF_OTHERS)
+"""Types that ask no server themselves."""
 EXTRAS = {
     "redis": ("redis", "redis"),
     "postgresql": ("psycopg", "postgresql"),

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from mta.config.tables import LOCAL, PolicyTable
+from mta.config.tables import LOCAL, OF_OTHERS, PolicyTable
 from mta.lastgood import NOBODY, LastGood, secrets_reader
 from mta.policy.watched import Watched
 from mta.tables.table import Found, Table, folded
-from mta.tables.wrap import SEARCHES, Cached, Chain, Folded, Guarded, Ignoring, Searched
+from mta.tables.wrap import SEARCHES, Cached, Chain, Failover, Folded, Guarded, Ignoring, Searched
 
 if TYPE_CHECKING:
     from mta.net.resolver.base import Resolver
@@ -49,15 +49,16 @@ class Tables(Mapping[str, Table]):
         self._complain = complain
         self._made: dict[str, Table] = {}
         for name, table in settings.items():
-            if table.type != "chain":
+            if table.type not in OF_OTHERS:
                 self._made[name] = self._wrapped(name, table, self._source(name, table))
-        chains = {name: table for name, table in settings.items() if table.type == "chain"}
-        while chains:  # the configuration has no circles
-            for name, table in list(chains.items()):
+        left = {name: table for name, table in settings.items() if table.type in OF_OTHERS}
+        while left:  # the configuration has no circles
+            for name, table in list(left.items()):
                 if all(one in self._made for one in table.tables):
-                    chain = Chain([self._made[one] for one in table.tables])
-                    self._made[name] = self._wrapped(name, table, chain)
-                    del chains[name]
+                    others = [self._made[one] for one in table.tables]
+                    source = Chain(others) if table.type == "chain" else Failover(others)
+                    self._made[name] = self._wrapped(name, table, source)
+                    del left[name]
 
     def __getitem__(self, name: str) -> Table:
         return self._made[name]

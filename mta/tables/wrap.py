@@ -1,4 +1,4 @@
-"""What is the same for every source: deadline, rest after failures, cache, spelling, search order, chain.
+"""What is the same for every source: deadline, rest after failures, cache, spelling, search order, others.
 
     Ignoring(Searched(Folded(Cached(Guarded(source)))))
 
@@ -45,8 +45,12 @@ class Guarded:
         """Ask the source, unless it rests."""
         if len(key) > KEY_MOST:
             return None
-        if self._failures >= FAILURES and self._clock() < self._rests_until:
-            raise TableUnavailable(f"table {self._name}: it has just failed {self._failures} times")
+        if self._failures >= FAILURES:
+            now = self._clock()
+            if now < self._rests_until:
+                raise TableUnavailable(f"table {self._name}: it has just failed {self._failures} times")
+            # One question finds out for all whether it is back: they would all wait for `timeout`.
+            self._rests_until = now + self._timeout
         try:
             found = self._source.get(key)
         except TableUnavailable as error:
@@ -294,3 +298,37 @@ async def _first_later(found: Awaitable[Found], places: Sequence[tuple[Table, st
         return value
     rest = _first(places)
     return rest if isinstance(rest, str) or rest is None else await rest
+
+
+class Failover:
+    """type = "failover": several tables that know the same; the first that can say counts."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        """Of tables that others close, at least one."""
+        self._tables = tables
+
+    def get(self, key: str) -> Found | Awaitable[Found]:
+        """What the first table that can says. Raises TableUnavailable of the last one when none can."""
+        return _able(self._tables, key)
+
+    async def close(self) -> None:
+        """Nothing: the tables are closed by themselves."""
+
+
+def _able(tables: Sequence[Table], key: str) -> Found | Awaitable[Found]:
+    *before, last = tables
+    for number, table in enumerate(before, 1):
+        try:
+            found = table.get(key)
+        except TableUnavailable:
+            continue
+        return found if isinstance(found, str) or found is None else _able_later(found, tables[number:], key)
+    return last.get(key)
+
+
+async def _able_later(found: Awaitable[Found], others: Sequence[Table], key: str) -> Found:
+    try:
+        return await found
+    except TableUnavailable:
+        other = _able(others, key)
+    return other if isinstance(other, str) or other is None else await other

@@ -167,6 +167,65 @@ def test_dead_and_started_again(tmp_path: Path, database: tuple[str, Server]) ->
     run(main)
 
 
+@contextlib.asynccontextmanager
+async def failover(
+    folder: Path, kind: str, *servers: Server, complaints: list[str] | None = None
+) -> AsyncIterator[Table]:
+    """Servers with copies, as one table."""
+    (folder / "password").write_text("secret\n")
+    (folder / "password").chmod(0o600)
+    text = "".join(
+        f'[tables.t{number}]\ntype = "{kind}"\nurl = "{kind}://tamis@localhost:{server.port}/mail"\n'
+        f'query = "{QUERY}"\npassword_file = "password"\ntimeout = "2s"\n'
+        for number, server in enumerate(servers)
+    )
+    names = [f"t{number}" for number in range(len(servers))]
+    text += f'[tables.all]\ntype = "failover"\ntables = {names}\n'
+    complain = complaints.append if complaints is not None else lambda text: None
+    settings = config.parse(text, f"{folder}/tamis.toml")
+    tables = Tables(settings.tables, str(folder), complain=complain)
+    try:
+        yield tables["all"]
+    finally:
+        await tables.close()
+
+
+def test_a_copy_answers_while_the_first_is_dead_or_silent(
+    tmp_path: Path, database: tuple[str, Server]
+) -> None:
+    kind, first = database
+    keys, values = ("ann@x", "nobody@x"), ["box 1, box 2", None]
+
+    async def main(second: Server) -> None:
+        async with failover(tmp_path, kind, first, second) as here:
+            second.stop()  # "not there" of the first one is an answer
+            assert [await ask(here, key) for key in keys] == values
+            second.start()
+            first.stop()
+            assert [await ask(here, key) for key in keys] == values
+            second.stop()
+            with pytest.raises(TableUnavailable, match="table t1: no connection"):
+                await ask(here, "ann@x")
+            first.start()
+            await asyncio.sleep(2.1)  # its rest
+            assert [await ask(here, key) for key in keys] == values
+        second.start()
+        complaints: list[str] = []
+        async with failover(tmp_path, kind, first, second, complaints=complaints) as here:
+            first.send(signal.SIGSTOP)
+            begun = time.monotonic()
+            try:
+                assert [await ask(here, "ann@x") for _ in range(20)] == ["box 1, box 2"] * 20
+            finally:
+                first.send(signal.SIGCONT)
+            # Three times in vain, and then it is left alone.
+            assert 5.5 < time.monotonic() - begun < 12
+            assert [one.partition(":")[0] for one in complaints] == ["table t0 does not answer"]
+
+    with STARTERS[kind]() as second:
+        uvloop.run(main(second))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -12,7 +12,7 @@ import pytest
 from mta import config
 from mta.tables.build import Tables
 from mta.tables.table import Found, TableUnavailable
-from mta.tables.wrap import Cached, Chain, Guarded, Ignoring, Searched, access_keys, address_keys
+from mta.tables.wrap import Cached, Chain, Failover, Guarded, Ignoring, Searched, access_keys, address_keys
 from tests.peers.tables import ask
 
 
@@ -95,6 +95,29 @@ def test_search_and_chain(later: bool) -> None:
 
 
 @pytest.mark.parametrize("later", [False, True])
+def test_the_first_table_that_can_say_counts(later: bool) -> None:
+    async def main() -> None:
+        sources = [Source({"a": str(number), "b": "old"}, later=later) for number in range(3)]
+        del sources[0].content["b"]
+        table = Failover(sources)
+        assert [await ask(table, key) for key in ("a", "b")] == ["0", None]
+        assert [len(source.asked) for source in sources] == [2, 0, 0]
+        sources[0].broken = True
+        assert [await ask(table, key) for key in ("a", "b", "c")] == ["1", "old", None]
+        sources[1].broken = True
+        assert await ask(table, "a") == "2"
+        sources[2].broken = True
+        with pytest.raises(TableUnavailable):
+            await ask(table, "a")
+        sources[1].broken = False
+        assert await ask(table, "a") == "1"
+        await table.close()
+        assert not any(source.closed for source in sources)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("later", [False, True])
 def test_the_cache(later: bool) -> None:
     async def main() -> None:
         now = [0.0]
@@ -162,6 +185,27 @@ def test_rest_after_failures_and_its_end(later: bool) -> None:
     asyncio.run(main())
 
 
+def test_one_question_finds_out_whether_a_silent_server_is_back() -> None:
+    async def main() -> None:
+        now = [0.0]
+        source = Source({"a": "1"}, later=True)
+        table = Guarded("t", source, 5, lambda: now[0])
+        source.broken = True
+        for _ in range(3):
+            with pytest.raises(TableUnavailable, match="broken"):
+                await ask(table, "a")
+        now[0] = 3
+        source.broken = False
+        first = asyncio.ensure_future(ask(table, "a"))
+        await asyncio.sleep(0)
+        with pytest.raises(TableUnavailable, match="has just failed"):
+            await ask(table, "a")
+        assert await first == "1"
+        assert await ask(table, "a") == "1"
+
+    asyncio.run(main())
+
+
 def test_all_of_it_from_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "one").write_text("ann@x.test box1\n@x.test box2\n")
     (tmp_path / "nets").write_text("192.0.2.0/24 here\n")
@@ -190,6 +234,12 @@ tables = ["more", "nets"]
 [tables.more]
 type = "chain"
 tables = ["away", "one", "patterns"]
+[tables.dead]
+type = "tcp"
+address = "127.0.0.1:1"
+[tables.either]
+type = "failover"
+tables = ["dead", "all"]
 """
 
     async def main() -> None:
@@ -197,8 +247,10 @@ tables = ["away", "one", "patterns"]
         tables = Tables(settings.tables, str(tmp_path / "index"))
         keys = ("ann+x@x.test", "bob@x.test", "ann@y.test", "192.0.2.7", "nobody")
         assert [await ask(tables["all"], key) for key in keys] == ["box1", "box2", "ann", "here", None]
+        assert [await ask(tables["either"], key) for key in ("bob@x.test", "nobody")] == ["box2", None]
         assert await ask(tables["access"], "ann+x@X.test") == "box1"
-        assert sorted(tables) == ["access", "all", "away", "more", "nets", "one", "patterns"]
+        names = ["access", "all", "away", "dead", "either", "more", "nets", "one", "patterns"]
+        assert sorted(tables) == names
         await tables.close()
 
     asyncio.run(main())
