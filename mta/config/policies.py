@@ -30,8 +30,10 @@ def check_policies(config: Config, files: FileCheck) -> None:
         _check(files, {path: ("policy", key, number) for number, path in enumerate(paths)}, site)
     if config.policy.base:
         _check(files, {config.policy.base: ("policy", "base")}, site)
+    seen = set()
     for name, domain in config.domains.items():
-        if domain.script:
+        if domain.script and domain.script not in seen:  # many domains may share one
+            seen.add(domain.script)
             _check(files, {domain.script: ("domains", name, "script")}, _load_one)
 
 

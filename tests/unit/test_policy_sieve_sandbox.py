@@ -8,8 +8,10 @@ from time import perf_counter
 
 import pytest
 
+from mta import config
 from mta.address import Address, parse_address
 from mta.policy.sieve import sandbox
+from mta.policy.sieve.loading import load_domains
 from mta.policy.sieve.sandbox import UserScripts, load_sandboxed, path_of
 
 REQUIRE = 'require ["vnd.tamis.stage", "vnd.tamis.reply", "envelope", "environment"];\n'
@@ -132,6 +134,19 @@ def test_a_users_script_is_read_again_when_it_changes(
     (tmp_path / "ann").write_text(REQUIRE + GOOD)
     assert scripts.of(ann) is not None
     assert list(scripts._kept) == [str(tmp_path / "ann")]
+
+
+def test_domains_share_a_script(tmp_path: Path) -> None:
+    domains = "".join(f'[domains."{name}.test"]\nrecipients = "all"\nscript = "s"\n' for name in "abc")
+    path = tmp_path / "tamis.toml"
+    path.write_text(f'identity.hostname = "mx.a.test"\n{domains}[backends.x]\naddresses = ["192.0.2.7:24"]\n')
+    (tmp_path / "s").write_text(REQUIRE + GOOD)
+    programs = load_domains(config.parse(path.read_text(), str(path)))
+    assert set(programs) == {"a.test", "b.test", "c.test"}
+    assert len({id(program) for program in programs.values()}) == 1
+    (tmp_path / "s").write_text("keep;")
+    (mistake,) = config.examine(str(path)).errors
+    assert str(mistake).startswith(f"{tmp_path}/s:1:")
 
 
 def test_a_script_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -61,11 +61,10 @@ def load_policy(
 
 def load_domains(config: Config, *, tracing: bool = False, read: Read = source_of) -> dict[str, Program]:
     """The scripts of domains, by `Address.domain`. Raises ValueError, with a line a mistake, and OSError."""
-    return {
-        domain_key(name): _made(load_sandboxed(*read(domain.script), tracing=tracing))
-        for name, domain in config.domains.items()
-        if domain.script
-    }
+    own = {domain_key(name): domain.script for name, domain in config.domains.items() if domain.script}
+    paths = dict.fromkeys(own.values())  # many domains may share one
+    programs = {path: _made(load_sandboxed(*read(path), tracing=tracing)) for path in paths}
+    return {name: programs[path] for name, path in own.items()}
 
 
 def load_base(config: Config, *, tracing: bool = False, read: Read = source_of) -> Program:
