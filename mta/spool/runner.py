@@ -302,10 +302,10 @@ class Runner:
         return flight
 
     def _take_back(self) -> None:
-        """Plan anew what was waiting for a next hop that has died."""
+        """Look anew at what was waiting for a next hop that has died: its time may be over already."""
         for left in self._dispatcher.postponed():
-            handle = left.job.handle
-            self._wake(handle, left.until)
+            self._wake(handle := left.job.handle, self._now())
+            self._news.set()
             if (flight := self._flights.get(handle)) is not None:
                 self._forget(handle, flight)
 

@@ -371,6 +371,26 @@ def test_a_dead_next_hop_does_not_keep_senders_in_the_dark() -> None:
     played(main, Work(limits={"backend:back": Limits(dead_first=900.0, dead_most=900.0)}))
 
 
+def test_all_that_waits_for_a_dead_next_hop_is_warned_of_and_given_up_in_time() -> None:
+    """Not only the one that probes: the others wait with it, and for the next probe when it fails."""
+
+    async def main(work: Work) -> None:
+        back = work.hops["back"]
+        back.answer, back.seconds = lambda address, call: DOWN, 30.0
+        for number in range(50):
+            await work.add(f"u{number}@back.test")
+        await asyncio.sleep(2400)
+        assert len(back.seen) < 20
+        delayed = [seen for seen in work.hops["home"].seen if b"Action: delayed" in seen.octets]
+        assert len(delayed) == 50
+        await asyncio.sleep(1400)
+        failed = [seen for seen in work.hops["home"].seen if b"Action: failed" in seen.octets]
+        assert len(failed) == 50
+        assert all(seen.at - work.start < 3700 for seen in failed)
+
+    played(main, Work(limits={"backend:back": Limits(dead_first=60.0, dead_most=600.0)}))
+
+
 def test_small_mail_passes_a_huge_list() -> None:
     async def main(work: Work) -> None:
         back = work.hops["back"]
