@@ -14,7 +14,7 @@ from mta.smtp import events as ev
 from mta.smtp import server_replies as replies
 from mta.smtp.extensions import Conditions, Numbers, offer
 from mta.smtp.inbound_message import BdatReader, DataReader
-from mta.smtp.state import BDAT, CLOSED, DATA, RCPT, READY, START, TLS
+from mta.smtp.state import BDAT, CLOSED, DATA, EARLY, RCPT, READY, START, TLS
 
 if TYPE_CHECKING:
     from mta.smtp.server import ServerSession
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def _connected(session: ServerSession, event: ev.Connected, reply: Reply | None) -> None:
     if reply is None and session.buffered:
-        session.put_refusal(replies.SYNCHRONISATION)
+        session.state = EARLY
         return
     session.state = START
     session.put(reply or _greeting(session))

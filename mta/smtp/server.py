@@ -28,6 +28,7 @@ from mta.smtp.state import (
     CLOSED,
     COMMANDS,
     DATA,
+    EARLY,
     FINAL,
     FOREIGN,
     GREETING,
@@ -38,7 +39,7 @@ from mta.smtp.state import (
     START,
 )
 from mta.smtp.syntax import SyntaxProblem, split_command
-from mta.smtp.verbs import HANDLERS, auth_line, auth_line_problem, length_problem, misplaced
+from mta.smtp.verbs import HANDLERS, auth_line, auth_line_problem, length_problem, misplaced, tls_problem
 
 MAX_COMMAND_LINE = 2048
 """Octets of a command line. RFC 5321 asks for 512 and each extension for more; 2048 holds them all."""
@@ -185,6 +186,8 @@ class ServerSession:
                 self.more = True
             elif state is GREETING:
                 event = ev.Connected()
+            elif state is EARLY:
+                event = self.refuse(tls_problem(self, self._buffer) or replies.SYNCHRONISATION, "")
             else:
                 return None
             if event is not None:
@@ -196,6 +199,8 @@ class ServerSession:
         """A line that is not simply sound, or what is wrong with it; `end` is where its LF is, negative while
         that is still to come, and then there is None."""
         buffer, start = self._buffer, self._position
+        if problem := tls_problem(self, buffer[start : start + 2]):
+            return problem
         size = (end + 1 if end >= 0 else len(buffer)) - start
         if size > MAX_COMMAND_LINE and self._too_long is None:
             self._too_long = length_problem(self, buffer[start : start + 5], size)
@@ -219,6 +224,8 @@ class ServerSession:
                 return self.refuse(replies.FOREIGN, verb)
             if verb in OBSOLETE:
                 return self.refuse(replies.NOT_IMPLEMENTED, verb)
+            if problem := tls_problem(self, line):
+                return self.refuse(problem, "")
             if self.asks_unknown:
                 return ev.Unknown(line)
             return self.refuse(replies.UNKNOWN, "")  # what a client made up is nobody's name for anything
@@ -234,25 +241,14 @@ class ServerSession:
             return self.refuse(replies.TOO_MANY_IDLE, verb)
         try:
             return HANDLERS[verb](self, argument)
-        except SyntaxProblem as problem:
+        except SyntaxProblem as error:
             if verb == "MAIL":
                 self.group_failed = True
-            return self.refuse(problem.reply, verb, argument if verb in NAMING else b"")
+            return self.refuse(error.reply, verb, argument if verb in NAMING else b"")
 
     def refuse(self, reply: Reply, verb: str, what: bytes = b"") -> ev.Event:
         """Refuse a command without asking the driver; too many of them end the session."""
         return ev.Refused(self.put_refusal(reply), verb, what)
-
-    def excuse(self, reply: Reply, verb: str) -> ev.Event | None:
-        """Refuse what is no error of the client's, told once a transaction.
-
-        It becomes an error when there are more of them than a message may have recipients.
-        """
-        self.excused += 1
-        if self.excused > self.settings.max_recipients:
-            return self.refuse(reply, verb)
-        self.put(reply)
-        return ev.Refused(reply, verb) if self.excused == 1 else None
 
     def put(self, reply: Reply) -> None:
         """Queue a reply; one with `close` ends the session."""

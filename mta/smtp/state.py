@@ -3,6 +3,7 @@
 Theory of operation. A session is in exactly one state:
 
   GREETING   connected, not yet greeted: anything the client says now is an early talker's
+  EARLY      it has talked: it is told so, and sent away
   START      greeted, or TLS just started: EHLO, HELO or LHLO must come first
   READY      introduced: a mail transaction, AUTH, STARTTLS or XCLIENT may begin
   MAIL       MAIL was accepted (RFC 5321 section 3.3)
@@ -31,6 +32,7 @@ class State(Enum):
     """The state of a server session."""
 
     GREETING = auto()
+    EARLY = auto()
     START = auto()
     READY = auto()
     MAIL = auto()
@@ -47,7 +49,7 @@ class State(Enum):
 
 
 # Names of their own: before Python 3.12 a look at an Enum's attribute goes through a hook of its class.
-GREETING, START, READY, MAIL, RCPT, DATA, BDAT, CHUNKS, FINAL, AUTH, TLS, CLOSED = State
+GREETING, EARLY, START, READY, MAIL, RCPT, DATA, BDAT, CHUNKS, FINAL, AUTH, TLS, CLOSED = State
 
 _ANY = frozenset({START, READY, MAIL, RCPT, CHUNKS})
 _INTRODUCED = _ANY - {START}

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_AUTH_LINE = 12288
 """Octets of a line of a SASL exchange, AUTH itself included (RFC 4954 section 4)."""
+TLS_HANDSHAKE = b"\x16\x03"
+"""Type and major version with which the record of a ClientHello begins (RFC 8446 section 5.1)."""
 
 
 def _hello(session: ServerSession, verb: str, argument: bytes) -> ev.Event:
@@ -82,7 +84,7 @@ def _rcpt(session: ServerSession, argument: bytes) -> ev.Event | None:
         recipient.parameters = parameters
     if len(envelope.recipients) >= session.settings.max_recipients:
         # Not an error of the client: it sends the rest in another transaction (RFC 5321 4.5.3.1.10).
-        return session.excuse(replies.TOO_MANY_RECIPIENTS, "RCPT")
+        return _excuse(session, replies.TOO_MANY_RECIPIENTS, "RCPT")
     return ev.RcptTo(envelope, recipient)
 
 
@@ -206,6 +208,25 @@ def auth_line_problem(session: ServerSession, reply: Reply) -> ev.Event:
     return ev.AuthCancelled()
 
 
+def _excuse(session: ServerSession, reply: Reply, verb: str) -> ev.Event | None:
+    """Refuse what is no error of the client's, told once a transaction.
+
+    It becomes an error when there are more of them than a message may have recipients.
+    """
+    session.excused += 1
+    if session.excused > session.settings.max_recipients:
+        return session.refuse(reply, verb)
+    session.put(reply)
+    return ev.Refused(reply, verb) if session.excused == 1 else None
+
+
+def tls_problem(session: ServerSession, beginning: bytes) -> Reply | None:
+    """The reply to a line that begins a handshake: a program is set to TLS from the first octet."""
+    if session.tls or session.state is AUTH or not beginning.startswith(TLS_HANDSHAKE):
+        return None
+    return replies.TLS_TOO_EARLY
+
+
 def length_problem(session: ServerSession, beginning: bytes, size: int) -> Reply | None:
     """What is wrong with a line of `size` octets, longer than other commands may be, with this beginning."""
     # Clients send their token with the command, though RFC 4954 wants 512 octets kept.
@@ -226,7 +247,7 @@ def misplaced(session: ServerSession, verb: str, argument: bytes) -> ev.Event | 
         _swallow(session, size, reply)
         return None
     if session.group_failed and verb in ("RCPT", "DATA"):
-        return session.excuse(reply, verb)  # the rest of a pipelined group: no fault of its own
+        return _excuse(session, reply, verb)  # the rest of a pipelined group: no fault of its own
     return session.refuse(reply, verb)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mta.smtp import events as ev
+from mta.smtp.server import ServerSession
 from mta.smtp.state import COMMANDS, FOREIGN, OBSOLETE
 from tests.unit.smtp_dialog import SETTINGS, Driver, codes, dialog
 
@@ -106,3 +107,36 @@ def test_a_login_line_has_its_end() -> None:
     for octets in (b"NOOP " + b"x" * 3000, b"AUTHX " + b"x" * 3000):
         dialog([HELLO, (octets + b"\r\n", ["500 5.5.2"])], mechanisms=("XOAUTH2",))
     dialog([HELLO, (line + b"\r\n", ["500 5.5.2"])])  # no login is offered
+
+
+CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"random"
+"""The beginning of a handshake of TLS 1.3, without a line end; the random octets behind it may have one."""
+
+
+@pytest.mark.parametrize(
+    "octets", [CLIENT_HELLO, CLIENT_HELLO + b"\r\n", CLIENT_HELLO + b"\n", CLIENT_HELLO + b"x" * 3000]
+)
+@pytest.mark.parametrize("early", [False, True])
+def test_a_program_that_is_set_to_another_port_is_told_apart(octets: bytes, early: bool) -> None:
+    """TLS from the first octet belongs on port 465; who set it up for 587 asks the log why nothing works."""
+    driver = Driver()
+    if not early:
+        driver.pump()
+    driver.session.receive_data(octets)
+    assert codes(driver.pump()) == ["500 5.5.1"]
+    (refused,) = refusals(driver)
+    assert refused.reply.text == "this port does not begin with TLS"
+    assert codes(driver.say(b"\n" + octets)) == []
+
+
+def test_inside_tls_such_octets_are_a_bad_line() -> None:
+    driver = Driver(session=ServerSession(SETTINGS, tls=True))
+    driver.pump()
+    assert codes(driver.say(CLIENT_HELLO + b"\n")) == ["500 5.5.2"]
+
+
+def test_an_early_talker_is_told_to_the_driver() -> None:
+    driver = Driver()
+    driver.session.receive_data(b"EHLO x\r\n")
+    assert codes(driver.pump()) == ["554 5.5.0"]
+    assert [(refused.reply.code, refused.verb) for refused in refusals(driver)] == [(554, "")]
