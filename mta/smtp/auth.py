@@ -32,6 +32,8 @@ cannot negotiate the type: -PLUS with another needs an administrator who knows w
 
 CREDENTIALS_INVALID = Reply(535, "5.7.8", "Authentication credentials invalid")
 """The user, the password, the token or the authorisation identity is wrong; which one is not said."""
+OTHER_IDENTITY = "the authorisation identity is another user"
+"""Cause of a refusal: nobody may act as somebody else here."""
 TEMPORARY_FAILURE = Reply(454, "4.7.0", "Temporary authentication failure, try again later")
 """The back end did not answer, or all its places are taken."""
 MALFORMED_RESPONSE = Reply(501, "5.5.2", "Cannot decode the authentication response")

@@ -10,11 +10,13 @@ PLAIN is RFC 4616; LOGIN the draft that Outlook made immortal; EXTERNAL RFC 4422
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Protocol
 
 from mta.smtp.auth import (
     CREDENTIALS_INVALID,
     MALFORMED_RESPONSE,
+    OTHER_IDENTITY,
     Challenge,
     Failure,
     Login,
@@ -45,19 +47,37 @@ class IdentityKeeper(Protocol):
 
 def prepared_name(octets: bytes) -> str:
     """A user name after SASLprep. Raises ValueError when it is empty, too long or forbidden."""
-    if not octets or len(octets) > MAX_NAME:
-        raise ValueError("user name is empty or too long")
-    name = saslprep(octets.decode())
+    name = saslprep(_text("user name", octets, MAX_NAME))
     if not name:
-        raise ValueError("user name is empty")
+        raise ValueError("the user name is empty")
     return name
 
 
 def password_text(octets: bytes) -> str:
     """A password as text, not prepared. Raises ValueError when it is empty, too long or not UTF-8."""
-    if not octets or len(octets) > MAX_PASSWORD or b"\0" in octets:
-        raise ValueError("password is empty or too long")
-    return octets.decode()
+    if b"\0" in octets:
+        raise ValueError("the password has a NUL")
+    return _text("password", octets, MAX_PASSWORD)
+
+
+def _text(what: str, octets: bytes, longest: int) -> str:
+    if not octets:
+        raise ValueError(f"the {what} is empty")
+    if len(octets) > longest:
+        raise ValueError(f"the {what} has more than {longest} octets")
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:  # its text has an octet of the password, and this one is logged
+        raise ValueError(f"the {what} is not UTF-8") from None
+
+
+def _malformed(cause: str) -> Failure:
+    """501, with the reason for the log: who supports a user has no other way to see it."""
+    return Failure(replace(MALFORMED_RESPONSE, cause=cause))
+
+
+def _another() -> Failure:
+    return Failure(replace(CREDENTIALS_INVALID, cause=OTHER_IDENTITY))
 
 
 class PlainServer:
@@ -75,17 +95,17 @@ class PlainServer:
             return Challenge(b"")
         parts = response.split(b"\0")
         if len(parts) != 3:
-            return Failure(MALFORMED_RESPONSE)
+            return _malformed("not two NULs in the response")
         try:
             acting = prepared_name(parts[0] or parts[1])
             user = prepared_name(parts[1])
             password = password_text(parts[2])
-        except ValueError:
-            return Failure(MALFORMED_RESPONSE)
+        except ValueError as error:
+            return _malformed(str(error))
         result = self._keeper.check_password(user, password, "PLAIN")
         if acting.lower() == user.lower():
             return result
-        return Failure(CREDENTIALS_INVALID) if isinstance(result, (Login, Failure)) else _refuse(result)
+        return _another() if isinstance(result, (Login, Failure)) else _refuse(result)
 
     def cancel(self) -> None:
         """Nothing is held."""
@@ -93,7 +113,7 @@ class PlainServer:
 
 async def _refuse(waiting: Awaitable[Result]) -> Step:
     await waiting
-    return Failure(CREDENTIALS_INVALID)
+    return _another()
 
 
 class LoginServer:
@@ -115,8 +135,8 @@ class LoginServer:
                 self._user = prepared_name(response)
                 return Challenge(b"Password:")
             password = password_text(response)
-        except ValueError:
-            return Failure(MALFORMED_RESPONSE)
+        except ValueError as error:
+            return _malformed(str(error))
         return self._keeper.check_password(self._user, password, "LOGIN")
 
     def cancel(self) -> None:
@@ -139,10 +159,10 @@ class ExternalServer:
             return Challenge(b"")
         try:
             acting = prepared_name(response) if response else self._user
-        except ValueError:
-            return Failure(MALFORMED_RESPONSE)
+        except ValueError as error:
+            return _malformed(str(error))
         if acting.lower() != self._user.lower():
-            return Failure(CREDENTIALS_INVALID)
+            return _another()
         return self._keeper.check_identity(self._user, "EXTERNAL")
 
     def cancel(self) -> None:

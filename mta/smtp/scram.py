@@ -23,6 +23,7 @@ from typing import Protocol
 from mta.smtp.auth import (
     CREDENTIALS_INVALID,
     MALFORMED_RESPONSE,
+    OTHER_IDENTITY,
     Challenge,
     Failure,
     Login,
@@ -225,14 +226,16 @@ class ScramServer:
                     return self._client_first(response.decode())
                 case "final":
                     return self._client_final(response.decode())
-        except (ScramSyntaxError, UnicodeDecodeError):
-            return Failure(MALFORMED_RESPONSE)
+        except UnicodeDecodeError:
+            return Failure(replace(MALFORMED_RESPONSE, cause="the response is not UTF-8"))
+        except ScramSyntaxError as error:
+            return Failure(replace(MALFORMED_RESPONSE, cause=str(error)))
         if self._state == "proved" and not response and self._record is not None:
             result = self._record.result
             if isinstance(result, Login) and self._plus:
                 return replace(result, mechanism=f"{self._mechanism}-PLUS")
             return result
-        return Failure(MALFORMED_RESPONSE)
+        return Failure(replace(MALFORMED_RESPONSE, cause="a response after the last one"))
 
     def cancel(self) -> None:
         """Nothing is held."""
@@ -250,29 +253,30 @@ class ScramServer:
         nonce = check_nonce(attribute(bare[1], "r"))
         if authzid:
             acting = saslprep_name(decode_name(attribute(authzid, "a")))
-            refused = refused or acting.lower() != user.lower()
+            if acting.lower() != user.lower():
+                refused = refused or OTHER_IDENTITY
         if refused:
-            return Failure(CREDENTIALS_INVALID)
+            return Failure(replace(CREDENTIALS_INVALID, cause=refused))
         self._nonce = nonce + self._make_nonce()
         record = self._keeper.scram_record(user, self._mechanism)
         if isinstance(record, (ScramRecord, Failure)):
             return self._challenge(record)
         return self._challenge_later(record)
 
-    def _channel_binding(self, flag: str) -> bool:
-        """Read the gs2-cbind-flag; True when the exchange must fail (RFC 5802 section 6)."""
+    def _channel_binding(self, flag: str) -> str:
+        """Read the gs2-cbind-flag; why the exchange must fail, if it must (RFC 5802 section 6)."""
         if flag.startswith("p="):
             if not self._plus:
                 raise ScramSyntaxError("channel binding without -PLUS")
             data = self._bindings.get(flag[2:])
             self._bound = data or b""
-            return data is None
+            return "a channel binding that is not offered" if data is None else ""
         if flag not in ("n", "y"):
             raise ScramSyntaxError("bad gs2-cbind-flag")
         if self._plus:
             raise ScramSyntaxError("-PLUS without channel binding")
         # "y": the client can, and believes that we cannot. If we offered it, somebody removed the offer.
-        return flag == "y" and self._plus_offered
+        return "the client saw no -PLUS in the offer" if flag == "y" and self._plus_offered else ""
 
     async def _challenge_later(self, waiting: Awaitable[ScramRecord | Failure]) -> Step:
         return self._challenge(await waiting)
@@ -302,13 +306,16 @@ class ScramServer:
         message = f"{self._first_bare},{self._server_first},{without_proof}".encode()
         client_key = xor(proof, hmac.digest(keys.stored_key, message, keys.hash_name))
         genuine = hmac.compare_digest(hashlib.new(keys.hash_name, client_key).digest(), keys.stored_key)
-        genuine &= hmac.compare_digest(bound, self._gs2_header.encode() + self._bound)
-        genuine &= hmac.compare_digest(nonce.encode(), self._nonce.encode())
+        is_bound = hmac.compare_digest(bound, self._gs2_header.encode() + self._bound)
+        is_fresh = hmac.compare_digest(nonce.encode(), self._nonce.encode())
         self._state = "spent"
-        if not genuine:
-            return Failure(CREDENTIALS_INVALID)
-        if isinstance(self._record.result, Failure):
+        if not is_bound or not is_fresh:
+            cause = "another nonce" if is_bound else "the channel binding does not match"
+            return Failure(replace(CREDENTIALS_INVALID, cause=cause))
+        if isinstance(self._record.result, Failure):  # with keys that are invented nothing is genuine
             return self._record.result
+        if not genuine:
+            return Failure(replace(CREDENTIALS_INVALID, cause="wrong password"))
         self._state = "proved"
         return Challenge(b"v=" + b64encode(hmac.digest(keys.server_key, message, keys.hash_name)))
 

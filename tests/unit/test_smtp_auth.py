@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mta.smtp.auth import (
     CREDENTIALS_INVALID,
     MALFORMED_RESPONSE,
+    OTHER_IDENTITY,
     AuthenticationProtocolError,
     Challenge,
     ClientExchange,
@@ -71,8 +72,13 @@ def now(step: Step | Awaitable[Step]) -> Step:
 
 
 later = pytest.mark.parametrize("later", [False, True])
-MALFORMED = Failure(MALFORMED_RESPONSE)
 REFUSED = Failure(CREDENTIALS_INVALID)
+OTHER = Failure(replace(CREDENTIALS_INVALID, cause=OTHER_IDENTITY))
+
+
+def malformed(cause: str) -> Failure:
+    """501 for the client, and what is wrong for the log."""
+    return Failure(replace(MALFORMED_RESPONSE, cause=cause))
 
 
 @later
@@ -91,7 +97,7 @@ def test_plain_without_initial_response() -> None:
 def test_plain_with_another_authorisation_identity_costs_the_same_and_fails(later: bool) -> None:
     # RFC 4616's second example: Ursel acts as Kurt, which nobody may here.
     keeper = Keeper(later=later)
-    assert now(PlainServer(keeper).step(b"Ursel\0tim\0tanstaaftanstaaf")) == REFUSED
+    assert now(PlainServer(keeper).step(b"Ursel\0tim\0tanstaaftanstaaf")) == OTHER
     assert keeper.asked == [("tim", "tanstaaftanstaaf", "PLAIN")]
 
 
@@ -106,29 +112,29 @@ def test_plain_prepares_names_but_not_passwords() -> None:
 
 
 @pytest.mark.parametrize(
-    "response",
+    ("response", "cause"),
     [
-        b"",
-        b"\0",
-        b"\0\0",
-        b"tim",
-        b"tim\0pw",
-        b"\0tim\0",
-        b"\0\0pw",
-        b"\0tim\0pw\0",
-        b"\0tim\0pw\0x",
-        b"\0\xff\0pw",
-        b"\0tim\0\xff",
-        b"\0t\x07m\0pw",
-        b"\xff\0tim\0pw",
-        b"\0\xc2\xad\0pw",  # nothing is left of a soft hyphen
-        b"\0" + b"t" * (MAX_NAME + 1) + b"\0pw",
-        b"\0tim\0" + b"p" * (MAX_PASSWORD + 1),
+        (b"", "not two NULs in the response"),
+        (b"\0", "not two NULs in the response"),
+        (b"\0\0", "the user name is empty"),
+        (b"tim", "not two NULs in the response"),
+        (b"tim\0pw", "not two NULs in the response"),
+        (b"\0tim\0", "the password is empty"),
+        (b"\0\0pw", "the user name is empty"),
+        (b"\0tim\0pw\0", "not two NULs in the response"),
+        (b"\0tim\0pw\0x", "not two NULs in the response"),
+        (b"\0\xff\0pw", "the user name is not UTF-8"),
+        (b"\0tim\0p\xe4ss", "the password is not UTF-8"),  # Latin-1, as old programs send it
+        (b"\0t\x07m\0pw", "U+0007 is not allowed in a user name or password"),
+        (b"\xff\0tim\0pw", "the user name is not UTF-8"),
+        (b"\0\xc2\xad\0pw", "the user name is empty"),  # nothing is left of a soft hyphen
+        (b"\0" + b"t" * (MAX_NAME + 1) + b"\0pw", "the user name has more than 320 octets"),
+        (b"\0tim\0" + b"p" * (MAX_PASSWORD + 1), "the password has more than 1024 octets"),
     ],
 )
-def test_malformed_plain(response: bytes) -> None:
+def test_malformed_plain(response: bytes, cause: str) -> None:
     keeper = Keeper()
-    assert now(PlainServer(keeper).step(response)) == MALFORMED
+    assert now(PlainServer(keeper).step(response)) == malformed(cause)
     assert keeper.asked == []
 
 
@@ -147,13 +153,21 @@ def test_login_with_the_name_as_initial_response() -> None:
 
 
 @pytest.mark.parametrize(
-    "responses", [[b""], [b"\xff"], [b"t\0m"], [b"tim", b""], [b"tim", b"\xff"], [b"tim", b"a\0b"]]
+    ("responses", "cause"),
+    [
+        ([b""], "the user name is empty"),
+        ([b"\xff"], "the user name is not UTF-8"),
+        ([b"t\0m"], "U+0000 is not allowed in a user name or password"),
+        ([b"tim", b""], "the password is empty"),
+        ([b"tim", b"\xff"], "the password is not UTF-8"),
+        ([b"tim", b"a\0b"], "the password has a NUL"),
+    ],
 )
-def test_malformed_login(responses: list[bytes]) -> None:
+def test_malformed_login(responses: list[bytes], cause: str) -> None:
     keeper = Keeper()
     exchange = LoginServer(keeper)
     steps = [now(exchange.step(response)) for response in responses]
-    assert steps[-1] == MALFORMED
+    assert steps[-1] == malformed(cause)
     assert keeper.asked == []
 
 
@@ -164,9 +178,9 @@ def test_malformed_login(responses: list[bytes]) -> None:
         ([b""], Login("tim", "EXTERNAL")),
         ([None, b""], Login("tim", "EXTERNAL")),
         ([b"Tim"], Login("tim", "EXTERNAL")),
-        ([b"kurt"], REFUSED),
-        ([b"\xff"], MALFORMED),
-        ([b"a\0b"], MALFORMED),
+        ([b"kurt"], OTHER),
+        ([b"\xff"], malformed("the user name is not UTF-8")),
+        ([b"a\0b"], malformed("U+0000 is not allowed in a user name or password")),
     ],
 )
 def test_external(responses: list[bytes | None], expected: Step, later: bool) -> None:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta.reply import Reply
 from mta.smtp.auth import (
     CREDENTIALS_INVALID,
     MALFORMED_RESPONSE,
+    OTHER_IDENTITY,
     TEMPORARY_FAILURE,
     AuthenticationProtocolError,
     Challenge,
@@ -58,6 +60,7 @@ VECTORS = {
 }
 HASH = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
 LOGIN = Login("user", "SCRAM")
+SPENT = Failure(replace(MALFORMED_RESPONSE, cause="a response after the last one"))
 BINDINGS = {"tls-exporter": b"exported", "tls-server-end-point": b"certificate"}
 
 
@@ -135,8 +138,9 @@ def test_a_wrong_password_is_refused(mechanism: str) -> None:
     exchange = server(mechanism)
     challenge = now(exchange.step(client.initial()))
     assert isinstance(challenge, Challenge)
-    assert now(exchange.step(client.respond(challenge.data))) == Failure(CREDENTIALS_INVALID)
-    assert now(exchange.step(b"")) == Failure(MALFORMED_RESPONSE)
+    wrong = Failure(replace(CREDENTIALS_INVALID, cause="wrong password"))
+    assert now(exchange.step(client.respond(challenge.data))) == wrong
+    assert now(exchange.step(b"")) == SPENT
 
 
 def test_a_right_proof_of_a_user_that_may_not_log_in_gets_the_keepers_failure() -> None:
@@ -145,7 +149,7 @@ def test_a_right_proof_of_a_user_that_may_not_log_in_gets_the_keepers_failure() 
     exchange = server(keeper=Keeper(disabled))
     now(exchange.step(first))
     assert now(exchange.step(final)) == disabled
-    assert now(exchange.step(b"")) == Failure(MALFORMED_RESPONSE)
+    assert now(exchange.step(b"")) == SPENT
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -160,39 +164,45 @@ def test_no_initial_response_gets_an_empty_challenge() -> None:
     assert isinstance(now(exchange.step(VECTORS["SCRAM-SHA-1"][3])), Challenge)
 
 
+NOT_ALLOWED = "U+0007 is not allowed in a user name or password"
+NOT_OFFERED = "a channel binding that is not offered"
+
+
 @pytest.mark.parametrize(
-    ("mechanism", "first", "expected"),
+    ("mechanism", "first", "expected", "cause"),
     [
-        ("SCRAM-SHA-1", b"", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=user", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,r=abc,n=user", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=us=er,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=us=2c,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=user,r=", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=user,r=a b", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=user,r=" + b"a" * (MAX_NONCE + 1), MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=user,r=\xc3\xa9", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=user\xff,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,n=us\x07er,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,,m=ext,n=user,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"x,,n=user,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b",,n=user,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"p=tls-exporter,,n=user,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,user,n=user,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,a=,n=user,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1", b"n,a=other,n=user,r=abc", CREDENTIALS_INVALID),
-        ("SCRAM-SHA-1", b"y,,n=user,r=abc", CREDENTIALS_INVALID),  # -PLUS was offered: a downgrade
-        ("SCRAM-SHA-1-PLUS", b"n,,n=user,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1-PLUS", b"y,,n=user,r=abc", MALFORMED_RESPONSE),
-        ("SCRAM-SHA-1-PLUS", b"p=tls-unique,,n=user,r=abc", CREDENTIALS_INVALID),  # a type that we lack
+        ("SCRAM-SHA-1", b"", MALFORMED_RESPONSE, "client-first-message is too short"),
+        ("SCRAM-SHA-1", b"n,,", MALFORMED_RESPONSE, "client-first-message is too short"),
+        ("SCRAM-SHA-1", b"n,,n=user", MALFORMED_RESPONSE, "client-first-message is too short"),
+        ("SCRAM-SHA-1", b"n,,r=abc,n=user", MALFORMED_RESPONSE, "expected attribute n"),
+        ("SCRAM-SHA-1", b"n,,n=,r=abc", MALFORMED_RESPONSE, "not a saslname"),
+        ("SCRAM-SHA-1", b"n,,n=us=er,r=abc", MALFORMED_RESPONSE, "not a saslname"),
+        ("SCRAM-SHA-1", b"n,,n=us=2c,r=abc", MALFORMED_RESPONSE, "not a saslname"),
+        ("SCRAM-SHA-1", b"n,,n=user,r=", MALFORMED_RESPONSE, "bad nonce"),
+        ("SCRAM-SHA-1", b"n,,n=user,r=a b", MALFORMED_RESPONSE, "bad nonce"),
+        ("SCRAM-SHA-1", b"n,,n=user,r=" + b"a" * (MAX_NONCE + 1), MALFORMED_RESPONSE, "bad nonce"),
+        ("SCRAM-SHA-1", b"n,,n=user,r=\xc3\xa9", MALFORMED_RESPONSE, "bad nonce"),
+        ("SCRAM-SHA-1", b"n,,n=user\xff,r=abc", MALFORMED_RESPONSE, "the response is not UTF-8"),
+        ("SCRAM-SHA-1", b"n,,n=us\x07er,r=abc", MALFORMED_RESPONSE, NOT_ALLOWED),
+        ("SCRAM-SHA-1", b"n,,m=ext,n=user,r=abc", MALFORMED_RESPONSE, "expected attribute n"),
+        ("SCRAM-SHA-1", b"x,,n=user,r=abc", MALFORMED_RESPONSE, "bad gs2-cbind-flag"),
+        ("SCRAM-SHA-1", b",,n=user,r=abc", MALFORMED_RESPONSE, "bad gs2-cbind-flag"),
+        ("SCRAM-SHA-1", b"p=tls-exporter,,n=user,r=abc", MALFORMED_RESPONSE, "channel binding without -PLUS"),
+        ("SCRAM-SHA-1", b"n,user,n=user,r=abc", MALFORMED_RESPONSE, "expected attribute a"),
+        ("SCRAM-SHA-1", b"n,a=,n=user,r=abc", MALFORMED_RESPONSE, "not a saslname"),
+        ("SCRAM-SHA-1", b"n,a=other,n=user,r=abc", CREDENTIALS_INVALID, OTHER_IDENTITY),
+        # -PLUS was offered: a downgrade
+        ("SCRAM-SHA-1", b"y,,n=user,r=abc", CREDENTIALS_INVALID, "the client saw no -PLUS in the offer"),
+        ("SCRAM-SHA-1-PLUS", b"n,,n=user,r=abc", MALFORMED_RESPONSE, "-PLUS without channel binding"),
+        ("SCRAM-SHA-1-PLUS", b"y,,n=user,r=abc", MALFORMED_RESPONSE, "-PLUS without channel binding"),
+        # a type that we lack
+        ("SCRAM-SHA-1-PLUS", b"p=tls-unique,,n=user,r=abc", CREDENTIALS_INVALID, NOT_OFFERED),
     ],
 )
-def test_bad_first_messages(mechanism: str, first: bytes, expected: object) -> None:
+def test_bad_first_messages(mechanism: str, first: bytes, expected: Reply, cause: str) -> None:
     keeper = Keeper()
     exchange = server(mechanism, keeper, BINDINGS, plus_offered=True)
-    assert now(exchange.step(first)) == Failure(expected)  # type: ignore[arg-type]
+    assert now(exchange.step(first)) == Failure(replace(expected, cause=cause))
     assert keeper.asked == []
 
 
@@ -206,35 +216,45 @@ def test_y_is_fine_where_plus_was_not_offered() -> None:
 
 
 FINAL = VECTORS["SCRAM-SHA-1"][5]
+OTHER_CHANNEL = "the channel binding does not match"
 
 
 @pytest.mark.parametrize(
-    ("final", "expected"),
+    ("final", "expected", "cause"),
     [
-        (b"", MALFORMED_RESPONSE),
-        (FINAL.split(b",p=")[0], MALFORMED_RESPONSE),
-        (FINAL[:-1], MALFORMED_RESPONSE),  # base64 cut short
-        (FINAL.replace(b"p=v0X8", b"p=v0X8v0X8"), MALFORMED_RESPONSE),  # a longer proof
-        (FINAL.replace(b"c=biws,", b""), MALFORMED_RESPONSE),
-        (FINAL.replace(b"c=biws", b"c=bi!s"), MALFORMED_RESPONSE),
-        (FINAL + b",x=1", MALFORMED_RESPONSE),  # the proof is the last
-        (FINAL.replace(b"p=v0X8", b"p=v0X9"), CREDENTIALS_INVALID),
-        (FINAL.replace(b"c=biws", b"c=eSws"), CREDENTIALS_INVALID),  # another GS2 header: y,,
-        (FINAL.replace(b"7j,p", b"7k,p"), CREDENTIALS_INVALID),  # another nonce
-        (b"\xff", MALFORMED_RESPONSE),
+        (b"", MALFORMED_RESPONSE, "client-final-message is too short"),
+        (FINAL.split(b",p=")[0], MALFORMED_RESPONSE, "client-final-message is too short"),
+        (FINAL[:-1], MALFORMED_RESPONSE, "not base64"),  # cut short
+        (FINAL.replace(b"p=v0X8", b"p=v0X8v0X8"), MALFORMED_RESPONSE, "the proof has a wrong length"),
+        (FINAL.replace(b"c=biws,", b""), MALFORMED_RESPONSE, "client-final-message is too short"),
+        (FINAL.replace(b"c=biws", b"c=bi!s"), MALFORMED_RESPONSE, "not base64"),
+        (FINAL + b",x=1", MALFORMED_RESPONSE, "not base64"),  # the proof is the last
+        (FINAL.replace(b"p=v0X8", b"p=v0X9"), CREDENTIALS_INVALID, "wrong password"),
+        (FINAL.replace(b"c=biws", b"c=eSws"), CREDENTIALS_INVALID, OTHER_CHANNEL),  # another GS2 header: y,,
+        (FINAL.replace(b"7j,p", b"7k,p"), CREDENTIALS_INVALID, "another nonce"),
+        (b"\xff", MALFORMED_RESPONSE, "the response is not UTF-8"),
     ],
 )
-def test_bad_final_messages(final: bytes, expected: object) -> None:
+def test_bad_final_messages(final: bytes, expected: Reply, cause: str) -> None:
     exchange = server()
     now(exchange.step(VECTORS["SCRAM-SHA-1"][3]))
-    assert now(exchange.step(final)) == Failure(expected)  # type: ignore[arg-type]
+    assert now(exchange.step(final)) == Failure(replace(expected, cause=cause))
+
+
+@pytest.mark.parametrize("proof", [FINAL, FINAL.replace(b"p=v0X8", b"p=v0X9")])
+def test_the_keepers_reason_stands_whatever_the_proof_is(proof: bytes) -> None:
+    """Keys of unknown users are invented, so no proof is right; the log still says that there is none."""
+    unknown = Failure(replace(CREDENTIALS_INVALID, cause="unknown user"))
+    exchange = server(keeper=Keeper(unknown))
+    now(exchange.step(VECTORS["SCRAM-SHA-1"][3]))
+    assert now(exchange.step(proof)) == unknown
 
 
 def test_something_after_the_proof_of_the_server_is_malformed() -> None:
     exchange = server()
     now(exchange.step(VECTORS["SCRAM-SHA-1"][3]))
     now(exchange.step(FINAL))
-    assert now(exchange.step(b"x")) == Failure(MALFORMED_RESPONSE)
+    assert now(exchange.step(b"x")) == SPENT
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"])
@@ -256,7 +276,8 @@ def test_channel_binding_finds_the_man_in_the_middle() -> None:
     exchange = server("SCRAM-SHA-256-PLUS", bindings=BINDINGS, plus_offered=True)
     challenge = now(exchange.step(client.initial()))
     assert isinstance(challenge, Challenge)
-    assert now(exchange.step(client.respond(challenge.data))) == Failure(CREDENTIALS_INVALID)
+    refused = Failure(replace(CREDENTIALS_INVALID, cause=OTHER_CHANNEL))
+    assert now(exchange.step(client.respond(challenge.data))) == refused
 
 
 SERVER_FIRST = VECTORS["SCRAM-SHA-1"][4]
