@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -86,12 +86,10 @@ class SecurityService:
         route: Route,
         added: Callable[[str], None] | None,
         sign: Sign | None,
-        others: Mapping[str, Reporter] | None = None,
     ) -> None:
         """Probe the resolver and send reports from here on.
 
-        `added` is told of new messages in the queue; None: there is no queue. `others` are reporters of
-        other kinds of reports.
+        `added` is told of new messages in the queue; None: there is no queue.
         """
         self._run(self.security.run())
         if self._store is None:
@@ -116,7 +114,7 @@ class SecurityService:
             mail,
             self.security.settings.is_refused,
         )
-        reporters: dict[str, Reporter] = {**(others or {}), KIND: reporter}
+        reporters: dict[str, Reporter] = {KIND: reporter}
         self._run(DailyReports(self._store, reporters, log=log.get("reports"), now=time.time).run())
 
     async def close(self) -> None:

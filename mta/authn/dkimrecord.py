@@ -60,12 +60,12 @@ def strings(text: str) -> list[str]:
     return [text[start : start + STRING_OCTETS] for start in range(0, len(text), STRING_OCTETS)]
 
 
-def zone_line(key: SigningKey, ttl: int = DEFAULT_TTL) -> str:
+def zone_line(key: SigningKey) -> str:
     """The record as a line of a zone file (RFC 1035 section 5)."""
     quoted = " ".join(f'"{string}"' for string in strings(record_text(key)))
     if quoted.count('" "'):
         quoted = f"( {quoted} )"
-    return f"{record_name(key.domain, key.selector)}. {ttl} IN TXT {quoted}"
+    return f"{record_name(key.domain, key.selector)}. {DEFAULT_TTL} IN TXT {quoted}"
 
 
 def compare(key: SigningKey, answer: Answer) -> Comparison:

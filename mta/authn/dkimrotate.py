@@ -76,15 +76,14 @@ def advance(
     now: float,
     *,
     settle: int = SETTLE,
-    keep: int = KEEP,
 ) -> Step:
     """Move every key of `domain` on as far as what is published allows.
 
     `found` has what the DNS says, by selector; a key that it lacks stays where it is. `now` is in seconds of
-    the epoch, `settle` and `keep` are in seconds.
+    the epoch, `settle` is in seconds.
     """
     moment = int(now)
-    walk = _Walk(domain, moment, settle, keep)
+    walk = _Walk(domain, moment, settle)
     replaced = {entry.type for entry in entries if entry.state is KeyState.ACTIVE}
     after: list[KeyEntry] = []
     for entry in entries:
@@ -103,7 +102,7 @@ def advance(
     for entry in after:
         if entry.state is KeyState.ACTIVE and newest[entry.type] is not entry:
             walk.events.append(
-                f"{entry.selector}: signs no longer; leave its record for {keep // 86_400} days"
+                f"{entry.selector}: signs no longer; leave its record for {KEEP // 86_400} days"
             )
             entry = msgspec.structs.replace(entry, state=KeyState.RETIRED, since=moment)
         kept.append(entry)
@@ -113,11 +112,10 @@ def advance(
 class _Walk:
     """One step for each key; collects what is to be said."""
 
-    def __init__(self, domain: str, now: int, settle: int, keep: int) -> None:
+    def __init__(self, domain: str, now: int, settle: int) -> None:
         self._domain = domain
         self._now = now
         self._settle = settle
-        self._keep = keep
         self.events: list[str] = []
         self.gone: list[KeyEntry] = []
         self.problem = False
@@ -168,7 +166,7 @@ class _Walk:
         return entry
 
     def _retired(self, entry: KeyEntry, seen: Comparison) -> KeyEntry | None:
-        left = entry.since + self._keep - self._now
+        left = entry.since + KEEP - self._now
         is_absent = seen.state in (Published.ABSENT, Published.REVOKED)
         if left > 0:
             if is_absent:

@@ -45,22 +45,19 @@ class SigningError(Exception):
 
 
 async def sign_message(
-    message: Message, keys: Sequence[SigningKey], *, now: float, identity: str = "", lifetime: int = 0
+    message: Message, keys: Sequence[SigningKey], *, now: float, lifetime: int = 0
 ) -> bytes:
     """`sign`, in a thread when the message is large."""
     if message.size > INLINE_OCTETS:
-        return await asyncio.to_thread(sign, message, keys, now=now, identity=identity, lifetime=lifetime)
-    return sign(message, keys, now=now, identity=identity, lifetime=lifetime)
+        return await asyncio.to_thread(sign, message, keys, now=now, lifetime=lifetime)
+    return sign(message, keys, now=now, lifetime=lifetime)
 
 
-def sign(
-    message: Message, keys: Sequence[SigningKey], *, now: float, identity: str = "", lifetime: int = 0
-) -> bytes:
+def sign(message: Message, keys: Sequence[SigningKey], *, now: float, lifetime: int = 0) -> bytes:
     """A DKIM-Signature of each key for `message` as it stands, whole fields in the order of `keys`.
 
     They are put in front of the message (`Message.prepend`). `now` is in seconds of the epoch, `lifetime` in
-    seconds, 0 for no `x=`. `identity` is `i=`, in or below each key's domain. Raises SigningError, and what
-    reading the body raises.
+    seconds, 0 for no `x=`. Raises SigningError, and what reading the body raises.
     """
     names = signed_names(message)
     listed = folded_names(names)
@@ -70,8 +67,6 @@ def sign(
         header.update(form)
     seconds = int(now)
     times = f"t={seconds}; x={seconds + lifetime};" if lifetime else f"t={seconds};"
-    if identity:
-        times = f"i={_identity(identity, keys)};\r\n\t{times}"
     fields = []
     for key in keys:
         line = (
@@ -121,13 +116,3 @@ def folded_base64(octets: bytes) -> str:
     """Base64 in lines of 64 characters."""
     text = base64.b64encode(octets).decode()
     return "\r\n\t ".join(text[start : start + 64] for start in range(0, len(text), 64))
-
-
-def _identity(identity: str, keys: Sequence[SigningKey]) -> str:
-    _, at, domain = identity.rpartition("@")
-    if not at or not identity.isascii() or not identity.isprintable() or set(identity) & set(" ;="):
-        raise SigningError("i= is no identity that can be written")
-    for key in keys:
-        if domain.lower() != key.domain and not domain.lower().endswith(f".{key.domain}"):
-            raise SigningError(f"i= is not in {key.domain}")
-    return identity

@@ -62,10 +62,9 @@ class Site:
 class Sites:
     """The sites of one process."""
 
-    def __init__(self, make: Callable[[SiteKey], Site], *, idle: int = IDLE_SITES) -> None:
+    def __init__(self, make: Callable[[SiteKey], Site]) -> None:
         """`make` makes the site of a key."""
         self._make = make
-        self._idle = idle
         self._sites: OrderedDict[SiteKey, Site] = OrderedDict()
         self._gone = PoolStats()
         """Counters of sites that are forgotten."""
@@ -105,7 +104,7 @@ class Sites:
 
     def _make_room(self) -> None:
         """Forget the sites that nobody has used for longest, some at a time."""
-        if len(self._sites) < self._idle:
+        if len(self._sites) < IDLE_SITES:
             return
         # Those in use stand anywhere; each look is paid by the site that is made.
         for key in list(islice(self._sites, 10)):

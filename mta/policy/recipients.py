@@ -14,7 +14,7 @@ from typing import Protocol
 from mta.address import NULL, Address, AddressError, parse_address
 from mta.lastgood import NOBODY, LastGood
 from mta.policy.tablefile import Mistakes, read_lines
-from mta.policy.watched import INTERVAL, Watched
+from mta.policy.watched import Watched
 from mta.reply import Reply
 from mta.tables.table import Found, Table, TableUnavailable, folded
 
@@ -92,7 +92,6 @@ class RecipientFile:
         path: Path,
         clock: Callable[[], float],
         *,
-        interval: float = INTERVAL,
         complain: Callable[[str], None] = lambda text: None,
         good: LastGood = NOBODY,
     ) -> None:
@@ -100,7 +99,7 @@ class RecipientFile:
 
         `good` has what others have read there.
         """
-        self._keys = Watched(path, read_table, clock, interval=interval, complain=complain, good=good)
+        self._keys = Watched(path, read_table, clock, complain=complain, good=good)
 
     def find(self, address: Address) -> Existence:
         """Look address and local part up."""

@@ -51,31 +51,24 @@ class Looks:
     are missing, or room on a disk, may be mended without a change of the file.
     """
 
-    __slots__ = ("_clock", "_complain", "_interval", "_next", "_path", "_told", "stamp")
+    __slots__ = ("_clock", "_complain", "_next", "_path", "_told", "stamp")
 
-    def __init__(
-        self,
-        path: str | Path,
-        clock: Callable[[], float],
-        complain: Callable[[str], None],
-        interval: float = INTERVAL,
-    ) -> None:
+    def __init__(self, path: str | Path, clock: Callable[[], float], complain: Callable[[str], None]) -> None:
         """The file is about to be read; `complain` hears of what goes wrong later."""
         self._path = path
         self._clock = clock
         self._complain = complain
-        self._interval = interval
         self._told = ""
         self.stamp: Stamp | None = stamp_of(path)
         """State in which it was read, None while it cannot be."""
-        self._next = clock() + interval
+        self._next = clock() + INTERVAL
 
     def is_due(self) -> bool:
-        """Whether to read it now; the file is looked at once in `interval` seconds at most."""
+        """Whether to read it now; the file is looked at once in `INTERVAL` seconds at most."""
         now = self._clock()
         if now < self._next:
             return False
-        self._next = now + self._interval
+        self._next = now + INTERVAL
         stamp = stamp_of(self._path)
         if stamp == self.stamp:
             return False
@@ -116,7 +109,6 @@ class Watched(Generic[T]):
         read: Callable[[Path, bytes], T],
         clock: Callable[[], float],
         *,
-        interval: float = INTERVAL,
         complain: Callable[[str], None] = lambda text: None,
         good: LastGood = NOBODY,
     ) -> None:
@@ -127,7 +119,7 @@ class Watched(Generic[T]):
         """
         self._path = path
         self._read = read
-        self._looks = Looks(path, clock, complain, interval)
+        self._looks = Looks(path, clock, complain)
         self._good = good
         self._reading: asyncio.Future[tuple[bytes, T]] | None = None
         """Goes on in a thread."""
@@ -141,7 +133,7 @@ class Watched(Generic[T]):
             self._looks.failed(error)
 
     def content(self) -> T:
-        """What the file holds, or held a moment ago; looked at once in `interval` seconds at most."""
+        """What the file holds, or held a moment ago; looked at once in `INTERVAL` seconds at most."""
         if self._reading is None and self._looks.is_due():
             loop = _loop() if self._looks.is_larger(AT_ONCE) else None
             if loop is not None:

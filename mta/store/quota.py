@@ -94,9 +94,9 @@ class Usage:
     octets: int
     messages: int
 
-    def plus(self, octets: int, messages: int = 1) -> Usage:
-        """With one more message, or several."""
-        return Usage(self.octets + octets, self.messages + messages)
+    def plus(self, octets: int) -> Usage:
+        """With one more message of so many octets."""
+        return Usage(self.octets + octets, self.messages + 1)
 
 
 @dataclass(slots=True, frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mta.lastgood import NOBODY, LastGood
 from mta.policy.tablefile import Mistakes, read_lines
-from mta.policy.watched import INTERVAL, Looks, TableError, read_octets
+from mta.policy.watched import Looks, TableError, read_octets
 from mta.tables.index import EX_MISTAKES, Index, build, is_current
 from mta.tables.lines import entries
 from mta.tables.table import Found, folded
@@ -49,7 +49,6 @@ class TextTable:
         clock: Callable[[], float],
         complain: Callable[[str], None] = lambda text: None,
         *,
-        interval: float = INTERVAL,
         large: int = LARGE,
         good: LastGood = NOBODY,
     ) -> None:
@@ -59,7 +58,7 @@ class TextTable:
         """
         self._path = path
         self._index = index
-        self._looks = Looks(path, clock, complain, interval)
+        self._looks = Looks(path, clock, complain)
         self._large = large
         self._work: asyncio.Task[None] | None = None
         self._good = good

@@ -106,15 +106,13 @@ class Inspection:
         """Damage that was met, each with its key."""
 
     @classmethod
-    async def open(
-        cls, store: Store, *, stream: str | None = None, spill_dir: str | None = None
-    ) -> Inspection:
-        """Read all streams that are not retired, or one. Raises StoreError and FormatError."""
+    async def open(cls, store: Store, *, spill_dir: str | None = None) -> Inspection:
+        """Read all streams that are not retired. Raises StoreError and FormatError."""
         inspection = cls(store, spill_dir)
         await require_known_format(store)
         retired = by_stream(await store.list_after(RETIRED))
         for name in stream_names(await store.list_after(STREAMS)):
-            if stream in (None, name) and not is_whole(retired.get(name, set())):
+            if not is_whole(retired.get(name, set())):
                 await inspection._read(name, {int(part) for part in retired.get(name, ()) if part.isdigit()})
         return inspection
 

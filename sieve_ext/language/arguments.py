@@ -62,7 +62,6 @@ def tag(
     name: str,
     *tags: str,
     value: str = "",
-    required: bool = False,
     check: Check | None = None,
     warn: Check | None = None,
 ) -> Definition:
@@ -71,7 +70,7 @@ def tag(
         "name": name,
         "type": ["tag"],
         "values": list(tags),
-        "required": required,
+        "required": False,
         "check": check,
         "warn": warn,
     }
@@ -80,14 +79,14 @@ def tag(
     return definition
 
 
-def subtest(name: str = "test") -> Definition:
+def subtest() -> Definition:
     """One test."""
-    return {"name": name, "type": ["test"], "required": True}
+    return {"name": "test", "type": ["test"], "required": True}
 
 
-def subtests(name: str = "tests") -> Definition:
+def subtests() -> Definition:
     """Tests in parentheses."""
-    return {"name": name, "type": ["testlist"], "required": True}
+    return {"name": "tests", "type": ["testlist"], "required": True}
 
 
 def sievelib_types(value: str) -> list[str]:

@@ -407,8 +407,12 @@ def test_a_large_message_is_never_in_memory() -> None:
     assert peak < 1_000_000
 
 
+def test_the_identity_is_told() -> None:
+    (one,) = results(forge(MESSAGE, i="@mail.example.org"), dns_with(RSA))
+    assert one.method_result.properties["header.i"] == "@mail.example.org"
+
+
 def test_what_we_sign_we_verify() -> None:
-    fields = sign(Message(MESSAGE), [RSA, ED25519], now=NOW, lifetime=86_400, identity="@mail.example.org")
+    fields = sign(Message(MESSAGE), [RSA, ED25519], now=NOW, lifetime=86_400)
     found = results(fields + MESSAGE, dns_with(RSA, ED25519))
     assert [(one.result, one.reason) for one in found] == [(Result.PASS, "")] * 2
-    assert found[0].method_result.properties["header.i"] == "@mail.example.org"

@@ -111,23 +111,17 @@ def test_repeated_fields_are_all_signed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "identity", "text"),
+    ("message", "text"),
     [
-        (b"To: a@example.net\r\n\r\nx", "", "no From"),
-        (b"", "", "no From"),
-        (b" From: folded\r\n\r\nx", "", "no From"),
-        (b"From: a@example.org\r\n" + b"To: b@example.net\r\n" * 300 + b"\r\n", "", "more than 200"),
-        (MESSAGE, "bob@example.net", "not in example.org"),
-        (MESSAGE, "bob@notexample.org", "not in example.org"),
-        (MESSAGE, "example.org", "no identity"),
-        (MESSAGE, "a b@example.org", "no identity"),
-        (MESSAGE, "a;d=evil.example@example.org", "no identity"),
-        (MESSAGE, "a\r\nX: y@example.org", "no identity"),
+        (b"To: a@example.net\r\n\r\nx", "no From"),
+        (b"", "no From"),
+        (b" From: folded\r\n\r\nx", "no From"),
+        (b"From: a@example.org\r\n" + b"To: b@example.net\r\n" * 300 + b"\r\n", "more than 200"),
     ],
 )
-def test_what_cannot_be_signed(message: bytes, identity: str, text: str) -> None:
+def test_what_cannot_be_signed(message: bytes, text: str) -> None:
     with pytest.raises(SigningError, match=text):
-        sign(Message(message), [RSA], now=NOW, identity=identity)
+        sign(Message(message), [RSA], now=NOW)
 
 
 def test_a_cut_header_is_not_signed() -> None:
