@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_AUTH_LINE = 12288
 """Octets of a line of a SASL exchange, AUTH itself included (RFC 4954 section 4)."""
 TLS_HANDSHAKE = b"\x16\x03"
-"""Type and major version with which the record of a ClientHello begins (RFC 8446 section 5.1)."""
+"""Type and major version of the record with which a handshake of TLS begins, whatever its version."""
 
 
 def _hello(session: ServerSession, verb: str, argument: bytes) -> ev.Event:
