@@ -19,6 +19,7 @@ from mta import config
 from mta.startup.claims import site_of
 from mta.startup.look import look
 from mta.startup.render import facts
+from mta.startup.report import Report, ReportedResult
 from mta.startup.verdict import judge
 
 ORPHAN_POLL = 0.5
@@ -42,14 +43,8 @@ async def _main(settings: config.Config, patience: float, live: bool) -> bytes |
         return None
     findings = looking.result()
     verdict = judge(settings.checks, findings)
-    return msgspec.json.encode(
-        {
-            "wrong": verdict.wrong,
-            "refused": verdict.refused,
-            "warnings": verdict.warnings,
-            "results": [facts(result) for several in findings.values() for result in several],
-        }
-    )
+    results = [ReportedResult(**facts(result)) for several in findings.values() for result in several]
+    return msgspec.json.encode(Report(verdict.wrong, verdict.refused, verdict.warnings, tuple(results)))
 
 
 def main(arguments: list[str]) -> int:

@@ -27,6 +27,7 @@ from typing import Protocol
 
 import msgspec
 
+from mta.startup.report import Report
 from mta.supervisor.child import State
 from mta.supervisor.generation import Generation, StartFailed
 from mta.supervisor.lostfiles import FileWatch
@@ -35,7 +36,7 @@ from mta.supervisor.plan import SUPERVISOR, WORKER, Listen, Plan, fixed_differen
 from mta.supervisor.privileges import become, make_directories
 from mta.supervisor.reloaded import Reloaded
 from mta.supervisor.rereading import at_once, planned
-from mta.supervisor.setup import Report, Setup, unless_stopped
+from mta.supervisor.setup import Setup, unless_stopped
 from mta.supervisor.slots import Slots
 from mta.supervisor.sockets import ListeningSockets, SocketSet, inherited_sockets
 from mta.supervisor.staff import Log, Staff

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mta.startup.report import Report, ReportedResult
 from mta.supervisor.aside import NoAnswer, answer_of
 from mta.supervisor.generation import StartFailed
 from mta.supervisor.plan import Plan, PlanError
@@ -31,7 +32,7 @@ HOW_TO_GO_ON = (
     ' NAME = "warn"; a server that is for tests only: mode = "local"'
 )
 MAX_LINES = 200
-"""Findings in a mail."""
+"""Lines of findings in a mail."""
 T = TypeVar("T")
 
 
@@ -41,41 +42,6 @@ class NotYet(StartFailed):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One result, as `mta.startup.render.facts` has it."""
-
-    check: str
-    subject: str
-    outcome: str
-    asked: str
-    found: str
-    mend: str
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What it is about."""
-        return self.check, self.subject, self.asked
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What a run of the checks says (`mta.startup.__main__`)."""
-
-    wrong: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    results: tuple[Finding, ...] = ()
-
-    @property
-    def counts(self) -> dict[str | tuple[str, ...], float]:
-        """How many results each check has of each outcome."""
-        found: dict[str | tuple[str, ...], float] = {}
-        for result in self.results:
-            for outcome in ("ok", "wrong", "unknown"):
-                key = result.check, outcome
-                found[key] = found.get(key, 0.0) + (result.outcome == outcome)
-        return found
 
 
 async def check_setup(
@@ -99,7 +65,7 @@ def _unchecked(reason: str) -> Report:
     return Report(warnings=(f"the set-up could not be checked: {reason}",))
 
 
-def changes(before: Mapping[tuple[str, str, str], Finding], report: Report) -> list[str]:
+def changes(before: Mapping[tuple[str, str, str], ReportedResult], report: Report) -> list[str]:
     """What ends otherwise than the last time, as lines for people."""
     lines = []
     for result in report.results:
@@ -140,7 +106,7 @@ class Setup:
         self._environment = environment
         self._log = log
         self._mail = mail
-        self._known: dict[tuple[str, str, str], Finding] = {}
+        self._known: dict[tuple[str, str, str], ReportedResult] = {}
         self._untold: list[str] = []
         self.counts: defaultdict[str | tuple[str, ...], float] = defaultdict(float)
         """For metrics: how many results each check had of each outcome, the last time."""
