@@ -35,6 +35,8 @@ GENERATED_LENGTH = 20
 """Characters of a generated password: 117 bits of the 58 below."""
 SHORT = 10
 """Passwords with fewer characters are taken with a warning."""
+SMALL_QUOTA = 64 * 1024
+"""Octets; a smaller quota is taken with a warning, for a number without a unit counts them."""
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789"
 
 FileOption = Annotated[
@@ -97,6 +99,7 @@ def make_app(
                 _refuse(f"{key} exists")
             table.put(user.with_password(password, scram=scram))
         _tell(f"added {key}", password if generate else "")
+        _warn_of_quota(user.quota)
         if file is None:
             _warn_of_domain(key, domains())
 
@@ -197,6 +200,7 @@ def make_app(
             user = replace(_known(table, name), quota=limit)
             table.put(user)
         _tell(f"{user.name} has a quota of {format_size(limit)}" if limit else f"{user.name} has no limit")
+        _warn_of_quota(limit)
 
     return app
 
@@ -254,7 +258,12 @@ def _warn_of_domain(user: str, domains: Collection[str]) -> None:
     for name in domains:
         with contextlib.suppress(AddressError):
             served.add(domain_key(name))
-    if "@" in user and served:
+    if "@" not in user and served:
+        _warn(
+            f"{user} is no mail address, as {user}@{min(served)} is: it gets no mail, and has a sender "
+            "by auth.default_domain only"
+        )
+    elif served:
         with contextlib.suppress(AddressError):
             if domain_key(domain) not in served:
                 _warn(f'mail for {user} is not taken: the configuration has no [domains."{domain}"]')
@@ -274,6 +283,12 @@ def _quota(text: str | None) -> int | None:
         return parse_size(text)
     except ValueError as error:
         _refuse(f"quota: {error}")
+
+
+def _warn_of_quota(limit: int | None) -> None:
+    """Say so when a unit seems to be missing."""
+    if limit and limit < SMALL_QUOTA:
+        _warn(f"a mailbox of {limit} octets has no room for mail; sizes are 500M or 2G")
 
 
 def _addresses(texts: list[str]) -> tuple[str, ...]:

@@ -156,7 +156,8 @@ def test_a_domain_that_is_not_served(tmp_path: Path) -> None:
         assert done.exit_code == 0
         return done.stderr
 
-    assert add("a@b.example") == add("a@xn--bcher-kva.example") == add("a") == ""
+    assert add("a@b.example") == add("a@xn--bcher-kva.example") == ""
+    assert add("a").startswith("warning: a is no mail address, as a@b.example is: it gets no mail")
     expected = 'warning: mail for a@c.example is not taken: the configuration has no [domains."c.example"]\n'
     assert add("a@c.example") == expected
     assert add("b@c.example", "--file", str(tmp_path / "others")) == ""
@@ -276,6 +277,17 @@ def test_mistakes_are_told_and_change_nothing(
     assert result.exit_code == code
     assert message in result.stderr
     assert terminal.path.read_text() == "known@b.example:*:\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [("500", "a mailbox of 500 octets has no room for mail"), ("1K", "1024 octets"), ("64K", ""), ("0", "")],
+)
+def test_a_quota_without_its_unit_is_told(terminal: Terminal, size: str, told: str) -> None:
+    for words in (("add", "a@b.example", "--quota", size), ("quota", "a@b.example", size)):
+        done = terminal.run(*words, stdin="correct horse\n")
+        assert done.exit_code == 0
+        assert ("warning: " in done.stderr, told in done.stderr) == (bool(told), True)
 
 
 def test_the_quota_of_a_user_can_be_changed(terminal: Terminal) -> None:

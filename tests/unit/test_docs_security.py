@@ -38,6 +38,7 @@ NO_LIMITS = {
     "mta.cli_mailbox.POLL": "how often a command looks",
     "mta.cli_user.GENERATED_LENGTH": "the length of a password that is made, not of one that is taken",
     "mta.cli_user.SHORT": "a warning",
+    "mta.cli_user.SMALL_QUOTA": "a warning",
     "mta.demo.*": "the demonstration",
     "mta.textform.*": "how base64 is written",
     "mta.daemon_director.UNREAD": "how often something is looked at",
