@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mta.session import Session
+from mta.session import NOT_KNOWN, Session
 from mta.smtp.xclient import TEMPUNAVAIL, UNAVAILABLE
 
 
@@ -20,10 +20,13 @@ def become(session: Session, attributes: Mapping[str, str]) -> None:
     """XCLIENT: `attributes` as `mta.smtp.xclient.parse_xclient` gives them."""
     known = _known(attributes)
     if "ADDR" in attributes:
-        session.client_address = known.get("ADDR", "unknown")
-    session.client_port = int(known.get("PORT", session.client_port))
-    session.server_address = known.get("DESTADDR", session.server_address)
-    session.server_port = int(known.get("DESTPORT", session.server_port))
+        session.client_address = known.get("ADDR", NOT_KNOWN)
+    if "PORT" in attributes or "ADDR" in attributes:  # the peer's port says nothing beside another address
+        session.client_port = int(known.get("PORT", 0))
+    if "DESTADDR" in attributes:
+        session.server_address = known.get("DESTADDR", "")
+    if "DESTPORT" in attributes or "DESTADDR" in attributes:
+        session.server_port = int(known.get("DESTPORT", 0))
     session.client_name = known.get("NAME", "")
     session.proxied = True
     forget_client(session)

@@ -33,6 +33,10 @@ class TlsInfo:
     """SHA-256 of the client certificate in hex, "" if none was sent."""
 
 
+NOT_KNOWN = "unknown"
+"""The address of a client of which a trusted peer says that it has none or does not know it (XCLIENT)."""
+
+
 class Session(Struct, eq=False):
     """One client session, from connect to close."""
 
@@ -43,8 +47,9 @@ class Session(Struct, eq=False):
     protocol: str
     """ "smtp", "submission" or "lmtp"."""
     client_address: str
-    """IP address in its canonical text form, or "unix" for a Unix socket."""
+    """IP address in its canonical text form, "unix" for a Unix socket, or `NOT_KNOWN`."""
     client_port: int = 0
+    """0 when it is not known."""
     server_address: str = ""
     server_port: int = 0
     proxied: bool = False
@@ -70,3 +75,8 @@ class Session(Struct, eq=False):
     """The client is gone: nothing may be opened or kept for the session any more, for nobody would end it."""
     authentication: SessionAuthentication | None = None
     """Who the client and the senders of its mail are, found out when asked for; None when nobody looks."""
+
+    @property
+    def client_ip(self) -> str:
+        """The client's IP address, "" when it has none that is known."""
+        return "" if self.client_address in ("unix", NOT_KNOWN) else self.client_address

@@ -126,10 +126,11 @@ class ReceivedTemplate:
         self, session: Session, hostname: str, *, client_name: str = "", clock: Clock = _clock
     ) -> None:
         """`hostname` is our name; `client_name` the client's name by reverse DNS, "" when it is not known."""
-        literal = _address_literal(session.client_address)
+        literal = _address_literal(session.client_ip)
+        where = literal or ("local socket" if session.client_address == "unix" else session.client_address)
         helo = _clean(session.helo, _HELO_SAFE, HELO_OCTETS) or literal or "unknown"
         name = _clean(client_name, _HELO_SAFE, HELO_OCTETS) if client_name else ""
-        info = f"{name} {literal}" if name and literal else literal or "local socket"
+        info = f"{name} {where}" if name else where
         # Each clause on a line of its own: the fold that stays within the columns for all usual names.
         lines = [f"Received: from {helo} ({info})"]
         if len(lines[0]) > FOLD_COLUMNS:
@@ -206,10 +207,10 @@ def _clean(text: str, safe: frozenset[str], limit: int) -> str:
 
 
 def _address_literal(address: str) -> str:
-    """An address literal (RFC 5321 section 4.1.3), "" for what is no IP address (a Unix socket)."""
+    """An address literal (RFC 5321 section 4.1.3) of an IP address, "" for ""."""
     if ":" in address:
         return f"[IPv6:{_clean(address.partition('%')[0], _HELO_SAFE, 45)}]"
-    return f"[{address}]" if address[:1].isdigit() else ""
+    return f"[{address}]" if address else ""
 
 
 # What a header lacks, and what is wrong with it

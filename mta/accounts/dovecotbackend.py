@@ -102,8 +102,8 @@ class DovecotBackend:
             fields.append(f"cert_username={certificate_user}")
         if not self._penalty:
             fields.append("no-penalty")
-        if session.client_address != "unix":
-            fields.append(f"rip={session.client_address}")
+        if session.client_ip:
+            fields.append(f"rip={session.client_ip}")
             fields.append(f"rport={session.client_port}")
             if session.server_address:
                 fields.append(f"lip={session.server_address}")

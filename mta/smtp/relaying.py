@@ -165,7 +165,7 @@ def client_attributes(session: Session) -> dict[str, str]:
     """
     known = session.forwarded or {
         "NAME": session.client_name,
-        "ADDR": session.client_address if session.client_address != "unix" else "",
+        "ADDR": session.client_ip,
         "PORT": str(session.client_port) if session.client_port else "",
         "HELO": session.helo,
         "PROTO": "LMTP" if session.protocol == "lmtp" else "ESMTP" if session.esmtp else "SMTP",

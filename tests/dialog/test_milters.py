@@ -79,6 +79,20 @@ def test_a_session_as_a_milter_hears_it(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_client_whose_address_nobody_knows(tmp_path: Path) -> None:
+    """A milter that reads addresses would take the word "unknown" for a fault of ours."""
+
+    async def main() -> None:
+        said = "XCLIENT ADDR=[UNAVAILABLE] NAME=[UNAVAILABLE]"
+        trusting = 'xclient_from = ["127.0.0.1"]'
+        _, heard, _ = await session(
+            tmp_path, lambda milter, ctx, name: None, "EHLO c", said, *TRANSACTION[:2], listener=trusting
+        )
+        assert heard[:5] == ["connect [127.0.0.1] 127.0.0.1", "helo c", "close", "connect unknown ", "helo c"]
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("stage", "answer", "expected"),
     [

@@ -534,6 +534,33 @@ def test_xclient_changes_who_the_client_is(tmp_path: Path) -> None:
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("header", "believed"),
+    [
+        (b"", False),
+        (b"PROXY TCP4 192.0.2.8 192.0.2.1 4711 25\r\n", True),
+        (b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 25\r\n", False),
+    ],
+)
+def test_only_those_named_are_believed(tmp_path: Path, header: bytes, believed: bool) -> None:
+    """Behind a load balancer it is its client who is named."""
+    listener = 'xclient_from = ["192.0.2.8"]\nxforward_from = ["192.0.2.8"]'
+    if header:
+        listener += '\nproxy_protocol_from = ["127.0.0.1"]'
+
+    async def main() -> None:
+        async with serving(tmp_path, listener=listener) as server:
+            client = await server.connect()
+            client.writer.write(header)
+            offered = await client.hello()
+            for command in ("XFORWARD", "XCLIENT"):
+                assert (command in offered) is believed
+                reply = await client.say(f"{command} ADDR=192.0.2.7")
+                assert reply.startswith("2" if believed else "550 5.7.0 ")
+
+    run(main)
+
+
 def test_a_proxy_header_names_the_client(tmp_path: Path) -> None:
     header = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11" + struct.pack("!H", 12)
     header += socket.inet_aton("192.0.2.9") + socket.inet_aton("192.0.2.1") + struct.pack("!HH", 4711, 25)

@@ -24,6 +24,7 @@ def session(**rest: object) -> Session:
             {"ADDR": "192.0.2.1", "PORT": "4711", "PROTO": "ESMTP", "HELO": "c.test", "LOGIN": "u"},
         ),
         (session(client_address="unix", client_port=0, protocol="lmtp"), {"PROTO": "LMTP"}),
+        (session(client_address="unknown", client_port=0), {"PROTO": "SMTP"}),
         (
             session(client_name="c.test", client_port=0),
             {"NAME": "c.test", "ADDR": "192.0.2.1", "PROTO": "SMTP"},

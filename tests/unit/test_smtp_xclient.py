@@ -140,3 +140,27 @@ def test_what_xclient_says_of_the_introduction(argument: bytes, helo: str, esmtp
     session = Session("id", "mx", "smtp", "127.0.0.1", helo="filter.test", esmtp=True)
     become(session, parse_xclient(argument))
     assert (session.helo, session.esmtp) == (helo, esmtp)
+
+
+@pytest.mark.parametrize(
+    ("argument", "client", "server"),
+    [
+        (b"ADDR=192.0.2.1 PORT=4711", ("192.0.2.1", 4711), ("127.0.0.1", 25)),
+        (b"ADDR=192.0.2.1", ("192.0.2.1", 0), ("127.0.0.1", 25)),
+        (b"ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE]", ("unknown", 0), ("127.0.0.1", 25)),
+        (b"PORT=[UNAVAILABLE]", ("127.0.0.1", 0), ("127.0.0.1", 25)),
+        (b"NAME=a.test", ("127.0.0.1", 1), ("127.0.0.1", 25)),
+        (b"DESTADDR=192.0.2.9 DESTPORT=587", ("127.0.0.1", 1), ("192.0.2.9", 587)),
+        (b"DESTADDR=192.0.2.9", ("127.0.0.1", 1), ("192.0.2.9", 0)),
+        (b"DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE]", ("127.0.0.1", 1), ("", 0)),
+    ],
+)
+def test_what_the_peer_does_not_know_is_not_left_as_it_was(
+    argument: bytes, client: tuple[str, int], server: tuple[str, int]
+) -> None:
+    """Whoever is trusted by address would trust the client as it trusts the peer."""
+    session = Session("id", "mx", "smtp", "127.0.0.1", 1, "127.0.0.1", 25)
+    become(session, parse_xclient(argument))
+    assert (session.client_address, session.client_port) == client
+    assert (session.server_address, session.server_port) == server
+    assert session.client_ip == ("" if client[0] == "unknown" else client[0])

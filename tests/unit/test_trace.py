@@ -144,6 +144,7 @@ def test_the_priority_in_received(recipient: Address | None, priority: int, end:
         ({"client_address": "fe80::1%eth0"}, "Received: from client.example ([IPv6:fe80::1])\r\n"),
         ({"client_address": "unix"}, "Received: from client.example (local socket)\r\n"),
         ({"client_address": "unix", "helo": ""}, "Received: from unknown (local socket)\r\n"),
+        ({"client_address": "unknown"}, "Received: from client.example (unknown)\r\n"),
         ({"helo": ""}, "Received: from [192.0.2.1] ([192.0.2.1])\r\n"),
         ({"helo": "[192.0.2.9]"}, "Received: from [192.0.2.9] ([192.0.2.1])\r\n"),
         ({"helo": "[IPv6:::1]"}, "Received: from [IPv6:::1] ([192.0.2.1])\r\n"),
@@ -157,6 +158,11 @@ def test_the_priority_in_received(recipient: Address | None, priority: int, end:
 )
 def test_the_client_in_received(changes: dict[str, object], start: str) -> None:
     assert received(session(**changes)).startswith(start)
+
+
+def test_a_name_without_an_address() -> None:
+    octets = received(session(client_address="unknown"), client_name="a.test")
+    assert octets.startswith("Received: from client.example (a.test unknown)\r\n")
 
 
 def test_the_reverse_name_is_reduced_too() -> None:

@@ -117,7 +117,7 @@ def _subject(facts: Facts) -> Subject:
     return Subject(
         "" if envelope is None else envelope.sender.text,
         [] if envelope is None else [one.address.text for one in envelope.recipients],
-        "" if session.client_address == "unix" else session.client_address,
+        session.client_ip,
         session.client_name,
         session.helo,
         session.user,

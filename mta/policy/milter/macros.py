@@ -118,6 +118,8 @@ def client_of(session: Session) -> Client:
     address = session.client_address
     if address == "unix":
         return LOCAL
+    if not session.client_ip:
+        return Client(client_name(session) or UNKNOWN)
     family = Family.INET6 if ":" in address else Family.INET
     return Client(client_name(session), family, session.client_port, address)
 
