@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from mta.store import deliver
 from mta.store.maildir import FOLDERS
 from mta.store.message import StoredMessage, for_delivery
 from mta.store.quota import Quota
+from tests.peers.running import until
 from tests.peers.store import NO_QUOTA, RawClient, Running, mailboxes, running
 
 USERS = {
@@ -446,6 +448,37 @@ def test_stopping_does_not_wait_for_ever(store: Running, client: RawClient) -> N
     store.drain(0.2)
     assert time.monotonic() - begun < 5
     assert client.reply().startswith("421 4.3.2")
+
+
+def under_way(store: Running, number: int) -> bool:
+    return len(store.server._deliveries) == number
+
+
+def test_what_was_received_is_stored_whoever_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clients, one of whose messages waits for a thread, and then the server."""
+    known, go = for_delivery, threading.Event()
+
+    def slow(content: Content, sender: Address, recipient: str) -> StoredMessage:
+        assert go.wait(10)
+        return known(content, sender, recipient)
+
+    monkeypatch.setattr(deliver, "for_delivery", slow)
+    root = tmp_path / "mail"
+    with running(root, mailboxes(root, **USERS), writers=1) as store:
+        for number, name in enumerate(("alice", "bob"), 1):
+            with store.connect() as client:
+                client.hello()
+                begin(client, name)
+                client.send(TEXT + END)
+                until(partial(under_way, store, number), "the delivery")
+        until(lambda: store.server.snapshot()["sessions"] == 0, "the end of the sessions")
+        stopper = threading.Thread(target=store.drain, args=(0,))
+        stopper.start()
+        stopper.join(0.2)
+        assert stopper.is_alive()
+        go.set()
+        stopper.join(10)
+        assert [len(store.messages(name)) for name in ("alice", "bob")] == [1, 1]
 
 
 def test_an_error_of_our_own_ends_the_session_with_421(
