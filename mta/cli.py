@@ -1,9 +1,8 @@
-"""The command `tamis`.
+"""The program `tamis`, under its own name and under those of a mail server (`POSTFIX`).
 
-`serve` runs the server; `check-config` reads a configuration and reports every mistake; `reload`, `stop`,
-`status` and `log-level` talk to a running server over its control socket; `user` and `mailbox` are apps of
-their own. Exit statuses: 0 done, 1 failed, 2 wrong usage, 74 the output cannot be written, 78
-the configuration is wrong.
+Its commands are in `mta.commands`, what it does under other names in `mta.sendmail`. Exit statuses of most
+commands: 0 done, 1 failed, 2 wrong usage, 74 the output cannot be written, 78 the configuration is wrong, 130
+after Ctrl-C; those of sysexits.h under another name.
 
 Speed matters for `serve` only: its plain forms are recognised here and run without the command-line
 library, and what other commands need is imported when they run.

@@ -1,8 +1,8 @@
 """Which hosts take mail for a domain, and in which order (RFC 5321 section 5.1, RFC 7505): pure decisions.
 
-`read_destination` reads what a route or a recipient's domain names, `read_mx` the answer to the MX question,
-`read_addresses` those for A and AAAA. Each gives a value, or the `Reply` that stands for all mail that was to
-go there. What holds:
+`named_host` and `read_literal` are for hosts that a route or a recipient names, `read_mx` reads the answer to
+the MX question, `read_addresses` those for A and AAAA. Each gives a value, or the `Reply` that stands for all
+mail that was to go there. What holds:
 
 * only a proof that there is nothing is permanent: "no such name", "no MX and no address", a null MX (556,
   RFC 7504);

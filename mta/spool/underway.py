@@ -12,7 +12,8 @@ TASKS = 1000
 """Tries under way at once, whatever the limits of next hops allow: memory."""
 SLOW = 3.0
 """Seconds after which a try is one that waits: it keeps no other one from its turn. Else those who do not
-answer, or late, would take all the places in time, and mail to all others would wait for them."""
+answer, or late, would take all the places in time, and mail to all others would wait for them. More than
+`mailqueue.queue.NOTE_PATIENCE`: while the store takes no notes no more are begun than there are places."""
 WAITING = 4 * TASKS
 """Tries under way at once that wait included: sockets, and content of some 256 KiB each at most."""
 

@@ -10,7 +10,7 @@ TTL = 3600
 
 
 def values(answer: Answer) -> list[str]:
-    """The records as in a zone file, sorted; names in lower case without the final dot where they end."""
+    """The records as in a zone file, sorted; names are as they were answered, see `name_of`."""
     return sorted(record.to_text() for record in answer.records)
 
 

@@ -1,8 +1,8 @@
 """What the node has counted, over all processes that ever lived in this supervisor.
 
-A process counts from zero. When it ends, what it had counted is added to `departed`, so that a sum over the
-node never goes back at a restart or a reload. Of a process that was killed, what it counted after its last
-answer is lost: at most `mta.supervisor.staff.BEAT` seconds.
+A process counts from zero. When it ends, what it had counted is added to what others have left, so that a
+sum over the node never goes back at a restart or a reload. Of a process that was killed, what it counted
+after its last answer is lost: at most `mta.supervisor.staff.BEAT` seconds.
 """
 
 from __future__ import annotations

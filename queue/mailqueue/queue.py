@@ -44,8 +44,7 @@ from mailqueue.takeover import LeftBehind, Watcher
 
 SYSTEM_CLOCK = SystemClock()
 NOTE_PATIENCE = 2.0
-"""Seconds that an entry may be on its way until nothing more is delivered: less than a try may wait and hold
-its place (`mta.spool.underway.SLOW`), so that no more are begun than there are places."""
+"""Seconds that an entry may be on its way until nothing more is to be delivered (`MailQueue.takes_notes`)."""
 
 
 @dataclass(slots=True, frozen=True)
