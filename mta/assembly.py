@@ -64,6 +64,7 @@ def listener_settings(settings: config.Config, listener: config.Listener) -> Lis
         name=listener.name,
         implicit_tls=listener.tls == "implicit",
         proxy_from=listener.proxy_protocol_from,
+        proxy_tls=listener.proxy_protocol_tls,
         backlog=listener.backlog,
         handshake_timeout=usual.handshake,
         stressed_handshake_timeout=stressed.handshake,

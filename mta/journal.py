@@ -102,6 +102,8 @@ class LogJournal:
         self._log.debug(
             "connected", session=session.id, listener=session.listener, client=session.client_address
         )
+        if session.tls is not None:  # a proxy has told of it
+            self.tls_started(session)
 
     def refused(
         self, session: Session, stage: str, reply: Reply, envelope: Envelope | None, what: str

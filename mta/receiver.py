@@ -71,6 +71,7 @@ class Receiver:
             arrival.server_address,
             arrival.server_port,
             arrival.proxied,
+            tls=arrival.tls,
         )
         if reception.evaluator is not None:
             self.session.authentication = reception.evaluator.of(self.session)
@@ -80,7 +81,7 @@ class Receiver:
         reception, address = self._reception, self.session.client_address
         self._smtp = ServerSession(
             reception.settings,
-            tls=ssl_object is not None,
+            tls=ssl_object is not None or self.session.tls is not None,
             trusted_xclient=reception.trusts_xclient(address),
             trusted_xforward=reception.trusts_xforward(address),
         )

@@ -167,6 +167,9 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     proxy_protocol_from: tuple[Network, ...] = ()
     """Load balancers that send a PROXY header (version 1 or 2) before everything else. Where it is set,
     nobody else may connect to this listener, and who does by a Unix socket must send the header, too."""
+    proxy_protocol_tls: bool = False
+    """TLS that ends at the load balancer counts as the client's, where the header tells of it (version 2,
+    PP2_TYPE_SSL): for AUTH, the policy, Received and the log. From there it goes in clear, passwords too."""
     xclient_from: tuple[Network, ...] = ()
     """Clients that may override the session's facts by XCLIENT: filters and test tools that you trust."""
     xforward_from: tuple[Network, ...] = ()

@@ -107,6 +107,10 @@ def _listener_tls(config: Config, index: int, findings: Findings) -> None:
         )  # fmt: skip
     if listener.require_client_certificate and not listener.client_ca:
         findings.add((*path, "require_client_certificate"), "found true", "client_ca to check them with")
+    if listener.proxy_protocol_tls and not listener.proxy_protocol_from:
+        findings.add((*path, "proxy_protocol_tls"), "found true", "proxy_protocol_from, who may tell of it")
+    if listener.proxy_protocol_tls and listener.tls == "implicit":
+        findings.add((*path, "proxy_protocol_tls"), 'found true with tls = "implicit"', 'tls = "none"')
     if listener.client_ca and listener.tls == "none":
         findings.add((*path, "client_ca"), f'found "{listener.client_ca}"', 'tls other than "none"')
 
@@ -122,7 +126,12 @@ def _listener_auth(config: Config, index: int, findings: Findings) -> None:
                 path, f'"{listener.auth}" needs users', 'auth.backend = "users" or "dovecot"',
                 reason=f"listener {listener.name}",
             )  # fmt: skip
-    elif listener.tls == "none" and config.auth.require_tls and findings.is_sound((*path[:2], "tls")):
+    elif (
+        listener.tls == "none"
+        and config.auth.require_tls
+        and not listener.proxy_protocol_tls
+        and findings.is_sound((*path[:2], "tls"))
+    ):
         findings.add(
             path, f'"{listener.auth}" with tls = "none"', "TLS on this listener",
             reason="auth.require_tls offers AUTH over TLS only, so nobody could log in",

@@ -16,8 +16,8 @@ def check_managesieve(config: Config, index: int, findings: Findings) -> None:
             reason="scripts are somebody's",
         )  # fmt: skip
     for key in (
-        "xclient_from", "xforward_from", "greet_delay", "discard_ehlo_keywords", "qualify_domain",
-        "signing_domain",
+        "proxy_protocol_tls", "xclient_from", "xforward_from", "greet_delay", "discard_ehlo_keywords",
+        "qualify_domain", "signing_domain",
     ):  # fmt: skip
         if getattr(listener, key) and findings.is_sound((*path, key)):
             findings.add(

@@ -9,6 +9,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from mta.net.limits import Client, Limits
     from mta.net.proxyproto import ProxyHeader
+    from mta.session import TlsInfo
 
 
 class Arrival(Struct):
@@ -31,6 +32,8 @@ class Arrival(Struct):
     """The PROXY header, whether or not it names a client."""
     implicit_tls: bool = False
     """The transport has done its TLS handshake already."""
+    tls: TlsInfo | None = None
+    """TLS that ended at the proxy, where the listener believes what it tells."""
     client: Client | None = None
     """The client's counters, None when the listener has no limits."""
     limits: Limits | None = None

@@ -37,7 +37,6 @@ _LINE = 0
 _FIXED_V2 = 16
 _LOCAL = 0x20
 _TYPE_SSL = 0x20
-_SSL_CLIENT_CERTIFICATE = 0x06  # PP2_CLIENT_CERT_CONN | PP2_CLIENT_CERT_SESS
 _CRC_POLYNOMIAL = 0x82F63B78
 
 
@@ -47,14 +46,10 @@ class ProxyError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class ProxyTls:
-    """What the proxy tells of the client's TLS (TLV PP2_TYPE_SSL)."""
+    """What the proxy tells of the client's TLS (TLV PP2_TYPE_SSL), "" for what it does not."""
 
     version: str
     cipher: str
-    common_name: str
-    """Common name of the client certificate, "" without one."""
-    verified: bool
-    """A client certificate was presented and verified."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -71,8 +66,6 @@ class ProxyHeader:
     """The proxy speaks for itself (LOCAL)."""
     authority: str = ""
     """The server name that the client asked the proxy for."""
-    alpn: str = ""
-    unique_id: bytes = b""
     tls: ProxyTls | None = None
 
 
@@ -180,8 +173,6 @@ def _header_v2(data: ProxyData) -> ProxyHeader:
         2,
         *ends,
         authority=_text(tlv.get("AUTHORITY")),
-        alpn=_text(tlv.get("ALPN")),
-        unique_id=tlv.get("UNIQUE_ID", b""),
         tls=_tls(tlv) if "SSL" in tlv else None,
     )
 
@@ -233,15 +224,9 @@ def _check_vectors(data: bytes, *, within_ssl: bool = False) -> None:
 
 
 def _tls(tlv: dict[str, Any]) -> ProxyTls | None:
-    flags = int(tlv["SSL_CLIENT"])
-    if not flags & 1:
+    if not int(tlv["SSL_CLIENT"]) & 1:  # PP2_CLIENT_SSL
         return None
-    return ProxyTls(
-        version=_text(tlv.get("SSL_VERSION")),
-        cipher=_text(tlv.get("SSL_CIPHER")),
-        common_name=_text(tlv.get("SSL_CN")),
-        verified=bool(flags & _SSL_CLIENT_CERTIFICATE) and tlv["SSL_VERIFY"] == 0,
-    )
+    return ProxyTls(_text(tlv.get("SSL_VERSION")), _text(tlv.get("SSL_CIPHER")))
 
 
 def _text(value: bytes | None) -> str:

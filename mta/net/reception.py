@@ -27,7 +27,7 @@ from mta.net.arrival import Arrival, canonical_address
 from mta.net.limits import OVERLOADED, ClientLimits, Limits, Networks
 from mta.net.noise import Log
 from mta.net.overload import Level
-from mta.net.tlsinfo import failure_class, failure_text
+from mta.net.tlsinfo import failure_class, failure_text, told_tls
 from mta.reply import Reply
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class ListenerSettings:
     proxy_from: tuple[str, ...] = ()
     """Networks that must send a PROXY header; when set, everybody else is closed. Clients of a Unix socket
     must send one too: its file permissions decide who connects."""
+    proxy_tls: bool = False
+    """The header is believed what it says of TLS that ended at the proxy."""
     backlog: int = 1024
     """Connections that the kernel queues (its own limit, net.core.somaxconn, applies too)."""
     handshake_timeout: float = HANDSHAKE_TIMEOUT
@@ -259,6 +261,7 @@ class Reception:
                 proxied=True,
                 proxy=header,
                 implicit_tls=tls,
+                tls=told_tls(header) if self._settings.proxy_tls else None,
             )
         if peer is None:
             path = name if isinstance(name, str) else os.fsdecode(name or b"")

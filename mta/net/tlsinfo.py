@@ -20,8 +20,13 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mta.session import TlsInfo
+
+if TYPE_CHECKING:
+    from mta.net.proxyproto import ProxyHeader
 
 FAILURE_CLASSES = (
     "timeout",
@@ -36,6 +41,7 @@ FAILURE_CLASSES = (
 )
 """The words of `failure_class`, for metrics that list them all."""
 
+_VERSIONS = ("TLSv1.3", "TLSv1.2", "TLSv1.1", "TLSv1")
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL"})
 _VERSION = frozenset({"UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW", "TLSV1_ALERT_PROTOCOL_VERSION"})
 _CIPHER = frozenset({"NO_SHARED_CIPHER", "SSLV3_ALERT_HANDSHAKE_FAILURE", "NO_SUITABLE_SIGNATURE_ALGORITHM"})
@@ -75,6 +81,30 @@ def tls_info(ssl_object: ssl.SSLObject) -> TlsInfo:
             info.peer_subject, info.peer_names = subject_and_names(der)
             info.peer_issuer, info.peer_key_fingerprint = issuer_and_key(der)
     return info
+
+
+def told_tls(header: ProxyHeader) -> TlsInfo | None:
+    """The facts of a connection that a proxy has ended, as far as it tells them; None for one without TLS.
+
+    The client's certificate is left out: a common name is not enough for AUTH EXTERNAL.
+    """
+    told = header.tls
+    if told is None:
+        return None
+    return TlsInfo(
+        told.version if told.version in _VERSIONS else "TLS",
+        told.cipher or "unknown",
+        _strengths().get(told.cipher, 0),
+        sni=header.authority,
+    )
+
+
+@lru_cache(maxsize=1)
+def _strengths() -> dict[str, int]:
+    """The bits of every cipher that the library knows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers("ALL")
+    return {cipher["name"]: cipher["strength_bits"] for cipher in context.get_ciphers()}
 
 
 def channel_bindings(ssl_object: ssl.SSLObject, server_certificate_der: bytes) -> dict[str, bytes]:

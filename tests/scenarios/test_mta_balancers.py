@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import smtplib
 import socket
 import ssl
@@ -42,6 +43,13 @@ tls = "starttls"
 addresses = ["127.0.0.1:{clear}"]
 proxy_protocol_from = ["127.0.0.1"]
 [[listener]]
+name = "balanced-ended"
+protocol = "submission"
+tls = "none"
+addresses = ["127.0.0.1:{believed}"]
+proxy_protocol_from = ["127.0.0.1"]
+proxy_protocol_tls = true
+[[listener]]
 name = "for-nginx"
 protocol = "submission"
 tls = "starttls"
@@ -71,6 +79,12 @@ listen secure
 listen ended
     bind 127.0.0.1:{front[ended]} ssl crt {folder}/both.pem
     server mx 127.0.0.1:{back[clear]} send-proxy-v2 proxy-v2-options ssl,ssl-cipher,authority,crc32c
+listen believed
+    bind 127.0.0.1:{front[believed]} ssl crt {folder}/both.pem
+    server mx 127.0.0.1:{back[believed]} send-proxy-v2 proxy-v2-options ssl,ssl-cipher,authority,crc32c
+listen bare
+    bind 127.0.0.1:{front[bare]}
+    server mx 127.0.0.1:{back[believed]} send-proxy-v2 proxy-v2-options ssl
 """
 NGINX = """
 load_module /usr/lib/nginx/modules/ngx_mail_module.so;
@@ -109,7 +123,9 @@ def back() -> Ports:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, back: Ports) -> Iterator[Site]:
-    listeners = LISTENERS.format(**{name: back[name] for name in ("smtp", "secure", "clear", "nginx")})
+    listeners = LISTENERS.format(
+        **{name: back[name] for name in ("smtp", "secure", "clear", "believed", "nginx")}
+    )
     with site(tmp_path_factory.mktemp("balanced"), more=listeners) as running:
         yield running
 
@@ -147,7 +163,8 @@ def haproxy(server: Site, back: Ports) -> Iterator[Ports]:
     text = HAPROXY.format(folder=folder, front=front, back=back)
     (folder / "haproxy.cfg").write_text(text)
     with peer(program("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")):
-        healthy = {"one": "UP L7OK", "two": "UP L7OK", "secure": "UP L6OK", "ended": "no check "}
+        healthy = {"one": "UP L7OK", "two": "UP L7OK", "secure": "UP L6OK"}
+        healthy |= dict.fromkeys(("ended", "believed", "bare"), "no check ")
         until(lambda: status(folder / "stats") == healthy, lambda: str(status(folder / "stats")))
         yield front
 
@@ -183,6 +200,27 @@ def test_tls_that_ends_at_haproxy_is_none_to_us(server: Site, haproxy: Ports) ->
         client.ehlo()
         assert not client.has_extn("auth")
         assert client.docmd("AUTH", "PLAIN")[0] == 538
+
+
+def test_tls_that_ends_at_haproxy_is_the_client_s_where_it_is_believed(server: Site, haproxy: Ports) -> None:
+    client = smtplib.SMTP_SSL(
+        "localhost", haproxy["believed"], "c.example.org", timeout=30, source_address=(CLIENT, 0),
+        context=server.trust(),
+    )  # fmt: skip
+    client.ehlo()
+    assert not client.has_extn("starttls")
+    assert "-PLUS" not in client.esmtp_features["auth"]  # it has another connection than we
+    assert "EXTERNAL" not in client.esmtp_features["auth"]
+    client.login(ALICE, PASSWORD)
+    received = deliver(server, client, ALICE, BOB)
+    assert f"[{CLIENT}]" in received
+    assert re.search(r"\(using TLSv1\.3 with cipher TLS_\w+ \((128/128|256/256) bits\)\)", received)
+    assert "with ESMTPSA" in received
+    # Without TLS before HAProxy there is none.
+    with smtplib.SMTP("127.0.0.1", haproxy["bare"], "c.example.org", 30, (CLIENT, 0)) as clear:
+        clear.ehlo()
+        assert not clear.has_extn("auth")
+        assert clear.docmd("AUTH", "PLAIN")[0] == 502
 
 
 class Auth(http.server.BaseHTTPRequestHandler):

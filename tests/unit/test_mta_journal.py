@@ -142,10 +142,11 @@ def test_mechanisms_that_clients_invent_are_one_series(journal: LogJournal, stat
 
 
 def test_sessions_refusals_and_logins_are_counted(journal: LogJournal, stats: metrics.Stats) -> None:
-    who = session(auth_mechanism="PLAIN", tls=TlsInfo("TLSv1.3", "X", 256))
+    who = session(auth_mechanism="PLAIN")
     journal.connected(who)
-    journal.connected(session())
+    who.tls = TlsInfo("TLSv1.3", "X", 256)
     journal.tls_started(who)
+    journal.connected(session(tls=TlsInfo("TLSv1.2", "X", 256)))  # a proxy has told of it
     journal.logged_in(who)
     journal.login_failed(who, "PLAIN", Reply(535, "5.7.8", "no"))
     journal.login_failed(who, "PLAIN", Reply(454, "4.7.0", "away"))
@@ -162,6 +163,7 @@ def test_sessions_refusals_and_logins_are_counted(journal: LogJournal, stats: me
             ("sessions", "smtp"),
             ("sessions_open", "smtp"),
             ("tls_sessions", "TLSv1.3", "smtp"),
+            ("tls_sessions", "TLSv1.2", "smtp"),
             ("auth", "success", "PLAIN"),
             ("auth", "failure", "PLAIN"),
             ("auth", "temporary", "PLAIN"),
@@ -171,7 +173,7 @@ def test_sessions_refusals_and_logins_are_counted(journal: LogJournal, stats: me
             ("unacknowledged",),
         )
     }
-    assert list(found.values()) == [2, 1, 1, 1, 2, 1, 1, 1, 1, 2]
+    assert list(found.values()) == [2, 1, 1, 1, 1, 2, 1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("messages", "level"), [(0, "info"), (3, "warning")])

@@ -64,15 +64,15 @@ GOOD = [
     (v2(1, 0x11, INET + tlv(0x04, bytes(50))), ProxyHeader(2, *CLIENT4)),
     (
         v2(1, 0x11, INET + tlv(0x02, b"mx.example.org") + tlv(0x01, b"smtp") + tlv(0x05, b"\x00id")),
-        ProxyHeader(2, *CLIENT4, authority="mx.example.org", alpn="smtp", unique_id=b"\x00id"),
+        ProxyHeader(2, *CLIENT4, authority="mx.example.org"),
     ),
     (
         v2(1, 0x21, INET6 + SSL),
-        ProxyHeader(2, *CLIENT6, tls=ProxyTls("TLSv1.3", "AES", "alice", verified=True)),
+        ProxyHeader(2, *CLIENT6, tls=ProxyTls("TLSv1.3", "AES")),
     ),
     (
         v2(1, 0x11, INET + tlv(0x20, b"\x03\x00\x00\x00\x01" + tlv(0x21, b"TLSv1.2"))),
-        ProxyHeader(2, *CLIENT4, tls=ProxyTls("TLSv1.2", "", "", verified=False)),
+        ProxyHeader(2, *CLIENT4, tls=ProxyTls("TLSv1.2", "")),
     ),
     (v2(1, 0x11, INET + tlv(0x20, bytes(5))), ProxyHeader(2, *CLIENT4)),
 ]
@@ -205,7 +205,7 @@ def test_control_characters_from_the_proxy_reach_no_log() -> None:
     header = read(v2(1, 0x11, INET + tlv(0x02, b"mx\r\nevil") + tls), 1000)
     assert header is not None
     assert header.authority == ""
-    assert header.tls == ProxyTls("", "", "", verified=False)
+    assert header.tls == ProxyTls("", "")
 
 
 def test_the_parser_says_nothing_by_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from mta.net.certcheck import server_end_point
 from mta.net.noise import Throttle, quieten
+from mta.net.proxyproto import ProxyHeader, ProxyTls
 from mta.net.tls import (
     ServerTls,
     channel_bindings,
@@ -26,6 +27,8 @@ from mta.net.tls import (
     failure_text,
     served_certificate,
 )
+from mta.net.tlsinfo import told_tls
+from mta.session import TlsInfo
 from tests.peers.certificates import Authority, authority
 from tests.peers.handshake import Handshake
 from tests.peers.lines import Lines
@@ -34,6 +37,21 @@ from tests.peers.lines import Lines
 @pytest.fixture
 def ca(tmp_path: Path) -> Authority:
     return authority(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("told", "version", "cipher", "bits"),
+    [
+        (ProxyTls("TLSv1.3", "TLS_AES_256_GCM_SHA384"), "TLSv1.3", "TLS_AES_256_GCM_SHA384", 256),
+        (ProxyTls("TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256"), "TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256", 128),
+        (ProxyTls("TLSv1.2", "NEW"), "TLSv1.2", "NEW", 0),
+        (ProxyTls("\u00fcber", ""), "TLS", "unknown", 0),  # a label of metrics must be one of a few
+    ],
+)
+def test_what_a_proxy_tells(told: ProxyTls, version: str, cipher: str, bits: int) -> None:
+    found = told_tls(ProxyHeader(2, "192.0.2.1", 5, authority="mx.example.org", tls=told))
+    assert found == TlsInfo(version, cipher, bits, sni="mx.example.org")
+    assert told_tls(ProxyHeader(2, "192.0.2.1", 5)) is None
 
 
 def test_bindings_of_tls_1_2_are_the_same_on_both_sides(ca: Authority) -> None:
