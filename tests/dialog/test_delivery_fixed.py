@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,12 +59,13 @@ async def deliver(
     names: Sequence[str] = ("a@x.test",),
     octets: bytes = SMALL,
     seconds: float = 5.0,
+    client: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
     recipients = [Recipient(parse_address(name)) for name in names]
     message = content(octets)
     try:
         deadline = asyncio.get_running_loop().time() + seconds
-        return await to.deliver(Envelope(parse_address("s@y.test")), recipients, message, deadline)
+        return await to.deliver(Envelope(parse_address("s@y.test")), recipients, message, deadline, client)
     finally:
         message.close()
 
@@ -604,6 +605,27 @@ def test_verify() -> None:
         async with ScriptedServer(Script({"RCPT": SILENCE})) as bad, ScriptedServer() as good:
             to = transport(bad.port, good.port)
             assert (await to.verify(NULL, parse_address("a@x.test"))).code == 250
+            await to.close()
+
+    run(main())
+
+
+def test_a_session_that_stands_for_one_client_serves_no_other() -> None:
+    """Postfix takes XCLIENT once in a session; whom it has been told of is not who asks about a recipient."""
+
+    async def main() -> None:
+        hello = ["250-srv.test\r\n250 XCLIENT ADDR", "250 srv.test"]
+        async with ScriptedServer(Script({"LHLO": hello, "XCLIENT": "220 again"})) as server:
+            to = transport(server.port, client=ClientSettings(lmtp=True, helo_name="mx.test", xclient=True))
+            for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+                assert short(await deliver(to, client={"ADDR": address})) == ["250 2.0.0"]
+            told = [command for command in server.commands if command.startswith("XCLIENT")]
+            assert told == ["XCLIENT ADDR=192.0.2.1", "XCLIENT ADDR=192.0.2.2"]
+            assert server.connections == 2
+            server.commands.clear()
+            assert (await to.verify(NULL, parse_address("a@x.test"))).code == 250
+            assert server.connections == 3
+            assert not [command for command in server.commands if command.startswith("XCLIENT")]
             await to.close()
 
     run(main())
