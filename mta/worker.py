@@ -32,6 +32,7 @@ import uvloop
 import mta
 from mta import config, log
 from mta.largepages import collapse
+from mta.processname import name_process
 from mta.supervisor.channel import Channel
 from mta.supervisor.link import Link, WorkerLink
 from mta.supervisor.messages import (
@@ -249,8 +250,7 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:  # what ps and top show
-        name.write("tamis-worker")
+    name_process("tamis-worker")
     channel = socket.socket(fileno=int(options["--channel"]))
     channel.set_inheritable(False)
     daemon_class = load_daemon(options["--daemon"])

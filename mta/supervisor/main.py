@@ -22,6 +22,7 @@ from mta.admin.desk import Desk
 from mta.folders import in_words, whole_path
 from mta.log.sink import take_stderr
 from mta.net.descriptors import raise_fd_limit
+from mta.processname import name_process
 from mta.supervisor.core import Supervisor
 from mta.supervisor.generation import StartFailed
 from mta.supervisor.plan import Plan, PlanError
@@ -43,7 +44,8 @@ def serve(configuration: str, pid_file: str = "", daemon: str = DAEMON) -> int:
     # Until the supervisor listens to signals, a request to reload would end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _named_process(), _pid_file(pid_file):
+        name_process("tamis")
+        with _pid_file(pid_file):
             asyncio.run(_live(configuration, daemon))
     except PlanError as error:
         return _explain(error.problems, EX_CONFIG)
@@ -84,13 +86,6 @@ def _explain(lines: list[str], status: int) -> int:
         for line in lines:
             print(line, file=sys.stderr)
     return status
-
-
-@contextlib.contextmanager
-def _named_process() -> Iterator[None]:
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:  # what ps and top show
-        name.write("tamis")
-    yield
 
 
 @contextlib.contextmanager
