@@ -151,9 +151,7 @@ class Supervisor:
 
     async def reload(self) -> Reloaded:
         """Read the configuration again and change over to it; the result also says why not."""
-        if self._next_reload is None:
-            self._next_reload = self._tasks.create_task(self._reload_in_turn())
-        return await asyncio.shield(self._next_reload)
+        return await asyncio.shield(self._begin_reload())
 
     def stop(self, now: bool = False) -> None:
         """Begin to stop; a second call, or `now`, kills what still runs. A start under way is broken off."""
@@ -241,6 +239,12 @@ class Supervisor:
         generation = Generation(self._numbers, plan, sockets, self.staff)
         self.staff.generations.append(generation)
         return generation
+
+    def _begin_reload(self) -> asyncio.Task[Reloaded]:
+        """The reload that has its turn next; any number of requests until then are one."""
+        if self._next_reload is None:
+            self._next_reload = self._tasks.create_task(self._reload_in_turn())
+        return self._next_reload
 
     async def _reload_in_turn(self) -> Reloaded:
         async with self._reload_lock:
@@ -374,11 +378,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-
-    def _hang_up(self) -> None:
-        if self._next_reload is None:
-            self._next_reload = self._tasks.create_task(self._reload_in_turn())
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
 
     def _load_memory(self, plan: Plan) -> None:
         if not plan.state_directory:
