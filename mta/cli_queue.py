@@ -63,12 +63,13 @@ def make_app(open_queue: Open) -> typer.Typer:
     def list_queue(
         config: ConfigOption,
         words: WordsArgument = None,
+        more: FilterOption = None,
         as_json: JsonOption = False,
         mailq: Annotated[bool, typer.Option("--mailq", help="Print it as Postfix's mailq does.")] = False,
     ) -> None:
         """Show the messages that wait."""
         with failures():
-            wanted = checked_words(words)
+            wanted = checked_words([*(words or ()), *(more or ())])
             queue = open_queue(config)
             if as_json:
                 for row in queue.rows(wanted):

@@ -109,7 +109,8 @@ def test_look(desk: Desk) -> None:
     assert max(len(line) for line in table.splitlines()) <= 80
     assert table.splitlines()[-1].startswith("4 messages, ")
     assert desk.tamis("list", "recipient=nobody@example.test") == "No message in the queue matches.\n"
-    assert len(desk.ids(f"recipient={BOB}")) == 3
+    assert len(desk.ids(f"recipient={BOB}")) == len(desk.ids("--filter", f"recipient={BOB}")) == 3
+    assert desk.ids("older=1h", "-f", f"recipient={BOB}") == []
     assert "-- " in desk.tamis("list", "--mailq").splitlines()[-1]
     stats = json.loads(desk.tamis("stats", "--json"))
     assert sum(stats["domains"]["example.test"]) == 7
