@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 Running = Generator[Request, Any, Result]
 """A run: yields requests, is sent their answers, returns the result."""
 
-Host = Callable[[Request], Any]
-"""Answers a request at once."""
+DirectHost = Callable[[Request], Any]
+"""Answers a request at once: the host of a script that was loaded for such (`Unit.direct`)."""
 
 
 def _nobody(request: Request) -> Any:
@@ -148,7 +148,7 @@ class Script:
         now: datetime | None = None,
         result: Result | None = None,
         state: dict[str, Any] | None = None,
-        host: Host | None = None,
+        host: DirectHost | None = None,
     ) -> Result:
         """`run` of a script that asks nothing, at once. Raises ValueError if `asks`.
 
@@ -177,7 +177,7 @@ class Script:
         result: Result | None,
         state: dict[str, Any] | None,
         trace: Trace | None,
-        host: Host = _nobody,
+        host: DirectHost = _nobody,
     ) -> Run:
         """The state of a run that has not begun."""
         if result is None:

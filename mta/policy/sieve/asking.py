@@ -91,7 +91,7 @@ Said = tuple[Request, Any, Exception | None]
 
 
 class AtOnce(Struct, eq=False):
-    """Answers what the scripts of a stage ask, and remembers what it has said (`sieve_ext` `Host`).
+    """Answers what the scripts of a stage ask, and remembers what it has said (a `DirectHost`).
 
     Most is answered at once, and then no generator is needed. Where it is not, all is done once more by one
     that waits (`asked`): scripts do the same again when they are told the same.

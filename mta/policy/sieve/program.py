@@ -35,7 +35,7 @@ from sieve_ext import (
 from sieve_ext.closures.unit import Unit
 from sieve_ext.extend import sequence
 from sieve_ext.runtime.glances import joined
-from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, Host, load_unit
+from sieve_ext.runtime.script import PARSE_FAILED, VALIDATION_FAILED, DirectHost, load_unit
 
 CPU_SECONDS = 0.05
 """Processor time of a run on the event loop, which serves every session of the worker meanwhile."""
@@ -145,7 +145,7 @@ class Program:
         environment: Mapping[str, str],
         envelope: Envelope | Callable[[], Envelope],
         message: Message | None,
-        host: Host,
+        host: DirectHost,
     ) -> Outcome:
         """`run`, given a host that answers at once. Raises only what of its errors is no Exception."""
         outcome, ended = NOTHING, False
