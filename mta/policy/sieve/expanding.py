@@ -126,7 +126,7 @@ class _Settling:
         members: Sequence[Recipient],
         verdicts: Sequence[Verdict | Awaitable[Verdict]],
     ) -> Verdict:
-        found = await asyncio.gather(*map(_in_time, verdicts))
+        found = await asyncio.gather(*map(_settled, verdicts))
         return self._chosen(recipient, members, found)
 
     def _chosen(
@@ -182,11 +182,12 @@ class _Settling:
             self._tell(f"expand: {answer.reason}")
             return Verdict(answer.reply)
         if not isinstance(answer, tuple):
-            return await _in_time(else_())
-        return await _in_time(self.replaced(recipient, answer, again=False))
+            return await _settled(else_())
+        return await _settled(self.replaced(recipient, answer, again=False))
 
 
-async def _in_time(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
+async def _settled(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
+    """The verdict, waited for where it is not there at once."""
     return verdict if isinstance(verdict, Verdict) else await verdict
 
 

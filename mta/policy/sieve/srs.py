@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from mta.address import Address
+from mta.address import Address, parse_address
 from mta.policy.aliases import Member
 from mta.policy.ground import Ground
 from mta.policy.sieve.asking import Services
@@ -132,8 +132,6 @@ class SrsReverseCommand(_Srs):
 
 
 def _recipient(run: Run) -> Address:
-    from mta.address import parse_address
-
     return parse_address(run.envelope.extra["to"][0])
 
 
