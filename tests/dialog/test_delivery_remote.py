@@ -12,6 +12,7 @@ import pytest
 import trustme
 import uvloop
 
+from mta.delivery import sites
 from mta.delivery.lookup import Ourselves
 from mta.delivery.outcome import NextHop
 from mta.net.dial import BadAddresses, Dialer, Source
@@ -214,11 +215,12 @@ def test_domains_with_one_mx_set_share_connections_and_their_limit() -> None:
     run(main())
 
 
-def test_sites_that_nobody_uses_go_away() -> None:
+def test_sites_that_nobody_uses_go_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sites, "IDLE_SITES", 20)
+
     async def main() -> None:
         async with world() as w:
             to = w.transport(pool=PoolLimits(idle_time=0))
-            to.sites._idle = 20
             await w.server("mx.test", "127.0.2.1")
             for number in range(60):
                 w.dns.add(f"mx{number}.test", "A", "127.0.2.1")
