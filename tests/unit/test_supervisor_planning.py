@@ -42,6 +42,7 @@ addresses = ["127.0.0.1:24"]
 [process]
 workers = 3
 drain_timeout = "7s"
+restart_delay_max = "9s"
 """
 
 
@@ -66,7 +67,7 @@ def test_every_listener_and_address_is_in_the_plan() -> None:
     assert listens["control"] == Listen("control", (UnixPath("/run/tamis/control", 0o600),), SUPERVISOR)
     assert set(listens) == {"smtp", "control"}
     assert [(crew.role, crew.daemon, crew.count) for crew in made.crews] == [(WORKER, DAEMON, 3)]
-    assert (made.workers, made.drain_timeout, made.account) == (3, 7.0, None)
+    assert (made.workers, made.drain_timeout, made.restart_delay_max, made.account) == (3, 7.0, 9.0, None)
     assert config.from_json(made.configuration) == parse()
 
 
