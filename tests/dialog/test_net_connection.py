@@ -16,9 +16,10 @@ import pytest
 
 from mta import metrics
 from mta.content import MessageBuffer
-from mta.net.connection import Connection
+from mta.net.connection import READ_AHEAD, Connection
 from mta.policy.ground import Ground
 from mta.receiver import Receiver
+from tests.dialog.backend import ScriptedStore
 from tests.dialog.server import Client, Server, run, serving
 from tests.peers.certificates import Authority, authority
 
@@ -152,6 +153,45 @@ def test_a_client_that_reads_late_gets_all_replies(tmp_path: Path) -> None:
             async with asyncio.timeout(90):
                 await client.reader.readexactly(len(b"250 2.0.0 ok\r\n") * number)
             assert (await client.say("NOOP")).startswith("250 ")
+
+    run(main)
+
+
+def test_what_is_sent_ahead_while_a_message_is_delivered_waits_outside(tmp_path: Path) -> None:
+    store = ScriptedStore(final_delay=2)
+
+    async def main() -> None:
+        async with serving(tmp_path, store=store, more="[limits]\nidle_commands = 100000000") as server:
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("bob@example.test")
+            await client.say("DATA")
+            (connection,) = server.daemon._connections._open
+            client.writer.write(b"Subject: x\r\n\r\nhello\r\n.\r\n")
+            client.writer.write(b"RSET\r\n" * 1_000_000)
+            for _ in range(20):
+                await asyncio.sleep(0.05)
+                assert connection._smtp.buffered < 1024 * 1024
+            assert connection._smtp.buffered > READ_AHEAD
+            assert await client.read_reply() == "250 2.0.0 kept\r\n"
+            client.cut()
+
+    run(main)
+
+
+def test_a_message_in_drips_is_no_way_to_stay(tmp_path: Path) -> None:
+    more = '[timeouts]\nmessage = "2s"'
+
+    async def main() -> None:
+        async with serving(tmp_path, more=more) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.envelope("bob@example.test")
+            await client.say("DATA")
+            talk = asyncio.create_task(drip(client, b"Subject: x\r\n", 0.2))
+            async with asyncio.timeout(30):
+                assert (await client.read_reply()).startswith("421 4.4.2")
+            talk.cancel()
 
     run(main)
 
