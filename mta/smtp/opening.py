@@ -206,8 +206,10 @@ def _starttls(settings: ClientSettings, peer: Peer) -> Dialog:
             raise PeerFailure(Reply(451, NO_STARTTLS, "The next server cannot be reached securely", cause))
         return
     reply = yield b"STARTTLS\r\n"
+    if reply.code == 421:  # it is leaving: that says nothing about TLS
+        raise _not_now(reply, "STARTTLS")
     if reply.code != 220:
-        if required or reply.code == 421:
+        if required:
             raise _not_now(reply, "STARTTLS", NO_STARTTLS)
         peer.refused = f"STARTTLS: {reply}"
         return

@@ -76,14 +76,15 @@ def test_a_dead_first_host_is_remembered_for_all_domains_that_it_serves() -> Non
     run(main())
 
 
-@pytest.mark.parametrize("stage", ["GREETING", "MAIL", "DATA"])
+@pytest.mark.parametrize("stage", ["GREETING", "STARTTLS", "MAIL", "DATA"])
 def test_a_host_that_says_it_is_congested_is_tried_last_afterwards(stage: str) -> None:
     """4.4.5 (RFC 3463, X.4.5) is our own word, too, for a pool that has no connection free: no failure."""
 
     async def main() -> None:
         async with world() as w:
             w.domain("d.test", "10 mx1.test", "20 mx2.test")
-            congested = Script(answers={stage: "421 4.4.5 congested"}, lmtp=False)
+            offers = ("STARTTLS",) if stage == "STARTTLS" else ()
+            congested = Script(answers={stage: "421 4.4.5 congested"}, lmtp=False, offers=offers)
             first = await w.server("mx1.test", "127.0.2.1", congested)
             await w.server("mx2.test", "127.0.2.2")
             to = w.transport()
