@@ -13,6 +13,7 @@ After STARTTLS everything that was learnt in the clear is forgotten (RFC 3207 se
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -33,6 +34,11 @@ NO_STARTTLS = "4.7.4"
 """Enhanced code of the failure to get STARTTLS where it is required."""
 LOGIN_REFUSED = "4.7.0"
 """Enhanced code of a login that the server refuses, or that cannot be tried with it."""
+
+
+_SENT_AWAY = re.compile(r"(?:^the next hop said|^greeting:|^EHLO:|^LHLO:|^STARTTLS:) 421 ")
+_PUT_OFF = re.compile(r"(?::|said) 4\d\d")
+"""How failures of this module quote in their cause what the server has said."""
 
 
 class StartTls(Enum):
@@ -130,6 +136,16 @@ def closing(reply: Reply) -> Reply:
     """A 421 as it is passed on: it closes the connection to the next hop, not the one to our client."""
     enhanced = reply.enhanced or "4.3.2"
     return Reply(451, enhanced, reply.text or "The next server is closing", f"the next hop said {reply}")
+
+
+def is_sent_away(failure: Reply) -> bool:
+    """Whether a failure is a 421 of the server: it is there, and has too much."""
+    return _SENT_AWAY.search(failure.cause) is not None
+
+
+def is_put_off(failure: Reply) -> bool:
+    """Whether a failure quotes a temporary refusal of the server, at whatever moment."""
+    return _PUT_OFF.search(failure.cause) is not None
 
 
 def unfit(reply: Reply, command: str) -> PeerFailure:

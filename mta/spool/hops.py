@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from mta.envelope import Recipient
 from mta.net.outbound import CANCELLED
 from mta.reply import Reply
 from mta.smtp.mailing import NOT_WANTED
+from mta.smtp.opening import is_sent_away
 
 OUR_OWN = frozenset({"4.3.0", "4.3.2", "4.3.5", "4.4.5", "4.4.7"})
 """Enhanced codes of local failures that say nothing of the next hop: our disk, our settings, our pool, our
@@ -21,8 +21,6 @@ deadline."""
 SECURITY = "4.7."
 """How those begin that say what one domain or message demands of the next hop and does not get (MTA-STS,
 DANE, REQUIRETLS, pins): others, with whom it shares the hosts, may be served all the same."""
-_SENT_AWAY = re.compile(r"(?:^the next hop said|^greeting:|^EHLO:|^LHLO:|^STARTTLS:) 421 ")
-"""Causes of failures that are a 421 of the next hop (`mta.smtp.opening`): it is there, and has too much."""
 GIVEN_UP = (NOT_WANTED, CANCELLED)
 """Tries that we gave up ourselves."""
 
@@ -81,7 +79,7 @@ def learned(outcomes: Sequence[Outcome], site: str = "") -> tuple[Result, str]:
 
 def failed(reply: Reply) -> Result:
     """What a failure says of the next hop; `reply` is ours and has a cause."""
-    if _SENT_AWAY.search(reply.cause):
+    if is_sent_away(reply):
         return OVERLOADED
     if reply.is_temporary and reply.enhanced not in OUR_OWN and reply not in GIVEN_UP:
         return UNREACHABLE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Iterable
 
 from mta import assembly, config
@@ -13,6 +12,7 @@ from mta.net.connect import ConnectFailure, Endpoint, connect
 from mta.net.tls import CertificateError
 from mta.reply import Reply
 from mta.smtp.client import Phase
+from mta.smtp.opening import is_put_off
 from mta.startup.claims import Site
 from mta.startup.result import Result, ok, unknown, wrong
 from mta.startup.world import World
@@ -27,8 +27,6 @@ _KEYS = {
     "relays": "tls, implicit_tls, tls_name, tls_ca, user, password_file",
 }
 """What to look at when a server is there and will not do."""
-_not_now = re.compile(r"(?::|said) 4\d\d").search
-"""Whether the cause quotes a temporary refusal of the server."""
 
 
 async def backends(site: Site, world: World) -> list[Result]:
@@ -107,6 +105,6 @@ def judge_backend(subject: str, endpoint: str, protocol: str, refusal: Reply | N
     if refusal is None:
         return ok(subject, asked, "ready for mail")
     found = (refusal.cause or str(refusal)).removeprefix(f"{endpoint}: ")
-    if refusal.enhanced.startswith(UNREACHED) or _not_now(found):
+    if refusal.enhanced.startswith(UNREACHED) or is_put_off(refusal):
         return unknown(subject, asked, found, f"start it, or mend the addresses in [{subject}]")
     return wrong(subject, asked, found, f"[{subject}]: {_KEYS[subject.partition('.')[0]]}")

@@ -14,7 +14,7 @@ from mta.address import NULL
 from mta.smtp.auth import AuthenticationProtocolError, ClientExchange, NoMechanismError
 from mta.smtp.checking import RecipientCheck
 from mta.smtp.client import ClientSession, Phase
-from mta.smtp.opening import ClientSettings, StartTls
+from mta.smtp.opening import ClientSettings, StartTls, is_put_off, is_sent_away
 from tests.fuzz import fuzz_client
 from tests.unit.client_dialog import LMTP, SMTP, Step, address, feed, mailing, opened, play
 
@@ -278,6 +278,30 @@ def test_why_a_server_takes_nothing_from_us_is_passed_on(said: bytes, text: str)
     session.receive_data(said)
     assert session.failure is not None
     assert session.failure.text == f"The next server does not accept mail at the moment{text}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "sent_away", "put_off"),
+    [
+        (SMTP, b"421 busy\r\n", True, True),
+        (SMTP, b"450 not now\r\n", False, True),
+        (SMTP, b"554 blocked\r\n", False, False),
+        (SMTP, GREET + b"421 busy\r\n", True, True),
+        (LMTP, GREET + b"421 busy\r\n", True, True),
+        (LMTP, GREET + b"550 no\r\n", False, False),
+        (MAY, GREET + OFFERS_TLS + b"421 busy\r\n", True, True),
+        (REQUIRE, GREET + OFFERS_TLS + b"454 not now\r\n", False, True),
+        (REQUIRE, GREET + REPLY, False, False),
+        (SMTP, GREET + REPLY + b"421 4.4.2 idle\r\n", True, True),
+    ],
+)
+def test_what_the_server_has_said_is_recognised(
+    settings: ClientSettings, said: bytes, sent_away: bool, put_off: bool
+) -> None:
+    session = ClientSession(settings)
+    session.receive_data(said)
+    assert session.failure is not None
+    assert (is_sent_away(session.failure), is_put_off(session.failure)) == (sent_away, put_off)
 
 
 @pytest.mark.parametrize(
