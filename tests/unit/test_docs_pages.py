@@ -201,6 +201,20 @@ def test_flow_is_short_enough_to_be_read() -> None:
     assert 60 <= len((ROOT / "docs" / "flow.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
+def test_map_of_the_source_has_everything() -> None:
+    """Each package, and each module that lies in none, by its name or that of its family (`mta.cli_*`)."""
+    named = set(re.findall(r"`(mta\.[\w.]+\*?)`", (ROOT / "docs" / "source.md").read_text(encoding="utf-8")))
+    families = tuple(name.removesuffix("*") for name in named if name.endswith("*"))
+    there = [
+        f"mta.{path.stem}"
+        for path in (ROOT / "mta").iterdir()
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    ]
+    assert len(there) > 90
+    assert [name for name in there if name not in named and not name.startswith(families)] == []
+    assert [family for family in families if not any(name.startswith(family) for name in there)] == []
+
+
 def test_changelog_has_its_form() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
