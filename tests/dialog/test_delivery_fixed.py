@@ -16,6 +16,7 @@ import uvloop
 from mta.address import NULL, parse_address
 from mta.content import MessageBuffer, Rendered
 from mta.delivery.fixed import FixedSettings, FixedTransport
+from mta.delivery.health import SUSPECT
 from mta.delivery.job import INLINE_LIMIT
 from mta.delivery.outcome import Outcome
 from mta.envelope import Envelope, Recipient
@@ -275,6 +276,52 @@ def test_lost_reply_is_sent(offers: tuple[str, ...], trouble: str, octets: bytes
             assert outcomes[1].sent
             assert other.connections == 0
             assert len(bad.messages) == 1
+            await to.close()
+
+    run(main())
+
+
+def test_who_does_not_answer_the_content_is_given_up_before_the_deadline() -> None:
+    async def main() -> None:
+        async with ScriptedServer(Script({"FINAL": SILENCE})) as server:
+            to = transport(server.port, timeouts=Timeouts(final=0.2))
+            begin = time.monotonic()
+            (outcome,) = await deliver(to, seconds=30)
+            assert time.monotonic() - begin < 10
+            assert short([outcome]) == ["451 4.4.2 sent"]
+            assert outcome.late is None, "nobody listens any more"
+            assert sum(pool.size for pool in to.pools.values()) == 0
+            await to.close()
+
+    run(main())
+
+
+def test_one_delivery_at_a_time_finds_out_whether_a_server_is_back() -> None:
+    """The others would all wait for the same timeout."""
+
+    async def main() -> None:
+        async with ScriptedServer(Script({"GREETING": SILENCE})) as server:
+            to = transport(server.port, timeouts=Timeouts(greeting=0.2))
+            for _ in range(SUSPECT):
+                assert short(await deliver(to)) == ["451 4.4.2"]
+            outcomes = await asyncio.gather(*(deliver(to) for _ in range(5)))
+            assert [short(one) for one in outcomes] == [["451 4.4.2"]] * 5
+            assert server.connections == SUSPECT + 1
+            await to.close()
+
+    run(main())
+
+
+def test_a_server_that_answers_is_trusted_again() -> None:
+    async def main() -> None:
+        bad = Script({"GREETING": "421 busy"})
+        async with ScriptedServer(*[bad] * SUSPECT, Script()) as server:
+            to = transport(server.port)
+            for _ in range(SUSPECT):
+                assert short(await deliver(to)) == ["451 4.3.2"]
+            assert short(await deliver(to)) == ["250 2.0.0"]
+            outcomes = await asyncio.gather(*(deliver(to) for _ in range(5)))
+            assert [short(one) for one in outcomes] == [["250 2.0.0"]] * 5
             await to.close()
 
     run(main())
