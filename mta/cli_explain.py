@@ -106,7 +106,7 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
     if recipients and sender is None:
         raise GivenError(NO_SENDER)
     users = settings.auth.users_file if settings.auth.backend == "users" else ""
-    file = UsersFile(users, on_error=_ignore) if users else None
+    file = UsersFile(users) if users else None
     name = given.user.lower()
     if file is not None and name:
         user = file.get(given.user)
@@ -203,10 +203,6 @@ def _known(file: UsersFile | None) -> UsersFile:
     if file is None:
         raise ValueError('auth.users_file is needed for recipients = "users"')
     return file
-
-
-def _ignore(error: Exception) -> None:
-    """A users file that turns bad meanwhile: what was read first is explained."""
 
 
 def _complain(text: str) -> None:

@@ -162,11 +162,11 @@ class UsersFile:
         self,
         path: Path | str,
         *,
-        on_error: Callable[[UsersFileError], None],
+        on_error: Callable[[UsersFileError], None] = lambda error: None,
         clock: Callable[[], float] = time.monotonic,
         good: LastGood = NOBODY,
     ) -> None:
-        """Read the file. `on_error` hears of a later version that cannot be used.
+        """Read the file. `on_error` hears of a later version that cannot be used; who looks once needs none.
 
         Raises UsersFileError, unless `good` has what others read there before.
         """

@@ -41,7 +41,7 @@ def check_users(config: Config, files: FileCheck) -> UsersFile | None:
     from mta.accounts.usersfile import UsersFile, UsersFileError
 
     try:
-        return UsersFile(file, on_error=lambda error: None)
+        return UsersFile(file)
     except UsersFileError as error:
         _note_all(files, path, error, "users as `tamis user` writes them")
         return None

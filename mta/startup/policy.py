@@ -38,11 +38,6 @@ STRANGERS = ("192.0.2.99", "2001:db8::99")
 ELSEWHERE = "relay-check@elsewhere.example"
 """A recipient whose domain is nobody's (RFC 6761)."""
 
-
-def _ignore(error: Exception) -> None:
-    """A users file that turns bad while we look is seen at the next look."""
-
-
 NOT_ASKED = Reply(451, "4.4.1", "not asked")
 TAKEN_TO_EXIST = Reply(250, "2.1.5", "not asked")
 
@@ -74,7 +69,7 @@ def offline_policy(
     return build_policy(
         settings,
         transports,
-        lambda: UsersFile(settings.auth.users_file, on_error=_ignore),
+        lambda: UsersFile(settings.auth.users_file),
         None,
         lambda text: None,
         _silent,

@@ -86,7 +86,7 @@ def judge_postmaster(title: str, asked: str, reply: Reply) -> Result:
 def _in_users_file(title: str, address: Address, delimiters: str, settings: config.Config) -> Result:
     asked = f"is it in {settings.auth.users_file}?"
     try:
-        users = UsersFile(settings.auth.users_file, on_error=_ignore)
+        users = UsersFile(settings.auth.users_file)
     except (UsersFileError, OSError) as error:
         return unknown(title, asked, str(error), settled=True)
     local, _ = split_subaddress(address.local, delimiters)
@@ -96,7 +96,3 @@ def _in_users_file(title: str, address: Address, delimiters: str, settings: conf
     if user.disabled:
         return wrong(title, asked, "it is disabled", MEND)
     return ok(title, asked, "yes")
-
-
-def _ignore(error: Exception) -> None:
-    """A users file that turns bad while we look is seen at the next look."""
