@@ -19,7 +19,7 @@ from mta.startup.answers import line, name_of, unusable, values
 from mta.startup.certificates import listener_tls
 from mta.startup.claims import Role, Site, public_ports
 from mta.startup.probe import Opening, Seen, probe
-from mta.startup.result import Result, ok, unknown, wrong
+from mta.startup.result import Outcome, Result, ok, unknown, wrong
 from mta.startup.world import World
 
 ABSENT = "0 0 0 ."
@@ -71,7 +71,7 @@ async def _look(
         a, aaaa = await world.addresses(host)
         seen = await _certificate(site, world, served, kind, host, port, [*values(a), *values(aaaa)])
         findings.append(judge_target(name, host, port, a, aaaa, seen))
-    bad = [finding for finding in findings if finding.outcome != "ok"]
+    bad = [finding for finding in findings if finding.outcome is not Outcome.OK]
     return bad[0] if bad else findings[0]
 
 
@@ -129,8 +129,7 @@ async def _certificate(
         for service in site.services:
             tls = served.get(service.listener)
             if service.role == kind.role and service.port == port and isinstance(tls, ServerTls):
-                names = tls.certificate_for(host).names
-                return Seen(error="" if covers(names, host) else f"the certificate is for {', '.join(names)}")
+                return _served(tls, host)
         return Seen(error="no certificate")
     try:
         context = client_context("verify", ca_file=site.settings.checks.tls_ca or None)
@@ -150,9 +149,14 @@ def _of_managesieve(site: Site, host: str, port: int) -> Seen:
         if port in public_ports(listener).values():
             if not isinstance(tls, ServerTls):
                 return Seen(error=str(tls))
-            names = tls.certificate_for(host).names
-            return Seen(error="" if covers(names, host) else f"the certificate is for {', '.join(names)}")
+            return _served(tls, host)
     return Seen(error="no certificate")
+
+
+def _served(tls: ServerTls, host: str) -> Seen:
+    """What we serve to who asks for `host`."""
+    names = tls.certificate_for(host).names
+    return Seen(error="" if covers(names, host) else f"the certificate is for {', '.join(names)}")
 
 
 def judge_target(name: str, host: str, port: int, a: Answer, aaaa: Answer, seen: Seen) -> Result:
