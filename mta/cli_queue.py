@@ -309,16 +309,19 @@ def _hops(workers: dict[str, dict[str, Any]], most: int) -> Table:
         Column("next hop"), Column("messages", justify="right"), Column("under way", justify="right"),
         Column("at most", justify="right"), Column("state", overflow="fold"), box=None, pad_edge=False,
     )  # fmt: skip
+    hops = [item for facts in workers.values() for item in facts["sites"].items()]
+    # A row is a site, for that is what answers or does not; a worker that has not tried it may not know it.
+    sites = {name: hop["site"] for name, hop in hops if hop.get("site", name) != name}
     waiting = dict.fromkeys((name for facts in workers.values() for name in facts["hops"]), 0)
-    for facts in workers.values():
-        for name, site in facts["sites"].items():
-            waiting[name] = waiting.get(name, 0) + site["messages"]
+    for name, hop in hops:
+        site = sites.get(name, name)
+        waiting[site] = waiting.get(site, 0) + hop["messages"]
     names = sorted(waiting, key=lambda name: (-waiting[name], name))
     shown = names[:most] if most else names
     now = time.time()
     for name in shown:
-        hops = [facts["hops"][name] for facts in workers.values() if name in facts["hops"]]
-        dead = [hop for hop in hops if hop["dead_until"] is not None]
+        known = [facts["hops"][name] for facts in workers.values() if name in facts["hops"]]
+        dead = [hop for hop in known if hop["dead_until"] is not None]
         state = ""
         if dead:
             wait = max(0.0, min(hop["dead_until"] for hop in dead) - now)
@@ -326,8 +329,8 @@ def _hops(workers: dict[str, dict[str, Any]], most: int) -> Table:
         table.add_row(
             Text(printable(name) or "(none)"),
             str(waiting[name]),
-            str(sum(hop["in_flight"] for hop in hops)),
-            str(sum(hop["window"] for hop in hops)),
+            str(sum(hop["in_flight"] for hop in known)),
+            str(sum(hop["window"] for hop in known)),
             Text(printable(state)),  # what the next hop said is no markup
         )
     if rest := names[len(shown) :]:

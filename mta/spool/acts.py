@@ -87,6 +87,10 @@ class Acts:
             count += 1
         return count
 
+    def site(self, hop: str) -> str:
+        """The site of a next hop as the queue keeps it, as far as it is known: its limits are kept there."""
+        return self._naming.name(hop)
+
     def _is_meant(self, site: str, waits_for: set[str]) -> bool:
         """True when a name (of a next hop, a site, or a domain of the world) is one that is waited for; "@"
         and a domain of the world are those under it."""

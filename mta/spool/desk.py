@@ -5,7 +5,7 @@ Every question is a dictionary with "op" and what that needs:
 * list: `words` (filter, see `mta.mailq.filters`), `cursor` ("" to begin), `limit`: rows, and the next cursor
 * show: `id`: everything about a message but its octets
 * read: `id`, `offset`: octets of header and body, in base64, at most `READ` of them
-* stats: recipients by next hop, and what the dispatcher knows of each
+* stats: recipients by next hop, with its site, and what the dispatcher knows of each site
 * act: `action`, and `ids`, or `words`, of which none mean all; `to` for redirect: those it was done to
 * flush: `site` ("" for all): try now what waits
 * trouble: why nothing can be queued now, "" when it can
@@ -216,8 +216,7 @@ class QueueDesk:
             self._fetched = None
 
     async def _stats(self, queue: MailQueue) -> dict[str, Any]:
-        dispatcher = self._service.dispatcher
-        runner = self._service.runner
+        dispatcher, runner, acts = self._service.dispatcher, self._service.runner, self._service.acts
         now = self._now()
         stats = queue.stats()
         sites: defaultdict[str, _Ages] = defaultdict(_Ages)
@@ -238,7 +237,10 @@ class QueueDesk:
             "size": stats.size,
             "latency": stats.latency,
             "under_way": 0 if runner is None else runner.under_way,
-            "sites": {name: found.facts() for name, found in sites.items()},
+            "sites": {
+                name: {**found.facts(), "site": name if acts is None else acts.site(name)}
+                for name, found in sites.items()
+            },
             "hops": {
                 name: {
                     "in_flight": site.in_flight,

@@ -136,6 +136,27 @@ def test_the_busiest_next_hops_are_shown() -> None:
     assert hops("--most", "1")[0][0] == "mx/150.test"
 
 
+def test_the_mail_for_a_site_and_what_is_known_of_it_are_in_one_row() -> None:
+    """By whatever name of the next hop the mail waits, and also in a worker that has not tried it yet."""
+
+    class Shared(Queue):
+        def stats(self) -> dict[str, dict[str, Any]]:
+            dead = {"in_flight": 0, "window": 1, "dead_until": 0.0, "reason": "451 4.4.1 nobody there"}
+            site = {"site": "mx/(mx.test)"}
+            mine = {"mx/a.test": {"messages": 3, **site}, "mx/b.test": {"messages": 2, **site}}
+            others = {"mx/a.test": {"messages": 4, "site": "mx/a.test"}, "relay:r": {"messages": 1}}
+            return {
+                "one": {"sites": mine, "hops": {"mx/(mx.test)": dead}},
+                "two": {"sites": others, "hops": {}},
+            }
+
+    done = CliRunner().invoke(make_app(lambda config: Shared()), ["stats"])
+    lines = done.stdout.splitlines()
+    rows = [line.split(maxsplit=4) for line in lines[lines.index("") + 2 :]]
+    assert [row[:2] for row in rows] == [["mx/(mx.test)", "9"], ["relay:r", "1"]]
+    assert "451 4.4.1 nobody there" in rows[0][4]
+
+
 def test_an_address_that_is_none_is_a_mistake_of_usage() -> None:
     """It was said of a worker that its answer was incomplete."""
 

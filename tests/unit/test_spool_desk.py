@@ -133,6 +133,7 @@ def test_counting_gives_others_their_turn() -> None:
         assert turns >= 4
         assert await tasks[1]
         (site,) = found["sites"].values()
+        assert site["site"] == "backend:back"
         assert site["messages"] in (count, count - 1)
         assert site["recipients"] == site["messages"] == sum(site["ages"])
         await asyncio.gather(*(work.acts.act("delete", name) for name in ids))
