@@ -16,6 +16,7 @@ from mta import assembly, config
 from mta.config.outbound import NextHopLimits
 from mta.config.programs import EVERYWHERE
 from mta.delivery.fixed import FixedSettings
+from mta.delivery.outcome import BACKEND, FILTER, RELAY
 from mta.policy.external.scanners import ScannerSettings
 from mta.policy.milter.milters import MilterSettings
 
@@ -130,16 +131,17 @@ def filtered(settings: config.Config) -> dict[str, str]:
     for listener in settings.listener:
         for name in serving(settings.filters, listener.name):
             if settings.filters[name].returns_to != listener.name:
-                found.setdefault(listener.name, f"filter:{name}")
+                found.setdefault(listener.name, f"{FILTER}{name}")
     return found
 
 
 def destination(settings: config.Config) -> Callable[[str], str]:
     """Our name for what a policy server calls a destination: "filter:NAME", or an address of a filter."""
-    names = {f"filter:{name}" for name in settings.filters}
-    names |= {f"relay:{name}" for name in settings.relays} | {f"backend:{name}" for name in settings.backends}
+    names = {f"{FILTER}{name}" for name in settings.filters}
+    names |= {f"{RELAY}{name}" for name in settings.relays}
+    names |= {f"{BACKEND}{name}" for name in settings.backends}
     places = {
-        str(place): f"filter:{name}" for name, one in settings.filters.items() for place in one.addresses
+        str(place): f"{FILTER}{name}" for name, one in settings.filters.items() for place in one.addresses
     }
 
     def find(text: str) -> str:

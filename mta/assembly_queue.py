@@ -9,6 +9,7 @@ from mailqueue.schedule import Limits, Rate, RetryPolicy
 from mailqueue.settings import QueueSettings
 from mta import config
 from mta.address import parse_address
+from mta.delivery.outcome import BACKEND, FILTER, RELAY
 from mta.dsn.decide import Options
 from mta.dsn.returned import Limits as ReturnLimits
 from mta.spool.attempt import AttemptSettings
@@ -101,7 +102,7 @@ def hops(settings: config.Config) -> dict[str, Limits]:
     """The limits of each back end and relay."""
     queue = settings.queue
     limits = {
-        f"backend:{name}": limits_of(
+        f"{BACKEND}{name}": limits_of(
             backend.max_connections * len(backend.addresses), queue.concurrency_initial, queue.rate, ours=True
         )
         for name, backend in settings.backends.items()
@@ -111,11 +112,11 @@ def hops(settings: config.Config) -> dict[str, Limits]:
         for kind in ("mx", "smtp"):
             limits[kind] = limits_of(world.max_connections, queue.concurrency_initial, queue.rate, ours=False)
     limits |= {
-        f"relay:{name}": limits_of(relay.max_connections, queue.concurrency_initial, queue.rate, ours=False)
+        f"{RELAY}{name}": limits_of(relay.max_connections, queue.concurrency_initial, queue.rate, ours=False)
         for name, relay in settings.relays.items()
     }
     limits |= {
-        f"filter:{name}": limits_of(one.max_connections, queue.concurrency_initial, queue.rate, ours=True)
+        f"{FILTER}{name}": limits_of(one.max_connections, queue.concurrency_initial, queue.rate, ours=True)
         for name, one in settings.filters.items()
     }
     return limits

@@ -20,6 +20,7 @@ from mta.daemon_director import Directors, open_states
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_policy, build_tables
 from mta.delivery.fixed import FixedTransport
+from mta.delivery.outcome import BACKEND
 from mta.director.shared import read
 from mta.director.state import DirectorState
 from mta.explain.given import (
@@ -123,7 +124,7 @@ async def _explain(settings: config.Config, given: Given, listener: str) -> Expl
         return owns(belongs, who, sender)
 
     transports = {
-        f"backend:{name}": FixedTransport(
+        f"{BACKEND}{name}": FixedTransport(
             assembly.backend(name, backend, settings.identity.hostname, workers=1)
         )
         for name, backend in settings.backends.items()

@@ -14,6 +14,7 @@ from mailqueue.store.base import StoreError
 from mta import config, log
 from mta.address import domain_key
 from mta.delivery.fixed import FixedTransport
+from mta.delivery.outcome import BACKEND
 from mta.director.director import Director
 from mta.director.places import Places
 from mta.director.shared import States, read
@@ -195,5 +196,5 @@ class Directors(Mapping[str, Director]):
 
 
 def _is_down(transports: Mapping[str, FixedTransport], name: str) -> bool:
-    transport = transports.get(f"backend:{name}")
+    transport = transports.get(f"{BACKEND}{name}")
     return transport is None or transport.is_down

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mta import config
 from mta.delivery.fixed import FixedTransport
+from mta.delivery.outcome import FILTER
 from mta.metrics import Stats
 from mta.policy.verdict import Policy
 from mta.session import Session
@@ -134,7 +135,7 @@ def filter_transports(settings: config.Config, workers: int) -> dict[str, FixedT
 
     hostname = settings.identity.hostname
     return {
-        f"filter:{name}": FixedTransport(content_filter(name, one, hostname, workers))
+        f"{FILTER}{name}": FixedTransport(content_filter(name, one, hostname, workers))
         for name, one in settings.filters.items()
     }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mta import config, log
 from mta.address import Address, domain_key, parse_address
 from mta.delivery.fixed import FixedTransport
-from mta.delivery.outcome import NextHop
+from mta.delivery.outcome import BACKEND, RELAY, NextHop
 from mta.director.director import Director
 from mta.lastgood import NOBODY, LastGood
 from mta.net.limits import Networks
@@ -271,7 +271,7 @@ def build_ground(
         PolicySettings(
             domains={
                 domain_key(name): DomainRule(
-                    NextHop(f"backend:{domain.backend}"),
+                    NextHop(f"{BACKEND}{domain.backend}"),
                     recipients(domain),
                     domain.subaddress_delimiter,
                     parse_address(domain.catch_all) if domain.catch_all else None,
@@ -281,7 +281,7 @@ def build_ground(
             },
             postmaster=parse_address(settings.identity.postmaster),
             is_trusted=networks(policy.trusted_networks),
-            relay=NextHop(f"relay:{policy.relay}") if policy.relay else None,
+            relay=NextHop(f"{RELAY}{policy.relay}") if policy.relay else None,
             world=settings.outbound.enabled,
             always_accept=frozenset(part.lower() for part in policy.always_accept),
             auth_required=frozenset(
@@ -297,7 +297,7 @@ def _asker(
     """Who is asked whether a recipient exists: the back end, or of several the one that has the user."""
     director = directors.get(domain.backend)
     if director is None:
-        return transports[f"backend:{domain.backend}"].verify
+        return transports[f"{BACKEND}{domain.backend}"].verify
 
     async def ask(sender: Address, address: Address) -> Reply:
         await director.find(address.key)

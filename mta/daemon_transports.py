@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mta import assembly, config
 from mta.daemon_filters import filter_transports
 from mta.delivery.fixed import FixedTransport
-from mta.delivery.outcome import PooledTransport
+from mta.delivery.outcome import BACKEND, RELAY, PooledTransport
 
 if TYPE_CHECKING:
     from mta.daemon_world import World
@@ -42,9 +42,9 @@ def build_transports(
     hostname = settings.identity.hostname
     fixed: dict[str, FixedTransport] = {}
     for name, backend in settings.backends.items():
-        fixed[f"backend:{name}"] = FixedTransport(assembly.backend(name, backend, hostname, workers))
+        fixed[f"{BACKEND}{name}"] = FixedTransport(assembly.backend(name, backend, hostname, workers))
     for name, relay in settings.relays.items():
-        fixed[f"relay:{name}"] = FixedTransport(assembly.relay(name, relay, hostname, workers, read_secret))
+        fixed[f"{RELAY}{name}"] = FixedTransport(assembly.relay(name, relay, hostname, workers, read_secret))
     fixed.update(filter_transports(settings, workers))
     for transport in fixed.values():
         parts.push_async_callback(transport.close)

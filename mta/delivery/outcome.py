@@ -18,11 +18,16 @@ from mta.net.pool import PoolStats
 from mta.reply import Reply
 from mta.smtp.relaying import CANNOT
 
+BACKEND, RELAY, FILTER = "backend:", "relay:", "filter:"
+"""How names of configured transports begin: our own mail stores, relays, content filters. Scripts and queued
+messages name them so."""
+
 
 class NextHop(Struct, frozen=True):
-    """A name of a configured transport (back end or relay); recipients with equal next hops share a try."""
+    """Where recipients are delivered; those with equal next hops share a try."""
 
     transport: str
+    """A configured transport, as "relay:NAME", or "mx" or "smtp" for the world."""
     host: str = ""
     """For delivery to the world: the domain or the host, with the options of the route (`mta.delivery.way`);
     "" for a configured transport."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from mta.delivery.outcome import NextHop
+from mta.delivery.outcome import BACKEND, NextHop
 from mta.director.places import Places
 from mta.director.spread import choose
 from mta.director.state import DirectorState
@@ -81,6 +81,6 @@ class Director:
             if told is None:
                 return UNTOLD
             if told:
-                return NextHop(f"backend:{told}")
+                return NextHop(f"{BACKEND}{told}")
         found = self.place(user)
-        return NextHop(f"backend:{found}") if found else NOBODY
+        return NextHop(f"{BACKEND}{found}") if found else NOBODY

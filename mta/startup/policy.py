@@ -18,6 +18,7 @@ from mta.config.tables import FILES
 from mta.daemon_director import hashing
 from mta.daemon_policy import build_policy
 from mta.delivery.fixed import FixedTransport
+from mta.delivery.outcome import BACKEND
 from mta.envelope import Envelope, Recipient
 from mta.policy.verdict import Policy, Verdict
 from mta.policy.watched import TableError
@@ -64,7 +65,7 @@ def offline_policy(
     `own_mail` is that of `build_policy`; `asked` is what back ends say of recipients. Without `tables` those
     of files are looked up in, and no others.
     """
-    names = [f"backend:{name}" for name in settings.backends]
+    names = [f"{BACKEND}{name}" for name in settings.backends]
     transports = {name: cast(FixedTransport, _Verifier(asked)) for name in names}
     return build_policy(
         settings,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from msgspec import structs
 
 from mta.address import Address
+from mta.delivery.outcome import FILTER
 from mta.envelope import Envelope, Recipient, joint_notify
 from mta.policy.forwarding import Forwarding
 from mta.policy.verdict import Orders, Policy, Verdict
@@ -95,7 +96,7 @@ class Pending:
         route = (
             routes[-1]
             if routes
-            else next((one.route for one in envelope.everyone if one.route[:7] == "filter:"), "")
+            else next((one.route for one in envelope.everyone if one.route.startswith(FILTER)), "")
         )
         if route:
             for one in (*envelope.everyone, *added):

@@ -9,6 +9,7 @@ from pathlib import Path
 import mta
 from mta.address import domain_key
 from mta.config.schema import Config
+from mta.delivery.outcome import BACKEND, FILTER, RELAY
 from mta.policy.sieve.dnsnet import DNS
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.policyserver import POLICY_SERVERS
@@ -34,8 +35,9 @@ def load_for(
     config: Config, sources: Sequence[tuple[str, bytes]], *, tracing: bool = False
 ) -> tuple[Program | None, list[Found]]:
     """The program that `sources` are for this configuration, None if there is an error; and all mistakes."""
-    routes = [*(f"backend:{name}" for name in config.backends), *(f"relay:{name}" for name in config.relays)]
-    routes += [f"filter:{name}" for name in config.filters]
+    routes = [f"{BACKEND}{name}" for name in config.backends]
+    routes += [f"{RELAY}{name}" for name in config.relays]
+    routes += [f"{FILTER}{name}" for name in config.filters]
     if config.outbound.enabled:
         routes.append(WORLD)
     names: dict[str, Iterable[str]] = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mta.delivery.outcome import RELAY
 from mta.delivery.way import OPTIONS, WayError, is_way, parse_way
 from mta.policy.sieve.facts import DATA, RCPT, ROUTE
 from mta.policy.sieve.reply import PolicyAction
@@ -111,7 +112,7 @@ class RouteCommand(Act):
                     checker.error(
                         text, "unknown-source", f"there is no [sources.{value}] in tamis.toml", hint
                     )
-            elif option == "fallback" and value.startswith("relay:") and value not in known:
+            elif option == "fallback" and value.startswith(RELAY) and value not in known:
                 checker.error(
                     text, "unknown-route", f"'{value}' is no relay of tamis.toml", suggest(value, known)
                 )
