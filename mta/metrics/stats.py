@@ -89,7 +89,8 @@ class Stats:
     auth: Annotated[
         Counts,
         counter(
-            "Logins, by result: success, failure (wrong password), temporary (back end away).",
+            "Logins, by result: success, failure (wrong password), temporary (back end away, or the client is "
+            "at failures_per_client).",
             "result",
             "mechanism",
         ),
@@ -191,7 +192,12 @@ class Stats:
     pool_connects: Annotated[
         Counts, counter("Connections opened to next hops, by result: opened, failed.", "result", "peer")
     ]
-    pool_reused: Annotated[Counts, counter("Messages sent over a connection that was open already.", "peer")]
+    pool_reused: Annotated[
+        Counts,
+        counter(
+            "Messages, and questions about recipients, sent over a connection that was open already.", "peer"
+        ),
+    ]
     pool_waits: Annotated[
         Counts, counter("Messages that had to wait for a connection to a next hop.", "peer")
     ]
