@@ -89,8 +89,8 @@ class Stats:
     auth: Annotated[
         Counts,
         counter(
-            "Logins, by result: success, failure (wrong password), temporary (back end away, or the client is "
-            "at failures_per_client).",
+            "Logins, by result: success, failure (wrong password), temporary (back end away, or the client "
+            "is at failures_per_client).",
             "result",
             "mechanism",
         ),
