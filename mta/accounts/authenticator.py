@@ -21,7 +21,6 @@ from mta.address import Address
 from mta.reply import Reply
 from mta.session import Session, TlsInfo
 from mta.smtp.auth import (
-    CANCELLED,
     CREDENTIALS_INVALID,
     DEFAULT_BINDINGS,
     ENCRYPTION_REQUIRED,
@@ -82,7 +81,10 @@ class AuthSettings:
 
 
 def certificate_address(tls: TlsInfo) -> str:
-    """Whom a verified certificate stands for by default: its first e-mail address, "" if it has none."""
+    """Whom a verified certificate stands for: its first e-mail address, "" if it has none.
+
+    Only fields that a verified certificate fills are looked at.
+    """
     return next((name for name in (*tls.peer_names, tls.peer_subject) if "@" in name), "")
 
 
@@ -95,20 +97,13 @@ class SessionAuthenticator:
         limiter: FailureLimiter,
         settings: AuthSettings,
         *,
-        certificate_user: Callable[[TlsInfo], str] = certificate_address,
-        on_result: Callable[[Session, str, Login | Failure], None] = lambda session, mechanism, result: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`on_result` hears how each exchange ended, with the mechanism, for log and metrics.
-
-        `certificate_user` must only trust fields of `TlsInfo` that a verified certificate fills.
-        """
+        """`limiter` counts failures and delays their answers; `clock` and `sleep` are in seconds."""
         self._backend = backend
         self._limiter = limiter
         self._settings = settings
-        self._certificate_user = certificate_user
-        self._on_result = on_result
         self._clock = clock
         self._sleep = sleep
 
@@ -151,7 +146,7 @@ class SessionAuthenticator:
         exchange = self._backend.begin(mechanism, session, channel_bindings, user, plus_offered)
         if isinstance(exchange, Reply):
             return exchange
-        return _LimitedExchange(self, self._limiter, exchange, mechanism, session)
+        return _LimitedExchange(self, self._limiter, exchange, session)
 
     def owns(self, session: Session, sender: Address) -> bool:
         """The sender-login check."""
@@ -162,7 +157,7 @@ class SessionAuthenticator:
         await self._backend.close()
 
     def _certified(self, session: Session) -> str:
-        return self._certificate_user(session.tls) if session.tls is not None else ""
+        return certificate_address(session.tls) if session.tls is not None else ""
 
     def now(self) -> float:
         """The clock by which delays are counted."""
@@ -171,14 +166,13 @@ class SessionAuthenticator:
     def conclude(
         self,
         session: Session,
-        mechanism: str,
         result: Login | Failure,
         *,
         started: float,
         counted: tuple[float, bool] | None,
         is_left: bool,
     ) -> Step | Awaitable[Step]:
-        """Count and report the end of an exchange; a wrong guess is answered late.
+        """Count the end of an exchange; a wrong guess is answered late.
 
         `started` is when the response came, `counted` what the limiter said of a failure that it knows
         already. When the client has left, nobody reads the answer: it is not delayed.
@@ -187,13 +181,9 @@ class SessionAuthenticator:
             delay, last = counted or self._limiter.failed(session)
             if last:
                 result = Failure(replace(TOO_MANY_IN_SESSION, cause=result.reply.cause))
-            self._on_result(session, mechanism, result)
             return result if is_left else self._later(result, started + delay)
         if isinstance(result, Login):
             self._limiter.succeeded(session)
-        elif result.reply == CANCELLED:
-            return result
-        self._on_result(session, mechanism, result)
         return result
 
     async def _later(self, result: Failure, when: float) -> Step:
@@ -213,7 +203,6 @@ class _LimitedExchange:
         "_is_left",
         "_is_waiting",
         "_limiter",
-        "_mechanism",
         "_session",
     )
 
@@ -222,13 +211,11 @@ class _LimitedExchange:
         authenticator: SessionAuthenticator,
         limiter: FailureLimiter,
         exchange: ServerExchange,
-        mechanism: str,
         session: Session,
     ) -> None:
         self._authenticator = authenticator
         self._limiter = limiter
         self._exchange = exchange
-        self._mechanism = mechanism
         self._session = session
         self._counted: tuple[float, bool] | None = None
         self._is_waiting = False
@@ -265,7 +252,6 @@ class _LimitedExchange:
             return step
         return self._authenticator.conclude(
             self._session,
-            self._mechanism,
             step,
             started=started,
             counted=self._counted,
