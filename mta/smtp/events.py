@@ -32,11 +32,10 @@ class Connected(Question):
 
 
 class Hello(Question):
-    """Asks: EHLO, HELO or LHLO with its argument; `valid` tells that it is a domain or an address literal."""
+    """Asks: EHLO, HELO or LHLO with its argument, whatever that is."""
 
     verb: str
     name: str
-    valid: bool
 
 
 class StartTls(Question):

@@ -38,17 +38,6 @@ class SyntaxProblem(Exception):
         self.reply = reply
 
 
-class HostArgument(NamedTuple):
-    """The argument of EHLO, HELO or LHLO: as written, and whether it is a domain or address literal.
-
-    `is_valid` is True for an address literal and for a fully qualified domain of letters, digits and
-    hyphens; False for single words, underscores, bare IP addresses and everything else that clients say.
-    """
-
-    text: str
-    is_valid: bool
-
-
 class EtrnArgument(NamedTuple):
     """The argument of ETRN (RFC 1985): prefix "" for a node, "@" for its subdomains too, "#" for a queue."""
 
@@ -144,8 +133,8 @@ def split_parameters(text: str) -> Parameters:
     return parameters
 
 
-def parse_helo_argument(argument: bytes) -> HostArgument:
-    """Read the argument of EHLO, HELO or LHLO. Whether an invalid name is welcome is the caller's choice.
+def parse_helo_argument(argument: bytes) -> str:
+    """Read the argument of EHLO, HELO or LHLO. Any name is welcome: what to make of one is for the policy.
 
     What is no UTF-8 is read as far as it can be: computers are named in the code page of their owners.
     Raises SyntaxProblem (501 5.5.4) when it is missing, too long or has control characters.
@@ -154,14 +143,7 @@ def parse_helo_argument(argument: bytes) -> HostArgument:
         raise SyntaxProblem(Reply(501, "5.5.4", "Syntax: EHLO hostname"))
     if len(argument) > MAX_HOST_ARGUMENT:
         raise SyntaxProblem(Reply(501, "5.5.4", "Host name too long"))
-    text = _decode(argument.decode("utf-8", "replace").encode(), True)
-    if not text.isascii() or "_" in text:
-        return HostArgument(text, False)
-    try:
-        key = domain_key(text)
-    except AddressError:
-        return HostArgument(text, False)
-    return HostArgument(text, "." in key or key.startswith("["))
+    return _decode(argument.decode("utf-8", "replace").encode(), True)
 
 
 def parse_bdat_argument(argument: bytes) -> tuple[int, bool]:

@@ -39,8 +39,7 @@ def _hello(session: ServerSession, verb: str, argument: bytes) -> ev.Event:
     if (verb == "LHLO") is not lmtp:
         wanted = "LHLO" if lmtp else "EHLO"
         return session.refuse(Reply(500, "5.5.1", f"this server wants {wanted}"), verb)
-    name, valid = parse_helo_argument(argument)
-    return ev.Hello(verb, name, valid)
+    return ev.Hello(verb, parse_helo_argument(argument))
 
 
 def _ehlo(session: ServerSession, argument: bytes) -> ev.Event:

@@ -229,7 +229,7 @@ class StoreSession(LMTP):
             await self.answer(problem.reply)
             return
         self.envelope = Transaction()
-        self._client = name.text
+        self._client = name
         host = self._host
         offers = ("PIPELINING", f"SIZE {host.size_limit}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
         await self.answer(Reply(250, "", "\n".join((host.hostname, *offers))))

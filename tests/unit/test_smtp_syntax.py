@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from mta.address import NULL, parse_address
 from mta.smtp.syntax import (
     EtrnArgument,
-    HostArgument,
     Parameters,
     SyntaxProblem,
     parse_auth_argument,
@@ -238,33 +237,28 @@ def test_split_parameters_of_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "valid"),
+    "argument",
     [
-        ("mail.example.org", True),
-        ("MAIL.Example.org", True),
-        ("xn--bcher-kva.example", True),
-        ("[192.0.2.1]", True),
-        ("[IPv6:2001:db8::1]", True),
-        ("localhost", False),
-        ("a_b.example.org", False),
-        ("192.0.2.1", False),
-        ("2001:db8::1", False),
-        ("[2001:db8::1]", False),
-        ("-a.example.org", False),
-        ("a..example.org", False),
-        ("two words", False),
-        ("bücher.example", False),
-        ("x" * 255, False),
-        ("{%", False),
+        "mail.example.org",
+        "MAIL.Example.org",
+        "[IPv6:2001:db8::1]",
+        "a_b",
+        "192.0.2.1",
+        "-a..b",
+        "two words",
+        "bücher.example",
+        "x" * 255,
+        "{%",
     ],
 )
-def test_helo_argument(argument: str, valid: bool) -> None:
-    assert parse_helo_argument(argument.encode()) == HostArgument(argument, valid)
+def test_helo_argument(argument: str) -> None:
+    """Any is taken as it is written: clients say what they like."""
+    assert parse_helo_argument(argument.encode()) == argument
 
 
 def test_a_computer_that_is_named_in_another_code_page() -> None:
-    assert parse_helo_argument("Büro-PC".encode("cp1252")) == HostArgument("B\ufffdro-PC", False)
-    assert parse_helo_argument(b"\xff.example") == HostArgument("\ufffd.example", False)
+    assert parse_helo_argument("Büro-PC".encode("cp1252")) == "B\ufffdro-PC"
+    assert parse_helo_argument(b"\xff.example") == "\ufffd.example"
 
 
 @pytest.mark.parametrize("argument", [b"", b"x" * 256, b"a\x00b", b"a\tb", b"\xff\x00", b"a\x1b[31m"])
