@@ -127,6 +127,7 @@ class Receiver:
         """The client is gone. If the last answer may not have reached it, remember what was delivered."""
         self._arrival.leave()
         self._drop_content()
+        self._reception.transactions.left(self.session)
         if self._login is not None:
             self._login.cancel()
         self._connection = self._login = None  # the session is freed at once and not by the collector

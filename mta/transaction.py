@@ -26,6 +26,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mta import ordering
+from mta.address import Address
+from mta.afterwards import keep_running
 from mta.content import MessageBuffer, Rendered, SpillError
 from mta.delivery.fold import Answer, fold
 from mta.delivery.outcome import NextHop, Outcome, Transport
@@ -48,6 +50,8 @@ from mta.trace import (
 from mta.unacknowledged import Unacknowledged, identity_of
 from sieve_ext.message import Message
 
+OVERTIME = 10.0
+"""Seconds beyond the deadline after which a delivery whose client has left is taken for ended by a retry."""
 OURS = "backend:"
 """Transports whose names begin so lead to our own mail stores."""
 
@@ -100,6 +104,10 @@ class Transactions:
         self._record = record
         self._now = now
         self._entropy = entropy
+        self._running: dict[str, tuple[str, Address, MessageBuffer]] = {}
+        """By session: the transaction that is being completed, its sender and what came."""
+        self._left: dict[str, str] = {}
+        """By transaction: the digest of a message of which the workers know that its client has left."""
 
     def new_content(self) -> MessageBuffer:
         """A buffer for the message of a new transaction."""
@@ -139,6 +147,7 @@ class Transactions:
         whether the client is still connected.
         """
         known: list[Outcome] = []
+        self._running[session.id] = transaction, envelope.sender, content
         try:
             return await self._complete(session, envelope, content, trace, transaction, alive, known)
         except BaseException as error:  # a bug, which is answered 451, or the end of this process
@@ -146,6 +155,26 @@ class Transactions:
             retried, owed = isinstance(error, Exception), untold(known)
             await self.remember(session, envelope, content, transaction, done, owed=owed, retried=retried)
             raise
+        finally:
+            del self._running[session.id]
+            if transaction in self._left:
+                self._unacknowledged.abandoned.end(self._left.pop(transaction), transaction)
+
+    def left(self, session: Session) -> None:
+        """The client is gone: if its message is under way, a retry waits for how that ends."""
+        if session.id in self._running and not self._unacknowledged.is_off:
+            keep_running(self._tell_retries(session, *self._running[session.id]))
+
+    async def _tell_retries(
+        self, session: Session, transaction: str, sender: Address, content: MessageBuffer
+    ) -> None:
+        if not _has_name(_message(content)):
+            return
+        identity = await identity_of(sender, content)
+        if session.id in self._running:  # else it ended while that was computed
+            self._left[transaction] = identity
+            seconds = self.settings.deadline + OVERTIME
+            self._unacknowledged.abandoned.begin(identity, transaction, seconds)
 
     async def _complete(
         self,
@@ -226,7 +255,10 @@ class Transactions:
         elif not envelope.recipients:
             outcomes = []
         else:
-            spool = self._spool
+            spool, abandoned = self._spool, self._unacknowledged.abandoned
+            if abandoned:
+                identity = await identity_of(given.sender, received)
+                await abandoned.ended(identity, started + settings.deadline - self._clock())
             waits = ordering.held(orders) if orders is not None and orders.held else None
             if waits is None and spool is not None:
                 waits = spool.postpones(envelope)
@@ -289,8 +321,7 @@ class Transactions:
         if not recipients:
             return
         self._record.unacknowledged(session, transaction, len(recipients))
-        message = _message(content)
-        if retried or "message-id" in message or "date" in message:
+        if retried or _has_name(_message(content)):
             identity = await identity_of(envelope.sender, content)
             waiting = {recipient.address for recipient in owed}
             told = [one.address for one in recipients if one.address not in waiting]
@@ -357,6 +388,11 @@ def _reads_each(session: Session, envelope: Envelope) -> bool:
 
 def _message(content: MessageBuffer) -> Message:
     return Message(content.head, content.size, content.chunks, has_8bit=content.has_8bit, read=content.read)
+
+
+def _has_name(message: Message) -> bool:
+    """True when it has what makes it one of its kind, so that the same octets are a retry."""
+    return "message-id" in message or "date" in message
 
 
 def _same(envelope: Envelope, reply: Reply) -> list[Outcome]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
+from mta.abandoned import Abandoned, Node
 from mta.address import Address
 from mta.content import Content
 
@@ -26,16 +27,6 @@ OWED = "!"
 """In the key of a delivery of which the sender wants to hear, and has not heard."""
 TOPIC = "unacknowledged"
 """The topic on which workers tell each other; the supervisor keeps its records for new workers."""
-
-
-class Node(Protocol):
-    """What this memory needs of the other workers."""
-
-    def publish(self, topic: str, data: dict[str, Any]) -> None:
-        """Tell all workers of the node."""
-
-    def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
-        """Hear what other workers tell."""
 
 
 def digest(sender: Address, content: Content) -> str:
@@ -70,6 +61,8 @@ class Unacknowledged:
         self._clock = clock
         self._ttl = ttl
         self._entries = entries
+        self.abandoned = Abandoned(node)
+        """What is under way whose client has gone."""
         node.subscribe(TOPIC, self._heard)
 
     def __bool__(self) -> bool:
@@ -79,12 +72,17 @@ class Unacknowledged:
     def __len__(self) -> int:
         return len(self._records)
 
+    @property
+    def is_off(self) -> bool:
+        """True when nothing is remembered."""
+        return self._ttl <= 0
+
     def remember(self, message: str, recipients: Iterable[Address], *, owed: bool = False) -> None:
         """A message (its `digest`) was delivered to these recipients and the client does not know.
 
         `owed`: its sender wanted a report of that (NOTIFY=SUCCESS), and there is none.
         """
-        if self._ttl <= 0:
+        if self.is_off:
             return
         expires = self._clock() + self._ttl
         for recipient in recipients:

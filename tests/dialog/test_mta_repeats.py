@@ -49,6 +49,37 @@ def test_messages_without_a_name_are_not_taken_for_one(tmp_path: Path, fields: s
     run(main)
 
 
+@pytest.mark.parametrize("fields", ["Message-ID: <1@x.test>\r\n", ""])
+def test_a_retry_waits_for_the_first_try_whose_client_has_left(tmp_path: Path, fields: str) -> None:
+    """A phone that changes its network sends the message again while the first one is delivered."""
+    body = f"Subject: hi\r\n{fields}\r\nhello\r\n"
+    store = ScriptedStore(final_delay=1.0)
+
+    async def main() -> None:
+        async with serving(tmp_path, store=store) as server:
+            hasty = await server.connect()
+            await hasty.hello()
+            await hasty.envelope("bob@example.test", "carol@example.test")
+            await hasty.say("DATA")
+            hasty.writer.write(body.encode() + b".\r\n")
+            await store.data_seen.wait()
+            hasty.cut()
+            await asyncio.sleep(0.1)
+            assert not store.delivered
+            client = await server.connect()
+            await client.hello()
+            reply = await client.send("bob@example.test", "dave@example.test", body=body)
+            assert reply.startswith("250 2.0.0 ")
+            got = sorted(one.recipient.partition("@")[0] for one in store.delivered)
+            if fields:
+                assert got == ["bob", "carol", "dave"]
+            else:  # it may be another message
+                assert got == ["bob", "bob", "carol", "dave"]
+            assert not server.daemon._unacknowledged.abandoned
+
+    run(main)
+
+
 @pytest.mark.parametrize("is_hasty", [True, False])
 def test_the_sender_hears_once_of_what_was_delivered_without_an_answer(
     tmp_path: Path, is_hasty: bool

@@ -240,7 +240,7 @@ def test_a_client_that_leaves_before_the_answer_gets_250_at_its_retry(tmp_path: 
             client.writer.write(b"Message-ID: <1@x.test>\r\n\r\nhello\r\n.\r\n")
             await store.data_seen.wait()
             client.cut()
-            while not server.link.published:  # noqa: ASYNC110
+            while not server.daemon._unacknowledged:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             assert len(store.delivered) == 1
             again = await server.connect()
@@ -717,7 +717,7 @@ def test_a_client_that_closes_as_the_answer_is_written(
                     await asyncio.sleep(0.01)
             # Remembering is a task of its own, for the session is over.
             await asyncio.sleep(0.05)
-            while not read and not server.link.published:  # noqa: ASYNC110
+            while not read and not server.daemon._unacknowledged:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             monkeypatch.undo()
             assert len(server.store.delivered) == 1

@@ -42,8 +42,9 @@ class Link:
                 callback(data)
 
     def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
-        self.own = callback
-        self.node.callbacks.append(callback)
+        if topic == "unacknowledged":
+            self.own = callback
+            self.node.callbacks.append(callback)
 
 
 def buffer(octets: bytes) -> MessageBuffer:
