@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from mta.config.problems import Problem
 from mta.config.schema import Config
 from mta.policy.sieve.loading import load_for, source_of
-from mta.policy.sieve.program import Found, Program
+from mta.policy.sieve.program import FileDiagnostic, Program
 from mta.policy.sieve.sandbox import load_sandboxed
 
 if TYPE_CHECKING:
     from mta.config.files import FileCheck
 
-Loaded = tuple[Program | None, list[Found]]
+Loaded = tuple[Program | None, list[FileDiagnostic]]
 
 
 def check_policies(config: Config, files: FileCheck) -> None:

@@ -15,7 +15,7 @@ from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.outcome import Outcome
 from mta.policy.sieve.policy import script_envelope
 from mta.policy.sieve.policyserver import POLICY_SERVERS
-from mta.policy.sieve.program import Found, Program, load, settings_for
+from mta.policy.sieve.program import FileDiagnostic, Program, load, settings_for
 from mta.policy.sieve.route import SOURCES
 from mta.policy.sieve.scan import SCANNERS
 from mta.policy.sieve.tables import Lists
@@ -60,7 +60,7 @@ def session() -> Session:
     return made
 
 
-def read(*scripts: str, queue: bool = True) -> tuple[Program | None, list[Found]]:
+def read(*scripts: str, queue: bool = True) -> tuple[Program | None, list[FileDiagnostic]]:
     """Load scripts, which have no `require` of their own yet, as files a.sieve, b.sieve..."""
     sources = [(f"/p/{chr(97 + n)}.sieve", (REQUIRE + text).encode()) for n, text in enumerate(scripts)]
     return load(sources, settings_for(ROUTES, TABLES, has_queue=queue, names=NAMES))

@@ -13,7 +13,7 @@ from mta.delivery.outcome import BACKEND, FILTER, RELAY
 from mta.policy.sieve.dnsnet import DNS
 from mta.policy.sieve.milter import MILTERS
 from mta.policy.sieve.policyserver import POLICY_SERVERS
-from mta.policy.sieve.program import SCRIPT_OCTETS, Found, Program, load, settings_for
+from mta.policy.sieve.program import SCRIPT_OCTETS, FileDiagnostic, Program, load, settings_for
 from mta.policy.sieve.route import SOURCES, WORLD
 from mta.policy.sieve.sandbox import load_sandboxed
 from mta.policy.sieve.scan import SCANNERS
@@ -33,7 +33,7 @@ def source_of(path: str) -> tuple[str, bytes]:
 
 def load_for(
     config: Config, sources: Sequence[tuple[str, bytes]], *, tracing: bool = False
-) -> tuple[Program | None, list[Found]]:
+) -> tuple[Program | None, list[FileDiagnostic]]:
     """The program that `sources` are for this configuration, None if there is an error; and all mistakes."""
     routes = [f"{BACKEND}{name}" for name in config.backends]
     routes += [f"{RELAY}{name}" for name in config.relays]
@@ -87,7 +87,7 @@ def default_base() -> Path:
     return inside if inside.exists() else package.parent / "conf" / "policy.sieve"
 
 
-def _made(loaded: tuple[Program | None, list[Found]]) -> Program:
+def _made(loaded: tuple[Program | None, list[FileDiagnostic]]) -> Program:
     program, found = loaded
     if program is None:
         raise ValueError("\n".join(str(one) for one in found if not one.is_warning))

@@ -62,8 +62,8 @@ class File:
 
 
 @dataclass(slots=True, frozen=True)
-class Found:
-    """Something that is wrong with a policy file."""
+class FileDiagnostic:
+    """Something that is wrong with a policy file, with the file."""
 
     path: str
     diagnostic: Diagnostic
@@ -228,14 +228,14 @@ def load(
     *,
     tracing: bool = False,
     dialect: Dialect | None = None,
-) -> tuple[Program | None, list[Found]]:
+) -> tuple[Program | None, list[FileDiagnostic]]:
     """Load files, given as path and octets: the program, None if there is an error; and all that is wrong.
 
     With `tracing` runs can be traced, and all are slower. `dialect` is by default that of the site's files.
     """
     dialect = dialect or policy_dialect()
     files: list[File] = []
-    found: list[Found] = []
+    found: list[FileDiagnostic] = []
     ended: dict[str, str] = {}
     names = display_names([path for path, _ in sources])
     for (path, octets), name in zip(sources, names, strict=True):
@@ -245,7 +245,7 @@ def load(
         unit = Unit(settings, tracing=tracing)
         script, diagnostics = load_unit(octets, dialect, unit)
         found += [
-            Found(path, _hinted(one))
+            FileDiagnostic(path, _hinted(one))
             for one in diagnostics
             if one.code not in (PARSE_FAILED, VALIDATION_FAILED)
         ]
@@ -302,8 +302,8 @@ def display_names(paths: Sequence[str]) -> list[str]:
     return [name if short.count(name) == 1 else path for name, path in zip(short, paths, strict=True)]
 
 
-def _found(path: str, severity: Severity, code: str, text: str) -> Found:
-    return Found(path, Diagnostic(1, 1, 0, severity, code, text))
+def _found(path: str, severity: Severity, code: str, text: str) -> FileDiagnostic:
+    return FileDiagnostic(path, Diagnostic(1, 1, 0, severity, code, text))
 
 
 def _hinted(diagnostic: Diagnostic) -> Diagnostic:

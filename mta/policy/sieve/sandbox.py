@@ -19,7 +19,7 @@ from functools import cache
 
 from mta.address import Address
 from mta.policy.sieve.dialect import STANDARD, policy_dialect
-from mta.policy.sieve.program import Found, Program, load, settings_for
+from mta.policy.sieve.program import FileDiagnostic, Program, load, settings_for
 from mta.policy.sieve.reply import CAPABILITIES as REPLIES
 from mta.policy.sieve.reply import DisconnectCommand, TarpitCommand
 from mta.policy.sieve.stages import KEY, OF_RECIPIENTS
@@ -60,7 +60,9 @@ def sandbox_settings() -> Settings:
     return Settings({**values, OF_RECIPIENTS: "yes", **limits})
 
 
-def load_sandboxed(path: str, octets: bytes, *, tracing: bool = False) -> tuple[Program | None, list[Found]]:
+def load_sandboxed(
+    path: str, octets: bytes, *, tracing: bool = False
+) -> tuple[Program | None, list[FileDiagnostic]]:
     """A script of a domain or a user, as `load`."""
     return load([(path, octets)], sandbox_settings(), tracing=tracing, dialect=sandbox_dialect())
 
