@@ -1,4 +1,4 @@
-"""Tamis and Postfix running beside each other, each with a sink of its own."""
+"""Tamis and Postfix running beside each other, each with a sink of its own; or Tamis alone."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ def both(parent: Path, ours_more: str = "", theirs_more: str = "") -> Iterator[P
         for system in pair:
             wait_until_idle(system)
         yield pair
+
+
+@contextlib.contextmanager
+def alone(parent: Path) -> Iterator[System]:
+    """Run Tamis in a new folder under `parent`, where there is nothing to compare."""
+    with workplace.folder(parent) as place, sink("tamis") as ours, tamis(place / "tamis", ours) as system:
+        wait_until_idle(system)
+        yield system
 
 
 def wait_until_idle(system: System) -> None:
