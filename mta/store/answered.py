@@ -7,15 +7,18 @@ Written by the store's threads, read by all of them; an answer too many is the w
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import time
 from contextlib import suppress
 
+from mta.folders import FOLDER_FLAGS
 from mta.scripts.names import file_stem
 
 KEYS_MOST = 5000
-"""Keys of one user; what is over is removed at the next look, the ones that end first."""
+"""Keys of one user. Some more may be there until the next look, which removes what is over, or else the ones
+that end first."""
 
 
 class Answered:
@@ -35,11 +38,19 @@ class Answered:
     def add(self, user: str, key: bytes, seconds: int) -> None:
         """Remember a key. Raises OSError."""
         path = self._path(user, key)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        until = time.time() + seconds
-        with open(path, "ab"):
-            os.utime(path, (until, until))
-        self._sweep(os.path.dirname(path))
+        folder, digest = os.path.split(path)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        lock = os.open(folder, FOLDER_FLAGS)
+        try:
+            # A file that is new seems to be over, and another thread may look, or another process (reload).
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            until = time.time() + seconds
+            with open(path, "ab") as file:
+                os.utime(file.fileno(), (until, until))
+            if digest.startswith("0"):  # one of sixteen: to look at thousands of keys takes 15 ms
+                self._sweep(folder)
+        finally:
+            os.close(lock)
 
     def remove(self, user: str, key: bytes) -> None:
         """Forget a key."""
