@@ -142,8 +142,7 @@ class Runner:
         must follow, whatever becomes of it."""
         self._withheld.add(handle)
         self._dispatcher.cancel(handle)
-        flight = self._flights.get(handle)
-        if flight is None:
+        if (flight := self._flights.get(handle)) is None:
             return []
         self._forget(handle, flight)
         return sorted(flight.positions)
@@ -180,7 +179,7 @@ class Runner:
             handles = self._timetable.take_due(now, BURST)
             for handle in handles:
                 self._offer(handle, now)
-            self._let_in("")
+            self._let_in()
             blocked = self._start(now)
             self._comebacks.watch()
             if len(handles) == BURST:
@@ -339,7 +338,7 @@ class Runner:
         self._news.set()
 
     def _done(self, assignment: Assignment, flight: Flight, again: float | None) -> None:
-        handle, site = assignment.job.handle, assignment.job.site
+        handle = assignment.job.handle
         flight.positions.difference_update(assignment.recipients)
         finished = self._dispatcher.done(assignment, Result.UNKNOWN, self._now())
         self._take_back()
@@ -349,7 +348,7 @@ class Runner:
             self._wake(handle, again)
         elif finished:
             self._plan(handle)
-        self._let_in(site)
+        self._let_in()
 
     def _land(self, handle: int, flight: Flight, positions: Sequence[int]) -> None:
         flight.positions.difference_update(positions)
@@ -361,22 +360,23 @@ class Runner:
         if not flight.positions and self._flights.get(handle) is flight:
             del self._flights[handle]
 
-    def _let_in(self, site: str) -> None:
-        """There is room in the dispatcher: offer what found none, of this next hop first."""
-        crowded = self._crowded
+    def _let_in(self) -> None:
+        """Offer what found no room in the dispatcher, in turn of their next hops, until one is in."""
+        crowded, full = self._crowded, set[str]()
         for _ in range(BURST):
-            if not crowded or not self._dispatcher.room:
+            if not crowded or not self._dispatcher.room or (name := next(iter(crowded))) in full:
                 return
-            name = site if site in crowded else next(iter(crowded))
-            waiting = crowded[name]
+            waiting = crowded.pop(name)
             handle, _nothing = waiting.popitem(last=False)
-            if not waiting:
-                del crowded[name]
+            if waiting:
+                crowded[name] = waiting  # behind the others
             before, left = self._dispatcher.room, len(waiting)
             self._offer(handle, self._now())
-            # A message that is gone, or whose next hop has died, made no use of the room.
-            if self._dispatcher.room < before or len(crowded.get(name, ())) > left:
+            if self._dispatcher.room < before:
                 return
+            if len(crowded.get(name, ())) > left:  # else it is gone, or its next hop has died
+                crowded[name].move_to_end(handle, last=False)
+                full.add(name)
         self._news.set()
 
     async def _suspend(

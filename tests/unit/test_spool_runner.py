@@ -627,6 +627,32 @@ def test_a_report_that_the_policy_does_not_want_is_not_sent() -> None:
     played(main, Work(advisor=advisor))
 
 
+def test_large_backlogs_for_slow_next_hops_keep_nobody_waiting() -> None:
+    """They leave some places of the dispatcher to others, and share the rest."""
+
+    async def main(work: Work) -> None:
+        work.dispatcher._active, work.dispatcher._for_site = 100, 25
+        slow = {name: Hop(seconds=20.0) for name in ("slow1", "slow2", "slow3", "slow4", "slow5")}
+        for name, hop in slow.items():
+            work.hops[name] = work.transports[f"relay:{name}"] = hop
+            for number in range(60):
+                await work.add(f"u{number}@{name}.test")
+        await asyncio.sleep(2)
+        await work.add("bob@back.test")
+        await work.add("carol@relay.test")
+        await asyncio.sleep(2)
+        assert received(work.hops["back"]) == ["bob@back.test"]
+        assert received(work.hops["relay"]) == ["carol@relay.test"]
+        assert all(len(hop.seen) >= 2 for hop in slow.values())
+        await asyncio.sleep(400)
+        begun = sorted(len(hop.seen) for hop in slow.values())
+        assert begun[0] > 0.7 * begun[-1]
+        await work.idle()
+        assert all(len(hop.seen) == 60 for hop in slow.values())
+
+    played(main)
+
+
 def test_those_that_do_not_answer_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """More of them than tries may be under way: a live one has its turn when they are known as slow."""
     monkeypatch.setattr(underway, "TASKS", 5)

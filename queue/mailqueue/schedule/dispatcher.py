@@ -35,7 +35,8 @@ from mailqueue.schedule.values import (
 ACTIVE_JOBS = 20_000
 """Jobs in the dispatcher; what is due beyond waits outside. About 700 octets each, so 14 MB."""
 SITE_JOBS = 0.25
-"""Of them, for one site: a slow one must not take the places of all the others."""
+"""Of them, for one site: a slow one must not take the places of all the others. Nor may one have more than
+are free, so that several slow ones leave places for those that have none."""
 FULL_PAUSE = 5.0
 """Seconds after which an offer that found no place is made again."""
 
@@ -136,7 +137,7 @@ class Dispatcher:
         lanes = self._lanes.get(job.site)
         if lanes is None:
             lanes = self._lanes[job.site] = {}
-        elif sum(lane.queue.jobs for lane in lanes.values()) >= self._for_site:
+        elif sum(lane.queue.jobs for lane in lanes.values()) >= min(self._for_site, self.room):
             return Later(now + FULL_PAUSE, "site_full", "many messages wait for this destination")
         self._numbers += 1
         group = self._sites.get(job.site).limits.recipients
