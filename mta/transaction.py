@@ -30,7 +30,7 @@ from mta.address import Address
 from mta.afterwards import keep_running
 from mta.content import MessageBuffer, Rendered, SpillError
 from mta.delivery.fold import Answer, fold
-from mta.delivery.outcome import NextHop, Outcome, Transport
+from mta.delivery.outcome import BACKEND, NextHop, Outcome, Transport
 from mta.envelope import BINARY_MIME, EIGHT_BIT_MIME, SEVEN_BIT, Envelope, Recipient
 from mta.firsttry import FirstTries, untold
 from mta.handover import Completed, Gate, Parcel, Record, Spool, Stamped, Stamps
@@ -52,9 +52,6 @@ from sieve_ext.message import Message
 
 OVERTIME = 10.0
 """Seconds beyond the deadline after which a delivery whose client has left is taken for ended by a retry."""
-OURS = "backend:"
-"""Transports whose names begin so lead to our own mail stores."""
-
 DISK_FULL = Reply(452, "4.3.1", "no space for the message, try again later")
 OUR_FAULT = Reply(451, "4.3.0", "internal error, try again later")
 
@@ -377,7 +374,7 @@ class Transactions:
         """Whether somebody gets it who is not behind one of our back ends."""
         for recipient in envelope.recipients:
             hop = self.policy.route(session, envelope, recipient)
-            if isinstance(hop, NextHop) and not hop.transport.startswith(OURS):
+            if isinstance(hop, NextHop) and not hop.transport.startswith(BACKEND):
                 return True
         return False
 
