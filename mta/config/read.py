@@ -225,6 +225,8 @@ class _Reader:
             and not (misplaced and "." in str(path[1]))
         ):
             self.findings.add((*path, key), f"unknown {kind}", suggestion=_quoted_domain(path[1], key, raw))
+        elif meant := suggest.MEANT.get(str(path[0]) if path else "", {}).get(key):
+            self.findings.add((*path, key), f"unknown {kind}", suggestion=meant)
         elif postfix is not None:
             # Before what the name only looks like: relayhost is no slip of relays.
             reason = "a name of Postfix" if postfix else "a name of Postfix, not needed here"

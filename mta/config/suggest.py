@@ -21,6 +21,18 @@ _SIZE_WORDS = {
     "g": "GiB", "gb": "GB", "gib": "GiB", "t": "TiB", "tb": "TB", "tib": "TiB",
 }  # fmt: skip
 
+MEANT = {
+    "": {"users": "auth.users_file", "smtp": "[[listener]]", "lmtp": "[backends.NAME]"},
+    "listener": {"host": "addresses", "port": "addresses", "listen": "addresses", "bind": "addresses"},
+    "backends": {"host": "addresses", "port": "addresses", "socket": "addresses", "server": "addresses"},
+    "relays": {"server": "host", "username": "user"},
+    "tls": {"certificate": "certificates.NAME.chain", "key": "certificates.NAME.key"},
+    "store": {"quota": "default_quota", "maildir": "path", "folder": "path", "directory": "path"},
+    "log": {"file": "target", "path": "target", "folder": "target"},
+    "metrics": {"port": "listen", "host": "listen", "address": "listen", "addresses": "listen"},
+}
+"""What other programs call what has another name here, by section ("" for sections themselves)."""
+
 
 def duration(found: object) -> str:
     """A duration for a bare number (taken as seconds) or a long unit name."""

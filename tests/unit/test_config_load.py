@@ -27,6 +27,7 @@ from mta.config import (
     load,
     parse,
     reference,
+    suggest,
     this_machine,
     to_json,
 )
@@ -52,6 +53,15 @@ def test_bad_configurations_say_what_is_wrong(path: Path) -> None:
 def test_there_are_bad_configurations_and_each_has_its_message() -> None:
     assert len(BAD) >= 60
     assert {path.stem for path in BAD} == {path.stem for path in (HERE / "bad_config").glob("*.expected")}
+
+
+def test_what_is_suggested_for_words_of_others_is_there() -> None:
+    keys = {f"{section.key}.{option.name}" for section in reference.sections() for option in section.options}
+    for section, words in suggest.MEANT.items():
+        for word, meant in words.items():
+            there = {meant.replace(".NAME", ""), f"{section}.{meant}"}
+            assert meant.startswith("[") or there & keys, meant
+            assert f"{section}.{word}" not in keys, word
 
 
 def test_an_empty_file_is_a_server_on_port_25_for_nobody() -> None:
