@@ -15,6 +15,14 @@ from mta.store import maildir
 from mta.store.maildir import UniqueNames
 
 
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """Whatever happens, nothing stays open."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 @pytest.fixture
 def box(tmp_path: Path) -> Path:
     return tmp_path / "example.test" / "alice"
@@ -73,8 +81,10 @@ def test_a_message_is_in_new_with_its_size_in_the_name(box: Path, tmp_path: Path
     assert mode(box.parent) == 0o700
 
 
-def test_a_mailbox_that_was_made_by_halves_is_finished(box: Path, tmp_path: Path) -> None:
-    (box / "tmp").mkdir(parents=True)
+@pytest.mark.parametrize("parts", [["tmp"], ["tmp", "new"]])
+def test_a_mailbox_that_was_made_by_halves_is_finished(box: Path, tmp_path: Path, parts: list[str]) -> None:
+    for part in parts:
+        (box / part).mkdir(parents=True)
     with maildir.opened(box, tmp_path):
         pass
     assert (box / "cur").is_dir()
