@@ -88,6 +88,18 @@ def test_a_client_beyond_a_limit_is_told_which(
     run(main)
 
 
+def test_a_listener_has_limits_of_its_own(tmp_path: Path, ca: Authority) -> None:
+    async def main() -> None:
+        own = "limits = { sessions_per_client = 1 }"
+        async with serving(tmp_path, listener=own, more=limits("sessions_per_client = 2")) as server:
+            assert (await (await server.connect()).read_reply()).startswith("220 ")
+            assert await (await server.connect()).read_reply() == f"421 4.7.0 {ADDRESS}\r\n"
+            heard = [(await proxied(server, "192.0.2.7"))[1][:4] for _ in range(3)]
+            assert heard == ["220 ", "220 ", "421 "]
+
+    run(main)
+
+
 def test_messages_and_recipients_of_an_address(tmp_path: Path, ca: Authority) -> None:
     async def main() -> None:
         settings = "messages_per_client = 2\nrecipients_per_client = 3"

@@ -574,7 +574,10 @@ def test_xclient_and_xforward_from_trusted_peers() -> None:
     assert b"XCLIENT NAME ADDR" in answer
     assert b"XFORWARD NAME ADDR" in answer
     assert codes(driver.say(b"XFORWARD ADDR=192.0.2.1 HELO=spike.test\r\n")) == ["250 2.0.0"]
+    session.authenticated = True
     assert codes(driver.say(b"XCLIENT ADDR=192.0.2.1 NAME=[UNAVAILABLE]\r\n")) == ["220"]
+    assert not session.authenticated
+    assert not session.keywords
     assert codes(driver.say(MAIL[0])) == ["503 5.5.1"]
     assert isinstance(driver.events[-2], ev.Xclient)
 
