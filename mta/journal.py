@@ -125,6 +125,26 @@ class LogJournal:
             cause=reply.cause,
         )
 
+    def broken_off(
+        self, session: Session, envelope: Envelope | None, size: int, error: Exception | None
+    ) -> None:
+        """The connection has ended within a message, of which `size` octets had come.
+
+        Without an envelope it is us who have ended it.
+        """
+        reason = "timeout or stop" if envelope is None else str(error or "closed by the client")
+        self._log.info(
+            "message broken off",
+            session=session.id,
+            listener=session.listener,
+            client=session.client_address,
+            helo=session.helo,
+            user=session.user,
+            sender=envelope.sender.text if envelope is not None else "",
+            size=size,
+            reason=reason,
+        )
+
     def logged_in(self, session: Session) -> None:
         """A user has logged in."""
         self._stats.auth["success", session.auth_mechanism] += 1

@@ -126,6 +126,9 @@ class Receiver:
     def lost(self, error: Exception | None) -> None:
         """The client is gone. If the last answer may not have reached it, remember what was delivered."""
         self._arrival.leave()
+        if self._content is not None:
+            size, envelope = self._content.size, self._smtp.envelope  # None when we have ended the session
+            self._reception.journal.broken_off(self.session, envelope, size, error)
         self._drop_content()
         self._reception.transactions.left(self.session)
         if self._login is not None:
@@ -136,8 +139,7 @@ class Receiver:
         self._reception.journal.closed(self.session, error)
         if self._smtp.waiting is None:
             self._forget_sender()
-        last = self._answered
-        self._answered = None
+        last, self._answered = self._answered, None
         if last is None or error is None or not last.may_be_unread(self._reception.clock()):
             return
         if delivered := last.delivered():
@@ -203,10 +205,9 @@ class Receiver:
         return self._decide(begun, "data", event.envelope, "")
 
     def _data_chunk(self, event: ev.DataChunk) -> None:
-        content = self._content
-        if content is not None:
+        if self._content is not None:
             try:
-                content.append(event.data)
+                self._content.append(event.data)
             except SpillError as error:
                 self._spill_problem = replace(DISK_FULL, cause=str(error))
                 self._drop_content()
@@ -229,9 +230,8 @@ class Receiver:
         reception = self._reception
         trace = self._trace
         if trace is None:
-            trace = self._trace = ReceivedTemplate(
-                self.session, reception.settings.hostname, client_name=self.session.client_name
-            )
+            hostname, client_name = reception.settings.hostname, self.session.client_name
+            trace = self._trace = ReceivedTemplate(self.session, hostname, client_name=client_name)
         answer = await reception.transactions.complete(
             self.session, envelope, content, trace, transaction, self._is_there
         )

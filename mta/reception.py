@@ -29,6 +29,14 @@ class Journal(Protocol):
     ) -> None:
         """A command or a client was refused; `what` is its argument, "" if there is none worth telling."""
 
+    def broken_off(
+        self, session: Session, envelope: Envelope | None, size: int, error: Exception | None
+    ) -> None:
+        """The connection has ended within a message, of which `size` octets had come.
+
+        Without an envelope it is us who have ended it.
+        """
+
     def logged_in(self, session: Session) -> None:
         """A user has logged in."""
 

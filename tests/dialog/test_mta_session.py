@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from mta import metrics
+from mta.envelope import Envelope
+from mta.session import Session
 from tests.dialog.backend import ScriptedStore
 from tests.dialog.queueing import STRANGERS
 from tests.dialog.server import Client, run, serving
@@ -269,6 +271,50 @@ def test_a_client_that_leaves_before_the_message_is_handed_over_gets_nothing_del
             assert server.link.published == []
 
     run(main)
+
+
+@pytest.mark.parametrize("way", ["leaves", "resets", "is silent", "in chunks", "between messages"])
+def test_a_message_that_breaks_off_is_told(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks why a large message does not arrive finds that much of it has come."""
+    told: list[tuple[str, int, str]] = []
+
+    def note(session: Session, envelope: Envelope | None, size: int, error: Exception | None) -> None:
+        sender = envelope.sender.text if envelope is not None else "?"
+        told.append((sender, size, type(error).__name__))
+
+    async def main() -> None:
+        more = '[timeouts]\ndata = "1s"\nstressed_data = "1s"'
+        async with serving(tmp_path, more=more) as server:
+            monkeypatch.setattr(server.daemon._journal, "broken_off", note)
+            client = await server.connect()
+            await client.hello()
+            if way == "between messages":
+                await client.send("bob@example.test")
+            await client.envelope("bob@example.test")
+            if way == "in chunks":
+                assert (await client.say("BDAT 15\r\nSubject: x\r\n\r\nhe")).startswith("250 ")
+            elif way != "between messages":
+                await client.say("DATA")
+                client.writer.write(b"Subject: x\r\n\r\nhel\r\n")
+                await client.writer.drain()
+                await asyncio.sleep(0.1)
+            if way == "is silent":
+                assert (await client.read_reply()).startswith("421 4.4.2")
+            if way == "resets":
+                sock = client.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.cut()
+            while metrics.value(server.daemon.snapshot(), "sessions_open"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    run(main)
+    assert told == {
+        "leaves": [("a@x.test", 17, "NoneType")],
+        "resets": [("a@x.test", 17, "ConnectionResetError")],
+        "is silent": [("?", 17, "NoneType")],
+        "in chunks": [("a@x.test", 15, "NoneType")],
+        "between messages": [],
+    }.get(way)
 
 
 def test_a_client_that_leaves_while_the_store_is_slow_gets_nothing_delivered(tmp_path: Path) -> None:

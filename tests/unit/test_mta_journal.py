@@ -93,6 +93,24 @@ def test_a_single_recipients_reply_is_said_once(journal: LogJournal, lines: Line
     assert "reply" not in lines.lines[0]
 
 
+@pytest.mark.parametrize(
+    ("is_ours", "error", "reason"),
+    [
+        (True, None, "timeout or stop"),
+        (False, None, "closed by the client"),
+        (False, ConnectionResetError("reset by peer"), "reset by peer"),
+    ],
+)
+def test_a_message_that_breaks_off(
+    journal: LogJournal, lines: Lines, is_ours: bool, error: Exception | None, reason: str
+) -> None:
+    envelope = None if is_ours else Envelope(parse_address("a@x.test"))
+    journal.broken_off(session(user="ann@x.test"), envelope, 1234, error)
+    (line,) = lines.lines
+    assert (line["event"], line["user"], line["size"]) == ("message broken off", "ann@x.test", 1234)
+    assert (line["sender"], line["reason"]) == ("" if is_ours else "a@x.test", reason)
+
+
 def test_login_tls_and_origin_stand_in_the_line(journal: LogJournal, lines: Lines) -> None:
     who = session(user="a@x.test", tls=TlsInfo("TLSv1.3", "X", 256), forwarded={"ADDR": "198.51.100.9"})
     complete(journal, who, outcome("b", Reply(250, "2.0.0", "kept")))
