@@ -58,6 +58,18 @@ def test_endpoint_that_stays_is_the_same_socket_and_what_left_closes_last(book: 
     assert not connects(socket.AF_INET, (leaves.host, leaves.port))
 
 
+def test_a_port_is_free_at_once_after_sessions_that_the_server_has_ended(book: ListeningSockets) -> None:
+    """The kernel remembers them for a minute (TIME_WAIT), and a restart takes less."""
+    port = listen(Inet("127.0.0.1", free_port()))
+    (listening,) = book.prepare([port]).of("worker")["smtp"]
+    with socket.create_connection(listening.getsockname()) as client:
+        listening.setblocking(True)
+        listening.accept()[0].close()
+        assert client.recv(1) == b""
+    book.close()
+    assert book.prepare([port]).of("worker")["smtp"]
+
+
 def test_addresses_have_the_port_that_was_chosen(book: ListeningSockets, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     opened = book.prepare([listen(Inet("127.0.0.1", 0)), listen(UnixPath(path, 0o600), name="local")])
