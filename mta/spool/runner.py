@@ -34,7 +34,8 @@ from mta.spool.underway import Flight, UnderWay
 from mta.spool.walk import BURST, walk
 
 PAUSE = 5.0
-"""Seconds until a try is made again that the store, or our own doubt, has kept from being made."""
+"""Seconds until a try is made again that the store, or our own doubt, has kept from being made; and until one
+is given up for which there was no place."""
 AGAIN = 0.75
 """Seconds after which it is looked again whether tries may begin that had no place, or were not ours."""
 
@@ -267,12 +268,14 @@ class Runner:
                 self._crowded.setdefault(site, OrderedDict())[handle] = None
                 if hurried is not None:
                     self._hurry(handle, hurried)
-            elif now >= expires or heard < created + self._warn_after + 1 <= now:
+            elif now < expires and not heard < created + self._warn_after + 1 <= now:
+                self._wake(handle, min(later.until, expires))
+            elif self._tries.has_place():
                 flight = self._flight(handle, live.id_of(handle))
                 flight.positions.update(positions)
-                self._tries.begin(self._suspend(handle, flight, site, positions, later.reason))
+                self._tries.begin(self._suspend(handle, flight, positions, later.reason))
             else:
-                self._wake(handle, min(later.until, max(expires, now)))
+                self._wake(handle, now + PAUSE)
 
     def _start(self, now: float) -> bool:
         """Begin the tries that may be made now; True when they are ours to make only later."""
@@ -350,10 +353,6 @@ class Runner:
             self._plan(handle)
         self._let_in()
 
-    def _land(self, handle: int, flight: Flight, positions: Sequence[int]) -> None:
-        flight.positions.difference_update(positions)
-        self._forget(handle, flight)
-
     def _forget(self, handle: int, flight: Flight) -> None:
         """Nothing more of a job waits: what the next try does not find under way it loads again."""
         flight.loaded = None
@@ -379,9 +378,7 @@ class Runner:
                 full.add(name)
         self._news.set()
 
-    async def _suspend(
-        self, handle: int, flight: Flight, site: str, positions: Sequence[int], reason: str
-    ) -> None:
+    async def _suspend(self, handle: int, flight: Flight, positions: Sequence[int], reason: str) -> None:
         """Count a try that a dead next hop does not get."""
         pause = 0.0
         try:
@@ -393,7 +390,8 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - contained: one message must not stop the queue
             self._journal.failed(flight.name, error)
             pause = 60 * PAUSE
-        self._land(handle, flight, positions)
+        flight.positions.difference_update(positions)
+        self._forget(handle, flight)
         if pause:
             self._wake(handle, self._now() + pause)
         else:

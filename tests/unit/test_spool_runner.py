@@ -22,6 +22,7 @@ from mta.policy.verdict import NO_ADVICE, Advice, Tried
 from mta.reply import Reply
 from mta.session import Session
 from mta.spool import underway
+from mta.spool.attempt import Attempts
 from mta.spool.gate import Permit
 from mta.spool.hops import Naming
 from tests.simulation.loop import run
@@ -389,6 +390,32 @@ def test_all_that_waits_for_a_dead_next_hop_is_warned_of_and_given_up_in_time() 
         assert all(seen.at - work.start < 3700 for seen in failed)
 
     played(main, Work(limits={"backend:back": Limits(dead_first=60.0, dead_most=600.0)}))
+
+
+def test_thousands_that_are_given_up_at_once_are_not_all_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is read, and a report written about it, whatever has become of its next hop."""
+    monkeypatch.setattr(underway, "TASKS", 20)
+    most, suspend = 0, Attempts.suspend
+
+    async def counted(attempts: Attempts, *arguments: Any) -> None:
+        nonlocal most
+        await asyncio.sleep(0.5)  # a store far away
+        most = max(most, work.runner.under_way)
+        await suspend(attempts, *arguments)
+
+    monkeypatch.setattr(Attempts, "suspend", counted)
+
+    async def main(work: Work) -> None:
+        back = work.hops["back"]
+        back.answer, back.seconds = lambda address, call: DOWN, 30.0
+        for number in range(200):
+            await work.add(f"u{number}@back.test")
+        await asyncio.sleep(3800)
+        assert sum(b"Action: failed" in seen.octets for seen in work.hops["home"].seen) == 200
+        assert 10 < most <= 20
+
+    work = Work(limits={"backend:back": Limits(dead_first=60.0, dead_most=600.0)})
+    played(main, work)
 
 
 def test_small_mail_passes_a_huge_list() -> None:
