@@ -10,6 +10,7 @@ is read again within a second; one that cannot be read leaves the old content in
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,11 @@ from mta.authn.dkimkeys import SigningKey, check_selector, load_key
 from mta.lastgood import NOBODY, LastGood
 from mta.policy.tablefile import Mistakes, read_lines
 from mta.policy.watched import Watched
+
+LOOK = 60.0
+"""Seconds until `FirstWithKeys` looks again which domain that is."""
+AT_ONCE = 100
+"""Domains that it looks at before sessions have their turn: some milliseconds."""
 
 Entries = Mapping[str, Sequence[tuple[str, Path]]]
 """Selector and file of the keys of each domain."""
@@ -88,3 +94,47 @@ def nearest_keys(source: KeySource, domain: str) -> tuple[SigningKey, ...]:
             return keys
         domain = domain.partition(".")[2]
     return ()
+
+
+class FirstWithKeys:
+    """The first of some domains that has keys, or a domain above it.
+
+    Thousands may have none, and a look at each costs a system call or two. So the domain is remembered for
+    `LOOK` seconds; its keys are those of now.
+    """
+
+    def __init__(self, source: KeySource, domains: Sequence[str]) -> None:
+        """Nothing is looked for yet."""
+        self._source = source
+        self._domains = domains
+        self._found: str | None = None
+        self._next = 0.0
+        self._looking = asyncio.Lock()
+
+    async def keys(self) -> tuple[SigningKey, ...]:
+        """Its keys, empty when no domain has any. Raises KeyFileError."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._next and (self._found is None or not self._looking.locked()):
+            async with self._looking:
+                if loop.time() >= self._next:
+                    self._found, _ = await self._look("")
+                    self._next = loop.time() + LOOK
+        keys = nearest_keys(self._source, self._found) if self._found else ()
+        if self._found and not keys:
+            self._next = 0.0
+        return keys
+
+    async def with_selector(self, selector: str) -> tuple[SigningKey, ...]:
+        """The key of this selector of the first domain that has one. Raises KeyFileError."""
+        return (await self._look(selector))[1]
+
+    async def _look(self, selector: str) -> tuple[str, tuple[SigningKey, ...]]:
+        for number, domain in enumerate(self._domains, 1):
+            keys = nearest_keys(self._source, domain)
+            if selector:
+                keys = tuple(key for key in keys if key.selector == selector)
+            if keys:
+                return domain, keys
+            if not number % AT_ONCE:
+                await asyncio.sleep(0)
+        return "", ()

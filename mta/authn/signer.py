@@ -22,7 +22,7 @@ from mta.authn.dkimkeys import KeyFileError, SigningKey
 from mta.authn.dkimsign import SigningError, sign, sign_message
 from mta.authn.dmarcauthor import find_author
 from mta.authn.evaluation import Authentication
-from mta.authn.keysource import KeySource, nearest_keys
+from mta.authn.keysource import FirstWithKeys, KeySource, nearest_keys
 from mta.authn.signorder import Method, SignatureOrder
 from mta.content import SpillError
 from mta.envelope import Envelope
@@ -88,6 +88,7 @@ class Signer:
         self._source = source
         self._is_vouched = is_vouched
         self._now = now
+        self._sealing = FirstWithKeys(source, settings.seal_domains)
 
     async def sign(
         self,
@@ -199,7 +200,7 @@ class Signer:
         order = next((one for one in orders if one.method is Method.ARC), None)
         if order is None and (orders or not leaves or self._is_vouched(session)):
             return signed
-        keys = self._seal_keys(order)
+        keys = await self._seal_keys(order)
         if not keys:
             return signed
         results = await authentication.results()
@@ -216,15 +217,12 @@ class Signer:
             return signed
         return Signed(fields + signed.fields, (*signed.by, f"arc {key.domain} {key.selector}"))
 
-    def _seal_keys(self, order: SignatureOrder | None) -> tuple[SigningKey, ...]:
-        domains = (order.domain,) if order is not None and order.domain else self._settings.seal_domains
-        for domain in domains:
-            keys = nearest_keys(self._source, domain)
-            if order is not None and order.selector:
-                keys = tuple(key for key in keys if key.selector == order.selector)
-            if keys:
-                return keys
-        return ()
+    async def _seal_keys(self, order: SignatureOrder | None) -> tuple[SigningKey, ...]:
+        selector = "" if order is None else order.selector
+        if order is None or not order.domain:
+            return await (self._sealing.with_selector(selector) if selector else self._sealing.keys())
+        keys = nearest_keys(self._source, order.domain)
+        return tuple(key for key in keys if key.selector == selector) if selector else keys
 
 
 def _key(domain: str) -> str:
