@@ -13,6 +13,7 @@ from collections.abc import Collection
 from rich.console import Console
 
 from mta import config
+from mta.cli_exit import EXIT_CONFIG, EXIT_USAGE
 from mta.queue_stores import become_server_user, read_configuration
 from mta.spool.remote import QueueProblem
 from mta.startup.claims import is_local, site_of
@@ -21,7 +22,6 @@ from mta.startup.render import LEAST_WIDTH, as_json, show
 from mta.startup.table import NAMES
 from mta.startup.verdict import exit_code
 
-EX_USAGE, EX_CONFIG = 2, 78
 LOCAL_NOTE = (
     "This is a local server (checks.mode): what the world knows of it was not checked. For all checks:"
     ' [checks] mode = "production"'
@@ -33,16 +33,16 @@ def check(path: str, only: Collection[str], *, as_machine: bool, patience: float
     strange = [name for name in only if name not in NAMES]
     if strange:
         print(f"tamis: no such check: {', '.join(strange)}; there are {', '.join(NAMES)}", file=sys.stderr)
-        return EX_USAGE
+        return EXIT_USAGE
     try:
         settings = read_configuration(path)
         become_server_user(settings)
     except config.ConfigError as error:
         print(error, file=sys.stderr)
-        return EX_CONFIG
+        return EXIT_CONFIG
     except QueueProblem as error:
         print(f"tamis: {error}", file=sys.stderr)
-        return EX_CONFIG
+        return EXIT_CONFIG
     site = site_of(settings)
     local = is_local(settings)
     began = time.monotonic()

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from rich.table import Table
 from mailqueue.store.base import StoreError
 from mta import config
 from mta.address import AddressError, domain_key, parse_address
+from mta.cli_exit import EXIT_CONFIG, fail
 from mta.daemon_director import backend_names, configured_weights, open_states
 from mta.daemon_dns import build_resolver
 from mta.daemon_policy import build_tables
@@ -34,7 +35,6 @@ from mta.policy.watched import TableError
 from mta.queue_stores import become_server_user, opened_stores, read_configuration
 from mta.spool.remote import QueueProblem
 
-EXIT_REFUSED, EXIT_CONFIG = 1, 78
 T = TypeVar("T")
 Act = Callable[[DirectorState, Mapping[str, int], config.Config], DirectorState]
 """A change of the state of a director with these weights in this configuration."""
@@ -58,11 +58,11 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
             settings = read_configuration(configuration())
             become_server_user(settings)
         except (config.ConfigError, QueueProblem) as error:
-            _refuse(str(error), EXIT_CONFIG)
+            fail(str(error), EXIT_CONFIG)
         names = list(settings.director)
         found = name or (names[0] if len(names) == 1 else "")
         if found not in settings.director:
-            _refuse(f"--director: one of {', '.join(names) or 'none, for there is no [director.NAME]'}")
+            fail(f"--director: one of {', '.join(names) or 'none, for there is no [director.NAME]'}")
         return settings, found
 
     def change(
@@ -100,7 +100,7 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
             try:
                 users = read_users(Path(section.table))
             except TableError as error:
-                _refuse(str(error))
+                fail(str(error))
             director.table = lambda: users
         key = _user(user, settings, found)
 
@@ -190,7 +190,7 @@ def _on_store(settings: config.Config, name: str, work: Callable[[States], Corou
     try:
         return asyncio.run(run())
     except (Refused, QueueProblem, StoreError, ValueError, OSError) as error:
-        _refuse(str(error))
+        fail(str(error))
 
 
 def _user(text: str, settings: config.Config, director: str) -> str:
@@ -198,7 +198,7 @@ def _user(text: str, settings: config.Config, director: str) -> str:
     try:
         address = parse_address(text)
     except AddressError as error:
-        _refuse(f"{text!r} is no address: {error}")
+        fail(f"{text!r} is no address: {error}")
     for name, domain in settings.domains.items():
         if domain_key(name) == address.domain:
             if domain.backend != director:
@@ -206,8 +206,3 @@ def _user(text: str, settings: config.Config, director: str) -> str:
             return without_detail(address, domain.subaddress_delimiter).key
     typer.echo(f'warning: no [domains."{address.domain}"] has the backend "{director}"', err=True)
     return address.key
-
-
-def _refuse(text: str, code: int = EXIT_REFUSED) -> NoReturn:
-    typer.echo(f"tamis: {text}", err=True)
-    raise typer.Exit(code)

@@ -31,6 +31,7 @@ from mta.authn.dkimrecord import Comparison, Published, compare, record_name, re
 from mta.authn.dkimrotate import SETTLE, KeyEntry, KeyState, Step, advance, is_resting, types_to_renew
 from mta.authn.dkimsign import sign
 from mta.cli_console import console
+from mta.cli_exit import EXIT_CONFIG
 from mta.folders import Owner
 from mta.net.resolver.base import Resolver
 from mta.net.resolver.server import Address
@@ -39,7 +40,6 @@ from mta.net.resolver.system import system_resolvers
 from sieve_ext.message import Message
 
 EXIT_REFUSED = 1
-EXIT_CONFIG = 78
 TIMEOUT = 10.0
 """Seconds for all questions of a command together."""
 SMALLEST_RSA = 2048

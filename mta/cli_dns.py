@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mta import config
 from mta.authn.dkimkeys import KeyFileError
+from mta.cli_exit import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE
 from mta.folders import in_words
 from mta.net.certificates import CertificateError
 from mta.net.resolver.base import Answer
@@ -24,7 +25,8 @@ from mta.startup.comparing import Compared, State, compare
 from mta.startup.material import certificate_file, chains, keys_to_publish
 from mta.startup.publish import Record, records, sets, zone_file
 
-FAILED, EX_USAGE, EX_CONFIG = 1, 2, 78
+EXIT_UNKNOWN = 2
+"""The DNS did not say enough."""
 
 
 def show(
@@ -46,10 +48,10 @@ def show(
         found, answers = asyncio.run(_gather(site, following, ask=comparing or bool(server)))
     except config.ConfigError as error:
         print(error, file=sys.stderr)
-        return EX_CONFIG
+        return EXIT_CONFIG
     except (QueueProblem, KeyFileError, CertificateError, OSError, ValueError) as error:
         print(f"tamis: {in_words(error)}", file=sys.stderr)
-        return EX_CONFIG
+        return EXIT_CONFIG
     if not comparing and not server:
         print(_json(found) if as_machine else zone_file(found), end="\n" if as_machine else "")
         return 0
@@ -59,8 +61,8 @@ def show(
     _print(compared, as_machine)
     states = {one.state for one in compared}
     if states & {State.MISSING, State.DIFFERENT}:
-        return FAILED
-    return EX_USAGE if State.UNKNOWN in states else 0
+        return EXIT_FAILED
+    return EXIT_UNKNOWN if State.UNKNOWN in states else 0
 
 
 async def _gather(
@@ -103,13 +105,13 @@ def _update(
             f"tamis: {unknown[0].type} {unknown[0].name}: {unknown[0].reason}; nothing is changed",
             file=sys.stderr,
         )
-        return EX_USAGE
+        return EXIT_USAGE
     try:
         keyring, _ = read_key(secret)
         address = parse_dns_server(server, "")
     except ValueError as error:
         print(f"tamis: {error}", file=sys.stderr)
-        return EX_USAGE
+        return EXIT_USAGE
     differing = [one for one in compared if one.state is not State.SAME]
     status = 0
     for zone in zones:
@@ -120,7 +122,7 @@ def _update(
             send(build(zone, wanted, changes, keyring), address.host, address.port)
         except UpdateFailed as error:
             print(f"tamis: {zone}: {error}", file=sys.stderr)
-            status = FAILED
+            status = EXIT_FAILED
             continue
         for one in changes:
             print(f"{zone}: published {one.type} {one.name}")
@@ -130,7 +132,7 @@ def _update(
                 f"tamis: {one.type} {one.name} is in none of the zones {', '.join(zones)}: --zone",
                 file=sys.stderr,
             )
-            status = FAILED
+            status = EXIT_FAILED
     if not differing:
         print("nothing to do: all is published")
     return status

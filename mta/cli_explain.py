@@ -15,6 +15,7 @@ from mta import assembly, config
 from mta.accounts.senderlogin import owns
 from mta.accounts.usersfile import UsersFile, UsersFileError
 from mta.address import Address
+from mta.cli_exit import EXIT_CONFIG, EXIT_USAGE
 from mta.daemon_authn import build_evaluator
 from mta.daemon_director import Directors, open_states
 from mta.daemon_dns import build_resolver
@@ -42,7 +43,7 @@ from mta.spool.remote import QueueProblem
 from mta.terminal import harmless
 from sieve_ext.message import Message
 
-EXIT_REFUSED, EXIT_USAGE, EXIT_CONFIG = 1, 2, 78
+EXIT_REFUSED = 1
 DEFAULT_HELO = "client.invalid"
 NO_SENDER = "--from is missing: there are no recipients without a sender; '' is the null sender"
 NO_CLIENT = "--client is missing: the address of the client, as 192.0.2.1"

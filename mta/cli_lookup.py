@@ -12,6 +12,7 @@ import sys
 from msgspec.structs import replace
 
 from mta import config
+from mta.cli_exit import EXIT_CONFIG, EXIT_USAGE
 from mta.config.problems import closest
 from mta.daemon_dns import build_resolver
 from mta.folders import in_words
@@ -22,7 +23,7 @@ from mta.startup.tables import open_tables
 from mta.startup.world import World
 from mta.tables.table import Found, TableUnavailable
 
-EX_ABSENT, EX_USAGE, EX_TEMPFAIL, EX_CONFIG = 1, 2, 75, 78
+EXIT_ABSENT, EXIT_TEMPFAIL = 1, 75
 
 
 def lookup(path: str, name: str, key: str) -> int:
@@ -34,20 +35,20 @@ def lookup(path: str, name: str, key: str) -> int:
             near = closest(name, settings.tables)
             guess = f"; did you mean {near}?" if near else ""
             print(f"tamis: there is no [tables.{name}]{guess}", file=sys.stderr)
-            return EX_USAGE
+            return EXIT_USAGE
         become_server_user(settings)
         found = asyncio.run(_ask(settings, name, key))
     except config.ConfigError as error:
         print(error, file=sys.stderr)
-        return EX_CONFIG
+        return EXIT_CONFIG
     except TableUnavailable as error:
         print(f"tamis: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
+        return EXIT_TEMPFAIL
     except (QueueProblem, TableError, OSError, ValueError) as error:  # the last two: of a password file
         print(f"tamis: {in_words(error)}", file=sys.stderr)
-        return EX_CONFIG
+        return EXIT_CONFIG
     if found is None:
-        return EX_ABSENT
+        return EXIT_ABSENT
     print(found)
     return 0
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from mta.cli_console import console
+from mta.cli_exit import EXIT_CONFIG, fail
 from mta.cli_options import Config as ConfigOption
 from mta.mailq.listing import size
 from mta.store import readable, reader
@@ -36,8 +37,6 @@ from sieve_ext.message import Message
 if TYPE_CHECKING:
     from mta.config import Config as Settings
 
-EXIT_FAILED = 1
-EXIT_CONFIG = 78
 POLL = 0.3
 """Seconds between two looks of `watch`: feels immediate, costs a few stat calls a mailbox."""
 
@@ -318,8 +317,8 @@ def _place(number: str, count: int, user: str) -> int:
     if number.isdecimal() and 1 <= int(number) <= count:
         return int(number)
     if not count:
-        _fail(f"{user} has no messages")
-    _fail(f"{user} has messages 1 to {count}, no {number}")
+        fail(f"{user} has no messages")
+    fail(f"{user} has messages 1 to {count}, no {number}")
 
 
 def _date(message: Message, stored: StoredFile) -> str:
@@ -349,16 +348,11 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except NoMailbox as error:
-        _fail(f"{error} has no mailbox here, or no message has arrived yet")
+        fail(f"{error} has no mailbox here, or no message has arrived yet")
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
     except BrokenPipeError:
         # The reader of our output has left, as `tamis mailbox list | head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
-
-
-def _fail(reason: str) -> NoReturn:
-    print(f"tamis: {harmless(reason)}", file=sys.stderr)
-    raise typer.Exit(EXIT_FAILED)
+        fail(f"{error.filename}: {error.strerror}")

@@ -16,11 +16,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from mta.cli_exit import EXIT_CONFIG
 from mta.delivery.security.memory import Memory
 from mta.reporting.store import StoreError
 
 EXIT_NONE = 1
-EXIT_CONFIG = 78
 
 
 def make_app(file: Callable[[], Path]) -> typer.Typer:

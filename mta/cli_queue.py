@@ -24,6 +24,7 @@ from rich.text import Text
 
 from mta.address import AddressError, parse_address
 from mta.cli_console import console
+from mta.cli_exit import fail
 from mta.cli_progress import Progress
 from mta.cli_queue_common import (
     Access,
@@ -36,7 +37,6 @@ from mta.cli_queue_common import (
     WordsArgument,
     checked_words,
     chosen,
-    fail,
     failures,
     printable,
     require_whole,

@@ -5,17 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Annotated, Any, NoReturn, Protocol, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import typer
 
+from mta.cli_exit import EXIT_CONFIG, EXIT_FAILED, fail
 from mta.cli_options import Config
 from mta.mailq.filters import FilterError, parse_filter
 from mta.mailq.rows import QueueRow
 from mta.spool.remote import QueueProblem
-
-EXIT_FAILED = 1
-EXIT_CONFIG = 78
 
 ConfigOption: TypeAlias = Config
 WordsArgument = Annotated[
@@ -122,9 +120,3 @@ def require_whole(queue: Access) -> None:
         print(f"tamis: incomplete: {where}: {why}", file=sys.stderr)
     if queue.missing:
         raise typer.Exit(EXIT_FAILED)
-
-
-def fail(reason: str) -> NoReturn:
-    """Say why not, and exit."""
-    print(f"tamis: {reason}", file=sys.stderr)
-    raise typer.Exit(EXIT_FAILED)

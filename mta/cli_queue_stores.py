@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from mta.cli_exit import fail
 from mta.cli_progress import Progress
 from mta.cli_queue_common import (
     Access,
@@ -29,7 +30,6 @@ from mta.cli_queue_common import (
     JsonOption,
     Open,
     chosen,
-    fail,
     failures,
     printable,
     require_whole,

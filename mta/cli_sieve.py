@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from mta.cli_exit import EXIT_FAILED, fail
 from mta.folders import replacing
 from mta.policy.sieve.checking import is_policy
 from mta.sieve_files import find_mistakes, in_folders, library
@@ -33,8 +34,6 @@ from sieve_ext import (
 )
 from sieve_ext import compile as compile_script
 from sieve_ext.formatting import format_script
-
-EXIT_FAILED = 1
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scripts, or folders of them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -66,7 +65,7 @@ def make_app() -> typer.Typer:
         Policy files are known by what they require; names of the configuration are left to check-config.
         """
         wrong = False
-        for path in in_folders(files, ".sieve", _fail):
+        for path in in_folders(files, ".sieve", fail):
             found = find_mistakes(_read(path), library(path, where), of_recipient=of_recipient)
             wrong = wrong or any(strict or one.severity is Severity.ERROR for one in found)
             for one in found:
@@ -92,7 +91,7 @@ def make_app() -> typer.Typer:
         """Run a script on a message and print what would be done; nothing is done."""
         text = _read(script)
         if is_policy(text):
-            _fail(f"{script}: a policy file is tried by `tamis explain`, or by a test for `tamis sieve test`")
+            fail(f"{script}: a policy file is tried by `tamis explain`, or by a test for `tamis sieve test`")
         octets = sys.stdin.buffer.read() if str(message) == "-" else _read(message)
         octets = octets if b"\r\n" in octets else octets.replace(b"\n", b"\r\n")
         try:
@@ -140,7 +139,7 @@ def make_app() -> typer.Typer:
         from sieve_ext.testsuite import run_file
 
         passed = failed = 0
-        for path in in_folders(files, ".svtest", _fail):
+        for path in in_folders(files, ".svtest", fail):
             report = run_file(
                 path,
                 expect_failure=expect_failure,
@@ -168,7 +167,7 @@ def make_app() -> typer.Typer:
         if [str(path) for path in files] == ["-"]:
             sys.stdout.buffer.write(_laid_out(Path("-"), sys.stdin.buffer.read()))
             return
-        for path in in_folders(files, ".sieve", _fail):
+        for path in in_folders(files, ".sieve", fail):
             before = _read(path)
             after = _laid_out(path, before)
             if after == before:
@@ -268,16 +267,11 @@ def _write(path: Path, text: bytes) -> None:
         with replacing(path.resolve(), like=path.stat()) as file:
             file.write(text)
     except OSError as error:
-        _fail(f"{path}: {error.strerror or error}")
+        fail(f"{path}: {error.strerror or error}")
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        _fail(f"{path}: {error.strerror or error}")
-
-
-def _fail(reason: str) -> NoReturn:
-    print(f"tamis: {reason}", file=sys.stderr)
-    raise typer.Exit(EXIT_FAILED)
+        fail(f"{path}: {error.strerror or error}")

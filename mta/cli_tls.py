@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 
 from mta import config
+from mta.cli_exit import EXIT_CONFIG, EXIT_USAGE, fail
 from mta.folders import in_words, opened_folder, replacing
 from mta.net.certcheck import load
 from mta.net.certificates import CertificateError, CertificateFiles, read_file
@@ -25,7 +26,7 @@ from mta.startup.claims import Site, site_of
 from mta.startup.rollover import Seen, Step, decide, put_in_place
 from mta.startup.tlsa import ders, tlsa_name
 
-NOT_YET, EX_USAGE, EX_CONFIG = 1, 2, 78
+NOT_YET = 1
 STATE = "rollover.json"
 """In process.state_directory: since when the next record is published."""
 
@@ -48,10 +49,10 @@ def make_app(configuration: Callable[[], str]) -> typer.Typer:
             names = list(site.settings.certificates)
             name = certificate or (names[0] if len(names) == 1 else "")
             if name not in names:
-                _refuse(f"--certificate: one of {', '.join(names) or 'none, for there is none'}", EX_USAGE)
+                fail(f"--certificate: one of {', '.join(names) or 'none, for there is none'}", EXIT_USAGE)
             step = _step(site, name, CertificateFiles(name, following, key))
         except (config.ConfigError, CertificateError, OSError, ValueError) as error:
-            _refuse(in_words(error), EX_CONFIG)
+            fail(in_words(error), EXIT_CONFIG)
         for line in step.lines:
             typer.echo(line)
         if not step.switch:
@@ -103,8 +104,3 @@ def _read(path: Path) -> Seen | None:
         return msgspec.json.decode(path.read_bytes(), type=Seen)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None  # or it is damaged: the wait begins anew
-
-
-def _refuse(text: str, code: int) -> NoReturn:
-    typer.echo(f"tamis: {text}", err=True)
-    raise typer.Exit(code)

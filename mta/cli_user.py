@@ -25,12 +25,12 @@ from mta.accounts.user import User, address_key, format_size, parse_size, user_k
 from mta.accounts.usersfile import Table, UsersFileError, edit, parse_table, read_text
 from mta.address import AddressError, domain_key
 from mta.cli_console import console
+from mta.cli_exit import EXIT_CONFIG
 from mta.folders import Owner
 from mta.smtp.authserver import MAX_PASSWORD
 from mta.smtp.saslprep import saslprep
 
 EXIT_REFUSED = 1
-EXIT_CONFIG = 78
 GENERATED_LENGTH = 20
 """Characters of a generated password: 117 bits of the 58 below."""
 SHORT = 10

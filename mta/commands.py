@@ -16,6 +16,7 @@ import typer.core
 
 import mta
 from mta.cli import default_configuration
+from mta.cli_exit import EXIT_CONFIG, EXIT_FAILED, fail
 from mta.cli_options import Config, Json, config_before, config_for
 from mta.cli_setup import add_commands
 from mta.configured import (
@@ -26,9 +27,6 @@ from mta.configured import (
     control_socket,
     is_without_users_file,
 )
-
-FAILED = 1
-EX_CONFIG = 78
 
 app = typer.Typer(
     name="tamis",
@@ -53,7 +51,7 @@ def run() -> None:
     except BrokenPipeError:
         # The reader of our output has left, as `tamis status | head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
+        sys.exit(EXIT_FAILED)
 
 
 def _add_sub_apps(command: str) -> None:
@@ -136,7 +134,7 @@ def _pins_app() -> typer.Typer:
 
     def file(configuration: str) -> Path:
         if why := _default_unread(configuration):  # that nothing is missing elsewhere would say nothing
-            _fail(why, EX_CONFIG)
+            fail(why, EXIT_CONFIG)
         return Path(configured_path(configuration, where, default=state))
 
     return _configured(lambda config: make_app(lambda: file(config())))
@@ -200,7 +198,7 @@ def check_config(config: Config, as_json: Json = False) -> None:
             print(problem, file=sys.stderr)
         if not wrong:
             print(f"{config}: ok")
-    raise typer.Exit(EX_CONFIG if wrong else 0)
+    raise typer.Exit(EXIT_CONFIG if wrong else 0)
 
 
 @app.command()
@@ -224,7 +222,7 @@ def reload(config: Config, path: Socket = "", as_json: Json = False) -> None:
 
         print(*refusal(answer, config), sep="\n", file=sys.stderr)
     if not answer.ok:
-        raise typer.Exit(EX_CONFIG if answer.configuration_wrong else FAILED)
+        raise typer.Exit(EXIT_CONFIG if answer.configuration_wrong else EXIT_FAILED)
 
 
 @app.command()
@@ -239,7 +237,7 @@ def stop(
 
     answer = _ask(config, path, Request("stop", now=now))
     if not answer.ok or answer.result is None:
-        _fail(answer.error)
+        fail(answer.error)
     if wait:
         _wait_for_end(answer.result["pid"])
 
@@ -251,7 +249,7 @@ def status(config: Config, path: Socket = "", as_json: Json = False) -> None:
 
     answer = _ask(config, path, Request("status"))
     if not answer.ok or answer.result is None:
-        _fail(answer.error)
+        fail(answer.error)
     if as_json:
         print(json.dumps(answer.result))
         return
@@ -280,7 +278,7 @@ def log_level(
 
     answer = _ask(config, path, Request("log-level", level=level.value))
     if not answer.ok:
-        _fail(answer.error)
+        fail(answer.error)
 
 
 @app.command()
@@ -328,16 +326,16 @@ def _ask(configuration: str, path: str, request: Any) -> Any:
     try:
         where = path or control_socket(configuration)
     except OSError as error:
-        _fail(f"{_unread(configuration, error)}; --socket names the control socket of a server")
+        fail(f"{_unread(configuration, error)}; --socket names the control socket of a server")
     try:
         return ask(where, request)
     except NotRunning as problem:
         why = "" if path else _place_untold(configuration)
-        _fail(f"{problem}; {why}" if why else str(problem))
+        fail(f"{problem}; {why}" if why else str(problem))
     except Unreachable as problem:
         if isinstance(problem.__cause__, PermissionError):
-            _fail(f"only root and the user of the server may ask it ({problem})")
-        _fail(str(problem))
+            fail(f"only root and the user of the server may ask it ({problem})")
+        fail(str(problem))
 
 
 def _place_untold(configuration: str) -> str:
@@ -377,11 +375,6 @@ def _wait_for_end(pid: int) -> None:
         return
     select.select([descriptor], [], [])
     os.close(descriptor)
-
-
-def _fail(reason: str, status: int = FAILED) -> NoReturn:
-    print(f"tamis: {reason}", file=sys.stderr)
-    raise typer.Exit(status)
 
 
 def _facts(problem: Any) -> dict[str, Any]:

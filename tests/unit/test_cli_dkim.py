@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 from mta.authn import dkimrotate
 from mta.authn.dkimfolder import KeyFolder
 from mta.authn.dkimrotate import KeyState
-from mta.cli_dkim import EXIT_CONFIG, make_app
+from mta.cli_dkim import make_app
+from mta.cli_exit import EXIT_CONFIG
 from mta.net.resolver.server import Address
 from mta.net.resolver.system import system_resolvers
 

@@ -16,7 +16,8 @@ from mta import cli_user, commands
 from mta.accounts import passwords, usersfile
 from mta.accounts.user import User
 from mta.accounts.usersfile import parse_table, read_text
-from mta.cli_user import EXIT_CONFIG, GENERATED_LENGTH, make_app
+from mta.cli_exit import EXIT_CONFIG
+from mta.cli_user import GENERATED_LENGTH, make_app
 
 
 class Terminal:

@@ -34,7 +34,6 @@ SETTINGS = re.compile("(Settings|Limits|Timeouts|Bounds|Options|Pool|PolicyServi
 NO_LIMITS = {
     "mta.*.EXIT_*": "an exit status",
     "mta.*.EX_*": "an exit status",
-    "mta.commands.FAILED": "an exit status",
     "mta.cli_mailbox.POLL": "how often a command looks",
     "mta.cli_user.GENERATED_LENGTH": "the length of a password that is made, not of one that is taken",
     "mta.cli_user.SHORT": "a warning",
@@ -46,7 +45,6 @@ NO_LIMITS = {
     "mta.director.shared._DIGITS": "a number of the format",
     "mta.startup.publish.TLSA_TTL": "of records that are proposed",
     "mta.cli_*.NOT_YET": "an exit status",
-    "mta.cli_*.FAILED": "an exit status",
     "mta.startup.answers.TTL": "of records that are proposed",
     "mta.startup.clock.*": "numbers of the kernel, and what is wrong with a clock",
     "mta.largepages._*": "numbers of the kernel",

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 import mta
 import mta.admin.client  # before a test is somebody who may not read it
-from mta import commands
+from mta import cli_exit, commands
 from mta.admin.control import Answer
 from mta.cli import default_configuration
 from mta.cli_console import WIDE, console
@@ -83,10 +83,10 @@ def test_version_is_an_option_too() -> None:
 def test_no_configuration(tmp_path: Path) -> None:
     gone = str(tmp_path / "gone.toml")
     result = CliRunner().invoke(commands.app, ["check-config", "-c", gone])
-    assert result.exit_code == commands.EX_CONFIG
+    assert result.exit_code == cli_exit.EXIT_CONFIG
     assert "--config FILE or TAMIS_CONFIG in the environment names another" in result.stderr
     result = CliRunner().invoke(commands.app, ["status", "-c", gone])
-    assert result.exit_code == commands.FAILED
+    assert result.exit_code == cli_exit.EXIT_FAILED
     assert result.stderr == (
         f"tamis: there is no {gone}, --config names another; --socket names the control socket of a server\n"
     )
@@ -101,7 +101,7 @@ def test_without_a_default_configuration(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("mta.configured.DEFAULT_CONFIGURATION", gone)
     monkeypatch.setattr("mta.configured.DEFAULT_SOCKET", "/nonexistent/control")
     result = CliRunner().invoke(commands.app, ["status", "-c", gone])
-    assert result.exit_code == commands.FAILED
+    assert result.exit_code == cli_exit.EXIT_FAILED
     assert "/nonexistent/control" in result.stderr
     assert f"; there is no {gone}, --config names another" in result.stderr
 
@@ -111,7 +111,7 @@ def test_a_mistake_may_hide_where_the_server_is(tmp_path: Path, command: str) ->
     place = tmp_path / "tamis.toml"
     place.write_text(f'[identity]\nhostname = "mx.example.org"\n[proces]\nruntime_directory = "{tmp_path}"\n')
     result = CliRunner().invoke(commands.app, [command, "-c", str(place)])
-    assert result.exit_code == commands.FAILED
+    assert result.exit_code == cli_exit.EXIT_FAILED
     assert "no Tamis answers at /run/tamis/control" in result.stderr
     assert (
         f"mistakes may have hidden where its server is, the first: {place}:3: proces: unknown section"
@@ -156,7 +156,7 @@ def test_mistakes_at_a_reload_name_the_file_as_the_command_did(
     answer = Answer(ok=False, error="wrong", problems=problems, configuration_wrong=True)
     monkeypatch.setattr(commands, "_ask", lambda *asked: answer)
     result = CliRunner().invoke(commands.app, ["reload", "-c", path.name])
-    assert result.exit_code == commands.EX_CONFIG
+    assert result.exit_code == cli_exit.EXIT_CONFIG
     assert result.stderr.splitlines()[1:3] == ["tamis.toml:3: a.b: unknown key", problems[1]]
 
 
@@ -185,7 +185,7 @@ def test_the_mailboxes_of_a_server_without_a_store(path: Path) -> None:
     path.write_text(path.read_text().replace("enabled = true", "enabled = false") + "[queue]\n")
     path.write_text(path.read_text() + '[backends.x]\naddresses = ["127.0.0.1:24"]\n')
     result = run("mailbox", "list", "-c", str(path))
-    assert result.exit_code == commands.EX_CONFIG
+    assert result.exit_code == cli_exit.EXIT_CONFIG
     assert "has no embedded store" in result.stderr
 
 

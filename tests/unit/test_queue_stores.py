@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from mailqueue.keys import log_key
 from mailqueue.store.file import FileStore
-from mta import commands, config
+from mta import cli_exit, commands, config
 from mta.cli_queue_stores import EXIT_DAMAGED
 from mta.queue_stores import server_account
 from mta.spool.remote import QueueProblem
@@ -82,7 +82,7 @@ def test_a_store_of_a_newer_version(tmp_path: Path, command: str) -> None:
     path = tmp_path / "tamis.toml"
     path.write_text(text(tmp_path / "state", f'process.runtime_directory = "{tmp_path}"\n'))
     done = CliRunner().invoke(commands.SUB_APPS["queue"](), [command, "-c", str(path)])
-    assert done.exit_code == (EXIT_DAMAGED if command == "fsck" else commands.FAILED)
+    assert done.exit_code == (EXIT_DAMAGED if command == "fsck" else cli_exit.EXIT_FAILED)
     assert f"file:{tmp_path}/state/queue has format 2; this program knows 1" in done.output
 
 
@@ -112,6 +112,6 @@ def test_what_a_newer_version_has_left_is_missing_in_what_is_done(tmp_path: Path
         + '[queue]\nnode = "n"\ntakeover = "3s"\n'
     )
     done = CliRunner().invoke(commands.SUB_APPS["queue"](), ["delete", "--all", "-c", str(path)])
-    assert (done.exit_code, done.stdout) == (commands.FAILED, "delete: 0 messages\n")
+    assert (done.exit_code, done.stdout) == (cli_exit.EXIT_FAILED, "delete: 0 messages\n")
     assert f"{key}: a log entry of version 2; this program knows up to 1" in done.stderr
     assert "tamis: incomplete: takeover: not all that ended processes have left was taken over" in done.stderr
