@@ -24,6 +24,7 @@ TOO_MANY_MESSAGES = Reply(421, "4.7.0", "too many messages in this session, conn
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "too many recipients")
 NEED_TLS = Reply(530, "5.7.0", "must issue STARTTLS first")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "encryption required for authentication")
+AUTH_NEEDS_EHLO = Reply(503, "5.5.1", "AUTH comes after EHLO, not after HELO")
 AUTH_TWICE = Reply(503, "5.5.1", "already authenticated")
 NO_MECHANISM = Reply(504, "5.5.4", "authentication mechanism not supported")
 AUTH_LINE_TOO_LONG = Reply(500, "5.5.6", "authentication exchange line is too long")

@@ -176,6 +176,8 @@ def _etrn(session: ServerSession, argument: bytes) -> ev.Event:
 def _auth(session: ServerSession, argument: bytes) -> ev.Event:
     if session.authenticated:
         return session.refuse(replies.AUTH_TWICE, "AUTH")
+    if session.mechanisms and not session.keywords:  # a scanner of the last century
+        return session.refuse(replies.AUTH_NEEDS_EHLO, "AUTH")
     if "AUTH" not in session.keywords:
         refuse = (
             replies.AUTH_NEEDS_TLS

@@ -140,3 +140,11 @@ def test_an_early_talker_is_told_to_the_driver() -> None:
     driver.session.receive_data(b"EHLO x\r\n")
     assert codes(driver.pump()) == ["554 5.5.0"]
     assert [(refused.reply.code, refused.verb) for refused in refusals(driver)] == [(554, "")]
+
+
+@pytest.mark.parametrize(("mechanisms", "expected"), [(("PLAIN",), "503 5.5.1"), ((), "502 5.5.1")])
+def test_a_login_behind_helo(mechanisms: tuple[str, ...], expected: str) -> None:
+    """AUTH is an extension (RFC 4954): who looks for the reason is not told that there is no such command."""
+    steps = [(b"HELO c.test\r\n", ["250"]), (b"AUTH LOGIN\r\n", [expected])]
+    driver = dialog(steps, mechanisms=mechanisms)
+    assert ("EHLO" in refusals(driver)[0].reply.text) is bool(mechanisms)
