@@ -234,6 +234,7 @@ def shown(**changes: Any) -> str:
             "sessions": {"smtp": 1200, "submission": 34},
             "sessions_open": {"smtp": 5},
             "messages": {"delivered\tsmtp": 1000, "temporary\tsmtp": 7},
+            "store_recipients": {"stored": 8, "over_quota": 2},
             "pool_open": {"unix:/run/[dovecot]/lmtp": 3},
             "pool_idle": {"unix:/run/[dovecot]/lmtp": 2},
             "pool_connects": {"failed\tunix:/run/[dovecot]/lmtp": 9},
@@ -250,6 +251,7 @@ def test_status_shows_processes_counts_and_pools() -> None:
     assert "worker-2.1 11 ready 1 min 4" in lines
     assert "sessions 1,234 5 open" in lines
     assert "messages 1,007 1,000 delivered, 7 temporary" in lines
+    assert "mail store 10 2 over_quota, 8 stored" in lines
     assert "unix:/run/[dovecot]/lmtp 3 2 0 9" in lines
 
 
