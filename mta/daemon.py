@@ -44,6 +44,7 @@ from mta.identifiers import Identifiers
 from mta.journal import LogJournal
 from mta.lastgood import KeptFiles, secrets_reader
 from mta.metrics import Stats
+from mta.net.admission import Factory
 from mta.net.arrival import Arrival
 from mta.net.connection import Connection, Timeouts
 from mta.net.connections import Connections
@@ -51,7 +52,6 @@ from mta.net.limits import Limits
 from mta.net.listener import Listener
 from mta.net.noise import quieten
 from mta.net.overload import Level
-from mta.net.reception import Factory
 from mta.net.tls import CertificateError, ServerTls
 from mta.policy.verdict import Policy
 from mta.policy.watched import TableError

@@ -1,6 +1,6 @@
 """Listening sockets of one listener: from accept to the connection's protocol.
 
-A `Listener` takes sockets that are bound already and accepts from them; `mta.net.reception` then finds out
+A `Listener` takes sockets that are bound already and accepts from them; `mta.net.admission` then finds out
 who the client is, asks the limits, does the handshake of implicit TLS and calls the factory.
 
 Sharing between workers. All workers and all generations accept from the same sockets. Measured with two
@@ -45,9 +45,9 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from mta.net.admission import Admission, Factory, ListenerSettings
 from mta.net.limits import Limits
 from mta.net.noise import Log, Throttle
-from mta.net.reception import Factory, ListenerSettings, Reception
 
 if TYPE_CHECKING:
     from mta.net.tls import ServerTls
@@ -96,7 +96,7 @@ class Listener:
         self.counts: Counter[str] = Counter()
         """Events for metrics: accepted, refused, descriptors, vanished, proxy_error, proxy_stranger,
         proxy_timeout, tls_<failure class>, errors."""
-        self._reception = Reception(
+        self._admission = Admission(
             settings, factory, log, self.counts, tls, limits, ceiling, exhausted=self._pause
         )
         self._sockets = list(sockets)
@@ -124,7 +124,7 @@ class Listener:
         for sock in self._sockets:
             _prepare(sock, self.settings.backlog)
         uvloops = isinstance(asyncio.get_running_loop(), uvloop.Loop)
-        self._accepts = self._reception.needs_socket or not uvloops
+        self._accepts = self._admission.needs_socket or not uvloops
         if self._accepts:
             self._reserve = _spare_descriptor()
         await self._open()
@@ -161,7 +161,7 @@ class Listener:
                 continue
             # A duplicate, because closing a server closes its socket and a pause must not.
             server = await loop.create_server(
-                self._reception.of_unix_socket if unix else self._reception.of_tcp_socket,
+                self._admission.of_unix_socket if unix else self._admission.of_tcp_socket,
                 sock=sock.dup(),
                 backlog=self.settings.backlog,
             )
@@ -201,11 +201,11 @@ class Listener:
                 connection = self._next(sock)
                 if connection is None:
                     break
-                if connection.fileno() < self._reception.fd_ceiling:
-                    self._spawn(self._reception.receive(loop, connection, sock.family == socket.AF_UNIX))
+                if connection.fileno() < self._admission.fd_ceiling:
+                    self._spawn(self._admission.receive(loop, connection, sock.family == socket.AF_UNIX))
                     self._reopen()
                     return
-                self._reception.turn_away(connection)
+                self._admission.turn_away(connection)
         self._pause_on(loop, until)
 
     def _next(self, sock: socket.socket) -> socket.socket | None:
@@ -249,18 +249,18 @@ class Listener:
                 # Linux passes network errors of the connection on; it is gone, the next may be fine.
                 self.counts["vanished"] += 1
                 continue
-            if connection.fileno() >= self._reception.fd_ceiling:
-                self._reception.turn_away(connection)
+            if connection.fileno() >= self._admission.fd_ceiling:
+                self._admission.turn_away(connection)
                 self._pause("few descriptors left")
                 return
-            self._spawn(self._reception.receive(loop, connection, unix))
+            self._spawn(self._admission.receive(loop, connection, unix))
 
     def _answer_one(self, sock: socket.socket) -> None:
         """Take one client with the reserve descriptor and tell it to come back."""
         if self._reserve >= 0:
             os.close(self._reserve)
         try:
-            self._reception.turn_away(sock.accept()[0])
+            self._admission.turn_away(sock.accept()[0])
         except BlockingIOError:
             pass  # another worker took it, or nobody waited
         except OSError:

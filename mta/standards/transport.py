@@ -138,7 +138,7 @@ LOGIN: tuple[Standard, ...] = (
 )
 TLS: tuple[Standard, ...] = (
     S("RFC 8314", "Cleartext Considered Obsolete", "yes",
-      "implicit TLS on port 465; passwords inside TLS only", "mta.net.reception mta.config.inbound"),
+      "implicit TLS on port 465; passwords inside TLS only", "mta.net.admission mta.config.inbound"),
     S("RFC 8996", "Deprecating TLS 1.0 and TLS 1.1", "yes", "TLS 1.2 is the least", "mta.net.tls"),
     S("RFC 6066", "TLS Extensions", "partial",
       "the server name (SNI) selects the certificate", "mta.net.tls mta.net.certificates"),

@@ -311,7 +311,7 @@ def test_with_few_descriptors_left_clients_are_told_421_until_there_are_more(
             assert house.listener.counts["descriptors"] >= 3
             assert "accepted" not in house.listener.counts
             assert "accepting paused" in house.log.events
-            house.listener._reception.fd_ceiling = 100000
+            house.listener._admission.fd_ceiling = 100000
             guest = await house.connect()
             guest.writer.write(b"PROXY UNKNOWN\r\n" if proxy_from else b"")
             await guest.greeting()
@@ -337,7 +337,7 @@ def test_who_waits_during_a_pause_is_told_421_and_served_once_there_is_room(
                 await guest.close()
             assert house.listener.counts["descriptors"] == 30
             assert house.log.events.count("accepting paused") == 1
-            house.listener._reception.fd_ceiling = 100000
+            house.listener._admission.fd_ceiling = 100000
             for _ in range(2):
                 guest = await house.connect()
                 await guest.greeting()

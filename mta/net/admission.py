@@ -64,7 +64,7 @@ class ListenerSettings:
     """Limits of this listener in place of the general ones."""
 
 
-class Reception:
+class Admission:
     """What happens to the clients of one listener before they have a session."""
 
     __slots__ = (
@@ -294,20 +294,20 @@ class Reception:
 class _Door(asyncio.Protocol):
     """The protocol of a new transport until the connection's own takes over, in the same turn."""
 
-    __slots__ = ("_arrival", "_reception", "_unix", "opened")
+    __slots__ = ("_admission", "_arrival", "_unix", "opened")
 
-    def __init__(self, reception: Reception, unix: bool, arrival: Arrival | None = None) -> None:
+    def __init__(self, admission: Admission, unix: bool, arrival: Arrival | None = None) -> None:
         """`arrival` is given when the client has been let in already."""
-        self._reception = reception
+        self._admission = admission
         self._unix = unix
         self._arrival = arrival
         self.opened = False
 
     def connection_made(self, transport: Any) -> None:  # uvloop's are no subclasses of asyncio.Transport
-        """Ask the reception, and pass the transport on or close it."""
+        """Pass the transport on if its client may come in, or close it."""
         self.opened = True
-        arrival = self._arrival or self._reception.arrive(transport, self._unix)
+        arrival = self._arrival or self._admission.arrive(transport, self._unix)
         if arrival is None:
             transport.close()
         else:
-            self._reception.hand_over(transport, arrival)
+            self._admission.hand_over(transport, arrival)
