@@ -23,7 +23,8 @@ from mta.unacknowledged import Unacknowledged, identity_of
 
 HAS_IT_ALREADY = Reply(250, "2.0.0", "already delivered")
 HAS_IT_UNTOLD = Reply(250, "2.0.0", "already delivered")
-"""The same, and the sender has not had the report of it that it wanted."""
+"""The same for the client, but the sender has not had the report that it wanted: the two are told apart by
+`is`, for they are equal."""
 NO_TRANSPORT = Reply(451, "4.3.5", "the next hop is not configured")
 
 

@@ -38,5 +38,7 @@ def test_what_comes_in_the_moment_of_the_deadline_is_heard() -> None:
         connection.data_received(b"220-two\r\n")
         connection.connection_lost(None)
         await opening
+        assert connection.session.failure is not None
+        assert connection.session.failure.enhanced == "4.4.2"
 
     uvloop.run(main())
