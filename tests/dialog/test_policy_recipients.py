@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mailqueue.model import Status
+from mta.policy.sieve.recipients import RecipientScripts
+from mta.policy.sieve.turns import AT_ONCE
 from tests.dialog.milters import at, puppet
 from tests.dialog.queueing import MailStore, queue_of, waiting
 from tests.dialog.server import Client, run, serving
@@ -230,5 +234,47 @@ def test_aliases_of_files_behind_take_no_refusal_back(tmp_path: Path, stage: str
                 assert store.got("zoe") == []
             await send(client, "team@example.test")
             assert len(store.got("eric")) == 1
+
+    run(main)
+
+
+def test_many_members_of_an_alias_hold_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts of a thousand users are read and compiled: other sessions would wait for a second."""
+    members = 10 * AT_ONCE
+    users = tmp_path / "users" / "example.test"
+    users.mkdir(parents=True)
+    (users / "u0.sieve").write_text(OWN + 'stage "rcpt" { reply "no"; }')
+    (users / "u1.sieve").write_text(OWN + 'stage "data" { discard; }')
+    (tmp_path / "aliases").write_text("all: " + ", ".join(f"u{number}" for number in range(members)))
+    (tmp_path / "site.sieve").write_text(HEAD + 'stage "rcpt" { expand "table:aliases"; }')
+    more = '[policy]\nscripts = ["site.sieve"]\nuser_scripts = "users/%d/%u.sieve"\n'
+    more += '[tables.aliases]\ntype = "aliases"\nfile = "aliases"\n'
+    store, turns, asked = MailStore(), 0, []
+    decide = RecipientScripts._decide
+
+    def noted(self: RecipientScripts, stage: str, *rest: Any) -> Any:
+        asked.append((stage, turns))
+        return decide(self, stage, *rest)
+
+    monkeypatch.setattr(RecipientScripts, "_decide", noted)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with serving(tmp_path, more=more, store=store) as server:
+            client = await server.connect()
+            await client.hello()
+            other = asyncio.create_task(others())
+            assert (await send(client, "all@example.test")).startswith("250")
+            other.cancel()
+        assert [len(store.got(f"u{number}")) for number in (0, 1, 2, members - 1)] == [0, 0, 1, 1]
+        for stage in ("rcpt", "data"):
+            moments = [moment for what, moment in asked if what == stage]
+            assert len(moments) >= members - 1
+            assert len(set(moments[-members + 1 :])) >= 9
 
     run(main)

@@ -29,6 +29,7 @@ from mta.policy.aliases import Member
 from mta.policy.sieve.asking import Unavailable
 from mta.policy.sieve.expand import Broken, Expand, Expansion
 from mta.policy.sieve.onerror import DEFER
+from mta.policy.sieve.turns import AT_ONCE
 from mta.policy.verdict import CONTINUE, Verdict
 from mta.reply import Reply
 
@@ -115,10 +116,21 @@ class _Settling:
                 if target.owner is not None:
                     member.sender, member.owners = target.owner.address, target.owner.people
                     member.notify = _for_owner(recipient.notify)
+        if len(members) > AT_ONCE:
+            return self._chosen_in_turns(recipient, members, judge)
         verdicts = [judge(member) for member in members]
         if all(isinstance(one, Verdict) for one in verdicts):
             return self._chosen(recipient, members, [one for one in verdicts if isinstance(one, Verdict)])
         return self._chosen_later(recipient, members, verdicts)
+
+    async def _chosen_in_turns(
+        self, recipient: Recipient, members: Sequence[Recipient], judge: Judge
+    ) -> Verdict:
+        found: list[Verdict] = []
+        for start in range(0, len(members), AT_ONCE):
+            some = members[start : start + AT_ONCE]
+            found += await asyncio.gather(*(_settled(judge(member)) for member in some))
+        return self._chosen(recipient, members, found)
 
     async def _chosen_later(
         self,

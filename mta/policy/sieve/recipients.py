@@ -11,7 +11,7 @@ servers have added.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,6 +27,7 @@ from mta.policy.sieve.orders import with_orders
 from mta.policy.sieve.outcome import Outcome
 from mta.policy.sieve.policy import Complain, Trace, script_envelope
 from mta.policy.sieve.program import Program
+from mta.policy.sieve.turns import AT_ONCE, in_turns
 from mta.policy.sieve.verdicts import when
 from mta.policy.verdict import SCRIPT_FAILED, Orders, Policy, Verdict
 from mta.reply import Reply
@@ -71,18 +72,22 @@ class RecipientScripts(Forwarding):
             return Verdict(decision.reply)
         named = recipient.address
 
-        def conclude(verdict: Verdict) -> Verdict:
+        def conclude(verdict: Verdict) -> Verdict | Awaitable[Verdict]:
             if verdict.reply is not None or (recipient.address is named and not recipient.members):
                 return verdict
-            return self._instead(session, envelope, recipient) or verdict
+            return in_turns(self._instead(session, envelope, recipient), lambda refusal: refusal or verdict)
 
         return when(self.inner.rcpt(session, envelope, recipient), conclude)
 
-    def _instead(self, session: Session, envelope: Envelope, recipient: Recipient) -> Verdict | None:
+    def _instead(
+        self, session: Session, envelope: Envelope, recipient: Recipient
+    ) -> Generator[None, None, Verdict | None]:
         """The refusal of those whom the policy behind has put in the place of a recipient, None without."""
         left: list[Recipient] = []
         refusal: Reply | None = None
-        for one in recipient.behind:
+        for number, one in enumerate(recipient.behind, 1):
+            if not number % AT_ONCE:
+                yield
             said = self._decide("rcpt", session, envelope, one, None).reply
             if said is None:
                 left.append(one)
@@ -98,11 +103,28 @@ class RecipientScripts(Forwarding):
 
     def data(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The scripts of each recipient, then the policy behind."""
+
+        def conclude(removed: dict[int, str]) -> Verdict | Awaitable[Verdict]:
+            verdict = self.inner.data(session, envelope, message)
+            if not removed:
+                return verdict
+            return when(verdict, partial(with_orders, Orders(removed=removed)))
+
+        return in_turns(self._heard(session, envelope, message), conclude)
+
+    def _heard(
+        self, session: Session, envelope: Envelope, message: Message
+    ) -> Generator[None, None, dict[int, str]]:
+        """Which recipients discard the message, and by what; refusals are set."""
         removed: dict[int, str] = {}
+        asked = 0
         for position, recipient in enumerate(envelope.recipients):
             discarded = ""
             left: list[Recipient] = []
             for one in recipient.behind:
+                asked += 1
+                if not asked % AT_ONCE:
+                    yield
                 one.heard = one.address
                 decision = self._decide("data", session, envelope, one, message)
                 if decision.reply is not None:
@@ -115,20 +137,27 @@ class RecipientScripts(Forwarding):
                 removed[position] = discarded
             elif discarded:
                 recipient.members = left
-        verdict = self.inner.data(session, envelope, message)
-        if not removed:
-            return verdict
-        return when(verdict, partial(with_orders, Orders(removed=removed)))
+        return removed
 
     def depart(self, session: Session, envelope: Envelope, message: Message) -> Verdict | Awaitable[Verdict]:
         """The scripts of recipients that others have put there, then the policy behind.
 
         What such a script refuses for now is not refused: the client knows nothing of the recipient.
         """
+        return in_turns(
+            self._hear(session, envelope, message), lambda _: self.inner.depart(session, envelope, message)
+        )
+
+    def _hear(self, session: Session, envelope: Envelope, message: Message) -> Generator[None, None, None]:
+        """Ask for those who have not been asked for."""
+        asked = 0
         for recipient in envelope.recipients:
             if recipient.heard is recipient.address or recipient.refusal is not None:
                 continue
             recipient.heard = recipient.address
+            asked += 1
+            if not asked % AT_ONCE:
+                yield
             for stage, what in (("rcpt", None), ("data", message)):
                 decision = self._decide(stage, session, envelope, recipient, what)
                 if decision.reply is not None and decision.reply.is_permanent:
@@ -137,7 +166,6 @@ class RecipientScripts(Forwarding):
                 if decision.discarded:
                     recipient.refusal = replace(REMOVED, cause=f"removed: {decision.discarded}")
                     recipient.notify = NO_REPORTS
-        return self.inner.depart(session, envelope, message)
 
     # --- running -------------------------------------------------------------------------------------
 
