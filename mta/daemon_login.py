@@ -42,7 +42,11 @@ async def build_authenticator(
 
             users = users_file()
             backend = UsersBackend(users, PasswordVerifier(), fallback_key=host_key(auth.users_file))
-            belongs = replace(auth_settings.sender_login, is_user=lambda key: users.of_key(key) is not None)
+            belongs = replace(
+                auth_settings.sender_login,
+                is_user=lambda key: users.of_key(key) is not None,
+                is_gone=lambda name: (user := users.get(name)) is None or user.disabled,
+            )
             auth_settings = replace(auth_settings, sender_login=belongs)
         case "dovecot":
             from mta.accounts.dovecotbackend import DovecotBackend

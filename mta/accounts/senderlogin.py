@@ -4,7 +4,8 @@ By default a user sends as its own login name, the addresses that the back end l
 subaddresses of all of them (alice+shop@example.org for alice@example.org), by the delimiters of the domain.
 "@example.org" in the list owns the whole domain. The null sender is everybody's: read receipts and vacation
 notices need it (RFC 8098 section 3). Masters may send as anybody: web mail, scanners, mailing lists. A
-session without a login owns nothing.
+session without a login owns nothing, nor does one whose user is none any more; of users that a trusted peer
+names (XCLIENT) only that peer knows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class SenderLoginSettings:
     """The same of domains that have their own: what is no subaddress there may be somebody else's address."""
     is_user: Callable[[str], bool] = lambda key: False
     """Tells whether a user has exactly this name: then it is no subaddress of another one's."""
+    is_gone: Callable[[str], bool] = lambda user: False
+    """Tells whether a user who has logged in here was deleted or disabled since: it owns nothing any more."""
     default_domain: str = ""
     """Domain of login names without one, "" if such a name is nobody's address."""
 
@@ -44,7 +47,7 @@ def address_of(user: str, default_domain: str) -> str:
 def owns(settings: SenderLoginSettings, session: Session, sender: Address) -> bool:
     """True when the logged-in user of the session may send as `sender`; a microsecond."""
     user = session.user
-    if not user:
+    if not user or (settings.is_gone(user) and session.auth_mechanism != "XCLIENT"):
         return False
     if user in settings.masters or sender.is_null:
         return True

@@ -9,6 +9,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -488,5 +489,37 @@ def test_a_new_password_counts_at_once(tmp_path: Path, site: tuple[Path, Authori
                         break
                     await asyncio.sleep(0.1)
             assert (await (await secure(server, site)).log_in(password("PLAIN"))).startswith("535 ")
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_a_user_who_is_gone_sends_no_more(
+    tmp_path: Path, site: tuple[Path, Authority], is_deleted: bool
+) -> None:
+    """The sessions of a stolen account end with the account, or who has stolen it goes on for a day."""
+    folder, _ = site
+    path = tmp_path / "users"
+    path.write_bytes((folder / "users").read_bytes())
+    path.chmod(0o640)
+
+    async def main() -> None:
+        async with accounts(tmp_path, site, auth=f'users_file = "{path}"') as server:
+            user, other = await secure(server, site), await secure(server, site)
+            await user.log_in(password("PLAIN"))
+            await other.log_in(password("PLAIN", BOB))
+            assert (await user.client.say(f"MAIL FROM:<{ALICE}>")).startswith("250 ")
+            await user.client.say("RSET")
+            with edit(path) as table:
+                if is_deleted:
+                    table.remove(ALICE)
+                else:
+                    table.put(replace(table.users[ALICE], disabled=True))
+            async with asyncio.timeout(60):
+                while not (await user.client.say(f"MAIL FROM:<{ALICE}>")).startswith("553 5.7.1"):
+                    await user.client.say("RSET")
+                    await asyncio.sleep(0.2)
+            assert (await user.client.say("MAIL FROM:<>")).startswith("553 5.7.1")
+            assert (await other.client.say(f"MAIL FROM:<{BOB}>")).startswith("250 ")
 
     run(main)

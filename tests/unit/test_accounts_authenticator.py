@@ -541,6 +541,18 @@ def test_who_may_send_as_whom(
     assert owns(SenderLoginSettings(**settings), on, address) is allowed  # type: ignore[arg-type]
 
 
+def test_a_user_who_is_gone_owns_nothing() -> None:
+    settings = SenderLoginSettings(
+        masters=frozenset({"bob@example.org"}), is_gone=lambda user: user != "carol@example.org"
+    )
+    for user in ("alice@example.org", "bob@example.org", "carol@example.org"):
+        on = session(user=user)
+        for address in (parse_address(user), NULL):
+            assert owns(settings, on, address) is user.startswith("carol")
+        on.auth_mechanism = "XCLIENT"
+        assert owns(settings, on, parse_address(user))
+
+
 def test_the_authenticator_knows_who_owns_what(tmp_path: Path) -> None:
     world = World(
         tmp_path, settings=AuthSettings(sender_login=SenderLoginSettings(default_domain="b.example"))
