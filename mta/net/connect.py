@@ -32,7 +32,7 @@ from mta.net.tlschain import peer_chain
 from mta.net.tlsfailure import FailureType, PeerRefused, failure_of
 from mta.reply import Reply
 from mta.smtp.client import ClientSession, Phase
-from mta.smtp.opening import LOGIN_REFUSED, NO_STARTTLS, ClientSettings, StartTls
+from mta.smtp.opening import ClientSettings, StartTls, is_login_refused, is_without_starttls
 
 UNREACHABLE = "The next server cannot be reached at the moment"
 INSECURE = "The next server cannot be reached securely at the moment"
@@ -126,7 +126,7 @@ async def connect(
         if dialer.address:
             known.add(dialer.address, asyncio.get_running_loop().time())
         # A password that one address refuses is not tried at the others: that would look like guessing.
-        return failure.reply.enhanced != LOGIN_REFUSED
+        return not is_login_refused(failure.reply)
 
     reach = partial(_reach, endpoint, settings, tls, timeouts, deadline, dialer)
     return await first_that_serves(dialer, reach, failed, deadline)
@@ -213,7 +213,7 @@ async def _open(
         raise
     session = connection.session
     if session.failure is not None:
-        stripped = session.failure.enhanced == NO_STARTTLS
+        stripped = is_without_starttls(session.failure)
         raise ConnectFailure(
             session.failure, tls_failure=FailureType.STARTTLS_NOT_SUPPORTED if stripped else None
         )

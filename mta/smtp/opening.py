@@ -143,6 +143,16 @@ def is_sent_away(failure: Reply) -> bool:
     return _SENT_AWAY.search(failure.cause) is not None
 
 
+def is_login_refused(failure: Reply) -> bool:
+    """Whether a session failed for our login. A 421 has the server's own code, which may be any."""
+    return failure.enhanced == LOGIN_REFUSED and not is_sent_away(failure)
+
+
+def is_without_starttls(failure: Reply) -> bool:
+    """Whether a session failed because there is no STARTTLS to be had."""
+    return failure.enhanced == NO_STARTTLS and not is_sent_away(failure)
+
+
 def is_put_off(failure: Reply) -> bool:
     """Whether a failure quotes a temporary refusal of the server, at whatever moment."""
     return _PUT_OFF.search(failure.cause) is not None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mta.delivery.fixed import FixedSettings, FixedTransport
-from mta.net.connect import Endpoint
+from mta.net.connect import ConnectFailure, Endpoint, connect
 from mta.net.outbound import Timeouts
 from mta.smtp.auth import Credentials
 from mta.smtp.authclient import client_mechanism
@@ -116,6 +116,28 @@ def test_a_password_that_one_address_refuses_is_not_tried_at_the_others(
             to = transport(first.port, ClientSettings(authenticate=choose))
             assert short(await deliver(to)) == [outcome]
             assert (first.connections, second.connections) == tried
+            await to.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("code", ["4.7.0", "4.7.4"])
+def test_a_server_that_leaves_has_refused_neither_login_nor_starttls(code: str) -> None:
+    """421 may have any code of its class, those too by which we tell of a login or of STARTTLS."""
+
+    async def main() -> None:
+        leaving = Script({"LHLO": f"250 srv.test\r\n421 {code} too many\r\n"})
+        async with (
+            ScriptedServer(leaving, host=FIRST) as first,
+            ScriptedServer(host=SECOND, port=first.port) as second,
+        ):
+            to = transport(first.port)
+            assert short(await deliver(to)) == ["250 2.0.0"]
+            assert second.messages == [SMALL]
+            endpoint, client = Endpoint(FIRST, first.port), ClientSettings(lmtp=True, helo_name="mx.test")
+            with pytest.raises(ConnectFailure) as failure:
+                await connect(endpoint, client, None, SHORT, asyncio.get_running_loop().time() + 5)
+            assert failure.value.tls_failure is None
             await to.close()
 
     asyncio.run(main())
