@@ -93,6 +93,9 @@ class Generation:
         self.draining = False
         self.kept: dict[str, Keep] = {}
         """What its workers gave for those that start later."""
+        self._kept_octets = 0
+        self._is_told = False
+        """Whether the log says that something is not kept: of thousands of files it need not name each."""
         self.log_level = ""
         """What an administrator has set in place of the configuration's."""
         self.seats = [
@@ -227,10 +230,16 @@ class Generation:
 
     def child_keeps(self, child: Child, keep: Keep) -> None:
         """Keep it, as far as there is room (`Watcher`)."""
-        self.kept.pop(keep.key, None)
-        if sum(len(frame(one)) for one in (*self.kept.values(), keep)) > MAX_KEPT:
-            self._office.report("warning", "not kept for later workers", worker=child.name, what=keep.key)
+        old = self.kept.pop(keep.key, None)
+        if old is not None:
+            self._kept_octets -= len(frame(old))
+        size = len(frame(keep))
+        if self._kept_octets + size > MAX_KEPT:
+            if not self._is_told:
+                self._is_told = True
+                self._office.report("warning", "not kept for later workers", worker=child.name, what=keep.key)
             return
+        self._kept_octets += size
         self.kept[keep.key] = keep
 
     def child_fault(self, child: Child, text: str) -> None:

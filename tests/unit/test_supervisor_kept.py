@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from mta import config
+from mta.supervisor.channel import frame
 from mta.supervisor.child import Child
 from mta.supervisor.generation import MAX_KEPT, Generation, Office
 from mta.supervisor.messages import Keep
@@ -84,3 +85,29 @@ def test_an_old_one_is_not_kept_beside_a_newer_that_has_no_room(
     keep(generation, "one", 4 * THIRD)
     assert generation.kept == {}
     assert reports.said == [("warning", "not kept for later workers", "one")]
+
+
+def test_thousands_are_not_weighed_anew_for_each(
+    generation: Generation, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20,000 domains with files of recipients: nothing else was done for so long that no start succeeded."""
+    weighed = 0
+
+    def counted(message: Keep) -> bytes:
+        nonlocal weighed
+        weighed += 1
+        return frame(message)
+
+    monkeypatch.setattr("mta.supervisor.generation.frame", counted)
+    for number in range(500):
+        keep(generation, f"file {number}", "users")
+    keep(generation, "file 0", "others")
+    assert len(generation.kept) == 500
+    assert weighed <= 2 * 501
+
+
+def test_many_that_have_no_room_are_told_of_once(generation: Generation, reports: Reports) -> None:
+    keep(generation, "one", 2 * THIRD)
+    for number in range(10):
+        keep(generation, f"file {number}", 2 * THIRD)
+    assert reports.said == [("warning", "not kept for later workers", "file 0")]
