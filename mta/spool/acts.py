@@ -61,7 +61,10 @@ class Acts:
             return False
         busy = self._runner.withdraw(handle)
         try:
-            return await self._do(action, name, handle, busy, to)
+            done = await self._do(action, name, handle, busy, to)
+            if done:
+                await self._queue.written()
+            return done
         except UnknownMessage:
             return False
         finally:

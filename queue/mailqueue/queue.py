@@ -198,6 +198,17 @@ class MailQueue:
                 patience.cancel()
         return [id_text(one.id) for one in prepared]
 
+    async def written(self) -> None:
+        """Return when all that was settled until now is durable. Raises Fenced, and QueueUnavailable when the
+        store does not take it in `commit_timeout`: then it is written when the store is back."""
+        log = self._log
+        try:
+            async with asyncio.timeout(max(0.0, self._settings.commit_timeout - log.stalled)):
+                await log.barrier()
+        except TimeoutError:
+            reason = str(log.failing or f"{self._store.name}: no answer")
+            raise QueueUnavailable(f"{reason}; it will be done when the store takes it") from None
+
     async def load(self, message: int | str) -> QueuedMessage:
         """Everything about a message but a large body. Raises UnknownMessage, CorruptMessage,
         QueueUnavailable."""

@@ -267,6 +267,39 @@ def test_what_is_deleted_while_it_waits_for_its_turn() -> None:
     played(main)
 
 
+class Full:
+    """No room for entries of the log until a time of the loop."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    def next(self, call: str, key: str) -> Fault:
+        is_full = key.startswith("log/") and asyncio.get_running_loop().time() < self.until
+        return Fault(Kind.FULL if is_full and call == "put_new" else Kind.NONE)
+
+
+@pytest.mark.parametrize("action", ["retry", "hold", "delete", "bounce", "redirect"])
+def test_an_order_that_is_not_durable_is_not_done(action: str) -> None:
+    """The administrator hears why, and it is done when there is room again."""
+    store = FaultStore(MemoryStore())
+
+    async def main(work: Work) -> None:
+        name = await work.add("bob@back.test", due=work.now() + 3000)
+        await asyncio.sleep(1)
+        store.faults = Full(asyncio.get_running_loop().time() + 30)
+        with pytest.raises(QueueError, match=r"no room.*; it will be done when the store takes it"):
+            await work.acts.act(action, name, "ann@back.test")
+        await asyncio.sleep(40)
+        await work.queue.written()
+        if action == "hold":
+            assert work.states(name) == [Status.HELD]
+        elif action != "retry":
+            with pytest.raises(UnknownMessage):
+                work.queue.live.handle_of(name)
+
+    played(main, Work(store))
+
+
 def test_a_message_that_is_sent_to_somebody_else() -> None:
     async def main(work: Work) -> None:
         work.hops["back"].answer = lambda address, call: LATER
