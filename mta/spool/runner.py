@@ -256,6 +256,7 @@ class Runner:
         if not by_site:
             return
         due, created, expires, priority = live.terms(handle)  # in whole seconds, rounded down
+        warn = created + self._warn_after + 1
         for site, positions in by_site.items():
             if taken and dispatcher.busy(handle, site):
                 continue
@@ -268,8 +269,8 @@ class Runner:
                 self._crowded.setdefault(site, OrderedDict())[handle] = None
                 if hurried is not None:
                     self._hurry(handle, hurried)
-            elif now < expires and not heard < created + self._warn_after + 1 <= now:
-                self._wake(handle, min(later.until, expires))
+            elif now < expires and not heard < warn <= now:
+                self._wake(handle, min(later.until, expires, warn if now < warn else math.inf))
             elif self._tries.has_place():
                 flight = self._flight(handle, live.id_of(handle))
                 flight.positions.update(positions)

@@ -384,6 +384,7 @@ def test_all_that_waits_for_a_dead_next_hop_is_warned_of_and_given_up_in_time() 
         assert len(back.seen) < 20
         delayed = [seen for seen in work.hops["home"].seen if b"Action: delayed" in seen.octets]
         assert len(delayed) == 50
+        assert all(seen.at - work.start < 1900 for seen in delayed)
         await asyncio.sleep(1400)
         failed = [seen for seen in work.hops["home"].seen if b"Action: failed" in seen.octets]
         assert len(failed) == 50
