@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
 )
 
 from mta.address import AddressError, domain_key
 from mta.authn.dkimkey import MAX_RSA_BITS, MIN_RSA_BITS, PADDING, SHA256
 from mta.folders import Owner
+from mta.privatekeys import DamagedKey, read_private_key
 
 ALGORITHMS = ("rsa", "ed25519")
 DEFAULT_RSA_BITS = 2048
@@ -119,11 +119,11 @@ def read_key(path: str | Path, *, trusted: int = 0) -> PrivateKey:
 def parse_key(octets: bytes, name: str) -> PrivateKey:
     """A key from PEM; `name` is for the words of an error. Raises KeyFileError."""
     try:
-        # To prove its factors prime anew takes 50 ms, of 4096 bits half a second: sessions would wait, and a
-        # start with thousands of domains for minutes. A key that was damaged is told by `_is_whole`.
-        key = load_pem_private_key(octets, None, unsafe_skip_rsa_key_validation=True)
+        key = read_private_key(octets)
     except TypeError:
         raise KeyFileError(f"the key in {name} has a pass phrase") from None
+    except DamagedKey as error:
+        raise KeyFileError(f"{name}: {error}") from None
     except (ValueError, UnsupportedAlgorithm):
         raise KeyFileError(f"{name} holds no private key in PEM form") from None
     if isinstance(key, RSAPrivateKey):
@@ -131,25 +131,10 @@ def parse_key(octets: bytes, name: str) -> PrivateKey:
             raise KeyFileError(
                 f"the key in {name} has {key.key_size} bits; expected {MIN_RSA_BITS} to {MAX_RSA_BITS}"
             )
-        if not _is_whole(key):
-            raise KeyFileError(f"the key in {name} is damaged: its numbers do not belong together")
         return key
     if isinstance(key, Ed25519PrivateKey):
         return key
     raise KeyFileError(f"the key in {name} is neither an RSA nor an Ed25519 key")
-
-
-def _is_whole(key: RSAPrivateKey) -> bool:
-    """Whether all numbers of a key follow from its factors (PKCS #1)."""
-    own = key.private_numbers()
-    p, q, d, public = own.p, own.q, own.d, own.public_numbers
-    return (
-        p * q == public.n
-        and p % 2 == q % 2 == 1 < min(p, q)
-        and d * public.e % (p - 1) == d * public.e % (q - 1) == 1
-        and (own.dmp1, own.dmq1) == (d % (p - 1), d % (q - 1))
-        and own.iqmp * q % p == 1
-    )
 
 
 def make_key(kind: str, bits: int = DEFAULT_RSA_BITS) -> PrivateKey:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from mta.config.inbound import Certificate
 from mta.config.locate import KeyPath
 from mta.config.schema import Config
+from mta.privatekeys import DamagedKey, read_private_key
 
 if TYPE_CHECKING:
     from mta.config.files import FileCheck
@@ -129,9 +130,11 @@ def _key(files: FileCheck, path: KeyPath, file: str) -> PrivateKeyTypes | None:
     if octets is None:
         return None
     try:
-        return load_pem_private_key(octets, None)
+        return read_private_key(octets)
     except TypeError:
         files.findings.add(path, f'the key in "{file}" has a pass phrase', "one without")
+    except DamagedKey as error:
+        files.findings.add(path, f'"{file}": {error}', "a private key that is whole")
     except (ValueError, UnsupportedAlgorithm):
         files.findings.add(path, f'"{file}" holds no private key', "a private key in PEM form")
     return None

@@ -5,7 +5,7 @@ replaced a moment later cannot slip past. Refused, each with its reason: unreada
 that is no PEM, an encrypted key, a key that is not the certificate's, a chain out of order, a certificate of
 the chain that is expired or not yet valid, and configured names that the certificate does not cover.
 
-This module alone uses `cryptography`, which takes 11 MB of a worker: import it where a certificate is there
+This module uses `cryptography`, which takes 11 MB of a worker: import it where a certificate is there
 to be read, not at the top of a module that a server without TLS needs too.
 """
 
@@ -17,11 +17,7 @@ from itertools import pairwise
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from mta.net.certificates import (
@@ -33,6 +29,7 @@ from mta.net.certificates import (
     read_file,
     server_name,
 )
+from mta.privatekeys import DamagedKey, read_private_key
 
 STRANGE = (
     ValueError,
@@ -166,9 +163,11 @@ def _parse_chain(path: str, data: bytes) -> list[x509.Certificate]:
 
 def _check_key(files: CertificateFiles, key_pem: bytes, leaf: x509.Certificate) -> None:
     try:
-        key = load_pem_private_key(key_pem, password=None)
+        key = read_private_key(key_pem)
     except TypeError as error:
         raise CertificateError(f"{files.key}: the private key has a pass phrase; remove it") from error
+    except DamagedKey as error:
+        raise CertificateError(f"{files.key}: {error}") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise CertificateError(f"{files.key}: no private key in PEM form ({error})") from error
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
