@@ -84,7 +84,7 @@ class FileLedger:
                 raise
         except (sqlite3.Error, ValueError, OSError) as error:
             self._close()
-            raise LedgerUnavailable(f"{self._path}: {error}") from error
+            raise LedgerUnavailable(f"{self._path}: {error}{_advice(error)}") from error
         return entry.answer
 
     def _opened(self) -> sqlite3.Connection:
@@ -114,3 +114,11 @@ class FileLedger:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _advice(error: Exception) -> str:
+    """What to do about a damaged file: SQLite forbids to take it away while workers have it open."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return ""
+    return "; stop the server and delete it with its -wal and -shm: it holds counters, which begin anew"

@@ -117,8 +117,9 @@ def test_a_ledger_that_cannot_be_used_says_so(tmp_path: Path) -> None:
     async def main() -> None:
         for path in (tmp_path / "none", tmp_path / "nowhere" / "x"):
             ledger = FileLedger(str(path), lambda: 0.0)
-            with pytest.raises(LedgerUnavailable, match=str(path)):
+            with pytest.raises(LedgerUnavailable, match=str(path)) as raised:
                 await ledger.update("a", window(1, 60, 1, 0.0))
+            assert ("stop the server and delete it" in str(raised.value)) == path.exists()
             await ledger.close()
 
     asyncio.run(main())
