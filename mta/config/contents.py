@@ -142,9 +142,7 @@ def check_table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
         case "file":
             read, expected = partial(_read_text, files, (*path, "file")), "keys and values"
         case "aliases":
-            from mta.tables.aliases import read_aliases
-
-            read, expected = read_aliases, "names and addresses"
+            read, expected = partial(_read_aliases, files, (*path, "file")), "names and addresses"
         case "cidr":
             from mta.tables.cidr import read_networks
 
@@ -158,6 +156,20 @@ def check_table(files: FileCheck, path: KeyPath, table: PolicyTable) -> None:
                 _statement(files, path, table)
             return
     _lines(files, (*path, "file"), table.file, read, expected)
+
+
+def _read_aliases(files: FileCheck, path: KeyPath, file: Path) -> None:
+    """As the server reads it; and one that has too many members would never get any mail."""
+    from mta.policy.aliases import ADDRESSES_MOST, read_targets
+    from mta.tables.aliases import read_aliases
+
+    for name, value in read_aliases(file).items():
+        members = len({one.text for one in read_targets(value)}) if len(value) > ADDRESSES_MOST else 0
+        if members >= ADDRESSES_MOST:
+            files.findings.add(
+                path, f'"{name}" in "{file}" has {members} addresses', f"fewer than {ADDRESSES_MOST}",
+                reason="mail for it is answered 451", warning=True,
+            )  # fmt: skip
 
 
 def _read_text(files: FileCheck, path: KeyPath, file: Path) -> None:

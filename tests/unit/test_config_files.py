@@ -27,6 +27,7 @@ from mta import commands
 from mta.authn.dkimfolder import KeyFolder
 from mta.config import examine, read_secret
 from mta.config.files import Account, denied
+from mta.policy.aliases import ADDRESSES_MOST
 
 NOW = 1_800_000_000.0  # in 2027
 DAY = 86400.0
@@ -344,6 +345,18 @@ def test_a_file_that_domains_share_is_read_once(tmp_path: Path, check: Check) ->
     (tmp_path / "list").write_text("a b\n")
     (found,) = check(domains + '[backends.x]\naddresses = ["[::1]:24"]\n')
     assert found.startswith('tamis.toml:5: domains."a.example".recipients: list:1: ')
+
+
+def test_an_alias_with_more_members_than_it_may_have(tmp_path: Path, check: Check) -> None:
+    text = '[tables.a]\ntype = "aliases"\nfile = "aliases"\n'
+    (tmp_path / "aliases").write_text("all: " + ", ".join(f"u{number}" for number in range(ADDRESSES_MOST)))
+    (found,) = [one for one in check(text, warnings=True) if "tables.a" in one]
+    assert found == (
+        'tamis.toml:6: warning: tables.a.file: "all" in "aliases" has 1000 addresses, '
+        "expected fewer than 1000 (mail for it is answered 451)"
+    )
+    (tmp_path / "aliases").write_text("all: " + ", ".join(f"u{number}" for number in range(999)))
+    assert [one for one in check(text, warnings=True) if "tables.a" in one] == []
 
 
 def test_aliases(tmp_path: Path, check: Check) -> None:
