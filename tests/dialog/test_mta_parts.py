@@ -105,6 +105,29 @@ def test_a_bug_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     run(main)
 
 
+def test_next_hops_are_tried_side_by_side(tmp_path: Path) -> None:
+    """One after the other they would not be done by the deadline."""
+    stores = ScriptedStore(final_delay=2.5), ScriptedStore(final_delay=2.5)
+
+    async def main() -> None:
+        await stores[1].start()
+        more = (
+            f'[domains."other.test"]\nbackend = "other"\nrecipients = "all"\n'
+            f'[backends.other]\naddresses = ["127.0.0.1:{stores[1].port}"]\n[delivery]\ndeadline = "4s"\n'
+        )
+        try:
+            async with serving(tmp_path, store=stores[0], more=more) as server:
+                client = await server.connect()
+                await client.hello()
+                reply = await client.send(NAMES[0], "u9@other.test", body=BODY)
+                assert reply.startswith("250 2.0.0 "), reply
+                assert [len(store.delivered) for store in stores] == [1, 1]
+        finally:
+            await stores[1].stop()
+
+    run(main)
+
+
 def test_a_bug_at_one_next_hop_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cuts off the others, who may be in the middle of something."""
     real = FirstTries._try

@@ -192,6 +192,24 @@ def test_prdr_tells_each_recipients_outcome(tmp_path: Path) -> None:
     run(main)
 
 
+def test_recipients_do_not_read_of_each_other(tmp_path: Path) -> None:
+    """RFC 5321 section 7.2: with several of them Received names none."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as server:
+            client = await server.connect()
+            await client.hello()
+            await client.send("ann@example.test")
+            await client.send("ann@example.test", "bob@example.test")
+            alone, *together = (one.octets for one in server.store.delivered)
+            assert b" for <ann@example.test>;" in alone
+            for octets in together:
+                assert b"ann@" not in octets
+                assert b"bob@" not in octets
+
+    run(main)
+
+
 def test_lmtp_in_answers_each_recipient(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(
