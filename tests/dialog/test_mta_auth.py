@@ -387,6 +387,38 @@ def test_submission_needs_a_login(tmp_path: Path, site: tuple[Path, Authority]) 
     run(main)
 
 
+def test_received_tells_how_each_message_of_a_session_came(
+    tmp_path: Path, site: tuple[Path, Authority]
+) -> None:
+    """What has changed since the message before counts: another EHLO, TLS, a login (RFC 3848)."""
+
+    async def main() -> None:
+        async with accounts(tmp_path, site) as server:
+            client = await server.connect("open")
+
+            async def sent() -> tuple[str, str]:
+                await client.envelope(BOB, sender=ALICE)
+                await client.say("DATA")
+                assert (await client.say(f"From: {ALICE}\r\n\r\nhi\r\n.")).startswith("250 ")
+                words = server.store.delivered[-1].octets.decode().split()
+                return words[2], words[words.index("with", words.index("by")) + 1]
+
+            await client.hello("one.test")
+            assert await sent() == ("one.test", "ESMTP")
+            await client.say("EHLO two.test")
+            assert await sent() == ("two.test", "ESMTP")
+            await client.say("HELO three.test")
+            assert await sent() == ("three.test", "SMTP")
+            await client.say("EHLO four.test")
+            await client.starttls(trust(site), "mx.test")
+            user = Submitter(client, await client.say("EHLO five.test"))
+            assert await sent() == ("five.test", "ESMTPS")
+            assert (await user.log_in(password("PLAIN"))).startswith("235 ")
+            assert await sent() == ("five.test", "ESMTPSA")
+
+    run(main)
+
+
 def test_a_user_sends_as_itself(tmp_path: Path, site: tuple[Path, Authority]) -> None:
     async def main() -> None:
         async with accounts(tmp_path, site) as server:
