@@ -76,6 +76,7 @@ def service_settings(
         lifetime=queue.expire,
         heartbeat=min(2.0, queue.takeover / 5),
         takeover=queue.takeover,
+        processes=workers,
         deliver_for=queue.takeover * 0.6,
         spill_dir=settings.process.spill_directory or None,
         slow=queue.max_latency,

@@ -79,6 +79,9 @@ class QueueSettings:
     """Seconds without a sign of life after which a stream is taken over."""
     adopt_rows: int = 4096
     """Messages in one ADOPT record."""
+    processes: int = 1
+    """Processes of this node that share the store: when they start together, the first one leaves the others
+    their share of what it finds."""
     lease: float = 60.0
     """Seconds after which a claim that came to nothing is overtaken by the next epoch."""
 

@@ -61,6 +61,8 @@ from mailqueue.store.base import Store, StoreError, StoreUnavailable
 _LIST_EVERY = 5
 """Looks for which a list of the streams is good enough, unless somebody has died: listing costs as much as
 writing, and most of the time nothing begins or ends."""
+_COMPANY = 5.0
+"""Seconds from the start in which other processes of the node are on their way, and count as there."""
 _NEWER = 60.0
 """Seconds until a stream that a newer version wrote is looked at again: a newer node will take it."""
 
@@ -101,6 +103,8 @@ class Watcher:
         """Seconds between looks."""
         self._hesitation = min(0.5, settings.takeover / 20)
         """Seconds at most between seeing that a stream is dead and claiming parts of it."""
+        self._alone = clock.boottime() + _COMPANY
+        """From when on processes of this node that are not there are not expected any more."""
         self._open: list[str] = []
         """Other streams that are not adopted whole, as of `_listed`."""
         self._listed = float("-inf")
@@ -134,6 +138,8 @@ class Watcher:
             await self._list()
         dead = [stream for stream in self._open if await self._is_dead(stream)]
         alive = 1 + len(self._open) - len(dead)
+        if self._clock.boottime() < self._alone:
+            alive = max(alive, self._settings.processes)
         if dead:
             self._listed = float("-inf")
         self._keeper.nothing_to_adopt = not dead

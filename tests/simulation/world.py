@@ -283,6 +283,7 @@ class World:
             cache_max=20_000,
             defer_flush=2.0,
             lease=self.lease,
+            processes=2,
             adopt_rows=2,
             snapshot_every=6.0,
             snapshot_bytes=4000,

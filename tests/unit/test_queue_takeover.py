@@ -86,6 +86,31 @@ def test_survivors_share_what_the_dead_left() -> None:
     run(work())
 
 
+@pytest.mark.parametrize("starts", [2, 1])
+def test_processes_that_start_together_share_what_they_find(starts: int) -> None:
+    """After a stop or a crash of all: the first sees nobody else, and would work on all of it alone."""
+
+    async def work() -> None:
+        store = MemoryStore()
+        for number in range(2):
+            old = await open_queue(store, node=f"old{number}")
+            await asyncio.gather(*(old.enqueue(message(b"%d" % n)) for n in range(100)))
+            await old.close()
+            dead = old.stream
+        began, queues = now(), []
+        for number in range(starts):
+            queues.append(await open_queue(store, node=f"n{number}", processes=2))
+            await asyncio.sleep(1)
+        await until(lambda: sum(len(queue.live) for queue in queues) == 200, 60)
+        assert await parts_of(store, dead, *queues) == [PARTS // starts] * starts
+        # Who comes alone has it later: by then it is clear that nobody else does.
+        assert now() - began < 15
+        for queue in queues:
+            await queue.close()
+
+    run(work())
+
+
 def test_nobody_waits_for_others_while_there_is_more_to_take() -> None:
     """As after a reload: several streams end at once, and who has his share of one goes on with the next."""
 
