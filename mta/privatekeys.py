@@ -30,7 +30,7 @@ def read_private_key(octets: bytes) -> PrivateKeyTypes:
 
 
 def _is_whole(key: RSAPrivateKey) -> bool:
-    """Whether all numbers of a key follow from its factors (RFC 8017 section 3.2)."""
+    """Whether all numbers of a key follow from its factors (PKCS #1)."""
     own = key.private_numbers()
     p, q, d, public = own.p, own.q, own.d, own.public_numbers
     return (
