@@ -32,7 +32,7 @@ from mta.net.tlschain import peer_chain
 from mta.net.tlsfailure import FailureType, PeerRefused, failure_of
 from mta.reply import Reply
 from mta.smtp.client import ClientSession, Phase
-from mta.smtp.opening import ClientSettings, StartTls, is_login_refused, is_without_starttls
+from mta.smtp.opening import ClientSettings, LoginRefused, NoStartTls, StartTls
 
 UNREACHABLE = "The next server cannot be reached at the moment"
 INSECURE = "The next server cannot be reached securely at the moment"
@@ -91,10 +91,19 @@ class ConnectFailure(Exception):
     """No session came to stand; `reply` is temporary. `tls` says that the TLS handshake was the reason.
 
     `tls_failure` says what was wrong with TLS, missing STARTTLS included; None when TLS was not the reason.
+    `login_refused`: our login was.
     """
 
-    def __init__(self, reply: Reply, *, tls: bool = False, tls_failure: FailureType | None = None) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        *,
+        tls: bool = False,
+        tls_failure: FailureType | None = None,
+        login_refused: bool = False,
+    ) -> None:
         super().__init__(str(reply))
+        self.login_refused = login_refused
         self.reply = reply
         self.tls = tls
         self.tls_failure = tls_failure
@@ -126,7 +135,7 @@ async def connect(
         if dialer.address:
             known.add(dialer.address, asyncio.get_running_loop().time())
         # A password that one address refuses is not tried at the others: that would look like guessing.
-        return not is_login_refused(failure.reply)
+        return not failure.login_refused
 
     reach = partial(_reach, endpoint, settings, tls, timeouts, deadline, dialer)
     return await first_that_serves(dialer, reach, failed, deadline)
@@ -213,9 +222,11 @@ async def _open(
         raise
     session = connection.session
     if session.failure is not None:
-        stripped = is_without_starttls(session.failure)
+        stripped = session.failed_as is NoStartTls
         raise ConnectFailure(
-            session.failure, tls_failure=FailureType.STARTTLS_NOT_SUPPORTED if stripped else None
+            session.failure,
+            tls_failure=FailureType.STARTTLS_NOT_SUPPORTED if stripped else None,
+            login_refused=session.failed_as is LoginRefused,
         )
     if tls is not None:
         if not session.peer.encrypted:

@@ -86,6 +86,7 @@ class ClientSession:
         "_out",
         "_parser",
         "_settings",
+        "failed_as",
         "failure",
         "messages",
         "peer",
@@ -103,6 +104,8 @@ class ClientSession:
         self.peer = Peer(encrypted=encrypted, verified=verified)
         self.phase = Phase.OPENING
         self.failure: Reply | None = None
+        self.failed_as: type[PeerFailure] | None = None
+        """What kind of failure a dialog ended with."""
         """Why the session is CLOSED: a temporary reply with the cause for the log."""
         self.messages = 0
         """Transactions begun."""
@@ -227,6 +230,7 @@ class ClientSession:
             self.waiting = False
             return
         except PeerFailure as failure:
+            self.failed_as = type(failure)
             self._close(failure.reply)
             return
         if isinstance(step, bytes):

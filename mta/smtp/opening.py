@@ -98,6 +98,14 @@ class PeerFailure(Exception):
         self.reply = reply
 
 
+class LoginRefused(PeerFailure):
+    """The server refuses our login, or it cannot be tried there."""
+
+
+class NoStartTls(PeerFailure):
+    """STARTTLS is required and not to be had."""
+
+
 @dataclass(slots=True)
 class Peer:
     """What is known of the server and of the state of the session."""
@@ -141,16 +149,6 @@ def closing(reply: Reply) -> Reply:
 def is_sent_away(failure: Reply) -> bool:
     """Whether a failure is a 421 of the server: it is there, and has too much."""
     return _SENT_AWAY.search(failure.cause) is not None
-
-
-def is_login_refused(failure: Reply) -> bool:
-    """Whether a session failed for our login. A 421 has the server's own code, which may be any."""
-    return failure.enhanced == LOGIN_REFUSED and not is_sent_away(failure)
-
-
-def is_without_starttls(failure: Reply) -> bool:
-    """Whether a session failed because there is no STARTTLS to be had."""
-    return failure.enhanced == NO_STARTTLS and not is_sent_away(failure)
 
 
 def is_put_off(failure: Reply) -> bool:
@@ -229,14 +227,14 @@ def _starttls(settings: ClientSettings, peer: Peer) -> Dialog:
     if "STARTTLS" not in peer.offered:
         if required:
             cause = "TLS is required, STARTTLS was not offered"
-            raise PeerFailure(Reply(451, NO_STARTTLS, "The next server cannot be reached securely", cause))
+            raise NoStartTls(Reply(451, NO_STARTTLS, "The next server cannot be reached securely", cause))
         return
     reply = yield b"STARTTLS\r\n"
     if reply.code == 421:  # it is leaving: that says nothing about TLS
         raise _not_now(reply, "STARTTLS")
     if reply.code != 220:
         if required:
-            raise _not_now(reply, "STARTTLS", NO_STARTTLS)
+            raise NoStartTls(_not_now(reply, "STARTTLS", NO_STARTTLS).reply)
         peer.refused = f"STARTTLS: {reply}"
         return
     yield START_TLS
@@ -251,7 +249,7 @@ def _authenticate(
     try:
         exchange = choose(offered, peer.channel_bindings, peer.encrypted)
     except NoMechanismError as error:
-        raise PeerFailure(Reply(451, LOGIN_REFUSED, text, f"AUTH: {error}")) from error
+        raise LoginRefused(Reply(451, LOGIN_REFUSED, text, f"AUTH: {error}")) from error
     initial = exchange.initial()
     command = f"AUTH {exchange.name}".encode("ascii")
     if initial is not None:
@@ -277,14 +275,16 @@ def _authenticate(
             except (ValueError, AuthenticationProtocolError) as error:
                 yield b"*\r\n"
                 cause = f"AUTH {exchange.name}: {error}"
-                raise PeerFailure(Reply(451, LOGIN_REFUSED, text, cause)) from error
+                raise LoginRefused(Reply(451, LOGIN_REFUSED, text, cause)) from error
         reply = yield response + b"\r\n"
     if reply.code != 235:
         stage = f"AUTH {exchange.name}"
-        raise _not_now(reply, stage, LOGIN_REFUSED) if reply.code >= 500 else _not_now(reply, stage)
+        if reply.code >= 500:
+            raise LoginRefused(_not_now(reply, stage, LOGIN_REFUSED).reply)
+        raise _not_now(reply, stage)
     if not exchange.complete:
         cause = f"AUTH {exchange.name}: 235 without the server's proof"
-        raise PeerFailure(Reply(451, LOGIN_REFUSED, text, cause))
+        raise LoginRefused(Reply(451, LOGIN_REFUSED, text, cause))
 
 
 def _tell(known: Mapping[str, str]) -> Generator[bytes | Signal, Reply, Reply]:
